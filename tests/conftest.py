@@ -238,7 +238,7 @@ def train_here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def run(*overrides: str) -> Path:
         folder = tmp_path / f"run {len(list(tmp_path.iterdir()))}"
         folder.mkdir()
-        train(options_of("train", *overrides, "logger=none"), folder)
+        train(options_of("train", *overrides, "logger=none"), folder, command=[])
         return folder
 
     return run

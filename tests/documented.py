@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from ratinglab.config.comments import KeyPath, file_comment, key_lines
 from ratinglab.config.conf import SEVERAL, Conf
 from ratinglab.config.conversion import to_options
+from ratinglab.config.hydra_api import initialized
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.experiment.command_options import ROOTS
 from ratinglab.options import field_key
@@ -42,7 +43,7 @@ def composed(root: str, *overrides: str) -> tuple[DictConfig, DictConfig]:
     """Compose a primary config of conf/ with overrides, and Hydra's own config; callers must not change them."""
     register_resolvers()
     conf = Conf(root)
-    with conf.initialized():
+    with initialized():
         return conf.compose(overrides)
 
 

@@ -38,8 +38,9 @@ from hydra._internal.hydra import Hydra
 from parsed_configs import parse_once
 
 import ratinglab.commands  # noqa: F401
-from ratinglab.config.call import Call
 from ratinglab.config.conf import Conf
+from ratinglab.config.hydra_api import initialized
+from ratinglab.config.request import job_of_call
 from ratinglab.experiment import (  # noqa: F401
     evaluate_command,
     export_command,
@@ -61,8 +62,8 @@ def train_once() -> None:
         rows = [f"{user},{item},{1 + (user + item) % 5}" for user in range(20) for item in range(20)]
         path.write_text("\n".join(["user_id,item_id,rating", *rows]), encoding="utf-8")
         data = ["data=csv", f"data.path={path}", "data.cache=null", "logger=[tensorboard,csv]"]
-        call = Call([*data, "trainer.max_epochs=2", "optimizer.lr=1e-2"], config_dir=None)
-        training.train(call.options, Path(folder) / "run")
+        call = job_of_call([*data, "trainer.max_epochs=2", "optimizer.lr=1e-2"], config_dir=None)
+        training.train(call.options, Path(folder) / "run", command=[])
 
 
 def pause_after_epochs(seconds: float) -> None:
@@ -80,7 +81,7 @@ def pause_after_epochs(seconds: float) -> None:
 def compose_once(config_name: str, *choices: str) -> None:
     """Compose the choices of a command, for it and for later ones; a mistake in them is the command's to report."""
     conf = Conf(config_name)
-    with suppress(Exception), conf.initialized():
+    with suppress(Exception), initialized():
         conf.compose(choices)
 
 

@@ -197,7 +197,7 @@ def test_calls_leave_the_process_as_it_was(frame, imported, tmp_path, settings):
 def test_what_a_fit_sets_and_leaves_is_restored(frame, imported, monkeypatch):
     logger = logging.getLogger("pytorch_lightning")
 
-    def careless(options, folder):
+    def careless(options, folder, *, command):
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True)
         gc.set_threshold(1)
@@ -392,11 +392,11 @@ def test_cross_validation_trains_the_folds_of_the_split(frame):
 def test_finished_folds_of_a_failed_cross_validation_are_named(frame, monkeypatch):
     folders = []
 
-    def train_or_diverge(options, folder):
+    def train_or_diverge(options, folder, *, command):
         folders.append(folder)
         if len(folders) == 2:
             raise ratinglab.RunFailedError("diverged")
-        return training.train(options, folder)
+        return training.train(options, folder, command=command)
 
     monkeypatch.setattr(api, "train_run", train_or_diverge)
     with pytest.raises(ratinglab.RunFailedError) as caught:

@@ -2,26 +2,24 @@
 
 import inspect
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
 import pandas as pd
 
-from ratinglab.config.call import Call
 from ratinglab.config.claimed_folder import claimed_folder
+from ratinglab.config.request import Job, folder_of, job_of_call
 from ratinglab.datamodule import RatingDataModule
-from ratinglab.datasets.sources import FRAME, CsvOptions
+from ratinglab.datasets.sources import FRAME
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.experiment.isolation import interruptible, isolated, logged
-from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.experiment.training import build_lightning
 from ratinglab.experiment.training import train as train_run
 from ratinglab.fitting.fit import Fit
 from ratinglab.formats.frames import Frame, Frames, reusable
 from ratinglab.options import as_override
 from ratinglab.program import shown_path
-from ratinglab.reports.named_runs import named_run
+from ratinglab.reports.finished_runs import named_run
 from ratinglab.runs.run import Run
 
 P = ParamSpec("P")
@@ -69,8 +67,6 @@ class Settings(TypedDict, total=False):
     verbose: bool | None
 
 
-DEFAULTS = {"verbose": True}
-"""Defaults of keyword arguments, if not None."""
 KEYS = {
     "recipe": "recipe",
     "model": "model",
@@ -102,8 +98,9 @@ def _with_keywords(function: Callable[P, R]) -> Callable[P, R]:
     """List the keyword arguments of Settings in a function's signature and docstring, for completion and help."""
     signature = inspect.signature(function)
     positional = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    defaults = {"verbose": True}
     keywords = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS.get(name), annotation=hint)
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=hint)
         for name, hint in Settings.__annotations__.items()
     ]
     function.__doc__ = f"{function.__doc__}\n\n{Settings.__doc__}"
@@ -162,11 +159,11 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
             overrides = (*overrides, f"split.folds={folds}")
         for name in TABLES.keys() & settings.keys():
             settings[name] = reusable(settings[name])  # type: ignore[literal-required]
-        fold_1 = _call(overrides, settings)
+        fold_1 = _job(overrides, settings)
         folds = getattr(fold_1.options.split, "folds", None)
         if folds is None:
             raise UserError(f"cross_validate needs a split with folds, as split=kfold, got {fold_1.options.split.name}")
-        parent = fold_1.folder if "folder" in settings else fold_1.sweep_folder
+        parent = folder_of(fold_1.hydra, "run" if "folder" in settings else "sweep")
         rows: list[dict[str, Any]] = []
         for fold in range(1, folds + 1):
             of_fold: Settings = {**settings, "folder": parent / f"{fold - 1}-fold-{fold}", "verbose": False}
@@ -178,7 +175,8 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
                 raise
             rows.append({"fold": fold, **run.metrics, "folder": str(run.folder)})
             if settings.get("verbose", True):
-                print(f"fold {fold} of {folds}   {_held_out_rmse(run)}   {shown_path(run.folder)}", flush=True)
+                held_out = [f"{tag} {run.metrics[tag]:.4f}" for tag in ("test/rmse", "val/rmse") if tag in run.metrics]
+                print(f"fold {fold} of {folds}   {''.join(held_out[:1])}   {shown_path(run.folder)}", flush=True)
     return pd.DataFrame(rows).set_index("fold")
 
 
@@ -209,7 +207,7 @@ def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
     """
     with isolated():
         settings = _checked(overrides, settings)
-        return Lightning(*build_lightning(_with_frames(_call(overrides, settings).options, settings)))
+        return Lightning(*build_lightning(_job(overrides, settings).options))
 
 
 def _checked(overrides: Sequence[str], settings: Settings) -> Settings:
@@ -242,33 +240,35 @@ def _keys(overrides: Sequence[str]) -> set[str]:
     return {key for key, _, value in (text.partition("=") for text in overrides) if value != "null"}
 
 
-def _call(overrides: Sequence[str], settings: Settings) -> Call:
+def _job(overrides: Sequence[str], settings: Settings) -> Job:
     config_dir = settings.get("config_dir")
     arguments = _arguments(overrides, settings)
-    return Call(arguments, config_dir=None if config_dir is None else os.fspath(config_dir))
+    job = job_of_call(arguments, config_dir=None if config_dir is None else os.fspath(config_dir))
+    if frames := _frames(settings):
+        job.options.data = job.options.data.with_frames(Frames(**frames))
+    return job
 
 
 def _train(overrides: Sequence[str], settings: Settings) -> Run:
     """Train one run, inside `isolated`."""
-    call, verbose = _call(overrides, settings), settings.get("verbose", True)
+    job, verbose = _job(overrides, settings), settings.get("verbose", True)
+    folder, is_resumed = folder_of(job.hydra, "run"), job.request.rerun is not None
     if not verbose:
-        call.options.trainer.enable_progress_bar = call.options.trainer.enable_model_summary = False
-    if call.options.trainer.num_processes > 1:
+        job.options.trainer.enable_progress_bar = job.options.trainer.enable_model_summary = False
+    if job.options.trainer.num_processes > 1:
         raise UserError(
             "trainer.devices and trainer.num_nodes must be 1 in a call from Python, which is one process: "
             "the command ratinglab train starts or joins several"
         )
-    sys.argv[:] = ["ratinglab", "train", *_arguments(overrides, settings)]  # for the record
-    frames = _frames(settings)
     with (
-        claimed_folder(call.folder, key="folder", is_resumed=call.is_resumed),
-        logged(call.folder / "train.log", on_screen=bool(verbose)),
-        interruptible(call.folder, frames=list(frames)),
+        claimed_folder(folder, key="folder", is_resumed=is_resumed),
+        logged(folder / "train.log", on_screen=bool(verbose)),
+        interruptible(folder, frames=list(_frames(settings))),
     ):
-        if not call.is_resumed:
-            call.save()
-        train_run(_with_frames(call.options, settings), call.folder)
-        return Run.load(call.folder)
+        if not is_resumed:
+            job.save(folder)
+        train_run(job.options, folder, command=["ratinglab", "train", *_arguments(overrides, settings)])
+        return Run.load(folder)
 
 
 def _arguments(overrides: Sequence[str], settings: Settings) -> list[str]:
@@ -311,16 +311,3 @@ def _path_of(table: Any) -> str | list[str] | None:
 def _frames(settings: Settings) -> dict[str, Any]:
     """Collect the tables that are data frames."""
     return {name: settings.get(name) for name in TABLES if name in settings and _path_of(settings.get(name)) is None}
-
-
-def _with_frames(options: TrainOptions, settings: Settings) -> TrainOptions:
-    """Pass data frames to the options that load the ratings."""
-    if frames := _frames(settings):
-        assert isinstance(options.data, CsvOptions), "the arguments choose data=csv"
-        options.data = options.data.with_frames(Frames(**frames))
-    return options
-
-
-def _held_out_rmse(run: Run) -> str:
-    """Format the RMSE on test rows or, if these were not evaluated, on validation rows."""
-    return next((f"{tag} {run.metrics[tag]:.4f}" for tag in ("test/rmse", "val/rmse") if tag in run.metrics), "")

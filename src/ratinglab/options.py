@@ -9,7 +9,7 @@ Options are plain dataclasses without defaults: conf/*.yaml holds all default va
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from types import NoneType
@@ -72,6 +72,12 @@ def added_later(before: Any) -> dict[str, Any]:
 def field_key(name: str) -> str:
     """Return the key of a field: its name, or a word that Python reserves, such as `from` for the field `from_`."""
     return name.removesuffix("_")
+
+
+def short_keys(keys: Iterable[str]) -> dict[str, str]:
+    """Shorten each key to its last word, unless another key shares it."""
+    last = {key: re.split("[./@]", key.lstrip("+"))[-1] for key in keys}
+    return {key: word if list(last.values()).count(word) == 1 else key for key, word in last.items()}
 
 
 def check_options(options: Any, prefix: str = "") -> None:
@@ -148,6 +154,11 @@ def is_of_type(value: Any, hint: Any) -> bool:
 def to_plain(options: Any) -> dict[str, Any]:
     """Convert an options object to JSON values; an Enum becomes its name."""
     return {key: value.name if isinstance(value, Enum) else value for key, value in vars(options).items()}
+
+
+def group_to_plain(group: str, options: Any) -> dict[str, Any]:
+    """Convert the options of a choice in a group to JSON values by full key, the name of the choice first."""
+    return {group: options.name} | {f"{group}.{key}": value for key, value in to_plain(options).items()}
 
 
 def from_plain(plain: Mapping[str, Any], cls: type) -> Any:

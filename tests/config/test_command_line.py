@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ratinglab.config.conf import Conf
+from ratinglab.config.hydra_api import initialized
 
 EXPERIMENT = "# @package _global_\ntrainer:\n  max_epochs: 7\n  min_epochs: 3\n"
 
@@ -81,7 +82,7 @@ def test_choice_on_the_command_line_wins_over_keys_of_an_experiment(command, tmp
 )
 def test_only_keys_of_another_choice_are_set_again(overrides, expected):
     conf = Conf("train")
-    with conf.initialized():
+    with initialized():
         found = conf.keys_of_choices(overrides)
     assert [text for text in found if not text.startswith("model.init_std=")] == expected
 

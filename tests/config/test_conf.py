@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from ratinglab.config.comments import file_comment, key_comments
 from ratinglab.config.conf import SEVERAL, Conf
 from ratinglab.config.conversion import to_options
+from ratinglab.config.hydra_api import initialized
 from ratinglab.config.mistakes import MAY_BE_NONE
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import ROOTS
@@ -189,7 +190,7 @@ def test_experiment_can_choose_a_protocol_and_a_recipe_and_set_any_key(tmp_path)
     (tmp_path / "experiment" / "mine.yaml").write_text(EXPERIMENT)
     conf = Conf("train")
     conf.add_folder(str(tmp_path))
-    with conf.initialized():
+    with initialized():
         options, other = (
             to_options(conf.compose(["experiment=mine", *more])[0], ROOTS["train"]) for more in ([], ["seed=1"])
         )

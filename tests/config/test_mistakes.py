@@ -175,6 +175,8 @@ MISTAKES = [
     (["bad.csv"], "bad.csv: an argument must be KEY=VALUE, such as data=csv data.path=bad.csv; see --help"),
     (["."], ".: an argument must be KEY=VALUE, such as resume=.; see --help"),
     (["--config-path", "x", "--config-name", "config"], "--config-path and --config-name cannot be set: python "),
+    (["--experimental-rerun", "config.pickle"], "--experimental-rerun cannot be set: python "),
+    (["--resolve"], "--resolve works only with --cfg, as in --cfg job --resolve"),
     (
         ["model._target_=torch.load"],
         "model._target_ must be a subclass of ratinglab.models.declarations.EquationOptions",

@@ -7,7 +7,7 @@ import pytest
 from fits import holdout_of, training_data
 from tables import table_with_features
 
-from ratinglab.config.call import Call
+from ratinglab.config.request import job_of_call
 from ratinglab.experiment.header import header
 from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.models.building import build_equation
@@ -26,7 +26,7 @@ class OwnSampling(FitOptions):
 
 
 def lines_of(*overrides, **changed) -> str:
-    options = replace(Call(overrides, config_dir=None).options, **changed)
+    options = replace(job_of_call(overrides, config_dir=None).options, **changed)
     holdout = holdout_of(table_with_features(), options.model)
     model = Posterior(build_equation(options.model, training_data(holdout), seed=0))
     return "\n".join(header(options, holdout=holdout, model=model, first_epoch=1, refit_epochs=None))

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pyarrow as pa
@@ -20,7 +21,7 @@ FRAME = pd.DataFrame({"u": [f"u{row}" for row in range(10)], "n": range(10)})
 def opened(path, content=None, *, dialect=COMMA, header=True):
     if content is not None:
         path.write_bytes(content)
-    return open_text_table(InputFile(path), dialect, header=header)
+    return open_text_table(InputFile(path), replace(dialect, header=header))
 
 
 WRITERS = {
@@ -67,7 +68,7 @@ def test_ids_are_stripped_and_encoded(tmp_path):
 def test_error_for_a_fractional_id_names_the_row(tmp_path):
     pd.DataFrame({"u": [1.0, 2.5, 2.5]}).to_parquet(tmp_path / "t")
     with pytest.raises(UserError, match=r"row 2, column u: the user id must be an integer or text, got 2\.5"):
-        read_text_table(InputFile(tmp_path / "t"), COMMA, header=True).ids("u", key="u", noun="user")
+        read_text_table(InputFile(tmp_path / "t"), COMMA).ids("u", key="u", noun="user")
 
 
 def test_table_without_rows_has_one_empty_block(tmp_path):
@@ -116,20 +117,20 @@ def test_damaged_file_is_one_line(tmp_path):
 def test_header_without_rows_is_one_line(tmp_path, text):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(UserError, match=r"t\.csv has no rows, only a header"):
-        read_text_table(InputFile(tmp_path / "t.csv"), TextDialect(",", "utf-8"), header=True)
+        read_text_table(InputFile(tmp_path / "t.csv"), TextDialect(",", "utf-8"))
 
 
 def test_views_of_text_and_repeated_columns_in_arrow_files(tmp_path):
     views = pa.table({"id": pa.array(["a", "b"], pa.string_view())})
     with pa.ipc.new_file(str(tmp_path / "t.arrow"), views.schema) as writer:
         writer.write_table(views)
-    read = read_text_table(InputFile(tmp_path / "t.arrow"), TextDialect(",", "utf-8"), header=True)
+    read = read_text_table(InputFile(tmp_path / "t.arrow"), TextDialect(",", "utf-8"))
     assert read.content.schema.types == [pa.string()]
     twice = pa.table([[1], [2]], names=["id", "id"])
     with pa.ipc.new_file(str(tmp_path / "u.arrow"), twice.schema) as writer:
         writer.write_table(twice)
     with pytest.raises(UserError, match=r"u\.arrow has 2 columns named 'id'"):
-        read_text_table(InputFile(tmp_path / "u.arrow"), TextDialect(",", "utf-8"), header=True)
+        read_text_table(InputFile(tmp_path / "u.arrow"), TextDialect(",", "utf-8"))
 
 
 @pytest.mark.parametrize("kind", ["JSON Lines", "Arrow"])

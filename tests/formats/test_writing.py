@@ -47,7 +47,7 @@ def written(folder, name, *, dialect=CSV, header=True):
 )
 def test_each_format_reads_back(tmp_path, name, dialect, types):
     written(tmp_path, name, dialect=dialect)
-    table = read_text_table(InputFile(tmp_path / name), dialect, header=True)
+    table = read_text_table(InputFile(tmp_path / name), dialect)
     assert table.names == TABLE.column_names
     assert [str(kind) for kind in table.content.schema.types] == (types or ["string"] * 3)
     found = [table.column(column, key="x") for column in table.names]
@@ -68,7 +68,7 @@ def test_cells_that_a_dialect_would_read_otherwise_come_back(tmp_path, dialect):
     texts = ["a,b", "#c", "x\\y", "plain"] if not dialect.is_quoted and dialect.escape else ["#c", "a#b", "plain", "d"]
     table = pa.table({"id": texts, "other": texts})
     write_table(tmp_path / "t.txt", table.schema, [table], dialect=dialect)
-    read = read_text_table(InputFile(tmp_path / "t.txt"), dialect, header=True)
+    read = read_text_table(InputFile(tmp_path / "t.txt"), dialect)
     assert [read.column(name, key="x") for name in read.names] == [texts, texts]
 
 
@@ -132,7 +132,7 @@ def test_a_table_without_rows_has_its_header(tmp_path):
         write_table(tmp_path / name, TABLE.schema, [TABLE[:0]])
     assert (tmp_path / "t.csv").read_text() == "id,number,prediction\n"
     assert (tmp_path / "t.jsonl").read_text() == ""
-    assert read_text_table(InputFile(tmp_path / "t.parquet"), CSV, header=True).names == TABLE.column_names
+    assert read_text_table(InputFile(tmp_path / "t.parquet"), CSV).names == TABLE.column_names
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import to_options
+from ratinglab.config.hydra_api import initialized
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.experiment.training import train
@@ -86,10 +87,10 @@ def trained_here(folder: Path, name: str, run: Path, *more: str) -> dict[str, fl
     conf.add_folder(str(LAB))
     data = ["data=csv", f"data.path={folder}/ratings.csv", "data.columns.timestamp=timestamp", "data.batch_size=100"]
     users = [f"data.users.path={folder}/users.csv"] if FEATURES[0] in EXTENSIONS[name] else []
-    with conf.initialized():
+    with initialized():
         config, _ = conf.compose([*data, "logger=none", *EXTENSIONS[name], *users, *more])
     run.mkdir(exist_ok=True)
-    objective, metrics = train(to_options(config, TrainOptions), run), metrics_of(run)
+    objective, metrics = train(to_options(config, TrainOptions), run, command=[]), metrics_of(run)
     assert objective == (-metrics["val/within_half"] if name == "metric" else metrics["val/mse"])
     return metrics
 

@@ -3,7 +3,8 @@ import pytest
 
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
-from ratinglab.reading.cleaning import CHUNK, Rows, without_duplicates
+from ratinglab.reading.cleaning import CHUNK, without_duplicates
+from ratinglab.reading.source_rows import Rows
 
 NUM_USERS, NUM_ITEMS = 100, 2000
 
@@ -11,12 +12,16 @@ NUM_USERS, NUM_ITEMS = 100, 2000
 def num_rows_left(pair):
     """Merge rows of pairs, in that order; return the number of rows left."""
     user, item = (part.astype(np.int32) for part in np.divmod(pair, NUM_ITEMS))
-    rows = Rows(Ratings(user=user, item=item, rating=np.ones(len(pair), dtype=np.float32)), timestamp=None)
-    ids = {"user_ids": IdMap(np.arange(NUM_USERS)), "item_ids": IdMap(np.arange(NUM_ITEMS))}
-    stops = np.array([len(pair)])
-    return len(
-        without_duplicates(rows, policy="last", **ids, stops=stops, places=lambda rows: [], hint=None).rows.ratings
+    rows = Rows(
+        Ratings(user=user, item=item, rating=np.ones(len(pair), dtype=np.float32)),
+        timestamp=None,
+        user_ids=IdMap(np.arange(NUM_USERS)),
+        item_ids=IdMap(np.arange(NUM_ITEMS)),
+        files=[],
+        stops=np.array([len(pair)]),
+        notes=(),
     )
+    return len(without_duplicates(rows, policy="last").ratings)
 
 
 @pytest.mark.parametrize("sort", [True, False])

@@ -5,6 +5,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from ratinglab.errors import UserError
 from ratinglab.experiment.new_record import protocol_record
 from ratinglab.reports.comparison import FinishedRun, _rows
 from ratinglab.reports.paired_tests import corrected_t
-from ratinglab.reports.protocols import protocol_of, table_of_folds, table_of_run, verdict
+from ratinglab.reports.protocols import protocol_of, table_among_figures, verdict
 from ratinglab.runs.record import RunRecord
 from ratinglab.splits.random_rows import RandomSplit
 
@@ -188,8 +189,12 @@ RECORD = {
 }
 
 
+def record_under(protocol, fold=None):
+    return SimpleNamespace(model="mf", fit={"optimizer": "adam"}, fold=fold, protocol=protocol)
+
+
 def test_run_is_ranked_among_the_published_figures():
-    lines = list(table_of_run(RECORD | {"folds": 1}, name="mf by adam", value=0.85, fold=None))
+    lines = list(table_among_figures([record_under(RECORD | {"folds": 1})], 0.85))
     assert lines == [
         "protocol   a table",
         "                         RMSE  uses besides the ratings",
@@ -197,7 +202,7 @@ def test_run_is_ranked_among_the_published_figures():
         "published  other       0.9000  times                     a paper",
         "note: implicit feedback is not listed under `uses besides the ratings`: it follows from the ratings",
     ]
-    assert list(table_of_run(RECORD, name="mf by adam", value=0.95, fold=2))[-3:] == [
+    assert list(table_among_figures([record_under(RECORD, fold=2)], 0.95))[-3:] == [
         "this run   mf by adam  0.9500                            comparable",
         "note: implicit feedback is not listed under `uses besides the ratings`: it follows from the ratings",
         "note: this run is only fold 2; the figures are means over 2: use -m split.fold=1,2",
@@ -208,14 +213,14 @@ def test_lists_are_ranked_with_the_highest_metric_first():
     (figure,) = RECORD["figures"]
     better, worse = (figure | {"system": name, "value": value} for name, value in (("A", 0.3), ("B", 0.1)))
     protocol = RECORD | {"folds": 1, "metric": "ndcg@10", "figures": [worse, better]}
-    lines = list(table_of_run(protocol, name="ease by closed_form", value=0.2, fold=None))
+    lines = list(table_among_figures([record_under(protocol)], 0.2))
     assert lines[1].split()[0] == "NDCG@10"
     assert [line.split()[1] for line in lines[2:5]] == ["A", "run", "B"]
 
 
 def test_folds_are_ranked_by_their_mean():
     bad = RECORD | {"departures": ["seed is 1"]}
-    lines = list(table_of_folds([RECORD, bad], name="mf by adam", value=0.85, half_width=0.04))
+    lines = list(table_among_figures([record_under(RECORD), record_under(bad)], 0.85, half_width=0.04))
     remark = "mean of 2 folds, ± 0.0400 (95%); not comparable: seed is 1"
     assert lines[2] == f"this run   mf by adam  0.8500{'':28}{remark}"
 

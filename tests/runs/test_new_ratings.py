@@ -16,7 +16,7 @@ def read(tmp_path, ratings: str, users: str | None = None, *, decimal: str):
         if content is not None:
             (tmp_path / name).write_text(content)
             dialect = TextDialect(";", "utf-8", decimal=decimal)
-            tables.append(read_text_table(InputFile(tmp_path / name), dialect, header=True))
+            tables.append(read_text_table(InputFile(tmp_path / name), dialect))
     tables += [None] * (2 - len(tables))
     return read_given(*tables, None, columns_of=lambda names: DEFAULT_COLUMNS, keys=("users", "items"))
 

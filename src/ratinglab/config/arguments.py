@@ -39,11 +39,14 @@ def parse_arguments(*, positional: str | None) -> argparse.Namespace:
     parser = argument_parser()
     parser.error = refuse_arguments  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args()
-    if arguments.config_path or arguments.config_name:
+    if arguments.config_path or arguments.config_name or arguments.experimental_rerun:
+        flags = "--experimental-rerun" if arguments.experimental_rerun else "--config-path and --config-name"
         raise UserError(
-            f"--config-path and --config-name cannot be set: {shell_command('reproduce', 'run=FOLDER')} trains a run "
+            f"{flags} cannot be set: {shell_command('reproduce', 'run=FOLDER')} trains a run "
             "again, and --config-dir FOLDER adds your own YAML files"
         )
+    if arguments.resolve and not (arguments.cfg or arguments.help):
+        raise UserError("--resolve works only with --cfg, as in --cfg job --resolve")
     if arguments.cfg and arguments.multirun:
         raise UserError("--cfg shows the configuration of one run: leave out -m")
     arguments.flags = [argument for argument in sys.argv[1:] if argument not in arguments.overrides]

@@ -17,11 +17,7 @@ def claimed_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep
 
     After a mistake or a signal, removes the files of runs that never started, and the folders that this leaves empty.
 
-    Args:
-        folder: absolute path.
-        key: key of the folder, for messages.
-        is_resumed: whether the run in the folder is resumed.
-        is_sweep: whether it is the folder of a sweep, which may be continued.
+    The path is absolute; messages begin with its key. A sweep may be continued.
 
     Raises:
         UserError: the folder holds other files, cannot be made, or is in use.

@@ -1,9 +1,7 @@
 """Groups and choices of the package ratinglab.conf, and composition of a primary config."""
 
-import copy
 import sys
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +12,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ratinglab.config.arguments import yaml_value
-from ratinglab.config.hydra_api import config_loader, initialized, load_file
+from ratinglab.config.hydra_api import config_loader, load_file
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
 from ratinglab.options import quoted
 
-PACKAGE = "ratinglab.conf"
-"""Package that holds the configs."""
 FOLDER = (Path(__file__).parents[1] / "conf").resolve()
-"""Its folder: conf/ in a checkout."""
+"""Folder of the configs: conf/ in a checkout."""
 MAY_BE_NONE = ("recipe", "search", "experiment")
 """Groups that may be left out; their choices only set keys of other groups."""
 OVERLAYS = ("protocol", *MAY_BE_NONE)
@@ -46,19 +42,22 @@ class ChosenFile(NamedTuple):
 
     def set_keys(self) -> set[str]:
         """Collect the full names of the keys that the file sets, parent keys included."""
-        return {f"{self.package}.{key}".lstrip(".") for key in flat_keys(self._content())}
+        return {f"{self.package}.{key}".lstrip(".") for key in self._content()}
 
     def overrides(self, keys: Collection[str]) -> list[str]:
         """Repeat the file's values of these keys as overrides; values that must be given have none."""
-        values = flat_values(self._content(), f"{self.package}.")
-        return [f"{key}={yaml_value(value)}" for key, value in values if key in keys and value != "???"]
+        return [
+            f"{self.package}.{key}={yaml_value(value)}"
+            for key, value in self._content().items()
+            if f"{self.package}.{key}" in keys and value != "???" and not isinstance(value, dict)
+        ]
 
-    def _content(self) -> Any:
-        return OmegaConf.to_container(OmegaConf.load(self.path), resolve=False)
+    def _content(self) -> dict[str, Any]:
+        return flat(OmegaConf.to_container(OmegaConf.load(self.path), resolve=False))
 
 
 class Conf:
-    """A primary config in conf/, with the folder that --config-dir adds."""
+    """A primary config in conf/, with the folder that --config-dir adds; compose it inside `initialized`."""
 
     def __init__(self, config_name: str) -> None:
         """Take the name of a primary config, such as `train`."""
@@ -66,7 +65,6 @@ class Conf:
         self.config_name = config_name
         self.extra_folder: Path | None = None
         self._keys_of_choices: dict[tuple[str, ...], list[str]] = {}
-        self._compositions: dict[tuple[str, ...], DictConfig] = {}
         self.composed: Sequence[str] = ()
         """The overrides composed last, which Hydra's errors are about."""
 
@@ -116,25 +114,14 @@ class Conf:
         }
         return dict(sorted(found.items()))
 
-    def initialized(self) -> AbstractContextManager[None]:
-        """Return the context that the methods below need. A job of Hydra's already runs in one."""
-        return initialized(PACKAGE)
-
     def parsed(self, overrides: Sequence[str]) -> list[Override]:
         """Parse the overrides as Hydra does; glob(*) expands to the choices of its group."""
         return OverridesParser.create(config_loader=config_loader()).parse_overrides(list(overrides))
 
     def compose(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
-        """Compose the config of these overrides. Returns the config and Hydra's own part, separately.
-
-        Equal overrides are composed once, since that takes 0.1 s.
-        """
+        """Compose the config of these overrides. Returns the config and Hydra's own part, separately."""
         self.composed = overrides
-        searching = self._searching(overrides)
-        key = tuple(searching)
-        if key not in self._compositions:
-            self._compositions[key] = compose(self.config_name, overrides=searching, return_hydra_config=True)
-        config = copy.deepcopy(self._compositions[key])
+        config = compose(self.config_name, overrides=self._searching(overrides), return_hydra_config=True)
         hydra = config.hydra
         with read_write(config), open_dict(config):
             del config["hydra"]
@@ -167,11 +154,10 @@ class Conf:
                 found.append(ChosenFile(label, default.package or "", path))
         return found
 
-    def choices_made(self, overrides: Sequence[str], hydra: DictConfig) -> dict[str, list[str]]:
-        """Find the choices of each group. Hydra's part of the config records them all, except lists."""
-        found = {str(group): [str(name)] for group, name in hydra.runtime.choices.items()}
+    def choices_made(self, overrides: Sequence[str]) -> dict[str, list[str]]:
+        """Find the choices of each group; [] if it is left out."""
         labels = [file.label.partition("=") for file in self.chosen_files(overrides)]
-        return found | {several: [name for group, _, name in labels if group == several] for several in SEVERAL}
+        return {group: [name for other, _, name in labels if other == group] for group in self.groups()}
 
     def keys_of_choices(self, overrides: Sequence[str]) -> list[str]:
         """Turn the files that one job chooses into overrides, where an overlay would replace their values.
@@ -200,15 +186,10 @@ class Conf:
             overlays = [other for other in files[place + 1 :] if other.package == ""]
             values = file.overrides(set[str]().union(*(overlay.set_keys() for overlay in overlays)))
             group, _, name = file.label.partition("=")
-            if values and name not in self._choices_without(group, overrides):
+            others = [text for text in overrides if not text.startswith(f"{group}=")]
+            if values and name not in self.choices_made(others)[group]:
                 found += values
         return found
-
-    def _choices_without(self, group: str, overrides: Sequence[str]) -> list[str]:
-        """Find the choices of a group without the override that makes them."""
-        others = [text for text in overrides if not text.startswith(f"{group}=") and "." not in text.split("=", 1)[0]]
-        _, hydra = self.compose(others)
-        return self.choices_made(others, hydra)[group]
 
     def _searching(self, overrides: Sequence[str]) -> list[str]:
         """Add the extra folder to Hydra's search path."""
@@ -228,17 +209,9 @@ def one_or_several(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"[{','.join(names)}]"
 
 
-def flat_values(content: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield the full names and the values of all keys that hold no other keys."""
-    for key, value in content.items():
-        if isinstance(value, dict):
-            yield from flat_values(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def flat_keys(content: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the full names of all keys, parent keys included."""
+def flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Map the full names of all keys to their values, parent keys included."""
+    found: dict[str, Any] = {}
     for key, value in content.items() if isinstance(content, dict) else ():
-        yield f"{prefix}{key}"
-        yield from flat_keys(value, f"{prefix}{key}.")
+        found |= {f"{prefix}{key}": value} | flat(value, f"{prefix}{key}.")
+    return found

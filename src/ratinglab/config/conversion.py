@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
-from ratinglab.config.conf import flat_keys
+from ratinglab.config.conf import flat
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.options import as_yaml, check_options, field_key
@@ -45,11 +45,8 @@ class UnknownKeyError(UserError):
 def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = ()) -> Any:
     """Convert a composed config to an options object, and check every type and range.
 
-    Args:
-        config: the composed config, without Hydra's own part.
-        root: dataclass of the primary config.
-        overrides: the command line's. A text value such as user=1e5 or data.path=2024 is taken from them as typed, not
-            as the number that Hydra parses.
+    A text value such as user=1e5 or data.path=2024 is taken from the overrides as typed, not as the number that Hydra
+    parses.
 
     Raises:
         UserError: a key is unknown, or a value is missing, of the wrong type, or out of range.
@@ -68,7 +65,7 @@ def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = (
     _merge(typed, content, as_typed=_numbers_as_typed(overrides))
     try:
         missing = sorted(map(field_key, OmegaConf.missing_keys(typed)))
-        if missing and missing[0] in flat_keys(content):
+        if missing and missing[0] in flat(content):
             raise UserError(f"{missing[0]} must be given, as in {missing[0]}=VALUE")
         if missing:
             group = missing[0].split(".")[0]

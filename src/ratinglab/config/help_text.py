@@ -7,6 +7,7 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -32,9 +33,9 @@ FLAGS = {
 
 
 def help_text(conf: Conf, overrides: Sequence[str]) -> str:
-    """Format the help of a primary config with these overrides; call it inside `conf.initialized`."""
+    """Format the help of a primary config with these overrides; call it inside `initialized`."""
     config, hydra = conf.compose(overrides)
-    chosen = conf.choices_made(overrides, hydra)
+    chosen = conf.choices_made(overrides)
     primary = (conf.folder / f"{conf.config_name}.yaml").read_text(encoding="utf-8")
     comments, names = _comments(conf, overrides), conf.groups()
     purposes = {path[-1]: comment for path, comment in key_comments(primary).items() if path[0] == "defaults"}
@@ -77,22 +78,15 @@ def _comments(conf: Conf, overrides: Sequence[str]) -> dict[str, str]:
 def _keys(config: DictConfig, comments: Mapping[str, str], prefix: str = "") -> Iterator[str]:
     """Yield one or more lines for each key that can be set: KEY=VALUE and its comment."""
     for name in map(str, config):
-        key, value = f"{prefix}{name}", _value(config, name)
+        key, value = f"{prefix}{name}", "${…}"
+        with suppress(OmegaConfBaseException):  # an interpolation that cannot be resolved here
+            value = "???" if OmegaConf.is_missing(config, name) else config[name]
         if name == TARGET or (isinstance(value, DictConfig) and set(value) == {TARGET}):
             continue
         if isinstance(value, DictConfig) and any(comments.get(f"{key}.{inner}") for inner in map(str, value)):
             yield from _keys(value, comments, f"{key}.")
         else:
             yield from _entry(f"{key}={_shown(value)}", comments.get(key, "") + " Must be given." * (value == "???"))
-
-
-def _value(config: DictConfig, name: str) -> Any:
-    if OmegaConf.is_missing(config, name):
-        return "???"
-    try:
-        return config[name]
-    except OmegaConfBaseException:  # an interpolation that cannot be resolved here
-        return "${…}"
 
 
 def _shown(value: Any) -> str:

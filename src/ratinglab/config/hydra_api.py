@@ -1,6 +1,5 @@
 """Hydra functions that differ between 1.3 and 1.4. Only this file uses private names of Hydra."""
 
-import argparse
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -19,19 +18,18 @@ from hydra.core.utils import run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
+PACKAGE = "ratinglab.conf"
+"""Package that holds the configs."""
 IS_1_3 = hydra.__version__.startswith("1.3.")
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if IS_1_3 else {}
 """Hydra 1.3 warns if the version is missing, Hydra 1.4 if it is given."""
+argument_parser = get_args_parser
+"""Builds Hydra's parser of the command line."""
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """Build Hydra's parser of the command line."""
-    return get_args_parser()
-
-
-def hydra_app(task: Callable[[DictConfig], Any], *, config_module: str, config_name: str) -> Callable[[], None]:
+def hydra_app(task: Callable[[DictConfig], Any], *, config_name: str) -> Callable[[], None]:
     """Turn a task into a Hydra app, which reads sys.argv and calls the task once per job."""
-    app = hydra.main(config_path=f"pkg://{config_module}", config_name=config_name, **VERSION_BASE)
+    app = hydra.main(config_path=f"pkg://{PACKAGE}", config_name=config_name, **VERSION_BASE)
     wrapped: Callable[[], None] = app(task)
     return wrapped
 
@@ -39,12 +37,8 @@ def hydra_app(task: Callable[[DictConfig], Any], *, config_module: str, config_n
 def run_composed(task: Callable[[DictConfig], Any], config: DictConfig, *, config_name: str) -> None:
     """Run a task on a composed config like a Hydra app with a single job, without the 0.2 s of composing it again.
 
-    Creates the run's folder, log and record, and calls the callbacks. Call it inside `initialized`.
-
-    Args:
-        task: takes the config without Hydra's part.
-        config: the composed config, with Hydra's part.
-        config_name: the primary config, for callbacks.
+    Creates the run's folder, log and record, and calls the callbacks. Call it inside `initialized`. The config includes
+    Hydra's part, without which the task gets it.
     """
     callbacks = Callbacks(config)
     callbacks.on_run_start(config=config, config_name=config_name)
@@ -54,9 +48,9 @@ def run_composed(task: Callable[[DictConfig], Any], config: DictConfig, *, confi
     _ = done.return_value  # raises the exception of a job that has failed
 
 
-def initialized(config_module: str) -> AbstractContextManager[None]:
-    """Return the context in which hydra.compose reads a package of configs."""
-    return initialize_config_module(config_module=config_module, **VERSION_BASE)
+def initialized() -> AbstractContextManager[None]:
+    """Return the context in which Hydra composes the configs. A job of Hydra's already runs in one."""
+    return initialize_config_module(config_module=PACKAGE, **VERSION_BASE)
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
-from ratinglab.config.conf import MAY_BE_NONE, SEVERAL, Conf, flat_keys, one_or_several
+from ratinglab.config.conf import MAY_BE_NONE, SEVERAL, Conf, flat, one_or_several
 from ratinglab.config.conversion import TARGET, UnknownKeyError, wrong_value
+from ratinglab.config.hydra_api import initialized
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.trainer import NOT_IN_TRAINER
 from ratinglab.options import as_yaml
@@ -53,12 +54,13 @@ def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
         elif key in OURS:
             hint = "use -m" if key == "hydra.mode" else "use hydra.run.dir or hydra.sweep.dir"
             raise UserError(f"{typed}: {key} cannot be set; {hint}")
-        if key in groups and not override.is_sweep_override() and not _names_choices(override.value(), group=key):
-            hint = "; leave it out for none" if key in MAY_BE_NONE else ""
-            raise UserError(f"{typed}: {key} must be one of {', '.join(conf.choices(key))}{hint}")
         if key in groups and not override.is_sweep_override():
-            value = override.value()
-            for name in value if isinstance(value, list) else [value]:
+            value: Any = override.value()
+            names = value if isinstance(value, list) and key in SEVERAL else [value]
+            if not names or not all(isinstance(name, str) for name in names):
+                hint = "; leave it out for none" if key in MAY_BE_NONE else ""
+                raise UserError(f"{typed}: {key} must be one of {', '.join(conf.choices(key))}{hint}")
+            for name in names:
                 _check_file(conf, f"{key}/{name}.yaml")
 
 
@@ -83,14 +85,8 @@ def _check_file(conf: Conf, name: str) -> None:
             raise UserError(f"{path} sets {key}, which only the command line can: {key}={content[key]}")
 
 
-def _names_choices(value: Any, *, group: str) -> bool:
-    """Return whether the value of an override names a choice or, if the group allows it, a list of choices."""
-    names = value if isinstance(value, list) and group in SEVERAL else [value]
-    return len(names) > 0 and all(isinstance(name, str) for name in names)
-
-
 def with_file(error: UnknownKeyError, conf: Conf, overrides: Sequence[str]) -> UserError:
-    """Name the chosen file that sets an unknown key in the error; call it inside `conf.initialized`."""
+    """Name the chosen file that sets an unknown key in the error; call it inside `initialized`."""
     files = conf.chosen_files(overrides)
     if error.key in MAY_BE_NONE:
         path = next(file.path for file in files if file.package == error.key)
@@ -189,11 +185,11 @@ def _owners(key: str, conf: Conf) -> list[str]:
     files = (path for folder in conf.folders() for path in folder.rglob("*.yaml"))
     if not any(last in path.read_text(encoding="utf-8") for path in files):
         return found  # a mistyped key: composing every choice takes a second
-    with conf.initialized():
+    with initialized():
         for name in conf.choices(group):
             with suppress(HydraException):
                 config, _ = conf.compose([f"{group}={name}"])
-                if key in flat_keys(OmegaConf.to_container(config, resolve=False)):
+                if key in flat(OmegaConf.to_container(config, resolve=False)):
                     found.append(f"{group}={name}")
     return found
 
@@ -205,11 +201,11 @@ def _keys_and_choices(conf: Conf) -> tuple[list[str], dict[str, list[str]]]:
     """
     groups = conf.groups()
     choices = [text for text in conf.composed if text.split("=", 1)[0] in groups]
-    with conf.initialized():
+    with initialized():
         for chosen in (choices, []):
             with suppress(HydraException):
-                config, hydra = conf.compose(chosen)
-                keys = flat_keys(OmegaConf.to_container(config, resolve=False))
+                config, _ = conf.compose(chosen)
+                keys = flat(OmegaConf.to_container(config, resolve=False))
                 found = [*groups, *(key for key in keys if not key.endswith(TARGET))]
-                return found, conf.choices_made(chosen, hydra)
+                return found, conf.choices_made(chosen)
     return groups, {}

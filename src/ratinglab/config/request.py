@@ -1,29 +1,45 @@
-"""A request for a run: its checked configuration, and the earlier run that it resumes or reproduces."""
+"""A request for a run, from the command line or from Python: its checked configuration, and the earlier run, if any."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from ratinglab.config.arguments import overrides_of_one_job
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import UnknownKeyError, to_options
-from ratinglab.config.mistakes import check_overrides, with_file
-from ratinglab.config.rerun import Rerun
+from ratinglab.config.hydra_api import initialized, outside_app
+from ratinglab.config.mistakes import check_overrides, explained, with_file
+from ratinglab.config.rerun import Rerun, resumed_run
+from ratinglab.config.resolvers import register_resolvers
 from ratinglab.experiment.command_options import ROOTS
+from ratinglab.files import user_path
+from ratinglab.runs.sweep_folder import SAVED
 
 FindRun = Callable[..., Rerun | None]
 """Takes the overrides, and multirun by keyword; returns the earlier run that they name, if any."""
 
 
 class Job(NamedTuple):
-    """The checked options of a run, the config and overrides that they come from, and Hydra's part of the config."""
+    """The checked options of a run, the config that they come from, Hydra's part of the config, and the request."""
 
     options: Any
     config: DictConfig
-    overrides: list[str]
     hydra: DictConfig
+    request: "Request"
+
+    def save(self, folder: Path) -> None:
+        """Save the configuration in the folder of a new run, as Hydra's app does."""
+        (folder / SAVED).mkdir()
+        hydra = as_in_app(self.hydra, folder, self.request.conf.extra_folder)
+        for name, content in (
+            ("config.yaml", self.config),
+            ("overrides.yaml", OmegaConf.create(self.request.overrides)),
+            ("hydra.yaml", DictConfig({"hydra": hydra})),
+        ):
+            OmegaConf.save(content, folder / SAVED / name)
 
 
 class Request:
@@ -42,7 +58,7 @@ class Request:
         For a new run, files chosen by the overrides win over keys that an overlay sets.
         """
         self.conf = conf
-        with conf.initialized():
+        with initialized():
             check_overrides(conf.parsed(overrides), conf)
         self.rerun = None if find_run is None else find_run(overrides, multirun=multirun)
         if self.rerun is not None:
@@ -52,34 +68,26 @@ class Request:
         elif multirun:
             self.overrides = list(overrides)
         else:
-            with conf.initialized():
+            with initialized():
                 self.overrides = [*conf.keys_of_choices(overrides), *overrides]
 
     def job(self, overrides: Sequence[str]) -> Job:
-        """Compose and check one job; call it inside `conf.initialized`.
+        """Compose and check one job; call it inside `initialized`.
 
         Raises:
             UserError: a key is unknown, or a value is missing, of the wrong type, or out of range.
         """
         if self.rerun is not None:
             config, hydra = self.rerun.compose(self.conf)
-            saved = self.rerun.as_typed()
-            return Job(self.options(config, saved), config, saved, hydra)
+            return Job(self.options(config, self.rerun.as_typed()), config, hydra, self)
         config, hydra = self.conf.compose(overrides)
         try:
-            return Job(self.options(config, overrides), config, list(overrides), hydra)
+            return Job(self.options(config, overrides), config, hydra, self)
         except UnknownKeyError as error:
             raise with_file(error, self.conf, overrides) from error
 
-    def restored(self, config: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
-        """Return the config and overrides of the earlier run or, without one, the given ones."""
-        if self.rerun is None:
-            return config, list(overrides)
-        config, _ = self.rerun.compose(self.conf)
-        return config, self.rerun.as_typed()
-
     def options(self, config: DictConfig, overrides: Sequence[str]) -> Any:
-        """Convert a config to options; call it inside `conf.initialized` or in a job of Hydra's."""
+        """Convert a config to options; call it inside `initialized` or in a job of Hydra's."""
         self.conf.put_on_path()
         return to_options(config, ROOTS[self.conf.config_name], self.conf.parsed(overrides))
 
@@ -91,14 +99,13 @@ def default_options(config_name: str, overrides: Sequence[str]) -> Any:
     return to_options(config, ROOTS[config_name], conf.parsed(overrides))
 
 
-def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -> DictConfig:
-    """Add the values that Hydra's app would set to Hydra's part of a config.
+def folder_of(hydra: DictConfig, kind: str) -> Path:
+    """Return the absolute path of the folder that Hydra writes to, hydra.run.dir or hydra.sweep.dir."""
+    return user_path(str(hydra[kind].dir), key=f"hydra.{kind}.dir").absolute()
 
-    Args:
-        hydra: Hydra's part.
-        folder: absolute path of the run's folder; None: as composed.
-        config_dir: folder of --config-dir.
-    """
+
+def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -> DictConfig:
+    """Add the values that Hydra's app would set to Hydra's part of a config; folder=None: as composed."""
     hydra = hydra.copy()
     with read_write(hydra), open_dict(hydra):
         hydra.mode = RunMode.RUN
@@ -108,3 +115,14 @@ def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -
             if config_dir is not None and source.path == str(config_dir):
                 source.provider = "command-line"  # Hydra's name for --config-dir, which a resumed run looks for
     return hydra
+
+
+def job_of_call(overrides: Sequence[str], *, config_dir: str | None) -> Job:
+    """Compose and check the run that a call from Python asks for."""
+    register_resolvers()
+    conf = Conf("train")
+    with explained(conf), outside_app():
+        conf.add_folder(config_dir)
+        request = Request(conf, overrides_of_one_job(overrides), find_run=resumed_run)
+        with initialized():
+            return request.job(request.overrides)

@@ -10,11 +10,11 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from ratinglab.config.conf import MAY_BE_NONE, SEVERAL, Conf, flat_keys, one_or_several
+from ratinglab.config.conf import MAY_BE_NONE, SEVERAL, Conf, flat, one_or_several
 from ratinglab.config.conversion import TARGET
 from ratinglab.digests import check_file
 from ratinglab.errors import UserError
@@ -56,11 +56,11 @@ class Rerun:
         """List the overrides that the run was started with, and the new settings."""
         settings = [text for text in self.settings if not LOCATION.fullmatch(text.partition("=")[0])]
         keys = tuple(f"{text.partition('=')[0]}=" for text in self.settings)
-        started = map(str, self._saved("overrides.yaml", kind=ListConfig))
+        started = map(str, self._saved("overrides.yaml"))
         return [*(text for text in started if not text.startswith(keys)), *settings]
 
     def compose(self, conf: Conf) -> tuple[DictConfig, DictConfig]:
-        """Restore the run's own configuration, and compose Hydra's part; call it inside `conf.initialized`.
+        """Restore the run's own configuration, and compose Hydra's part; call it inside `initialized`.
 
         Does not read the YAML files that the run was composed from: they may have changed. Options added to ratinglab
         since then get today's defaults.
@@ -68,7 +68,7 @@ class Rerun:
         Raises:
             UserError: the file is damaged, or the run has an option that no longer exists.
         """
-        saved = self._saved("config.yaml", kind=DictConfig)
+        saved = self._saved("config.yaml")
         config, hydra = self._todays_defaults(conf, saved)
         self._locate(saved)
         _name_metric(saved)
@@ -107,7 +107,7 @@ class Rerun:
 
     def _apply_settings(self, conf: Conf, config: DictConfig) -> None:
         """Set the new settings in the restored config."""
-        keys = set(flat_keys(OmegaConf.to_container(config)))
+        keys = flat(OmegaConf.to_container(config))
         for setting in conf.parsed(self.settings):
             key, value = str(setting.key_or_group), setting.value()
             if key not in keys:
@@ -120,7 +120,7 @@ class Rerun:
         """Store the restored configuration in a new run's folder, where Hydra has stored its own arguments."""
         OmegaConf.save(config, folder / SAVED / "config.yaml")
         OmegaConf.save(OmegaConf.create(self.as_typed()), folder / SAVED / "overrides.yaml")
-        OmegaConf.save(self._hydra(), folder / SAVED / "hydra.yaml")
+        OmegaConf.save(self._saved("hydra.yaml"), folder / SAVED / "hydra.yaml")
 
     def _links(self, saved: DictConfig, *, is_extended: bool) -> dict[str, str | None]:
         """Return the values of the keys that name an earlier run. An extended run reproduces no other."""
@@ -132,7 +132,7 @@ class Rerun:
 
     def _choices(self, saved: Any) -> dict[str, list[str]]:
         """Return the choices of each group. Hydra's record lacks lists: those are the keys of the configuration."""
-        recorded = OmegaConf.select(self._hydra(), "hydra.runtime.choices") or {}
+        recorded = OmegaConf.select(self._saved("hydra.yaml"), "hydra.runtime.choices") or {}
         chosen = {str(group): [str(name)] for group, name in recorded.items()}
         for group in SEVERAL if chosen and isinstance(saved, DictConfig) else ():
             if TARGET in (saved.get(group) or {}):  # a run from before the group took several choices
@@ -141,31 +141,27 @@ class Rerun:
                 chosen[group] = list(map(str, saved[group] or {})) or ["none"]
         return chosen
 
-    def _hydra(self) -> DictConfig:
-        found: DictConfig = self._saved("hydra.yaml", kind=DictConfig)
-        return found
-
-    def _saved(self, name: str, *, kind: type) -> Any:
-        """Load one of Hydra's files, an empty one if it is missing.
+    def _saved(self, name: str) -> Any:
+        """Load one of Hydra's files as OmegaConf's object, an empty one if it is missing.
 
         Raises:
             UserError: it is damaged.
         """
-        text = saved_text(self.folder, name)
+        text, is_list = saved_text(self.folder, name), name == "overrides.yaml"
         try:
-            found = kind({} if kind is DictConfig else []) if text is None else OmegaConf.create(text)
+            found: Any = OmegaConf.create(("[]" if is_list else "{}") if text is None else text)
             OmegaConf.to_container(found)  # raises if a node is faulty
+            if OmegaConf.is_list(found) != is_list:
+                raise ValueError("its content is of another kind")
         except (OmegaConfBaseException, YAMLError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{self.key}: {self.folder / SAVED / name} is damaged: {reason}") from error
-        if not isinstance(found, kind):
-            raise UserError(f"{self.key}: {self.folder / SAVED / name} is damaged: its content is of another kind")
         return found
 
     def _locate(self, saved: DictConfig) -> None:
         """Make relative paths absolute, from the folder in which the run was started, if they exist there."""
-        started_in = Path(OmegaConf.select(self._hydra(), "hydra.runtime.cwd") or ".")
-        keys = [key for key in flat_keys(OmegaConf.to_container(saved)) if key == "from" or LOCATION.fullmatch(key)]
+        started_in = Path(OmegaConf.select(self._saved("hydra.yaml"), "hydra.runtime.cwd") or ".")
+        keys = [key for key in flat(OmegaConf.to_container(saved)) if key == "from" or LOCATION.fullmatch(key)]
         for key in keys:
             path = OmegaConf.select(saved, key)
             if isinstance(path, str) and not path.startswith("~") and not Path(path).is_absolute():
@@ -235,7 +231,7 @@ def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     settings = [override for override in parsed if LOCATION.fullmatch(str(override.key_or_group))]
     if multirun or len(run) != 1 or len(parsed) != 1 + len(settings):
         raise UserError("reproduce takes run=FOLDER and, if the data has moved, its path, as in data.path=FILE")
-    from ratinglab.reports.named_runs import named_run  # torch takes a second: keep --help fast
+    from ratinglab.reports.finished_runs import named_run  # torch takes a second: keep --help fast
 
     named = named_run(_text(run[0]))
     if named.remark is not None:

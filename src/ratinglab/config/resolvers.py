@@ -7,13 +7,13 @@ import re
 import secrets
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from ratinglab.config.hydra_api import is_search, register_resolver
+from ratinglab.options import short_keys
 from ratinglab.runs.sweep_folder import short_number
 
 MAX_NAME_LENGTH = 80
@@ -25,23 +25,18 @@ def register_resolvers() -> None:
     # gives runs that start in the same second different folders
     register_resolver("run_suffix", lambda: secrets.token_hex(2))
     register_resolver("job_name", job_name)
-    register_resolver("unless_sweep", _unless_sweep)
-    register_resolver("unless_search", _unless_search)
+    register_resolver("unless_sweep", lambda value, in_sweep: in_sweep if _is_sweep() else value)
+    register_resolver("unless_search", lambda value, in_search: in_search if _in_search() else value)
     register_resolver("cache_folder", cache_folder)
 
 
 def job_name(dirname: str) -> str:
-    """Name a job's folder by its swept keys and values: `-embedding_dim-8+seed-1`.
+    """Name a job's folder by its swept keys and values, `-embedding_dim-8+seed-1`; long names end in a hash.
 
-    Args:
-        dirname: Hydra's override_dirname, one argument per line.
-
-    Returns:
-        The name, limited to characters that need no quotes in run=FOLDER. Long names end in a hash.
+    `dirname` is Hydra's override_dirname, one argument per line. The name needs no quotes in run=FOLDER.
     """
     swept = dict(argument.split("=", 1) for argument in filter(None, dirname.split("\n")))
-    last = {key: re.split("[./@]", key)[-1] for key in swept}
-    short = {key: name if list(last.values()).count(name) == 1 else key for key, name in last.items()}
+    short = short_keys(swept)
     texts = (f"{short[key]}-{short_number(value)}" for key, value in swept.items())
     name = "+".join(re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-") for text in texts)
     if len(name) > MAX_NAME_LENGTH:
@@ -61,12 +56,11 @@ def cache_folder() -> str | None:
     return str(folder) if os.access(nearest, os.W_OK) else None
 
 
-def _unless_search(value: Any, in_search: Any) -> Any:
-    """Return in_search if the sweeper chooses jobs by the results of earlier ones."""
+def _is_sweep() -> bool:
     hydra = HydraConfig.instance()
-    return _unless_sweep(value, in_search) if hydra.cfg is not None and is_search(hydra.get()) else value
+    return hydra.cfg is not None and hydra.get().mode == RunMode.MULTIRUN
 
 
-def _unless_sweep(value: Any, in_sweep: Any) -> Any:
-    hydra = HydraConfig.instance()
-    return in_sweep if hydra.cfg is not None and hydra.get().mode == RunMode.MULTIRUN else value
+def _in_search() -> bool:
+    """Return whether the sweeper chooses jobs by the results of earlier ones."""
+    return _is_sweep() and is_search(HydraConfig.get())

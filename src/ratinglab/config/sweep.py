@@ -1,7 +1,9 @@
 """Sweeps: the checks before the first job, the jobs, and the table at the end."""
 
 import io
+import itertools
 import logging
+import math
 import os
 import shlex
 import sys
@@ -10,7 +12,7 @@ from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_st
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,7 +20,6 @@ from yaml import YAMLError
 
 from ratinglab.config.conf import Conf
 from ratinglab.config.hydra_api import is_parallel, is_search
-from ratinglab.config.jobs import first_job, jobs_to_check
 from ratinglab.errors import ConflictError, RunFailedError, UserError
 from ratinglab.exits import exit_on_storage_fault, exit_with
 from ratinglab.interrupts import StoppedError
@@ -28,16 +29,51 @@ from ratinglab.runs.sweep_folder import FAILURE, has_started, read_jobs, write_r
 
 log = logging.getLogger(__name__)
 
+MANY = 24
+"""Maximum number of jobs that are all checked; composing takes 0.1 s per job. Larger sweeps check each value once."""
+
+
+def first_job(overrides: Sequence[Override]) -> list[str]:
+    """Return the overrides with the first value of each key."""
+    return next(jobs_to_check(overrides))
+
+
+def jobs_to_check(overrides: Sequence[Override]) -> Iterator[list[str]]:
+    """Yield every job of a sweep; beyond MANY jobs, the first one and all that differ from it in one key.
+
+    If a key is given twice, the last one counts.
+    """
+    values = {override.get_key_element(): _values(override) for override in overrides}
+    if math.prod(map(len, values.values())) <= MANY:
+        yield from _combinations(values)
+        return
+    yield from _combinations({key: those[:1] for key, those in values.items()})
+    for key in values:
+        jobs = _combinations({other: those if other == key else those[:1] for other, those in values.items()})
+        yield from itertools.islice(jobs, 1, None)
+
+
+def _combinations(values: dict[str, list[str]]) -> Iterator[list[str]]:
+    for combination in itertools.product(*values.values()):
+        yield [f"{key}={value}" for key, value in zip(values, combination, strict=True)]
+
+
+def _values(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    if override.is_discrete_sweep():
+        return list(override.sweep_string_iterator())
+    interval = override.value()  # a search draws from it: check its two ends
+    assert isinstance(interval, IntervalSweep)
+    return [str(interval.start), str(interval.end)]
+
 
 def check_sweep(
     conf: Conf, arguments: Sequence[str], *, check_job: Callable[[Sequence[str]], DictConfig]
 ) -> tuple[list[str], DictConfig]:
-    """Check the jobs of a sweep; call it inside `conf.initialized`. Warns of jobs whose options conflict.
+    """Check the jobs of a sweep; call it inside `initialized`. Warns of jobs whose options conflict.
 
-    Args:
-        conf: the primary config.
-        arguments: overrides from the command line.
-        check_job: checks the overrides of one job, and returns Hydra's part of its config.
+    `check_job` checks the overrides of one job, and returns Hydra's part of its config.
 
     Returns:
         The overrides for Hydra, and Hydra's part of a job's config.
@@ -52,7 +88,12 @@ def check_sweep(
     params = OmegaConf.select(hydra, "sweeper.params") or {}  # set by a search's YAML
     overrides = [*conf.parsed([f"{key}={value}" for key, value in params.items()]), *overrides]
     if not is_search(hydra):
-        _refuse_intervals(overrides)
+        for override in overrides:
+            if override.is_sweep_override() and not override.is_discrete_sweep():
+                raise UserError(
+                    f"{override.input_line}: an interval needs hydra/sweeper=optuna (pip install 'ratinglab[sweep]'); "
+                    "a grid takes VALUE,VALUE,…"
+                )
     last = {override.key_or_group: override for override in overrides}
     swept = {key for key, override in last.items() if override.is_sweep_override()}
     jobs, conflicts = list(jobs_to_check(overrides)), list[str]()
@@ -67,15 +108,6 @@ def check_sweep(
         print(f"warning: this job will fail: {conflict}", file=sys.stderr)
     fixed = ",".join(map(quoted, sorted(last.keys() - swept)))  # a job's folder is named by what is swept
     return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"], hydra
-
-
-def _refuse_intervals(overrides: Sequence[Override]) -> None:
-    for override in overrides:
-        if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise UserError(
-                f"{override.input_line}: an interval needs hydra/sweeper=optuna (pip install 'ratinglab[sweep]'); "
-                "a grid takes VALUE,VALUE,…"
-            )
 
 
 def run_job(train: Callable[[], float | None], folder: Path, hydra: Any) -> float | None:

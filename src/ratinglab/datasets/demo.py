@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ratinglab.files import write_whole
+from ratinglab.files import write_bytes
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.ratings.side_information import Origin
 from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
-from ratinglab.reading.loading import TableFiles
-from ratinglab.reading.rating_files import RatingFiles
+from ratinglab.reading.rating_files import TableFiles
+from ratinglab.reading.source_rows import RatingFiles
 
 VERSION = 2
 """Part of the folder's name; increment with any change to the generator."""
@@ -56,26 +56,22 @@ def demo_files(root: Path, *, seed: int) -> TableFiles:
     if not facts.exists():  # written last; two runs that write at once write the same
         folder.mkdir(parents=True, exist_ok=True)
         generated = generate(seed)
-        _write(folder / "ratings.csv", generated.ratings.to_csv(index=False))
-        _write(folder / "items.csv", generated.items.to_csv(index=False))
-        _write(facts, json.dumps({"noise_floor_mse": generated.noise_floor}, indent=2) + "\n")
+        write_bytes(folder / "ratings.csv", generated.ratings.to_csv(index=False).encode())
+        write_bytes(folder / "items.csv", generated.items.to_csv(index=False).encode())
+        write_bytes(facts, (json.dumps({"noise_floor_mse": generated.noise_floor}, indent=2) + "\n").encode())
     dialect = TextDialect(separator=",", encoding="utf-8")
     columns = ColumnOptions(user="user_id", item="item_id", rating="rating", timestamp="timestamp")
-    users, items = Origin("user", "", "the demo data have none"), Origin("item", "items.csv", "")
     return TableFiles(
         name="demo",
-        ratings=RatingFiles((InputFile(folder / "ratings.csv"),), dialect=dialect, header=True, columns=columns),
-        users=None,
+        ratings=RatingFiles((InputFile(folder / "ratings.csv"),), dialect=dialect, columns=columns),
+        users=FeatureFile(Origin("user", "", "the demo data have none")),
         items=FeatureFile(
-            InputFile(folder / "items.csv"), FeatureLayout(dialect, id="item_id", title="title"), origin=items
+            Origin("item", "items.csv", ""),
+            InputFile(folder / "items.csv"),
+            FeatureLayout(dialect, id="item_id", title="title"),
         ),
-        origins=(users, items),
         noise_floor=json.loads(facts.read_text(encoding="utf-8"))["noise_floor_mse"],
     )
-
-
-def _write(path: Path, text: str) -> None:
-    write_whole(path, lambda file: file.write(text.encode()))
 
 
 class GeneratedTable(NamedTuple):

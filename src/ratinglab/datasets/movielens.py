@@ -4,7 +4,7 @@ F. M. Harper, J. A. Konstan, "The MovieLens Datasets: History and Context", ACM 
 """
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ratinglab.datasets.download import download
@@ -14,8 +14,8 @@ from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.ratings.side_information import Origin
 from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
-from ratinglab.reading.loading import TableFiles
-from ratinglab.reading.rating_files import RatingFiles
+from ratinglab.reading.rating_files import TableFiles
+from ratinglab.reading.source_rows import RatingFiles
 
 GENRES_100K = tuple(
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "
@@ -26,107 +26,99 @@ LARGEST_MEMBER = 4 << 30
 """Maximum decompressed bytes of an archive's member: four times the largest known one."""
 
 
+COMMA = TextDialect(",", "utf-8")
+NAMED = ColumnOptions(user="userId", item="movieId", rating="rating", timestamp="timestamp")
+BY_POSITION = ColumnOptions(user="1", item="2", rating="3", timestamp="4")
+
+
 @dataclass(frozen=True)
 class DataSet:
-    """A MovieLens archive.
+    """A MovieLens archive; by default its files are CSV.
 
     Attributes:
         archive: name of the zip archive.
         sha256: digest of the archive; None: use the MD5 that the publisher provides.
         folder: folder in the archive.
-        ratings: name of the ratings file in that folder.
-        dialect: dialect of the ratings file.
-        header: whether the ratings file names its columns.
-        columns: columns of the ratings file.
+        num_ratings: number of ratings of each edition, which distinguishes data sets in the same dialect.
+        ratings: name of the ratings file; its dialect and columns follow.
         items: layouts of candidate files of titles and genres, by name; the first existing file is read.
         users: layouts of candidate files of users, likewise.
-        num_ratings: number of ratings of each edition, which distinguishes data sets in the same dialect.
     """
 
     archive: str
     sha256: str | None
     folder: str
-    ratings: str
-    dialect: TextDialect
-    header: bool
-    columns: ColumnOptions
-    items: dict[str, FeatureLayout]
-    users: dict[str, FeatureLayout]
     num_ratings: tuple[int, ...]
+    ratings: str = "ratings.csv"
+    dialect: TextDialect = COMMA
+    columns: ColumnOptions = field(default_factory=lambda: NAMED)
+    items: dict[str, FeatureLayout] = field(
+        default_factory=lambda: {"movies.csv": FeatureLayout(COMMA, id="movieId", title="title")}
+    )
+    users: dict[str, FeatureLayout] = field(default_factory=dict)
 
 
-UTF8, LATIN1 = "utf-8", "latin-1"
-NAMED = ColumnOptions(user="userId", item="movieId", rating="rating", timestamp="timestamp")
-BY_POSITION = ColumnOptions(user="1", item="2", rating="3", timestamp="4")
-
-
-def _csv(folder: str, sha256: str | None, *num_ratings: int) -> DataSet:
-    return DataSet(
-        f"{folder}.zip", sha256, folder, "ratings.csv",
-        dialect=TextDialect(",", UTF8), header=True, columns=NAMED,
-        items={"movies.csv": FeatureLayout(TextDialect(",", UTF8), id="movieId", title="title")},
-        users={},
-        num_ratings=num_ratings,
-    )  # fmt: skip
+def _headerless(separator: str, encoding: str = "utf-8") -> TextDialect:
+    return TextDialect(separator, encoding, header=False)
 
 
 def _dat(
-    archive: str, sha256: str, *, folder: str, encoding: str, users: dict[str, FeatureLayout], num_ratings: int
+    archive: str, sha256: str, folder: str, num_ratings: int, *, encoding: str, users: dict[str, FeatureLayout]
 ) -> DataSet:
+    """Describe an archive of .dat files; `encoding` is that of the titles."""
     items = FeatureLayout(
-        TextDialect("::", encoding), id="item_id", title="title", names=("item_id", "title", "genres")
+        _headerless("::", encoding), id="item_id", title="title", names=("item_id", "title", "genres")
     )
     return DataSet(
-        archive, sha256, folder, "ratings.dat",
-        dialect=TextDialect("::", UTF8), header=False, columns=BY_POSITION,
-        items={"movies.dat": items},
-        users=users,
-        num_ratings=(num_ratings,),
+        archive, sha256, folder, (num_ratings,), "ratings.dat", _headerless("::"), BY_POSITION,
+        {"movies.dat": items}, users,
     )  # fmt: skip
 
 
 DATA_SETS = {
     "movielens_100k": DataSet(
-        "ml-100k.zip", "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229", "ml-100k", "u.data",
-        dialect=TextDialect("\t", UTF8), header=False, columns=BY_POSITION,
+        "ml-100k.zip", "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229", "ml-100k", (100_000,),
+        "u.data", _headerless("\t"), columns=BY_POSITION,
         items={
             "u.item": FeatureLayout(
-                TextDialect("|", LATIN1), id="item_id", title="title", flags=GENRES_100K,
+                _headerless("|", "latin-1"), id="item_id", title="title", flags=GENRES_100K,
                 names=("item_id", "title", "release_date", "video_release_date", "address", *GENRES_100K),
             ),
-            "items.csv": FeatureLayout(TextDialect(",", UTF8), id="item_id", title="title"),
+            "items.csv": FeatureLayout(COMMA, id="item_id", title="title"),
         },
         users={
             "u.user": FeatureLayout(
-                TextDialect("|", LATIN1), id="user_id", numeric=("age",),
+                _headerless("|", "latin-1"), id="user_id", numeric=("age",),
                 names=("user_id", "age", "gender", "occupation", "zip_code"),
             ),
-            "users.csv": FeatureLayout(TextDialect(",", UTF8), id="user_id", numeric=("age",), may_lack_numeric=True),
+            "users.csv": FeatureLayout(COMMA, id="user_id", numeric=("age",), may_lack_numeric=True),
         },
-        num_ratings=(100_000,),
     ),
-    "movielens_latest_small": _csv(
-        "ml-latest-small", "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",
-        100_836,  # September 2018
-        100_004,  # October 2016
+    "movielens_latest_small": DataSet(
+        "ml-latest-small.zip", "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436", "ml-latest-small",
+        (100_836, 100_004),  # September 2018, October 2016
     ),
     "movielens_1m": _dat(
-        "ml-1m.zip", "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
-        folder="ml-1m", encoding=LATIN1, num_ratings=1_000_209,
+        "ml-1m.zip", "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20", "ml-1m", 1_000_209,
+        encoding="latin-1",
         users={
             "users.dat": FeatureLayout(
-                TextDialect("::", LATIN1), id="user_id",
+                _headerless("::", "latin-1"), id="user_id",
                 names=("user_id", "gender", "age_group", "occupation", "zip_code"),  # ages are codes of groups
             ),
         },
     ),
     "movielens_10m": _dat(
-        "ml-10m.zip", "813c411ccb6122564edfe752e7f80c4dcc5aa25fa94c93622f6877a7ba252862",
-        folder="ml-10M100K", encoding=UTF8, num_ratings=10_000_054, users={},
+        "ml-10m.zip", "813c411ccb6122564edfe752e7f80c4dcc5aa25fa94c93622f6877a7ba252862", "ml-10M100K", 10_000_054,
+        encoding="utf-8", users={},
     ),
-    "movielens_20m": _csv("ml-20m", "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3", 20_000_263),
-    "movielens_25m": _csv("ml-25m", "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa", 25_000_095),
-    "movielens_32m": _csv("ml-32m", None, 32_000_204),
+    "movielens_20m": DataSet(
+        "ml-20m.zip", "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3", "ml-20m", (20_000_263,)
+    ),
+    "movielens_25m": DataSet(
+        "ml-25m.zip", "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa", "ml-25m", (25_000_095,)
+    ),
+    "movielens_32m": DataSet("ml-32m.zip", None, "ml-32m", (32_000_204,)),
 }  # fmt: skip
 """Data sets by the name used in data=NAME."""
 
@@ -137,10 +129,8 @@ def locate(name: str, *, root: Path | None, cache: Path | None, address: str) ->
     Members of a zip archive are read in place, without extracting them.
 
     Args:
-        name: a key of DATA_SETS.
         root: the user's folder or zip archive; None: use the cache.
         cache: folder for downloads; None: no downloads.
-        address: web folder to download from.
 
     Raises:
         UserError: the data set is missing, or cannot be downloaded.
@@ -155,24 +145,21 @@ def locate(name: str, *, root: Path | None, cache: Path | None, address: str) ->
             if not root.is_file():  # it gets this name only after its digest is verified
                 download(root, address=address, sha256=data_set.sha256)
     files = _in_place(data_set, root)
-    users, user_origin = _feature_file(name, "user", data_set.users, files)
-    items, item_origin = _feature_file(name, "item", data_set.items, files)
-    ratings = RatingFiles((files[data_set.ratings],), dialect=data_set.dialect, header=data_set.header,
-                          columns=data_set.columns, num_rows=data_set.num_ratings)  # fmt: skip
-    return TableFiles(name, ratings, users, items, (user_origin, item_origin))
+    users = _feature_file(name, "user", data_set.users, files)
+    items = _feature_file(name, "item", data_set.items, files)
+    ratings = RatingFiles((files[data_set.ratings],), dialect=data_set.dialect, columns=data_set.columns,
+                          num_rows=data_set.num_ratings)  # fmt: skip
+    return TableFiles(name, ratings, users, items)
 
 
-def _feature_file(
-    name: str, noun: str, layouts: dict[str, FeatureLayout], files: dict[str, InputFile]
-) -> tuple[FeatureFile | None, Origin]:
-    """Find the first existing file of users or items, and its origin."""
+def _feature_file(name: str, noun: str, layouts: dict[str, FeatureLayout], files: dict[str, InputFile]) -> FeatureFile:
+    """Find the first existing file of users or items."""
     for file_name, layout in layouts.items():
         if file_name in files:
-            origin = Origin(noun, file_name, advice="")
-            return FeatureFile(files[file_name], layout, origin), origin
+            return FeatureFile(Origin(noun, file_name, advice=""), files[file_name], layout)
     wanted = " or ".join(layouts)
     advice = f"put {wanted} beside {DATA_SETS[name].ratings}" if layouts else f"{name} has none"
-    return None, Origin(noun, wanted, advice)
+    return FeatureFile(Origin(noun, wanted, advice))
 
 
 def _in_place(data_set: DataSet, root: Path) -> dict[str, InputFile]:

@@ -5,7 +5,6 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
-from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -20,7 +19,7 @@ from ratinglab.formats.numbers import is_number
 from ratinglab.formats.row_reader import rows_in
 from ratinglab.formats.text_dialects import SEPARATOR_LINE, utf8_blocks
 from ratinglab.formats.text_options import SEPARATORS, ColumnOptions, Decimal, Escape, Quote, separator_text
-from ratinglab.formats.timestamps import TimeFormat, column_of_times, format_of_times
+from ratinglab.formats.timestamps import column_of_times, format_of_times
 
 SAMPLE_ROWS = 1000
 """Number of first rows used to guess the layout."""
@@ -53,17 +52,7 @@ COLUMN_NAMES = {
 """Names of columns by role, the best first. Only letters and digits matter, in any case."""
 DATE_PATTERNS = [
     f"{date}{time}"
-    for date in (
-        "%d/%m/%Y",
-        "%m/%d/%Y",
-        "%d.%m.%Y",
-        "%d-%m-%Y",
-        "%m-%d-%Y",
-        "%Y/%m/%d",
-        "%Y.%m.%d",
-        "%d/%m/%y",
-        "%m/%d/%y",
-    )
+    for date in "%d/%m/%Y %m/%d/%Y %d.%m.%Y %d-%m-%Y %m-%d-%Y %Y/%m/%d %Y.%m.%d %d/%m/%y %m/%d/%y".split()
     for time in ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 ] + [
     *("%m %d, %Y", "%B %d, %Y", "%b %d, %Y", "%d %B %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d %B, %Y"),
@@ -78,31 +67,19 @@ ITEM_CODES = re.compile(r"B[0-9A-Z]{9}|\d{9}[\dX]")
 """ASINs and ISBNs, which are ids of items."""
 
 
-class GuessedLayout(NamedTuple):
-    """Options that read a file.
+@dataclass(frozen=True)
+class Sample:
+    """First rows of a file, read with these options.
 
     Attributes:
-        options: the user's options, except that guesses replace those that do not fit the file.
-        notes: remarks on guesses that may be wrong and options that could not be guessed, one line each.
+        options: the options, with the decimal point and whether there is a header.
+        names: names of the columns from the header, or positions from 1.
+        rows: the rows below the header.
     """
 
     options: CsvOptions
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """First rows of a file.
-
-    Attributes:
-        names: names of the columns from the header, or positions from 1.
-        rows: the rows below the header.
-        header: whether the first row is a header.
-    """
-
     names: list[str]
     rows: list[list[str]]
-    header: bool
 
     @property
     def spans_lines(self) -> bool:
@@ -114,10 +91,12 @@ class Sample:
         return [row[position].strip() for row in self.rows if position < len(row)]
 
 
-def guess_layout(options: CsvOptions) -> GuessedLayout:
+def guess_layout(options: CsvOptions) -> tuple[CsvOptions, tuple[str, ...]]:
     """Guess the format options and the columns of a file.
 
-    Keeps the options that fit the file, so that a user can override a wrong guess.
+    Returns:
+        the user's options, with guesses in place of those that do not fit the file; and notes on guesses that may be
+        wrong and options that could not be guessed, one line each.
 
     Raises:
         UserError: the file cannot be read, or is not one rating per row.
@@ -129,22 +108,22 @@ def guess_layout(options: CsvOptions) -> GuessedLayout:
         start = read_start(file, kind, SAMPLE_ROWS)
         cells = [text_column(start[name]).to_pylist() if name in start.column_names else [] for name in names]
         rows = [list(row) for row in zip(*cells, strict=True)] if all(cells) else []
-        return _guess_columns(options, Sample(names, rows, header=True), file)
-    options, notes = _guess_encoding(options, file)
-    usable: list[tuple[CsvOptions, Sample]] = []
+        columns, pattern, notes = _guess_columns(Sample(replace(options, header=True), names, rows), file)
+        return replace(options, columns=columns, timestamp_format=pattern), notes
+    options, encoding_notes = _guess_encoding(options, file)
+    samples = list[Sample]()
     for dialect in _dialects(options, file):
-        chosen, sample = _read_sample(dialect, file)
-        if sample is not None:
-            usable.append((chosen, sample))
+        if (sample := _read_sample(dialect, file)) is not None:
+            samples.append(sample)
             if not sample.spans_lines:
                 break
-    if not usable:
+    if not samples:
         raise UserError(f"{file}: no known separator splits its rows into three or more columns; set data.separator")
-    chosen, sample = next((each for each in usable if not each[1].spans_lines), usable[0])
+    sample = samples[0] if samples[-1].spans_lines else samples[-1]
     if looks_like_matrix(sample.rows[0]):
         raise UserError(MATRIX.format(file=file))
-    found = _guess_columns(replace(chosen, header=sample.header), sample, file)
-    return GuessedLayout(found.options, (*notes, *found.notes))
+    columns, pattern, notes = _guess_columns(sample, file)
+    return replace(sample.options, columns=columns, timestamp_format=pattern), (*encoding_notes, *notes)
 
 
 def _guess_encoding(options: CsvOptions, file: InputFile) -> tuple[CsvOptions, tuple[str, ...]]:
@@ -177,33 +156,33 @@ def _dialects(options: CsvOptions, file: InputFile) -> Iterator[CsvOptions]:
             yield replace(options, separator=name, quote=quote, escape=escape, comment=comment)
 
 
-def _read_sample(options: CsvOptions, file: InputFile) -> tuple[CsvOptions, Sample | None]:
-    """Read the first rows with these options, and guess the decimal separator.
+def _read_sample(options: CsvOptions, file: InputFile) -> Sample | None:
+    """Read the first rows with these options, and guess the decimal point.
 
-    The sample is None unless all rows have the same number of cells, at least three, and a column holds numbers.
+    None unless all rows have the same number of cells, at least three, and a column holds numbers.
     """
     dialect = options.dialect("data.").adapted(file)
     try:
         rows = [row for _, row in islice(rows_in(utf8_blocks(file, dialect), dialect, file=file), SAMPLE_ROWS + 1)]
     except UserError:
-        return options, None
+        return None
     width = len(rows[0]) if rows else 0
     if width < 3 or len(rows) < 2 or any(len(row) != width for row in rows):
-        return options, None
+        return None
     is_empty = [not any(row[position].strip() for row in rows) for position in range(width)]
     if sum(is_empty) > 1 and options.separator != "spaces":
-        return options, None  # separators in a row
-    body = Sample([], rows[1:], header=True)
+        return None  # separators in a row
+    body = Sample(options, [], rows[1:])
     numeric = {
         decimal: [position for position in range(width) if _are_numbers(body.column(position), decimal)]
         for decimal in dict.fromkeys((options.decimal, Decimal.point, Decimal.comma))
     }
     decimal = max(numeric, key=lambda decimal: len(numeric[decimal]))
     if not numeric[decimal]:
-        return options, None
+        return None
     header = not any(_are_numbers([rows[0][position]], decimal) for position in numeric[decimal])
     names = [cell.strip() for cell in rows[0]] if header else positions_of(rows[0])
-    return replace(options, decimal=decimal), Sample(names, rows[1:] if header else rows, header)
+    return Sample(replace(options, decimal=decimal, header=header), names, rows[1:] if header else rows)
 
 
 def _are_numbers(cells: Sequence[str], decimal: Decimal = Decimal.point) -> bool:
@@ -211,48 +190,44 @@ def _are_numbers(cells: Sequence[str], decimal: Decimal = Decimal.point) -> bool
     return len(cells) > 0 and all(is_number(cell.strip(), decimal=point) for cell in cells)
 
 
-def _guess_columns(options: CsvOptions, sample: Sample, file: InputFile) -> GuessedLayout:
-    """Guess the column of each role by its name, else by its cells."""
-    found = _named_columns(options.columns, sample)
-    if sample.header:
+def _guess_columns(sample: Sample, file: InputFile) -> tuple[ColumnOptions, str | None, tuple[str, ...]]:
+    """Guess the column of each role by its name, else by its cells; also return the format of times, and notes."""
+    options, names = sample.options, sample.names
+    found = {role: names.index(name) for role, name in vars(options.columns).items() if name in names}
+    if options.header:
         for role in ("rating", "timestamp", "user", "item"):
             if role not in found:
-                found |= _column_by_name(role, sample, taken=set(found.values()), options=options)
+                found |= _column_by_name(role, sample, taken=set(found.values()))
         if "timestamp" not in found:  # a column of times whose format cannot be guessed
-            found |= _column_by_name("timestamp", sample, taken=set(found.values()), options=None)
-    found = _columns_by_cells(sample, found, options)
+            found |= _column_by_name("timestamp", sample, taken=set(found.values()), must_fit=False)
+    found = _columns_by_cells(sample, found)
     missing = [role for role in ("user", "item", "rating") if role not in found]
     if missing:
         keys = ", ".join(f"data.columns.{role}" for role in missing)
-        raise UserError(f"{file}: set {keys}, which cannot be guessed; it has {listed(sample.names)}")
+        raise UserError(f"{file}: set {keys}, which cannot be guessed; it has {listed(names)}")
     pattern, notes = options.timestamp_format, []
     if "timestamp" in found:
         pattern = _time_pattern(sample.column(found["timestamp"]), pattern)
         if pattern == "?":
-            name = sample.names[found.pop("timestamp")]
+            name = names[found.pop("timestamp")]
             notes.append(
                 f"the time format of column {name} cannot be guessed; to read the times, set "
                 f"data.columns.timestamp={name} and data.timestamp_format"
             )
             pattern = None
-    named = {role: sample.names[position] for role, position in found.items()}
+    named = {role: names[position] for role, position in found.items()}
     columns = ColumnOptions(named["user"], named["item"], named["rating"], named.get("timestamp"))
-    return GuessedLayout(replace(options, columns=columns, timestamp_format=pattern), tuple(notes))
+    return columns, pattern, tuple(notes)
 
 
-def _named_columns(columns: ColumnOptions, sample: Sample) -> dict[str, int]:
-    """Find the columns that the options name and the file has."""
-    return {role: sample.names.index(name) for role, name in vars(columns).items() if name in sample.names}
-
-
-def _column_by_name(role: str, sample: Sample, *, taken: set[int], options: CsvOptions | None) -> dict[str, int]:
-    """Find the column of a role by the names of the columns. With options, its cells must suit the role."""
+def _column_by_name(role: str, sample: Sample, *, taken: set[int], must_fit: bool = True) -> dict[str, int]:
+    """Find the column of a role by the names of the columns; if `must_fit`, by its cells, too."""
     plain = [_normalized(name.partition(":")[0]) for name in sample.names]
     for name in map(_normalized, COLUMN_NAMES[role].split(",")):
         for position, found in enumerate(plain):
             if found != name or position in taken:
                 continue
-            if options is None or _fits_role(role, sample.column(position), options):
+            if not must_fit or _fits_role(role, sample.column(position), sample.options):
                 return {role: position}
     return {}
 
@@ -270,7 +245,7 @@ def _fits_role(role: str, cells: list[str], options: CsvOptions) -> bool:
     return role != "timestamp" or _time_pattern(cells, options.timestamp_format) != "?"
 
 
-def _columns_by_cells(sample: Sample, found: dict[str, int], options: CsvOptions) -> dict[str, int]:
+def _columns_by_cells(sample: Sample, found: dict[str, int]) -> dict[str, int]:
     """Find the columns of missing roles by their cells. The rating is the numeric column with the fewest values."""
     found = dict(found)
     distinct = [len(set(sample.column(position))) for position in range(len(sample.names))]
@@ -278,11 +253,11 @@ def _columns_by_cells(sample: Sample, found: dict[str, int], options: CsvOptions
     def free() -> list[int]:
         return [position for position in range(len(sample.names)) if position not in found.values()]
 
-    if "timestamp" not in found and not sample.header:
+    if "timestamp" not in found and not sample.options.header:
         times = [position for position in free() if _looks_like_times(sample.column(position))]
         found |= {"timestamp": times[-1]} if times else {}
     if "rating" not in found:
-        numeric = [p for p in free() if distinct[p] > 1 and _are_numbers(sample.column(p), options.decimal)]
+        numeric = [p for p in free() if distinct[p] > 1 and _are_numbers(sample.column(p), sample.options.decimal)]
         fractional = [p for p in numeric if any(re.search(r"[.,]0*[1-9]", cell) for cell in sample.column(p))]
         fewest = min(fractional or numeric, key=lambda position: (distinct[position], -position), default=None)
         found |= {} if fewest is None else {"rating": fewest}
@@ -291,7 +266,7 @@ def _columns_by_cells(sample: Sample, found: dict[str, int], options: CsvOptions
     if are_free and len(ids) > 1 and all(ITEM_CODES.fullmatch(cell) for cell in sample.column(ids[0])):
         ids[:2] = ids[1::-1]
     for role in ("user", "item"):
-        if role not in found and ids and (not sample.header or len(sample.names) == 3):
+        if role not in found and ids and (not sample.options.header or len(sample.names) == 3):
             found[role] = next(position for position in ids if position not in found.values())
     return found
 
@@ -320,5 +295,4 @@ def _all_match(cells: list[str], pattern: str | None) -> bool:
     except UserError:
         return False
     texts = pa.chunked_array([pa.array(cells, pa.string())])
-    formats = [time_format, *([TimeFormat(pa.string())] if pa.types.is_timestamp(time_format.type) else [])]
-    return any(column_of_times(texts, each) is not None for each in formats)
+    return column_of_times(texts, time_format) is not None

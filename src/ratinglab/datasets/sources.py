@@ -19,10 +19,9 @@ from ratinglab.options import as_yaml, at_least, finite, seed_rule, within
 if TYPE_CHECKING:
     from ratinglab.formats.frames import Frame, Frames
     from ratinglab.formats.inputs import InputFile
-    from ratinglab.ratings.side_information import Origin
     from ratinglab.ratings.table import RatingTable
     from ratinglab.reading.feature_tables import FeatureFile
-    from ratinglab.reading.loading import TableFiles
+    from ratinglab.reading.rating_files import TableFiles
 
 FRAME = "<data frame>"
 """Path of a data frame passed from Python."""
@@ -82,11 +81,10 @@ class DataOptions(ABC):
         lowest: float | None = None,
         highest: float | None = None,
         unrated: tuple[float, ...] = (),
-        on_disk: bool = False,
     ) -> RatingTable:
         """Read the files, or load the table from the cache. A bound of None comes from the ratings."""
         from ratinglab.reading.cleaning import Cleaning
-        from ratinglab.reading.loading import load_table
+        from ratinglab.reading.table_cache import load_table
 
         cleaning = Cleaning(
             duplicates=self.duplicates.value,
@@ -99,10 +97,12 @@ class DataOptions(ABC):
         )
         # all options that affect how files are read
         values = asdict(self) | {"batch_size": None, "cache": None}
-        if on_disk:  # resume=FOLDER makes paths absolute: the files' fingerprints tell them apart
+        if self.keeps_rows_on_disk:  # resume=FOLDER makes paths absolute: the files' fingerprints tell them apart
             values |= {"path": None}
         options = json.dumps(values, default=lambda value: value.name)
-        return load_table(files, cleaning=cleaning, cache=self._cache_folder(), options=options, on_disk=on_disk)
+        return load_table(
+            files, cleaning=cleaning, folder=self._cache_folder(), options=options, on_disk=self.keeps_rows_on_disk
+        )
 
     def _cache_folder(self) -> Path | None:
         return None if self.cache is None else user_path(self.cache, key="data.cache")
@@ -112,15 +112,12 @@ class DataOptions(ABC):
 class ScaleOptions:
     """Lowest and highest possible rating, for data that does not contain them."""
 
-    lowest: float | None
+    lowest: float | None = field(metadata=finite())
     """Minimum of the rating scale; lower ratings are an error. null: minimum of all ratings outside the test rows."""
-    highest: float | None
+    highest: float | None = field(metadata=finite())
     """Maximum of the rating scale; higher ratings are an error. null: maximum of all ratings outside the test rows."""
 
     def check_together(self) -> None:
-        for name, bound in vars(self).items():
-            if bound is not None and not math.isfinite(bound):
-                raise UserError(f"data.scale.{name} must be finite, got {bound}")
         if self.lowest is not None and self.highest is not None and self.lowest >= self.highest:
             raise UserError(f"data.scale.highest must be above data.scale.lowest, got {self.highest} and {self.lowest}")
 
@@ -225,27 +222,22 @@ class CsvOptions(TextOptions, DataOptions):
 
     def load(self) -> RatingTable:
         """Read the files, with users and titles if given, or load the table from the cache."""
-        from ratinglab.reading.loading import TableFiles
-        from ratinglab.reading.rating_files import RatingFiles
+        from ratinglab.reading.rating_files import TableFiles
+        from ratinglab.reading.source_rows import RatingFiles
 
         frames: Frames | None = self.frames
         ratings = RatingFiles(
             files=self._files(),
             dialect=self.dialect("data."),
-            header=self.header,
             columns=self.columns,
             timestamp_format=self.timestamp_format,
         )
         others = f" and {len(self.path) - 1} more" if len(self.path) > 1 else ""
         name = "data frame" if self.path == [FRAME] else f"{Path(self.path[0]).name}{others}"
-        users, user_origin = _feature_file(
-            "user", self.users, id_column=self.users.user, title=None, frame=frames and frames.users
-        )
-        items, item_origin = _feature_file(
-            "item", self.titles, id_column=self.titles.item, title=self.titles.title, frame=frames and frames.items
-        )
-        files = TableFiles(name, ratings, users, items, (user_origin, item_origin))
-        return self._load(files, unrated=tuple(self.unrated), on_disk=self.on_disk, **vars(self.scale))
+        users = _feature_file("user", self.users, id_column=self.users.user, frame=frames and frames.users)
+        items = _feature_file("item", self.titles, id_column=self.titles.item, frame=frames and frames.items)
+        files = TableFiles(name, ratings, users, items)
+        return self._load(files, unrated=tuple(self.unrated), **vars(self.scale))
 
     def _files(self) -> tuple[InputFile, ...]:
         """Find the files of ratings, or convert the data frame."""
@@ -263,9 +255,9 @@ class CsvOptions(TextOptions, DataOptions):
 
 
 def _feature_file(
-    noun: str, options: UserOptions | TitleOptions, *, id_column: str, title: str | None, frame: Frame | None
-) -> tuple[FeatureFile | None, Origin]:
-    """Find the file of users or items, if any, or convert the data frame; also return its origin."""
+    noun: str, options: UserOptions | TitleOptions, *, id_column: str, frame: Frame | None
+) -> FeatureFile:
+    """Find the file of users or items, if any, or convert the data frame."""
     from ratinglab.formats.frames import frame_file
     from ratinglab.formats.input_paths import existing_file
     from ratinglab.ratings.side_information import KEYS, Origin
@@ -274,14 +266,13 @@ def _feature_file(
     key = KEYS[noun]
     origin = Origin(noun, place=f"{key}.path", advice=f"name it as {key}.path")
     if options.path is None:
-        return None, origin
-    layout = FeatureLayout(
-        options.dialect(f"{key}."), id=id_column, header=options.header, title=title, numeric=tuple(options.numeric)
-    )
+        return FeatureFile(origin)
+    title = options.title if isinstance(options, TitleOptions) else None
+    layout = FeatureLayout(options.dialect(f"{key}."), id=id_column, title=title, numeric=tuple(options.numeric))
     if frame is None and options.path == FRAME:
         raise _lost_frame(f"{key}.path", keyword=f"{noun}s")
     file = existing_file(options.path, key=f"{key}.path") if frame is None else frame_file(frame, name=f"{noun}s")
-    return FeatureFile(file, layout, origin), origin
+    return FeatureFile(origin, file, layout)
 
 
 def _lost_frame(key: str, *, keyword: str) -> UserError:

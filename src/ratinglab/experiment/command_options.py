@@ -1,5 +1,6 @@
 """Options of each command. Imports nothing slow: the command line reads this module first."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib.util import find_spec
@@ -195,6 +196,11 @@ class PredictOptions(RunOptions, FoldInOptions):
             raise UserError("columns.timestamp must be null with ratings: users folded in are the same on all days")
 
 
+def _check_installed(packages: Sequence[str], *, extra: str, needed_by: str) -> None:
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise UserError(f"{needed_by} needs {', '.join(missing)}: pip install 'ratinglab[{extra}]'")
+
+
 class ExportFormat(Enum):
     """Formats of an exported run."""
 
@@ -220,13 +226,8 @@ class ExportOptions(RunOptions):
 
     def check_together(self) -> None:
         """Raise UserError if a package is missing."""
-        missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
-        if self.format is ExportFormat.onnx and missing:
-            raise UserError(f"format=onnx needs {', '.join(missing)}: pip install 'ratinglab[export]'")
-
-
-SERVE_PACKAGES = ("fastapi", "uvicorn")
-"""Packages of the extra `serve`."""
+        if self.format is ExportFormat.onnx:
+            _check_installed(ONNX_PACKAGES, extra="export", needed_by="format=onnx")
 
 
 @dataclass
@@ -261,9 +262,7 @@ class ServeOptions(RunOptions):
         """Raise UserError if a package is missing or the host is blank, which would be every address."""
         if not self.host.strip():
             raise UserError("host must not be blank")
-        missing = [name for name in SERVE_PACKAGES if find_spec(name) is None]
-        if missing:
-            raise UserError(f"serve needs {', '.join(missing)}: pip install 'ratinglab[serve]'")
+        _check_installed(("fastapi", "uvicorn"), extra="serve", needed_by="serve")
 
 
 ROOTS: dict[str, type] = {

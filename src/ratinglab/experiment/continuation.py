@@ -38,7 +38,7 @@ def check_same_scale(before: RunRecord, record: RunRecord, *, folder: Path, key:
         UserError: the rating scale differs, or the earlier run is from a version that fitted the ratings themselves.
     """
     old, new = before.stars, record.stars
-    if tuple(old) != tuple(new):
+    if old != new:
         raise UserError(
             f"{key}: {folder} was fitted with {old.lowest:g} to {old.highest:g} as 1 to 5 stars, "
             f"but this run has {new.lowest:g} to {new.highest:g}"
@@ -91,9 +91,7 @@ def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord
     log.info("from       %s, after %d epochs", folder, epoch)
 
 
-def check_resumable(
-    options: TrainOptions, *, record: RunRecord, run_folder: Path, has_best: bool
-) -> tuple[RunRecord, bool]:
+def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Path, has_best: bool) -> RunRecord | None:
     """Check that the run in a folder is the same experiment as `record`, and remove incomplete files.
 
     A run that was killed before it wrote its record counts as new. A finished run with a damaged or missing table
@@ -106,7 +104,7 @@ def check_resumable(
         has_best: whether best.ckpt can hold another epoch than last.ckpt, so that it cannot be made from it.
 
     Returns:
-        The run's record as first written, with the new limits; and whether the run is finished.
+        The run's record as first written, with the new limits; None if the run is finished.
 
     Raises:
         UserError: as in `check_same_data`, a checkpoint is damaged, or the run cannot be extended as asked.
@@ -114,7 +112,7 @@ def check_resumable(
     for folder in (run_folder, run_folder / "checkpoints"):
         remove_half_done(folder)
     if not (run_folder / RUN_RECORD).exists():
-        return record, False
+        return record
     before = check_same_data(run_folder, record, key="resume")
     check_same_scale(before, record, folder=run_folder, key="resume")
     for name, value in record.fit.items():
@@ -127,13 +125,13 @@ def check_resumable(
         read_checkpoint(run_folder / "checkpoints" / "best.ckpt", record=before, key="resume")
     if (record.max_epochs, record.max_time) != (before.max_epochs, before.max_time):
         _check_extendable(options, record, before, last=last, is_finished=is_finished)
-        return replace(before, max_epochs=record.max_epochs, max_time=record.max_time), False
+        return replace(before, max_epochs=record.max_epochs, max_time=record.max_time)
     damaged = find_damaged_tables(run_folder) if is_finished else []
     if not is_finished and has_finished(run_folder):
         damaged.append(f"{run_folder / METRICS} is missing")
     for line in damaged:
         log.info("note: %s; it is written again", line)
-    return before, is_finished and not damaged
+    return None if is_finished and not damaged else before
 
 
 def _check_extendable(

@@ -19,7 +19,7 @@ from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.fitting.guarded_logger import GuardedLogger
 from ratinglab.fitting.loggers import TensorBoardOptions
 from ratinglab.fitting.tensorboard import EventLog
-from ratinglab.options import to_plain
+from ratinglab.options import group_to_plain
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run import Run
 from ratinglab.runs.sweep_folder import SAVED, swept_arguments
@@ -130,10 +130,8 @@ def hyperparameters(options: TrainOptions, *, data: str) -> dict[str, Any]:
     return {
         "data": data,
         "split": options.split.name,
-        "model": options.model.name,
-        **{f"model.{key}": value for key, value in to_plain(options.model).items()},
-        "optimizer": fit.name,
-        **{f"optimizer.{key}": value for key, value in to_plain(fit).items()},
+        **group_to_plain("model", options.model),
+        **group_to_plain("optimizer", fit),
         **({} if fit.initial_lr is None else {"schedule": options.schedule.name}),
         **({"batch_size": options.data.batch_size} if fit.takes_batches else {}),
         "max_epochs": options.trainer.max_epochs,

@@ -2,10 +2,9 @@
 
 from ratinglab.evaluation.ranking import OrderOptions
 from ratinglab.experiment.command_options import EvaluateOptions
-from ratinglab.reports.named_runs import named_run
+from ratinglab.experiment.named_files import load_run
 from ratinglab.reports.results import lists_tables, metrics_table
 from ratinglab.runs.record import read_metrics
-from ratinglab.runs.run import Run
 
 ROUNDING = 1e-4
 """Largest difference that other processors or libraries can cause in a metric; relative for metrics above 1."""
@@ -17,20 +16,17 @@ def evaluate(options: EvaluateOptions) -> None:
     With ranking.k, also measures lists, and compares them if the run ordered them in the same way. For a model that
     predicts scores, the default is to measure the same lists as the run.
     """
-    named = named_run(options.run)
-    run = Run.load(named.folder)
-    metrics, k, by, threshold = run.evaluate(), options.ranking.k, options.ranking.by, options.ranking.threshold
-    of_lists = {} if k is None else run.evaluate_ranking(k=k, by=by.value, threshold=threshold)
-    record, provenance = run.record, run.record.provenance
-    own = record.order_options()
+    run, remarks = load_run(options.run)
     order: OrderOptions = options.ranking
-    is_own = by is own.by and run.model.liked_from(threshold) == run.model.liked_from(own.threshold)
+    metrics, record, provenance, k = run.evaluate(), run.record, run.record.provenance, options.ranking.k
+    own = record.order_options()
+    has_own_order = record.predicts_scores or order.by is own.by
+    is_own = has_own_order and run.model.liked_from(order.threshold) == run.model.liked_from(own.threshold)
+    of_lists = {} if k is None else run.evaluate_ranking(k=k, by=order.by.value, threshold=order.threshold)
     if record.predicts_scores and k is None:  # there is nothing else to measure
         of_lists, order, is_own = run.evaluate_own_ranking(parts=("val", "test")), own, True
-    elif record.predicts_scores:
-        is_own = run.model.liked_from(threshold) == run.model.liked_from(own.threshold)
-    if named.remark is not None:
-        print(named.remark)
+    for remark in remarks:
+        print(remark)
     print(f"{record.model} on {provenance['data']}, split {provenance['split']}, seed {provenance['seed']}")
     for line in (*metrics_table(metrics, record), *lists_tables(of_lists, record, order=order)):
         print(line)

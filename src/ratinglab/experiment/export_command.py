@@ -12,8 +12,8 @@ from ratinglab.batches import Batch, as_tensors
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import ONNX_PACKAGES, ExportFormat, ExportOptions
 from ratinglab.experiment.export_formats import WRITERS, WrittenExport
+from ratinglab.experiment.named_files import load_run
 from ratinglab.files import output_folder, whole_folder
-from ratinglab.reports.named_runs import named_run
 from ratinglab.runs.record import write_json
 from ratinglab.runs.run import Run
 
@@ -24,14 +24,9 @@ MAX_INT32 = np.iinfo(np.int32).max
 
 
 class Parity(NamedTuple):
-    """Comparison of an export's predictions with its run's.
+    """Comparison of an export's predictions with its run's, on the rows of a part and on pairs with an unknown id.
 
-    Attributes:
-        part: part of the run whose rows were predicted.
-        rows: number of these rows.
-        cold_pairs: number of pairs with an unknown user or item.
-        largest_difference: largest absolute difference, in rating units.
-        largest_allowed: limit on that difference, in rating units.
+    The largest difference is absolute, in rating units, like the largest that is allowed.
     """
 
     part: str
@@ -48,8 +43,7 @@ def export(options: ExportOptions) -> None:
         UserError: the folder has files, the format does not suit the model, or the predictions differ from the run's.
     """
     output = None if options.output is None else output_folder(options.output, key="output")
-    named = named_run(options.run)
-    run = Run.load(named.folder)
+    run, remarks = load_run(options.run)
     run.model.check_predicts_ratings()
     if output is None:
         folder = run.folder.resolve()
@@ -64,8 +58,8 @@ def export(options: ExportOptions) -> None:
             )
         write_json(folder / "export.json", _description(run, options.format, written, parity))
         size = sum(path.stat().st_size for path in folder.iterdir())
-    if named.remark is not None:
-        print(named.remark)
+    for remark in remarks:
+        print(remark)
     _print_summary(run, options.format, output, written, parity, size=size)
 
 

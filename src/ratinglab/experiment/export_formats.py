@@ -59,9 +59,8 @@ def write_torch(run: Run, folder: Path) -> WrittenExport:
         f"rating = predict({', '.join(['torch.tensor([0], dtype=torch.int32)'] * (3 if takes_day else 2))})",
     )
 
-    def predict(*columns: NDArray[np.int32]) -> NDArray[np.float32]:
-        rating: NDArray[np.float32] = module(*map(torch.from_numpy, columns)).numpy()
-        return rating
+    def predict(*columns: NDArray[np.int32]) -> Any:
+        return module(*map(torch.from_numpy, columns)).numpy()
 
     return WrittenExport(path.name, takes_day, _signature(takes_day), usage, predict)
 
@@ -90,9 +89,8 @@ def write_onnx(run: Run, folder: Path) -> WrittenExport:
         f"(rating,) = session.run(None, {{{', '.join(f'{name!r}: index' for name in names)}}})",
     )
 
-    def predict(*columns: NDArray[np.int32]) -> NDArray[np.float32]:
-        rating: NDArray[np.float32] = session.run(None, dict(zip(names, columns, strict=True)))[0]
-        return rating
+    def predict(*columns: NDArray[np.int32]) -> Any:
+        return session.run(None, dict(zip(names, columns, strict=True)))[0]
 
     return WrittenExport(path.name, takes_day, _signature(takes_day), usage, predict)
 

@@ -35,7 +35,7 @@ def isolated() -> Iterator[None]:
     """Run a call with known settings of the process, and restore the caller's settings at its end.
 
     Restores threads, random states, warning filters, logging levels, garbage collection, environment variables, the
-    command line, the module search path, and torch's modes and default type.
+    module search path, and torch's modes and default type.
 
     A UserError loses its causes, which a notebook would print above its one line.
     """
@@ -53,13 +53,10 @@ def isolated() -> Iterator[None]:
         restored.callback(setattr, rank_zero_only, "rank", rank_zero_only.rank)  # type: ignore[attr-defined]
         restored.callback(gc.set_threshold, *gc.get_threshold())
         loggers = (logging.root, *logging.root.manager.loggerDict.values())
-        restored.callback(
-            _restore_levels, {logger: logger.level for logger in loggers if isinstance(logger, logging.Logger)}
-        )
+        restored.callback(_restore_levels, {each: each.level for each in loggers if isinstance(each, logging.Logger)})
         restored.callback(os.environ.update, dict(os.environ))
         restored.callback(os.environ.clear)
-        for changed in (sys.argv, sys.path):
-            restored.callback(changed.__setitem__, slice(None), list(changed))
+        restored.callback(sys.path.__setitem__, slice(None), list(sys.path))
         restored.enter_context(sleeping_threads())
         try:
             yield

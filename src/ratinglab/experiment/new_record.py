@@ -2,8 +2,7 @@
 
 import platform
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from importlib.metadata import version
@@ -15,7 +14,7 @@ import torch
 
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.experiment.train_options import TrainOptions
-from ratinglab.options import to_plain
+from ratinglab.options import group_to_plain, to_plain
 from ratinglab.reports.protocols import Protocol
 from ratinglab.runs.record import RunRecord, metric_records
 from ratinglab.splits.holdout import Holdout
@@ -27,12 +26,18 @@ STEP_KEYS = "limit_train_batches accumulate_grad_batches gradient_clip_val min_e
 
 
 def record_run(
-    options: TrainOptions, data: RatingDataModule, holdout: Holdout, *, refit_epochs: int | None
+    options: TrainOptions,
+    data: RatingDataModule,
+    holdout: Holdout,
+    *,
+    command: Sequence[str],
+    refit_epochs: int | None,
 ) -> RunRecord:
     """Make the record of a run before it is trained."""
     table, model = holdout.table, options.model
     needs = model.needs()
     side_digests = table.side_digests(needs)
+    provenance = {"command": list(command), **_provenance(options, holdout), "side_digests": side_digests}
     return RunRecord(
         model=model.name,
         model_target=f"{type(model).__module__}.{type(model).__qualname__}",
@@ -44,14 +49,12 @@ def record_run(
         fitted_scale=data.stars,
         noise_floor=table.noise_floor,
         max_epochs=options.trainer.max_epochs,
-        provenance=_provenance(options, holdout) | {"side_digests": side_digests},
+        provenance=provenance,
         refit_epochs=refit_epochs,
         is_sampled=options.optimizer.keeps_samples,
         fit={
-            "optimizer": options.optimizer.name,
-            **{f"optimizer.{key}": value for key, value in to_plain(options.optimizer).items()},
-            "schedule": options.schedule.name,
-            **{f"schedule.{key}": value for key, value in to_plain(options.schedule).items()},
+            **group_to_plain("optimizer", options.optimizer),
+            **group_to_plain("schedule", options.schedule),
             "batch_size": data.batch_size,
             **to_plain(options.callbacks.early_stopping),
             "clip_predictions": options.clip_predictions,
@@ -70,18 +73,17 @@ def record_run(
         predicts_scores=model.predicts_scores,
         max_time=options.trainer.max_time,
         id=token_hex(8),
-        split={"split": options.split.name} | {f"split.{key}": each for key, each in to_plain(options.split).items()},
+        split=group_to_plain("split", options.split),
     )
 
 
 def _provenance(options: TrainOptions, holdout: Holdout) -> dict[str, Any]:
-    """Collect versions, git commit (None outside a checkout), digests, seed, threads, command line and the like."""
+    """Collect versions, git commit (None outside a checkout), digests, seed, threads and the like."""
     checkout = Path(__file__).resolve().parents[3]
     # ignore any other repository around the environment where ratinglab is installed
     is_checkout = _git(checkout, "rev-parse", "--show-toplevel") == str(checkout)
     status = _git(checkout, "status", "--porcelain") if is_checkout else None
     return {
-        "command": sys.argv,
         "seed": options.seed,
         "from": options.from_,
         "data": holdout.table.name,
@@ -114,14 +116,8 @@ def protocol_record(
     """Make the entry of run.json for the protocol, with the run's departures from it; None without a protocol.
 
     Departures include validation rows that the final fit does not train on, unless the protocol itself holds them out,
-    and times and features that are used although the protocol does not pin them.
-
-    Args:
-        options: options of the run.
-        data_digest: digest of the ratings in order.
-        side_digests: digests of the times and features that the equation and the split use; see
-            RatingTable.side_digests.
-        split: the part of each row.
+    and times and features that are used although the protocol does not pin them. `side_digests` are those of the times
+    and features that the equation and the split use; see RatingTable.side_digests.
     """
     protocol = options.protocol
     if not isinstance(protocol, Protocol):

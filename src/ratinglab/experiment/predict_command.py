@@ -8,13 +8,12 @@ import pyarrow as pa
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import PredictOptions
-from ratinglab.experiment.fold_in_inputs import columns_in, files_of, folded_in
-from ratinglab.files import output_path, print_beside
+from ratinglab.experiment.named_files import columns_in, files_of, folded_in, load_run, table_path
+from ratinglab.files import print_beside
 from ratinglab.formats.input_paths import existing_file
 from ratinglab.formats.text_tables import TableFile, TextTable, open_text_table
 from ratinglab.formats.timestamps import pattern_of_times, times_of_texts
-from ratinglab.formats.writing import check_name, keeps_dialect, write_table
-from ratinglab.reports.named_runs import named_run
+from ratinglab.formats.writing import keeps_dialect, write_table
 from ratinglab.runs.folded_in import FOLDED_IN, FoldedIn
 from ratinglab.runs.new_ratings import RatingColumns
 from ratinglab.runs.run import Run
@@ -31,13 +30,11 @@ def predict(options: PredictOptions) -> None:
         UserError: a file cannot be read or written, or a cell is invalid.
     """
     file = existing_file(options.input, key="input")
-    output = output_path(options.output, key="output", inputs=[file.path, *files_of(options)])
-    check_name(output, key="output")
-    named = named_run(options.run)
-    run = Run.load(named.folder)
+    output = table_path(options.output, inputs=[file.path, *files_of(options)])
+    run, remarks = load_run(options.run)
     run.model.check_predicts_ratings()
     folded = folded_in(run, options, options.columns, user_id=None) if options.folds_in else None
-    pairs = open_text_table(file, options.dialect(""), header=options.header)  # last: it may read ahead
+    pairs = open_text_table(file, options.dialect(""))  # last: it may read ahead
     columns = columns_in(pairs.schema.names, options.columns, run.record)
     if folded is not None and folded.is_anonymous and columns.user in pairs.schema.names:
         raise UserError(
@@ -48,18 +45,20 @@ def predict(options: PredictOptions) -> None:
     counts = Counter[str]()
     dialect = pairs.dialect if keeps_dialect(output, file) else None
     predict_block = _predict_block(run, folded, columns, _Times(options))
-    write_table(output, schema, _predicted(predict_block, pairs, schema, counts), dialect=dialect, header=pairs.header)
+    header = pairs.dialect is None or pairs.dialect.header
+    write_table(output, schema, _predicted(predict_block, pairs, schema, counts), dialect=dialect, header=header)
     print_beside(output, f"{counts.total():,} predictions in {output}")
-    for note in filter(None, [named.remark, *(f"note: {note}" for note in pairs.notes)]):
-        print_beside(output, note)
-    for note in () if folded is None else folded.notes:
-        print_beside(output, f"note: {note}")
+    notes = [*pairs.notes, *(() if folded is None else folded.notes)]
     if folded is None and run.predictor.model.takes_day and options.columns.timestamp is None:
-        print_beside(output, "note: no times given: using each user's last training day; set columns.timestamp")
-    for side in ("user", "item"):
-        if count := counts[f"{side}_unknown"] + counts["both_unknown"]:
-            note = f"note: predicted by the bias baseline, since the {side} has no training ratings: {count:,}"
-            print_beside(output, note)
+        notes.append("no times given: using each user's last training day; set columns.timestamp")
+    untrained = {side: counts[f"{side}_unknown"] + counts["both_unknown"] for side in ("user", "item")}
+    notes += [
+        f"predicted by the bias baseline, since the {side} has no training ratings: {count:,}"
+        for side, count in untrained.items()
+        if count > 0
+    ]
+    for line in (*remarks, *(f"note: {note}" for note in notes)):
+        print_beside(output, line)
 
 
 def _schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:
@@ -80,17 +79,16 @@ def _predict_block(
 ) -> Callable[[TextTable], pd.DataFrame]:
     """Return the function that predicts the pairs of a block by the run, or by the folded-in users and items."""
 
-    def items(block: TextTable) -> pd.Series:
-        return block.ids(columns.item, key="columns.item", noun="item").to_pandas()
+    def predict_block(block: TextTable) -> pd.DataFrame:
+        items = block.ids(columns.item, key="columns.item", noun="item").to_pandas()
+        if folded is not None and folded.is_anonymous:
+            return folded.predict_table(items)
+        users = block.ids(columns.user, key="columns.user", noun="user").to_pandas()
+        if folded is not None:
+            return folded.predict_table(items, user_ids=users)
+        return run.predict_table(users, items, times=times.parse(block))
 
-    def users(block: TextTable) -> pd.Series:
-        return block.ids(columns.user, key="columns.user", noun="user").to_pandas()
-
-    if folded is None:
-        return lambda block: run.predict_table(users(block), items(block), times=times.parse(block))
-    if folded.is_anonymous:
-        return lambda block: folded.predict_table(items(block))
-    return lambda block: folded.predict_table(items(block), user_ids=users(block))
+    return predict_block
 
 
 def _predicted(

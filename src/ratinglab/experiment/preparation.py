@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,8 +76,11 @@ class Preparation:
             tags.append(f"val/{self.monitor.name}")
         return list(dict.fromkeys(tags))
 
-    def build_fit(self) -> Fit:
-        """Build the fit of a predictor with initial weights and a fitted bias baseline."""
+    def build_fit(self, *, checkpoint: Path | None = None, record: RunRecord | None = None) -> Fit:
+        """Build the fit of a predictor with a fitted bias baseline.
+
+        Its weights are those of a checkpoint of the run with this `record`, of the run in `from=`, or initial ones.
+        """
         options, data, side = self.options, self.data, self.holdout.side
         rows = as_tensors(data.train_ratings)
         options.model.check_rows(rows)
@@ -92,8 +96,10 @@ class Preparation:
             predictor.baseline.fit_popularity(rows.item)
         else:
             _fit_baseline(predictor, rows, data)
-            if not options.optimizer.keeps_samples:  # a sampler starts from its prior
-                _start_from_baseline(predictor, data.validation_ratings)
+            # a sampler starts from its prior, and outliers can make the baseline worse than the mean
+            if not options.optimizer.keeps_samples and _beats_the_mean(predictor.baseline, data.validation_ratings):
+                baseline, unit = predictor.baseline, predictor.stars.unit
+                predictor.model.start_from_baseline(baseline.user_bias[:-1] / unit, baseline.item_bias[:-1] / unit)
         setup = FitSetup(
             initial_lr=options.optimizer.initial_lr,
             schedule=options.schedule,
@@ -101,25 +107,21 @@ class Preparation:
             monitor=self.monitor,
             seed=options.seed,
         )
-        return options.optimizer.build(predictor, setup)
-
-    def load_start(self, fit: Fit, *, checkpoint: Path | None = None, record: RunRecord | None = None) -> None:
-        """Load the weights that a fit starts from, if any: from a checkpoint, or from the run in `from=`.
-
-        `record` is the record of the run that wrote the checkpoint.
-        """
+        fit = options.optimizer.build(predictor, setup)
         if checkpoint is not None:
             assert record is not None
             load_weights(fit.predictor, checkpoint, record=record)
-        elif self.options.from_ is not None:
-            start_from(self.options, fit.predictor, record=self.record, is_first_of_two=self.is_first_of_two)
+        elif options.from_ is not None:
+            start_from(options, fit.predictor, record=self.record, is_first_of_two=self.is_first_of_two)
+        return fit
 
 
-def prepare(options: TrainOptions, *, refit_epochs: int | None = None) -> Preparation:
+def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs: int | None = None) -> Preparation:
     """Load the table, split the rows, and select the side information that the equation needs.
 
     Args:
         options: the options as typed.
+        command: the command line, for the record.
         refit_epochs: number of epochs of the second of two fits, which also trains on the validation rows; None for
             any other fit.
 
@@ -142,7 +144,7 @@ def prepare(options: TrainOptions, *, refit_epochs: int | None = None) -> Prepar
         seed=options.seed,
         whole_users=options.model.takes_whole_users,
     )
-    record = record_run(options, data, holdout, refit_epochs=refit_epochs)
+    record = record_run(options, data, holdout, command=command, refit_epochs=refit_epochs)
     _check_lists(options, monitor, data, holdout)
     return Preparation(options, monitor, available, holdout, data, record)
 
@@ -179,13 +181,6 @@ def _fit_baseline(predictor: Predictor, rows: Batch, data: RatingDataModule) -> 
         rating[block] = stars.to_rating(rows.rating[block])
         drop_pages()
     predictor.baseline.fit(user=rows.user, item=rows.item, rating=rating, after_chunk=drop_pages)
-
-
-def _start_from_baseline(predictor: Predictor, validation: Ratings) -> None:
-    """Initialize the model's biases from the bias baseline, unless outliers make it worse than the mean."""
-    baseline, unit = predictor.baseline, predictor.stars.unit
-    if _beats_the_mean(baseline, validation):
-        predictor.model.start_from_baseline(baseline.user_bias[:-1] / unit, baseline.item_bias[:-1] / unit)
 
 
 def _beats_the_mean(baseline: BiasBaseline, rows: Ratings) -> bool:

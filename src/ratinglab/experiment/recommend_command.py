@@ -11,12 +11,10 @@ import pyarrow as pa
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.experiment.command_options import RecommendOptions, UnknownUsers
-from ratinglab.experiment.fold_in_inputs import columns_in, files_of, folded_in
-from ratinglab.files import is_stream, output_path, print_beside
-from ratinglab.formats.input_paths import existing_file
-from ratinglab.formats.text_tables import TextTable, read_text_table
-from ratinglab.formats.writing import check_name, write_table
-from ratinglab.reports.named_runs import named_run
+from ratinglab.experiment.named_files import columns_in, files_of, folded_in, load_run, read_table, table_path
+from ratinglab.files import is_stream, print_beside
+from ratinglab.formats.text_tables import TextTable
+from ratinglab.formats.writing import write_table
 from ratinglab.reports.text_table import aligned
 from ratinglab.runs.folded_in import FoldedIn, explain_list
 from ratinglab.runs.lists import ListOptions
@@ -38,15 +36,11 @@ def recommend(options: RecommendOptions) -> None:
     Raises:
         UserError: a file cannot be read or written, an id or a genre is unknown, or a cell is invalid.
     """
-    tables = {key: _read(options, key) for key in ("users", "items") if getattr(options, key) is not None}
-    inputs = [*(table.file.path for table in tables.values()), *files_of(options)]
-    output = None
-    if options.output is not None:
-        output = output_path(options.output, key="output", inputs=inputs)
-        check_name(output, key="output")
-    named = named_run(options.run)
-    run = Run.load(named.folder)
-    remarks = [] if named.remark is None else [named.remark]
+    named = {"users": options.users, "items": options.items}
+    tables = {key: read_table(options, name, key=key) for key, name in named.items() if name is not None}
+    inputs = [*(table.source.file.path for table in tables.values()), *files_of(options)]
+    output = None if options.output is None else table_path(options.output, inputs=inputs)
+    run, remarks = load_run(options.run)
     folded = folded_in(run, options, options.columns, user_id=options.user) if options.folds_in else None
     if folded is not None:
         remarks += [f"note: {note}" for note in folded.notes]
@@ -73,11 +67,6 @@ def recommend(options: RecommendOptions) -> None:
     _recommend_to_several(run, folded, options, lists, tables.get("users"), output, remarks)
 
 
-def _read(options: RecommendOptions, key: str) -> TextTable:
-    """Read the file of users or of items."""
-    return read_text_table(existing_file(getattr(options, key), key=key), options.dialect(""), header=options.header)
-
-
 def _candidates(
     model: TrainedModel, options: RecommendOptions, items: TextTable | None, remarks: list[str]
 ) -> Ids | None:
@@ -93,14 +82,14 @@ def _candidates(
         count, example = (~is_trained).sum(), item_ids[int(np.argmin(is_trained))]
         remarks.append(
             f"note: left out, since they have no training ratings: {count:,} of the {len(item_ids):,} items in "
-            f"{items.file}, such as {example}"
+            f"{items.source.file}, such as {example}"
         )
     if of_genres is not None:
         has_genre = np.isin(tables.item_ids.index_of(item_ids), tables.item_ids.index_of(of_genres))
         item_ids = item_ids[has_genre]
     if not tables.trained_items(item_ids).any():
         genres = " and one of the genres" if options.genres else ""
-        raise UserError(f"items: no item in {items.file} has training ratings{genres}")
+        raise UserError(f"items: no item in {items.source.file} has training ratings{genres}")
     return item_ids
 
 
@@ -169,12 +158,11 @@ def _reasons(changes: pd.DataFrame, item_ids: pd.Series) -> list[str]:
     for item_id, rated, rating, change in zip(*columns, strict=True):
         raised, lowered = reasons[item_id]
         (raised if change > 0 else lowered).append(f"{rated} {rating:g}: {change:+.2f}")
-    return [_in_words(*reasons[item_id]) for item_id in item_ids.astype(str)]
-
-
-def _in_words(raised: list[str], lowered: list[str]) -> str:
-    groups = (("because of", raised), ("despite", lowered))
-    return "; ".join(f"{word} {'; '.join(ratings)}" for word, ratings in groups if ratings)
+    words = ("because of", "despite")
+    return [
+        "; ".join(f"{word} {'; '.join(each)}" for word, each in zip(words, reasons[item_id], strict=True) if each)
+        for item_id in item_ids.astype(str)
+    ]
 
 
 def _recommend_to_several(

@@ -1,26 +1,19 @@
 """List the items most similar to one item."""
 
-from pathlib import Path
-
 import pandas as pd
 import pyarrow as pa
 
 from ratinglab.experiment.command_options import SimilarOptions
-from ratinglab.files import is_stream, output_path, print_beside
-from ratinglab.formats.writing import check_name, write_table
-from ratinglab.reports.named_runs import named_run
+from ratinglab.experiment.named_files import load_run, table_path
+from ratinglab.files import is_stream, print_beside
+from ratinglab.formats.writing import write_table
 from ratinglab.reports.text_table import aligned
-from ratinglab.runs.run import Run
 
 
 def find_similar(options: SimilarOptions) -> None:
     """Print the items most similar to an item, and write them to a file if asked to."""
-    output = None
-    if options.output is not None:
-        output = output_path(options.output, key="output")
-        check_name(output, key="output")
-    named = named_run(options.run)
-    run = Run.load(named.folder)
+    output = None if options.output is None else table_path(options.output)
+    run, remarks = load_run(options.run)
     run.model.check_length(options.k)
     tables = run.model.tables
     candidates = tables.items_of(options.genres, column=options.columns.genres) if options.genres else None
@@ -28,21 +21,17 @@ def find_similar(options: SimilarOptions) -> None:
     (item,) = tables.item_names.find([options.item], place=lambda _: "item").tolist()
     name = tables.item_names.name_of(item)
     if output is not None:
-        _write(output, found)
+        table = pa.Table.from_pandas(found, preserve_index=False)
+        write_table(output, table.schema, [table])
         print_beside(output, f"{len(found):,} items similar to {name} in {output}")
-    if named.remark is not None:
-        print_beside(output, named.remark)
+    for remark in remarks:
+        print_beside(output, remark)
     if output is not None and is_stream(output):
         return
     print(f"similar to {name}, which has {tables.train_counts[1][item]:,} training ratings")
     _print(found)
     if len(found) < options.k:
         print(f"note: only {len(found)} of {options.k}: no other candidates are left")
-
-
-def _write(output: Path, found: pd.DataFrame) -> None:
-    table = pa.Table.from_pandas(found, preserve_index=False)
-    write_table(output, table.schema, iter([table]))
 
 
 def _print(found: pd.DataFrame) -> None:

@@ -33,7 +33,7 @@ from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.trainer import Accelerator
 from ratinglab.program import process_rank
 from ratinglab.ratings.side_information import AvailableData
-from ratinglab.reports.protocols import compared_tag, protocol_of, table_of_run
+from ratinglab.reports.protocols import compared_tag, table_among_figures
 from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import read_sibling_curves
 from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
@@ -51,8 +51,8 @@ FIRST_FIT = ("mf", "adam")
 """Default model and optimizer in conf/train.yaml. Their results end with a tip about recipe=best."""
 
 
-def train(options: TrainOptions, run_folder: Path) -> float | None:
-    """Train a run into an empty folder, or resume the run in the folder.
+def train(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) -> float | None:
+    """Train a run into an empty folder, or resume the run in the folder; its record names the command line.
 
     Prints a header, the progress and a table of results. The metrics belong to the best weights, read back from the
     folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one. Other processes of the fit
@@ -78,11 +78,11 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     found = None
     if options.split.refit:
         first_fit = run_folder / VALIDATION_FIT
-        _fit_run(options, first_fit)
+        _fit_run(options, first_fit, command=command)
         found = read_metrics(first_fit)
         epochs = found["fit/best_epoch"]
         log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
-    available = _fit_run(options, run_folder, found=found)
+    available = _fit_run(options, run_folder, command=command, found=found)
     objective = _conclude(run_folder)
     if (options.model.name, options.optimizer.name) == FIRST_FIT:
         log.info(best_recipe_tip(available))
@@ -100,11 +100,10 @@ def follow(options: TrainOptions, run_folder: Path) -> None:
         return
     prepared = prepare(options)
     record = prepared.record
-    trainer = _build_trainer(prepared, run_folder=run_folder, exact_epochs=_exact_epochs(prepared))
-    fit = prepared.build_fit()
+    trainer = _build_trainer(prepared, run_folder)
     last = run_folder / "checkpoints" / "last.ckpt"
     checkpoint = last if last.exists() else None
-    prepared.load_start(fit, checkpoint=checkpoint, record=None if checkpoint is None else read_record(run_folder))
+    fit = prepared.build_fit(checkpoint=checkpoint, record=None if checkpoint is None else read_record(run_folder))
     _run_trainer(trainer, fit, prepared.data, record=record, run_folder=run_folder, checkpoint=checkpoint)
 
 
@@ -119,40 +118,40 @@ def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
     if options.resume is not None:
         raise UserError("resume continues a run with ratinglab's own Trainer; from=FOLDER starts from its weights")
     prepared = prepare(options)
-    fit = prepared.build_fit()
-    prepared.load_start(fit)
-    return fit, prepared.data
+    return prepared.build_fit(), prepared.data
 
 
-def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> AvailableData:
+def _fit_run(
+    options: TrainOptions, run_folder: Path, *, command: Sequence[str], found: Mapping[str, float] | None = None
+) -> AvailableData:
     """Fit a model into a run's folder, unless the run is finished; `found` has the metrics of the first of two fits.
 
     Returns the side information in the data.
     """
-    asked = options
-    prepared = prepare(options, refit_epochs=None if found is None else int(found["fit/best_epoch"]))
-    options, available, data, record = prepared.options, prepared.available, prepared.data, prepared.record
-    exact_epochs = _exact_epochs(prepared)
+    prepared = prepare(options, command=command, refit_epochs=None if found is None else int(found["fit/best_epoch"]))
+    asked, options, available, data = options, prepared.options, prepared.available, prepared.data
+    record: RunRecord | None = prepared.record
     if options.resume is not None:
-        record, is_finished = check_resumable(options, record=record, run_folder=run_folder, has_best=prepared.has_best)
-        if is_finished:
-            log.info("note: the run is already finished")
-            dismiss(_bare_trainer(options))
-            return available
+        has_best = prepared.has_best
+        record = check_resumable(options, record=prepared.record, run_folder=run_folder, has_best=has_best)
+    if record is None:
+        log.info("note: the run is already finished")
+        dismiss(_bare_trainer(options))
+        return available
     last = run_folder / "checkpoints" / "last.ckpt"
     first_epoch = 1 + (read_checkpoint(last, record=record).epochs if last.exists() else 0)
     checkpoint = last if first_epoch > 1 else None
     loggers = [each.build(run_folder=run_folder, first_epoch=first_epoch) for each in options.logger.values()]
     pruning = _pruning(prepared, run_folder)
-    trainer = _build_trainer(
-        prepared, run_folder=run_folder, exact_epochs=exact_epochs, loggers=loggers, pruning=pruning
-    )
-    fit = prepared.build_fit()  # may raise UserError, like the next line, so nothing is written before
-    prepared.load_start(fit, checkpoint=checkpoint, record=record)
+    trainer = _build_trainer(prepared, run_folder, loggers=loggers, pruning=pruning)
+    fit = prepared.build_fit(checkpoint=checkpoint, record=record)  # may raise UserError: nothing is written before
     fit.run_id = record.id
     fit.prepare(run_folder)
     lines = _show_header(asked, prepared, record=record, fit=fit, first_epoch=first_epoch)
-    _write_start(run_folder, prepared, record=record)
+    run_folder.mkdir(exist_ok=True)
+    write_run(run_folder, record=record, holdout=prepared.holdout)
+    for name in ("metrics.json", PRUNED):  # of the run before it was extended
+        (run_folder / name).unlink(missing_ok=True)
     del prepared  # data holds all rows still in use: 12 or 16 bytes per training or validation row
     try:
         show_experiment(loggers, options, lines, record=record, run_folder=run_folder, is_new=first_epoch == 1)
@@ -183,14 +182,6 @@ def _show_header(
     for line in lines:
         log.info(line)
     return lines
-
-
-def _write_start(run_folder: Path, prepared: Preparation, *, record: RunRecord) -> None:
-    """Write the record and the tables of a run, and remove the results from before the run was extended."""
-    run_folder.mkdir(exist_ok=True)
-    write_run(run_folder, record=record, holdout=prepared.holdout)
-    for name in ("metrics.json", PRUNED):
-        (run_folder / name).unlink(missing_ok=True)
 
 
 def _check_processes(options: TrainOptions) -> None:
@@ -229,14 +220,13 @@ def _pruning(prepared: Preparation, run_folder: Path) -> MedianPruning | None:
 
 def _build_trainer(
     prepared: Preparation,
-    *,
     run_folder: Path,
-    exact_epochs: int | None,
+    *,
     loggers: Sequence[RunLogger] = (),
     pruning: MedianPruning | None = None,
 ) -> Trainer:
-    """Make Lightning's Trainer; with `exact_epochs`, neither trainer.max_epochs nor a clock limits the fit."""
-    options = prepared.options
+    """Make Lightning's Trainer. Neither trainer.max_epochs nor a clock limits a fit with an exact number of epochs."""
+    options, exact_epochs = prepared.options, _exact_epochs(prepared)
     callbacks = options.callbacks.build(
         checkpoint_folder=run_folder / "checkpoints", monitor=prepared.monitor if prepared.has_best else None
     )
@@ -255,13 +245,12 @@ def _build_trainer(
     return trainer.build(run_folder=run_folder, loggers=list(loggers), callbacks=callbacks)
 
 
-def _intact_checkpoints(trainer: Trainer, record: RunRecord) -> str:
+def _intact_checkpoints(run_folder: Path, record: RunRecord) -> str:
     """List the undamaged checkpoints with their epochs."""
-    checkpoints, whole = trainer.checkpoint_callback, []
-    assert isinstance(checkpoints, BestAndLast)
+    whole = []
     for name in ("best.ckpt", "last.ckpt"):
         with suppress(UserError):
-            epochs = read_checkpoint(checkpoints.folder / name, record=record).epochs
+            epochs = read_checkpoint(run_folder / "checkpoints" / name, record=record).epochs
             whole.append(f"{name}, from epoch {epochs}")
     return "; ".join(whole) or "none"
 
@@ -286,7 +275,7 @@ def _run_trainer(
             trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             seconds = perf_counter() - begun
     except OSError:
-        log.warning("warning: the fit has ended early; intact checkpoints: %s", _intact_checkpoints(trainer, record))
+        log.warning("warning: the fit has ended early; intact checkpoints: %s", _intact_checkpoints(run_folder, record))
         raise
     finally:
         torch.set_num_threads(threads)
@@ -296,7 +285,7 @@ def _run_trainer(
         reasons = list(checkpoints.failed.values())
         if checkpoints.lost is not None:
             reasons.append(f"the best epoch, {checkpoints.lost['epoch']}, could not be written to best.ckpt")
-        raise RunFailedError(f"{'; '.join(reasons)}; intact checkpoints: {_intact_checkpoints(trainer, record)}")
+        raise RunFailedError(f"{'; '.join(reasons)}; intact checkpoints: {_intact_checkpoints(run_folder, record)}")
     return {
         "fit/seconds": fit.seconds + seconds,
         "fit/ratings_per_second": 0.0 if fit.rows_trained == 0 else fit.rows_trained / fit.step_seconds,
@@ -346,10 +335,8 @@ def _conclude(run_folder: Path) -> float | None:
     """Print the results of a finished run, and return its objective."""
     record, values = read_record(run_folder), read_metrics(run_folder)
     lines = list(results(values, record))
-    protocol, tag = protocol_of(record), compared_tag(record)
-    if protocol is not None and tag in values:
-        name = f"{record.model} by {record.fit['optimizer']}"
-        lines += table_of_run(protocol, name=name, value=values[tag], fold=record.fold)
+    if (tag := compared_tag(record)) in values:
+        lines += table_among_figures([record], values[tag])
     for line in lines:
         log.info(line)
     value = values.get(record.monitor)

@@ -4,12 +4,13 @@ import numpy as np
 
 from ratinglab.batches import Batch
 from ratinglab.fitting.priors import FloatArray
-from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, tables_of, write_joined
+from ratinglab.fitting.row_fit import RowFit, joined, tables_of, write_joined
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import ALSOptions
 from ratinglab.kernels.rows import RowPriors
 from ratinglab.models.design import Design
+from ratinglab.models.equation import SIDE_NAMES, other_side
 from ratinglab.models.factor_equation import Term
 from ratinglab.models.predictor import Predictor
 
@@ -53,7 +54,7 @@ class ALSFit(RowFit):
     def on_train_start(self) -> None:
         """Sort the training ratings by row and build the term solvers."""
         super().on_train_start()
-        for name in OTHER_SIDE:
+        for name in SIDE_NAMES:
             counts, dim = self._ratings[name].counts, self.own_rows(name).shape[1]
             for term in self.side(name).terms:
                 self._solvers[term.name] = TermSolver(term.design, dim=dim, row_weight=np.sqrt(counts))
@@ -63,11 +64,12 @@ class ALSFit(RowFit):
         """Run one sweep: the users' terms and rows, then the items'."""
         addends = {
             name: {term.name: self._addend(term, self._ratings[name].counts) for term in self.side(name).terms}
-            for name in OTHER_SIDE
+            for name in SIDE_NAMES
         }
-        rows = {name: sum(addends[name].values(), self.own_rows(name)) for name in OTHER_SIDE}
-        ones = {name: np.ones(len(rows[name]), dtype=np.float32) for name in OTHER_SIDE}
-        for name, other in OTHER_SIDE.items():
+        rows = {name: sum(addends[name].values(), self.own_rows(name)) for name in SIDE_NAMES}
+        ones = {name: np.ones(len(rows[name]), dtype=np.float32) for name in SIDE_NAMES}
+        for name in SIDE_NAMES:
+            other = other_side(name)
             counts, zeros = self._ratings[name].counts.astype(np.float32), np.zeros_like(rows[name])
             for term in self.side(name).terms:
                 addends[name][term.name] = self._fit_term(term, rows[name], addends[name], counts)

@@ -11,14 +11,14 @@ from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.chain import Chain
 from ratinglab.fitting.noise import draw_common, draw_precisions, redraw_common
 from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
-from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, write_joined
+from ratinglab.fitting.row_fit import RowFit, joined, write_joined
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.kernels.column_draws import compile_loops, in_blocks, out_of_blocks
 from ratinglab.kernels.rows import Entries, RowPriors, gram, sample_rows, subtract_dots
 from ratinglab.kernels.sorted_ratings import chunk_bounds
-from ratinglab.models.equation import ColumnSource
+from ratinglab.models.equation import SIDE_NAMES, ColumnSource, SideName, other_side
 from ratinglab.models.factor_equation import FactorEquation, Term
 from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
@@ -82,7 +82,7 @@ class GibbsFit(RowFit):
         self.options, self.seed = options, setup.seed
         self.chain = Chain(self.posterior, thin=options.thin, max_samples=options.max_samples)
         # buffers, so that checkpoints keep them; their names have the word for terms of earlier versions
-        for name in OTHER_SIDE:
+        for name in SIDE_NAMES:
             side = self.side(name)
             self.register_buffer(f"{name}_precision", torch.ones(len(side.last_rows())))
             for term in side.terms:
@@ -114,7 +114,7 @@ class GibbsFit(RowFit):
     def on_train_start(self) -> None:
         """Sort the training ratings by row and build the term solvers."""
         super().on_train_start()
-        for name in OTHER_SIDE:
+        for name in SIDE_NAMES:
             side, (count, dim) = self.side(name), self.own_rows(name).shape
             self._owners[name] = np.arange(count) if side.rows is None else side.rows.owner.numpy()
             self._solvers |= {term.name: TermSolver(term.design, dim=dim) for term in side.terms}
@@ -137,26 +137,26 @@ class GibbsFit(RowFit):
         """Run one sweep: the users' prior, terms and rows, then the items', then the noise."""
         random = np.random.default_rng([self.seed, self.current_epoch])
         own, rows = dict[str, FloatArray](), dict[str, FloatArray]()
-        for name in OTHER_SIDE:
+        for name in SIDE_NAMES:
             own[name] = self.own_rows(name)
             terms = sum(self._addends(name).values(), np.zeros_like(own[name]))
             if self.has_biases:
                 own[name][:, 0] -= terms[:, 0]  # the row's own bias holds the terms' sum
             rows[name] = own[name] + terms
-        for name, other in OTHER_SIDE.items():
-            self._draw_side(name, rows[name], own[name], rows[other], random)
+        for name in SIDE_NAMES:
+            self._draw_side(name, rows[name], own[name], rows[other_side(name)], random)
         self._draw_noise(rows["user"], rows["item"], random)
         past_burn_in = self.current_epoch - self.options.burn_in
         if past_burn_in >= 0 and past_burn_in % self.chain.thin == 0:
             self._keep(rows["user"], rows["item"])
 
     def _draw_side(
-        self, name: str, rows: FloatArray, own: FloatArray, other_rows: FloatArray, random: np.random.Generator
+        self, name: SideName, rows: FloatArray, own: FloatArray, other_rows: FloatArray, random: np.random.Generator
     ) -> None:
         """Draw one side's prior, terms and rows given the other side's rows; write the rows in place.
 
         Args:
-            name: "user" or "item".
+            name: the side.
             rows: (num_rows, D) float32, all terms summed.
             own: (num_rows, D) float32, the rows minus their terms.
             other_rows: (num_others, D) float32, all terms summed.
@@ -175,7 +175,7 @@ class GibbsFit(RowFit):
             other_rows,
             priors=RowPriors(means, prior.precision.astype(np.float32), np.ones(len(rows), dtype=np.float32)),
             weight=self._row_precision(name),
-            other_weight=self._row_precision(OTHER_SIDE[name]),
+            other_weight=self._row_precision(other_side(name)),
             noise=random.standard_normal(rows.shape, dtype=np.float32),
         )
         means -= mean
@@ -186,7 +186,7 @@ class GibbsFit(RowFit):
             own[:, 0] = rows[:, 0]
         self.write_own_rows(name, own)
 
-    def _shared_term(self, name: str) -> Term | None:
+    def _shared_term(self, name: SideName) -> Term | None:
         """Find the term that all rows of a user or item share, if most rows have a single rating."""
         side = self.side(name)
         if side.rows is None or len(self._ratings[name].rating) >= SESSION * len(side.rows):
@@ -199,7 +199,7 @@ class GibbsFit(RowFit):
 
     def _shift_rows(
         self,
-        name: str,
+        name: SideName,
         term: Term,
         rows: FloatArray,
         other_rows: FloatArray,
@@ -208,7 +208,7 @@ class GibbsFit(RowFit):
     ) -> None:
         """Draw a shared term given the ratings and each row's difference from it; shifts the rows in place."""
         ratings, owner, before = self._ratings[name], self._owners[name], self._weights(term)
-        others = self._seen(other_rows, self._row_precision(OTHER_SIDE[name]))
+        others = self._seen(other_rows, self._row_precision(other_side(name)))
         rest = np.empty_like(ratings.rating)
         subtract_dots(ratings, rows - before[owner], others.features, rest)
         start = ratings.start[np.searchsorted(owner, np.arange(len(before) + 1))]
@@ -221,11 +221,13 @@ class GibbsFit(RowFit):
         rows += (drawn - before)[owner]
         write_joined(drawn, self._tables(term))
 
-    def _draw_terms(self, name: str, residual: FloatArray, prior: Normal, random: np.random.Generator) -> FloatArray:
+    def _draw_terms(
+        self, name: SideName, residual: FloatArray, prior: Normal, random: np.random.Generator
+    ) -> FloatArray:
         """Draw the terms of a side in turn, given its rows.
 
         Args:
-            name: "user" or "item".
+            name: the side.
             residual: (num_rows, D) float32, the rows minus m and their terms.
             prior: m and Λ.
             random: generator of the draws.
@@ -242,7 +244,7 @@ class GibbsFit(RowFit):
             getattr(self, f"part_{term.name}_precision").fill_(precision)
         return out_of_blocks(blocks, residual.shape[1])
 
-    def _draw_prior(self, name: str, own: FloatArray, random: np.random.Generator) -> Normal:
+    def _draw_prior(self, name: SideName, own: FloatArray, random: np.random.Generator) -> Normal:
         """Draw m and Λ of a side, given its rows minus their terms, and the terms' weights."""
         if self.current_epoch == 0:
             return Normal(np.zeros(own.shape[1]), np.eye(own.shape[1]) / START_STD**2)
@@ -270,12 +272,12 @@ class GibbsFit(RowFit):
         counts = self._by_owner("item", self._ratings["item"].counts)
         beta[:], _ = draw_precisions(counts, self._by_owner("item", weighted), random)
 
-    def _row_precision(self, name: str) -> FloatArray:
+    def _row_precision(self, name: SideName) -> FloatArray:
         """Look up the noise precision of each row's user or item: (num_rows,) float32."""
         precision: FloatArray = getattr(self, f"{name}_precision").numpy()[self._owners[name]]
         return precision
 
-    def _by_owner(self, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
+    def _by_owner(self, name: SideName, values: NDArray[Any]) -> NDArray[np.float64]:
         """Sum values over the rows of each user or item: (num_rows,) → (num_owners,)."""
         return np.bincount(self._owners[name], values).astype(np.float64)
 
@@ -284,7 +286,7 @@ class GibbsFit(RowFit):
         factors = [torch.from_numpy(self._factors(rows)).clone() for rows in (users, items)]
         biases = [torch.from_numpy(rows[:, :1]).clone() if self.has_biases else None for rows in (users, items)]
         precisions = self.user_precision.clone(), self.item_precision.clone()
-        sides = [self.side(name) for name in OTHER_SIDE]
+        sides = [self.side(name) for name in SIDE_NAMES]
         terms = [term for side in sides for term in side.terms if term.source is not ColumnSource.own]
         weights = {term.name: torch.from_numpy(self._weights(term)) for term in terms}
         is_thinned = self.chain.keep(Sample._make([*factors, *biases, *precisions, weights]))
@@ -329,7 +331,7 @@ class GibbsFit(RowFit):
         self._sums[block] = total, kept
         return (total / kept).float()
 
-    def _addends(self, name: str) -> dict[str, FloatArray]:
+    def _addends(self, name: SideName) -> dict[str, FloatArray]:
         """Compute F y of each term of a side: (num_rows, D) float32."""
         return {term.name: self._solvers[term.name].times(self._weights(term)) for term in self.side(name).terms}
 

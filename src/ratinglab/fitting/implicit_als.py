@@ -15,6 +15,7 @@ from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
 from ratinglab.kernels.implicit_rows import compile_loops, improve_side
 from ratinglab.kernels.rows import Entries, gram
 from ratinglab.kernels.sorted_ratings import sort_ratings
+from ratinglab.models.equation import SideName
 from ratinglab.models.implicit_mf import ImplicitMF
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import counted
@@ -74,22 +75,22 @@ class ImplicitALSFit(Fit):
         """Report train/loss of the epoch."""
         self.report("train/loss", self.train_loss)
 
-    def _rows(self, name: str) -> FloatArray:
+    def _rows(self, name: SideName) -> FloatArray:
         """Return the rows of a side, which share memory with the weights: (num_rows, D) float32."""
         embedding = self.equation.user_embedding if name == "user" else self.equation.item_embedding
         rows: FloatArray = embedding.weight.detach().numpy()
         return rows
 
-    def _improve(self, name: str, rows: FloatArray, others: FloatArray) -> NDArray[np.float64]:
+    def _improve(self, name: SideName, rows: FloatArray, others: FloatArray) -> NDArray[np.float64]:
         """Improve the rows of a side in place, and return the squared errors of its pairs before, by row."""
         pairs, alpha, ridge = self._pairs[name], self.equation.objective.unrated_weight, self._ridge(name, len(others))
         return improve_side(pairs, others, rows, unrated_weight=alpha, ridge=ridge, steps=self.cg_steps)
 
-    def _penalty(self, name: str, rows: FloatArray, num_others: int) -> float:
+    def _penalty(self, name: SideName, rows: FloatArray, num_others: int) -> float:
         """Compute λ Σ (n + α M)^ν ‖v‖² over the rows of a side."""
         return float(self._ridge(name, num_others) @ np.square(rows).sum(axis=1))
 
-    def _ridge(self, name: str, num_others: int) -> FloatArray:
+    def _ridge(self, name: SideName, num_others: int) -> FloatArray:
         """Compute λ (n + α M)^ν of each row, with M rows on the other side: (num_rows,) float32."""
         ridge: FloatArray = self.equation.objective.ridge(
             torch.from_numpy(self._pairs[name].counts), num_others

@@ -14,11 +14,10 @@ from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.kernels.rows import Entries, OtherRows, RowPriors, compile_loops, sample_rows, squared_errors
 from ratinglab.kernels.sorted_ratings import sort_ratings
+from ratinglab.models.equation import SIDE_NAMES, SideName, other_side
 from ratinglab.models.factor_equation import FactorEquation, Side, Term, as_factor_equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import release
-
-OTHER_SIDE = {"user": "item", "item": "user"}
 
 
 class RowFit(Fit):
@@ -31,7 +30,7 @@ class RowFit(Fit):
     def __init__(self, predictor: Predictor, setup: FitSetup) -> None:
         """Fit the weights of a factor equation."""
         super().__init__(predictor, setup)
-        names = [term.name for name in OTHER_SIDE for term in self.side(name).terms]
+        names = [term.name for name in SIDE_NAMES for term in self.side(name).terms]
         assert len(set(names)) == len(names), f"two terms share a name: {names}"
         self.has_biases = self.side("user").bias is not None
         self._ratings: dict[str, Entries] = {}
@@ -42,7 +41,7 @@ class RowFit(Fit):
         """The equation being fitted."""
         return as_factor_equation(self.predictor.model)
 
-    def side(self, name: str) -> Side:
+    def side(self, name: SideName) -> Side:
         """Return the "user" or the "item" side of the equation."""
         return self.equation.user_side() if name == "user" else self.equation.item_side()
 
@@ -51,26 +50,27 @@ class RowFit(Fit):
         super().on_train_start()
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
         user, item, rating, day = as_tensors(self.data.train_ratings)
-        user_row, item_row = (row.int().numpy() for row in self.equation.rows(user, item, day))
-        for name, row, other in (("user", user_row, item_row), ("item", item_row, user_row)):
+        index = (row.int().numpy() for row in self.equation.rows(user, item, day))
+        rows = dict(zip(SIDE_NAMES, index, strict=True))
+        for name, row in rows.items():
             count, dim = self.own_rows(name).shape
             assert 0 <= row.min() <= row.max() < count, f"a rating has no row on the {name} side"
             self._ratings[name] = sort_ratings(
-                row, other, rating.numpy(), count=count, dim=dim, folder=self.data.folder
+                row, rows[other_side(name)], rating.numpy(), count=count, dim=dim, folder=self.data.folder
             )
             assert self._ratings[name].counts.min() > 0, f"a row of the {name} side has no training rating"
 
-    def own_rows(self, name: str) -> FloatArray:
+    def own_rows(self, name: SideName) -> FloatArray:
         """Copy each row's own bias, if there are biases, and factors: (num_rows, D) float32."""
         return joined(tables_of(self.side(name)))
 
-    def write_own_rows(self, name: str, rows: FloatArray) -> None:
+    def write_own_rows(self, name: SideName, rows: FloatArray) -> None:
         """Store rows as the side's own weights."""
         write_joined(rows, tables_of(self.side(name)))
 
     def solve(
         self,
-        name: str,
+        name: SideName,
         rows: FloatArray,
         other_rows: FloatArray,
         *,
@@ -85,7 +85,7 @@ class RowFit(Fit):
         release(ratings.other, ratings.rating)
 
     def errors(
-        self, name: str, rows: FloatArray, other_rows: FloatArray, *, other_weight: FloatArray
+        self, name: SideName, rows: FloatArray, other_rows: FloatArray, *, other_weight: FloatArray
     ) -> NDArray[np.float64]:
         """Sum weighted squared errors by row of a side; see squared_errors. Stores the plain MSE as train_mse."""
         ratings = self._ratings[name]

@@ -2,7 +2,7 @@
 
 import codecs
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,12 +16,12 @@ import pyarrow.orc
 import pyarrow.parquet
 
 from ratinglab.errors import UserError
-from ratinglab.formats.detection import Format
+from ratinglab.formats.detection import Format, format_of
 from ratinglab.formats.inputs import BlockStream, EmptyFileError, InputFile
-from ratinglab.formats.layouts import check_distinct, check_several, check_unique, column_position
+from ratinglab.formats.layouts import check_unique, find_columns
 from ratinglab.formats.text_dialects import whole_lines
 from ratinglab.formats.text_options import ColumnOptions
-from ratinglab.formats.timestamps import DATES, TimeFormat, column_of_times, format_of_times, matches_format
+from ratinglab.formats.timestamps import DATES, column_of_times, format_of_times, matches_format
 
 LARGEST_WHOLE = 2.0**53
 """Bound below which float64 represents every integer."""
@@ -29,15 +29,13 @@ JSON_OPTIONS = pyarrow.json.ReadOptions(block_size=16 << 20)
 """Bytes of JSON Lines parsed at once, which limit the length of a line."""
 
 
-def read_columnar(
-    file: InputFile, kind: Format, columns: ColumnOptions, *, timestamp_format: str | None
-) -> list[pa.RecordBatch]:
+def read_columnar(file: InputFile, columns: ColumnOptions, *, timestamp_format: str | None) -> list[pa.RecordBatch]:
     """Read user and item as integers or text, rating as float32 and, if a column is named for it, timestamp.
 
     Raises:
         UserError: a column is missing, or a cell is invalid; the message gives its row, counted from 1.
     """
-    batches = list(_batches_of(file, kind, columns))
+    batches = list(_batches_of(file, columns))
     if not any(map(len, batches)):
         raise EmptyFileError(f"{file} has no ratings")
     table = pa.Table.from_batches(batches)
@@ -49,10 +47,10 @@ def read_columnar(
     return pa.table(found).to_batches()
 
 
-def stream_columnar(file: InputFile, kind: Format, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
+def stream_columnar(file: InputFile, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
     """Yield user, item and rating batch by batch, converted and checked as in `read_columnar`."""
     first_row = 0
-    for batch in _batches_of(file, kind, replace(columns, timestamp=None)):
+    for batch in _batches_of(file, replace(columns, timestamp=None)):
         table = pa.Table.from_batches([batch])
         yield from pa.table(_converted(table, columns, file=file, first_row=first_row)).to_batches()
         first_row += len(batch)
@@ -60,18 +58,14 @@ def stream_columnar(file: InputFile, kind: Format, columns: ColumnOptions) -> It
         raise EmptyFileError(f"{file} has no ratings")
 
 
-def _batches_of(file: InputFile, kind: Format, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
+def _batches_of(file: InputFile, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
     """Check the names of the columns, and yield their batches without conversion."""
-    wanted = columns.by_role()
-    check_distinct(wanted)
-    names = column_names(file, kind)
-    check_several(names, wanted, file=file)
-    for role, name in wanted.items():
-        column_position(names, name, key=f"data.columns.{role}", file=file, header=None)
+    kind, names = format_of(file), list(columns.by_role().values())
+    find_columns(column_names(file, kind), columns, file=file, header=None)
     if kind is Format.JSON_LINES:
-        yield from _json_line_batches(file, list(wanted.values()), floats={columns.rating})
+        yield from _json_line_batches(file, names, rating=columns.rating)
     else:
-        yield from typed_batches(file, kind, columns=list(wanted.values()))[1]()
+        yield from typed_batches(file, kind, columns=names)[1]()
 
 
 def _converted(
@@ -111,11 +105,12 @@ def _names(schema: pa.Schema, file: InputFile) -> list[str]:
     return names
 
 
-def _json_line_batches(file: InputFile, names: list[str], *, floats: Collection[str]) -> Iterator[pa.RecordBatch]:
-    """Yield values of JSON objects, one object per line, with the types of the first line; `floats` may mix types."""
+def _json_line_batches(file: InputFile, names: list[str], *, rating: str) -> Iterator[pa.RecordBatch]:
+    """Yield values of JSON objects, one object per line, with the types of the first line; ratings may mix types."""
     first = _first_object(file)
     types = {name: _type_of(first[name], name=name, file=file) for name in names}
-    types |= {name: pa.float64() for name in floats if types[name] == pa.int64()}
+    if types[rating] == pa.int64():
+        types[rating] = pa.float64()
     schema = pa.schema(list(types.items()))
     try:
         for batch in pyarrow.json.open_json(
@@ -159,12 +154,11 @@ def _json_fault(file: InputFile, schema: pa.Schema, *, otherwise: str) -> UserEr
 
 
 def _first_object(file: InputFile) -> dict[str, Any]:
-    number, line = next(_json_lines(file))
     try:
-        found = json.loads(line)
+        _, line = next(_json_lines(file))
+        found: dict[str, Any] = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}, line {number}: each line must be a JSON object ({error})") from error
-    assert isinstance(found, dict), "format_of detects JSON Lines by the first object"
+        raise _json_fault(file, pa.schema([]), otherwise=str(error)) from error
     return found
 
 
@@ -347,7 +341,9 @@ def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str, first_row: int)
 
 def _numbers(column: pa.ChunkedArray, *, file: InputFile, first_row: int) -> pa.ChunkedArray:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        texts, column = column, _parsed_numbers(column)
+        texts, stripped = column, pc.utf8_trim_whitespace(column.cast(pa.string()))
+        is_number = pc.match_substring_regex(stripped, r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$")
+        column = pc.if_else(is_number, stripped, None).cast(pa.float64())
         if column.null_count > 0:
             row = _first(pc.is_null(column))
             place = f"{file}, row {first_row + row + 1}"
@@ -362,21 +358,13 @@ def _numbers(column: pa.ChunkedArray, *, file: InputFile, first_row: int) -> pa.
     return rating
 
 
-def _parsed_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Parse texts as float64; null where a text is not a number."""
-    texts = pc.utf8_trim_whitespace(texts.cast(pa.string()))
-    is_number = pc.match_substring_regex(texts, r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$")
-    return pc.if_else(is_number, texts, None).cast(pa.float64())
-
-
 def _times(column: pa.ChunkedArray, pattern: str | None, *, file: InputFile) -> pa.ChunkedArray:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         texts = column.cast(pa.string())
         time_format = format_of_times(texts[0].as_py(), pattern, place=f"{file}, row 1")
-        any_dates = TimeFormat(pa.string(), pattern) if pa.types.is_timestamp(time_format.type) else time_format
-        parsed = column_of_times(texts, time_format) or column_of_times(texts, any_dates)
+        parsed = column_of_times(texts, time_format)
         if parsed is None:
-            row = next(row for row, text in enumerate(texts) if not matches_format(text.as_py(), any_dates))
+            row = next(row for row, text in enumerate(texts) if not matches_format(text.as_py(), time_format.any_dates))
             found = texts[row].as_py()
             raise UserError(f"{file}, row {row + 1}: the timestamp must be {time_format.rule}, got {found!r}")
         column = parsed

@@ -3,7 +3,6 @@
 import json
 import re
 from enum import Enum, auto
-from typing import NamedTuple
 
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import SIGNATURES, InputFile
@@ -24,67 +23,42 @@ BINARY = {b"PAR1": Format.PARQUET, b"ARROW1": Format.ARROW, b"ORC": Format.ORC}
 CONTROL = re.compile(rb"[\x00-\x08]")
 
 
-class UnsupportedFormat(NamedTuple):
-    """An unsupported format.
-
-    Attributes:
-        pattern: pattern of the first bytes.
-        name: name in messages, such as "a NumPy array".
-        advice: how to convert it.
-    """
-
-    pattern: re.Pattern[bytes]
-    name: str
-    advice: str
-
-
 AS_CSV = "save it as CSV or Parquet and use that file"
 WITH_PANDAS = "save it as CSV or Parquet, such as with pandas.read_{}"
-
-
-def _unsupported(pattern: bytes, name: str, advice: str = AS_CSV) -> UnsupportedFormat:
-    return UnsupportedFormat(re.compile(pattern, re.DOTALL), name, advice)
-
-
-UNSUPPORTED = (
-    _unsupported(rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook", "save the sheet as CSV and use that file"),
-    _unsupported(rb"<stata_dta>|[\x69-\x73][\x01\x02]\x01\x00", "a Stata file", WITH_PANDAS.format("stata")),
-    _unsupported(rb"\$FL[23]", "an SPSS file", WITH_PANDAS.format("spss")),
-    _unsupported(rb"HEADER RECORD\*{7}|\x00{12}\xc2\xea\x81\x60", "a SAS file", WITH_PANDAS.format("sas")),
-    _unsupported(rb"\x89HDF\r\n\x1a\n", "an HDF5 file", WITH_PANDAS.format("hdf")),
-    _unsupported(rb"MATLAB 5\.0", "a MATLAB file"),
-    _unsupported(rb"\x93NUMPY", "a NumPy array"),
-    _unsupported(rb"\x80[\x02-\x05]", "a Python pickle"),
-    _unsupported(rb"RD[AX][23]\n|[XA]\n\x00\x00\x00[\x02\x03]|X\n\x00", "an R data file"),
-    _unsupported(rb"SQLite format 3\x00", "a SQLite database", "export its table of ratings as CSV"),
-    _unsupported(
-        rb"\xff\xff\xff\xff[\x00-\xff]{4}\x10\x00\x00\x00", "an Arrow stream", "save it as an Arrow file or Parquet"
-    ),
-    _unsupported(rb"Obj\x01", "an Avro file"),
-    _unsupported(rb"FEA1[\x00-\x08]", "a Feather version 1 file", "save it as version 2 or as Parquet"),
-    _unsupported(rb"%PDF-", "a PDF document", "use the ratings file"),
-    _unsupported(rb".{257}ustar", "a tar archive", "unpack it with tar xf and use the ratings file in it"),
-    _unsupported(
-        rb"7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|\x1f\x9d", "an archive", "unpack it and use the ratings file in it"
-    ),
-    _unsupported(rb"\x04\x22\x4d\x18", "compressed with LZ4", "decompress it"),
-    _unsupported(rb"version https://git-lfs", "a pointer of Git LFS, not the file", "fetch it with git lfs pull"),
-    _unsupported(rb"(?i:\s*(<!doctype html|<html))", "a web page", "download the file that it links to"),
-    _unsupported(rb"\s*<\?xml", "an XML file"),
-    _unsupported(rb"\s*\[\s*[\[{]", "a JSON array", "write it as JSON Lines, one object per line"),
-    _unsupported(rb"\s*\{\s*'", "a file of Python dictionaries", "write it as JSON Lines, with double quotes"),
-    _unsupported(rb"(?i:\s*@relation\b)", "an ARFF file", "remove its header, and set data.header=false"),
-    _unsupported(rb"%%MatrixMarket", "a Matrix Market file", "remove its header and the line of sizes"),
-    _unsupported(rb"[-+\d.]+([ \t]+\d+:[-+\d.e]+)+\s*\n", "a file of LIBFM or LIBSVM", "write one rating per row"),
-    _unsupported(rb"\w+/\w+: [^\n]*\n\w+/\w+: ", "a file with one field per line", "convert it to one rating per row"),
-    _unsupported(
-        rb"\s*\d+:\s*\n",
+UNSUPPORTED = {
+    rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("an Excel workbook", "save the sheet as CSV and use that file"),
+    rb"<stata_dta>|[\x69-\x73][\x01\x02]\x01\x00": ("a Stata file", WITH_PANDAS.format("stata")),
+    rb"\$FL[23]": ("an SPSS file", WITH_PANDAS.format("spss")),
+    rb"HEADER RECORD\*{7}|\x00{12}\xc2\xea\x81\x60": ("a SAS file", WITH_PANDAS.format("sas")),
+    rb"\x89HDF\r\n\x1a\n": ("an HDF5 file", WITH_PANDAS.format("hdf")),
+    rb"MATLAB 5\.0": ("a MATLAB file", AS_CSV),
+    rb"\x93NUMPY": ("a NumPy array", AS_CSV),
+    rb"\x80[\x02-\x05]": ("a Python pickle", AS_CSV),
+    rb"RD[AX][23]\n|[XA]\n\x00\x00\x00[\x02\x03]|X\n\x00": ("an R data file", AS_CSV),
+    rb"SQLite format 3\x00": ("a SQLite database", "export its table of ratings as CSV"),
+    rb"\xff\xff\xff\xff[\x00-\xff]{4}\x10\x00\x00\x00": ("an Arrow stream", "save it as an Arrow file or Parquet"),
+    rb"Obj\x01": ("an Avro file", AS_CSV),
+    rb"FEA1[\x00-\x08]": ("a Feather version 1 file", "save it as version 2 or as Parquet"),
+    rb"%PDF-": ("a PDF document", "use the ratings file"),
+    rb".{257}ustar": ("a tar archive", "unpack it with tar xf and use the ratings file in it"),
+    rb"7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|\x1f\x9d": ("an archive", "unpack it and use the ratings file in it"),
+    rb"\x04\x22\x4d\x18": ("compressed with LZ4", "decompress it"),
+    rb"version https://git-lfs": ("a pointer of Git LFS, not the file", "fetch it with git lfs pull"),
+    rb"(?i:\s*(<!doctype html|<html))": ("a web page", "download the file that it links to"),
+    rb"\s*<\?xml": ("an XML file", AS_CSV),
+    rb"\s*\[\s*[\[{]": ("a JSON array", "write it as JSON Lines, one object per line"),
+    rb"\s*\{\s*'": ("a file of Python dictionaries", "write it as JSON Lines, with double quotes"),
+    rb"(?i:\s*@relation\b)": ("an ARFF file", "remove its header, and set data.header=false"),
+    rb"%%MatrixMarket": ("a Matrix Market file", "remove its header and the line of sizes"),
+    rb"[-+\d.]+([ \t]+\d+:[-+\d.e]+)+\s*\n": ("a file of LIBFM or LIBSVM", "write one rating per row"),
+    rb"\w+/\w+: [^\n]*\n\w+/\w+: ": ("a file with one field per line", "convert it to one rating per row"),
+    rb"\s*\d+:\s*\n": (
         "in the Netflix Prize format, which lists an item's ratings below its id",
         'put the id into each row, for example with awk \'/:$/ {item = $0; sub(":", "", item); next} '
         '{print item "," $0}\'',
     ),
-)
-"""Unsupported formats, most of which would otherwise be read as text."""
+}
+"""Formats that are refused, most of which would otherwise be read as text: name and advice by their first bytes."""
 
 
 def format_of(file: InputFile) -> Format:
@@ -100,9 +74,9 @@ def format_of(file: InputFile) -> Format:
     if any(signature.match(start) for signature in SIGNATURES):
         raise UserError(f"{file} is compressed twice: decompress it once")
     text = start.removeprefix(b"\xef\xbb\xbf")
-    for unsupported in UNSUPPORTED:
-        if unsupported.pattern.match(text):
-            raise UserError(f"{file} is {unsupported.name}: {unsupported.advice}")
+    for pattern, (name, advice) in UNSUPPORTED.items():
+        if re.match(pattern, text, re.DOTALL):
+            raise UserError(f"{file} is {name}: {advice}")
     return Format.JSON_LINES if _is_object(text) else Format.TEXT
 
 
@@ -113,7 +87,5 @@ def _is_object(text: bytes) -> bool:
     line = text.lstrip().split(b"\n", 1)[0].strip()
     try:
         return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return line == b"{" or line.startswith(
-            b'{"'
-        )  # an object over several lines, or in a line that is longer than the start
+    except (ValueError, RecursionError):  # an object over several lines, or in a line that is longer than the start
+        return line == b"{" or line.startswith(b'{"')

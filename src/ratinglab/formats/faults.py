@@ -15,14 +15,10 @@ from ratinglab.formats.inputs import EmptyFileError, InputFile
 from ratinglab.formats.layouts import MATRIX_COLUMNS, Layout
 from ratinglab.formats.numbers import parsed_number
 from ratinglab.formats.row_reader import printable, rows_in
-from ratinglab.formats.text_dialects import LINE_END, QUOTE, QuoteScan, TextDialect, num_lines, utf8_blocks, whole_lines
+from ratinglab.formats.text_dialects import LINE_END, QUOTE, TextDialect, num_lines, utf8_blocks, whole_lines
 from ratinglab.formats.timestamps import matches_format
 
 LARGEST_RATING = float(np.finfo(np.float32).max)
-
-
-class TimestampError(UserError):
-    """A timestamp in another format than the first one."""
 
 
 class RowBlock(NamedTuple):
@@ -39,13 +35,20 @@ class RowBlock(NamedTuple):
         for (line, cells), stop in zip(rows, starts[1:], strict=True):
             yield line, cells, lines[line - self.first : stop - self.first]
 
+    def fault(
+        self, fault_of: Callable[[list[str], list[bytes]], str | None], dialect: TextDialect, file: InputFile
+    ) -> UserError | None:
+        """Make the error for the first row whose cells and lines have a fault; None if there is none."""
+        for line, cells, lines in self.rows(dialect, file):
+            if (fault := fault_of(cells, lines)) is not None:
+                return UserError(f"{file}, line {line}: {fault}")
+        return None
 
-def whole_rows(
-    file: InputFile, dialect: TextDialect, *, header_lines: int, num_valid_bytes: int = 0
-) -> Iterator[RowBlock]:
+
+def whole_rows(file: InputFile, layout: Layout, *, num_valid_bytes: int = 0) -> Iterator[RowBlock]:
     """Yield blocks of whole rows after the header. Skips blocks within the first `num_valid_bytes` bytes."""
-    pending, number, to_skip, size = b"", 1, header_lines, 0
-    for block in whole_lines(utf8_blocks(file, dialect)):
+    pending, number, to_skip, size = b"", 1, layout.header_lines, 0
+    for block in whole_lines(utf8_blocks(file, layout.dialect)):
         size += len(block)
         if size <= num_valid_bytes:
             number, to_skip = number + num_lines(block), 0
@@ -53,7 +56,7 @@ def whole_rows(
         pending += block
         while to_skip and (end := LINE_END.search(pending)):
             pending, number, to_skip = pending[end.end() :], number + 1, to_skip - 1
-        if to_skip or (dialect.is_quoted and pending.count(QUOTE) % 2 == 1):
+        if to_skip or (layout.dialect.is_quoted and pending.count(QUOTE) % 2 == 1):
             continue
         yield RowBlock(pending, number)
         number += num_lines(pending)
@@ -63,33 +66,30 @@ def whole_rows(
 
 
 def first_fault(
-    file: InputFile, layout: Layout, *, parse: Callable[[bytes], int], fallback_reason: str, num_valid_bytes: int = 0
+    file: InputFile, layout: Layout, *, parse: Callable[[bytes], object], fallback_reason: str, num_valid_bytes: int = 0
 ) -> UserError:
     """Make the error for the first faulty row, with its line number.
 
     Args:
-        parse: parses rows with pyarrow and returns their number, or raises ArrowInvalid.
+        parse: parses rows with pyarrow, or raises ArrowInvalid.
         fallback_reason: message of pyarrow, used if this pass finds no fault.
         num_valid_bytes: number of bytes at the start that have no fault.
     """
-    num_rows = int(num_valid_bytes > 0)
-    for lines in whole_rows(file, layout.dialect, header_lines=layout.header_lines, num_valid_bytes=num_valid_bytes):
-        if _num_rows(lines.text) == 0:
+    has_rows = num_valid_bytes > 0
+    for block in whole_rows(file, layout, num_valid_bytes=num_valid_bytes):
+        if _num_rows(block.text) == 0:
             continue
-        if has_regular_rows(lines.text, layout):
+        has_rows = True
+        if has_regular_rows(block.text, layout):
             try:
-                num_rows += parse(lines.text)
+                parse(block.text)
                 continue
             except pa.ArrowInvalid as error:
                 fallback_reason = str(error)
-        for line, cells in rows_in([lines.text], layout.dialect, file=file, first_line=lines.first):
-            num_rows += 1
-            place = f"{file}, line {line}"
-            if (fault := _fault_besides_time(cells, layout)) is not None:
-                return UserError(f"{place}: {fault}")
-            if (fault := _fault_of_time(cells, layout)) is not None:
-                return TimestampError(f"{place}: {fault}")
-    if num_rows == 0:
+        fault = block.fault(lambda cells, _: fault_of(cells, layout), layout.dialect, file)
+        if fault is not None:
+            return fault
+    if not has_rows:
         return EmptyFileError(f"{file} has no ratings" + (", only a header" if layout.header_lines else ""))
     return UserError(f"{file} cannot be read: {' '.join(fallback_reason.split())}")
 
@@ -101,7 +101,7 @@ def has_regular_rows(text: bytes, layout: Layout) -> bool:
     """
     if not layout.dialect.is_quoted or QUOTE not in text:
         return True
-    scan = QuoteScan(layout.dialect, num_columns=layout.num_columns)
+    scan = layout.new_scan()
     scan.add(text.removeprefix(codecs.BOM_UTF8))
     scan.end()
     return scan.is_regular and not (scan.may_join_rows if layout.spans_lines else scan.spans_lines)
@@ -115,38 +115,31 @@ def multiline_cell(dialect: TextDialect) -> str:
 
 def fault_of(cells: list[str], layout: Layout) -> str | None:
     """Describe the fault of a row, to follow `FILE, line N:`; None if it has none."""
-    return _fault_besides_time(cells, layout) or _fault_of_time(cells, layout)
-
-
-def _fault_besides_time(cells: list[str], layout: Layout) -> str | None:
     for position, cell in enumerate(cells):
         text = cell.rstrip("\r\n")
         if ("\n" in text or "\r" in text) and not (layout.spans_lines and position not in layout.positions.values()):
             return multiline_cell(layout.dialect)
     if len(cells) != layout.num_columns:
         return f"a row must have {layout.num_columns} columns, got {len(cells)}"
-    for role, position in (("user", layout.user), ("item", layout.item)):
-        if not cells[position].strip():
+    cell_of = {role: cells[position] for role, position in layout.positions.items()}
+    for role in ("user", "item"):
+        shown = printable(cell_of[role])
+        if not shown.strip():
             return f"the {role} id must not be blank"
-        if cells[position] != printable(cells[position]):
-            return f"the {role} id is not UTF-8 text, got {printable(cells[position])!r}; is data.encoding right?"
-    text = cells[layout.rating]
+        if shown != cell_of[role]:
+            return f"the {role} id is not UTF-8 text, got {shown!r}; is data.encoding right?"
+    text = cell_of["rating"]
     try:
         rating = parsed_number(text, decimal=layout.dialect.decimal)
     except ValueError:
         return f"the rating must be a number, got {printable(text)!r}{_hint_on_number(text, cells, layout)}"
     if not abs(rating) <= LARGEST_RATING:
         return f"the rating must be finite, got {text!r}"
-    return None
-
-
-def _fault_of_time(cells: list[str], layout: Layout) -> str | None:
-    if layout.timestamp is None:
-        return None
-    assert layout.time_format is not None, "the first row tells the format of the times"
-    time = printable(cells[layout.timestamp])
-    if not matches_format(time.strip(), layout.time_format, decimal=layout.dialect.decimal):
-        return f"the timestamp must be {layout.time_format.rule}, got {time!r}"
+    if "timestamp" in cell_of:
+        assert layout.time_format is not None, "the first row tells the format of the times"
+        time = printable(cell_of["timestamp"])
+        if not matches_format(time.strip(), layout.time_format, decimal=layout.dialect.decimal):
+            return f"the timestamp must be {layout.time_format.rule}, got {time!r}"
     return None
 
 
@@ -162,29 +155,29 @@ def _hint_on_number(text: str, cells: list[str], layout: Layout) -> str:
 
 def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]:
     """Find the line, from 1, of each row, from 0. Reads the file once, up to the last of the rows."""
-    wanted = sorted(set(rows))
     found: dict[int, int] = {}
-    num_rows = 0
-    for lines in whole_rows(file, layout.dialect, header_lines=layout.header_lines):
-        is_row_by_line = has_regular_rows(lines.text, replace(layout, spans_lines=False))
-        count = _num_rows(lines.text) if is_row_by_line else None
-        if count is None or (wanted and wanted[0] < num_rows + count):
-            count = 0
-            for line, _ in rows_in([lines.text], layout.dialect, file=file, first_line=lines.first):
-                if wanted and num_rows + count == wanted[0]:
-                    found[wanted.pop(0)] = line
-                count += 1
-        num_rows += count
-        if not wanted:
+    remaining, first = set(rows), 0
+    one_line = replace(layout, spans_lines=False)
+    for block in whole_rows(file, layout):
+        if has_regular_rows(block.text, one_line):
+            stop = first + _num_rows(block.text)
+            if min(remaining) >= stop:
+                first = stop
+                continue
+        for line, _ in rows_in([block.text], layout.dialect, file=file, first_line=block.first):
+            if first in remaining:
+                found[first] = line
+                remaining.remove(first)
+            first += 1
+        if not remaining:
             break
     return [found[row] for row in rows]
 
 
-def num_rows_by_line(file: InputFile, dialect: TextDialect, *, header_lines: int) -> int:
+def num_rows_by_line(file: InputFile, layout: Layout) -> int:
     """Count the lines after the header that are not empty, which are the rows unless a cell spans lines."""
-    return sum(
-        _num_rows(lines.text) for lines in whole_rows(file, replace(dialect, quote=False), header_lines=header_lines)
-    )
+    unquoted = replace(layout, dialect=replace(layout.dialect, quote=False))
+    return sum(_num_rows(block.text) for block in whole_rows(file, unquoted))
 
 
 def _num_rows(text: bytes) -> int:
@@ -201,13 +194,14 @@ def check_quotes(file: InputFile, layout: Layout) -> None:
         UserError: a column that is read has an irregular quotation mark or a cell that spans lines; or a cell contains
             lines that look like rows, which a stray quotation mark may have joined.
     """
-    for block in whole_rows(file, layout.dialect, header_lines=layout.header_lines):
+    for block in whole_rows(file, layout):
         if has_regular_rows(block.text, layout):
             continue
-        for line, cells, lines in block.rows(layout.dialect, file):
-            fault = fault_of(cells, layout) or _fault_of_quotes(lines, layout)
-            if fault is not None:
-                raise UserError(f"{file}, line {line}: {fault}")
+        fault = block.fault(
+            lambda cells, lines: fault_of(cells, layout) or _fault_of_quotes(lines, layout), layout.dialect, file
+        )
+        if fault is not None:
+            raise fault
 
 
 def written_cells(lines: list[bytes], dialect: TextDialect) -> list[str]:

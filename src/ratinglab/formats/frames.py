@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.formats.columnar import read_columnar
-from ratinglab.formats.detection import Format
-from ratinglab.formats.inputs import START_SIZE, InputFile
+from ratinglab.formats.inputs import BLOCK_SIZE, InputFile
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.timestamps import milliseconds
 
@@ -52,41 +51,30 @@ class FrameFile(InputFile):
 
     def blocks(self) -> Iterator[bytes]:
         """Yield the bytes of the Arrow file."""
-        yield self.content.to_pybytes()
-
-    def start(self) -> bytes:
-        """Return the first bytes without copying the rest."""
-        return self.content.slice(0, min(START_SIZE, self.content.size)).to_pybytes()
+        for start in range(0, self.content.size, BLOCK_SIZE):
+            yield self.content.slice(start, min(BLOCK_SIZE, self.content.size - start)).to_pybytes()
 
     def opened(self) -> pa.NativeFile:
         """Open the Arrow file."""
         return pa.BufferReader(self.content)
 
 
-class RatedPairs(NamedTuple):
-    """Ratings of a data frame.
+def read_frame(
+    frame: Frame, columns: ColumnOptions
+) -> tuple["pd.Series[str]", "pd.Series[str]", NDArray[np.float32], NDArray[np.datetime64] | None]:
+    """Read and check the ratings of a data frame.
 
-    Attributes:
-        user_ids, item_ids: (N,) categories of text.
-        rating: (N,) float32.
-        times: (N,) datetime64[ms]; None without a column of times.
+    Returns:
+        user ids and item ids, (N,) categories of text; ratings, (N,) float32; and times, (N,) datetime64[ms], None
+        without a column of times.
     """
-
-    user_ids: "pd.Series[str]"
-    item_ids: "pd.Series[str]"
-    rating: NDArray[np.float32]
-    times: NDArray[np.datetime64] | None
-
-
-def read_frame(frame: Frame, columns: ColumnOptions) -> RatedPairs:
-    """Read and check the ratings of a data frame."""
     file = frame_file(frame, name="ratings", columns=columns.by_role().values())
-    found = pa.Table.from_batches(read_columnar(file, Format.ARROW, columns, timestamp_format=None))
+    found = pa.Table.from_batches(read_columnar(file, columns, timestamp_format=None))
     times = None
     if columns.timestamp is not None:
         times = milliseconds(found["timestamp"], None)[0].astype("datetime64[ms]")
     user_ids, item_ids = (found[side].cast(pa.string()).dictionary_encode().to_pandas() for side in ("user", "item"))
-    return RatedPairs(user_ids, item_ids, found["rating"].to_numpy().copy(), times)  # torch wants writable arrays
+    return user_ids, item_ids, found["rating"].to_numpy().copy(), times  # torch wants writable arrays
 
 
 def reusable(frame: Frame) -> Frame:

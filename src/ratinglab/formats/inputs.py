@@ -78,12 +78,7 @@ class InputFile:
 
     def start(self) -> bytes:
         """Read the first START_SIZE decompressed bytes, fewer if the file is shorter."""
-        start = b""
-        for block in self.blocks():
-            start += block
-            if len(start) >= START_SIZE:
-                break
-        return start[:START_SIZE]
+        return BlockStream(self.blocks()).read(START_SIZE)
 
     def blocks(self) -> Iterator[bytes]:
         """Read the decompressed bytes.

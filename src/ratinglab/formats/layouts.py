@@ -1,16 +1,14 @@
 """Layout of a text file of ratings: start of its rows, and its columns."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-
-import pyarrow as pa
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.numbers import is_number
 from ratinglab.formats.row_reader import first_rows, printable
-from ratinglab.formats.text_dialects import TextDialect
+from ratinglab.formats.text_dialects import QuoteScan, TextDialect
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.timestamps import TimeFormat, format_of_times
 from ratinglab.options import quoted
@@ -33,41 +31,26 @@ class Layout:
         dialect: dialect of the text.
         header_lines: number of lines before the first rating, 0 without a header.
         num_columns: number of cells in every row.
-        user: position of the user ids, from 0; likewise item, rating and, if read, timestamp.
+        positions: position of each column that is read, from 0, by role: user, item, rating and, if read, timestamp.
         time_format: format of the timestamps; None if they are not read or there are no rows.
         spans_lines: whether quoted cells may contain line ends in columns that are not read.
-        is_matrix: whether the file looks like a matrix with one row per user and one column per item.
         notes: remarks on the header and on the shape of the file.
     """
 
     dialect: TextDialect
     header_lines: int
     num_columns: int
-    user: int
-    item: int
-    rating: int
-    timestamp: int | None
+    positions: dict[str, int]
     time_format: TimeFormat | None
     spans_lines: bool = False
-    is_matrix: bool = False
     notes: tuple[str, ...] = ()
 
-    @property
-    def positions(self) -> dict[str, int]:
-        """Positions of the columns that are read, by role."""
-        roles = {"user": self.user, "item": self.item, "rating": self.rating, "timestamp": self.timestamp}
-        return {role: position for role, position in roles.items() if position is not None}
-
-    def with_any_dates(self) -> "Layout | None":
-        """Return a layout that reads ISO dates of any form; None unless the timestamps are ISO dates."""
-        if self.time_format is None or not pa.types.is_timestamp(self.time_format.type):
-            return None
-        return replace(self, time_format=TimeFormat(pa.string()))
+    def new_scan(self) -> QuoteScan:
+        """Make a check of the file's quotation marks."""
+        return QuoteScan(self.dialect, num_columns=self.num_columns)
 
 
-def layout_of(
-    file: InputFile, dialect: TextDialect, *, header: bool, columns: ColumnOptions, timestamp_format: str | None
-) -> Layout:
+def layout_of(file: InputFile, dialect: TextDialect, *, columns: ColumnOptions, timestamp_format: str | None) -> Layout:
     """Find the columns of a file, and the format of its times, by its first rows.
 
     A byte-order mark and Excel's `sep=` line in the file override the dialect.
@@ -75,27 +58,20 @@ def layout_of(
     Raises:
         UserError: the file is empty, a column is missing, or the first timestamp is not a time.
     """
-    dialect = dialect.adapted(file)
-    (line, cells), *data = first_rows(file, dialect, 2 if header else 1)
+    dialect, header = dialect.adapted(file), dialect.header
+    rows = first_rows(file, dialect, 2 if header else 1)
+    line, cells = rows[0]
     if any("\n" in cell or "\r" in cell for cell in cells):
         raise UserError(f"{file}, line {line}: a quoted cell must end on the line it starts on")
     names = [printable(cell).strip() for cell in cells] if header else positions_of(cells)
-    wanted = columns.by_role()
-    if header:
-        check_several(names, wanted, file=file)
-    positions = {
-        role: column_position(names, name, key=f"data.columns.{role}", file=file, header=header)
-        for role, name in wanted.items()
-    }
-    check_distinct(wanted)
+    positions = find_columns(names, columns, file=file, header=header)
     notes = []
     if header and is_number(names[positions["rating"]]):
         notes.append(f"{file}: the header is {listed(names)}; if it is a row of ratings, set data.header=false")
-    is_matrix = looks_like_matrix(cells)
-    if is_matrix:
+    if looks_like_matrix(cells):
         notes.append(MATRIX.format(file=file))
     timestamp, time_format = positions.get("timestamp"), None
-    for data_line, row in data if header else [(line, cells)]:
+    for data_line, row in rows[int(header) :]:
         if timestamp is not None and timestamp < len(row):
             place = f"{file}, line {data_line}"
             time_format = format_of_times(
@@ -105,12 +81,8 @@ def layout_of(
         dialect=dialect,
         header_lines=line if header else line - 1,
         num_columns=len(names),
-        user=positions["user"],
-        item=positions["item"],
-        rating=positions["rating"],
-        timestamp=timestamp,
+        positions=positions,
         time_format=time_format,
-        is_matrix=is_matrix,
         notes=tuple(notes),
     )
 
@@ -125,29 +97,33 @@ def positions_of(cells: Sequence[str]) -> list[str]:
     return [str(number) for number in range(1, len(cells) + 1)]
 
 
-def check_several(names: Sequence[str], wanted: Mapping[str, str], *, file: InputFile) -> None:
-    """Raise UserError if two or more columns are missing, so that the user can correct all names at once.
+def find_columns(
+    names: Sequence[str], columns: ColumnOptions, *, file: InputFile, header: bool | None
+) -> dict[str, int]:
+    """Find the position, from 0, of each column to read, by role; for `header`, see `column_position`.
 
-    Leaves files with a wrong separator or without a header to `column_position`.
+    Raises:
+        UserError: a column is missing, or two roles have the same column.
     """
-    if len(names) == 1 or any(is_number(name) for name in names):
-        return
+    wanted = columns.by_role()
     missing = {role: name for role, name in wanted.items() if name not in names}
-    if len(missing) > 1:
+    is_plausible = len(names) > 1 and not any(is_number(name) for name in names)  # separator and header
+    if len(missing) > 1 and is_plausible:  # name all, so that the user can correct them at once
         found = {role: did_you_mean(name, names).removeprefix("; ") for role, name in missing.items()}
         hints = {role: f" ({hint})" if hint else "" for role, hint in found.items()}
         keys = ", ".join(f"data.columns.{role}={quoted(name)}{hints[role]}" for role, name in missing.items())
         raise UserError(f"{file} lacks {len(missing)} columns: {keys}; it has {listed(names)}")
-
-
-def check_distinct(wanted: Mapping[str, str]) -> None:
-    """Raise UserError if two roles have the same column."""
+    positions = {
+        role: column_position(names, name, key=f"data.columns.{role}", file=file, header=header)
+        for role, name in wanted.items()
+    }
     roles: dict[str, str] = {}
     for role, name in wanted.items():
         if name in roles:
             both = f"data.columns.{roles[name]} and data.columns.{role}"
             raise UserError(f"{both} must be different columns, got {name} for both")
         roles[name] = role
+    return positions
 
 
 def check_unique(names: Sequence[str], *, file: InputFile) -> None:

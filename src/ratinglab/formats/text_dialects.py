@@ -46,6 +46,7 @@ class TextDialect:
         decimal: decimal point of numbers.
         comment: prefix of the lines to skip; None: no such lines.
         prefix: prefix of the keys in messages.
+        header: whether the first row names the columns; otherwise their names are positions from 1.
     """
 
     separator: str
@@ -55,6 +56,7 @@ class TextDialect:
     decimal: str = "."
     comment: str | None = None
     prefix: str = "data."
+    header: bool = True
 
     @property
     def has_one_byte_separator(self) -> bool:

@@ -70,12 +70,18 @@ class TextOptions:
             decimal="," if self.decimal is Decimal.comma else ".",
             comment=self.comment,
             prefix=prefix,
+            header=self.header,
         )
 
     def check_text(self, prefix: str) -> None:
         """Raise UserError for an unknown separator or encoding, or an empty comment."""
         separator_text(self.separator, key=f"{prefix}separator")
-        check_encoding(self.encoding, key=f"{prefix}encoding")
+        try:
+            text = "ratings 1\n".encode(self.encoding).decode(self.encoding)
+            if self.encoding in NOT_FOR_FILES or text != "ratings 1\n":
+                raise LookupError
+        except (LookupError, UnicodeError):
+            raise UserError(f"{prefix}encoding: there is no encoding {self.encoding!r}") from None
         if self.comment is not None and not self.comment.strip():
             raise UserError(f"{prefix}comment must not be blank, got {self.comment!r}; null skips no lines")
 
@@ -111,15 +117,6 @@ def separator_text(text: str, *, key: str) -> str:
         hint = did_you_mean(text, SEPARATORS)
         raise UserError(f"{key} must be one of {names}, or the characters themselves, got {text!r}{hint}")
     return text
-
-
-def check_encoding(name: str, *, key: str) -> None:
-    """Raise UserError for an unknown encoding."""
-    try:
-        if name in NOT_FOR_FILES or "ratings 1\n".encode(name).decode(name) != "ratings 1\n":
-            raise LookupError
-    except (LookupError, UnicodeError):
-        raise UserError(f"{key}: there is no encoding {name!r}") from None
 
 
 def check_timestamp_format(pattern: str | None, *, key: str) -> None:

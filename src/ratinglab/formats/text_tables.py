@@ -12,9 +12,47 @@ from ratinglab.formats.columnar import text_column, typed_batches
 from ratinglab.formats.detection import Format, format_of
 from ratinglab.formats.faults import fault_of_marks, multiline_cell, whole_rows, written_cells
 from ratinglab.formats.inputs import BLOCK_SIZE, InputFile
-from ratinglab.formats.layouts import check_unique, column_position, positions_of
+from ratinglab.formats.layouts import Layout, check_unique, column_position, positions_of
 from ratinglab.formats.row_reader import first_rows, nth_line, printable
 from ratinglab.formats.text_dialects import QuoteScan, TextDialect, TextStream, arrow_options
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A table whose rows are read in blocks.
+
+    Attributes:
+        dialect: the dialect of text; None for Parquet, Arrow, ORC and JSON Lines.
+        schema: names and types of the columns: text for a text file.
+        batches: function that reads the rows.
+        notes: remarks on the dialect.
+    """
+
+    file: InputFile
+    dialect: TextDialect | None
+    schema: pa.Schema
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+    notes: tuple[str, ...] = ()
+
+    def whole(self) -> "TextTable":
+        """Read all rows."""
+        return self._table(list(self.batches()))
+
+    def blocks(self, num_rows: int) -> "Iterator[TextTable]":
+        """Yield blocks of at least `num_rows` rows and fewer than twice as many; the last may be smaller or empty."""
+        first, pending = 0, list[pa.RecordBatch]()
+        parts = (batch.slice(start, num_rows) for batch in self.batches() for start in range(0, len(batch), num_rows))
+        for part in parts:
+            pending.append(part)
+            if sum(map(len, pending)) >= num_rows:
+                block = self._table(pending, first_row=first)
+                first, pending = first + len(block.content), []
+                yield block
+        if pending or first == 0:
+            yield self._table(pending, first_row=first)
+
+    def _table(self, batches: list[pa.RecordBatch], *, first_row: int = 0) -> "TextTable":
+        return TextTable(self, pa.Table.from_batches(batches, self.schema), first_row)
 
 
 @dataclass(frozen=True)
@@ -22,19 +60,13 @@ class TextTable:
     """Rows of a table whose cells are read as text.
 
     Attributes:
-        file: the file.
-        dialect: the dialect of text; None for Parquet, Arrow, ORC and JSON Lines.
-        header: whether the first row of the file names the columns.
-        content: the cells, as text for a text file, else in the types of the file.
-        notes: remarks on the dialect.
+        source: the file and its format.
+        content: the cells, in the types of the file.
         first_row: number of rows of the file before these.
     """
 
-    file: InputFile
-    dialect: TextDialect | None
-    header: bool
+    source: TableFile
     content: pa.Table
-    notes: tuple[str, ...] = ()
     first_row: int = 0
 
     @property
@@ -46,7 +78,7 @@ class TextTable:
     @property
     def decimal(self) -> str:
         """Decimal point of numbers in the cells."""
-        return "." if self.dialect is None else self.dialect.decimal
+        return "." if self.source.dialect is None else self.source.dialect.decimal
 
     def column(self, wanted: str, *, key: str) -> list[str]:
         """Return the stripped cells of the column that `key` names."""
@@ -58,8 +90,8 @@ class TextTable:
 
     def position(self, wanted: str, *, key: str) -> int:
         """Find the position, from 0, of the column that `key` names."""
-        header = None if self.dialect is None else self.header
-        return column_position(self.names, wanted, key=key, file=self.file, header=header)
+        header = None if self.source.dialect is None else self.source.dialect.header
+        return column_position(self.names, wanted, key=key, file=self.source.file, header=header)
 
     def ids(self, wanted: str, *, key: str, noun: str) -> pa.DictionaryArray:
         """Return the ids in the column that `key` names, as dictionary-encoded text.
@@ -84,61 +116,19 @@ class TextTable:
 
     def place(self, row: int, column: str) -> str:
         """Return file, line and column of a cell, for messages. Counts rows from 0; reads a text file again."""
-        number = self.first_row + row
-        if self.dialect is None:
-            return f"{self.file}, row {number + 1}, column {column}"
-        line = nth_line(self.file, self.dialect, number + int(self.header))
-        return f"{self.file}, line {line}, column {column}"
+        source, number = self.source, self.first_row + row
+        if source.dialect is None:
+            return f"{source.file}, row {number + 1}, column {column}"
+        line = nth_line(source.file, source.dialect, number + int(source.dialect.header))
+        return f"{source.file}, line {line}, column {column}"
 
 
-@dataclass(frozen=True)
-class TableFile:
-    """A table whose rows are read in blocks.
-
-    Attributes:
-        file: the file.
-        dialect: the dialect of text; None for Parquet, Arrow, ORC and JSON Lines.
-        header: whether the first row names the columns.
-        schema: names and types of the columns.
-        batches: function that reads the rows.
-        notes: remarks on the dialect.
-    """
-
-    file: InputFile
-    dialect: TextDialect | None
-    header: bool
-    schema: pa.Schema
-    batches: Callable[[], Iterator[pa.RecordBatch]]
-    notes: tuple[str, ...] = ()
-
-    def whole(self) -> TextTable:
-        """Read all rows."""
-        return self._table(list(self.batches()))
-
-    def blocks(self, num_rows: int) -> Iterator[TextTable]:
-        """Read blocks of at least `num_rows` rows and fewer than twice as many; the last may be smaller or empty."""
-        first, pending = 0, list[pa.RecordBatch]()
-        parts = (batch.slice(start, num_rows) for batch in self.batches() for start in range(0, len(batch), num_rows))
-        for part in parts:
-            pending.append(part)
-            if sum(map(len, pending)) >= num_rows:
-                block = self._table(pending, first_row=first)
-                first, pending = first + len(block.content), []
-                yield block
-        if pending or first == 0:
-            yield self._table(pending, first_row=first)
-
-    def _table(self, batches: list[pa.RecordBatch], *, first_row: int = 0) -> TextTable:
-        content = pa.Table.from_batches(batches, self.schema)
-        return TextTable(self.file, self.dialect, self.header, content, self.notes, first_row)
-
-
-def read_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> TextTable:
+def read_text_table(file: InputFile, dialect: TextDialect) -> TextTable:
     """Read a whole table; see `open_text_table`."""
-    return open_text_table(file, dialect, header=header).whole()
+    return open_text_table(file, dialect).whole()
 
 
-def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> TableFile:
+def open_text_table(file: InputFile, dialect: TextDialect) -> TableFile:
     """Check a table and open it.
 
     Raises:
@@ -148,37 +138,42 @@ def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> T
     if kind is not Format.TEXT:
         schema, batches = typed_batches(file, kind)
         check_unique(schema.names, file=file)
-        return TableFile(file, None, header=True, schema=schema, batches=batches)
-    dialect = dialect.adapted(file)
+        return TableFile(file, None, schema, batches)
+    dialect, header = dialect.adapted(file), dialect.header
     ((line, cells),) = first_rows(file, dialect, 1)
     names = [printable(cell).strip() for cell in cells] if header else positions_of(cells)
     check_unique(names, file=file)
-    skipped_lines = line if header else line - 1
+    as_is = Layout(dialect, line if header else line - 1, len(names), positions={}, time_format=None)
 
-    def opened(dialect: TextDialect, *notes: str) -> TableFile:
-        def batches() -> Iterator[pa.RecordBatch]:
-            return _parsed(file, dialect, names, skipped_lines, QuoteScan(dialect, num_columns=len(names)))
+    def parsed(layout: Layout, scan: QuoteScan) -> Iterator[pa.RecordBatch]:
+        types, spans_lines = dict.fromkeys(names, pa.string()), layout.dialect.is_quoted
+        options = arrow_options(
+            layout.dialect, names, types, skipped_lines=layout.header_lines, spans_lines=spans_lines, use_threads=True
+        )
+        stream = TextStream(file, layout.dialect, header_lines=layout.header_lines, scan=scan)
+        yield from pyarrow.csv.open_csv(stream, **options)
 
+    def opened(layout: Layout, *notes: str) -> TableFile:
         schema = pa.schema([(name, pa.string()) for name in names])
-        return TableFile(file, dialect, header, schema, batches, notes)
+        return TableFile(file, layout.dialect, schema, lambda: parsed(layout, layout.new_scan()), notes)
 
-    scan = QuoteScan(dialect, num_columns=len(names))
-    is_table, num_batches = _is_table(_parsed(file, dialect, names, skipped_lines, scan))
+    scan = as_is.new_scan()
+    is_table, num_batches = _is_table(parsed(as_is, scan))
     if is_table and scan.is_regular and not scan.may_join_rows:
-        return opened(dialect)
+        return opened(as_is)
     if scan.has_quotes:
         note = f"{file}: quotation marks were read as text, as with {dialect.prefix}quote=none"
-        unquoted = opened(replace(dialect, quote=False), note)
+        unquoted = opened(replace(as_is, dialect=replace(dialect, quote=False)), note)
         if _is_table(unquoted.batches())[0] and not any(map(_encloses_a_cell, unquoted.batches())):
             return unquoted
     # the fault may be in a line that begins in the last block that was read
     num_valid_bytes = 0 if scan.has_quotes else max(num_batches - 1, 0) * BLOCK_SIZE
-    fault = _first_fault(file, dialect, len(names), skipped_lines, num_valid_bytes)
+    fault = _first_fault(file, as_is, num_valid_bytes)
     if fault is not None:
         raise fault
     if not is_table:
         raise UserError(f"{file} cannot be read as a table of {len(names)} columns")
-    return opened(dialect)
+    return opened(as_is)
 
 
 def _is_table(batches: Iterator[pa.RecordBatch]) -> tuple[bool, int]:
@@ -198,40 +193,24 @@ def _encloses_a_cell(batch: pa.RecordBatch) -> bool:
     return any(pc.any(each).as_py() for each in enclosed)
 
 
-def _parsed(
-    file: InputFile, dialect: TextDialect, names: list[str], skipped_lines: int, scan: QuoteScan
-) -> Iterator[pa.RecordBatch]:
-    """Parse a file in batches of text. Raises ArrowInvalid if a row has too many or too few cells."""
-    options = arrow_options(
-        dialect,
-        names,
-        dict.fromkeys(names, pa.string()),
-        skipped_lines=skipped_lines,
-        spans_lines=dialect.is_quoted,
-        use_threads=True,
-    )
-    yield from pyarrow.csv.open_csv(TextStream(file, dialect, header_lines=skipped_lines, scan=scan), **options)
-
-
-def _first_fault(
-    file: InputFile, dialect: TextDialect, num_columns: int, skipped_lines: int, num_valid_bytes: int
-) -> UserError | None:
+def _first_fault(file: InputFile, layout: Layout, num_valid_bytes: int) -> UserError | None:
     """Make the error for the first faulty row; None if there is none. The first `num_valid_bytes` bytes have no fault.
 
     A row is faulty if it has too many or too few cells, irregular quotation marks, bytes that are not UTF-8, or a cell
     with lines that look like rows.
     """
     has_rows = num_valid_bytes > 0
-    for block in whole_rows(file, dialect, header_lines=skipped_lines, num_valid_bytes=num_valid_bytes):
-        for line, cells, lines in block.rows(dialect, file):
-            has_rows = True
-            if (fault := _fault_of_row(cells, lines, dialect, num_columns)) is not None:
-                return UserError(f"{file}, line {line}: {fault}")
+    for block in whole_rows(file, layout, num_valid_bytes=num_valid_bytes):
+        has_rows = has_rows or any(block.rows(layout.dialect, file))
+        fault = block.fault(lambda cells, lines: _fault_of_row(cells, lines, layout), layout.dialect, file)
+        if fault is not None:
+            return fault
     return None if has_rows else UserError(f"{file} has no rows, only a header")
 
 
-def _fault_of_row(cells: list[str], lines: list[bytes], dialect: TextDialect, num_columns: int) -> str | None:
+def _fault_of_row(cells: list[str], lines: list[bytes], layout: Layout) -> str | None:
     """Describe the fault of a row, to follow `FILE, line N:`; None if it has none."""
+    dialect, num_columns = layout.dialect, layout.num_columns
     looks_joined = any(line.count(dialect.delimiter.encode()) == num_columns - 1 for line in lines[1:])
     if looks_joined or (len(lines) > 1 and len(cells) != num_columns):
         return multiline_cell(dialect)

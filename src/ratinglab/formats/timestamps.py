@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,14 @@ BOUNDS = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": np.inf}
 """Upper bounds of Unix times by unit, each in the year 5138."""
 DATES = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
 """Types of ISO dates without and with a time zone."""
-INTEGER_DATES = {14: "yyyymmddhhmmss", 12: "yyyymmddhhmm", 8: "yyyymmdd", 6: "yyyymm", 4: "yyyy"}
-"""Forms of dates that are written as integers, by the number of digits."""
-INTEGER_PATTERNS = {14: "%Y%m%d%H%M%S", 12: "%Y%m%d%H%M", 8: "%Y%m%d", 6: "%Y%m", 4: "%Y"}
-"""strptime patterns of dates that are written as integers, by the number of digits."""
+INTEGER_DATES = {
+    14: ("yyyymmddhhmmss", "%Y%m%d%H%M%S"),
+    12: ("yyyymmddhhmm", "%Y%m%d%H%M"),
+    8: ("yyyymmdd", "%Y%m%d"),
+    6: ("yyyymm", "%Y%m"),
+    4: ("yyyy", "%Y"),
+}
+"""Forms of dates that are written as integers, and their strptime patterns, by the number of digits."""
 EARLIEST, LATEST = -62_135_596_800_000, 253_402_300_799_999
 """The years 1 to 9999 in milliseconds."""
 LIKELY_YEARS = (631_152_000_000, 4_102_444_800_000)
@@ -53,18 +57,16 @@ class TimeFormat:
         is_date = pa.types.is_timestamp(self.type) or pa.types.is_string(self.type)
         return "an ISO date, as in the first row" if is_date else "Unix time, as in the first row"
 
+    @property
+    def any_dates(self) -> "TimeFormat":
+        """The format that reads ISO dates of any form, if this one reads ISO dates; else this one."""
+        return replace(self, type=pa.string()) if pa.types.is_timestamp(self.type) else self
+
 
 def format_of_times(
     text: str, pattern: str | None, *, place: str, decimal: str = ".", key: str = "data.timestamp_format"
 ) -> TimeFormat:
-    """Detect the format of a column of times from the first one.
-
-    Args:
-        text: the first time.
-        pattern: value of data.timestamp_format.
-        place: place of the first time, for messages.
-        decimal: decimal point of numbers.
-        key: key of the pattern in messages.
+    """Detect the format of a column of times from the first one, at `place`; for the pattern, see `TimeFormat`.
 
     Raises:
         UserError: the text is neither a number nor an ISO date, or does not match the pattern.
@@ -142,7 +144,6 @@ def milliseconds(column: pa.ChunkedArray, pattern: str | None) -> tuple[NDArray[
 
     Args:
         column: timestamps, integers or floats.
-        pattern: value of data.timestamp_format.
 
     Raises:
         ArrowInvalid: a number does not match the pattern.
@@ -156,7 +157,8 @@ def milliseconds(column: pa.ChunkedArray, pattern: str | None) -> tuple[NDArray[
         dates = _dates_of(time)
         if dates is not None:
             day = np.datetime64(int(dates[0]), "ms").astype("datetime64[D]")
-            return dates, [f"timestamps: read as {INTEGER_DATES[len(str(int(time[0])))]} dates; {time[0]:.0f} is {day}"]
+            form, _ = INTEGER_DATES[len(str(int(time[0])))]
+            return dates, [f"timestamps: read as {form} dates; {time[0]:.0f} is {day}"]
     least, most = pc.min_max(column).as_py().values()
     unit = pattern or _unit_of(max(abs(least), abs(most)))
     factor = UNITS[unit]
@@ -199,7 +201,6 @@ def times_of_texts(
 
     Args:
         texts: texts without surrounding white space.
-        pattern: value of timestamp_format: a unit of Unix time or a strptime pattern; None: detected.
         place: returns the place of a text, counted from 0, for messages.
         first: first time of the column, if it is not the first of these texts.
 
@@ -211,11 +212,8 @@ def times_of_texts(
     time_format = format_of_times(first or texts[0], pattern, place=place(0), key="timestamp_format")
     array = pa.chunked_array([pa.array(texts, pa.string())])
     column = column_of_times(array, time_format)
-    if column is None and pa.types.is_timestamp(time_format.type):
-        time_format = TimeFormat(pa.string(), pattern)
-        column = column_of_times(array, time_format)
     if column is None or (pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py()):
-        wrong = next(number for number, text in enumerate(texts) if not matches_format(text, time_format))
+        wrong = next(number for number, text in enumerate(texts) if not matches_format(text, time_format.any_dates))
         rule = "written like the first one" if column is None else "finite"
         raise UserError(f"{place(wrong)}: a time must be {rule}, got {texts[wrong]!r}")
     time, _ = milliseconds(column, pattern)
@@ -230,7 +228,7 @@ def pattern_of_times(texts: list[str]) -> str | None:
         return None
     number = np.array(texts, dtype=np.float64)
     if _dates_of(number) is not None:
-        return INTEGER_PATTERNS[len(str(int(number[0])))]
+        return INTEGER_DATES[len(str(int(number[0])))][1]
     return _unit_of(float(np.abs(number).max()))
 
 
@@ -240,13 +238,13 @@ def _unit_of(largest: float) -> str:
 
 
 def column_of_times(texts: pa.ChunkedArray, time_format: TimeFormat) -> pa.ChunkedArray | None:
-    """Parse a column of texts in a format; None if a text does not match it."""
+    """Parse a column of texts in a format, ISO dates in any form; None if a text does not match it."""
     try:
         if not pa.types.is_string(time_format.type):
             return texts.cast(time_format.type)
         return pa.chunked_array([parsed_times(chunk, time_format.pattern) for chunk in texts.chunks])
     except pa.ArrowInvalid:
-        return None
+        return None if time_format.any_dates == time_format else column_of_times(texts, time_format.any_dates)
 
 
 def check_years(time: NDArray[np.int64], *, places: Callable[[list[int]], list[str]]) -> None:

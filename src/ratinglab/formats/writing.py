@@ -4,8 +4,8 @@ import codecs
 import lzma
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -83,8 +83,7 @@ def write_table(
 
     Args:
         path: value of the option `output`; its extension decides the format, see `check_name`.
-        schema: names and types of the columns.
-        blocks: the rows, all with that schema; they may be computed while the file is written.
+        blocks: the rows; they may be computed while the file is written.
         dialect: dialect of text; None: choose by the extension.
         header: whether text begins with the column names.
 
@@ -93,22 +92,16 @@ def write_table(
     """
     extension, compression = _extensions(path)
 
-    @contextmanager
-    def opened(file: BinaryIO) -> Iterator[Any]:
+    def new_writer(stream: BinaryIO) -> Any:
         if extension in BINARY:
-            with BINARY[extension](file, schema) as writer:
-                yield writer
-            return
-        with COMPRESSED[compression](file) as stream:
-            if extension in JSON_LINES:
-                yield _JsonLinesWriter(stream)
-            else:
-                yield _TextWriter(
-                    stream, dialect or DIALECTS.get(extension, CSV), header=schema.names if header else []
-                )
+            return BINARY[extension](stream, schema)
+        if extension in JSON_LINES:
+            return nullcontext(_JsonLinesWriter(stream))
+        names = schema.names if header else []
+        return nullcontext(_TextWriter(stream, dialect or DIALECTS.get(extension, CSV), header=names))
 
     def write(file: BinaryIO) -> None:
-        with opened(file) as writer:
+        with COMPRESSED[compression](file) as stream, new_writer(stream) as writer:
             for block in blocks:
                 writer.write(block)
 

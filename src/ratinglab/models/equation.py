@@ -14,6 +14,7 @@ from ratinglab.models.design import Design
 
 SideName: TypeAlias = Literal["user", "item"]
 """A side of the matrix of ratings."""
+SIDE_NAMES: tuple[SideName, ...] = ("user", "item")
 
 
 @dataclass(frozen=True)

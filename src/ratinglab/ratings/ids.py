@@ -130,7 +130,6 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
 
     Args:
         parts: the rows, in parts from `parsed_ids`.
-        what: "user" or "item".
 
     Returns:
         the ids; the index of each row, (N,) int32; and notes on ids that are nearly equal or look like missing values.

@@ -81,8 +81,9 @@ class ItemNames:
         if self._titles is None or not isinstance(name, str) or (ids_only and re.fullmatch(r"[+-]?\d+(\.0*)?", name)):
             return None
         plain = plain_titles([name])[0].as_py()
-        for key, items in ((name, self._by_title), *((plain, items) for items in self._by_plain)):
-            if len(found := items.get(key, [])) > 1:
+        exact, *others = self._items_by_title
+        for found in (exact.get(name, []), *(items.get(plain, []) for items in others)):
+            if len(found) > 1:
                 raise UserError(
                     f"{place}: {len(found):,} items have the title {name!r}: {self._listed(found)}; give the id"
                 )
@@ -111,15 +112,12 @@ class ItemNames:
         return "" if self._titles is None else str(self._titles[item])
 
     @cached_property
-    def _by_title(self) -> ItemsByKey:
-        return _by_key([] if self._titles is None else self._titles)
-
-    @cached_property
-    def _by_plain(self) -> tuple[ItemsByKey, ItemsByKey, ItemsByKey]:
-        """The items by plain title, then without its year, then without anything in brackets at its end."""
-        plain = plain_titles([] if self._titles is None else self._titles)
-        without_year, without_brackets = (pc.replace_substring_regex(plain, end, "") for end in (YEAR, BRACKETS))
-        return _by_key(plain.to_pylist()), _by_key(without_year.to_pylist()), _by_key(without_brackets.to_pylist())
+    def _items_by_title(self) -> tuple[ItemsByKey, ...]:
+        """The items by title, by plain title, without its year, and without anything in brackets at its end."""
+        titles = np.empty(0, dtype=object) if self._titles is None else self._titles
+        plain = plain_titles(titles)
+        shortened = (pc.replace_substring_regex(plain, end, "") for end in (YEAR, BRACKETS))
+        return _by_key(titles), *(_by_key(each.to_pylist()) for each in (plain, *shortened))
 
     def _did_you_mean(self, name: str, plain: str) -> str:
         """Suggest the nearest title, else the nearest id, like `errors.did_you_mean`.
@@ -127,7 +125,7 @@ class ItemNames:
         Prefers a title that contains the name as words. Otherwise compares letter by letter only the few titles that
         share the most pairs of letters with the name, since comparing 100,000 would take seconds.
         """
-        items = self._by_plain[0 if re.search(YEAR, plain) else 2]
+        items = self._items_by_title[1 if re.search(YEAR, plain) else 3]
         titles = pa.array(items, pa.string())
         spaced = pc.binary_join_element_wise("", titles, " ")  # a word begins after a space
         containing = titles.filter(pc.match_substring(spaced, f" {plain}")).to_pylist() if plain else []

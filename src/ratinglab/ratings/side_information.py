@@ -54,8 +54,7 @@ class AvailableData(NamedTuple):
 
     Attributes:
         has_times: whether there are times, and users rate several items a day.
-        user_features: names of the informative columns of users.
-        item_features: names of the informative columns of items.
+        user_features: names of the informative columns of users; likewise item_features.
         reads_times: whether there are times at all.
     """
 
@@ -71,19 +70,16 @@ def informative(columns: dict[str, Column], *, is_trained: NDArray[np.bool_]) ->
     Leaves out columns that are constant or unknown, columns of categories with fewer than two rows per category, such
     as web addresses, and columns of numbers that have a column of groups, NAME_group.
     """
-    return tuple(
-        name
-        for name, column in columns.items()
-        if f"{name}_group" not in columns and _is_informative(column[is_trained])
-    )
 
+    def is_informative(column: Column) -> bool:
+        if is_numeric(column):
+            known = column[~np.isnan(column)]
+            return len(known) > 0 and bool(known.min() < known.max())
+        row, _, names = categories(column)
+        return len(names) > 1 and 2 * len(names) <= len(np.unique(row))
 
-def _is_informative(column: Column) -> bool:
-    if is_numeric(column):
-        known = column[~np.isnan(column)]
-        return len(known) > 0 and bool(known.min() < known.max())
-    row, _, names = categories(column)
-    return len(names) > 1 and 2 * len(names) <= len(np.unique(row))
+    found = {name: column[is_trained] for name, column in columns.items() if f"{name}_group" not in columns}
+    return tuple(name for name, column in found.items() if is_informative(column))
 
 
 @dataclass(frozen=True)
@@ -92,8 +88,7 @@ class SideInformation:
 
     Attributes:
         day: (N,) int32, days since 1970 in UTC of all rows of the table; None if not needed.
-        user_features: columns by name, each (num_users,) by user index.
-        item_features: columns by name, each (num_items,) by item index.
+        user_features: columns by name, each (num_users,) by user index; likewise item_features.
     """
 
     day: NDArray[np.int32] | None

@@ -1,11 +1,10 @@
 """Cleaning of rows: repeated pairs, ratings outside the scale, users and items with too few ratings."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,32 +14,22 @@ from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.mapped_arrays import count_values, empty, release
 from ratinglab.ratings.table import Ratings
+from ratinglab.reading.source_rows import Rows
 from ratinglab.reading.unrated import is_unrated, notes_on_suspected_unrated
 
 CHUNK = 1 << 15
 """Rows per thread when searching for repeated pairs."""
 BUCKET = 1 << 25
 """Approximate number of rows whose pairs are sorted at once if the rows are in mapped files: 256 MB."""
-SLOT_BITS = 18
-"""Bits of the hash of a pair: 8 slots per row of a chunk, which fit the processor's cache."""
-HASH_FACTOR = np.uint32(2_654_435_769)
-"""2³² divided by the golden ratio: spreads the pairs evenly (Knuth, The Art of Computer Programming, volume 3, 6.4)."""
 PLACES_SHOWN = 3
 """Number of rows named in the message on repeated pairs."""
 
 
 @dataclass(frozen=True)
 class Cleaning:
-    """Settings for cleaning the rows of a table.
+    """Settings for cleaning the rows of a table, see `DataOptions` and `CsvOptions`.
 
-    Attributes:
-        duplicates: treatment of rows with the same user and item: "error", "last" or "mean" (see `Duplicates`).
-        min_rating: lowest rating to keep; None: keep all.
-        min_ratings_per_user: minimum number of ratings of a user; the rows of other users are dropped.
-        min_ratings_per_item: minimum number of ratings of an item; the rows of other items are dropped.
-        lowest: lowest possible rating; None: not set.
-        highest: highest possible rating; None: not set.
-        unrated: values that mean unrated; their rows are dropped.
+    `lowest` and `highest` are the bounds of the rating scale; None: not set.
     """
 
     duplicates: str
@@ -58,54 +47,30 @@ class Cleaning:
         return lowest, highest
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Rows during cleaning.
-
-    Attributes:
-        ratings: user and item index and rating.
-        timestamp: (N,) int64 milliseconds, or None.
-        number: (N,) int64, position of each row among all rows read; None: no row was dropped.
-    """
-
-    ratings: Ratings
-    timestamp: NDArray[np.int64] | None
-    number: NDArray[np.int64] | None = None
-
-    def take(self, rows: NDArray[np.int64]) -> "Rows":
-        """Select rows by index, in the given order."""
-        return Rows(
-            ratings=self.ratings.take(rows),
-            timestamp=None if self.timestamp is None else self.timestamp[rows],
-            number=rows if self.number is None else self.number[rows],
-        )
-
-
-def without_unrated(rows: Rows, cleaning: Cleaning, *, name: str) -> tuple[Rows, list[str]]:
-    """Drop the rows without a rating; return the others, and notes on dropped rows and on suspect ratings.
+def without_unrated(rows: Rows, cleaning: Cleaning, *, name: str) -> Rows:
+    """Drop the rows without a rating; note how many, and ratings that may mean unrated.
 
     Raises:
         UserError: no row is left.
     """
-    notes, rating = [], rows.ratings.rating
     if cleaning.unrated:
-        is_missing = is_unrated(rating, cleaning.unrated)
+        is_missing = is_unrated(rows.ratings.rating, cleaning.unrated)
         listed = ",".join(f"{value:g}" for value in cleaning.unrated)
-        if is_missing.all():
-            raise UserError(f"{name}: data.unrated=[{listed}] leaves no rating")
-        notes.append(f"data.unrated=[{listed}] dropped {is_missing.sum():,} of {len(is_missing):,} rows")
-        if is_missing.any():
-            rows = rows.take(np.flatnonzero(~is_missing))
-            rating = rows.ratings.rating
-    return rows, notes + notes_on_suspected_unrated(rating, expected={cleaning.lowest, cleaning.highest})
+        rows = _without(is_missing, rows, option=f"data.unrated=[{listed}]", name=name)
+    expected = {cleaning.lowest, cleaning.highest}
+    return rows.noted(*notes_on_suspected_unrated(rows.ratings.rating, expected=expected))
 
 
-def scale_of(
-    rows: Rows, cleaning: Cleaning, *, name: str, places: Callable[[list[int]], list[str]]
-) -> tuple[float, float]:
+def _without(is_dropped: NDArray[np.bool_], rows: Rows, *, option: str, name: str) -> Rows:
+    """Drop rows, and note how many. Raises UserError if no row is left; `option` is the reason."""
+    if is_dropped.all():
+        raise UserError(f"{name}: {option} leaves no rating")
+    kept = rows.take(np.flatnonzero(~is_dropped)) if is_dropped.any() else rows
+    return kept.noted(f"{option} dropped {is_dropped.sum():,} of {len(is_dropped):,} rows")
+
+
+def scale_of(rows: Rows, cleaning: Cleaning, *, name: str) -> tuple[float, float]:
     """Determine the lowest and the highest possible rating, as set or as found in all rows.
-
-    `places` returns the file and line of each row, for messages.
 
     Raises:
         UserError: a rating is outside the scale that is set, or all ratings are equal.
@@ -118,9 +83,8 @@ def scale_of(
     if found[0] < lowest or found[1] > highest:
         off = (rating < lowest) | (rating > highest)
         row = int(np.argmax(off))
-        number = row if rows.number is None else int(rows.number[row])
         raise UserError(
-            f"{places([number])[0]}: the rating {rating[row]:g} is outside data.scale, {lowest:g} to {highest:g}; "
+            f"{rows.places([row])[0]}: the rating {rating[row]:g} is outside data.scale, {lowest:g} to {highest:g}; "
             f"rows outside it in total: {off.sum():,} of {len(rating):,}; data.unrated drops rows without a rating"
         )
     if found[0] == found[1]:
@@ -130,57 +94,48 @@ def scale_of(
     return lowest, highest
 
 
-class MergedRows(NamedTuple):
-    """Rows with one row per pair of user and item.
+def cleaned(rows: Rows, cleaning: Cleaning, *, name: str, folder: Path | None) -> Rows:
+    """Merge repeated pairs, drop low ratings, then users and items with too few ratings, and ids without rows.
 
-    Attributes:
-        rows: the rows.
-        across_files: number of pairs that had rows in several files.
-        notes: remarks on the merged rows.
+    Raises:
+        UserError: rows repeat a pair (see `without_duplicates`), or no row is left.
     """
+    rows = without_duplicates(rows, policy=cleaning.duplicates, folder=folder)
+    if cleaning.min_rating is not None:
+        is_low = rows.ratings.rating < np.float32(cleaning.min_rating)
+        rows = _without(is_low, rows, option=f"data.min_rating={cleaning.min_rating:g}", name=name)
+    rows = _k_core(rows, cleaning)
+    if rows.number is None:
+        return rows
+    user, user_ids = _only_used(rows.ratings.user, rows.user_ids)
+    item, item_ids = _only_used(rows.ratings.item, rows.item_ids)
+    return replace(rows, ratings=replace(rows.ratings, user=user, item=item), user_ids=user_ids, item_ids=item_ids)
 
-    rows: Rows
-    across_files: int
-    notes: list[str]
 
-
-def without_duplicates(
-    rows: Rows,
-    *,
-    policy: str,
-    user_ids: IdMap,
-    item_ids: IdMap,
-    stops: NDArray[np.int64],
-    places: Callable[[list[int]], list[str]],
-    hint: str | None,
-    folder: Path | None = None,
-) -> MergedRows:
+def without_duplicates(rows: Rows, *, policy: str, folder: Path | None = None) -> Rows:
     """Merge rows so that each pair of user and item has one row: the latest or, without times, the last in the files.
 
     Args:
         policy: "error", "last" or "mean".
-        stops: for each file, the row after its last one.
-        places: returns the file and line of each row, for messages.
-        hint: likely cause of repeated pairs, used as the message; None if unknown.
         folder: folder for temporary files if the rows are in mapped files, which requires the policy "error"; or None.
 
     Raises:
         UserError: the policy is "error", and rows repeat a pair.
     """
-    if not _repeats_a_pair(rows.ratings, num_items=len(item_ids), folder=folder):
-        return MergedRows(rows, across_files=0, notes=[])
+    num_items = len(rows.item_ids)
+    if not _repeats_a_pair(rows.ratings, num_items=num_items, folder=folder):
+        return rows
     if folder is not None:
-        rows = rows.take(_rows_of_repeats(rows.ratings, num_items=len(item_ids), folder=folder))
+        rows = rows.take(_rows_of_repeats(rows.ratings, num_items=num_items, folder=folder))
     ratings = rows.ratings
-    pair = _pairs(ratings, num_items=len(item_ids))
+    pair = _pairs(ratings, num_items=num_items)
     if policy == "error" or rows.timestamp is None:
         order = np.argsort(pair, kind="stable")
     else:  # by time; among rows at the same time, the last in the files counts as the latest
         order = np.lexsort((rows.timestamp, pair))
     is_first = np.concatenate([[True], np.diff(pair[order]) != 0])
     if policy == "error":
-        repeats = np.sort(order[~is_first])
-        raise UserError(hint or _message_on_repeats(rows, repeats, pair, user_ids, item_ids, places=places))
+        raise UserError(rows.matrix_hint() or _message_on_repeats(rows, np.sort(order[~is_first]), pair))
     start = np.flatnonzero(is_first)
     last = order[np.append(start[1:], len(order)) - 1]
     if policy == "mean":
@@ -189,29 +144,17 @@ def without_duplicates(
         rating[last] = mean
         rows = replace(rows, ratings=replace(ratings, rating=rating))
     number = np.arange(len(pair)) if rows.number is None else rows.number
-    in_file = np.searchsorted(stops, number[order], side="right")
+    in_file = np.searchsorted(rows.stops, number[order], side="right")
     is_across = np.maximum.reduceat(in_file, start) != np.minimum.reduceat(in_file, start)
-    return MergedRows(
-        rows.take(np.sort(last)),
-        across_files=int(is_across.sum()),
-        notes=[f"data.duplicates={policy}: rows merged into others of the same user and item: {(~is_first).sum():,}"],
-    )
+    note = f"data.duplicates={policy}: rows merged into others of the same user and item: {(~is_first).sum():,}"
+    return replace(rows.take(np.sort(last)).noted(note), merged_across_files=int(is_across.sum()))
 
 
-def _message_on_repeats(
-    rows: Rows,
-    repeats: NDArray[np.intp],
-    pair: NDArray[np.int64],
-    user_ids: IdMap,
-    item_ids: IdMap,
-    *,
-    places: Callable[[list[int]], list[str]],
-) -> str:
+def _message_on_repeats(rows: Rows, repeats: NDArray[np.intp], pair: NDArray[np.int64]) -> str:
     """Make the message on the rows that repeat the pair of an earlier row; pair: (N,)."""
     shown = repeats[:PLACES_SHOWN]
-    named_rows = np.append(shown, [int(np.argmax(pair == pair[row])) for row in shown])
-    named = places((named_rows if rows.number is None else rows.number[named_rows]).tolist())
-    user, item = user_ids.ids[rows.ratings.user[shown]], item_ids.ids[rows.ratings.item[shown]]
+    named = rows.places([*shown, *(int(np.argmax(pair == pair[row])) for row in shown)])
+    user, item = rows.user_ids.ids[rows.ratings.user[shown]], rows.item_ids.ids[rows.ratings.item[shown]]
     examples = "; ".join(
         f"{place}, user {user_id} and item {item_id} as in {earlier}"
         for place, earlier, user_id, item_id in zip(named, named[len(shown) :], user, item, strict=False)
@@ -240,7 +183,7 @@ def _repeats_a_pair(ratings: Ratings, *, num_items: int, folder: Path | None) ->
     borders[1:-1] = np.searchsorted(ratings.user, ratings.user[borders[1:-1]])
     pieces = (ratings.take(slice(start, stop)) for start, stop in itertools.pairwise(borders))
     with ThreadPoolExecutor(pa.cpu_count()) as threads:  # numpy releases the GIL
-        return any(threads.map(lambda piece: _has_repeats_by_hash(_pairs(piece, num_items=num_items)), pieces))
+        return any(threads.map(lambda piece: _has_repeats(_pairs(piece, num_items=num_items)), pieces))
 
 
 def _repeats_by_bucket(ratings: Ratings, *, num_items: int, folder: Path) -> Iterator[NDArray[np.int64]]:
@@ -281,42 +224,16 @@ def _has_repeats(pair: NDArray[np.int64]) -> bool:
     return bool((pair[1:] == pair[:-1]).any())
 
 
-def _has_repeats_by_hash(pair: NDArray[np.int64]) -> bool:
-    """Return whether a pair is repeated. Sorts only the pairs whose slot a later row shares: about one in 16."""
-    slot = ((pair.astype(np.uint32) * HASH_FACTOR) >> np.uint32(32 - SLOT_BITS)).astype(np.intp)  # numpy's own index
-    row = np.arange(len(pair), dtype=np.int32)
-    last_row = np.empty(1 << SLOT_BITS, dtype=np.int32)
-    last_row[slot] = row
-    last = last_row[slot]
-    earlier = np.flatnonzero(last != row)
-    return bool((pair[earlier] == pair[last[earlier]]).any()) or _has_repeats(pair[earlier])
-
-
-def without_low_ratings(rows: Rows, cleaning: Cleaning, *, name: str) -> tuple[Rows, list[str]]:
-    """Drop the rows with ratings below `min_rating`; return the others, and a note.
-
-    Raises:
-        UserError: no row is left.
-    """
-    if cleaning.min_rating is None:
-        return rows, []
-    is_low = rows.ratings.rating < np.float32(cleaning.min_rating)
-    if is_low.all():
-        raise UserError(f"{name}: data.min_rating={cleaning.min_rating:g} leaves no rating")
-    note = f"data.min_rating={cleaning.min_rating:g} dropped {is_low.sum():,} of {len(is_low):,} rows"
-    return (rows.take(np.flatnonzero(~is_low)) if is_low.any() else rows), [note]
-
-
-def k_core(rows: Rows, cleaning: Cleaning, *, num_users: int, num_items: int) -> tuple[Rows, list[str]]:
-    """Drop rows of users and items with too few ratings, repeatedly, until all have enough.
+def _k_core(rows: Rows, cleaning: Cleaning) -> Rows:
+    """Drop rows of users and items with too few ratings, repeatedly, until all have enough; note how many.
 
     Raises:
         UserError: no row is left.
     """
     least_user, least_item = cleaning.min_ratings_per_user, cleaning.min_ratings_per_item
     if least_user <= 1 and least_item <= 1:
-        return rows, []
-    num_rows, kept = len(rows.ratings), rows
+        return rows
+    num_users, num_items, kept = len(rows.user_ids), len(rows.item_ids), rows
     while True:
         user_count = np.bincount(kept.ratings.user, minlength=num_users)
         item_count = np.bincount(kept.ratings.item, minlength=num_items)
@@ -324,21 +241,22 @@ def k_core(rows: Rows, cleaning: Cleaning, *, num_users: int, num_items: int) ->
         if enough.all():
             break
         kept = kept.take(np.flatnonzero(enough))
+    num_dropped = len(rows.ratings) - len(kept.ratings)
     if len(kept.ratings) == 0:
         raise UserError(
             f"data.min_ratings_per_user={least_user} and data.min_ratings_per_item={least_item} leave no rating"
         )
-    if len(kept.ratings) == num_rows:
-        return rows, []
+    if num_dropped == 0:
+        return rows
     users_left, items_left = int((user_count > 0).sum()), int((item_count > 0).sum())
-    return kept, [
-        f"dropped {num_rows - len(kept.ratings):,} ratings, {num_users - users_left:,} users and "
+    return kept.noted(
+        f"dropped {num_dropped:,} ratings, {num_users - users_left:,} users and "
         f"{num_items - items_left:,} items with fewer ratings than data.min_ratings_per_user={least_user} or "
         f"data.min_ratings_per_item={least_item}"
-    ]
+    )
 
 
-def only_used(index: NDArray[np.int32], ids: IdMap) -> tuple[NDArray[np.int32], IdMap]:
+def _only_used(index: NDArray[np.int32], ids: IdMap) -> tuple[NDArray[np.int32], IdMap]:
     """Drop ids without rows; return each row's new index and the remaining ids in their old order."""
     is_used = np.bincount(index, minlength=len(ids)) > 0
     if is_used.all():

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ratinglab.ratings.ids import UNKNOWN, IdColumn, IdMap, index_column
 
 MAX_RANGE = 1 << 28
-"""Maximum range of integer ids marked in a table of flags; ids outside it are sorted."""
+"""Maximum range of integer ids marked in a table of flags; ids outside it are kept as text."""
 
 
 class DistinctIds:
@@ -22,9 +22,8 @@ class DistinctIds:
         """Start without ids; `what` is "user" or "item"."""
         self._what = what
         self._lowest, self._is_used = 0, np.zeros(0, dtype=np.bool_)
-        self._distant = np.zeros(0, dtype=np.int64)
         self._texts = pa.array([], pa.string())
-        self._pending: list[IdColumn] = []
+        self._pending: list[pa.StringArray] = []
         self._num_pending = 0
 
     def add(self, ids: IdColumn) -> None:
@@ -35,10 +34,10 @@ class DistinctIds:
             if self._covers(int(ids.min()), int(ids.max())):
                 self._is_used[ids - np.int64(self._lowest)] = True
                 return
-            ids = np.unique(ids)
-        self._pending.append(ids)
-        self._num_pending += len(ids) if isinstance(ids, np.ndarray) else len(ids.dictionary)
-        if self._num_pending > len(self._distant) + len(self._texts):  # merges each id only a few times
+            ids = _as_texts(ids)
+        self._pending.append(ids.dictionary)
+        self._num_pending += len(ids.dictionary)
+        if self._num_pending > len(self._texts):  # merges each id only a few times
             self._merge()
 
     def _covers(self, lowest: int, highest: int) -> bool:
@@ -56,27 +55,18 @@ class DistinctIds:
         return True
 
     def _merge(self) -> None:
-        integers = [ids for ids in self._pending if isinstance(ids, np.ndarray)]
-        texts = [ids.dictionary for ids in self._pending if not isinstance(ids, np.ndarray)]
-        if integers:
-            self._distant = np.unique(np.concatenate([self._distant, *integers]))
-        if texts:
-            self._texts = pc.unique(pa.chunked_array([self._texts, *texts]))
+        self._texts = pc.unique(pa.chunked_array([self._texts, *self._pending]))
         self._pending, self._num_pending = [], 0
 
     def indexed(self) -> tuple[IdMap, list[str]]:
         """Index all ids; return them with notes, like `index_column`. Call it once, before `index_of`."""
         self._merge()
         near = np.flatnonzero(self._is_used) + self._lowest
-        parts = [part for part in (near, self._distant) if len(part)]
-        if len(self._texts):
-            parts.append(self._texts.dictionary_encode())
+        parts = [part for part in (near, self._texts.dictionary_encode()) if len(part)]
         ids, index, notes = index_column(parts, what=self._what)
-        of_near, self._index_of_distant, self._index_of_text = np.split(
-            index, [len(near), len(near) + len(self._distant)]
-        )
         self._index_of_near = np.full(len(self._is_used), UNKNOWN, dtype=np.int32)
-        self._index_of_near[near - self._lowest] = of_near
+        self._index_of_near[near - self._lowest] = index[: len(near)]
+        self._index_of_text = index[len(near) :]
         self._text_table = pd.Index(self._texts.to_pandas())
         return ids, notes
 
@@ -89,13 +79,15 @@ class DistinctIds:
         offset = ids - np.int64(self._lowest)
         is_near = (offset >= 0) & (offset < len(self._index_of_near))
         if is_near.all():
-            near: NDArray[np.int32] = self._index_of_near[offset]
-            if len(self._distant) == 0 or (near != UNKNOWN).all():
-                return near
-        found = np.full(len(ids), UNKNOWN, dtype=np.int32)
-        found[is_near] = self._index_of_near[offset[is_near]]
-        rest = np.flatnonzero(found == UNKNOWN)  # ids outside the range of the table when they were added
-        place = np.minimum(np.searchsorted(self._distant, ids[rest]), len(self._distant) - 1)
-        if len(self._distant):
-            found[rest] = np.where(self._distant[place] == ids[rest], self._index_of_distant[place], UNKNOWN)
+            found = self._index_of_near[offset]
+        else:
+            found = np.full(len(ids), UNKNOWN, dtype=np.int32)
+            found[is_near] = self._index_of_near[offset[is_near]]
+        if len(self._text_table) > 0 and (found == UNKNOWN).any():  # outside the table of flags when they were added
+            rest = np.flatnonzero(found == UNKNOWN)
+            found[rest] = self.index_of(_as_texts(ids[rest]))
         return found
+
+
+def _as_texts(ids: NDArray[np.int32] | NDArray[np.int64]) -> pa.DictionaryArray:
+    return pa.array(ids).cast(pa.string()).dictionary_encode()

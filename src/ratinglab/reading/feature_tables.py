@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -28,19 +28,15 @@ class FeatureLayout:
     """Format and columns of a file of users or items.
 
     Attributes:
-        dialect: dialect of a text file.
-        header: whether the first row names the columns; otherwise their names are positions from 1.
-        id: name of the id column.
-        title: name of the title column; None without one.
+        id: name of the id column; likewise title, which is None without one.
         numeric: names of the numeric columns; all others hold categories.
         may_lack_numeric: whether numeric columns may be missing.
-        names: names of all columns of a file without a header; None: see `header`.
+        names: names of all columns of a file without a header; None: their positions from 1.
         flags: columns of genres, which hold 1 if an item has the genre. They become the only feature, `genres`.
     """
 
     dialect: TextDialect
     id: str
-    header: bool = True
     title: str | None = None
     numeric: tuple[str, ...] = ()
     may_lack_numeric: bool = False
@@ -49,16 +45,16 @@ class FeatureLayout:
 
 
 class FeatureFile(NamedTuple):
-    """A file of users or items with its layout and, for messages, its origin."""
+    """A file of users or items with its layout, which are None without a file; and, for messages, its origin."""
 
-    file: InputFile
-    layout: FeatureLayout
     origin: Origin
+    file: InputFile | None = None
+    layout: FeatureLayout | None = None
 
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Rows of a file of users or items.
+    """Rows of a file of users or items; none without a file.
 
     Attributes:
         ids: distinct ids, in file order.
@@ -68,47 +64,45 @@ class FeatureTable:
         notes: remarks on its dialect.
     """
 
-    ids: list[str]
-    titles: list[str] | None
-    columns: dict[str, Column]
     origin: Origin
-    notes: tuple[str, ...]
+    ids: list[str] = field(default_factory=list)
+    titles: list[str] | None = None
+    columns: dict[str, Column] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
-    def titles_of(self, ids: IdMap) -> NDArray[np.object_] | None:
-        """Return the title of each index, empty if unknown: (len(ids),)."""
-        if self.titles is None:
-            return None
-        return _by_index(np.array(self.titles, dtype=object), ids.index_of(self.ids), count=len(ids))
+    def by_index(self, ids: IdMap) -> tuple[NDArray[np.object_] | None, dict[str, Column], tuple[str, ...]]:
+        """Reorder titles, if any, and features to indices: (len(ids),) each, unknown for ids without a row.
 
-    def columns_of(self, ids: IdMap) -> dict[str, Column]:
-        """Return features by index, and for each numeric column NAME its quantile groups as categories, NAME_group.
-
-        A column NAME_group of the file replaces the quantile groups.
+        Each numeric column NAME gets its quantile groups as categories, NAME_group, unless the file has that column.
+        Also returns the notes, with one if few of the ids have a row, since the file or column may be wrong.
         """
-        index = ids.index_of(self.ids)
-        found: dict[str, Column] = {}
+        if self.titles is None and not self.columns:
+            return None, {}, self.notes
+        index, num_ids = ids.index_of(self.ids), len(ids)
+        titles = None
+        if self.titles is not None:
+            titles = _by_index(np.array(self.titles, dtype=object), index, count=num_ids)
+        columns: dict[str, Column] = {}
         for name, column in self.columns.items():
-            found[name] = values = _by_index(column, index, count=len(ids))
+            columns[name] = values = _by_index(column, index, count=num_ids)
             if is_numeric(column) and f"{name}_group" not in self.columns:
-                found[f"{name}_group"] = groups_of(values)
-        return found
-
-    def notes_on_coverage(self, ids: IdMap) -> list[str]:
-        """Make a note if few users or items with ratings have a row, since the file or column may be wrong."""
-        index = ids.index_of(self.ids)
-        has_row = np.zeros(len(ids), dtype=np.bool_)
+                columns[f"{name}_group"] = groups_of(values)
+        has_row = np.zeros(num_ids, dtype=np.bool_)
         has_row[index[index != UNKNOWN]] = True
         if has_row.mean() >= MIN_COVERAGE:
-            return []
+            return titles, columns, self.notes
+        return titles, columns, (*self.notes, self._note_on_coverage(has_row, index, ids))
+
+    def _note_on_coverage(self, has_row: NDArray[np.bool_], index: NDArray[np.int32], ids: IdMap) -> str:
         noun, where = self.origin.noun, self.origin.place
         without = str(ids.ids[int(np.argmin(has_row))])
         number = f"only {has_row.sum():,}" if has_row.any() else "none"
         other = next((each for each, number in zip(self.ids, index, strict=True) if number == UNKNOWN), None)
         example = f", including {other!r}, which has no ratings" if other is not None else ""
-        return [
+        return (
             f"{where} has rows for {number} of the {len(ids):,} {noun}s with ratings (not for {without!r}); it has "
             f"{len(self.ids):,} rows{example}"
-        ]
+        )
 
 
 def _by_index(column: NDArray, index: NDArray[np.int32], *, count: int) -> NDArray:  # type: ignore[type-arg]
@@ -148,8 +142,10 @@ def _shortest(number: float) -> str:
 
 def read_features(source: FeatureFile) -> FeatureTable:
     """Read a file of users or items. Raises UserError if a column or a cell is invalid, or an id occurs twice."""
-    file, layout, origin = source
-    table = read_text_table(file, layout.dialect, header=layout.header and layout.names is None)
+    origin, file, layout = source
+    if file is None or layout is None:
+        return FeatureTable(origin)
+    table = read_text_table(file, layout.dialect)
     if layout.names is not None:
         if len(table.names) != len(layout.names):
             raise UserError(f"{file} has {len(table.names)} columns, not {len(layout.names)}")
@@ -162,14 +158,13 @@ def read_features(source: FeatureFile) -> FeatureTable:
     if repeated is not None:
         place = table.place(whole.index(repeated, whole.index(repeated) + 1), layout.id)
         raise UserError(f"{place}: {origin.noun} {repeated} has an earlier row")
-    return FeatureTable(ids, titles, _features(table, source), origin, table.notes)
+    return FeatureTable(origin, ids, titles, _features(table, layout, origin), table.source.notes)
 
 
-def _features(table: TextTable, source: FeatureFile) -> dict[str, Column]:
+def _features(table: TextTable, layout: FeatureLayout, origin: Origin) -> dict[str, Column]:
     """Return all named columns besides ids and titles, in file order."""
-    file, layout, origin = source
+    key = f"{KEYS[origin.noun]}.numeric"
     for name in layout.numeric:
-        key = f"{KEYS[origin.noun]}.numeric"
         if not layout.may_lack_numeric:
             table.position(name, key=key)
         if name in (layout.id, layout.title):
@@ -184,9 +179,9 @@ def _features(table: TextTable, source: FeatureFile) -> dict[str, Column]:
         genres = ["|".join(name for name, flag in zip(layout.flags, row, strict=True) if flag == "1") for row in rows]
         cells = {"genres": genres}
     if not cells and layout.title is None:
-        raise UserError(f"{file} has no column besides {layout.id}: it has no features")
+        raise UserError(f"{table.source.file} has no column besides {layout.id}: it has no features")
     return {
-        name: _numbers(texts, name=name, table=table, key=f"{KEYS[origin.noun]}.numeric")
+        name: _numbers(texts, name=name, table=table, key=key)
         if name in layout.numeric
         else np.array(["" if text == NO_GENRES else text for text in texts], dtype=object)
         for name, texts in cells.items()

@@ -5,19 +5,24 @@ import os
 import platform
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from ratinglab.errors import UserError
 from ratinglab.files import write_whole
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import Ratings, RatingTable, SourceFile
+from ratinglab.reading.cleaning import Cleaning
+from ratinglab.reading.rating_files import TableFiles, read_table
 from ratinglab.reading.streaming import COLUMNS, map_rows
 
 VERSION = 6
@@ -37,27 +42,48 @@ WRITING = threading.Lock()
 """Serializes the writes of this process, which share the name of a temporary file."""
 
 
-def cached_table(
-    folder: Path | None, read: Callable[[], RatingTable], *, fingerprints: list[list[Any]], options: str, now_ns: int
+def load_table(
+    files: TableFiles, *, cleaning: Cleaning, folder: Path | None, options: str, on_disk: bool = False
 ) -> RatingTable:
-    """Return the table of `read`, from the cache if the files and the reading options are unchanged.
+    """Read a table, or load it from the cache folder if the files and all options of reading are unchanged.
 
-    An entry is a file that is renamed into place once it is complete on disk, so that two runs may write it at once,
-    and a killed run leaves no partial entry. Unreadable entries are replaced. If writing fails, the table gets a note.
+    Entries are renamed into place once they are complete on disk, so that two runs may write one at once, and a killed
+    run leaves no partial entry. Unreadable entries are replaced.
 
     Args:
         folder: the cache folder; None: no cache.
-        fingerprints: path, size and times of each file, by which a changed file is recognized.
-        options: all options that affect the result of reading.
-        now_ns: the time in nanoseconds.
+        options: all options that affect the result of reading, as text.
+        on_disk: whether the rows stay in files of the cache folder, mapped into memory.
     """
+    read = partial(read_table, files, cleaning=cleaning)
+    inputs = [*files.ratings.files, files.users.file, files.items.file]
+    fingerprints: list[list[Any]] = [file.fingerprint() for file in inputs if file is not None]
+    now_ns = time.time_ns()
     size = sum(fingerprint[2] for fingerprint in fingerprints)
     settled = all(max(fingerprint[3:]) < now_ns - SETTLED_NS for fingerprint in fingerprints)
-    if folder is None or size < SMALLEST or not settled:
+    if folder is None or not (on_disk or (size >= SMALLEST and settled)):
+        assert not on_disk, "the options refuse it"
         return read()
-    entry = _entry_of(folder, fingerprints, options, suffix=".arrow")
-    if (table := _found(entry)) is not None:
+    # the name begins with a hash of the files' paths and the options
+    source = _hashed([VERSION, [fingerprint[:2] for fingerprint in fingerprints], options])
+    entry = folder / "tables" / f"{source}-{_hashed(fingerprints)}{'.rows' if on_disk else '.arrow'}"
+    if (table := _load(entry)) is not None:
+        with suppress(OSError):  # the cache may be read-only
+            os.utime(entry)  # the one used last
         return table
+    if not on_disk:
+        table = _read_into_file(entry, read)
+    else:
+        try:
+            table = _read_into_folder(entry, read)
+        except OSError as error:
+            raise UserError(f"data.cache: {error.filename or folder}: {error.strerror or error}") from error
+    _tidy(entry, now=now_ns / 1e9)
+    return _load(entry) or table  # the mapped copy, so that the arrays just read are freed
+
+
+def _read_into_file(entry: Path, read: Callable[..., RatingTable]) -> RatingTable:
+    """Return the table of `read`, and write it to a file. If writing fails, the table gets a note."""
     table = read()
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
@@ -66,58 +92,35 @@ def cached_table(
     except OSError as error:
         note = f"the table was not cached for the next run: {error.filename or entry}: {error.strerror or error}"
         return replace(table, notes=(*table.notes, note))
-    _tidy(entry, now=now_ns / 1e9)
-    return _load(entry) or table  # the mapped copy, so that the arrays just read are freed
+    return table
 
 
-def table_on_disk(
-    folder: Path, read: Callable[[Path], RatingTable], *, fingerprints: list[list[Any]], options: str, now_ns: int
-) -> RatingTable:
-    """Return the table of `read`, which writes its rows to files of a folder, like `cached_table`.
+def _read_into_folder(entry: Path, read: Callable[..., RatingTable]) -> RatingTable:
+    """Return the table of `read`, whose rows it writes to files of a folder.
 
-    An entry is a folder that is renamed into place once it is complete.
+    The rows stay mapped if another run removes the folder.
 
     Raises:
         OSError: the rows cannot be written.
     """
-    entry = _entry_of(folder, fingerprints, options, suffix=".rows")
-    if (table := _found(entry)) is not None:
-        return table
     entry.parent.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(entry.parent)
     half_done = entry.with_name(f".{entry.name}.{platform.node()}.{os.getpid()}.{threading.get_ident()}.tmp")
     shutil.rmtree(half_done, ignore_errors=True)  # left by a killed process with the same number in a container
     try:
         half_done.mkdir()
-        found = read(half_done)
-        write_whole(half_done / FACTS_FILE, lambda file: _write(file, found))
+        table = read(folder=half_done)
+        write_whole(half_done / FACTS_FILE, lambda file: _write(file, table))
         for name in COLUMNS:
             with (half_done / name).open("rb") as file:
                 os.fsync(file.fileno())
-        if _load_on_disk(entry) is None:  # else another run has written it meanwhile
+        if _load(entry) is None:  # else another run has written it meanwhile
             shutil.rmtree(entry, ignore_errors=True)  # unreadable
             with suppress(OSError):  # another run has renamed its own just now
                 half_done.rename(entry)
     finally:
         shutil.rmtree(half_done, ignore_errors=True)
-    _tidy(entry, now=now_ns / 1e9)
-    # the rows stay mapped if another run has removed the entry
-    return _load_on_disk(entry) or replace(found, folder=entry.parent)
-
-
-def _entry_of(folder: Path, fingerprints: list[list[Any]], options: str, *, suffix: str) -> Path:
-    """Return the path of a table's entry. Its name begins with a hash of the files' paths and the options."""
-    source = _hashed([VERSION, [fingerprint[:2] for fingerprint in fingerprints], options])
-    return folder / "tables" / f"{source}-{_hashed(fingerprints)}{suffix}"
-
-
-def _found(entry: Path) -> RatingTable | None:
-    """Load the table of an entry, and mark it as the one used last; None if it is missing or invalid."""
-    table = _load_on_disk(entry) if entry.suffix == ".rows" else _load(entry)
-    if table is not None:
-        with suppress(OSError):  # the cache may be read-only
-            os.utime(entry)
-    return table
+    return replace(table, folder=entry.parent)
 
 
 def _remove_unfinished(folder: Path) -> None:
@@ -135,7 +138,7 @@ def _tidy(entry: Path, *, now: float) -> None:
     Runs that have mapped a removed table can still read it.
     """
     used: dict[Path, float] = {}
-    for each in entry.parent.iterdir():
+    for each in entry.parent.glob("*"):
         with suppress(OSError):  # removed by another run
             used[each] = each.stat().st_mtime
     tables = sorted((each for each in used if not each.name.startswith(".")), key=lambda each: -used[each])
@@ -172,20 +175,13 @@ def _write(file: BinaryIO, table: RatingTable) -> None:
         writer.write_table(content)
 
 
-def _load_on_disk(entry: Path) -> RatingTable | None:
-    """Load the table of an entry whose rows are on disk; None if it is missing or invalid."""
+def _load(entry: Path) -> RatingTable | None:
+    """Load the table of an entry, a file or a folder with rows; None if it is missing or invalid."""
+    is_folder = entry.suffix == ".rows"
     try:
-        ratings = map_rows(entry)
-    except (OSError, ValueError):
-        return None
-    table = _load(entry / FACTS_FILE, ratings=ratings)
-    return None if table is None or table.sources[-1].stop != len(ratings) else table
-
-
-def _load(entry: Path, *, ratings: Ratings | None = None) -> RatingTable | None:
-    """Load the table of an entry; None if it is missing or invalid. `ratings` are its rows if they are on disk."""
-    try:
-        content = pa.ipc.open_file(pa.memory_map(os.fsencode(entry))).read_all()
+        ratings = map_rows(entry) if is_folder else None
+        facts_file = entry / FACTS_FILE if is_folder else entry
+        content = pa.ipc.open_file(pa.memory_map(os.fsencode(facts_file))).read_all()
         content.validate(full=True)  # reads no numbers, only text
         facts = json.loads(content.schema.metadata[b"facts"])
         cells = {name: content[name].chunk(0).values for name in content.column_names}
@@ -210,9 +206,9 @@ def _load(entry: Path, *, ratings: Ratings | None = None) -> RatingTable | None:
             merged_across_files=facts["merged_across_files"],
             notes=tuple(facts["notes"]),
             noise_floor=facts["noise_floor"],
-            folder=None if ratings is None else entry.parent.parent,
+            folder=None if ratings is None else entry.parent,
         )
         table.__dict__["digest"] = facts["digest"]  # fill the cached_property
-        return table
+        return table if table.sources[-1].stop == len(table.ratings) else None
     except (OSError, pa.ArrowException, ValueError, LookupError, TypeError, AssertionError):
         return None

@@ -1,13 +1,16 @@
-"""Means of a metric over runs that differ only in seed or fold, with their 95% confidence intervals."""
+"""Means of metrics and curves over runs that differ only in seed or fold, with their 95% confidence intervals."""
 
 import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
+from scipy import stats
 
 from ratinglab.errors import UserError
 from ratinglab.reports.finished_runs import FinishedRun
 from ratinglab.reports.paired_tests import by_split, corrected_t, evaluated_share
+from ratinglab.runs.learning_curves import Curve
 
 BOUND = "± 95%"
 """Head of a column of half-widths."""
@@ -49,16 +52,9 @@ def half_width_of(runs: Sequence[FinishedRun], tag: str) -> float:
     return (interval.high - interval.low) / 2
 
 
-def mean_text(runs: Sequence[FinishedRun], tag: str) -> str:
-    """Format the mean; "" if a run lacks the metric."""
-    mean = mean_of(runs, tag)
-    return "" if math.isnan(mean) else f"{mean:.4f}"
-
-
-def half_width_text(runs: Sequence[FinishedRun], tag: str) -> str:
-    """Format the half-width; "" with fewer than two values."""
-    half_width = half_width_of(runs, tag)
-    return "" if math.isnan(half_width) else f"{half_width:.4f}"
+def decimals(value: float) -> str:
+    """Format a metric; "" for NaN."""
+    return "" if math.isnan(value) else f"{value:.4f}"
 
 
 def explain_intervals(groups: Iterable[Sequence[FinishedRun]], tag: str) -> list[str]:
@@ -69,3 +65,20 @@ def explain_intervals(groups: Iterable[Sequence[FinishedRun]], tag: str) -> list
     return [
         f"half-width of the mean's 95% confidence interval, by {name}" for name, is_used in methods.items() if is_used
     ]
+
+
+def average_curves(curves: Sequence[Curve]) -> pd.DataFrame:
+    """Average curves over the epochs that all of them have, with a band around the mean.
+
+    The band is the 95% confidence interval of the mean, by Student's t. With two curves, it is their range.
+
+    Returns:
+        Columns mean, low and high, float64; indexed by epoch. The mean ends with the shortest curve, because it would
+        jump where a curve ends.
+    """
+    together = pd.concat([pd.Series(curve, dtype=np.float64) for curve in curves], axis=1, join="inner").sort_index()
+    values, mean = together.to_numpy(), together.mean(axis=1)
+    if len(curves) < 3:
+        return pd.DataFrame({"mean": mean, "low": values.min(axis=1), "high": values.max(axis=1)})
+    half_width = stats.t.ppf(0.975, len(curves) - 1) * stats.sem(values, axis=1)
+    return pd.DataFrame({"mean": mean, "low": mean - half_width, "high": mean + half_width})

@@ -13,16 +13,8 @@ from ratinglab.evaluation.metrics import METRICS, MetricKind
 from ratinglab.evaluation.ranking import list_metric
 from ratinglab.files import user_path
 from ratinglab.options import as_yaml
-from ratinglab.reports.averages import (
-    BOUND,
-    explain_intervals,
-    half_width_text,
-    mean_of,
-    mean_text,
-    values_of,
-)
+from ratinglab.reports.averages import BOUND, decimals, explain_intervals, half_width_of, mean_of, values_of
 from ratinglab.reports.finished_runs import FinishedRun, basis, describe, find_runs
-from ratinglab.reports.held_out_errors import evaluate_test_rows
 from ratinglab.reports.paired_tests import paired_difference
 from ratinglab.reports.protocols import (
     NOT_RECORDED,
@@ -35,7 +27,7 @@ from ratinglab.reports.protocols import (
     verdict,
 )
 from ratinglab.reports.sweep_report import sweep_report
-from ratinglab.reports.sweep_results import Column, find_best
+from ratinglab.reports.sweep_results import Column, evaluate_test_rows, find_best
 from ratinglab.reports.text_table import aligned, markdown
 from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, read_jobs, short_number
 
@@ -79,9 +71,7 @@ def compare(folders: Sequence[str], *, test: bool = False) -> Iterator[str]:
     lowest validation RMSE first. Runs that differ only in seed and fold share a row: a mean with its 95% interval.
     The table of a sweep comes first, and its files are written again.
 
-    Args:
-        folders: runs, or folders with runs at any depth.
-        test: whether to evaluate the best configuration of each sweep on the test rows.
+    With `test`, evaluates the best configuration of each sweep on its test rows.
 
     Raises:
         UserError: there is no finished run in the folders; or with `test`, no sweep.
@@ -196,12 +186,6 @@ def _obstacle(row: Row) -> str:
     return (row.lacking(set(range(1, needed + 1))) if needed > 1 else "") or departures(protocols)
 
 
-def _verdict(row: Row) -> str:
-    """Describe which of the protocol's figures a row of runs is comparable with."""
-    obstacle = _obstacle(row)
-    return f"not comparable: {obstacle}" if obstacle else verdict(_protocols(row))
-
-
 def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
     record = run.record
     settings: dict[str, Any] = {
@@ -259,8 +243,9 @@ def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
         uses, source = ", ".join(each["uses"]), f"{each['kind']}: {each['source']}"
         lines.append((each["value"], [each["system"], f"{each['value']:.4f}", "", "", "", uses, source]))
     for row in rows:
-        *cells, remark = _cells(row, tag, _verdict(row))
-        lines.append((mean_of(row.runs, tag), [*cells, ", ".join(_protocols(row)[0]["uses"]), remark]))
+        protocols, obstacle = _protocols(row), _obstacle(row)
+        *cells, remark = _cells(row, tag, f"not comparable: {obstacle}" if obstacle else verdict(protocols))
+        lines.append((mean_of(row.runs, tag), [*cells, ", ".join(protocols[0]["uses"]), remark]))
     yield title
     lines.sort(key=lambda line: line[0], reverse=metric.higher_is_better)
     head = ["", metric.label, BOUND, "fit s", "parameters", USES, ""]
@@ -326,7 +311,8 @@ def _interval_notes(rows: Sequence[Row], tag: str) -> list[str]:
 
 
 def _cells(row: Row, tag: str, remark: str) -> list[str]:
-    return [row.name, mean_text(row.runs, tag) or "none", half_width_text(row.runs, tag), *_size_cells(row), remark]
+    mean, half_width = decimals(mean_of(row.runs, tag)), decimals(half_width_of(row.runs, tag))
+    return [row.name, mean or "none", half_width, *_size_cells(row), remark]
 
 
 def _size_cells(row: Row) -> list[str]:

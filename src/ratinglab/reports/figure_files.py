@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from ratinglab.files import write_bytes
 from ratinglab.fitting.tensorboard import write_band
-from ratinglab.reports.mean_curves import average_curves
+from ratinglab.options import short_keys
+from ratinglab.reports.averages import average_curves
 from ratinglab.reports.paired_tests import by_split
 from ratinglab.reports.sweep_axes import SweptRun
 from ratinglab.reports.sweep_figures import (
@@ -97,7 +98,6 @@ def _curves_of(group: Group, tag: str) -> list[Curve]:
 
 def _name(group: Group, *, is_job: bool) -> str:
     """Name a group by its settings, such as `embedding_dim=8 lr=0.01`; a single job, also by its number."""
-    last = [key.rpartition(".")[2] for key in group.settings]
-    short = [name if last.count(name) == 1 else key for key, name in zip(group.settings, last, strict=True)]
-    texts = [f"{key}={short_number(value)}" for key, value in zip(short, group.settings.values(), strict=True)]
+    short = short_keys(group.settings)
+    texts = [f"{short[key]}={short_number(value)}" for key, value in group.settings.items()]
     return " ".join([*([f"{group.results[0].number}:"] if is_job else []), *texts]) or "all runs"

@@ -20,15 +20,12 @@ def compute_explained_share(values: Sequence[str], metric: NDArray[np.float64]) 
         values: (n,) the key's value in each run, as typed.
         metric: (n,) the metric of each run.
     """
-    rank = stats.rankdata(metric)
-    _, group = np.unique(_binned(values), return_inverse=True)
-    count = np.bincount(group)
-    total = np.square(rank - rank.mean()).sum()
-    if total == 0 or len(rank) <= len(count):
+    binned = _binned(values)
+    groups = [metric[binned == each] for each in np.unique(binned)]
+    if len(set(metric)) == 1 or not 1 < len(groups) < len(metric):
         return 0.0
-    mean = np.bincount(group, weights=rank) / count
-    share = (count * np.square(mean - rank.mean())).sum() / total
-    return float(max(0.0, 1 - (1 - share) * (len(rank) - 1) / (len(rank) - len(count))))
+    share = stats.kruskal(*groups).statistic / (len(metric) - 1)  # Kruskal and Wallis's H is (n − 1) η² of the ranks
+    return float(max(0.0, 1 - (1 - share) * (len(metric) - 1) / (len(metric) - len(groups))))
 
 
 def _binned(values: Sequence[str]) -> NDArray[np.generic]:

@@ -137,22 +137,6 @@ def _uses_of(record: RunRecord) -> list[str]:
     return [each.value for each in needs.information()]
 
 
-def table_of_run(protocol: dict[str, Any], *, name: str, value: float, fold: int | None) -> Iterator[str]:
-    """Rank a run among its protocol's figures; `fold` is None for a split without folds."""
-    yield from _among_figures(protocol, name=name, value=value, remark=verdict([protocol]))
-    if protocol["folds"] > 1:
-        yield (
-            f"note: this run is only fold {fold}; the figures are means over {protocol['folds']}: "
-            f"use -m split.fold={','.join(map(str, range(1, protocol['folds'] + 1)))}"
-        )
-
-
-def table_of_folds(protocols: Sequence[dict[str, Any]], *, name: str, value: float, half_width: float) -> Iterator[str]:
-    """Rank the mean over a protocol's folds among its figures; `half_width` is half its 95% interval."""
-    remark = f"mean of {len(protocols)} folds, ± {half_width:.4f} (95%); {verdict(protocols)}"
-    return _among_figures(protocols[0], name=name, value=value, remark=remark)
-
-
 def departures(protocols: Sequence[dict[str, Any]]) -> str:
     """List the departures of runs from their protocol, each once; "" if there are none."""
     return "; ".join(dict.fromkeys(departure for each in protocols for departure in each["departures"]))
@@ -175,15 +159,26 @@ def verdict(protocols: Sequence[dict[str, Any]]) -> str:
     return f"not comparable: no system here uses {' and '.join(uses)}"
 
 
-def _among_figures(protocol: dict[str, Any], *, name: str, value: float, remark: str) -> Iterator[str]:
-    """List the protocol's figures and ours with a remark, best first."""
+def table_among_figures(
+    records: Sequence[RunRecord], value: float, *, half_width: float | None = None
+) -> Iterator[str]:
+    """Rank a run, or the mean over all folds with half its 95% interval, among the figures of the protocol."""
+    protocols = [protocol for record in records if (protocol := protocol_of(record)) is not None]
+    record, protocol, remark = records[0], protocols[0], verdict(protocols)
+    if half_width is not None:
+        remark = f"mean of {len(protocols)} folds, ± {half_width:.4f} (95%); {remark}"
     metric = metric_of(protocol)
     found = [
         (each["value"], each["kind"], each["system"], each["uses"], each["source"]) for each in protocol["figures"]
     ]
-    found.append((value, "this run", name, protocol["uses"], remark))
+    found.append((value, "this run", f"{record.model} by {record.fit['optimizer']}", protocol["uses"], remark))
     found.sort(key=lambda row: row[0], reverse=metric.higher_is_better)
     rows = [[kind, system, f"{figure:.4f}", ", ".join(uses), remark] for figure, kind, system, uses, remark in found]
     yield f"protocol   {protocol['title']}"
     yield from aligned([["", "", metric.label, USES, ""], *rows], right=[2])
     yield NOTE
+    if half_width is None and protocol["folds"] > 1:
+        yield (
+            f"note: this run is only fold {record.fold}; the figures are means over {protocol['folds']}: "
+            f"use -m split.fold={','.join(map(str, range(1, protocol['folds'] + 1)))}"
+        )

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from ratinglab.options import short_keys
+
 FEW = 8
 """Maximum number of distinct numbers of a key that are averaged and labelled one by one."""
 BEYOND = "tab:orange"
@@ -52,7 +54,7 @@ class SweptKey(NamedTuple):
 def read_keys(runs: Sequence[SweptRun]) -> list[SweptKey]:
     """Read each swept key as numbers if all its values are numbers, else as categories, numbers first."""
     keys = []
-    for name, label in _short_keys(runs).items():
+    for name, label in short_keys(name for run in runs for name in run.values).items():
         texts = [run.values.get(name) for run in runs]
         place_of = {text: _number(text) for text in texts if text is not None}
         categories: list[str] = []
@@ -67,16 +69,9 @@ def read_keys(runs: Sequence[SweptRun]) -> list[SweptKey]:
     return keys
 
 
-def _short_keys(runs: Sequence[SweptRun]) -> dict[str, str]:
-    """Shorten each key to its last component, unless another key shares it."""
-    names = dict.fromkeys(name for run in runs for name in run.values)
-    last = [name.lstrip("+").rsplit(".", 1)[-1] for name in names]
-    return {name: short if last.count(short) == 1 else name for name, short in zip(names, last, strict=True)}
-
-
 def format_settings(runs: Sequence[SweptRun]) -> list[str]:
     """Name each run by its keys and values, shortened."""
-    short = _short_keys(runs)
+    short = short_keys(name for run in runs for name in run.values)
     return [" ".join(f"{short[name]}={shortened(text, 24)}" for name, text in run.values.items()) for run in runs]
 
 

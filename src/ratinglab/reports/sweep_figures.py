@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ratinglab.reports.mean_curves import average_curves
+from ratinglab.reports.averages import average_curves
 from ratinglab.reports.sweep_axes import (
     FEW,
     Limits,
@@ -156,11 +156,8 @@ def pareto_front(seconds: Numbers, metric: Numbers, *, higher_is_better: bool) -
 def learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -> Figure:
     """Draw the mean curve, and its uncertainty, of each group of runs that differ only in seed or fold.
 
-    The mean ends with the shortest run, because it would jump over fewer runs. Longer runs continue as thin lines.
-
-    Args:
-        curves: the curves of each group's runs, by the group's name; at least one in each.
-        label: name of the metric.
+    The mean ends with the shortest run, because it would jump over fewer runs. Longer runs continue as thin lines. The
+    curves are those of each group's runs, by the group's name, at least one in each.
     """
     values = [np.array(list(curve.values())) for group in curves.values() for curve in group]
     # the first epochs often fall steeply, and the last ones are what matters

@@ -1,32 +1,23 @@
 """The report of a sweep: lines for the terminal, and files for the sweep's folder."""
 
-import csv
-import io
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
 from ratinglab.program import shell_command
-from ratinglab.reports.averages import (
-    BOUND,
-    explain_intervals,
-    half_width_of,
-    half_width_text,
-    mean_of,
-    mean_text,
-    values_of,
-)
+from ratinglab.reports.averages import BOUND, decimals, explain_intervals, half_width_of, mean_of, values_of
 from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.finished_runs import FOLD, FinishedRun, describe
 from ratinglab.reports.importance import compute_explained_share
 from ratinglab.reports.paired_tests import PairedDifference, paired_difference
-from ratinglab.reports.protocols import compared_tag, protocol_of, table_of_folds
+from ratinglab.reports.protocols import compared_tag, protocol_of, table_among_figures
 from ratinglab.reports.sweep_results import (
     ComparableJobs,
     Group,
@@ -123,30 +114,33 @@ def _differences(jobs: ComparableJobs) -> dict[int, PairedDifference]:
 
 def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Rows:
     """Tabulate comparable jobs: a head, then a row per group, or per job if there is only one group."""
-    if not jobs.groups[0].settings:
-        keys = find_differing_keys([result.job for result in jobs.results])
-        rows = [_job_cells(result, jobs) for result in jobs.results]
-        head = [*keys, *(column.label for column in jobs.columns), "job"]
-        return [head, *rows, *_mean_and_interval(jobs, keys)]
-    is_grouped = bool(jobs.replicates)
+    groups, is_grouped = jobs.groups, bool(jobs.replicates)
+    ending: Rows = []
+    if not groups[0].settings:
+        keys = find_differing_keys(jobs.results)
+        ending = _mean_and_interval(jobs, keys)
+        groups = [Group({key: each.job.arguments.get(key, "") for key in keys}, [each]) for each in jobs.results]
+        is_grouped = False
     interval = f" {BOUND}" if is_grouped else ""
     first, *others = (f"{column.label}{interval}" for column in jobs.columns)
     behind = [f"behind {BOUND}"] if differences else []
-    head = [*jobs.groups[0].settings, *(["runs"] if is_grouped else []), first, *behind, *others]
+    head = [*groups[0].settings, *(["runs"] if is_grouped else []), first, *behind, *others]
     rows = [head if is_grouped else [*head, "job"]]
-    for place, group in enumerate(jobs.groups):
+    for place, group in enumerate(groups):
+        done = len(group.finished)
+        count = str(done) if group.num_missing == 0 else f"{done} of {done + group.num_missing}"
         first, *others = _metric_cells(group, jobs)
-        cells = [*map(short_number, group.settings.values()), *([_count(group)] if is_grouped else []), first]
+        cells = [*map(short_number, group.settings.values()), *([count] if is_grouped else []), first]
         if differences:
             cells.append(differences[place].text if place in differences else "")
         rows.append([*cells, *others, *([] if is_grouped else [group.results[0].number])])
-    return rows
+    return [*rows, *ending]
 
 
 def _metric_cells(group: Group, jobs: ComparableJobs) -> list[str]:
     """Format the mean of each metric, with its interval; the status of jobs without metrics."""
-    texts = [(mean_text(group.runs, column.tag), half_width_text(group.runs, column.tag)) for column in jobs.columns]
-    cells = [" ± ".join(filter(None, each)) for each in texts]
+    averages = [(mean_of(group.runs, column.tag), half_width_of(group.runs, column.tag)) for column in jobs.columns]
+    cells = [" ± ".join(filter(None, map(decimals, each))) for each in averages]
     statuses = {result.status for result in group.results}
     if not cells[0] and not group.finished:
         cells[0] = "failed" if "failed" in statuses else "stopped"
@@ -155,30 +149,15 @@ def _metric_cells(group: Group, jobs: ComparableJobs) -> list[str]:
     return cells
 
 
-def _count(group: Group) -> str:
-    """Format the number of finished jobs, such as `3`, or `3 of 4` if some are missing."""
-    done = len(group.finished)
-    return str(done) if group.num_missing == 0 else f"{done} of {done + group.num_missing}"
-
-
-def _job_cells(result: JobResult, jobs: ComparableJobs) -> list[str]:
-    """Format one job's arguments and metrics; a job that has not finished shows its status."""
-    keys = find_differing_keys([each.job for each in jobs.results])
-    arguments = [short_number(result.job.arguments.get(key, "")) for key in keys]
-    cells = [f"{result.metrics[column.tag]:.4f}" if column.tag in result.metrics else "" for column in jobs.columns]
-    if result.status != "finished":
-        cells[0] = f"{cells[0]} {result.status}".strip()
-    return [*arguments, *cells, result.number]
-
-
 def _mean_and_interval(jobs: ComparableJobs, keys: Sequence[str]) -> Rows:
     """Format the mean of each column and its 95% interval; blank unless every job has finished."""
     if not keys:
         return []
     runs = jobs.groups[0].runs if all(result.has_metrics for result in jobs.results) else []
-    rows = (("mean", mean_text), (BOUND, half_width_text))
+    blank = [""] * (len(keys) - 1)
     return [
-        [name, *[""] * (len(keys) - 1), *(text(runs, column.tag) for column in jobs.columns), ""] for name, text in rows
+        [name, *blank, *(decimals(average(runs, column.tag)) for column in jobs.columns), ""]
+        for name, average in (("mean", mean_of), (BOUND, half_width_of))
     ]
 
 
@@ -207,7 +186,7 @@ def _remarks(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> 
     for result in jobs.results:
         if result.job.failure is not None:
             yield f"failed     {result.job.folder.name}: {result.job.failure}"
-    if find_differing_keys([result.job for result in jobs.results]) == [FOLD]:
+    if find_differing_keys(jobs.results) == [FOLD]:
         yield from _beside_figures(jobs.groups[0].runs)
 
 
@@ -243,45 +222,42 @@ def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
 
 def _comparisons_csv(sets: Sequence[ComparableJobs], differences: Sequence[dict[int, PairedDifference]]) -> bytes:
     """Format one row per paired test."""
-    rows = ["metric best other behind low high p test".split()]
+    rows = []
     for jobs, tested in zip(sets, differences, strict=True):
         names = [" ".join(f"{key}={value}" for key, value in group.settings.items()) for group in jobs.groups]
-        for place, each in tested.items():
-            numbers = map(str, (each.mean, each.low, each.high, each.p))
-            rows.append([jobs.columns[0].tag, names[0], names[place], *numbers, each.test])
+        for place, (behind, *others) in tested.items():
+            compared = {"metric": jobs.columns[0].tag, "best": names[0], "other": names[place], "behind": behind}
+            rows.append(compared | dict(zip(("low", "high", "p", "test"), others, strict=True)))
     return _as_csv(rows)
 
 
 def _groups_csv(sets: Sequence[ComparableJobs]) -> bytes:
     """Format one row per configuration and metric."""
+    rows = []
     keys = list(dict.fromkeys(key for jobs in sets for key in jobs.groups[0].settings))
-    rows = [[*keys, "runs", "missing", "metric", "mean", "sd", "low", "high"]]
     for group, column in ((group, column) for jobs in sets for group in jobs.groups for column in jobs.columns):
         values, mean = values_of(group.runs, column.tag), mean_of(group.runs, column.tag)
         width, spread = half_width_of(group.runs, column.tag), np.std(values, ddof=1) if len(values) > 1 else math.nan
-        numbers = ["" if np.isnan(each) else str(each) for each in (mean, spread, mean - width, mean + width)]
-        settings = [group.settings.get(key, "") for key in keys]
-        rows.append([*settings, str(len(group.finished)), str(group.num_missing), column.tag, *numbers])
+        settings = {key: group.settings.get(key) for key in keys}
+        counts = {"runs": len(group.finished), "missing": group.num_missing, "metric": column.tag}
+        rows.append(settings | counts | {"mean": mean, "sd": spread, "low": mean - width, "high": mean + width})
     return _as_csv(rows)
 
 
 def _csv(results: Sequence[JobResult]) -> bytes:
-    """Format one row per job; a metric that a job lacks is blank."""
-    keys = find_differing_keys([result.job for result in results])
-    tags = list(dict.fromkeys(tag for result in results for tag in result.metrics))
-    rows = [["run", "status", "reason", *keys, *tags]]
-    for result in results:
-        job, metrics = result.job, result.metrics
-        arguments = [job.arguments.get(key, "") for key in keys]
-        values = [str(metrics.get(tag, "")) for tag in tags]
-        rows.append([job.folder.name, result.status, job.failure or job.pruned or "", *arguments, *values])
+    """Format one row per job."""
+    rows = []
+    keys = find_differing_keys(results)
+    for each in results:
+        job = each.job
+        outcome = {"run": job.folder.name, "status": each.status, "reason": job.failure or job.pruned}
+        rows.append(outcome | {key: job.arguments.get(key) for key in keys} | each.metrics)
     return _as_csv(rows)
 
 
-def _as_csv(rows: Sequence[Sequence[str]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
+def _as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Format rows with a head; values that are NaN, or that a row lacks, are blank."""
+    return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n").encode()
 
 
 def _beside_figures(runs: Sequence[FinishedRun]) -> Iterator[str]:
@@ -290,7 +266,7 @@ def _beside_figures(runs: Sequence[FinishedRun]) -> Iterator[str]:
     protocols = [protocol for record in records if (protocol := protocol_of(record)) is not None]
     if not protocols or sorted(record.fold or 0 for record in records) != list(range(1, protocols[0]["folds"] + 1)):
         return
-    tag, name = compared_tag(records[0]), f"{records[0].model} by {records[0].fit['optimizer']}"
+    tag = compared_tag(records[0])
     if values_of(runs, tag):
         yield ""
-        yield from table_of_folds(protocols, name=name, value=mean_of(runs, tag), half_width=half_width_of(runs, tag))
+        yield from table_among_figures(records, mean_of(runs, tag), half_width=half_width_of(runs, tag))

@@ -1,17 +1,22 @@
-"""Results of a sweep's jobs: sets of comparable jobs, grouped by settings and ranked."""
+"""Results of a sweep's jobs: sets of comparable jobs, grouped by settings and ranked; test errors of the best."""
 
 import math
+import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import MSE, MetricKind
 from ratinglab.files import RUN_RECORD
 from ratinglab.reports.averages import mean_of
 from ratinglab.reports.finished_runs import REPLICATES, FinishedRun, basis
-from ratinglab.runs.record import METRICS, RunRecord, read_metrics, read_record
-from ratinglab.runs.sweep_folder import Job
+from ratinglab.runs.record import METRICS, RunRecord, defined_metrics, read_metrics, read_record, write_metrics
+from ratinglab.runs.run import Run
+from ratinglab.runs.storage import write_predictions
+from ratinglab.runs.sweep_folder import Job, config_dir_of
 
 
 class Column(NamedTuple):
@@ -112,23 +117,49 @@ class ComparableJobs(NamedTuple):
 
 def read_results(jobs: Sequence[Job]) -> list[JobResult]:
     """Read the records and metrics of jobs. Jobs with damaged files count as failed."""
-    return [_read_result(job) for job in jobs]
-
-
-def _read_result(job: Job) -> JobResult:
-    try:
-        has_metrics = (job.folder / METRICS).exists()
-        record = read_record(job.folder) if has_metrics or (job.folder / RUN_RECORD).exists() else None
-        metrics = read_metrics(job.folder) if has_metrics else {}
-    except UserError as error:
-        return JobResult(job._replace(failure=str(error)), None, {})
-    return JobResult(job, record, metrics)
+    results = []
+    for job in jobs:
+        try:
+            has_metrics = (job.folder / METRICS).exists()
+            record = read_record(job.folder) if has_metrics or (job.folder / RUN_RECORD).exists() else None
+            results.append(JobResult(job, record, read_metrics(job.folder) if has_metrics else {}))
+        except UserError as error:
+            results.append(JobResult(job._replace(failure=str(error)), None, {}))
+    return results
 
 
 def find_best(jobs: Sequence[Job]) -> Group | None:
     """Find the best group of a sweep; None if there is none, or not all jobs are comparable."""
     sets = comparable_sets(read_results(jobs))
     return sets[0].best if len(sets) == 1 else None
+
+
+def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
+    """Evaluate runs on their test rows, unless already done, and yield the mean of each metric as lines.
+
+    Stores the test errors in metrics.json and predictions.parquet of each run.
+    """
+    metrics_of_runs = []
+    for each in runs:
+        metrics = each.metrics
+        if not any(tag.startswith("test/") for tag in metrics):
+            if (config_dir := config_dir_of(each.folder)) is not None:
+                sys.path.insert(0, config_dir)  # for the run's own equation
+            run = Run.load(each.folder)
+            metrics = defined_metrics(
+                metrics | run.evaluate(parts=("test",)) | run.evaluate_own_ranking(parts=("test",)),
+                monitor=each.record.monitor,
+            )
+            if not each.record.predicts_scores:
+                write_predictions(each.folder, {part: run.predictions(part) for part in ("val", "test")})
+            write_metrics(each.folder, metrics)
+        metrics_of_runs.append(metrics)
+    count = "" if len(runs) == 1 else f", mean of {len(runs)} runs"
+    record = runs[0].record
+    for kind in dict.fromkeys([*record.metric_kinds(), record.monitored()]):  # the monitored metric may be one of lists
+        tag = f"test/{kind.name}"
+        if all(tag in metrics for metrics in metrics_of_runs):
+            yield f"test       {kind.label} {np.mean([metrics[tag] for metrics in metrics_of_runs]):.4f}{count}"
 
 
 def comparable_sets(results: Sequence[JobResult]) -> list[ComparableJobs]:
@@ -143,30 +174,25 @@ def comparable_sets(results: Sequence[JobResult]) -> list[ComparableJobs]:
 
 def _group(results: Sequence[JobResult], condition: dict[str, str]) -> ComparableJobs:
     """Group jobs by their settings, and rank the groups by the monitored metric."""
-    keys, columns = find_differing_keys([result.job for result in results]), _columns(results)
+    keys, columns = find_differing_keys(results), _columns(results)
     replicates, settings = [key for key in keys if key in REPLICATES], [key for key in keys if key not in REPLICATES]
     members: defaultdict[tuple[str, ...], dict[tuple[str, ...], JobResult]] = defaultdict(dict)
     for result in results:
         place = tuple(result.job.arguments.get(key, "") for key in replicates)
         members[tuple(result.job.arguments.get(key, "") for key in settings)][place] = result
-    done = {
-        values: {place for place, result in by_place.items() if result.has_metrics}
-        for values, by_place in members.items()
-    }
-    everywhere = set[tuple[str, ...]]().union(*done.values()) if replicates else set()
-    groups = [
-        Group(dict(zip(settings, values, strict=True)), list(by_place.values()), len(everywhere - done[values]))
-        for values, by_place in members.items()
-    ]
-    column = columns[0]
-    groups.sort(key=lambda group: (group.num_missing > 0, column.rank(group.runs)))
+    finished = {place for by_place in members.values() for place, each in by_place.items() if each.has_metrics}
+    groups = []
+    for values, by_place in members.items():
+        num_missing = len(finished) - sum(each.has_metrics for each in by_place.values()) if replicates else 0
+        groups.append(Group(dict(zip(settings, values, strict=True)), list(by_place.values()), num_missing))
+    groups.sort(key=lambda group: (group.num_missing > 0, columns[0].rank(group.runs)))
     return ComparableJobs(condition, replicates, columns, groups)
 
 
-def find_differing_keys(jobs: Sequence[Job]) -> list[str]:
+def find_differing_keys(results: Sequence[JobResult]) -> list[str]:
     """List the arguments that differ between jobs."""
-    keys = dict.fromkeys(key for job in jobs for key in job.arguments)
-    return [key for key in keys if len({job.arguments.get(key) for job in jobs}) > 1]
+    keys = dict.fromkeys(key for result in results for key in result.job.arguments)
+    return [key for key in keys if len({result.job.arguments.get(key) for result in results}) > 1]
 
 
 def _columns(results: Sequence[JobResult]) -> list[Column]:

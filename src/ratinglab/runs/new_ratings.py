@@ -157,7 +157,7 @@ def _ratings_in_table(table: TextTable, columns: RatingColumns) -> GivenRatings:
     texts = table.column(columns.rating, key="columns.rating")
     rating = np.array([_number(text, decimal=table.decimal) for text in texts])
     if len(rating) == 0:
-        raise UserError(f"{table.file} has no ratings")
+        raise UserError(f"{table.source.file} has no ratings")
     if np.isnan(rating).any():
         row = int(np.isnan(rating).argmax())
         raise UserError(f"{table.place(row, columns.rating)}: the rating must be a number, got {texts[row]!r}")

@@ -322,8 +322,8 @@ class Run(Recommender):
         """Read the rows of a data frame."""
         if unknown := sorted(columns.keys() - vars(FRAME_COLUMNS).keys()):
             raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], vars(FRAME_COLUMNS))}")
-        read = read_frame(ratings, replace(FRAME_COLUMNS, **columns))
-        return replace(self.model.pairs(read.user_ids, read.item_ids, read.times), rating=read.rating)
+        user_ids, item_ids, rating, times = read_frame(ratings, replace(FRAME_COLUMNS, **columns))
+        return replace(self.model.pairs(user_ids, item_ids, times), rating=rating)
 
     def evaluate_ranking(
         self,
@@ -377,4 +377,4 @@ def _pairs_or_table(values: Mapping[Any, Any] | Frame | None, *, name: str) -> P
 def _table(frame: Frame, *, name: str) -> TextTable:
     if isinstance(frame, str | Path):
         raise UserError(f"{name} must be a data frame or a mapping, got {str(frame)!r}; read the file first")
-    return read_text_table(frame_file(frame, name=name), TextDialect(",", "utf-8"), header=True)
+    return read_text_table(frame_file(frame, name=name), TextDialect(",", "utf-8"))

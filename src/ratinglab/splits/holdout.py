@@ -112,15 +112,12 @@ class Holdout:
         return replace(self.table.ratings, day=self.side.day).blocks()
 
     def _renumbered(self, rows: Ratings) -> Ratings:
-        return replace(rows, user=self._new_user[rows.user], item=self._new_item[rows.item])
+        return replace(rows, user=self._new_index[0][rows.user], item=self._new_index[1][rows.item])
 
     @cached_property
-    def _new_user(self) -> NDArray[np.int32]:
-        return np.argsort(self.user_order).astype(np.int32)
-
-    @cached_property
-    def _new_item(self) -> NDArray[np.int32]:
-        return np.argsort(self.item_order).astype(np.int32)
+    def _new_index(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The new index of each old index of users, and of items."""
+        return np.argsort(self.user_order).astype(np.int32), np.argsort(self.item_order).astype(np.int32)
 
     @property
     def user_ids(self) -> IdMap:

@@ -12,7 +12,7 @@ from run_folders import record_of
 from tables import table_with_features
 
 from ratinglab.errors import UserError
-from ratinglab.reports.named_runs import named_run
+from ratinglab.reports.finished_runs import named_run
 
 MODEL = options_of("mf")
 RECORD = asdict(record_of(MODEL, holdout_of(table_with_features(), MODEL)))

@@ -1,17 +1,39 @@
-"""Ratings and features from the command line or files, folded into a run."""
+"""The run and the files that the options of a command name."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import FoldInOptions, RatingColumnOptions
+from ratinglab.files import output_path
 from ratinglab.formats.input_paths import existing_file
+from ratinglab.formats.text_options import TextOptions
 from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.formats.typed_mapping import is_mapping, typed_pairs
+from ratinglab.formats.writing import check_name
+from ratinglab.reports.finished_runs import named_run
 from ratinglab.runs.folded_in import FoldedIn, fold_in
 from ratinglab.runs.new_ratings import Pairs, RatingColumns, find_columns, read_given
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run import Run
+
+
+def load_run(text: str) -> tuple[Run, list[str]]:
+    """Load the run that the option `run` names. Also returns a note if ratinglab has chosen the run, else no notes."""
+    named = named_run(text)
+    return Run.load(named.folder), [] if named.remark is None else [named.remark]
+
+
+def table_path(text: str, *, inputs: Iterable[Path] = ()) -> Path:
+    """Check the path and the format of the table to write; it must not replace an input."""
+    path = output_path(text, key="output", inputs=inputs)
+    check_name(path, key="output")
+    return path
+
+
+def read_table(options: TextOptions, name: str, *, key: str) -> TextTable:
+    """Read the file that `key` names."""
+    return read_text_table(existing_file(name, key=key), options.dialect(""))
 
 
 def columns_in(names: Collection[str], columns: RatingColumnOptions, record: RunRecord) -> RatingColumns:
@@ -33,17 +55,12 @@ def files_of(options: FoldInOptions) -> list[Path]:
 def folded_in(run: Run, options: FoldInOptions, columns: RatingColumnOptions, *, user_id: str | None) -> FoldedIn:
     """Fold the ratings and features that the options name into a run.
 
-    Args:
-        run: the run.
-        options: ratings and features, or their files.
-        columns: names of the columns.
-        user_id: id of the user if the ratings name no users; None: a new user.
+    `user_id` is the id of the user if the ratings name no users; None: a new user.
     """
-    items = options.item_features
     given = read_given(
         _pairs_or_table(options, options.ratings, key="ratings"),
         _pairs_or_table(options, options.user_features, key="user_features"),
-        None if items is None else _read(options, items, key="item_features"),
+        _table(options, options.item_features, key="item_features"),
         columns_of=lambda names: columns_in(names, columns, run.record),
         keys=("user_features", "item_features"),
     )
@@ -51,12 +68,12 @@ def folded_in(run: Run, options: FoldInOptions, columns: RatingColumnOptions, *,
 
 
 def _pairs_or_table(options: FoldInOptions, value: str | None, *, key: str) -> Pairs | TextTable | None:
-    if value is None or not is_mapping(value):
-        return None if value is None else _read(options, value, key=key)
-    return typed_pairs(value, key=key)
+    if value is not None and is_mapping(value):
+        return typed_pairs(value, key=key)
+    return _table(options, value, key=key)
 
 
-def _read(options: FoldInOptions, name: str, *, key: str) -> TextTable:
-    if not name.strip():
+def _table(options: FoldInOptions, name: str | None, *, key: str) -> TextTable | None:
+    if name is not None and not name.strip():
         raise UserError(f"{key} must be a file or a mapping, got {name!r}")
-    return read_text_table(existing_file(name, key=key), options.dialect(""), header=options.header)
+    return None if name is None else read_table(options, name, key=key)

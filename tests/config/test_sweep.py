@@ -1,6 +1,6 @@
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ratinglab.config.jobs import MANY, first_job, jobs_to_check
+from ratinglab.config.sweep import MANY, first_job, jobs_to_check
 
 
 def parsed(*overrides):
