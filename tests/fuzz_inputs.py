@@ -43,7 +43,7 @@ DATA = ["data=csv", "data.path=ratings.csv", *COLUMNS]
 QUICK = ["trainer.max_epochs=1", "logger=none", "hydra.run.dir=new"]
 COMMANDS = [
     ["train", *DATA, *QUICK, "model=biased_mf", "model.embedding_dim=4", "optimizer.lr=0.01", "seed=3"],
-    ["train", *DATA, *QUICK, "data.titles.path=items.csv", "data.titles.item=item_id", "model=mf", "optimizer=als"],
+    ["train", *DATA, *QUICK, "data.items.path=items.csv", "data.items.item=item_id", "model=mf", "optimizer=als"],
     ["train", *DATA, *QUICK, "model=svdpp", "optimizer=gibbs", "optimizer.burn_in=0", "split=per_user"],
     ["train", *DATA, *QUICK, "recipe=fast", "data.cache=cache", "split.test=0.2", "data.drop=[2]"],
     ["train", *DATA, *QUICK, "recipe=ials", "monitor=val/ndcg@10", "model.embedding_dim=4"],
@@ -102,7 +102,7 @@ YAML = {
     ),
     "data/trial.yaml": (
         "defaults:\n  - csv\n  - _self_\npath: ratings.csv\nseparator: comma\ncolumns:\n  user: user_id\n"
-        "  item: item_id\n  rating: rating\ntitles:\n  path: items.csv\n  item: item_id\n",
+        "  item: item_id\n  rating: rating\nitems:\n  path: items.csv\n  item: item_id\n",
         ["train", "--config-dir", "lab", *QUICK, "data=trial"],
     ),
 }

@@ -45,7 +45,7 @@ KINDS = {
 }
 COMMON = ["trainer.max_epochs=2", "callbacks.checkpoint.last_every_seconds=0", "logger=none"]
 DATA = [
-    *("data=csv", "data.path=ratings.csv", "data.titles.path=items.csv", "data.titles.item=item_id"),
+    *("data=csv", "data.path=ratings.csv", "data.items.path=items.csv", "data.items.item=item_id"),
     *("data.columns.user=user_id", "data.columns.item=item_id", "data.columns.rating=rating"),
 ]
 MEMORY = 12 << 30

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ratinglab.datasets.sources import CsvOptions, Duplicates, ScaleOptions, TitleOptions, UserOptions
+from ratinglab.datasets.sources import CsvOptions, Duplicates, ItemOptions, ScaleOptions, UserOptions
 from ratinglab.formats.text_options import ColumnOptions, Decimal, Escape, Quote
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin, SideInformation
@@ -21,7 +21,7 @@ TEXT = {
     "comment": None,
 }
 NO_USERS = UserOptions(**TEXT, path=None, user="user_id", numeric=[])
-NO_TITLES = TitleOptions(**TEXT, path=None, item="item_id", title="title", numeric=[])
+NO_ITEMS = ItemOptions(**TEXT, path=None, item="item_id", title="title", numeric=[])
 CSV = CsvOptions(
     duplicates=Duplicates.error,
     min_rating=None,
@@ -36,7 +36,7 @@ CSV = CsvOptions(
     unrated=[],
     scale=ScaleOptions(lowest=None, highest=None),
     users=NO_USERS,
-    titles=NO_TITLES,
+    items=NO_ITEMS,
     on_disk=False,
 )
 
@@ -75,7 +75,7 @@ def table_of(
         item_columns=item_columns or {},
         origins=(
             Origin("user", "data.users.path", "name it as data.users.path"),
-            Origin("item", "data.titles.path", "name it as data.titles.path"),
+            Origin("item", "data.items.path", "name it as data.items.path"),
         ),
         scale=scale,
         set_scale=scale,

@@ -94,7 +94,7 @@ def read(reader: str, path: str, folder: str) -> Measurement:
     import pandas as pd
 
     from ratinglab.datasets import demo  # noqa: F401  (all that reading imports, before the clock)
-    from ratinglab.datasets.sources import CsvOptions, Duplicates, ScaleOptions, TitleOptions, UserOptions
+    from ratinglab.datasets.sources import CsvOptions, Duplicates, ItemOptions, ScaleOptions, UserOptions
     from ratinglab.formats.text_options import ColumnOptions, Decimal, Escape, Quote
     from ratinglab.reading import table_cache  # noqa: F401
 
@@ -107,7 +107,7 @@ def read(reader: str, path: str, folder: str) -> Measurement:
         columns=ColumnOptions("userId", "movieId", "rating", None if reader == "ratings" else "timestamp"),
         timestamp_format=None, unrated=[], scale=ScaleOptions(None, None),
         users=UserOptions(**text, path=None, user="user_id", numeric=[]),
-        titles=TitleOptions(**text, path=None, item="item_id", title="title", numeric=[]),
+        items=ItemOptions(**text, path=None, item="item_id", title="title", numeric=[]),
         min_rating=None, min_ratings_per_user=0, min_ratings_per_item=0, batch_size=1,
         cache=folder if "cache" in reader else None,
     )  # fmt: skip

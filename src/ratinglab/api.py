@@ -81,9 +81,9 @@ KEYS = {
 """Command-line key of each keyword argument that has one."""
 KEYS_OF_FOLDS = {"split.fold", "split.folds", "hydra.run.dir"}
 """Keys that cross_validate sets."""
-TABLES = {"ratings": "data.path", "users": "data.users.path", "items": "data.titles.path"}
+TABLES = {"ratings": "data.path", "users": "data.users.path", "items": "data.items.path"}
 """Key of the path of each table."""
-ID_COLUMNS = {"users": ("user", "data.users.user"), "items": ("item", "data.titles.item")}
+ID_COLUMNS = {"users": ("user", "data.users.user"), "items": ("item", "data.items.item")}
 """Role and key of the id column of each other table."""
 
 

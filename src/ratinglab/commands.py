@@ -66,7 +66,7 @@ def inspect_data(options: InspectOptions, _: Path) -> None:
     """Describe a table of ratings, and print the command that trains on it."""
     from ratinglab.experiment.inspect_command import inspect_data
 
-    paths = [f"{key}=FILE" for key in ("data.path", "data.users.path", "data.titles.path")]
+    paths = [f"{key}=FILE" for key in ("data.path", "data.users.path", "data.items.path")]
     inspect_data(options, lambda: default_options("inspect_data", paths).data)
 
 

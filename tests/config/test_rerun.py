@@ -164,6 +164,18 @@ def test_path_that_was_null_may_be_set(command, tmp_path):
     command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=4")
 
 
+def test_run_whose_table_of_items_has_its_earlier_name_is_resumed_and_reproduced(command, shop):
+    forget_digests(shop / "run")
+    config, overrides = (shop / "run" / ".hydra" / name for name in ("config.yaml", "overrides.yaml"))
+    assert config.read_text().count("\n  items:\n") == 1
+    config.write_text(config.read_text().replace("\n  items:\n", "\n  titles:\n"))
+    overrides.write_text(overrides.read_text() + "- data.titles.quote=none\n")
+    command(shop, "train", "resume=run", "trainer.max_epochs=3")
+    again = command(shop, "reproduce", "run=run").stdout.splitlines()
+    assert again[-1].endswith("equal to the last digit")
+    assert "- data.items.quote=none\n" in (shop / again[-2] / ".hydra" / "overrides.yaml").read_text()
+
+
 LACKS, IS_OTHER = "it lacks groups of options", "its content is of another kind"
 
 

@@ -74,13 +74,13 @@ def test_command_that_inspect_data_prints_trains_on_the_file(command, folder):
 
 
 def test_command_repeats_paths_names_of_columns_and_what_differs_from_the_defaults():
-    tables = ["data.users.path=u.csv", "data.titles.path=i.csv"]
+    tables = ["data.users.path=u.csv", "data.items.path=i.csv"]
     defaults = options_of("inspect_data", "data.path=r.csv", *tables).data
     data = options_of("inspect_data", "data.path=r.csv", *tables, "data.users.quote=none", "data.min_rating=2").data
     assert train_command(data, defaults, num_ratings=1).endswith(
         "train data=csv data.path=r.csv data.min_rating=2.0 data.columns.user=user_id data.columns.item=item_id "
         "data.columns.rating=rating data.users.quote=none data.users.path=u.csv data.users.user=user_id "
-        "data.titles.path=i.csv data.titles.item=item_id data.titles.title=title recipe=biased_mf_gibbs"
+        "data.items.path=i.csv data.items.item=item_id data.items.title=title recipe=biased_mf_gibbs"
     )
 
 
@@ -92,8 +92,8 @@ def test_inspect_data_summarizes_user_and_item_columns(command, folder):
     tables = [
         "data.users.path=users.csv",
         "data.users.numeric=[age]",
-        "data.titles.path=items.csv",
-        "data.titles.numeric=[year]",
+        "data.items.path=items.csv",
+        "data.items.numeric=[year]",
     ]
     lines = command(folder, "inspect_data", *ARGUMENTS, *tables).stdout.splitlines()
     assert lines[4:11] == [

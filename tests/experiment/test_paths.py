@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
 
 
 LIMITS = ["trainer.max_epochs=2", "logger=none"]
-DATA = ["data=csv", "data.path=ratings a=1,b.csv", "data.titles.path=títles, all.csv", *LIMITS]
+DATA = ["data=csv", "data.path=ratings a=1,b.csv", "data.items.path=títles, all.csv", *LIMITS]
 RUN = "outputs/a run, α=0.1"
 
 

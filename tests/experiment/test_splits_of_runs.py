@@ -99,7 +99,7 @@ def test_refit_with_features_is_reproduced_when_items_have_only_validation_rows(
     (tmp_path / "ratings.csv").write_text(f"user_id,item_id,rating\n{rows}\n")
     items = "\n".join(f"{item},title,{'ab'[item % 2]}" for item in range(70))
     (tmp_path / "items.csv").write_text(f"item_id,title,genres\n{items}\n")
-    data = ["data=csv", "data.path=ratings.csv", "data.titles.path=items.csv", "split.validation=0.3"]
+    data = ["data=csv", "data.path=ratings.csv", "data.items.path=items.csv", "split.validation=0.3"]
     model = [
         "model=biased_mf",
         "model.item_features=[genres]",

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.orc
 import pytest
-from tables import NO_TITLES, csv_options, rows_of
+from tables import NO_ITEMS, csv_options, rows_of
 
 from ratinglab.errors import UserError
 from ratinglab.formats import columnar
@@ -170,9 +170,9 @@ def test_unsupported_format_is_named_with_advice(read, tmp_path, content, messag
             read(content, **options)
         assert "\n" not in str(error.value)
     (tmp_path / "good.csv").write_text("user_id,item_id,rating\n1,2,3\n1,3,4\n")
-    titles = replace(NO_TITLES, path=str(tmp_path / "ratings"))
+    titles = replace(NO_ITEMS, path=str(tmp_path / "ratings"))
     with pytest.raises(UserError, match=rf"ratings(/\S+)? {message}"):
-        csv_options(str(tmp_path / "good.csv"), titles=titles).load()
+        csv_options(str(tmp_path / "good.csv"), items=titles).load()
 
 
 def test_sqlite_database_is_named(read, tmp_path):
@@ -227,8 +227,8 @@ def test_titles_can_be_read_from_typed_formats(tmp_path, read, write):
         {"item_id": ["b", "a"], "title": ["Heat", None], "genres": [["x", "y"], []], "year": [1995, None]}
     )
     write(items, tmp_path / "items")
-    titles = replace(NO_TITLES, path=str(tmp_path / "items"), numeric=["year"])
-    table = read("user_id,item_id,rating\n7,b,3.5\n5,a,1\n", titles=titles)
+    titles = replace(NO_ITEMS, path=str(tmp_path / "items"), numeric=["year"])
+    table = read("user_id,item_id,rating\n7,b,3.5\n5,a,1\n", items=titles)
     assert table.titles.tolist() == ["", "Heat"]
     assert table.item_columns["genres"].tolist() == ["", "x|y"]
     assert table.item_columns["year"].tolist() == [pytest.approx(np.nan, nan_ok=True), 1995]
@@ -245,18 +245,18 @@ def test_titles_can_be_read_from_typed_formats(tmp_path, read, write):
 )
 def test_ids_of_titles_may_be_floats_if_they_are_whole(tmp_path, read, ids, message):
     pd.DataFrame({"item_id": ids, "title": ["A", "B"]}).to_parquet(tmp_path / "items")
-    ratings, titles = "user_id,item_id,rating\n7,1,3.5\n5,2,1\n", replace(NO_TITLES, path=str(tmp_path / "items"))
+    ratings, titles = "user_id,item_id,rating\n7,1,3.5\n5,2,1\n", replace(NO_ITEMS, path=str(tmp_path / "items"))
     if message is None:
-        assert read(ratings, titles=titles).titles.tolist() == ["A", "B"]
+        assert read(ratings, items=titles).titles.tolist() == ["A", "B"]
     else:
         with pytest.raises(UserError, match=message):
-            read(ratings, titles=titles)
+            read(ratings, items=titles)
 
 
 def test_titles_can_lack_a_header(tmp_path, read):
     (tmp_path / "movies.dat").write_bytes("1::Amélie::Drama\n2::Heat::Crime|Drama\n".encode("latin-1"))
     titles = replace(
-        NO_TITLES,
+        NO_ITEMS,
         path=str(tmp_path / "movies.dat"),
         header=False,
         separator="double_colon",
@@ -264,20 +264,20 @@ def test_titles_can_lack_a_header(tmp_path, read):
         item="1",
         title="2",
     )
-    table = read("user_id,item_id,rating\n7,1,3.5\n5,2,1\n", titles=titles)
+    table = read("user_id,item_id,rating\n7,1,3.5\n5,2,1\n", items=titles)
     assert table.titles.tolist() == ["Amélie", "Heat"]
     assert table.item_columns["3"].tolist() == ["Drama", "Crime|Drama"]
     with pytest.raises(
-        UserError, match=r"data.titles.item must be a column's position from 1 to 3 \(data.titles.header=f"
+        UserError, match=r"data.items.item must be a column's position from 1 to 3 \(data.items.header=f"
     ):
-        read("user_id,item_id,rating\n7,1,3.5\n5,2,1\n", titles=replace(titles, item="item_id"))
+        read("user_id,item_id,rating\n7,1,3.5\n5,2,1\n", items=replace(titles, item="item_id"))
 
 
 def test_titles_of_few_rated_items_give_a_note(tmp_path, read):
     (tmp_path / "items.csv").write_text("item_id,title\n1,Heat\n9,Alien\n")
     ratings = "user_id,item_id,rating\n" + "".join(f"7,{item},{item}\n" for item in range(1, 6))
-    assert read(ratings, titles=replace(NO_TITLES, path=str(tmp_path / "items.csv"))).notes == (
-        "data.titles.path has rows for only 1 of the 5 items with ratings (not for '2'); it has 2 rows, including '9', "
+    assert read(ratings, items=replace(NO_ITEMS, path=str(tmp_path / "items.csv"))).notes == (
+        "data.items.path has rows for only 1 of the 5 items with ratings (not for '2'); it has 2 rows, including '9', "
         "which has no ratings",
     )
 
@@ -309,7 +309,7 @@ def test_text_ids_that_are_not_utf_8_are_refused(read):
 
 def test_json_titles_that_look_like_dates_stay_titles(tmp_path, read):
     (tmp_path / "items").write_text('{"item_id": 1, "title": "2012-12-12"}\n{"item_id": 2, "title": "1917-01-01"}\n')
-    table = read("user_id,item_id,rating\n7,1,3.5\n5,2,1\n", titles=replace(NO_TITLES, path=str(tmp_path / "items")))
+    table = read("user_id,item_id,rating\n7,1,3.5\n5,2,1\n", items=replace(NO_ITEMS, path=str(tmp_path / "items")))
     assert table.titles.tolist() == ["2012-12-12", "1917-01-01"]
 
 
@@ -327,7 +327,7 @@ def test_json_titles_that_look_like_dates_stay_titles(tmp_path, read):
 )
 def test_irregular_quotes_in_titles_change_no_cell(tmp_path, read, content, titles, message):
     (tmp_path / "items.csv").write_text("item_id,title\n" + content)
-    options = {"titles": replace(NO_TITLES, path=str(tmp_path / "items.csv"))}
+    options = {"items": replace(NO_ITEMS, path=str(tmp_path / "items.csv"))}
     ratings = "user_id,item_id,rating\n7,1,3.5\n5,2,1\n"
     if titles is None:
         with pytest.raises(UserError, match=message):
@@ -338,11 +338,9 @@ def test_irregular_quotes_in_titles_change_no_cell(tmp_path, read, content, titl
 
 def test_lines_of_a_quoted_title_that_look_like_rows_are_rows(tmp_path, read):
     (tmp_path / "items.csv").write_text('item_id,title\n1,"a\n2,b"\n3,c\n')
-    table = read(
-        "user_id,item_id,rating\n7,1,3.5\n5,2,1\n", titles=replace(NO_TITLES, path=str(tmp_path / "items.csv"))
-    )
+    table = read("user_id,item_id,rating\n7,1,3.5\n5,2,1\n", items=replace(NO_ITEMS, path=str(tmp_path / "items.csv")))
     assert table.titles.tolist() == ['"a', 'b"']
-    assert table.notes[0].endswith("quotation marks were read as text, as with data.titles.quote=none")
+    assert table.notes[0].endswith("quotation marks were read as text, as with data.items.quote=none")
 
 
 def test_folder_of_files_whose_names_only_begin_with_part_is_refused(tmp_path):

@@ -74,12 +74,12 @@ def test_side_information_holds_only_what_the_equation_needs():
         (
             {},
             Needs(item_features=("genre",)),
-            "model.item_features: data.titles.path has no column genre; it has genres; did you mean genres?",
+            "model.item_features: data.items.path has no column genre; it has genres; did you mean genres?",
         ),
         (
             {"item_columns": {}},
             Needs(item_features=("genres",)),
-            "model.item_features: data.titles.path has no column genres; it has only ids and titles",
+            "model.item_features: data.items.path has no column genres; it has only ids and titles",
         ),
         (
             {"user_columns": {}},
@@ -89,7 +89,7 @@ def test_side_information_holds_only_what_the_equation_needs():
         (
             {"titles": None, "item_columns": {}},
             Needs(item_features=("genres",)),
-            "model.item_features=[genres] needs a table of items: name it as data.titles.path",
+            "model.item_features=[genres] needs a table of items: name it as data.items.path",
         ),
         (
             {},
@@ -99,12 +99,12 @@ def test_side_information_holds_only_what_the_equation_needs():
         (
             {"item_columns": {"year": np.array([np.nan, np.nan])}},
             Needs(item_features=("year",)),
-            "model.item_features: the column year in data.titles.path is empty for every item",
+            "model.item_features: the column year in data.items.path is empty for every item",
         ),
         (
             {"item_columns": {"genres": texts("(no genres listed)", "")}},
             Needs(item_features=("genres",)),
-            "model.item_features: the column genres in data.titles.path is empty for every item",
+            "model.item_features: the column genres in data.items.path is empty for every item",
         ),
         (
             {},

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tables import NO_TITLES, NO_USERS, csv_options
+from tables import NO_ITEMS, NO_USERS, csv_options
 
 from ratinglab.errors import UserError
 from ratinglab.formats.text_options import Decimal
@@ -17,12 +17,12 @@ RATINGS = "user_id,item_id,rating\n7,b,3.5\n5,a,1\n9,a,2\n"
 
 @pytest.fixture
 def load(tmp_path):
-    """Read three ratings with a table of users or items: load(users=…, titles=…, **options of that table)."""
+    """Read three ratings with a table of users or items: load(users=…, items=…, **options of that table)."""
 
-    def read(*, users: str | None = None, titles: str | None = None, encoding="utf-8", **options):
+    def read(*, users: str | None = None, items: str | None = None, encoding="utf-8", **options):
         (tmp_path / "ratings.csv").write_text(RATINGS)
         tables = {}
-        for name, content, without in (("users", users, NO_USERS), ("titles", titles, NO_TITLES)):
+        for name, content, without in (("users", users, NO_USERS), ("items", items, NO_ITEMS)):
             if content is not None:
                 (tmp_path / f"{name}.csv").write_bytes(content.encode(encoding))
                 changed = {"path": str(tmp_path / f"{name}.csv"), "encoding": encoding, **options}
@@ -63,7 +63,7 @@ def test_numbers_can_have_a_decimal_comma(load):
 
 
 def test_item_columns_are_matched_by_item_id(load):
-    table = load(titles="year;item_id;title;genres\n1995;b;Heat;(no genres listed)\n;a;Alien;Horror|Sci-Fi\n",
+    table = load(items="year;item_id;title;genres\n1995;b;Heat;(no genres listed)\n;a;Alien;Horror|Sci-Fi\n",
                  numeric=["year"], separator="semicolon")  # fmt: skip
     assert table.titles.tolist() == ["Alien", "Heat"]
     assert plain(table.item_columns) == {
@@ -148,8 +148,8 @@ def test_number_must_be_finite_and_plain(load, text):
 
 
 def test_invalid_item_number_is_reported_with_its_line(load):
-    with pytest.raises(UserError, match=r"titles.csv, line 2, column year: .* \(data.titles.numeric\), got '19x'$"):
-        load(titles="item_id,title,year\nb,Heat,19x\n", numeric=["year"])
+    with pytest.raises(UserError, match=r"items.csv, line 2, column year: .* \(data.items.numeric\), got '19x'$"):
+        load(items="item_id,title,year\nb,Heat,19x\n", numeric=["year"])
 
 
 def test_users_table_without_any_rated_user_gives_a_note(load):

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from tables import NO_TITLES, csv_options, rows_of
+from tables import NO_ITEMS, csv_options, rows_of
 
 from ratinglab.datasets.sources import Duplicates, ScaleOptions
 from ratinglab.errors import UserError
@@ -464,8 +464,8 @@ ITEMS = 'movieId,title,genres\n3,"Amélie, or: ""so""",Comedy|Romance\n99,Never 
 def test_titles_and_genres_are_matched_by_item_id(tmp_path, read, encoding):
     path = tmp_path / "items.csv"
     path.write_bytes(ITEMS.encode(encoding))
-    titles = {**vars(NO_TITLES), "path": str(path), "item": "movieId", "encoding": encoding}
-    table = read("user_id,item_id,rating\n1,2,3\n1,3,4\n1,4,5\n", titles=type(NO_TITLES)(**titles))
+    titles = {**vars(NO_ITEMS), "path": str(path), "item": "movieId", "encoding": encoding}
+    table = read("user_id,item_id,rating\n1,2,3\n1,3,4\n1,4,5\n", items=type(NO_ITEMS)(**titles))
     assert dict(zip(table.item_ids.ids, table.titles, strict=True)) == {2: "Heat", 3: 'Amélie, or: "so"', 4: ""}
     assert table.item_columns["genres"].tolist() == ["", "Comedy|Romance", ""]
 
@@ -475,18 +475,18 @@ def test_titles_and_genres_are_matched_by_item_id(tmp_path, read, encoding):
     [
         ("item_id,title\n2,A\n2,B\n", "line 3, column item_id: item 2 has an earlier row"),
         ("item_id,title\n2,A\n\n,B\n", "line 4, column item_id: the item id must not be blank"),
-        ("item,title\n2,A\n", "data.titles.item: .* has no column 'item_id'; it has item, title; did you mean"),
+        ("item,title\n2,A\n", "data.items.item: .* has no column 'item_id'; it has item, title; did you mean"),
         ('item_id,title\n2,"A\n3,"B, or"\n', "line 2: a quoted cell must end on the line it starts on"),
         ("item_id,title\n2,A,B\n", "line 2: a row must have 2 columns, got 3"),
-        (b"item_id,t\xe9tle\n2,A\n", "data.titles.title: .* has no column 'title'; it has item_id, t�tle"),
-        (b"item_id,title\n2,A\n3,\xe9\n", "line 3: '�' is not UTF-8 text; is data.titles.encoding right"),
+        (b"item_id,t\xe9tle\n2,A\n", "data.items.title: .* has no column 'title'; it has item_id, t�tle"),
+        (b"item_id,title\n2,A\n3,\xe9\n", "line 3: '�' is not UTF-8 text; is data.items.encoding right"),
     ],
 )
 def test_invalid_titles_file_is_refused(tmp_path, read, content, message):
     path = tmp_path / "items.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=message):
-        read(HEADER, titles=type(NO_TITLES)(**{**vars(NO_TITLES), "path": str(path)}))
+        read(HEADER, items=type(NO_ITEMS)(**{**vars(NO_ITEMS), "path": str(path)}))
 
 
 def test_scale_is_inferred_from_the_data_unless_set(read):
@@ -629,8 +629,8 @@ def test_member_of_a_zip_archive_can_be_given_as_a_path(tmp_path, read):
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         archive.writestr("sub/ratings.csv", PLAIN)
         archive.writestr("items.csv", "item_id,title\nb,Heat\n")
-    titles = replace(NO_TITLES, path=str(tmp_path / "all.zip/items.csv"))
-    table = csv_options(path=str(tmp_path / "all.zip/sub/ratings.csv"), titles=titles).load()
+    titles = replace(NO_ITEMS, path=str(tmp_path / "all.zip/items.csv"))
+    table = csv_options(path=str(tmp_path / "all.zip/sub/ratings.csv"), items=titles).load()
     assert rows_of(table) == EXPECTED
     assert table.titles.tolist() == ["", "Heat"]
     with pytest.raises(UserError, match=r"all.zip has no items; it has items.csv, sub/ratings.csv$"):
@@ -643,9 +643,9 @@ def test_member_of_a_zip_archive_can_be_given_as_a_path(tmp_path, read):
 
 def test_titles_without_any_rated_item_give_a_note(tmp_path, read):
     (tmp_path / "items.csv").write_text("item_id,title\n1,Heat\n2,Alien\n")
-    table = read(PLAIN, titles=replace(NO_TITLES, path=str(tmp_path / "items.csv")))
+    table = read(PLAIN, items=replace(NO_ITEMS, path=str(tmp_path / "items.csv")))
     assert table.notes == (
-        "data.titles.path has rows for none of the 2 items with ratings (not for 'a'); it has 2 rows, including '1', "
+        "data.items.path has rows for none of the 2 items with ratings (not for 'a'); it has 2 rows, including '1', "
         "which has no ratings",
     )
 

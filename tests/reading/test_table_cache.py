@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tables import NO_TITLES, NO_USERS, csv_options, rows_of
+from tables import NO_ITEMS, NO_USERS, csv_options, rows_of
 
 from ratinglab.datasets.sources import Duplicates
 from ratinglab.reading import rating_files, table_cache
@@ -43,7 +43,7 @@ def reads(monkeypatch):
 def load(folder, **changed):
     options = {"path": str(folder / "ratings.csv"), "cache": str(folder / "cache"),
                "users": replace(NO_USERS, path=str(folder / "users.csv"), numeric=["age"]),
-               "titles": replace(NO_TITLES, path=str(folder / "items.csv")),
+               "items": replace(NO_ITEMS, path=str(folder / "items.csv")),
                "columns": ("user_id", "item_id", "rating", "time"), **changed}  # fmt: skip
     return csv_options(**options).load()
 

@@ -14,7 +14,7 @@ FILES = [
     "data=csv",
     "data.path=ratings.csv",
     "data.columns.timestamp=timestamp",
-    "data.titles.path=items.csv",
+    "data.items.path=items.csv",
 ]
 TIMED = [*FILES, "model=timesvdpp", "model.item_features=[genres]", "model.embedding_dim=4", "logger=none"]
 DAY = 86_400
@@ -188,8 +188,8 @@ def test_invalid_time_gives_a_one_line_error(command, timed, tmp_path, content, 
     ("options", "message"),
     [
         (["data.columns.timestamp=null"], "model=timesvdpp needs the times of the ratings: name their column as data."),
-        (["model.item_features=[genre]"], "model.item_features: data.titles.path has no column genre; it has "),
-        (["data.titles.path=null"], "model.item_features=[genres] needs a table of items: name it as data.titles.path"),
+        (["model.item_features=[genre]"], "model.item_features: data.items.path has no column genre; it has "),
+        (["data.items.path=null"], "model.item_features=[genres] needs a table of items: name it as data.items.path"),
         (["optimizer=block_sgd"], "optimizer=block_sgd fits biased_mf and mf, got model=timesvdpp"),
         (["optimizer=sparse_adam"], "optimizer=sparse_adam needs weights read only by row lookup"),
     ],

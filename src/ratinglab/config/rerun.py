@@ -56,7 +56,7 @@ class Rerun:
         """List the overrides that the run was started with, and the new settings."""
         settings = [text for text in self.settings if not LOCATION.fullmatch(text.partition("=")[0])]
         keys = tuple(f"{text.partition('=')[0]}=" for text in self.settings)
-        started = map(str, self._saved("overrides.yaml"))
+        started = (re.sub("^data.titles", "data.items", str(text)) for text in self._saved("overrides.yaml"))
         return [*(text for text in started if not text.startswith(keys)), *settings]
 
     def compose(self, conf: Conf) -> tuple[DictConfig, DictConfig]:
@@ -71,6 +71,7 @@ class Rerun:
         saved = self._saved("config.yaml")
         config, hydra = self._todays_defaults(conf, saved)
         self._locate(saved)
+        _rename_items(saved)
         _name_metric(saved)
         limits = self._limits(saved)
         try:
@@ -177,6 +178,13 @@ class Rerun:
             if record.get(name, before) != before:
                 changed[name] = record[name]
         return changed
+
+
+def _rename_items(saved: DictConfig) -> None:
+    """Rename the options of the table of items, data.titles in runs of earlier versions."""
+    data = saved.get("data")
+    if isinstance(data, DictConfig) and "titles" in data:
+        data["items"] = data.pop("titles")
 
 
 def _name_metric(saved: DictConfig) -> None:

@@ -135,7 +135,7 @@ class UserOptions(TextOptions):
 
 
 @dataclass
-class TitleOptions(TextOptions):
+class ItemOptions(TextOptions):
     """Optional table of items. Each column besides ids and titles is a feature."""
 
     path: str | None
@@ -168,7 +168,7 @@ class CsvOptions(TextOptions, DataOptions):
     """Rating scale, used to clip predictions. Set it if the data lacks the lowest or the highest rating."""
     users: UserOptions
     """Table of users; optional. Its columns are features for model.user_features."""
-    titles: TitleOptions
+    items: ItemOptions
     """Table of items; optional. Its columns are features for model.item_features."""
     on_disk: bool
     """Whether the rows stay in files of data.cache that are mapped into memory, for tables larger than memory. Takes 12
@@ -179,7 +179,7 @@ class CsvOptions(TextOptions, DataOptions):
 
     def check_together(self) -> None:
         """Raise UserError for an invalid dialect, format of times or unrated value."""
-        for prefix, options in (("data.", self), ("data.users.", self.users), ("data.titles.", self.titles)):
+        for prefix, options in (("data.", self), ("data.users.", self.users), ("data.items.", self.items)):
             options.check_text(prefix)
         check_timestamp_format(self.timestamp_format, key="data.timestamp_format")
         for value in self.unrated:
@@ -235,7 +235,7 @@ class CsvOptions(TextOptions, DataOptions):
         others = f" and {len(self.path) - 1} more" if len(self.path) > 1 else ""
         name = "data frame" if self.path == [FRAME] else f"{Path(self.path[0]).name}{others}"
         users = _feature_file("user", self.users, id_column=self.users.user, frame=frames and frames.users)
-        items = _feature_file("item", self.titles, id_column=self.titles.item, frame=frames and frames.items)
+        items = _feature_file("item", self.items, id_column=self.items.item, frame=frames and frames.items)
         files = TableFiles(name, ratings, users, items)
         return self._load(files, unrated=tuple(self.unrated), **vars(self.scale))
 
@@ -254,9 +254,7 @@ class CsvOptions(TextOptions, DataOptions):
         return None if self.frames is not None else super()._cache_folder()
 
 
-def _feature_file(
-    noun: str, options: UserOptions | TitleOptions, *, id_column: str, frame: Frame | None
-) -> FeatureFile:
+def _feature_file(noun: str, options: UserOptions | ItemOptions, *, id_column: str, frame: Frame | None) -> FeatureFile:
     """Find the file of users or items, if any, or convert the data frame."""
     from ratinglab.formats.frames import frame_file
     from ratinglab.formats.input_paths import existing_file
@@ -267,7 +265,7 @@ def _feature_file(
     origin = Origin(noun, place=f"{key}.path", advice=f"name it as {key}.path")
     if options.path is None:
         return FeatureFile(origin)
-    title = options.title if isinstance(options, TitleOptions) else None
+    title = options.title if isinstance(options, ItemOptions) else None
     layout = FeatureLayout(options.dialect(f"{key}."), id=id_column, title=title, numeric=tuple(options.numeric))
     if frame is None and options.path == FRAME:
         raise _lost_frame(f"{key}.path", keyword=f"{noun}s")

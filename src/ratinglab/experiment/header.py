@@ -55,8 +55,8 @@ def header(
         yield "note: no validation rows, so no early stopping: the run keeps its last weights"
 
 
-def parts_text(available: AvailableData) -> str:
-    """List the parts that the data support, and those that they do not."""
+def terms_text(available: AvailableData) -> str:
+    """List the terms that the data support, and those that they do not."""
     columns = {"user": available.user_features, "item": available.item_features}
     used = ["who rated what", *(["times"] if available.has_times else [])]
     used += [f"{side} columns ({', '.join(names)})" for side, names in columns.items() if names]
@@ -69,7 +69,7 @@ def parts_text(available: AvailableData) -> str:
 def best_recipe_tip(available: AvailableData) -> str:
     """Return the tip about recipe=best for these data."""
     model = BestOptions(embedding_dim=1, regularization=0.0, init_std=0.0).for_data(available)
-    return f"tip: recipe=best fits {model.name} by Gibbs sampling, {parts_text(available)}"
+    return f"tip: recipe=best fits {model.name} by Gibbs sampling, {terms_text(available)}"
 
 
 def _fit_settings(options: TrainOptions) -> str:

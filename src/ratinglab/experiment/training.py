@@ -20,7 +20,7 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.experiment.continuation import check_resumable, check_same_data
 from ratinglab.experiment.dashboard import RunLogger, show_experiment, show_results
-from ratinglab.experiment.header import best_recipe_tip, header, parts_text
+from ratinglab.experiment.header import best_recipe_tip, header, terms_text
 from ratinglab.experiment.preparation import Preparation, prepare
 from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.files import VALIDATION_FIT
@@ -177,8 +177,8 @@ def _show_header(
     options, model, epochs = prepared.options, fit.predictor.model, record.refit_epochs
     lines = [*header(options, holdout=prepared.holdout, model=model, first_epoch=first_epoch, refit_epochs=epochs)]
     if asked.model.name != options.model.name:
-        parts = parts_text(prepared.available)
-        lines.append(f"note: model={asked.model.name} is {options.model.name} here, {parts}")
+        terms = terms_text(prepared.available)
+        lines.append(f"note: model={asked.model.name} is {options.model.name} here, {terms}")
     for line in lines:
         log.info(line)
     return lines

@@ -246,7 +246,7 @@ def _nearest_group(number: float, groups: dict[str, tuple[float, float]]) -> str
     return min(groups, key=lambda name: max(groups[name][0] - number, number - groups[name][1], 0))
 
 
-KEYS = {"user": "data.users", "item": "data.titles"}
+KEYS = {"user": "data.users", "item": "data.items"}
 """Option groups of the tables of users and items."""
 
 

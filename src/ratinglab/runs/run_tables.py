@@ -194,7 +194,7 @@ class RunTables:
         features = self.items.filter(regex=f"^{FEATURE_PREFIX}").select_dtypes(exclude="number")
         names = [str(name).removeprefix(FEATURE_PREFIX) for name in features]
         if column not in names:
-            listed = f"only {', '.join(names)}" if names else "since its data had none (data.titles.path)"
+            listed = f"only {', '.join(names)}" if names else "since its data had none (data.items.path)"
             raise UserError(
                 f"genres: {self.folder} has no item categories {column!r}, {listed}{did_you_mean(column, names)}"
             )
