@@ -174,6 +174,19 @@ def test_folded_in_users_keep_their_training_ratings(trained):
     assert set(folded["item_id"]) == set(run.recommend("u3", k=30)["item_id"]) - {item}
 
 
+def test_new_users_who_like_nothing_get_the_most_popular_items_with_a_note(trained):
+    run = Run.load(trained["ease"].run)
+    items = [*run.item_ids.ids[run.model.tables.items_by_popularity[:2]]]
+    ratings = pd.DataFrame({"user_id": ["a", "b", "u3"], "item_id": [items[0]] * 3, "rating": [2, 5, 2]})
+    folded = run.fold_in(ratings)
+    (note,) = folded.notes
+    assert note == (
+        "users whose list holds the most popular items, with scores of 0, since they have rated no item at least 4.25 "
+        "(model.min_stars): 1, such as a"
+    )
+    assert folded.recommend("a", k=1)[["item_id", "score"]].to_numpy().tolist() == [[items[1], 0]]
+
+
 def test_run_shows_its_lists_in_a_notebook(trained):
     run = Run.load(trained["ease"].run)
     shown = run._repr_html_()

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
+from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.recommend.fold_in_solver import NewRatings
 from ratinglab.runs.extended_model import extend, extend_scores
 from ratinglab.runs.lists import ListOptions, Recommender
@@ -16,6 +17,7 @@ from ratinglab.runs.new_rows import NewRows, find_features, find_user, look_up, 
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run_tables import Ids, is_trained
 from ratinglab.runs.trained_model import BASES, TrainedModel
+from ratinglab.stars import TOLERANCE
 
 FOLDED_IN = "folded_in"
 """Basis of predictions of pairs with a folded-in user or item."""
@@ -227,6 +229,25 @@ def _notes(record: RunRecord, rows: pd.DataFrame, users: NewRows, items: NewRows
     if lost:
         reason = "since they have rated no item with training ratings"
         yield f"users left out, {reason}: {len(lost):,}, such as {lost[0]}"
+    if record.predicts_scores:
+        yield from _notes_on_likes(record, rows, users)
+
+
+def _notes_on_likes(record: RunRecord, rows: pd.DataFrame, users: NewRows) -> Iterator[str]:
+    """Describe the users of whose ratings a model of scores learns nothing."""
+    min_stars = record.model_options["min_stars"]
+    if min_stars is None:
+        return
+    liked = record.stars.to_stars(rows["rating"].to_numpy()) >= min_stars - TOLERANCE
+    with_likes = set(rows["user"][liked & is_trained(rows["item_index"].to_numpy(), record.num_items)])
+    is_new = users.run_index == UNKNOWN
+    without = [user for user, new in zip(users.ids, is_new, strict=True) if new and user not in with_likes]
+    if without:
+        lowest = record.stars.to_rating(min_stars)
+        yield (
+            f"users whose list holds the most popular items, with scores of 0, since they have rated no item at least "
+            f"{lowest:g} (model.min_stars): {len(without):,}, such as {without[0]}"
+        )
 
 
 def _in_stars(model: TrainedModel, ratings: NewRatings) -> NewRatings:

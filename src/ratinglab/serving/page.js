@@ -384,7 +384,9 @@ function showRecommended(recommended) {
   const hasDeviation = recommended.some((item) => item.standard_deviation !== null);
   $("legend").hidden = rows.length === 0;
   $("scale").hidden = rows.length === 0 || run.predicts_scores;
-  $("legend").textContent = run.predicts_scores
+  $("legend").textContent = run.predicts_scores && rows.length > 0 && recommended.every((item) => item.score === 0)
+    ? "The most popular items: none of your ratings is high enough to count as a like."
+    : run.predicts_scores
     ? "Best first: what you are most likely to try. The number is a score for ordering the list, not a rating."
     : hasDeviation
     ? "Best first: what you are most likely to try and like. Dot: predicted rating. Bar: one standard deviation to each side; about two thirds of ratings fall within."
