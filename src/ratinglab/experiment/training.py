@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -41,14 +41,38 @@ from ratinglab.runs.run import Run
 from ratinglab.runs.storage import write_predictions, write_run
 from ratinglab.runs.sweep_folder import PRUNED, write_reason
 from ratinglab.runs.weights import read_checkpoint
+from ratinglab.splits.holdout import Holdout
 
 if TYPE_CHECKING:
     from ratinglab.fitting.pruning import MedianPruning  # needs the extra `sweep`
 
 log = logging.getLogger(__name__)
 
-FIRST_FIT = ("mf", "adam")
+DEFAULT_CHOICE = ("mf", "adam")
 """Default model and optimizer in conf/train.yaml. Their results end with a tip about recipe=best."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ReadyFit:
+    """A fit that is about to run in a run's folder. It refers to neither the table nor the split.
+
+    Attributes:
+        fit: the fit, with initial weights or those of the checkpoint.
+        trainer: Lightning's Trainer for the fit.
+        data: training and validation rows in batches.
+        record: the run's record.
+        run_folder: the run's folder.
+        checkpoint: last.ckpt of a resumed run; None for a new one.
+        pruning: the callback that may end the fit early, if any.
+    """
+
+    fit: Fit
+    trainer: Trainer
+    data: RatingDataModule
+    record: RunRecord
+    run_folder: Path
+    checkpoint: Path | None
+    pruning: MedianPruning | None = None
 
 
 def train(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) -> float | None:
@@ -77,14 +101,14 @@ def train(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) ->
         read_metrics(Path(options.reproduces))  # fail before training
     found = None
     if options.split.refit:
-        first_fit = run_folder / VALIDATION_FIT
-        _fit_run(options, first_fit, command=command)
-        found = read_metrics(first_fit)
+        validation_fit = run_folder / VALIDATION_FIT
+        _fit_run(options, validation_fit, command=command)
+        found = read_metrics(validation_fit)
         epochs = found["fit/best_epoch"]
         log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
     available = _fit_run(options, run_folder, command=command, found=found)
     objective = _conclude(run_folder)
-    if (options.model.name, options.optimizer.name) == FIRST_FIT:
+    if (options.model.name, options.optimizer.name) == DEFAULT_CHOICE:
         log.info(best_recipe_tip(available))
     return objective
 
@@ -99,12 +123,19 @@ def follow(options: TrainOptions, run_folder: Path) -> None:
     if not wait_for_first(_bare_trainer(options)):
         return
     prepared = prepare(options)
-    record = prepared.record
     trainer = _build_trainer(prepared, run_folder)
     last = run_folder / "checkpoints" / "last.ckpt"
     checkpoint = last if last.exists() else None
     fit = prepared.build_fit(checkpoint=checkpoint, record=None if checkpoint is None else read_record(run_folder))
-    _run_trainer(trainer, fit, prepared.data, record=record, run_folder=run_folder, checkpoint=checkpoint)
+    ready = _ReadyFit(
+        fit=fit,
+        trainer=trainer,
+        data=prepared.data,
+        record=prepared.record,
+        run_folder=run_folder,
+        checkpoint=checkpoint,
+    )
+    _run_trainer(ready)
 
 
 def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
@@ -128,46 +159,88 @@ def _fit_run(
 
     Returns the side information in the data.
     """
-    prepared = prepare(options, command=command, refit_epochs=None if found is None else int(found["fit/best_epoch"]))
-    asked, options, available, data = options, prepared.options, prepared.available, prepared.data
-    record: RunRecord | None = prepared.record
-    if options.resume is not None:
-        has_best = prepared.has_best
-        record = check_resumable(options, record=prepared.record, run_folder=run_folder, has_best=has_best)
+    refit_epochs = None if found is None else int(found["fit/best_epoch"])
+    prepared = prepare(options, command=command, refit_epochs=refit_epochs)
+    record = _start_or_resume(prepared, run_folder)
     if record is None:
         log.info("note: the run is already finished")
         dismiss(_bare_trainer(options))
-        return available
-    last = run_folder / "checkpoints" / "last.ckpt"
-    first_epoch = 1 + (read_checkpoint(last, record=record).epochs if last.exists() else 0)
-    checkpoint = last if first_epoch > 1 else None
+        return prepared.available
+    first_epoch = _first_epoch(run_folder, record)
     loggers = [each.build(run_folder=run_folder, first_epoch=first_epoch) for each in options.logger.values()]
-    pruning = _pruning(prepared, run_folder)
-    trainer = _build_trainer(prepared, run_folder, loggers=loggers, pruning=pruning)
-    fit = prepared.build_fit(checkpoint=checkpoint, record=record)  # may raise UserError: nothing is written before
-    fit.run_id = record.id
-    fit.prepare(run_folder)
-    lines = _show_header(asked, prepared, record=record, fit=fit, first_epoch=first_epoch)
-    run_folder.mkdir(exist_ok=True)
-    write_run(run_folder, record=record, holdout=prepared.holdout)
-    for name in ("metrics.json", PRUNED):  # of the run before it was extended
-        (run_folder / name).unlink(missing_ok=True)
-    del prepared  # data holds all rows still in use: 12 or 16 bytes per training or validation row
+    ready = _build(prepared, run_folder, record=record, loggers=loggers, is_new=first_epoch == 1)
+    lines = _show_header(options, prepared, record=record, fit=ready.fit, first_epoch=first_epoch)
+    _write_start(run_folder, record=record, holdout=prepared.holdout)
+    options = prepared.options
+    available = prepared.available
+    is_on_disk = prepared.data.folder is not None
+    del prepared  # frees the table and the split: the fit needs only the rows in its data, 12 or 16 bytes per row
     try:
         show_experiment(loggers, options, lines, record=record, run_folder=run_folder, is_new=first_epoch == 1)
-        facts = _run_trainer(trainer, fit, data, record=record, run_folder=run_folder, checkpoint=checkpoint)
-        if pruning is not None and pruning.reason is not None:
-            log.info("pruned     %s", pruning.reason)
-            write_reason(run_folder / PRUNED, pruning.reason)
-        del trainer, fit
-        if data.folder is not None:  # memory is short, and the best weights are about to be read
-            data.trainer = None
-            gc.collect()
+        facts = _fit(ready)
+        del ready  # the best weights are about to be read from the folder
+        if is_on_disk:  # memory is short
+            gc.collect()  # frees the fit's weights, since the fit and its Trainer refer to each other
         _finish(options, run_folder, facts=facts, loggers=loggers, found=found)
     finally:
         for logger in loggers:
             logger.close()
     return available
+
+
+def _start_or_resume(prepared: Preparation, run_folder: Path) -> RunRecord | None:
+    """Return the record of a new run, or of the one to resume; None if that one is finished."""
+    if prepared.options.resume is None:
+        return prepared.record
+    return check_resumable(prepared.options, record=prepared.record, run_folder=run_folder, has_best=prepared.has_best)
+
+
+def _first_epoch(run_folder: Path, record: RunRecord) -> int:
+    """Return the number of the first epoch to fit: 1, or the one after those of last.ckpt."""
+    last = run_folder / "checkpoints" / "last.ckpt"
+    return 1 + (read_checkpoint(last, record=record).epochs if last.exists() else 0)
+
+
+def _build(
+    prepared: Preparation, run_folder: Path, *, record: RunRecord, loggers: Sequence[RunLogger], is_new: bool
+) -> _ReadyFit:
+    """Build the fit of a new run, or of one that resumes from its last checkpoint, with its Trainer.
+
+    Raises:
+        UserError: the rows or the weights in `from=` do not suit the fit; nothing has been written.
+    """
+    checkpoint = None if is_new else run_folder / "checkpoints" / "last.ckpt"
+    pruning = _pruning(prepared, run_folder)
+    trainer = _build_trainer(prepared, run_folder, loggers=loggers, pruning=pruning)
+    fit = prepared.build_fit(checkpoint=checkpoint, record=record)
+    fit.run_id = record.id
+    fit.prepare(run_folder)
+    return _ReadyFit(
+        fit=fit,
+        trainer=trainer,
+        data=prepared.data,
+        record=record,
+        run_folder=run_folder,
+        checkpoint=checkpoint,
+        pruning=pruning,
+    )
+
+
+def _write_start(run_folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
+    """Write the record and the tables of a run, and remove the results of the run before it was extended."""
+    run_folder.mkdir(exist_ok=True)
+    write_run(run_folder, record=record, holdout=holdout)
+    for name in ("metrics.json", PRUNED):
+        (run_folder / name).unlink(missing_ok=True)
+
+
+def _fit(ready: _ReadyFit) -> dict[str, float]:
+    """Run the fit, and return its speed and size; say why, if it was pruned."""
+    facts = _run_trainer(ready)
+    if ready.pruning is not None and ready.pruning.reason is not None:
+        log.info("pruned     %s", ready.pruning.reason)
+        write_reason(ready.run_folder / PRUNED, ready.pruning.reason)
+    return facts
 
 
 def _show_header(
@@ -245,53 +318,53 @@ def _build_trainer(
     return trainer.build(run_folder=run_folder, loggers=list(loggers), callbacks=callbacks)
 
 
-def _intact_checkpoints(run_folder: Path, record: RunRecord) -> str:
+def _intact_checkpoints(ready: _ReadyFit) -> str:
     """List the undamaged checkpoints with their epochs."""
     whole = []
     for name in ("best.ckpt", "last.ckpt"):
         with suppress(UserError):
-            epochs = read_checkpoint(run_folder / "checkpoints" / name, record=record).epochs
+            epochs = read_checkpoint(ready.run_folder / "checkpoints" / name, record=ready.record).epochs
             whole.append(f"{name}, from epoch {epochs}")
     return "; ".join(whole) or "none"
 
 
-def _run_trainer(
-    trainer: Trainer,
-    fit: Fit,
-    data: RatingDataModule,
-    *,
-    record: RunRecord,
-    run_folder: Path,
-    checkpoint: Path | None,
-) -> dict[str, float]:
-    """Run the fit in all its processes, from a checkpoint if given, and return its speed and size."""
+def _run_trainer(ready: _ReadyFit) -> dict[str, float]:
+    """Run the fit in all its processes, from its checkpoint if it has one, and return its speed and size."""
+    fit = ready.fit
+    trainer = ready.trainer
     threads = torch.get_num_threads()
-    if fit.wants_one_thread(data.batch_size or len(data.train_ratings)):
+    if fit.wants_one_thread(ready.data.batch_size or len(ready.data.train_ratings)):
         torch.set_num_threads(1)
     try:
-        with started(trainer, run_folder):
-            meet(trainer, digests=[record.provenance[name] for name in ("data_digest", "side_digest", "split")])
+        with started(trainer, ready.run_folder):
+            provenance = ready.record.provenance
+            meet(trainer, digests=[provenance[name] for name in ("data_digest", "side_digest", "split")])
             begun = perf_counter()
-            trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(fit, datamodule=ready.data, ckpt_path=ready.checkpoint, weights_only=True)
             seconds = perf_counter() - begun
     except OSError:
-        log.warning("warning: the fit has ended early; intact checkpoints: %s", _intact_checkpoints(run_folder, record))
+        log.warning("warning: the fit has ended early; intact checkpoints: %s", _intact_checkpoints(ready))
         raise
     finally:
         torch.set_num_threads(threads)
-    checkpoints = trainer.checkpoint_callback
-    assert isinstance(checkpoints, BestAndLast)
-    if checkpoints.failed or checkpoints.lost:
-        reasons = list(checkpoints.failed.values())
-        if checkpoints.lost is not None:
-            reasons.append(f"the best epoch, {checkpoints.lost['epoch']}, could not be written to best.ckpt")
-        raise RunFailedError(f"{'; '.join(reasons)}; intact checkpoints: {_intact_checkpoints(run_folder, record)}")
+    _check_checkpoints(ready)
     return {
         "fit/seconds": fit.seconds + seconds,
         "fit/ratings_per_second": 0.0 if fit.rows_trained == 0 else fit.rows_trained / fit.step_seconds,
         "fit/epochs": fit.epochs_done,  # Lightning counts an epoch only after its callbacks, where a signal can end it
         "fit/parameters": sum(parameter.numel() for parameter in fit.predictor.model.parameters()),
     }
+
+
+def _check_checkpoints(ready: _ReadyFit) -> None:
+    """Raise RunFailedError if a checkpoint could not be written."""
+    checkpoints = ready.trainer.checkpoint_callback
+    assert isinstance(checkpoints, BestAndLast)
+    if checkpoints.failed or checkpoints.lost:
+        reasons = list(checkpoints.failed.values())
+        if checkpoints.lost is not None:
+            reasons.append(f"the best epoch, {checkpoints.lost['epoch']}, could not be written to best.ckpt")
+        raise RunFailedError(f"{'; '.join(reasons)}; intact checkpoints: {_intact_checkpoints(ready)}")
 
 
 def _finish(
