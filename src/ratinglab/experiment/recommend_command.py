@@ -1,6 +1,7 @@
 """Recommend items to one user, to the users in a file, or to all users."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -30,6 +31,52 @@ NUM_RATED_SHOWN = 5
 """Number of the user's own ratings shown above the recommendations."""
 
 
+@dataclass(frozen=True)
+class _Request:
+    """A request for recommendations, and the run that answers it.
+
+    Attributes:
+        run: the run.
+        folded: what is folded into the run; None: nothing.
+        options: the options as typed.
+        lists: settings of the lists.
+    """
+
+    run: Run
+    folded: FoldedIn | None
+    options: RecommendOptions
+    lists: ListOptions
+
+    @property
+    def user_id(self) -> str | None:
+        """Id of the only user; None: several users."""
+        if self.options.user is None and self.folded is not None and len(self.folded.user_ids) == 1:
+            return self.folded.user_ids[0]
+        return self.options.user
+
+    def model_of(self, user_id: str) -> TrainedModel:
+        """Return the model that predicts for a user."""
+        return self.run.model if self.folded is None else self.folded.model_of(user_id)
+
+    def list_of(self, user_id: str) -> pd.DataFrame:
+        """Make a user's list, with reasons if asked for."""
+        listed = (self.folded or self.run).list_of(user_id, self.lists)
+        if self.options.why:
+            listed["why"] = self._reasons_for(user_id, listed["item_id"])
+        return listed
+
+    def lists_by_block(self, user_ids: list[str] | None) -> Iterator[pd.DataFrame]:
+        """Make the lists of several users, with reasons if asked for, in blocks of bounded memory."""
+        for block in (self.folded or self.run).lists_by_block(self.lists, user_ids=user_ids):
+            if self.options.why:
+                items_by_user = block.groupby("user_id", sort=False)["item_id"]
+                block["why"] = [text for name, items in items_by_user for text in self._reasons_for(str(name), items)]
+            yield block
+
+    def _reasons_for(self, user_id: str, item_ids: pd.Series) -> list[str]:
+        return _reasons(explain_list(self.run.model, self.folded, user_id, item_ids, k=NUM_REASONS), item_ids)
+
+
 def recommend(options: RecommendOptions) -> None:
     """Recommend items: print them for one user, below the user's highest ratings, or write them to a file.
 
@@ -40,37 +87,34 @@ def recommend(options: RecommendOptions) -> None:
     tables = {key: read_table(options, name, key=key) for key, name in named.items() if name is not None}
     inputs = [*(table.source.file.path for table in tables.values()), *files_of(options)]
     output = None if options.output is None else table_path(options.output, inputs=inputs)
-    run, remarks = load_run(options.run)
+    run, notes = load_run(options.run)
     folded = folded_in(run, options, options.columns, user_id=options.user) if options.folds_in else None
     if folded is not None:
-        remarks += [f"note: {note}" for note in folded.notes]
+        notes += [f"note: {note}" for note in folded.notes]
     trained = run.model if folded is None else folded.model
     trained.check_length(options.k)
-    candidates = _candidates(trained, options, tables.get("items"), remarks)
     lists = ListOptions(
         k=options.k,
-        candidates=candidates,
+        candidates=_candidates(trained, options, tables.get("items"), notes),
         exclude_seen=options.exclude_seen,
         unknown=options.unknown.value,
         order=options.ranking,
     )
-    user_id = options.user
-    if folded is not None and user_id is None and len(folded.user_ids) == 1:
-        user_id = folded.user_ids[0]
-    if user_id is not None:
-        _recommend_to_one(run, folded, options, lists, user_id, output, remarks)
+    request = _Request(run, folded, options, lists)
+    if request.user_id is not None:
+        _recommend_to_one(request, request.user_id, output, notes)
         return
     if output is None:
         assert folded is not None, "the options refuse several users without a file"
         count = len(folded.user_ids) or run.record.num_users
         raise UserError(f"set output=FILE to recommend to {count:,} users, or user=ID for one of them")
-    _recommend_to_several(run, folded, options, lists, tables.get("users"), output, remarks)
+    _recommend_to_several(request, tables.get("users"), output, notes)
 
 
 def _candidates(
-    model: TrainedModel, options: RecommendOptions, items: TextTable | None, remarks: list[str]
+    model: TrainedModel, options: RecommendOptions, items: TextTable | None, notes: list[str]
 ) -> Ids | None:
-    """Return the ids of the candidate items; None: all items."""
+    """Return the ids of the candidate items, None: all items, and add a note on those that are left out."""
     tables = model.tables
     of_genres: Ids | None = tables.items_of(options.genres, column=options.columns.genres) if options.genres else None
     if items is None:
@@ -80,7 +124,7 @@ def _candidates(
     is_trained = tables.trained_items(item_ids)
     if not is_trained.all():
         count, example = (~is_trained).sum(), item_ids[int(np.argmin(is_trained))]
-        remarks.append(
+        notes.append(
             f"note: left out, since they have no training ratings: {count:,} of the {len(item_ids):,} items in "
             f"{items.source.file}, such as {example}"
         )
@@ -93,45 +137,49 @@ def _candidates(
     return item_ids
 
 
-def _recommend_to_one(
-    run: Run,
-    folded: FoldedIn | None,
-    options: RecommendOptions,
-    lists: ListOptions,
-    user_id: str,
-    output: Path | None,
-    remarks: list[str],
-) -> None:
-    """Print or write a user's list; `folded` is what was folded into the run."""
-    model = run.model if folded is None else folded.model_of(user_id)
-    if not model.tables.has_user(user_id):
-        if options.unknown is UnknownUsers.error:
-            run.model.tables.check_users([user_id], place=lambda _: "user")
-        given = "the list has the most popular items" if run.record.predicts_scores else "the bias baseline predicts"
-        remarks.append(f"note: user {user_id} has no training ratings; {given}, the same for everyone")
-    name = user_id if folded is not None and folded.is_anonymous else f"user {user_id}"
-    recommended = (folded or run).list_of(user_id, lists)
-    if options.why:
-        changes = explain_list(run.model, folded, user_id, recommended["item_id"], k=NUM_REASONS)
-        recommended["why"] = _reasons(changes, recommended["item_id"])
+def _recommend_to_one(request: _Request, user_id: str, output: Path | None, notes: Sequence[str]) -> None:
+    """Write a user's list to a file, if asked to, and print it below the user's highest ratings."""
+    own_notes = list(_notes_on_user(request, user_id))
+    listed = request.list_of(user_id)
+    is_new = request.folded is not None and request.folded.is_anonymous
+    name = user_id if is_new else f"user {user_id}"
     if output is not None:
-        rows = recommended.copy()
+        rows = listed.copy()
         rows.insert(0, "user_id", user_id)
         _write(output, [rows])
         print_beside(output, f"{len(rows):,} recommendations for {name} in {output}")
-    for remark in remarks:
-        print_beside(output, remark)
-    if output is not None and is_stream(output):
+    for note in (*notes, *own_notes):
+        print_beside(output, note)
+    if output is None or not is_stream(output):
+        _print_list(listed, request, user_id, name=name)
+
+
+def _notes_on_user(request: _Request, user_id: str) -> Iterator[str]:
+    """Say what a user without training ratings gets.
+
+    Raises:
+        UserError: the options refuse such a user.
+    """
+    if request.model_of(user_id).tables.has_user(user_id):
         return
-    rated = model.rated_highest(user_id, k=NUM_RATED_SHOWN)
+    if request.options.unknown is UnknownUsers.error:
+        request.run.model.tables.check_users([user_id], place=lambda _: "user")
+    is_popular = request.run.record.predicts_scores
+    given = "the list has the most popular items" if is_popular else "the bias baseline predicts"
+    yield f"note: user {user_id} has no training ratings; {given}, the same for everyone"
+
+
+def _print_list(listed: pd.DataFrame, request: _Request, user_id: str, *, name: str) -> None:
+    """Print a user's highest ratings, and then the list; `name` is what to call the user."""
+    rated = request.model_of(user_id).rated_highest(user_id, k=NUM_RATED_SHOWN)
     if len(rated) > 0:
         print(f"{name} rated highest")
         _print_items(rated.drop(columns="rank"), rating_name="rating")
         print()
-    print(f"recommended to {name}, {_order_text(run, options.ranking)}")
-    _print_items(recommended, rating_name="predicted")
-    if len(recommended) < options.k:
-        print(f"note: only {len(recommended)} of {options.k}: no other candidates are left")
+    print(f"recommended to {name}, {_order_text(request.run, request.options.ranking)}")
+    _print_items(listed, rating_name="predicted")
+    if len(listed) < request.options.k:
+        print(f"note: only {len(listed)} of {request.options.k}: no other candidates are left")
 
 
 def _order_text(run: Run, order: OrderOptions) -> str:
@@ -165,49 +213,51 @@ def _reasons(changes: pd.DataFrame, item_ids: pd.Series) -> list[str]:
     ]
 
 
-def _recommend_to_several(
-    run: Run,
-    folded: FoldedIn | None,
-    options: RecommendOptions,
-    lists: ListOptions,
-    users: TextTable | None,
-    output: Path,
-    remarks: list[str],
-) -> None:
-    user_ids = None
-    if users is not None:
-        name = columns_in(users.names, options.columns, run.record).user
-        user_ids = list(dict.fromkeys(users.ids(name, key="columns.user", noun="user").to_pylist()))
-        if options.unknown is UnknownUsers.error:
-            rows = users.column(name, key="columns.user")
-            run.model.tables.check_users(user_ids, place=lambda number: users.place(rows.index(user_ids[number]), name))
+def _recommend_to_several(request: _Request, users: TextTable | None, output: Path, notes: Sequence[str]) -> None:
+    """Write the lists of the users in a table, None: of all users, to a file, and print how many there are."""
+    user_ids = None if users is None else _user_ids(request, users)
     num_rows = num_users = 0
 
     def counted() -> Iterator[pd.DataFrame]:
         nonlocal num_rows, num_users
-        for block in (folded or run).lists_by_block(lists, user_ids=user_ids):
-            if options.why:
-                block["why"] = [
-                    text
-                    for name, items in block.groupby("user_id", sort=False)["item_id"]
-                    for text in _reasons(explain_list(run.model, folded, str(name), items, k=NUM_REASONS), items)
-                ]
-            num_rows, num_users = num_rows + len(block), num_users + block["user_id"].nunique()
+        for block in request.lists_by_block(user_ids):
+            num_rows += len(block)
+            num_users += block["user_id"].nunique()
             yield block
 
     _write(output, counted())
     print_beside(output, f"{num_rows:,} recommendations for {num_users:,} users in {output}")
-    if folded is None:
-        remarks += _notes_on_users(run, user_ids, num_listed=num_users, unknown=options.unknown)
-    for remark in remarks:
-        print_beside(output, remark)
+    for note in notes:
+        print_beside(output, note)
+    if request.folded is None:
+        for note in _notes_on_users(request, user_ids, num_listed=num_users):
+            print_beside(output, note)
 
 
-def _notes_on_users(run: Run, user_ids: list[str] | None, *, num_listed: int, unknown: UnknownUsers) -> Iterator[str]:
+def _user_ids(request: _Request, users: TextTable) -> list[str]:
+    """Return the ids of the users in a table, once each.
+
+    Raises:
+        UserError: the options refuse users without training ratings, and the table has one.
+    """
+    name = columns_in(users.names, request.options.columns, request.run.record).user
+    user_ids = list(dict.fromkeys(users.ids(name, key="columns.user", noun="user").to_pylist()))
+    if request.options.unknown is UnknownUsers.error:
+        rows = users.column(name, key="columns.user")
+        tables = request.run.model.tables
+        tables.check_users(user_ids, place=lambda number: users.place(rows.index(user_ids[number]), name))
+    return user_ids
+
+
+def _notes_on_users(request: _Request, user_ids: list[str] | None, *, num_listed: int) -> Iterator[str]:
     """Count the users without a list and those who got the baseline's list."""
-    num_trained, num_all = run.record.num_users, len(run.user_ids)
+    run = request.run
+    unknown = request.options.unknown
+    num_trained = run.record.num_users
+    num_all = len(run.user_ids)
     if user_ids is not None:
-        num_trained, num_all = int(run.model.tables.trained_users(user_ids).sum()), len(user_ids)
+        num_trained = int(run.model.tables.trained_users(user_ids).sum())
+        num_all = len(user_ids)
     untrained = num_all - num_trained
     asked = num_all if unknown is UnknownUsers.baseline else num_trained
     if untrained > 0 and unknown is UnknownUsers.baseline:
