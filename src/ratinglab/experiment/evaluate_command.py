@@ -16,7 +16,7 @@ def evaluate(options: EvaluateOptions) -> None:
     With ranking.k, also measures lists, and compares them if the run ordered them in the same way. For a model that
     predicts scores, the default is to measure the same lists as the run.
     """
-    run, remarks = load_run(options.run)
+    run, notes = load_run(options.run)
     order: OrderOptions = options.ranking
     metrics, record, provenance, k = run.evaluate(), run.record, run.record.provenance, options.ranking.k
     own = record.order_options()
@@ -25,8 +25,8 @@ def evaluate(options: EvaluateOptions) -> None:
     of_lists = {} if k is None else run.evaluate_ranking(k=k, by=order.by.value, threshold=order.threshold)
     if record.predicts_scores and k is None:  # there is nothing else to measure
         of_lists, order, is_own = run.evaluate_own_ranking(parts=("val", "test")), own, True
-    for remark in remarks:
-        print(remark)
+    for note in notes:
+        print(note)
     print(f"{record.model} on {provenance['data']}, split {provenance['split']}, seed {provenance['seed']}")
     for line in (*metrics_table(metrics, record), *lists_tables(of_lists, record, order=order)):
         print(line)

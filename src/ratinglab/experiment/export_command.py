@@ -43,7 +43,7 @@ def export(options: ExportOptions) -> None:
         UserError: the folder has files, the format does not suit the model, or the predictions differ from the run's.
     """
     output = None if options.output is None else output_folder(options.output, key="output")
-    run, remarks = load_run(options.run)
+    run, notes = load_run(options.run)
     run.model.check_predicts_ratings()
     if output is None:
         folder = run.folder.resolve()
@@ -58,8 +58,8 @@ def export(options: ExportOptions) -> None:
             )
         write_json(folder / "export.json", _description(run, options.format, written, parity))
         size = sum(path.stat().st_size for path in folder.iterdir())
-    for remark in remarks:
-        print(remark)
+    for note in notes:
+        print(note)
     _print_summary(run, options.format, output, written, parity, size=size)
 
 

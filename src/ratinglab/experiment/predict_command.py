@@ -31,7 +31,7 @@ def predict(options: PredictOptions) -> None:
     """
     file = existing_file(options.input, key="input")
     output = table_path(options.output, inputs=[file.path, *files_of(options)])
-    run, remarks = load_run(options.run)
+    run, notes = load_run(options.run)
     run.model.check_predicts_ratings()
     folded = folded_in(run, options, options.columns, user_id=None) if options.folds_in else None
     pairs = open_text_table(file, options.dialect(""))  # last: it may read ahead
@@ -48,17 +48,17 @@ def predict(options: PredictOptions) -> None:
     header = pairs.dialect is None or pairs.dialect.header
     write_table(output, schema, _predicted(predict_block, pairs, schema, counts), dialect=dialect, header=header)
     print_beside(output, f"{counts.total():,} predictions in {output}")
-    notes = [*pairs.notes, *(() if folded is None else folded.notes)]
+    notes += [f"note: {note}" for note in (*pairs.notes, *(() if folded is None else folded.notes))]
     if folded is None and run.predictor.model.takes_day and options.columns.timestamp is None:
-        notes.append("no times given: using each user's last training day; set columns.timestamp")
+        notes.append("note: no times given: using each user's last training day; set columns.timestamp")
     untrained = {side: counts[f"{side}_unknown"] + counts["both_unknown"] for side in ("user", "item")}
     notes += [
-        f"predicted by the bias baseline, since the {side} has no training ratings: {count:,}"
+        f"note: predicted by the bias baseline, since the {side} has no training ratings: {count:,}"
         for side, count in untrained.items()
         if count > 0
     ]
-    for line in (*remarks, *(f"note: {note}" for note in notes)):
-        print_beside(output, line)
+    for note in notes:
+        print_beside(output, note)
 
 
 def _schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:

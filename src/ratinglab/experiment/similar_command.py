@@ -13,7 +13,7 @@ from ratinglab.reports.text_table import aligned
 def find_similar(options: SimilarOptions) -> None:
     """Print the items most similar to an item, and write them to a file if asked to."""
     output = None if options.output is None else table_path(options.output)
-    run, remarks = load_run(options.run)
+    run, notes = load_run(options.run)
     run.model.check_length(options.k)
     tables = run.model.tables
     candidates = tables.items_of(options.genres, column=options.columns.genres) if options.genres else None
@@ -24,8 +24,8 @@ def find_similar(options: SimilarOptions) -> None:
         table = pa.Table.from_pandas(found, preserve_index=False)
         write_table(output, table.schema, [table])
         print_beside(output, f"{len(found):,} items similar to {name} in {output}")
-    for remark in remarks:
-        print_beside(output, remark)
+    for note in notes:
+        print_beside(output, note)
     if output is not None and is_stream(output):
         return
     print(f"similar to {name}, which has {tables.train_counts[1][item]:,} training ratings")
