@@ -180,7 +180,8 @@ class _Invocation:
     def _claim_folder(self, hydra: DictConfig, arguments: argparse.Namespace, claims: ExitStack) -> None:
         """Create and lock the folder that Hydra will write to. It must be new, empty or resumed."""
         kind = "sweep" if arguments.multirun else "run"
-        key, folder = f"hydra.{kind}.dir", folder_of(hydra, kind)
+        key = f"hydra.{kind}.dir"
+        folder = folder_of(hydra, kind)
         typed = list(arguments.overrides)
         # Hydra does not expand `~`, and could put a later time into the name
         arguments.overrides.append(f"{key}={quoted(str(folder))}")
@@ -202,7 +203,9 @@ class _Invocation:
     def _job(self, config: DictConfig) -> float | None:
         """Run the task on one job; called by Hydra, with the job's config."""
         sys.argv[:] = self._typed  # a launcher's process has its own, and Hydra's app got its overrides here
-        hydra, checked, rerun = HydraConfig.get(), self._checked, self._request.rerun
+        hydra = HydraConfig.get()
+        checked = self._checked
+        rerun = self._request.rerun
         folder = Path(hydra.runtime.output_dir)
         if checked is None:
             return run_job(lambda: self._train_job(config, hydra, folder), folder, hydra)

@@ -181,7 +181,8 @@ def _numbers_as_typed(overrides: Sequence[Override]) -> dict[str, str]:
 
 def wrong_value(key: str, value: Any, error: OmegaConfBaseException) -> str:
     """Explain in one line why OmegaConf refuses a value."""
-    reason, shown = _first_line(error), as_yaml(value)
+    reason = _first_line(error)
+    shown = as_yaml(value)
     converted = re.search(r"could not be converted to (\w+)", reason)
     if converted and converted[1] in TYPE_NAMES:
         return f"{key} must be {TYPE_NAMES[converted[1]]}, got {shown}"

@@ -37,7 +37,8 @@ def help_text(conf: Conf, overrides: Sequence[str]) -> str:
     config, hydra = conf.compose(overrides)
     chosen = conf.choices_made(overrides)
     primary = (conf.folder / f"{conf.config_name}.yaml").read_text(encoding="utf-8")
-    comments, names = _comments(conf, overrides), conf.groups()
+    comments = _comments(conf, overrides)
+    names = conf.groups()
     purposes = {path[-1]: comment for path, comment in key_comments(primary).items() if path[0] == "defaults"}
     groups = {name: purpose for name, purpose in purposes.items() if name in names}
     lines = file_comment(primary)
@@ -78,7 +79,8 @@ def _comments(conf: Conf, overrides: Sequence[str]) -> dict[str, str]:
 def _keys(config: DictConfig, comments: Mapping[str, str], prefix: str = "") -> Iterator[str]:
     """Yield one or more lines for each key that can be set: KEY=VALUE and its comment."""
     for name in map(str, config):
-        key, value = f"{prefix}{name}", "${…}"
+        key = f"{prefix}{name}"
+        value = "${…}"
         with suppress(OmegaConfBaseException):  # an interpolation that cannot be resolved here
             value = "???" if OmegaConf.is_missing(config, name) else config[name]
         if name == TARGET or (isinstance(value, DictConfig) and set(value) == {TARGET}):
@@ -98,7 +100,8 @@ def _shown(value: Any) -> str:
 
 def _entry(name: str, text: str, *, mark: str = " ") -> list[str]:
     """Format a name and its description side by side."""
-    head, indent = f"  {mark} {name}", " " * COLUMN
+    head = f"  {mark} {name}"
+    indent = " " * COLUMN
     above = [head] if len(head) > COLUMN - 2 or not text else []
     first = indent if above else head.ljust(COLUMN)
     beside = textwrap.wrap(text, _width(), initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)

@@ -45,7 +45,8 @@ def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
     """
     groups = conf.groups()
     for override in overrides:
-        key, typed = override.key_or_group, override.input_line or ""
+        key = override.key_or_group
+        typed = override.input_line or ""
         if not override.is_hydra_override():
             if override.is_delete():
                 raise UserError(f"{typed}: a key cannot be removed, only set, as in KEY=VALUE")
@@ -180,7 +181,8 @@ def _unknown_key(key: str, conf: Conf) -> str:
 
 def _owners(key: str, conf: Conf) -> list[str]:
     """List the choices of a key's group that have the key."""
-    group, last = key.partition(".")[0], key.rpartition(".")[2]
+    group = key.partition(".")[0]
+    last = key.rpartition(".")[2]
     found: list[str] = []
     files = (path for folder in conf.folders() for path in folder.rglob("*.yaml"))
     if not any(last in path.read_text(encoding="utf-8") for path in files):

@@ -110,7 +110,8 @@ class Rerun:
         """Set the new settings in the restored config."""
         keys = flat(OmegaConf.to_container(config))
         for setting in conf.parsed(self.settings):
-            key, value = str(setting.key_or_group), setting.value()
+            key = str(setting.key_or_group)
+            value = setting.value()
             if key not in keys:
                 raise UserError(f"{setting.input_line}: the run has no key {key}")
             if LOCATION.fullmatch(key) and value is not None and not _text(setting).startswith("~"):
@@ -148,7 +149,8 @@ class Rerun:
         Raises:
             UserError: it is damaged.
         """
-        text, is_list = saved_text(self.folder, name), name == "overrides.yaml"
+        text = saved_text(self.folder, name)
+        is_list = name == "overrides.yaml"
         try:
             found: Any = OmegaConf.create(("[]" if is_list else "{}") if text is None else text)
             OmegaConf.to_container(found)  # raises if a node is faulty
@@ -172,9 +174,11 @@ class Rerun:
 
     def _limits(self, saved: DictConfig) -> dict[str, Any]:
         """Return the trainer keys that have extended the run since it was started."""
-        record, changed = _read_record(self.folder), {}
+        record = _read_record(self.folder)
+        changed = {}
         for key in EXTENDS:
-            name, before = key.removeprefix("trainer."), OmegaConf.select(saved, key)
+            name = key.removeprefix("trainer.")
+            before = OmegaConf.select(saved, key)
             if record.get(name, before) != before:
                 changed[name] = record[name]
         return changed

@@ -96,7 +96,8 @@ def check_sweep(
                 )
     last = {override.key_or_group: override for override in overrides}
     swept = {key for key, override in last.items() if override.is_sweep_override()}
-    jobs, conflicts = list(jobs_to_check(overrides)), list[str]()
+    jobs = list(jobs_to_check(overrides))
+    conflicts = list[str]()
     for job in jobs:
         try:
             hydra = check_job([*conf.keys_of_choices(job), *job])

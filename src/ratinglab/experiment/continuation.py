@@ -120,7 +120,8 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
             raise UserError(
                 f"resume: {name} is {as_yaml(value)} now, but {run_folder} was started with a version that lacks it"
             )
-    is_finished, last = (run_folder / METRICS).exists(), run_folder / "checkpoints" / "last.ckpt"
+    is_finished = (run_folder / METRICS).exists()
+    last = run_folder / "checkpoints" / "last.ckpt"
     if is_finished or (has_best and last.exists()):
         read_checkpoint(run_folder / "checkpoints" / "best.ckpt", record=before, key="resume")
     if (record.max_epochs, record.max_time) != (before.max_epochs, before.max_time):

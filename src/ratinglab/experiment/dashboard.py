@@ -100,7 +100,8 @@ def _show_pages(
 
 def _show_errors(logger: EventLog, run: Run, *, part: str, step: int) -> None:
     if len(run.part(part)) > 0:
-        predictions, (user_count, item_count) = run.predictions(part), run.model.tables.train_counts
+        predictions = run.predictions(part)
+        user_count, item_count = run.model.tables.train_counts
         for name, figure in (
             ("predicted_against_true", predicted_against_true(predictions)),
             ("error_by_item_popularity", error_by_count(predictions, item_count[predictions.rows.item], of="item")),

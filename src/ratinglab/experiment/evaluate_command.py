@@ -18,13 +18,18 @@ def evaluate(options: EvaluateOptions) -> None:
     """
     run, notes = load_run(options.run)
     order: OrderOptions = options.ranking
-    metrics, record, provenance, k = run.evaluate(), run.record, run.record.provenance, options.ranking.k
+    metrics = run.evaluate()
+    record = run.record
+    provenance = run.record.provenance
+    k = options.ranking.k
     own = record.order_options()
     has_own_order = record.predicts_scores or order.by is own.by
     is_own = has_own_order and run.model.liked_from(order.threshold) == run.model.liked_from(own.threshold)
     of_lists = {} if k is None else run.evaluate_ranking(k=k, by=order.by.value, threshold=order.threshold)
     if record.predicts_scores and k is None:  # there is nothing else to measure
-        of_lists, order, is_own = run.evaluate_own_ranking(parts=("val", "test")), own, True
+        of_lists = run.evaluate_own_ranking(parts=("val", "test"))
+        order = own
+        is_own = True
     for note in notes:
         print(note)
     print(f"{record.model} on {provenance['data']}, split {provenance['split']}, seed {provenance['seed']}")

@@ -46,7 +46,8 @@ class WrittenExport(NamedTuple):
 
 def write_torch(run: Run, folder: Path) -> WrittenExport:
     """Write model.pt2, a torch.export program, and the tables of ids."""
-    path, takes_day = folder / "model.pt2", run.predictor.model.takes_day
+    path = folder / "model.pt2"
+    takes_day = run.predictor.model.takes_day
     with _quiet():
         packed = BytesIO()  # torch's own writing fails with a RuntimeError on a full disk
         torch.export.save(_traced(run, ExportFormat.torch), packed)
@@ -69,7 +70,8 @@ def write_onnx(run: Run, folder: Path) -> WrittenExport:
     """Write model.onnx and the tables of ids. Needs the packages of the extra `export`."""
     import onnxruntime
 
-    path, takes_day = folder / "model.onnx", run.predictor.model.takes_day
+    path = folder / "model.onnx"
+    takes_day = run.predictor.model.takes_day
     with _quiet():
         program = _traced(run, ExportFormat.onnx)
         try:
@@ -97,7 +99,8 @@ def write_onnx(run: Run, folder: Path) -> WrittenExport:
 
 def write_numpy(run: Run, folder: Path) -> WrittenExport:
     """Write model.npz, the factors and biases, and the tables of ids."""
-    path, arrays = folder / "model.npz", _arrays(run, ExportFormat.numpy)
+    path = folder / "model.npz"
+    arrays = _arrays(run, ExportFormat.numpy)
     np.savez(path, allow_pickle=False, **arrays)
     write_ids(run, folder)
     usage = (
@@ -157,7 +160,8 @@ def write_ids(
 def _traced(run: Run, format: ExportFormat) -> torch.export.ExportedProgram:
     """Trace the predictor, including cold start and clipping, for batches of any size."""
     predictor = run.predictor
-    model, stars = predictor.model.traceable(), predictor.stars
+    model = predictor.model.traceable()
+    stars = predictor.stars
     traceable = Predictor(model, predictor.baseline, stars=stars, scale=predictor.scale).eval()
     traceable.requires_grad_(False)  # the program's users want ratings, not gradients
     # separate tensors: torch.export takes one tensor that is given twice for one input
@@ -209,7 +213,8 @@ def _arrays(run: Run, format: ExportFormat) -> Arrays:
     A pair with an unknown user or item gets baseline_mean + baseline_user_bias + baseline_item_bias. The last entry of
     these biases, 0, is for unknown ids. Biases are 0 for a model without them; scale is ±∞ without clipping.
     """
-    factors, baseline = run.predictor.model.factors(), run.predictor.baseline
+    factors = run.predictor.model.factors()
+    baseline = run.predictor.baseline
     if factors is None:
         raise UserError(
             f"format={format.name} needs a model with factors, got model={run.record.model}: "

@@ -70,7 +70,8 @@ def _loaded(data: DataOptions) -> tuple[RatingTable, DataOptions]:
 
 def train_command(data: CsvOptions, defaults: DataOptions, *, num_ratings: int) -> str:
     """Make the command that trains on a file with these options, with a recipe for this number of ratings."""
-    settings, omitted = dict(_settings(data, "data.")), dict(_settings(defaults, "data."))
+    settings = dict(_settings(data, "data."))
+    omitted = dict(_settings(defaults, "data."))
     shown = {"data.path": settings.pop("data.path")} | {
         key: value
         for key, value in settings.items()
@@ -84,7 +85,8 @@ def train_command(data: CsvOptions, defaults: DataOptions, *, num_ratings: int) 
 def _settings(options: Any, prefix: str) -> Iterator[tuple[str, Any]]:
     """List the keys and values that affect how files are read, without tables that have no path."""
     for field in fields(options):
-        key, value = f"{prefix}{field.name}", getattr(options, field.name)
+        key = f"{prefix}{field.name}"
+        value = getattr(options, field.name)
         if is_dataclass(value) and getattr(value, "path", "") is not None:
             yield from _settings(value, f"{key}.")
         elif not is_dataclass(value) and field.name not in ("cache", "batch_size"):
@@ -100,7 +102,8 @@ def description(table: RatingTable, notes: tuple[str, ...] = ()) -> Iterator[str
         f"density {table.density:.2%}"
     )
     yield f"ids        users {_kind(table.user_ids.ids)}; items {_kind(table.item_ids.ids)}"
-    mean, deviation = ratings.rating.mean(dtype=np.float64), ratings.rating.std(dtype=np.float64)
+    mean = ratings.rating.mean(dtype=np.float64)
+    deviation = ratings.rating.std(dtype=np.float64)
     yield f"ratings    from {lowest:g} to {highest:g}; mean {mean:.2f}, standard deviation {deviation:.2f}"
     if table.timestamp is not None:
         first, last = (pd.Timestamp(int(time), unit="ms") for time in (table.timestamp.min(), table.timestamp.max()))

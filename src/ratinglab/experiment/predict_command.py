@@ -106,7 +106,8 @@ class _Times:
     """Parser of times, block by block, in the format of the first time."""
 
     def __init__(self, options: PredictOptions) -> None:
-        self._column, self._pattern = options.columns.timestamp, options.timestamp_format
+        self._column = options.columns.timestamp
+        self._pattern = options.timestamp_format
         self._first: str | None = None
 
     def parse(self, block: TextTable) -> Times | None:
@@ -118,5 +119,6 @@ class _Times:
         first, pattern = self._first, self._pattern
         times = times_of_texts(texts, pattern=pattern, place=lambda row: block.place(row, name), first=first)
         if first is None and texts:
-            self._first, self._pattern = texts[0], pattern or pattern_of_times(texts)
+            self._pattern = pattern or pattern_of_times(texts)
+            self._first = texts[0]
         return times

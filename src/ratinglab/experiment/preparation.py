@@ -81,7 +81,9 @@ class Preparation:
 
         Its weights are those of a checkpoint of the run with this `record`, of the run in `from=`, or initial ones.
         """
-        options, data, side = self.options, self.data, self.holdout.side
+        options = self.options
+        data = self.data
+        side = self.holdout.side
         rows = as_tensors(data.train_ratings)
         options.model.check_rows(rows)
         training = training_data(
@@ -98,7 +100,8 @@ class Preparation:
             _fit_baseline(predictor, rows, data)
             # a sampler starts from its prior, and outliers can make the baseline worse than the mean
             if not options.optimizer.keeps_samples and _beats_the_mean(predictor.baseline, data.validation_ratings):
-                baseline, unit = predictor.baseline, predictor.stars.unit
+                baseline = predictor.baseline
+                unit = predictor.stars.unit
                 predictor.model.start_from_baseline(baseline.user_bias[:-1] / unit, baseline.item_bias[:-1] / unit)
         setup = FitSetup(
             initial_lr=options.optimizer.initial_lr,
@@ -153,7 +156,8 @@ def _check_lists(
     options: TrainOptions, monitor: Metric | RankingMetric, data: RatingDataModule, holdout: Holdout
 ) -> None:
     """Raise UserError if lists will be measured but no held-out rating is relevant."""
-    threshold, rows = liked_from(options.ranking.threshold, data.stars), data.validation_ratings
+    threshold = liked_from(options.ranking.threshold, data.stars)
+    rows = data.validation_ratings
     is_monitored = isinstance(monitor, RankingMetric)
     if is_monitored or options.ranking.k is not None:
         check_threshold(threshold, [rows.rating, *([holdout.test.rating] if options.test else [])])

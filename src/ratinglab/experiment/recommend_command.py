@@ -123,7 +123,8 @@ def _candidates(
     item_ids = np.array(items.ids(column, key="columns.item", noun="item").to_pylist(), dtype=object)
     is_trained = tables.trained_items(item_ids)
     if not is_trained.all():
-        count, example = (~is_trained).sum(), item_ids[int(np.argmin(is_trained))]
+        count = (~is_trained).sum()
+        example = item_ids[int(np.argmin(is_trained))]
         notes.append(
             f"note: left out, since they have no training ratings: {count:,} of the {len(item_ids):,} items in "
             f"{items.source.file}, such as {example}"

@@ -247,7 +247,9 @@ def _show_header(
     asked: TrainOptions, prepared: Preparation, *, record: RunRecord, fit: Fit, first_epoch: int
 ) -> list[str]:
     """Print the header of a fit, and return its lines; `asked` are the options as typed."""
-    options, model, epochs = prepared.options, fit.predictor.model, record.refit_epochs
+    options = prepared.options
+    model = fit.predictor.model
+    epochs = record.refit_epochs
     lines = [*header(options, holdout=prepared.holdout, model=model, first_epoch=first_epoch, refit_epochs=epochs)]
     if asked.model.name != options.model.name:
         terms = terms_text(prepared.available)
@@ -271,7 +273,8 @@ def _bare_trainer(options: TrainOptions) -> Trainer:
 
 def _exact_epochs(prepared: Preparation) -> int | None:
     """Return the number of epochs of a second fit or of a reproduction; None if the fit itself decides."""
-    options, record = prepared.options, prepared.record
+    options = prepared.options
+    record = prepared.record
     if options.reproduces is None:
         return record.refit_epochs
     original = Path(options.reproduces) / (VALIDATION_FIT if prepared.is_first_of_two else "")
@@ -284,7 +287,8 @@ def _exact_epochs(prepared: Preparation) -> int | None:
 
 def _pruning(prepared: Preparation, run_folder: Path) -> MedianPruning | None:
     """Make the callback that may end this job of a sweep early; None without validation rows or with split.refit."""
-    options, monitor = prepared.options, prepared.monitor
+    options = prepared.options
+    monitor = prepared.monitor
     if not options.callbacks.pruning.enabled or options.split.refit or not prepared.has_validation:
         return None
     curves = read_sibling_curves(run_folder, f"val/{monitor.name}", split=prepared.holdout.split.identity)
@@ -299,7 +303,8 @@ def _build_trainer(
     pruning: MedianPruning | None = None,
 ) -> Trainer:
     """Make Lightning's Trainer. Neither trainer.max_epochs nor a clock limits a fit with an exact number of epochs."""
-    options, exact_epochs = prepared.options, _exact_epochs(prepared)
+    options = prepared.options
+    exact_epochs = _exact_epochs(prepared)
     callbacks = options.callbacks.build(
         checkpoint_folder=run_folder / "checkpoints", monitor=prepared.monitor if prepared.has_best else None
     )
@@ -395,7 +400,8 @@ def _finish(
 
 def compare_with_original(run_folder: Path, original_folder: Path) -> None:
     """Print the largest difference between the metrics of a run and of the run that it reproduces."""
-    original, metrics = read_metrics(original_folder), read_metrics(run_folder)
+    original = read_metrics(original_folder)
+    metrics = read_metrics(run_folder)
     timed = ("fit/seconds", "fit/ratings_per_second")
     difference, tag = max((abs(value - metrics[tag]), tag) for tag, value in original.items() if tag not in timed)
     if difference == 0:
@@ -406,7 +412,8 @@ def compare_with_original(run_folder: Path, original_folder: Path) -> None:
 
 def _conclude(run_folder: Path) -> float | None:
     """Print the results of a finished run, and return its objective."""
-    record, values = read_record(run_folder), read_metrics(run_folder)
+    record = read_record(run_folder)
+    values = read_metrics(run_folder)
     lines = list(results(values, record))
     if (tag := compared_tag(record)) in values:
         lines += table_among_figures([record], values[tag])
