@@ -1,6 +1,8 @@
 """Composed configs of conf/, and the comments that their keys must have: the docstrings of their fields.
 
 python tests/documented.py      rewrite the comments of all files from the docstrings
+
+Overlays (protocols, recipes, searches, experiments) leave the comment of a key to the file that defines the key.
 """
 
 import ast
@@ -16,7 +18,7 @@ from typing import Any, get_type_hints
 
 from omegaconf import DictConfig
 
-from ratinglab.config.comments import KeyPath, file_comment, key_lines
+from ratinglab.config.comments import KeyPath, file_comment, key_comments, key_lines
 from ratinglab.config.conf import SEVERAL, Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.hydra_api import initialized
@@ -66,15 +68,30 @@ def field_docstrings(cls: type) -> dict[str, str]:
 
 
 def expected_comments(path: Path) -> dict[KeyPath, str]:
+    """Find the comments that the keys of a file in conf/ must have: the docstrings of the keys that it defines.
+
+    An overlay defines only the keys of its own group, such as protocol.metric, and sets those of others.
+    """
+    docstrings = key_docstrings(path)
+    if not _is_overlay(path):
+        return docstrings
+    return {key: docstring for key, docstring in docstrings.items() if key[0] == path.parent.name and len(key) > 1}
+
+
+def key_docstrings(path: Path) -> dict[KeyPath, str]:
     """Find the docstrings of the keys of a file in conf/; Hydra's own keys and keys in a dictionary have none."""
     root, classes, package = _classes(path)
-    expected = {}
+    found = {}
     for key in key_lines(path.read_text(encoding="utf-8")):
         names = [*package, *key] if key[0] != "defaults" else list(key[1:])
         docstring = _docstring(names, root, classes) if names else None
         if docstring is not None:
-            expected[key] = docstring
-    return expected
+            found[key] = docstring
+    return found
+
+
+def _is_overlay(path: Path) -> bool:
+    return path.read_text(encoding="utf-8").startswith("# @package _global_")
 
 
 def _classes(path: Path) -> tuple[type, dict[str, type], list[str]]:
@@ -93,8 +110,7 @@ def _classes(path: Path) -> tuple[type, dict[str, type], list[str]]:
     for key in SEVERAL:
         for choice, values in config.get(key, {}).items():
             classes[f"{key}.{choice}"] = target_class(values["_target_"], base=object, key=key)
-    is_overlay = path.read_text(encoding="utf-8").startswith("# @package _global_")
-    package = [] if is_primary or is_overlay else [override[0].partition("=")[0]]
+    package = [] if is_primary or _is_overlay(path) else [override[0].partition("=")[0]]
     return root, classes, package
 
 
@@ -114,10 +130,17 @@ def _docstring(key: list[str], root: type, classes: dict[str, type]) -> str | No
 
 
 def rewritten(path: Path) -> str:
-    """Replace the comments of a file's keys with the expected ones."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    comments, places = expected_comments(path), key_lines("\n".join(lines))
-    above = {places[key]: comment for key, comment in comments.items()}
+    """Replace the comments of the keys that a file defines with the expected ones, and remove those of other keys.
+
+    Keeps comments above keys of others that are not their docstrings, since they say why the file sets the value.
+    """
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    places = key_lines(text)
+    comments = key_comments(text)
+    expected = expected_comments(path)
+    repeated = [key for key, docstring in key_docstrings(path).items() if comments[key] == docstring]
+    above = {places[key]: expected.get(key, "") for key in (*repeated, *expected)}
     header = next((number for number, line in enumerate(lines) if not line.startswith("#")), 0)
     kept: list[str] = []
     for number, line in enumerate(lines):

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from documented import CONF, FILES, composed, expected_comments, field_docstrings, options_of
+from documented import CONF, FILES, composed, expected_comments, field_docstrings, key_docstrings, options_of
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
@@ -74,6 +74,14 @@ def test_every_key_comment_equals_its_docstring_and_every_file_has_a_title(path)
     first = file_comment(text)[0]
     assert first
     assert len(first) < 100
+
+
+@pytest.mark.parametrize("path", OVERLAY_FILES, ids=choice)
+def test_no_overlay_repeats_the_docstring_of_a_key_that_another_file_defines(path):
+    comments, expected = key_comments(path.read_text(encoding="utf-8")), expected_comments(path)
+    docstrings = {key: text for key, text in key_docstrings(path).items() if key not in expected}
+    repeated = [key for key, docstring in docstrings.items() if docstring in comments[key]]
+    assert not repeated, "remove them with tests/documented.py"
 
 
 def test_every_field_has_a_docstring():
