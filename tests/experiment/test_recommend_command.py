@@ -203,7 +203,7 @@ def test_users_of_a_file_need_an_output(run, here):
 def test_genres_need_a_table_of_items(tmp_path):
     table = table_of([0, 0, 1, 1, 2, 2] * 2, [*range(6), *range(3, 9)], [1, 2, 3, 4, 5, 1] * 2)
     write_run_of(tmp_path / "run", equation_options("mf"), table)
-    with pytest.raises(UserError, match=r"has no item categories 'genres', since its data had none \(data\.titles"):
+    with pytest.raises(UserError, match=r"categories 'genres', since its data had none \(data\.items\.path\)$"):
         Run.load(tmp_path / "run").model.tables.items_of(["Comedy"])
 
 
