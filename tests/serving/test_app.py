@@ -1,4 +1,4 @@
-"""Answers of the server: equal to the Python calls; every mistake is one line of JSON, never a fault of ours."""
+"""Responses of the server: equal to the Python calls; every mistake is one line of JSON, never a fault of ours."""
 
 import json
 import math
