@@ -412,8 +412,8 @@ def test_models_table_has_one_column_per_protocol_and_only_comparable_runs(repor
     (row,) = lines[2:]
     mean = sum(errors) / 4
     assert row.startswith(f"| mf by adam |  | {mean:.4f} | {mean:.4f} |  | ")
-    (head, *_) = report(tmp_path, "--models", "one").stdout.splitlines()
-    assert head == "|  | uses besides the ratings | the demo data, RMSE | fit s | parameters |"
+    (header, *_) = report(tmp_path, "--models", "one").stdout.splitlines()
+    assert header == "|  | uses besides the ratings | the demo data, RMSE | fit s | parameters |"
 
 
 def test_models_table_without_a_protocol_is_refused(reported, report, tmp_path):

@@ -13,7 +13,7 @@ from ratinglab.evaluation.metrics import METRICS, MetricKind
 from ratinglab.evaluation.ranking import list_metric
 from ratinglab.files import user_path
 from ratinglab.options import as_yaml
-from ratinglab.reports.averages import BOUND, decimals, explain_intervals, half_width_of, mean_of, values_of
+from ratinglab.reports.averages import HALF_WIDTH_HEADER, decimals, explain_intervals, half_width_of, mean_of, values_of
 from ratinglab.reports.finished_runs import FinishedRun, basis, describe, find_runs
 from ratinglab.reports.paired_tests import paired_difference
 from ratinglab.reports.protocols import (
@@ -158,8 +158,8 @@ def models_table(folders: Sequence[str]) -> Iterator[str]:
         order = [np.inf if mean is None else sign * mean for sign, mean in zip(signs, means, strict=True)]
         lines.append((order, [row.name, ", ".join(_protocols(row)[0]["uses"]), *figures, *sizes]))
     columns = [f"{title.partition(':')[0]}, {metric.label}" for title, metric in metrics.items()]
-    head = ["", USES, *columns, "fit s", "parameters"]
-    yield from markdown([head, *(cells for _, cells in sorted(lines, key=lambda line: line[0]))])
+    header = ["", USES, *columns, "fit s", "parameters"]
+    yield from markdown([header, *(cells for _, cells in sorted(lines, key=lambda line: line[0]))])
 
 
 def _title(run: FinishedRun) -> str:
@@ -248,8 +248,8 @@ def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
         lines.append((mean_of(row.runs, tag), [*cells, ", ".join(protocols[0]["uses"]), remark]))
     yield title
     lines.sort(key=lambda line: line[0], reverse=metric.higher_is_better)
-    head = ["", metric.label, BOUND, "fit s", "parameters", USES, ""]
-    yield from aligned([head, *(cells for _, cells in lines)], right=range(1, 5))
+    header = ["", metric.label, HALF_WIDTH_HEADER, "fit s", "parameters", USES, ""]
+    yield from aligned([header, *(cells for _, cells in lines)], right=range(1, 5))
     yield from _interval_notes(rows, tag)
     yield NOTE
 
@@ -270,8 +270,8 @@ def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     yield f"{title}: {'validation' if has_validation else 'test'} {metric.label}"
     num_seeds = max(len(row.by_seed()) for row in rows)
     behind, notes = _behind(ranked, folds, tag=f"{part}/{monitor.name}")
-    tested = [f"{monitor.label} behind {BOUND}"] if notes else []
-    table = [["", metric.label, BOUND, *tested, "fit s", "parameters", ""]]
+    tested = [f"{monitor.label} behind {HALF_WIDTH_HEADER}"] if notes else []
+    table = [["", metric.label, HALF_WIDTH_HEADER, *tested, "fit s", "parameters", ""]]
     for row, difference in zip(ranked, behind, strict=True):
         seeds = len(row.by_seed())
         remarks = [row.lacking(folds), f"{seeds} of {num_seeds} seeds" if seeds < num_seeds else ""]
@@ -307,7 +307,7 @@ def _behind(ranked: Sequence[Row], folds: set[int | None], *, tag: str) -> tuple
 
 
 def _interval_notes(rows: Sequence[Row], tag: str) -> list[str]:
-    return [f"{BOUND}: {text}" for text in explain_intervals([row.runs for row in rows], tag)]
+    return [f"{HALF_WIDTH_HEADER}: {text}" for text in explain_intervals([row.runs for row in rows], tag)]
 
 
 def _cells(row: Row, tag: str, remark: str) -> list[str]:

@@ -12,7 +12,7 @@ import pandas as pd
 from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
 from ratinglab.program import shell_command
-from ratinglab.reports.averages import BOUND, decimals, explain_intervals, half_width_of, mean_of, values_of
+from ratinglab.reports.averages import HALF_WIDTH_HEADER, decimals, explain_intervals, half_width_of, mean_of, values_of
 from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.finished_runs import FOLD, FinishedRun, describe
 from ratinglab.reports.importance import compute_explained_share
@@ -113,7 +113,7 @@ def _differences(jobs: ComparableJobs) -> dict[int, PairedDifference]:
 
 
 def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Rows:
-    """Tabulate comparable jobs: a head, then a row per group, or per job if there is only one group."""
+    """Tabulate comparable jobs: a header, then a row per group, or per job if there is only one group."""
     groups, is_grouped = jobs.groups, bool(jobs.replicates)
     ending: Rows = []
     if not groups[0].settings:
@@ -121,11 +121,11 @@ def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Ro
         ending = _mean_and_interval(jobs, keys)
         groups = [Group({key: each.job.arguments.get(key, "") for key in keys}, [each]) for each in jobs.results]
         is_grouped = False
-    interval = f" {BOUND}" if is_grouped else ""
+    interval = f" {HALF_WIDTH_HEADER}" if is_grouped else ""
     first, *others = (f"{column.label}{interval}" for column in jobs.columns)
-    behind = [f"behind {BOUND}"] if differences else []
-    head = [*groups[0].settings, *(["runs"] if is_grouped else []), first, *behind, *others]
-    rows = [head if is_grouped else [*head, "job"]]
+    behind = [f"behind {HALF_WIDTH_HEADER}"] if differences else []
+    header = [*groups[0].settings, *(["runs"] if is_grouped else []), first, *behind, *others]
+    rows = [header if is_grouped else [*header, "job"]]
     for place, group in enumerate(groups):
         done = len(group.finished)
         count = str(done) if group.num_missing == 0 else f"{done} of {done + group.num_missing}"
@@ -157,7 +157,7 @@ def _mean_and_interval(jobs: ComparableJobs, keys: Sequence[str]) -> Rows:
     blank = [""] * (len(keys) - 1)
     return [
         [name, *blank, *(decimals(average(runs, column.tag)) for column in jobs.columns), ""]
-        for name, average in (("mean", mean_of), (BOUND, half_width_of))
+        for name, average in (("mean", mean_of), (HALF_WIDTH_HEADER, half_width_of))
     ]
 
 
@@ -176,7 +176,7 @@ def _remarks(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> 
     if FOLD in jobs.replicates and total is not None and len(folds) < int(total):
         yield f"note: only {len(folds)} of the split's {total} folds were run"
     for text in explain_intervals([group.runs for group in jobs.groups], jobs.columns[0].tag):
-        yield f"{BOUND:10} {text}"
+        yield f"{HALF_WIDTH_HEADER:10} {text}"
     for test in dict.fromkeys(difference.test for difference in differences.values()):
         yield f"behind     difference from the best and its 95% interval, by {test}"
     yield from _importance(jobs)
@@ -256,7 +256,7 @@ def _csv(results: Sequence[JobResult]) -> bytes:
 
 
 def _as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Format rows with a head; values that are NaN, or that a row lacks, are blank."""
+    """Format rows with a header; values that are NaN, or that a row lacks, are blank."""
     return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n").encode()
 
 
