@@ -10,7 +10,7 @@ from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin, SideInformation
 from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable, SourceFile
 
-NO_SIDE = SideInformation(day=None, user_features={}, item_features={})
+NO_SIDE_INFORMATION = SideInformation(day=None, user_features={}, item_features={})
 TEXT = {
     "separator": "comma",
     "header": True,
