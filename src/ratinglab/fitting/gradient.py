@@ -129,9 +129,9 @@ class GradientFit(Fit):
             each.copy_(total.view_as(each))
 
     def _backward(self, batch: Batch, rows: int, *, count_errors: bool) -> Tensor:
-        """Compute the batch's share of the loss, () float32, and accumulate its gradient.
+        """Compute the shard's contribution to the loss, () float32, and accumulate its gradient.
 
-        `batch` is this process's part of a batch of `rows` rows.
+        `batch` is this process's shard of a batch of `rows` rows.
         """
         model = self.predictor.model
         self._rows_seen += rows if count_errors else 0
