@@ -132,7 +132,8 @@ def test_coverage_is_the_share_of_test_ratings_in_the_interval(sampled):
     run = Run.load(sampled.run)
     test = run.part("test")
     user, item = torch.from_numpy(test.user), torch.from_numpy(test.item)
-    mean, deviation = run.predictor.predict_unclipped(user, item).numpy(), run.predictor.deviation(user, item).numpy()
+    mean = run.predictor.predict_unclipped(user, item).numpy()
+    deviation = run.predictor.standard_deviation(user, item).numpy()
     inside = (test.rating >= mean - 1.6449 * deviation) & (test.rating <= mean + 1.6449 * deviation)
     warm = ~np.isnan(deviation)
     assert run.evaluate()["test/coverage_90"] == pytest.approx(inside[warm].mean(), abs=2e-4)
@@ -145,7 +146,7 @@ def test_intervals_lie_around_predictions_that_are_not_clipped(tmp_path):
     run = Run.load(tmp_path / "run")
     train = run.part("train")
     user, item = torch.from_numpy(train.user), torch.from_numpy(train.item)
-    half_width = 1.6449 * run.predictor.deviation(user, item).numpy()
+    half_width = 1.6449 * run.predictor.standard_deviation(user, item).numpy()
     free, clipped = (
         (np.abs(predict(user, item).detach().numpy() - train.rating) <= half_width).mean()
         for predict in (run.predictor.predict_unclipped, run.predictor)

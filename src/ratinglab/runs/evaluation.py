@@ -70,7 +70,7 @@ def _errors_of(model: TrainedModel, predictions: Predictions, *, prefix: str) ->
 def _coverage(model: TrainedModel, rows: Ratings) -> float:
     """Compute the share of ratings within 1.645 standard deviations of their prediction."""
     distance = (predict_by_block(model.predictor.predict_unclipped, rows) - torch.from_numpy(rows.rating)).abs()
-    inside = distance <= WITHIN_90 * predict_by_block(model.predictor.deviation, rows)
+    inside = distance <= WITHIN_90 * predict_by_block(model.predictor.standard_deviation, rows)
     return int(inside.sum()) / len(rows)
 
 

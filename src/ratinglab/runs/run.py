@@ -155,7 +155,7 @@ class Run(Recommender):
         """
         if not self.record.is_sampled:
             raise UserError(f"{self.folder} has no samples, so no standard deviation")
-        return predict_by_block(self.predictor.deviation, self.model.pairs(user_ids, item_ids, times)).numpy()
+        return predict_by_block(self.predictor.standard_deviation, self.model.pairs(user_ids, item_ids, times)).numpy()
 
     def list_of(self, user_id: int | str | None, options: ListOptions) -> pd.DataFrame:
         """Make a user's list, with the columns of `recommend`."""

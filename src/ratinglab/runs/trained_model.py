@@ -120,7 +120,7 @@ class TrainedModel:
         pairs, record = self.pairs(user_ids, item_ids, times), self.record
         columns = {"prediction": predict_by_block(self.predictor, pairs).numpy()}
         if record.is_sampled:
-            columns["standard_deviation"] = predict_by_block(self.predictor.deviation, pairs).numpy()
+            columns["standard_deviation"] = predict_by_block(self.predictor.standard_deviation, pairs).numpy()
         code = 1 * ~is_trained(pairs.user, record.num_users) + 2 * ~is_trained(pairs.item, record.num_items)
         return pd.DataFrame(columns | {"basis": pd.Categorical.from_codes(code, pd.Index(BASES))})
 
@@ -233,7 +233,7 @@ class TrainedModel:
             return self.tables.listed(item, score=predicted)
         if not self.record.is_sampled:
             return self.tables.listed(item, rating=predicted)
-        deviation = predict_by_block(self.predictor.deviation, rows).numpy()
+        deviation = predict_by_block(self.predictor.standard_deviation, rows).numpy()
         return self.tables.listed(item, rating=predicted, standard_deviation=deviation)
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:

@@ -71,7 +71,7 @@ K = Annotated[int, Field(ge=1, description="Number of items; fewer if fewer are 
 Candidates = Annotated[
     list[Id] | None, Field(description="Ids of the items to choose from; null: all with training ratings.")
 ]
-Deviation = Annotated[
+StandardDeviation = Annotated[
     float | None,
     Field(
         description="Standard deviation of the rating around its prediction, in rating units; null for a user or an "
@@ -119,7 +119,7 @@ class Prediction(BaseModel):
     user_id: IdInResponse
     item_id: IdInResponse
     prediction: float = Field(description="In rating units, clipped to the rating scale.")
-    standard_deviation: Deviation = None
+    standard_deviation: StandardDeviation = None
     basis: str = Field(description="known, or what has no training ratings: user_unknown, item_unknown, both_unknown.")
 
 
@@ -185,7 +185,7 @@ class Recommended(BaseModel):
     score: float | None = Field(
         default=None, description="Score that orders the list, not a rating; null if the run predicts ratings."
     )
-    standard_deviation: Deviation = None
+    standard_deviation: StandardDeviation = None
     why: list[Reason] = Field(description="The user's own ratings that moved the prediction most; [] unless asked for.")
 
 
@@ -212,7 +212,7 @@ class ItemPrediction(BaseModel):
 
     item_id: IdInResponse
     prediction: float = Field(description="In rating units, clipped to the rating scale.")
-    standard_deviation: Deviation = None
+    standard_deviation: StandardDeviation = None
     basis: str = Field(description="folded_in, or item_unknown if the item has no training ratings.")
 
 
