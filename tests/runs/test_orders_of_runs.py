@@ -41,7 +41,7 @@ def own_values(run: Run, user_id, listed: pd.DataFrame, by: str) -> np.ndarray:
     if by == "prediction":
         return score
     if by == "lower_bound":
-        return score - run.deviation([user_id] * len(item), listed["item_id"])
+        return score - run.standard_deviation([user_id] * len(item), listed["item_id"])
     train = run.part("train")
     sizes = {"num_users": run.record.num_users, "num_items": run.record.num_items}
     found = fit_interest(RatedPairs(train.user, train.item), **sizes)

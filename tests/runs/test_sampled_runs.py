@@ -116,7 +116,7 @@ def test_predict_command_writes_standard_deviations(command, sampled, tmp_path):
     command(tmp_path, "predict", f"run={sampled.run}", "input=pairs.csv", "output=predictions.csv")
     found = pd.read_csv(tmp_path / "predictions.csv")
     run = Run.load(sampled.run)
-    deviation = run.deviation([42, 42, 999_999], [7, 999_999, 7])
+    deviation = run.standard_deviation([42, 42, 999_999], [7, 999_999, 7])
     assert found["standard_deviation"].to_numpy() == pytest.approx(deviation, nan_ok=True)
     assert np.isnan(deviation).tolist() == [False, True, True]
     user, item = int(run.user_ids.index_of([42])[0]), int(run.item_ids.index_of([7])[0])
@@ -158,7 +158,7 @@ def test_intervals_lie_around_predictions_that_are_not_clipped(tmp_path):
 
 def test_run_without_samples_has_no_standard_deviation(quick):
     with pytest.raises(UserError, match="has no samples, so no standard deviation"):
-        Run.load(quick.run).deviation([42], [7])
+        Run.load(quick.run).standard_deviation([42], [7])
 
 
 def test_recommend_to_all_equals_recommend_for_each_user(sampled):
@@ -168,7 +168,7 @@ def test_recommend_to_all_equals_recommend_for_each_user(sampled):
         own, listed = run.recommend(user_id, k=5), everyone[everyone["user_id"] == user_id]
         for column in ("rating", "standard_deviation"):
             assert listed[column].to_numpy() == pytest.approx(own[column].to_numpy(), abs=1e-4)
-        deviation = run.deviation([user_id] * len(own), own["item_id"])
+        deviation = run.standard_deviation([user_id] * len(own), own["item_id"])
         assert own["standard_deviation"].tolist() == deviation.tolist()
 
 

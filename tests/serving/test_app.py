@@ -98,7 +98,7 @@ def test_recommend_equals_the_python_call(client, run, changed):
     arguments = {"k": 10} | changed
     arguments["candidates"] = list(map(str, changed["candidates"])) if "candidates" in changed else None
     expected = run.recommend("4", **arguments)
-    expected["standard_deviation"] = run.deviation(["4"] * len(expected), expected["item_id"])
+    expected["standard_deviation"] = run.standard_deviation(["4"] * len(expected), expected["item_id"])
     assert without_why(found) == rows(expected)
     assert reasons(found) == rows(run.explain("4", expected["item_id"].tolist(), k=2))
 

@@ -133,7 +133,7 @@ class Run(Recommender):
         """Predict like `predict`, with the basis of each prediction.
 
         Returns:
-            prediction (float32); standard_deviation (float32, as from `deviation`) for a run of optimizer=gibbs; basis:
+            prediction (float32); standard_deviation (float32, as from the method) for a run of optimizer=gibbs; basis:
             known, or user_unknown, item_unknown or both_unknown if these have no training ratings.
 
         Raises:
@@ -141,7 +141,7 @@ class Run(Recommender):
         """
         return self.model.predict_table(user_ids, item_ids, times=times)
 
-    def deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
+    def standard_deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Compute the standard deviation of each pair's rating around its prediction, for a run of optimizer=gibbs.
 
         Takes the arguments of `predict`. A day without training rows counts as the user's nearest day with some, and
