@@ -110,7 +110,7 @@ def _recommend_to_one(
         given = "the list has the most popular items" if run.record.predicts_scores else "the bias baseline predicts"
         remarks.append(f"note: user {user_id} has no training ratings; {given}, the same for everyone")
     name = user_id if folded is not None and folded.is_anonymous else f"user {user_id}"
-    recommended = (folded or run).list_of(user_id, lists)
+    recommended = (folded or run).recommend_with(user_id, lists)
     if options.why:
         changes = explain_list(run.model, folded, user_id, recommended["item_id"], k=NUM_REASONS)
         recommended["why"] = _reasons(changes, recommended["item_id"])
@@ -185,7 +185,7 @@ def _recommend_to_several(
 
     def counted() -> Iterator[pd.DataFrame]:
         nonlocal num_rows, num_users
-        for block in (folded or run).lists_by_block(lists, user_ids=user_ids):
+        for block in (folded or run).recommend_by_block(lists, user_ids=user_ids):
             if options.why:
                 block["why"] = [
                     text

@@ -182,7 +182,7 @@ class TrainedModel:
         if k > max(self.record.num_items, SHORT_LIST):
             raise UserError(f"k must be at most {self.record.num_items}, the number of items, got {k}")
 
-    def list_of(self, user_id: int | str, options: ListOptions) -> pd.DataFrame:
+    def recommend_with(self, user_id: int | str, options: ListOptions) -> pd.DataFrame:
         """Make a user's list, with the columns of `Recommender.recommend`."""
         if np.ndim(user_id) > 0:
             raise UserError(f"user_id must be one id, got {user_id!r}; recommend_to_all takes several")
@@ -196,7 +196,7 @@ class TrainedModel:
         (best,) = np.concatenate(list(lists))
         return self._listed(np.full_like(best, user[0]), best)
 
-    def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
+    def recommend_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
         """Make lists like `Recommender.recommend_to_all`, in blocks of bounded memory; at least one block."""
         tables = self.tables
         if user_ids is None:

@@ -137,7 +137,7 @@ class Service:
         self, folded: FoldedIn | None, user_id: int | str, options: ListOptions, *, why: int
     ) -> list[Recommended]:
         """List items for a user, each with the `why` ratings of the user that moved its prediction most."""
-        found = (folded or self.run).list_of(user_id, options)
+        found = (folded or self.run).recommend_with(user_id, options)
         reasons: dict[int | str, list[Reason]] = {}
         if why > 0:
             for row in _rows(explain_list(self.run.model, folded, user_id, found["item_id"].tolist(), k=why)):
