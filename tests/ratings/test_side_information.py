@@ -16,7 +16,7 @@ from ratinglab.ratings.side_information import (
     new_values,
     standardized,
 )
-from ratinglab.ratings.table import MILLISECONDS
+from ratinglab.ratings.table import MILLISECONDS_PER_DAY
 from ratinglab.splits.holdout import hold_out
 from ratinglab.splits.split import TEST, TRAIN, Split
 
@@ -32,9 +32,10 @@ USERS = {
     "occupation": texts("", "", ""),
 }
 ITEMS = {"genres": texts("Comedy|Drama", "")}
+DAY = MILLISECONDS_PER_DAY
 
 
-def table(*, timestamp=(-1, MILLISECONDS - 1, MILLISECONDS, 3 * MILLISECONDS), titles=("A", "B"), **columns):
+def table(*, timestamp=(-1, DAY - 1, DAY, 3 * DAY), titles=("A", "B"), **columns):
     """Make a table in which users 0, 1, 2, 0 rate items 0, 1, 0, 1, one row at each of the times."""
     return table_of(
         [0, 1, 2, 0], [0, 1, 0, 1], [1, 2, 3, 4],

@@ -90,7 +90,7 @@ def sampled(name: str) -> Predictor:
 @pytest.mark.parametrize("entries", [1, 50, 1 << 20])
 @pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp"])
 def test_lower_bound_is_the_prediction_minus_its_deviation(monkeypatch, name, entries):
-    monkeypatch.setattr(orders, "ENTRIES", entries)
+    monkeypatch.setattr(orders, "STANDARD_DEVIATIONS_AT_ONCE", entries)
     predictor = sampled(name)
     num_users = len(predictor.baseline.user_bias) - 1
     user, item = torch.tensor([2, num_users, 0, -1]), torch.tensor([1, 0, 4], dtype=torch.int32)

@@ -16,7 +16,7 @@ from ratinglab.errors import UserError, did_you_mean
 
 UNKNOWN = -1
 """Index of an id that is not in the table."""
-CHUNK = 1 << 16
+VALUES_PER_LOOKUP = 1 << 16
 """Values per lookup, so that they fit the processor's cache."""
 SAMPLE = 100
 """Number of ids checked first to find out whether a column is text."""
@@ -182,7 +182,8 @@ def _distinct(parts: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray
     # most ids are nearly contiguous, for which a lookup table of the whole range is faster than sorting
     is_used = np.zeros(highest - lowest + 1, dtype=np.bool_)
     offset = np.int64(lowest)
-    pieces = [part[start : start + CHUNK] for part in parts for start in range(0, len(part), CHUNK)]
+    size = VALUES_PER_LOOKUP
+    pieces = [part[start : start + size] for part in parts for start in range(0, len(part), size)]
     for piece in pieces:
         is_used[piece - offset] = True
     number = np.cumsum(is_used, dtype=np.int32) - np.int32(1)

@@ -17,8 +17,8 @@ from ratinglab.ratings.table import Ratings
 from ratinglab.reading.source_rows import Rows
 from ratinglab.reading.unrated import is_unrated, notes_on_suspected_unrated
 
-CHUNK = 1 << 15
-"""Rows per thread when searching for repeated pairs."""
+PIECE_ROWS = 1 << 15
+"""Approximate number of rows that a thread searches for repeated pairs at once."""
 BUCKET = 1 << 25
 """Approximate number of rows whose pairs are sorted at once if the rows are in mapped files: 256 MB."""
 PLACES_SHOWN = 3
@@ -179,7 +179,7 @@ def _repeats_a_pair(ratings: Ratings, *, num_items: int, folder: Path | None) ->
             return any(len(repeats) > 0 for repeats in _repeats_by_bucket(ratings, num_items=num_items, folder=folder))
         return _has_repeats(_pairs(ratings, num_items=num_items))
     # Most files are sorted by user, so search pieces of whole users that fit the processor's cache.
-    borders = np.arange(0, len(ratings) + CHUNK, CHUNK)
+    borders = np.arange(0, len(ratings) + PIECE_ROWS, PIECE_ROWS)
     borders[1:-1] = np.searchsorted(ratings.user, ratings.user[borders[1:-1]])
     pieces = (ratings.take(slice(start, stop)) for start, stop in itertools.pairwise(borders))
     with ThreadPoolExecutor(pa.cpu_count()) as threads:  # numpy releases the GIL

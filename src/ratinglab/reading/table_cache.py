@@ -27,7 +27,7 @@ from ratinglab.reading.streaming import COLUMNS, map_rows
 
 VERSION = 6
 """Increment with any change to the result of reading or to the format of the cache."""
-SMALLEST = 8 << 20
+MIN_CACHED_BYTES = 8 << 20
 """Minimum size of files to cache; smaller ones are read as fast."""
 SETTLED_NS = 2_000_000_000
 """Minimum age of files to cache. A file rewritten within a clock tick would look unchanged."""
@@ -61,7 +61,7 @@ def load_table(
     now_ns = time.time_ns()
     size = sum(fingerprint[2] for fingerprint in fingerprints)
     settled = all(max(fingerprint[3:]) < now_ns - SETTLED_NS for fingerprint in fingerprints)
-    if folder is None or not (on_disk or (size >= SMALLEST and settled)):
+    if folder is None or not (on_disk or (size >= MIN_CACHED_BYTES and settled)):
         assert not on_disk, "the options refuse it"
         return read()
     # the name begins with a hash of the files' paths and the options

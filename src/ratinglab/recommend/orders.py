@@ -12,14 +12,14 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.recommend.interest import Interest
 from ratinglab.stars import TOLERANCE, Stars
 
-LEAST_DEVIATION = 0.01
+MIN_STANDARD_DEVIATION = 0.01
 """Minimum σ, in stars; avoids a division by 0 for an exact fit."""
-UNCHOSEN = 2.0
+UNRATED_STD_FACTOR = 2.0
 """Ratio of σ for unrated items to the RMSE of held-out ratings, found together with the settings in interest.py. Users
 chose to rate the latter, and the model learned from such ratings only."""
 LEVEL_ROWS = 1_000_000
 """Maximum number of ratings among which `levels_of` finds the distinct ones."""
-ENTRIES = 1 << 20
+STANDARD_DEVIATIONS_AT_ONCE = 1 << 20
 """Number of standard deviations computed at once: 4 MiB per table."""
 
 
@@ -33,7 +33,7 @@ class ExpectedGain:
     Attributes:
         interest: s, the interest model.
         border: b, midpoint between the highest rating below t and the lowest liked one, in rating units.
-        standard_deviation: σ, UNCHOSEN times the root mean squared error of predictions, in rating units, above 0.
+        standard_deviation: σ, UNRATED_STD_FACTOR times the RMSE of predictions, in rating units, above 0.
     """
 
     interest: Interest
@@ -57,8 +57,8 @@ class ExpectedGain:
         border = threshold
         if is_liked.any() and not is_liked.all():
             border = (float(levels[is_liked].min()) + float(levels[~is_liked].max())) / 2
-        standard_deviation = max(UNCHOSEN * mse**0.5, LEAST_DEVIATION * stars.unit, float(np.finfo(np.float32).tiny))
-        return cls(interest, border, standard_deviation)
+        lowest = max(MIN_STANDARD_DEVIATION * stars.unit, float(np.finfo(np.float32).tiny))
+        return cls(interest, border, max(UNRATED_STD_FACTOR * mse**0.5, lowest))
 
     def sort_keys(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
         """Compute the gain: user (B,), item (C,), predicted rating (B, C) float32, unclipped → (B, C) float32."""
@@ -82,7 +82,7 @@ class LowerBound:
         """
         bound = predicted.clone()
         is_trained = (user >= 0) & (user < len(self.predictor.baseline.user_bias) - 1)
-        for row in is_trained.nonzero()[:, 0].split(max(1, ENTRIES // len(item))):
+        for row in is_trained.nonzero()[:, 0].split(max(1, STANDARD_DEVIATIONS_AT_ONCE // len(item))):
             bound[row] -= self.predictor.standard_deviation_table(user[row], item, predicted[row])
         return bound
 

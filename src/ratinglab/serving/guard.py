@@ -12,7 +12,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-READ_AT_MOST = 10
+MAX_READ_FACTOR = 10
 """Multiple of the largest body after which the connection is closed."""
 HEADERS = {
     # pages run and show only what this server sends
@@ -83,7 +83,7 @@ class Guard:
         Drains oversized bodies up to a limit, because clients read the response only after sending.
         """
         body, size, is_complete = bytearray(), 0, False
-        while not is_complete and size <= READ_AT_MOST * self._max_body_bytes:
+        while not is_complete and size <= MAX_READ_FACTOR * self._max_body_bytes:
             message = await receive()
             if message["type"] == "http.disconnect":
                 break

@@ -11,12 +11,12 @@ from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.mapped_arrays import count_values, empty, release
 from ratinglab.ratings.side_information import AvailableData, Column, SideInformation, informative
-from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable
+from ratinglab.ratings.table import MILLISECONDS_PER_DAY, Ratings, RatingTable
 from ratinglab.splits.split import TEST, TRAIN, VALIDATION, VALIDATION_HISTORY, Split
 
-SESSION = 2
+MIN_RATINGS_PER_DAY = 2
 """Minimum average number of ratings on a user's day for which weights per day pay."""
-SESSION_ROWS = 1_000_000
+NUM_SAMPLED_ROWS = 1_000_000
 """Approximate number of rows that the average is computed from."""
 
 
@@ -157,10 +157,10 @@ def _has_sessions(table: RatingTable, is_train: NDArray[np.bool_]) -> bool:
     """Return whether the training rows have times, with several ratings on a user's day on average."""
     if table.timestamp is None:
         return False
-    step = 1 + len(is_train) // SESSION_ROWS  # sample users of a large table
+    step = 1 + len(is_train) // NUM_SAMPLED_ROWS  # sample users of a large table
     chosen = is_train & (table.ratings.user % step == 0)
-    user, day = table.ratings.user[chosen].astype(np.int64), table.timestamp[chosen] // MILLISECONDS
-    return len(user) > 0 and len(user) >= SESSION * len(np.unique((user << 32) + (day - day.min())))
+    user, day = table.ratings.user[chosen].astype(np.int64), table.timestamp[chosen] // MILLISECONDS_PER_DAY
+    return len(user) > 0 and len(user) >= MIN_RATINGS_PER_DAY * len(np.unique((user << 32) + (day - day.min())))
 
 
 def hold_out(table: RatingTable, split: Split, side_information: SideInformation) -> Holdout:
