@@ -27,7 +27,7 @@ from ratinglab.files import VALIDATION_FIT
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.learning_curve import LearningCurve
-from ratinglab.fitting.processes import check_started, dismiss, meet, started, wait_for_first
+from ratinglab.fitting.processes import barrier, check_started, release_ranks, started, wait_for_rank_zero
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.trainer import Accelerator
@@ -56,7 +56,7 @@ def train(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) ->
 
     Prints a header, the progress and a table of results. The metrics belong to the best weights, read back from the
     folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one. Other processes of the fit
-    call `follow`.
+    call `join_fit`.
 
     With split.refit, a first fit finds the number of epochs. It is a separate run in the subfolder `validation`, and
     the main run takes its validation metrics.
@@ -89,14 +89,14 @@ def train(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) ->
     return objective
 
 
-def follow(options: TrainOptions, run_folder: Path) -> None:
+def join_fit(options: TrainOptions, run_folder: Path) -> None:
     """Take part in the fit of a run that another process trains, without output or files."""
     _quiet_lightning()
     rank_zero_only.rank = process_rank()  # type: ignore[attr-defined]
     silent = replace(options.trainer, enable_progress_bar=False, enable_model_summary=False)
     options = replace(options, trainer=silent, logger={})
     _check_processes(options)
-    if not wait_for_first(_bare_trainer(options)):
+    if not wait_for_rank_zero(_bare_trainer(options)):
         return
     prepared = prepare(options)
     record = prepared.record
@@ -136,7 +136,7 @@ def _fit_run(
         record = check_resumable(options, record=prepared.record, run_folder=run_folder, has_best=has_best)
     if record is None:
         log.info("note: the run is already finished")
-        dismiss(_bare_trainer(options))
+        release_ranks(_bare_trainer(options))
         return available
     last = run_folder / "checkpoints" / "last.ckpt"
     first_epoch = 1 + (read_checkpoint(last, record=record).epochs if last.exists() else 0)
@@ -270,7 +270,7 @@ def _run_trainer(
         torch.set_num_threads(1)
     try:
         with started(trainer, run_folder):
-            meet(trainer, digests=[record.provenance[name] for name in ("data_digest", "side_digest", "split")])
+            barrier(trainer, digests=[record.provenance[name] for name in ("data_digest", "side_digest", "split")])
             begun = perf_counter()
             trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             seconds = perf_counter() - begun
