@@ -21,7 +21,7 @@ from ratinglab.runs.run import Run
 def load_run(text: str) -> tuple[Run, list[str]]:
     """Load the run that the option `run` names. Also returns a note if ratinglab has chosen the run, else no notes."""
     named = named_run(text)
-    return Run.load(named.folder), [] if named.remark is None else [named.remark]
+    return Run.load(named.folder), [] if named.note is None else [named.note]
 
 
 def table_path(text: str, *, inputs: Iterable[Path] = ()) -> Path:

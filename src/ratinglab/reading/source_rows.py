@@ -48,7 +48,7 @@ class Rows:
         user_ids: the id of each user index; likewise item_ids.
         files: each file and its layout, which is None unless the file is text.
         stops: for each file, the row after its last one, before cleaning.
-        notes: remarks on files, ids and dropped rows.
+        notes: one line each, on files, ids and dropped rows.
         number: (N,) int64, position of each row among all rows read; None: no row was dropped.
         merged_across_files: number of pairs of user and item merged from rows in several files.
     """

@@ -244,8 +244,8 @@ def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
         lines.append((each["value"], [each["system"], f"{each['value']:.4f}", "", "", "", uses, source]))
     for row in rows:
         protocols, obstacle = _protocols(row), _obstacle(row)
-        *cells, remark = _cells(row, tag, f"not comparable: {obstacle}" if obstacle else verdict(protocols))
-        lines.append((mean_of(row.runs, tag), [*cells, ", ".join(protocols[0]["uses"]), remark]))
+        *cells, note = _cells(row, tag, f"not comparable: {obstacle}" if obstacle else verdict(protocols))
+        lines.append((mean_of(row.runs, tag), [*cells, ", ".join(protocols[0]["uses"]), note]))
     yield title
     lines.sort(key=lambda line: line[0], reverse=metric.higher_is_better)
     header = ["", metric.label, HALF_WIDTH_HEADER, "fit s", "parameters", USES, ""]
@@ -269,18 +269,18 @@ def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     ranked = sorted(rows, key=lambda row: (row.lacking(folds) != "", column.rank(row.runs)))
     yield f"{title}: {'validation' if has_validation else 'test'} {metric.label}"
     num_seeds = max(len(row.by_seed()) for row in rows)
-    behind, notes = _behind(ranked, folds, tag=f"{part}/{monitor.name}")
-    tested = [f"{monitor.label} behind {HALF_WIDTH_HEADER}"] if notes else []
+    behind, test_notes = _behind(ranked, folds, tag=f"{part}/{monitor.name}")
+    tested = [f"{monitor.label} behind {HALF_WIDTH_HEADER}"] if test_notes else []
     table = [["", metric.label, HALF_WIDTH_HEADER, *tested, "fit s", "parameters", ""]]
     for row, difference in zip(ranked, behind, strict=True):
         seeds = len(row.by_seed())
-        remarks = [row.lacking(folds), f"{seeds} of {num_seeds} seeds" if seeds < num_seeds else ""]
-        remarks += ["ended early"] if row.is_pruned else []
-        name, mean, half_width, *others = _cells(row, tag, "; ".join(filter(None, remarks)))
-        table.append([name, mean, half_width, *([difference] if notes else []), *others])
+        notes = [row.lacking(folds), f"{seeds} of {num_seeds} seeds" if seeds < num_seeds else ""]
+        notes += ["ended early"] if row.is_pruned else []
+        name, mean, half_width, *others = _cells(row, tag, "; ".join(filter(None, notes)))
+        table.append([name, mean, half_width, *([difference] if test_notes else []), *others])
     yield from aligned(table, right=range(1, len(table[0]) - 1))
     yield from _interval_notes(rows, tag)
-    yield from notes
+    yield from test_notes
 
 
 def _folds(rows: Sequence[Row]) -> set[int | None]:
@@ -310,9 +310,9 @@ def _interval_notes(rows: Sequence[Row], tag: str) -> list[str]:
     return [f"{HALF_WIDTH_HEADER}: {text}" for text in explain_intervals([row.runs for row in rows], tag)]
 
 
-def _cells(row: Row, tag: str, remark: str) -> list[str]:
+def _cells(row: Row, tag: str, note: str) -> list[str]:
     mean, half_width = decimals(mean_of(row.runs, tag)), decimals(half_width_of(row.runs, tag))
-    return [row.name, mean or "none", half_width, *_size_cells(row), remark]
+    return [row.name, mean or "none", half_width, *_size_cells(row), note]
 
 
 def _size_cells(row: Row) -> list[str]:

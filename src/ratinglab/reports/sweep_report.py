@@ -82,7 +82,7 @@ def sweep_report(jobs: Sequence[Job]) -> SweepReport:
     for each, tested, table, best in zip(sets, differences, tables, bold, strict=True):
         if len(sets) > 1:
             lines += [*([""] if lines else []), describe(each.basis, [other.basis for other in sets])]
-        lines += [*_best_rows(table, is_ranked=best is not None), *_remarks(each, tested)]
+        lines += [*_best_rows(table, is_ranked=best is not None), *_notes(each, tested)]
         lines += _best_lines(each, is_only=len(sets) == 1)
     if len(sets) > 1:
         lines.append("note: runs on other data, splits or metrics are not compared with one another")
@@ -169,7 +169,7 @@ def _best_rows(table: Rows, *, is_ranked: bool) -> Iterator[str]:
         yield f"{hidden} more rows are in results.md"
 
 
-def _remarks(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Iterator[str]:
+def _notes(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Iterator[str]:
     """Explain intervals and tests, rank the keys by importance, and list pruned and failed jobs."""
     folds = {result.record.fold for result in jobs.results if result.record is not None}
     total = jobs.basis.get("split.folds")
