@@ -197,10 +197,10 @@ def _repeats_by_bucket(ratings: Ratings, *, num_items: int, folder: Path) -> Ite
         bucket = bucket_of_user[rows.user]
         order = np.argsort(bucket, kind="stable")  # a radix sort
         pair, number = _pairs(rows, num_items=num_items)[order], np.bincount(bucket, minlength=len(place))
-        for each in np.flatnonzero(number):
-            stop_in_block = int(number[: each + 1].sum())
-            pairs[place[each] : place[each] + number[each]] = pair[stop_in_block - number[each] : stop_in_block]
-            place[each] += number[each]
+        for index in np.flatnonzero(number):
+            stop_in_block = int(number[: index + 1].sum())
+            pairs[place[index] : place[index] + number[index]] = pair[stop_in_block - number[index] : stop_in_block]
+            place[index] += number[index]
         release(pairs)
     for start, after in itertools.pairwise(starts):
         of_bucket = np.sort(pairs[start:after])

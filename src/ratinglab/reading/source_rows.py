@@ -82,9 +82,9 @@ class Rows:
         file_of_row = np.searchsorted(self.stops, number, side="right")
         row_in_file = number - np.concatenate([[0], self.stops])[file_of_row]
         found = [""] * len(rows)
-        for each in np.unique(file_of_row):
-            file, layout = self.files[each]
-            inside = np.flatnonzero(file_of_row == each)
+        for index in np.unique(file_of_row):
+            file, layout = self.files[index]
+            inside = np.flatnonzero(file_of_row == index)
             of_file = row_in_file[inside].tolist()
             named = [row + 1 for row in of_file] if layout is None else lines_of_rows(file, layout, of_file)
             for position, count in zip(inside, named, strict=True):

@@ -239,9 +239,9 @@ def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     # earlier versions did not record what figures use
     figures = max(recorded, key=lambda figures: sum(NOT_RECORDED not in each["uses"] for each in figures))
     lines = []
-    for each in figures:
-        uses, source = ", ".join(each["uses"]), f"{each['kind']}: {each['source']}"
-        lines.append((each["value"], [each["system"], f"{each['value']:.4f}", "", "", "", uses, source]))
+    for figure in figures:
+        uses, source = ", ".join(figure["uses"]), f"{figure['kind']}: {figure['source']}"
+        lines.append((figure["value"], [figure["system"], f"{figure['value']:.4f}", "", "", "", uses, source]))
     for row in rows:
         protocols, obstacle = _protocols(row), _obstacle(row)
         *cells, note = _cells(row, tag, f"not comparable: {obstacle}" if obstacle else verdict(protocols))

@@ -79,11 +79,11 @@ def sweep_report(jobs: Sequence[Job]) -> SweepReport:
     tables = [_table(each, tested) for each, tested in zip(sets, differences, strict=True)]
     bold = [None if each.best is None else 1 for each in sets]
     lines: list[str] = []
-    for each, tested, table, best in zip(sets, differences, tables, bold, strict=True):
+    for comparable, tested, table, best in zip(sets, differences, tables, bold, strict=True):
         if len(sets) > 1:
-            lines += [*([""] if lines else []), describe(each.basis, [other.basis for other in sets])]
-        lines += [*_best_rows(table, is_ranked=best is not None), *_notes(each, tested)]
-        lines += _best_lines(each, is_only=len(sets) == 1)
+            lines += [*([""] if lines else []), describe(comparable.basis, [other.basis for other in sets])]
+        lines += [*_best_rows(table, is_ranked=best is not None), *_notes(comparable, tested)]
+        lines += _best_lines(comparable, is_only=len(sets) == 1)
     if len(sets) > 1:
         lines.append("note: runs on other data, splits or metrics are not compared with one another")
     files = {"results.csv": _csv(results)}
@@ -105,11 +105,11 @@ def _differences(jobs: ComparableJobs) -> dict[int, PairedDifference]:
         return {}
     _, tag, higher_is_better = jobs.columns[0]
     tested = {
-        place: paired_difference(jobs.best.runs, group.runs, tag=tag, higher_is_better=higher_is_better)
-        for place, group in enumerate(jobs.groups[1:], start=1)
+        index: paired_difference(jobs.best.runs, group.runs, tag=tag, higher_is_better=higher_is_better)
+        for index, group in enumerate(jobs.groups[1:], start=1)
         if group.num_missing == 0 and not any(result.status == "pruned" for result in group.results)
     }
-    return {place: difference for place, difference in tested.items() if difference is not None}
+    return {index: difference for index, difference in tested.items() if difference is not None}
 
 
 def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Rows:
@@ -126,13 +126,13 @@ def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Ro
     behind = [f"behind {HALF_WIDTH_HEADER}"] if differences else []
     header = [*groups[0].settings, *(["runs"] if is_grouped else []), first, *behind, *others]
     rows = [header if is_grouped else [*header, "job"]]
-    for place, group in enumerate(groups):
+    for index, group in enumerate(groups):
         done = len(group.finished)
         count = str(done) if group.num_missing == 0 else f"{done} of {done + group.num_missing}"
         first, *others = _metric_cells(group, jobs)
         cells = [*map(short_number, group.settings.values()), *([count] if is_grouped else []), first]
         if differences:
-            cells.append(differences[place].text if place in differences else "")
+            cells.append(differences[index].text if index in differences else "")
         rows.append([*cells, *others, *([] if is_grouped else [group.results[0].number])])
     return [*rows, *ending]
 
@@ -225,8 +225,8 @@ def _comparisons_csv(sets: Sequence[ComparableJobs], differences: Sequence[dict[
     rows = []
     for jobs, tested in zip(sets, differences, strict=True):
         names = [" ".join(f"{key}={value}" for key, value in group.settings.items()) for group in jobs.groups]
-        for place, (behind, *others) in tested.items():
-            compared = {"metric": jobs.columns[0].tag, "best": names[0], "other": names[place], "behind": behind}
+        for index, (behind, *others) in tested.items():
+            compared = {"metric": jobs.columns[0].tag, "best": names[0], "other": names[index], "behind": behind}
             rows.append(compared | dict(zip(("low", "high", "p", "test"), others, strict=True)))
     return _as_csv(rows)
 
@@ -248,10 +248,10 @@ def _csv(results: Sequence[JobResult]) -> bytes:
     """Format one row per job."""
     rows = []
     keys = find_differing_keys(results)
-    for each in results:
-        job = each.job
-        outcome = {"run": job.folder.name, "status": each.status, "reason": job.failure or job.pruned}
-        rows.append(outcome | {key: job.arguments.get(key) for key in keys} | each.metrics)
+    for result in results:
+        job = result.job
+        outcome = {"run": job.folder.name, "status": result.status, "reason": job.failure or job.pruned}
+        rows.append(outcome | {key: job.arguments.get(key) for key in keys} | result.metrics)
     return _as_csv(rows)
 
 
