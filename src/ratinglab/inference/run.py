@@ -20,16 +20,16 @@ from ratinglab.formats.frames import Frame, frame_file, read_frame
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.text_tables import TextTable, read_text_table
+from ratinglab.inference.evaluation import POPULARITY, measure_errors, measure_lists, predict_rows
+from ratinglab.inference.folded_in import FoldedIn, fold_in
+from ratinglab.inference.lists import SHORT_LIST, ListOptions, Recommender, check_k, order_options
+from ratinglab.inference.new_ratings import DEFAULT_COLUMNS, Given, Pairs, RatingColumns, find_columns, read_given
+from ratinglab.inference.run_tables import Ids, RunTables
+from ratinglab.inference.trained_model import Times, TrainedModel, predict_by_block
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.item_space import ItemSpace
-from ratinglab.runs.evaluation import POPULARITY, measure_errors, measure_lists, predict_rows
-from ratinglab.runs.folded_in import FoldedIn, fold_in
-from ratinglab.runs.lists import SHORT_LIST, ListOptions, Recommender, check_k, order_options
-from ratinglab.runs.new_ratings import DEFAULT_COLUMNS, Given, Pairs, RatingColumns, find_columns, read_given
 from ratinglab.runs.record import read_metrics, read_record
-from ratinglab.runs.run_tables import Ids, RunTables
-from ratinglab.runs.trained_model import Times, TrainedModel, predict_by_block
 from ratinglab.runs.weights import load_predictor
 
 FRAME_COLUMNS = ColumnOptions(*DEFAULT_COLUMNS, timestamp=None)
