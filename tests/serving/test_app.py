@@ -15,7 +15,7 @@ from served_run import TITLES, client_of, write_served_run
 
 from ratinglab.digests import record_digests
 from ratinglab.errors import UserError
-from ratinglab.runs.run import Run
+from ratinglab.inference.run import Run
 from ratinglab.serving.schemas import Item
 from ratinglab.serving.service import Service
 

@@ -11,11 +11,11 @@ from ratinglab.formats.text_options import TextOptions
 from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.formats.typed_mapping import is_mapping, typed_pairs
 from ratinglab.formats.writing import check_name
+from ratinglab.inference.folded_in import FoldedIn, fold_in
+from ratinglab.inference.new_ratings import Pairs, RatingColumns, find_columns, read_fold_in_input
+from ratinglab.inference.run import Run
 from ratinglab.reports.finished_runs import named_run
-from ratinglab.runs.folded_in import FoldedIn, fold_in
-from ratinglab.runs.new_ratings import Pairs, RatingColumns, find_columns, read_fold_in_input
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.run import Run
 
 
 def load_run(text: str) -> tuple[Run, list[str]]:

@@ -15,12 +15,12 @@ from ratinglab.experiment.named_files import columns_in, files_of, folded_in, lo
 from ratinglab.files import is_stream, print_beside
 from ratinglab.formats.text_tables import TextTable
 from ratinglab.formats.writing import write_table
+from ratinglab.inference.folded_in import FoldedIn, explain_list
+from ratinglab.inference.lists import ListOptions
+from ratinglab.inference.run import Run
+from ratinglab.inference.run_tables import Ids
+from ratinglab.inference.trained_model import TrainedModel
 from ratinglab.reports.text_table import aligned
-from ratinglab.runs.folded_in import FoldedIn, explain_list
-from ratinglab.runs.lists import ListOptions
-from ratinglab.runs.run import Run
-from ratinglab.runs.run_tables import Ids
-from ratinglab.runs.trained_model import TrainedModel
 
 BLOCK_ROWS = 1 << 18
 """Number of recommendations held in memory at once."""

@@ -31,13 +31,13 @@ from ratinglab.fitting.processes import barrier, check_started, release_ranks, s
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.trainer import Accelerator
+from ratinglab.inference.run import Run
 from ratinglab.program import process_rank
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.reports.protocols import compared_tag, table_among_figures
 from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import read_sibling_curves
 from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
-from ratinglab.runs.run import Run
 from ratinglab.runs.storage import write_predictions, write_run
 from ratinglab.runs.sweep_folder import PRUNED, write_reason
 from ratinglab.runs.weights import read_checkpoint

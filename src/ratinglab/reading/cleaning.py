@@ -57,7 +57,7 @@ def without_unrated(rows: Rows, cleaning: Cleaning, *, name: str) -> Rows:
         is_missing = is_unrated(rows.ratings.rating, cleaning.unrated)
         listed = ",".join(f"{value:g}" for value in cleaning.unrated)
         rows = _without(is_missing, rows, option=f"data.unrated=[{listed}]", name=name)
-    expected = {cleaning.lowest, cleaning.highest}
+    expected = [bound for bound in (cleaning.lowest, cleaning.highest) if bound is not None]
     return rows.noted(*notes_on_suspected_unrated(rows.ratings.rating, expected=expected))
 
 

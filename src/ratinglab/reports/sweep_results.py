@@ -11,10 +11,10 @@ import numpy as np
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import MSE, MetricKind
 from ratinglab.files import RUN_RECORD
+from ratinglab.inference.run import Run
 from ratinglab.reports.averages import mean_of
 from ratinglab.reports.finished_runs import REPLICATES, FinishedRun, basis
 from ratinglab.runs.record import METRICS, RunRecord, defined_metrics, read_metrics, read_record, write_metrics
-from ratinglab.runs.run import Run
 from ratinglab.runs.storage import write_predictions
 from ratinglab.runs.sweep_folder import Job, config_dir_of
 

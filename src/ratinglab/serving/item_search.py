@@ -8,8 +8,8 @@ from unicodedata import combining, normalize
 import numpy as np
 from numpy.typing import NDArray
 
+from ratinglab.inference.run import Run
 from ratinglab.ratings.item_names import plain_titles
-from ratinglab.runs.run import Run
 
 NUM_RANKS = 4
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import ServeOptions
 from ratinglab.files import RUN_RECORD
+from ratinglab.inference.run import Run
 from ratinglab.reports.finished_runs import named_run
-from ratinglab.runs.run import Run
 from ratinglab.serving.service import Service
 
 LOG = logging.getLogger(__name__)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import ServeOptions
-from ratinglab.runs.folded_in import FoldedIn, explain_list
-from ratinglab.runs.lists import ListOptions, order_options
+from ratinglab.inference.folded_in import FoldedIn, explain_list
+from ratinglab.inference.lists import ListOptions, order_options
+from ratinglab.inference.run import Run
 from ratinglab.runs.record import has_finished
-from ratinglab.runs.run import Run
 from ratinglab.serving.item_search import ItemSearch
 from ratinglab.serving.schemas import (
     FoldInRequest,

@@ -6,7 +6,7 @@ from ratinglab.errors import UserError
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_tables import read_text_table
-from ratinglab.runs.new_ratings import DEFAULT_COLUMNS, read_fold_in_input
+from ratinglab.inference.new_ratings import DEFAULT_COLUMNS, read_fold_in_input
 
 
 def read(tmp_path, ratings: str, users: str | None = None, *, decimal: str):

@@ -14,6 +14,8 @@ from torch import Tensor
 from ratinglab.batches import Blocks
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, liked_from
+from ratinglab.inference.lists import SHORT_LIST, ListOptions
+from ratinglab.inference.run_tables import Ids, RunTables, is_trained
 from ratinglab.models.equation import SideName, SideRows
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import RatedPairs
@@ -23,8 +25,6 @@ from ratinglab.recommend.fold_in_solver import FoldInSolver
 from ratinglab.recommend.interest import Interest, fit_interest
 from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order
 from ratinglab.recommend.topk import SeenItems, top_k_of_users
-from ratinglab.runs.lists import SHORT_LIST, ListOptions
-from ratinglab.runs.run_tables import Ids, RunTables, is_trained
 from ratinglab.runs.storage import PARTS, count_rows, read_interest, read_part, write_interest
 
 Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from ratinglab.errors import UserError
+from ratinglab.inference.run import Run
 from ratinglab.models.design import Design
-from ratinglab.runs.run import Run
 
 FILES = [
     "data=csv",

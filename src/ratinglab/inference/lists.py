@@ -9,7 +9,7 @@ import pandas as pd
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
-from ratinglab.runs.run_tables import Ids
+from ratinglab.inference.run_tables import Ids
 
 SHORT_LIST = 10
 """Default length, also in conf/recommend.yaml and conf/similar.yaml. It is accepted even if a run has fewer items."""

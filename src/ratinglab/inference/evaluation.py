@@ -9,12 +9,12 @@ from ratinglab.batches import Batch
 from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
 from ratinglab.evaluation.ranking import OrderOptions
+from ratinglab.inference.run_tables import is_trained
+from ratinglab.inference.trained_model import TrainedModel, predict_by_block
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.held_out_lists import HeldOutLists
-from ratinglab.runs.run_tables import is_trained
 from ratinglab.runs.storage import read_part
-from ratinglab.runs.trained_model import TrainedModel, predict_by_block
 
 POPULARITY = "baseline/popularity/"
 """Prefix of the tags of the most popular items' lists."""

@@ -20,13 +20,10 @@ from ratinglab.formats.frames import Frame, frame_file, read_frame
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.text_tables import TextTable, read_text_table
-from ratinglab.ratings.ids import IdMap
-from ratinglab.ratings.table import Ratings
-from ratinglab.recommend.item_space import ItemSpace
-from ratinglab.runs.evaluation import POPULARITY, measure_errors, measure_lists, predict_rows
-from ratinglab.runs.folded_in import FoldedIn, fold_in
-from ratinglab.runs.lists import SHORT_LIST, ListOptions, Recommender, check_k, order_options
-from ratinglab.runs.new_ratings import (
+from ratinglab.inference.evaluation import POPULARITY, measure_errors, measure_lists, predict_rows
+from ratinglab.inference.folded_in import FoldedIn, fold_in
+from ratinglab.inference.lists import SHORT_LIST, ListOptions, Recommender, check_k, order_options
+from ratinglab.inference.new_ratings import (
     DEFAULT_COLUMNS,
     FoldInInput,
     Pairs,
@@ -34,9 +31,12 @@ from ratinglab.runs.new_ratings import (
     find_columns,
     read_fold_in_input,
 )
+from ratinglab.inference.run_tables import Ids, RunTables
+from ratinglab.inference.trained_model import Times, TrainedModel, predict_by_block
+from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.table import Ratings
+from ratinglab.recommend.item_space import ItemSpace
 from ratinglab.runs.record import read_metrics, read_record
-from ratinglab.runs.run_tables import Ids, RunTables
-from ratinglab.runs.trained_model import Times, TrainedModel, predict_by_block
 from ratinglab.runs.weights import load_predictor
 
 FRAME_COLUMNS = ColumnOptions(*DEFAULT_COLUMNS, timestamp=None)

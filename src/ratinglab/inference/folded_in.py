@@ -8,15 +8,15 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
+from ratinglab.inference.extended_model import extend, extend_scores
+from ratinglab.inference.lists import ListOptions, Recommender
+from ratinglab.inference.new_ratings import FoldInInput
+from ratinglab.inference.new_rows import NewRows, find_features, find_user, look_up, new_rows
+from ratinglab.inference.run_tables import Ids, is_trained
+from ratinglab.inference.trained_model import BASES, TrainedModel
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.recommend.fold_in_solver import NewRatings
-from ratinglab.runs.extended_model import extend, extend_scores
-from ratinglab.runs.lists import ListOptions, Recommender
-from ratinglab.runs.new_ratings import FoldInInput
-from ratinglab.runs.new_rows import NewRows, find_features, find_user, look_up, new_rows
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.run_tables import Ids, is_trained
-from ratinglab.runs.trained_model import BASES, TrainedModel
 from ratinglab.stars import TOLERANCE
 
 FOLDED_IN = "folded_in"

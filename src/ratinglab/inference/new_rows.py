@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
+from ratinglab.inference.new_ratings import GivenFeatures, GivenRatings, check_features
+from ratinglab.inference.run_tables import RunTables, is_trained
+from ratinglab.inference.trained_model import TrainedModel
 from ratinglab.models.design import Design
 from ratinglab.models.equation import ColumnSource, SideName, other_side
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
 from ratinglab.ratings.side_information import Column, categories, categories_in, is_numeric, is_unknown, new_values
 from ratinglab.recommend.fold_in_solver import NewRatings
-from ratinglab.runs.new_ratings import GivenFeatures, GivenRatings, check_features
-from ratinglab.runs.run_tables import RunTables, is_trained
 from ratinglab.runs.storage import FEATURE_PREFIX
-from ratinglab.runs.trained_model import TrainedModel
 
 NEW_USER = "new user"
 """Id of a new user whose ratings come without an id."""

@@ -11,10 +11,10 @@ from run_folders import add_samples, write_run_of, write_weights
 from tables import table_with_features
 
 from ratinglab.errors import UserError
+from ratinglab.inference import trained_model
+from ratinglab.inference.run import Run
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.recommend.interest import fit_interest
-from ratinglab.runs import trained_model
-from ratinglab.runs.run import Run
 from ratinglab.runs.storage import write_interest
 
 ORDERS = ["expected_gain", "prediction", "lower_bound"]

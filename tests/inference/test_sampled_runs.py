@@ -15,7 +15,7 @@ from run_folders import add_samples, write_run_of, write_weights
 from tables import table_with_features
 
 from ratinglab.errors import UserError
-from ratinglab.runs.run import Run
+from ratinglab.inference.run import Run
 
 GIBBS = ["optimizer=gibbs", "model.embedding_dim=4", "optimizer.burn_in=10", "logger=none"]
 DATA = ["data=csv", "data.path=ratings.csv"]
