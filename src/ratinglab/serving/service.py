@@ -57,7 +57,7 @@ class Service:
         self._limits = limits
         train = run.part("train")
         self._num_ratings = run.model.tables.train_counts[1][: run.record.num_items]
-        self._search = ItemSearch(run, spread=_spread(train.item, train.rating, self._num_ratings))
+        self._search = ItemSearch(run.model.tables, spread=_spread(train.item, train.rating, self._num_ratings))
         self._rating_scale = rating_scale(train.rating, scale=run.record.scale)
         self._loaded_at = datetime.now(UTC)
         self._metrics = run.metrics if has_finished(run.folder) else {}
