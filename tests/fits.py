@@ -61,8 +61,8 @@ class Fitted(NamedTuple):
 
 def holdout_of(table: RatingTable, model: EquationOptions, *, split: SplitOptions = SPLIT) -> Holdout:
     """Hold out parts of a table, with the side information that an equation needs."""
-    side = table.side_information(model.needs(), asked_by=f"model={model.name}")
-    return hold_out(table, split.apply(table), side)
+    side_information = table.side_information(model.needs(), asked_by=f"model={model.name}")
+    return hold_out(table, split.apply(table), side_information)
 
 
 def training_data(holdout: Holdout) -> TrainingData:
@@ -70,7 +70,7 @@ def training_data(holdout: Holdout) -> TrainingData:
     train, stars = holdout.train, Stars(*holdout.scale)
     rows = as_tensors(replace(train, rating=stars.to_stars(train.rating)))
     num_users, num_items = holdout.num_users, holdout.num_items
-    users, items = holdout.side.user_features, holdout.side.item_features
+    users, items = holdout.side_information.user_features, holdout.side_information.item_features
     return TrainingData(
         num_users=num_users,
         num_items=num_items,

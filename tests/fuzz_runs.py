@@ -2,7 +2,7 @@
 
     python tests/fuzz_runs.py --runs 300 --seed 0
 
-Counts, by command: lines (a one-line refusal or remark that names the damaged file), harmless (the same result as that
+Counts, by command: lines (a one-line refusal or note that names the damaged file), harmless (the same result as that
 of the undamaged run), unnamed (a one-line refusal that does not name the file), tracebacks, and silence (another result
 without a word). The last two are findings, which are printed; the exit status is then 1.
 """

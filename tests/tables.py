@@ -8,9 +8,9 @@ from ratinglab.datasets.sources import CsvOptions, Duplicates, ItemOptions, Scal
 from ratinglab.formats.text_options import ColumnOptions, Decimal, Escape, Quote
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin, SideInformation
-from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable, SourceFile
+from ratinglab.ratings.table import MILLISECONDS_PER_DAY, Ratings, RatingTable, SourceFile
 
-NO_SIDE = SideInformation(day=None, user_features={}, item_features={})
+NO_SIDE_INFORMATION = SideInformation(day=None, user_features={}, item_features={})
 TEXT = {
     "separator": "comma",
     "header": True,
@@ -101,7 +101,7 @@ def table_with_features() -> RatingTable:
         user,
         item,
         rating,
-        timestamp=day * MILLISECONDS,
+        timestamp=day * MILLISECONDS_PER_DAY,
         titles=np.full(20, "title", dtype=object),
         user_columns={"group": group, "age": age},
         item_columns={"genres": genres},

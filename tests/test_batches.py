@@ -53,10 +53,10 @@ def test_processes_share_each_batch(whole_users):
     if whole_users:
         rows = replace(rows, user=rows.user // 2)
     one = whole_batches(rows, whole_users=whole_users)
-    shares = [whole_batches(rows, whole_users=whole_users, rank=rank, world_size=3) for rank in range(3)]
-    assert min(len(batch.user) for share in shares for batch in share) == 0
-    for batch, *parts in zip(one, *shares, strict=True):
-        for column, *columns in zip(batch, *parts, strict=True):
+    processes = [whole_batches(rows, whole_users=whole_users, rank=rank, world_size=3) for rank in range(3)]
+    assert min(len(shard.user) for shards in processes for shard in shards) == 0
+    for batch, *shards in zip(one, *processes, strict=True):
+        for column, *columns in zip(batch, *shards, strict=True):
             assert torch.equal(torch.cat(columns), column)
 
 

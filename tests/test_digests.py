@@ -15,7 +15,7 @@ from run_folders import forget_digests
 from ratinglab import files
 from ratinglab.digests import check_archive, check_file, record_digests, seal_archive, write_recorded
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.runs.run import Run
+from ratinglab.inference.run import Run
 
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
 

@@ -39,7 +39,7 @@ def predict(system: str, folder: str) -> Measurement:
 
     from ratinglab.experiment.command_options import ExportFormat
     from ratinglab.experiment.export_formats import WRITERS
-    from ratinglab.runs.run import Run
+    from ratinglab.inference.run import Run
 
     run, random = Run.load(folder), np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as output, torch.inference_mode():

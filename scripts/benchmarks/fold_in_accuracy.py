@@ -38,8 +38,8 @@ COLUMNS = {
 }
 GIVEN = (5, 10, 20)
 """Numbers of ratings given of each held-out user or item."""
-LEAST = 40
-"""Least number of ratings of a user or an item that is held out."""
+MIN_RATINGS = 40
+"""Minimum number of ratings of a user or an item that is held out."""
 TIMES = ["data.columns.timestamp=timestamp", "model.item_features=[]"]
 """Settings for the table with times and without genres."""
 SPLIT = ("split.test=0", "split.validation=0.05", "logger=none", "test=false")
@@ -69,7 +69,7 @@ def _measure(
     """Measure one fit: the figures by number of given ratings."""
     key = f"{side}_id"
     counts = ratings[key].value_counts()
-    held_out = np.random.default_rng(seed).choice(np.sort(counts.index[counts >= LEAST]), count, replace=False)
+    held_out = np.random.default_rng(seed).choice(np.sort(counts.index[counts >= MIN_RATINGS]), count, replace=False)
     is_held_out = ratings[key].isin(held_out)
     theirs = ratings[is_held_out].sample(frac=1, random_state=seed)
     position = theirs.groupby(key).cumcount()

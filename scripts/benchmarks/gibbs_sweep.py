@@ -37,7 +37,7 @@ SHAPES = {80_000: (943, 1_682), 1_000_000: (6_040, 3_700), 8_000_000: (70_000, 1
 RATINGS_PER_DAY = 12
 EQUATIONS = ("biased_mf", "svdpp", "timesvdpp")
 RANK, DAY = 16, 86_400
-MOST_ROWS_OF_MYFM = 1_000_000
+MAX_ROWS_OF_MYFM = 1_000_000
 """With more, an iteration of myFM takes minutes."""
 
 
@@ -55,7 +55,7 @@ def print_results(rows: int, arguments: argparse.Namespace) -> None:
     """Measure and print the systems on one number of rows."""
     env = environment(threads=arguments.threads, OMP_WAIT_POLICY="PASSIVE")  # as the commands set it
     systems = dict.fromkeys(EQUATIONS, sweep_seconds)
-    if find_spec("myfm") and rows <= MOST_ROWS_OF_MYFM:
+    if find_spec("myfm") and rows <= MAX_ROWS_OF_MYFM:
         systems |= {f"myFM, as {name}": myfm_seconds for name in EQUATIONS}
     measures = {
         label: partial(call_in_process, function, label, str(rows), str(arguments.sweeps), env=env)

@@ -28,8 +28,8 @@ from scipy.sparse import csr_matrix
 
 import ratinglab
 from ratinglab.evaluation.ranking import RelevantItems, TrainingCounts, is_relevant, ranking_metrics
-from ratinglab.runs.evaluation import POPULARITY
-from ratinglab.runs.run import Run
+from ratinglab.inference.evaluation import POPULARITY
+from ratinglab.inference.run import Run
 
 RECIPES = ["fast", "biased_mf_gibbs", "svdpp_gibbs", "item_knn", "ease", "ials"]
 SPLITS = {"per_user": ["split=per_user", "split.seed={seed}"], "leave_last": ["split=leave_last", "seed={seed}"]}

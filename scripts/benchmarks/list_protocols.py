@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 from list_orders import FIGURES, Figures, Split, choose_settings, of_run, spread
 
 import ratinglab
-from ratinglab.runs.evaluation import POPULARITY
-from ratinglab.runs.run import Run
+from ratinglab.inference.evaluation import POPULARITY
+from ratinglab.inference.run import Run
 
 RECIPES = ["item_knn", "ease", "ials", "fast", "svdpp_gibbs"]
 NUM_FACTORS = [32, 128]

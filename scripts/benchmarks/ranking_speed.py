@@ -114,7 +114,7 @@ def prepare(system: str, table: Table) -> Callable[[], int]:
         factors = (torch.from_numpy(table[f"{side}_factors"][0]) for side in ("user", "item"))
         # as many factors as interest has, whatever their values
         user, item = (each.repeat(1, sum(DIMS) // NUM_FACTORS + 1)[:, : sum(DIMS)].contiguous() for each in factors)
-        order = ExpectedGain(Interest(user, item, torch.ones(num_items)), border=0.0, deviation=1.0)
+        order = ExpectedGain(Interest(user, item, torch.ones(num_items)), border=0.0, standard_deviation=1.0)
 
     def rank() -> int:
         lists = HeldOutLists(held_out, train=train, num_users=num_users, num_items=num_items, threshold=1.0)

@@ -29,7 +29,7 @@ from ratinglab.openmp import SLEEPING_THREADS
 
 os.environ |= SLEEPING_THREADS  # as the server has it, before torch is imported
 
-from ratinglab.runs.run import Run
+from ratinglab.inference.run import Run
 
 NUM_MALFORMED = 1_000
 NUM_RELOADS, RELOADING_CLIENTS = 5, 8

@@ -16,12 +16,12 @@ from ratinglab.openmp import sleeping_threads
 if TYPE_CHECKING:
     from ratinglab.api import cross_validate, lightning, load, train
     from ratinglab.errors import RunFailedError, UserError
-    from ratinglab.runs.run import Run
+    from ratinglab.inference.run import Run
 
 __all__ = ["Run", "RunFailedError", "UserError", "cross_validate", "lightning", "load", "train"]
 __version__ = "0.1.0"
 
-_MODULES = {"Run": "ratinglab.runs.run", "RunFailedError": "ratinglab.errors", "UserError": "ratinglab.errors"}
+_MODULES = {"Run": "ratinglab.inference.run", "RunFailedError": "ratinglab.errors", "UserError": "ratinglab.errors"}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,10 +17,10 @@ from ratinglab.experiment.training import build_lightning
 from ratinglab.experiment.training import train as train_run
 from ratinglab.fitting.fit import Fit
 from ratinglab.formats.frames import Frame, Frames, reusable
+from ratinglab.inference.run import Run
 from ratinglab.options import as_override
 from ratinglab.program import shown_path
 from ratinglab.reports.finished_runs import named_run
-from ratinglab.runs.run import Run
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -23,16 +23,18 @@ class Batch(NamedTuple):
     day: Tensor | None
 
     def split(self, size: int) -> Iterator[Batch]:
-        """Yield these rows, `size` at a time; the last part may be smaller."""
+        """Yield these rows, `size` at a time; the last batch may be smaller."""
         day = repeat(None) if self.day is None else self.day.split(size)
         return map(Batch, self.user.split(size), self.item.split(size), self.rating.split(size), day)
 
-    def part(self, number: int, *, of: int) -> Batch:
-        """Return one of `of` parts of nearly equal size, counted from 0. All parts together are these rows."""
-        if of == 1:
+    def shard(self, rank: int, *, world_size: int) -> Batch:
+        """Return the rows of process `rank`, counted from 0; together, the shards are these rows."""
+        if world_size == 1:
             return self
-        day = None if self.day is None else share(self.day, number, of=of)
-        user, item, rating = (share(column, number, of=of) for column in (self.user, self.item, self.rating))
+        day = None if self.day is None else shard(self.day, rank, world_size=world_size)
+        user, item, rating = (
+            shard(column, rank, world_size=world_size) for column in (self.user, self.item, self.rating)
+        )
         return Batch(user, item, rating, day)
 
     def take(self, rows: Tensor) -> Batch:
@@ -40,9 +42,9 @@ class Batch(NamedTuple):
         return Batch(self.user[rows], self.item[rows], self.rating[rows], None if self.day is None else self.day[rows])
 
 
-def share(column: Tensor, number: int, *, of: int) -> Tensor:
-    """Return one of `of` slices of nearly equal length, counted from 0."""
-    return column[len(column) * number // of : len(column) * (number + 1) // of]
+def shard(column: Tensor, rank: int, *, world_size: int) -> Tensor:
+    """Return the slice of process `rank`, counted from 0. Slices have nearly equal lengths."""
+    return column[len(column) * rank // world_size : len(column) * (rank + 1) // world_size]
 
 
 BATCHES_AT_ONCE = 64
@@ -76,7 +78,7 @@ class Blocks:
 class ShuffledBatches:
     """An epoch of training rows in random order, in lists of batches: each row once; the last batch may be smaller.
 
-    Each process of a fit gets its slice of every batch; a slice of a small batch may have no rows.
+    Each process of a fit gets its shard of every batch; a shard of a small batch may have no rows.
 
     The order depends only on the seed and the epoch number, so a run that resumes at epoch e sees the same batches as
     an uninterrupted one. The rows stay on the device, which avoids a transfer per batch.
@@ -136,8 +138,9 @@ class ShuffledBatches:
             if self._rows_of_user is None and self._world_size == 1:
                 yield list(self._columns.take(at_once).split(self._batch_units))
             else:
-                parts = (share(part, self._rank, of=self._world_size) for part in at_once.split(self._batch_units))
-                yield [self._columns.take(self._rows_of(part)) for part in parts]
+                batches = at_once.split(self._batch_units)
+                shards = (shard(batch, self._rank, world_size=self._world_size) for batch in batches)
+                yield [self._columns.take(self._rows_of(own)) for own in shards]
 
     def _rows_of(self, units: Tensor) -> Tensor:
         """Collect the rows of these units, user by user if units are users: (U,) → (n,)."""

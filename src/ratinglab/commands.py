@@ -33,19 +33,19 @@ Keys (KEY=VALUE):
 """
 
 
-def _follow(options: TrainOptions, run_folder: Path) -> None:
-    from ratinglab.experiment.training import follow
+def _join_fit(options: TrainOptions, run_folder: Path) -> None:
+    from ratinglab.experiment.training import join_fit
 
-    follow(options, run_folder)
+    join_fit(options, run_folder)
 
 
-@Command(config_name="train", find_run=resumed_run, follow=_follow)
+@Command(config_name="train", find_run=resumed_run, join_fit=_join_fit)
 def train(options: TrainOptions, run_folder: Path) -> float | None:
     """Fit a model on a table of ratings."""
     return _train(options, run_folder)
 
 
-@Command(config_name="train", positional="run", find_run=reproduced_run, usage=REPRODUCE_USAGE, follow=_follow)
+@Command(config_name="train", positional="run", find_run=reproduced_run, usage=REPRODUCE_USAGE, join_fit=_join_fit)
 def reproduce(options: TrainOptions, run_folder: Path) -> None:
     """Train a run again from its record, and compare the metrics."""
     _train(options, run_folder)

@@ -51,8 +51,8 @@ def same_command() -> list[str]:
     return [sys.executable, "-m", "ratinglab", program.rpartition(" ")[2], *arguments]
 
 
-def end_with_first() -> None:
-    """End this process as soon as the one that started it has ended."""
+def exit_with_rank_zero() -> None:
+    """Exit as soon as rank 0, which started this process, has ended."""
 
     def wait() -> None:
         os.read(0, 1)  # returns when the pipe is closed

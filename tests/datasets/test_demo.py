@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from tables import NO_SIDE
+from tables import NO_SIDE_INFORMATION
 
 from ratinglab.batches import as_tensors
 from ratinglab.datasets import demo
@@ -54,7 +54,8 @@ def test_noise_floor_is_the_mse_of_a_model_that_knows_the_true_ratings():
 
 
 def test_bias_baseline_is_well_above_the_noise_floor(table):
-    holdout = hold_out(table, RandomSplit(refit=False, seed=0, validation=0.1, test=0.1).apply(table), NO_SIDE)
+    split = RandomSplit(refit=False, seed=0, validation=0.1, test=0.1).apply(table)
+    holdout = hold_out(table, split, NO_SIDE_INFORMATION)
     user, item, rating, _ = as_tensors(holdout.train)
     baseline = BiasBaseline(num_users=holdout.num_users, num_items=holdout.num_items)
     baseline.fit(user=user, item=item, rating=rating)

@@ -160,7 +160,7 @@ def test_wrong_archive_is_refused(tmp_path, content, message):
 
 def test_archive_with_an_oversized_member_is_refused(tmp_path, monkeypatch):
     (tmp_path / "own.zip").write_bytes(archive("movielens_1m"))
-    monkeypatch.setattr(movielens, "LARGEST_MEMBER", 40)
+    monkeypatch.setattr(movielens, "MAX_MEMBER_BYTES", 40)
     with pytest.raises(UserError, match=r"ml-1m/ratings.dat would unpack to 46 bytes, more than 40"):
         options("movielens_1m", tmp_path, root=tmp_path / "own.zip").load()
 

@@ -11,7 +11,7 @@ from ratinglab.models.best import BestOptions
 from ratinglab.models.svdpp import SVDppOptions
 from ratinglab.models.timesvdpp import TimeSVDppOptions
 from ratinglab.ratings.side_information import AvailableData, informative
-from ratinglab.ratings.table import MILLISECONDS
+from ratinglab.ratings.table import MILLISECONDS_PER_DAY
 from ratinglab.splits.chosen_rows import RowsSplit
 from ratinglab.splits.holdout import find_available_data
 from ratinglab.splits.random_rows import RandomSplit
@@ -59,7 +59,7 @@ def test_columns_that_say_nothing_are_left_out():
     [([0, 0, 0, 1, 1, 1], True), ([0, 1, 2, 3, 3, 4], False), ([0, 1, 2, 0, 1, 2], False), ([0, 0, 1, 0, 0, 0], True)],
 )
 def test_times_count_where_users_give_several_ratings_a_day(days, has_times):
-    table = table_of([0, 0, 0, 1, 1, 1], range(6), [1, 2, 3, 4, 5, 1], timestamp=np.array(days) * MILLISECONDS)
+    table = table_of([0, 0, 0, 1, 1, 1], range(6), [1, 2, 3, 4, 5, 1], timestamp=np.array(days) * MILLISECONDS_PER_DAY)
     split = RandomSplit(refit=False, seed=0, validation=0.0, test=0.0).apply(table)
     assert find_available_data(table, split).has_times is has_times
 
@@ -68,7 +68,7 @@ def test_test_rows_do_not_choose_the_parts():
     """Only the last ten rows have several ratings on a user's day, and users and items of the group b."""
     user, item, day = [0, 0, 1, 1] + [2] * 5 + [3] * 5, [0, 1, 0, 1, *range(5), *range(5)], [0, 1, 0, 1] + [0] * 10
     columns = {"user_columns": {"group": text(*"aabb")}, "item_columns": {"group": text(*"aabbb")}}
-    table = table_of(user, item, np.arange(14) % 5 + 1, timestamp=np.array(day) * MILLISECONDS, **columns)
+    table = table_of(user, item, np.arange(14) % 5 + 1, timestamp=np.array(day) * MILLISECONDS_PER_DAY, **columns)
     found = []
     for first_test in (4, 13):
         split = RowsSplit(refit=False, test_start=first_test, test_stop=14, seed=0, validation=0.0).apply(table)

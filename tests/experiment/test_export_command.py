@@ -22,11 +22,11 @@ from ratinglab.experiment import export_command
 from ratinglab.experiment.command_options import ExportFormat, ExportOptions
 from ratinglab.experiment.export_command import export, measure_parity
 from ratinglab.experiment.export_formats import WRITERS, search_left
+from ratinglab.inference.run import Run
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.posterior import Posterior
 from ratinglab.options import check_options
-from ratinglab.runs.run import Run
 from ratinglab.targets import target_class
 
 LAB = REPOSITORY / "tests" / "outside" / "lab"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ratinglab.runs.run import Run
+from ratinglab.inference.run import Run
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from tables import table_with_features
 
 from ratinglab.errors import UserError
 from ratinglab.experiment import predict_command
-from ratinglab.runs.run import Run
+from ratinglab.inference.run import Run
 
 PAIRS = pd.DataFrame({"user_id": [1, 99, 2, 98, 3, 4, 5], "item_id": [1, 2, 77, 78, 3, 4, 5]})
 BASIS = ["known", "user_unknown", "item_unknown", "both_unknown", "known", "known", "known"]

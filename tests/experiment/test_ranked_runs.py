@@ -12,10 +12,10 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import LABELS
 from ratinglab.experiment.training import build_lightning, train
 from ratinglab.fitting.fit import Fit
+from ratinglab.inference.run import Run
 from ratinglab.reports.finished_runs import basis
 from ratinglab.reports.results import lists_tables
 from ratinglab.runs.record import read_record
-from ratinglab.runs.run import Run
 
 LISTS = ["ranking.k=5", "ranking.threshold=4"]
 QUICK = ["model=biased_mf", "trainer.max_epochs=4", "optimizer.lr=0.02", "model.embedding_dim=4"]

@@ -13,7 +13,7 @@ from tables import table_of, table_with_features
 from ratinglab.errors import UserError
 from ratinglab.experiment.recommend_command import _reasons
 from ratinglab.experiment.recommend_command import recommend as recommend_command
-from ratinglab.runs.run import Run
+from ratinglab.inference.run import Run
 from ratinglab.splits.split import TEST
 
 

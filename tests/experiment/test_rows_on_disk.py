@@ -10,10 +10,10 @@ from equal_runs import assert_equal_runs
 
 import ratinglab
 from ratinglab.errors import UserError
+from ratinglab.inference import run_tables
 from ratinglab.kernels import sorted_ratings
 from ratinglab.ratings import mapped_arrays
 from ratinglab.ratings.mapped_arrays import empty
-from ratinglab.runs import run_tables
 
 DATA = ["data=csv", "data.path=ratings.parquet", "data.cache=cache"]
 ON_DISK = [*DATA, "data.on_disk=true"]

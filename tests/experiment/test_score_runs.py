@@ -11,7 +11,7 @@ from equal_runs import assert_equal_runs
 
 import ratinglab
 from ratinglab.errors import UserError
-from ratinglab.runs.run import Run
+from ratinglab.inference.run import Run
 
 RECIPES = ["ease", "item_knn", "ials"]
 SHORT = ["logger=none", "ranking.threshold=4", "trainer.max_epochs=3"]

@@ -12,9 +12,9 @@ from tables import table_of
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.similar_command import find_similar
+from ratinglab.inference.lists import SHORT_LIST
+from ratinglab.inference.run import Run
 from ratinglab.models.posterior import Sample
-from ratinglab.runs.lists import SHORT_LIST
-from ratinglab.runs.run import Run
 from ratinglab.splits.split import TEST
 
 NUM_USERS, NUM_ITEMS = 30, 20

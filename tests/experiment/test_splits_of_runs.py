@@ -12,7 +12,7 @@ from documented import options_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ratinglab.fitting.schedules import CosineSchedule
-from ratinglab.runs.run import Run
+from ratinglab.inference.run import Run
 from ratinglab.splits.split import TEST
 
 

@@ -17,7 +17,7 @@ from ratinglab.fitting.priors import draw_normal
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.kernels.column_draws import out_of_blocks
-from ratinglab.ratings.table import MILLISECONDS, RatingTable
+from ratinglab.ratings.table import MILLISECONDS_PER_DAY, RatingTable
 
 NOISE = 0.5
 MODELS = {
@@ -43,7 +43,7 @@ def made_table():
 
 def made_days(random, count):
     """Draw times on the first or the second of two days."""
-    return random.integers(0, 2, count) * MILLISECONDS
+    return random.integers(0, 2, count) * MILLISECONDS_PER_DAY
 
 
 def table_of_moods():
@@ -52,7 +52,7 @@ def table_of_moods():
     user, item = np.divmod(np.flatnonzero(random.random(100 * 40) < 0.6), 40)
     day = random.integers(0, 3, len(user))
     rating = 3 + random.normal(0, 1, (100, 3))[user, day] + random.normal(0, NOISE, len(user))
-    return table_of(user, item, rating, timestamp=day * MILLISECONDS)
+    return table_of(user, item, rating, timestamp=day * MILLISECONDS_PER_DAY)
 
 
 def table_of_two_kinds():
@@ -294,7 +294,7 @@ def table_of_two_noises():
 def table_of_single_days() -> RatingTable:
     """Give each rating of `made_table` a day of its own."""
     table = with_columns(made_table())
-    return replace(table, timestamp=np.random.default_rng(1).permutation(len(table.ratings)) * MILLISECONDS)
+    return replace(table, timestamp=np.random.default_rng(1).permutation(len(table.ratings)) * MILLISECONDS_PER_DAY)
 
 
 def test_users_with_one_rating_a_day_are_learned_as_fast_as_without_days():

@@ -19,7 +19,7 @@ from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.gradient_options import AdamOptions, AdamWOptions, GradientOptions, SGDOptions
 from ratinglab.models.building import build_equation
 from ratinglab.models.mf import MF, MFOptions
-from ratinglab.ratings.table import MILLISECONDS, RatingTable
+from ratinglab.ratings.table import MILLISECONDS_PER_DAY, RatingTable
 from ratinglab.splits.chosen_rows import RowsSplit
 from ratinglab.splits.holdout import Holdout
 
@@ -329,7 +329,7 @@ def test_drift_over_years_does_not_diverge():
     random = np.random.default_rng(0)
     pairs = random.permutation(20 * 30)[:400]
     days = random.integers(0, 7000, len(pairs))
-    table = table_of(pairs // 30, pairs % 30, random.integers(1, 6, len(pairs)), timestamp=days * MILLISECONDS)
+    table = table_of(pairs // 30, pairs % 30, random.integers(1, 6, len(pairs)), timestamp=days * MILLISECONDS_PER_DAY)
     default = SGDOptions(lr=0.6, weight_decay=0.0, momentum=0.9)
     fitted = fit_equation(options_of("timesvdpp", init_std=0.01), default, table, epochs=10, batch_size=64)
     assert fitted.weights.isfinite().all()

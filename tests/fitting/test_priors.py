@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ratinglab.fitting.priors import PRIOR_ROWS, Normal, draw_normal, draw_wishart
+from ratinglab.fitting.priors import PRIOR_MEAN_WEIGHT, Normal, draw_normal, draw_wishart
 
 
 def test_wishart_draws_have_the_expected_mean():
@@ -22,7 +22,7 @@ def test_normal_is_drawn_from_its_posterior_given_rows():
     draws = [draw_normal(rows, random, spread=spread, spread_rows=10) for _ in range(8_000)]
     center = rows.mean(axis=0, dtype=np.float64)
     scatter = (rows - center).T @ (rows - center)
-    shrunk = PRIOR_ROWS * 40 / (PRIOR_ROWS + 40) * np.outer(center, center)
+    shrunk = PRIOR_MEAN_WEIGHT * 40 / (PRIOR_MEAN_WEIGHT + 40) * np.outer(center, center)
     expected = (2 + 40 + 10) * np.linalg.inv(np.eye(2) + scatter + shrunk + spread)
     assert np.mean([each.precision for each in draws], axis=0) == pytest.approx(expected, rel=0.03)
     means = np.array([each.mean for each in draws])

@@ -11,7 +11,7 @@ from ratinglab.errors import UserError
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.gibbs import GibbsFit
 from ratinglab.fitting.gradient import GradientFit
-from ratinglab.runs.run import Run
+from ratinglab.inference.run import Run
 
 USER = torch.tensor([0, 1, 2, -1, 3, 10**6], dtype=torch.int32)
 ITEM = torch.tensor([4, 0, 10**6, 1, -1, -1], dtype=torch.int32)

@@ -21,7 +21,7 @@ def fitted() -> BiasBaseline:
 
 @pytest.mark.parametrize("chunk", [1, 3, 1 << 20])
 def test_biases_solve_the_normal_equations(monkeypatch, chunk):
-    monkeypatch.setattr(baselines, "CHUNK", chunk)
+    monkeypatch.setattr(baselines, "CHUNK_ROWS", chunk)
     design = np.zeros((5, 6))
     design[np.arange(5), USER] = 1
     design[np.arange(5), 3 + ITEM] = 1
@@ -39,7 +39,7 @@ def test_compiled_sums_and_threads_leave_every_bit_as_it_is(monkeypatch, num_thr
     user, item = (torch.from_numpy(rng.integers(0, n, 50_000, dtype=np.int32)) for n in (900, 300))
     rating = torch.from_numpy(rng.integers(1, 11, 50_000).astype(np.float32) / 2)
     fit = functools.partial(fit_biases, user, item, rating, mean=2.7, num_users=900, num_items=300)
-    monkeypatch.setattr(baselines, "CHUNK", 7000)
+    monkeypatch.setattr(baselines, "CHUNK_ROWS", 7000)
     expected, released = fit(), []
     monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
     monkeypatch.setattr(baselines, "COMPILED_FROM", 0)

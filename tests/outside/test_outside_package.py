@@ -17,7 +17,7 @@ from ratinglab.config.hydra_api import initialized
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.experiment.training import train
-from ratinglab.runs.run import Run
+from ratinglab.inference.run import Run
 
 LAB = Path(__file__).parent / "lab"
 FEATURES = ["data.users.path=users.csv", "data.users.numeric=[age]", "model.user_features=[age_group,mood]"]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tables import NO_SIDE, table_of, table_with_features
+from tables import NO_SIDE_INFORMATION, table_of, table_with_features
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.side_information import (
@@ -16,7 +16,7 @@ from ratinglab.ratings.side_information import (
     new_values,
     standardized,
 )
-from ratinglab.ratings.table import MILLISECONDS
+from ratinglab.ratings.table import MILLISECONDS_PER_DAY
 from ratinglab.splits.holdout import hold_out
 from ratinglab.splits.split import TEST, TRAIN, Split
 
@@ -32,9 +32,10 @@ USERS = {
     "occupation": texts("", "", ""),
 }
 ITEMS = {"genres": texts("Comedy|Drama", "")}
+DAY = MILLISECONDS_PER_DAY
 
 
-def table(*, timestamp=(-1, MILLISECONDS - 1, MILLISECONDS, 3 * MILLISECONDS), titles=("A", "B"), **columns):
+def table(*, timestamp=(-1, DAY - 1, DAY, 3 * DAY), titles=("A", "B"), **columns):
     """Make a table in which users 0, 1, 2, 0 rate items 0, 1, 0, 1, one row at each of the times."""
     return table_of(
         [0, 1, 2, 0], [0, 1, 0, 1], [1, 2, 3, 4],
@@ -45,16 +46,16 @@ def table(*, timestamp=(-1, MILLISECONDS - 1, MILLISECONDS, 3 * MILLISECONDS), t
 
 
 def test_side_information_holds_only_what_the_equation_needs():
-    side = table().side_information(
+    found = table().side_information(
         Needs(days=True, user_features=("gender", "age"), item_features=("genres",)), asked_by="model=x"
     )
-    assert (side.day.tolist(), side.day.dtype) == ([-1, 0, 1, 3], np.int32)
-    assert list(side.user_features) == ["gender", "age"]
-    assert side.user_features["gender"].tolist() == ["F", "M", ""]
-    assert side.item_features["genres"].tolist() == ["Comedy|Drama", ""]
+    assert (found.day.tolist(), found.day.dtype) == ([-1, 0, 1, 3], np.int32)
+    assert list(found.user_features) == ["gender", "age"]
+    assert found.user_features["gender"].tolist() == ["F", "M", ""]
+    assert found.item_features["genres"].tolist() == ["Comedy|Drama", ""]
     for needs in (Needs(), Needs(interactions=True)):
         bare = table(timestamp=None, titles=None, user_columns={}, item_columns={})
-        assert bare.side_information(needs, asked_by="model=x") == NO_SIDE
+        assert bare.side_information(needs, asked_by="model=x") == NO_SIDE_INFORMATION
 
 
 @pytest.mark.parametrize(
@@ -154,27 +155,27 @@ def test_digest_is_equal_for_equal_side_information():
         item_features={"genres": texts("a|b", "")},
     )
     assert again.digest() == WHOLE.digest() == "9c8367bf9f199021be92392c62d79feb"
-    assert NO_SIDE.digest() is None
+    assert NO_SIDE_INFORMATION.digest() is None
 
 
 def test_holdout_reorders_side_information_to_its_own_indices():
     part = np.array([TEST, TRAIN, TRAIN, TEST])  # only user 0 has no training rows
     whole = table()
-    side = whole.side_information(
+    found = whole.side_information(
         Needs(days=True, user_features=("age", "gender"), item_features=("genres",)), asked_by="model=x"
     )
-    holdout = hold_out(whole, Split(part=part, identity="x"), side)
+    holdout = hold_out(whole, Split(part=part, identity="x"), found)
     assert holdout.user_order.tolist() == [1, 2, 0]
-    assert holdout.side.user_features["gender"].tolist() == ["M", "", "F"]
-    assert np.array_equal(holdout.side.user_features["age"], [np.nan, 20, 30], equal_nan=True)
-    assert holdout.side.item_features["genres"].tolist() == ["Comedy|Drama", ""]
+    assert holdout.side_information.user_features["gender"].tolist() == ["M", "", "F"]
+    assert np.array_equal(holdout.side_information.user_features["age"], [np.nan, 20, 30], equal_nan=True)
+    assert holdout.side_information.item_features["genres"].tolist() == ["Comedy|Drama", ""]
     assert holdout.train.day.tolist() == [0, 1]
     assert holdout.test.day.tolist() == [-1, 3]
     ((all_rows, parts),) = holdout.blocks()
-    assert all_rows.day.tolist() == holdout.side.day.tolist() == [-1, 0, 1, 3]
+    assert all_rows.day.tolist() == holdout.side_information.day.tolist() == [-1, 0, 1, 3]
     assert parts.tolist() == part.tolist()
     assert holdout.validation.day.tolist() == []
-    without = hold_out(whole, Split(part=part, identity="x"), NO_SIDE)
+    without = hold_out(whole, Split(part=part, identity="x"), NO_SIDE_INFORMATION)
     ((all_rows, _),) = without.blocks()
     assert without.train.day is all_rows.day is None
 

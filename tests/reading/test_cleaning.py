@@ -3,7 +3,7 @@ import pytest
 
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
-from ratinglab.reading.cleaning import CHUNK, without_duplicates
+from ratinglab.reading.cleaning import PIECE_ROWS, without_duplicates
 from ratinglab.reading.source_rows import Rows
 
 NUM_USERS, NUM_ITEMS = 100, 2000
@@ -28,7 +28,7 @@ def num_rows_left(pair):
 @pytest.mark.parametrize("num_repeats", [0, 1, 2, 1000])
 def test_repeated_pairs_are_found_in_a_table_larger_than_a_chunk(sort, num_repeats):
     random = np.random.default_rng(num_repeats)
-    pair = random.permutation(NUM_USERS * NUM_ITEMS)[: 3 * CHUNK]
+    pair = random.permutation(NUM_USERS * NUM_ITEMS)[: 3 * PIECE_ROWS]
     repeats = random.choice(pair[:50], num_repeats)  # up to tens of rows of one pair
     rows = random.permutation(np.concatenate([pair, repeats]))
     if sort:  # by user only
@@ -39,5 +39,5 @@ def test_repeated_pairs_are_found_in_a_table_larger_than_a_chunk(sort, num_repea
 def test_a_single_repeat_is_found_behind_any_other_pair():
     random = np.random.default_rng(0)
     for _ in range(50):
-        pair = np.sort(random.permutation(NUM_USERS * NUM_ITEMS)[:CHUNK])
+        pair = np.sort(random.permutation(NUM_USERS * NUM_ITEMS)[:PIECE_ROWS])
         assert num_rows_left(np.insert(pair, 1, pair[0])) == len(pair)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tables import NO_SIDE, csv_options, rows_of, table_of
+from tables import NO_SIDE_INFORMATION, csv_options, rows_of, table_of
 
 from ratinglab.datasets.sources import Duplicates
 from ratinglab.errors import UserError
@@ -180,7 +180,7 @@ def test_each_row_is_in_one_part_and_parts_are_ordered_by_time(rows, split):
     except UserError:
         return
     assert np.isin(found.part, [TRAIN, VALIDATION, TEST]).all()
-    holdout = hold_out(table, found, NO_SIDE)
+    holdout = hold_out(table, found, NO_SIDE_INFORMATION)
     parts = [holdout.train, holdout.validation, holdout.test]
     assert sorted(rating for part in parts for rating in part.rating.tolist()) == list(range(len(rows)))
     assert found.count(TRAIN) > 0

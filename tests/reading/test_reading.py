@@ -526,7 +526,7 @@ def test_repeated_pairs_are_merged_by_the_duplicates_policy(read, policy, rating
 @pytest.mark.parametrize("chunk", [1, 3, 1000])
 @pytest.mark.parametrize("is_sorted", [True, False])
 def test_repeated_pair_is_found_anywhere_in_the_file(read, monkeypatch, chunk, is_sorted):
-    monkeypatch.setattr("ratinglab.reading.cleaning.CHUNK", chunk)
+    monkeypatch.setattr("ratinglab.reading.cleaning.PIECE_ROWS", chunk)
     rows = [(user, item, (user + item) % 5) for user in range(6) for item in (3, 1, 2)]
     rows = rows if is_sorted else sorted(rows, key=lambda row: row[1])
     lines = [f"{user},{item},{rating}\n" for user, item, rating in rows]

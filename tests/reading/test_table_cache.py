@@ -21,7 +21,7 @@ ROWS = [(7, "b", 3.5, 900_000_000_000), (5, "a", 1.0, 910_000_000_000), (7, "a",
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Make a folder with a file of ratings that is old enough to be cached."""
-    monkeypatch.setattr(table_cache, "SMALLEST", 0)
+    monkeypatch.setattr(table_cache, "MIN_CACHED_BYTES", 0)
     monkeypatch.setattr(table_cache, "SETTLED_NS", -(10**18))
     (tmp_path / "ratings.csv").write_text(
         "user_id,item_id,rating,time\n7,b,3.5,900000000\n5,a,1,910000000\n7,a,2,920000000\n"
@@ -111,7 +111,7 @@ def test_recently_written_file_is_not_cached(folder, reads, monkeypatch):
 
 
 def test_small_file_is_not_cached(folder, monkeypatch):
-    monkeypatch.setattr(table_cache, "SMALLEST", 1_000)
+    monkeypatch.setattr(table_cache, "MIN_CACHED_BYTES", 1_000)
     load(folder)
     assert not (folder / "cache").exists()
 

@@ -11,7 +11,7 @@ from ratinglab.reading.unrated import is_unrated, notes_on_suspected_unrated
 
 def suspected(values):
     """Return the values in data.unrated=[…] of the notes on ratings."""
-    notes = notes_on_suspected_unrated(np.array(values, dtype=np.float32), expected=set())
+    notes = notes_on_suspected_unrated(np.array(values, dtype=np.float32), expected=[])
     return [note.rpartition("data.unrated=")[2] for note in notes]
 
 
@@ -52,9 +52,9 @@ def test_outliers_single_negatives_and_frequent_zeros_are_suspected(values, expe
 @pytest.mark.parametrize("sample", [50, 100])
 @pytest.mark.parametrize("values", [[*STARS * 9, 99], [*STARS * 9, -1, *STARS], [*[0] * 90, *STARS * 9]])
 def test_suspects_of_a_large_table_are_found_by_a_sample(monkeypatch, values, sample):
-    every = notes_on_suspected_unrated(np.array(values, dtype=np.float32), expected=set())
+    every = notes_on_suspected_unrated(np.array(values, dtype=np.float32), expected=[])
     monkeypatch.setattr("ratinglab.reading.unrated.SAMPLE", sample)
-    assert notes_on_suspected_unrated(np.array(values, dtype=np.float32), expected=set()) == every != []
+    assert notes_on_suspected_unrated(np.array(values, dtype=np.float32), expected=[]) == every != []
 
 
 @pytest.fixture
@@ -132,3 +132,9 @@ def test_latest_rating_is_kept_in_any_line_order(tmp_path, order):
     assert sorted(rows_of(table)) == [(1, 1, 2.0, 900_000_009_000), (1, 2, 5.0, 900_000_000_000)]
     table = csv_options(str(tmp_path / "ratings.csv"), columns=columns, duplicates=Duplicates.mean).load()
     assert sorted(rows_of(table)) == [(1, 1, 2.0, 900_000_009_000), (1, 2, 5.0, 900_000_000_000)]
+
+
+def test_bound_of_the_scale_is_expected_in_the_precision_of_ratings():
+    rating = np.array([0.1] * 30 + [50, 51, 52, 53] * 5, dtype=np.float32)
+    assert notes_on_suspected_unrated(rating, expected=[])
+    assert notes_on_suspected_unrated(rating, expected=[0.1]) == []

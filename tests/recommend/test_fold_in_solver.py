@@ -123,7 +123,7 @@ def test_draws_from_each_sample_have_its_mean_and_over_many_samples_its_covarian
 def test_many_rows_in_small_blocks_equal_each_row_alone(monkeypatch):
     solver, given = build_solver(has_term=True), ratings()
     together = solver.solve(given, designs(solver, given))
-    monkeypatch.setattr(fold_in_solver, "NUMBERS", 1)
+    monkeypatch.setattr(fold_in_solver, "MAX_VALUES_AT_ONCE", 1)
     split = solver.solve(given, designs(solver, given))
     alone_ratings = ratings([0, 0, 0], OTHER[:3], RATING[:3], 1)
     alone = solver.solve(alone_ratings, designs(solver, alone_ratings))

@@ -25,7 +25,7 @@ INTEREST = Interest(torch.tensor([[1.0, 0.0], [0.5, -0.5]]), torch.tensor([[0.8,
 
 
 def test_gain_is_interest_times_the_probability_of_a_liked_rating():
-    gain = ExpectedGain(INTEREST, border=3.5, deviation=0.5).sort_keys(
+    gain = ExpectedGain(INTEREST, border=3.5, standard_deviation=0.5).sort_keys(
         torch.tensor([0, 1, 2]), torch.tensor([0, 1]), torch.tensor([[3.5, 4.0], [3.0, 5.0], [3.5, 4.0]])
     )
     likely = NormalDist().cdf
@@ -65,7 +65,7 @@ def test_gain_is_the_same_on_every_scale(scale):
     five = ExpectedGain.from_levels(INTEREST, levels, threshold=4, mse=0.81, stars=Stars(1, 5))
     scaled = {"threshold": liked_from(None, stars), "mse": 0.81 * stars.unit**2, "stars": stars}
     other = ExpectedGain.from_levels(INTEREST, stars.to_rating(levels), **scaled)
-    assert five.deviation == pytest.approx(2 * 0.9)
+    assert five.standard_deviation == pytest.approx(2 * 0.9)
     found = other.sort_keys(user, item, stars.to_rating(predicted))
     torch.testing.assert_close(found, five.sort_keys(user, item, predicted), atol=1e-5, rtol=1e-4)
 
@@ -90,13 +90,13 @@ def sampled(name: str) -> Predictor:
 @pytest.mark.parametrize("entries", [1, 50, 1 << 20])
 @pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp"])
 def test_lower_bound_is_the_prediction_minus_its_deviation(monkeypatch, name, entries):
-    monkeypatch.setattr(orders, "ENTRIES", entries)
+    monkeypatch.setattr(orders, "STANDARD_DEVIATIONS_AT_ONCE", entries)
     predictor = sampled(name)
     num_users = len(predictor.baseline.user_bias) - 1
     user, item = torch.tensor([2, num_users, 0, -1]), torch.tensor([1, 0, 4], dtype=torch.int32)
     pairs = user.repeat_interleave(3).int(), item.repeat(4)
     predicted = predictor.predict_unclipped(*pairs).detach()
-    expected = predicted - predictor.deviation(*pairs).nan_to_num(nan=0.0)
+    expected = predicted - predictor.standard_deviation(*pairs).nan_to_num(nan=0.0)
     bound = LowerBound(predictor).sort_keys(user, item, predicted.view(4, 3).clone())
     torch.testing.assert_close(bound, expected.view(4, 3).detach(), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(bound[1], predicted.view(4, 3)[1])  # a user without training ratings

@@ -42,7 +42,7 @@ def test_latest_is_the_run_that_finished_last():
     run_of("outputs/day/c", at=5, mse=1.0)
     run_of("outputs/day/d", at=0, finished=False)
     named = named_run("latest")
-    assert (named.folder, named.remark) == (Path("outputs/sweeps/day/b"), "run=latest: outputs/sweeps/day/b")
+    assert (named.folder, named.note) == (Path("outputs/sweeps/day/b"), "run=latest: outputs/sweeps/day/b")
 
 
 def test_best_has_the_lowest_validation_error_on_the_split_of_the_latest():
@@ -52,8 +52,8 @@ def test_best_has_the_lowest_validation_error_on_the_split_of_the_latest():
     run_of("outputs/other metric", at=4, mse=0.1, mae=0.1, monitor="val/mae")
     run_of("outputs/no validation rows", at=5)
     run_of("outputs/latest one", at=6, mse=1.7)
-    remark = "run=best: outputs/b, val/mse 1.5000, the best of 3 runs on its split"
-    assert named_run("best") == (Path("outputs/b"), remark)
+    note = "run=best: outputs/b, val/mse 1.5000, the best of 3 runs on its split"
+    assert named_run("best") == (Path("outputs/b"), note)
 
 
 def test_best_has_the_highest_value_of_a_metric_that_is_better_if_higher(monkeypatch):

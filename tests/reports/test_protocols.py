@@ -221,8 +221,8 @@ def test_lists_are_ranked_with_the_highest_metric_first():
 def test_folds_are_ranked_by_their_mean():
     bad = RECORD | {"departures": ["seed is 1"]}
     lines = list(table_among_figures([record_under(RECORD), record_under(bad)], 0.85, half_width=0.04))
-    remark = "mean of 2 folds, ± 0.0400 (95%); not comparable: seed is 1"
-    assert lines[2] == f"this run   mf by adam  0.8500{'':28}{remark}"
+    note = "mean of 2 folds, ± 0.0400 (95%); not comparable: seed is 1"
+    assert lines[2] == f"this run   mf by adam  0.8500{'':28}{note}"
 
 
 def test_record_of_an_earlier_version_lists_what_its_equation_uses():
@@ -383,8 +383,8 @@ def test_sweep_and_table_of_its_runs_have_the_same_interval(reported, report):
     (of_sweep,) = [cells for cells in lines if cells[:2] == ["±", "95%"]]
     (of_runs,) = [cells for cells in lines if cells[:3] == ["mf", "by", "adam"]]
     assert of_sweep[-1] == of_runs[4]
-    (remark,) = [cells for cells in lines if cells[:2] == ["this", "run"]]
-    assert remark[remark.index("±") + 1] == of_runs[4]
+    (note,) = [cells for cells in lines if cells[:2] == ["this", "run"]]
+    assert note[note.index("±") + 1] == of_runs[4]
 
 
 def test_models_table_has_one_column_per_protocol_and_only_comparable_runs(reported, report, tmp_path):
@@ -412,8 +412,8 @@ def test_models_table_has_one_column_per_protocol_and_only_comparable_runs(repor
     (row,) = lines[2:]
     mean = sum(errors) / 4
     assert row.startswith(f"| mf by adam |  | {mean:.4f} | {mean:.4f} |  | ")
-    (head, *_) = report(tmp_path, "--models", "one").stdout.splitlines()
-    assert head == "|  | uses besides the ratings | the demo data, RMSE | fit s | parameters |"
+    (header, *_) = report(tmp_path, "--models", "one").stdout.splitlines()
+    assert header == "|  | uses besides the ratings | the demo data, RMSE | fit s | parameters |"
 
 
 def test_models_table_without_a_protocol_is_refused(reported, report, tmp_path):

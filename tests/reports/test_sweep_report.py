@@ -82,8 +82,8 @@ def test_each_run_of_a_sweep_has_its_own_folder(sweep, runs):
 
 
 def test_sweep_prints_a_table_of_its_runs_and_its_folder(sweep, runs):
-    head, *rows, behind, best, folder = sweep.stdout.split("\n\n")[-1].splitlines()
-    assert re.split("  +", head) == ["model.embedding_dim", "val MSE", "behind ± 95%", "test MSE", "test RMSE", "job"]
+    header, *rows, behind, best, folder = sweep.stdout.split("\n\n")[-1].splitlines()
+    assert re.split("  +", header) == ["model.embedding_dim", "val MSE", "behind ± 95%", "test MSE", "test RMSE", "job"]
     assert behind.endswith(" by a bootstrap over users of the paired squared errors of 2,000 rows (not over seeds)")
     assert sweep.folder / folder == runs[0].parent
     by_name = {run.name: json.loads((run / "metrics.json").read_text()) for run in runs}
@@ -109,13 +109,13 @@ def test_sweep_writes_its_table_and_the_best_configuration(sweep, runs):
         assert [float(row[tag]) for row in rows] == [each[tag] for each in metrics]
     best = min(range(3), key=lambda number: metrics[number]["val/mse"])
     assert (folder / "best.yaml").read_text() == (runs[best] / ".hydra" / "config.yaml").read_text()
-    head, rule, *lines = (folder / "results.md").read_text(encoding="utf-8").splitlines()
-    assert head == "| model.embedding_dim | val MSE | behind ± 95% | test MSE | test RMSE | job |"
+    header, rule, *lines = (folder / "results.md").read_text(encoding="utf-8").splitlines()
+    assert header == "| model.embedding_dim | val MSE | behind ± 95% | test MSE | test RMSE | job |"
     assert (rule, len(lines)) == ("| --- | --- | --- | --- | --- | --- |", 3)
     assert lines[0].endswith(f" **{best}** |")
-    head, *lines = (folder / "results.tex").read_text(encoding="utf-8").splitlines()[1:-1]
+    header, *lines = (folder / "results.tex").read_text(encoding="utf-8").splitlines()[1:-1]
     columns = r"model.embedding\_dim & val MSE & behind $\pm$ 95\% & test MSE & test RMSE & job"
-    assert head == rf"{columns} \\ \hline"
+    assert header == rf"{columns} \\ \hline"
     assert lines[0].endswith(rf" & \textbf{{{best}}} \\")
 
 
@@ -249,8 +249,8 @@ def test_jobs_that_differ_in_seed_and_fold_share_a_row(tmp_path):
         for row, (lr, values) in enumerate(errors.items())
         for place, error in enumerate(values)
     ]
-    head, *rows, best = sweep_report(jobs).lines
-    assert head.split("  ")[0] == "optimizer.lr"
+    header, *rows, best = sweep_report(jobs).lines
+    assert header.split("  ")[0] == "optimizer.lr"
     interval = stats.t.interval(0.95, 3, loc=0.8, scale=stats.sem(errors[0.2]))
     assert rows[0].split()[:5] == ["0.2", "4", "0.8000", "±", f"{interval[1] - 0.8:.4f}"]
     assert rows[1].split()[:3] == ["0.1", "4", "1.1500"]
@@ -258,7 +258,7 @@ def test_jobs_that_differ_in_seed_and_fold_share_a_row(tmp_path):
     assert sweep_report(jobs).files["best.yaml"] == b"number: 4\n"
     # with a fold missing, the better mean no longer counts
     (jobs[7].folder / "metrics.json").unlink()
-    head, *rows, _, best = sweep_report(jobs).lines
+    header, *rows, _, best = sweep_report(jobs).lines
     assert [row.split()[:4] for row in rows] == [["0.1", "4", "1.1500", "±"], ["0.2", "3", "of", "4"]]
     assert best.endswith(" optimizer.lr=0.1 x=3")
     # with that fold missing in both groups, they are compared over the others

@@ -57,8 +57,8 @@ def test_run_stores_the_side_information_its_equation_needs_and_all_item_feature
     users, items = (pd.read_parquet(tmp_path / "run" / f"{name}.parquet") for name in ("users", "items"))
     assert list(users) == ["user_id", "feature/age", "feature/group"]
     assert list(items) == ["item_id", "title", "feature/genres"]
-    assert np.array_equal(users["feature/age"], holdout.side.user_features["age"], equal_nan=True)
-    assert users["feature/group"].tolist() == holdout.side.user_features["group"].tolist()
+    assert np.array_equal(users["feature/age"], holdout.side_information.user_features["age"], equal_nan=True)
+    assert users["feature/group"].tolist() == holdout.side_information.user_features["group"].tolist()
     assert "day" not in pd.read_parquet(tmp_path / "run" / "ratings.parquet")
     write_run_of(tmp_path / "plain", options_of("biased_mf"), table_with_features())
     users, items = (pd.read_parquet(tmp_path / "plain" / f"{name}.parquet") for name in ("users", "items"))

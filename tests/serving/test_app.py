@@ -1,4 +1,4 @@
-"""Answers of the server: equal to the Python calls; every mistake is one line of JSON, never a fault of ours."""
+"""Responses of the server: equal to the Python calls; every mistake is one line of JSON, never a fault of ours."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from served_run import TITLES, client_of, write_served_run
 
 from ratinglab.digests import record_digests
 from ratinglab.errors import UserError
-from ratinglab.runs.run import Run
+from ratinglab.inference.run import Run
 from ratinglab.serving.schemas import Item
 from ratinglab.serving.service import Service
 
@@ -98,7 +98,7 @@ def test_recommend_equals_the_python_call(client, run, changed):
     arguments = {"k": 10} | changed
     arguments["candidates"] = list(map(str, changed["candidates"])) if "candidates" in changed else None
     expected = run.recommend("4", **arguments)
-    expected["standard_deviation"] = run.deviation(["4"] * len(expected), expected["item_id"])
+    expected["standard_deviation"] = run.standard_deviation(["4"] * len(expected), expected["item_id"])
     assert without_why(found) == rows(expected)
     assert reasons(found) == rows(run.explain("4", expected["item_id"].tolist(), k=2))
 

@@ -1,4 +1,4 @@
-"""Requests that are refused before they reach the app, and headers of every answer."""
+"""Requests that are refused before they reach the app, and headers of every response."""
 
 import pytest
 

@@ -22,13 +22,13 @@ COUNTS = {
 
 def search_of(ids, titles, counts, *, spread=None):
     """Prepare a search of items whose numbers of ratings are given."""
-    run = SimpleNamespace(
+    tables = SimpleNamespace(
         record=SimpleNamespace(num_items=len(counts)),
         train_counts=(None, np.array(counts)),
         item_ids=IdMap(ids),
         titles=None if titles is None else np.array(titles, dtype=object),
     )
-    return ItemSearch(run, spread=np.ones(len(counts)) if spread is None else np.array(spread))
+    return ItemSearch(tables, spread=np.ones(len(counts)) if spread is None else np.array(spread))
 
 
 @pytest.mark.parametrize(

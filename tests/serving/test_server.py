@@ -110,8 +110,8 @@ def test_signal_lets_a_request_finish_and_then_ends_the_server(start, tmp_path, 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="signals")
 def test_signal_reloads_and_a_killed_server_starts_again_on_its_port(start, tmp_path, folder):
     started = start(tmp_path, "serve", f"run={folder.parent}/latest", "port=0")
-    remark, line = started.until("serving ")
-    assert remark.startswith(f"run={folder.parent}/latest: ")
+    note, line = started.until("serving ")
+    assert note.startswith(f"run={folder.parent}/latest: ")
     port = port_of(line)
     assert running_on(port) == str(folder)
     newer = write_served_run(folder.parent / "newer", model="mf")

@@ -3,7 +3,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from tables import NO_SIDE, table_of
+from tables import NO_SIDE_INFORMATION, table_of
 
 from ratinglab.errors import UserError
 from ratinglab.options import check_options
@@ -352,7 +352,7 @@ def test_hold_out_puts_users_and_items_with_training_rows_first():
     table = table_of(np.arange(35) % 5, np.arange(35) % 7, np.arange(35), titles=titles)
     # rows 0, 7, 14, … are of item 0; rows 1, 6, 11, … of user 1
     part = np.array([TEST if row % 7 == 0 or row % 5 == 1 else TRAIN for row in range(35)], dtype=np.int8)
-    holdout = hold_out(table, Split(part=part, identity="x"), NO_SIDE)
+    holdout = hold_out(table, Split(part=part, identity="x"), NO_SIDE_INFORMATION)
     assert (holdout.num_users, holdout.num_items) == (4, 6)
     assert holdout.user_ids.ids.tolist() == [0, 2, 3, 4, 1]
     assert holdout.item_ids.ids.tolist() == [1, 2, 3, 4, 5, 6, 0]
@@ -363,7 +363,7 @@ def test_hold_out_puts_users_and_items_with_training_rows_first():
 
 def test_hold_out_keeps_every_row_under_its_own_ids():
     table = numbered(35)
-    holdout = hold_out(table, random(seed=1, validation=0.1, test=0.8).apply(table), NO_SIDE)
+    holdout = hold_out(table, random(seed=1, validation=0.1, test=0.8).apply(table), NO_SIDE_INFORMATION)
     for code, part in ((TRAIN, holdout.train), (VALIDATION, holdout.validation), (TEST, holdout.test)):
         at = rows(holdout.split, code)
         assert holdout.user_ids.ids[part.user].tolist() == table.user_ids.ids[table.ratings.user[at]].tolist()

@@ -30,7 +30,7 @@ from ratinglab.errors import RunFailedError, UserError
 from ratinglab.exits import exit_on_storage_fault, exit_with, exits_in_one_line
 from ratinglab.interrupts import StoppedError, resume_hint
 from ratinglab.options import quoted
-from ratinglab.program import end_with_first, process_rank
+from ratinglab.program import exit_with_rank_zero, process_rank
 from ratinglab.runs.sweep_folder import SAVED, claim, has_started
 from ratinglab.startup import configure_process
 
@@ -51,14 +51,14 @@ class Command:
         positional: key that an argument without a key sets.
         find_run: finds the run that the arguments resume or reproduce.
         usage: text of --help; None: groups and keys of the primary config.
-        follow: task of the other processes of the same fit (rank > 0).
+        join_fit: task of the other processes of the same fit (rank > 0).
     """
 
     config_name: str
     positional: str | None = None
     find_run: FindRun | None = None
     usage: str | None = None
-    follow: Task | None = None
+    join_fit: Task | None = None
 
     def __call__(self, task: Task) -> Callable[[], None]:
         """Return the function that runs the command with the arguments in sys.argv."""
@@ -164,14 +164,14 @@ class _Invocation:
 
         A bug in this process keeps its traceback.
         """
-        follow = self._command.follow
-        assert follow is not None, "every command that trains has one"
-        end_with_first()
+        join_fit = self._command.join_fit
+        assert join_fit is not None, "every command that trains has one"
+        exit_with_rank_zero()
         logging.disable(logging.CRITICAL)
         warnings.simplefilter("ignore")
         with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
             try:
-                follow(checked.options, folder_of(checked.hydra, "run"))
+                join_fit(checked.options, folder_of(checked.hydra, "run"))
             except StoppedError as error:
                 sys.exit(error.status)
             except RunFailedError:

@@ -180,10 +180,10 @@ class Conf:
             return []
         found: list[str] = []
         files = self.chosen_files(overrides)
-        for place, file in enumerate(files):
+        for index, file in enumerate(files):
             if file.label not in overrides or file.package == "":
                 continue
-            overlays = [other for other in files[place + 1 :] if other.package == ""]
+            overlays = [other for other in files[index + 1 :] if other.package == ""]
             values = file.overrides(set[str]().union(*(overlay.set_keys() for overlay in overlays)))
             group, _, name = file.label.partition("=")
             others = [text for text in overrides if not text.startswith(f"{group}=")]

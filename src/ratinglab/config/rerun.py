@@ -246,8 +246,8 @@ def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     from ratinglab.reports.finished_runs import named_run  # torch takes a second: keep --help fast
 
     named = named_run(_text(run[0]))
-    if named.remark is not None:
-        print(named.remark)
+    if named.note is not None:
+        print(named.note)
     folder = _existing(named.folder, key="run")
     typed = [override.input_line or "" for override in settings]
     return _checked(Rerun(folder, "run", typed, []))

@@ -16,7 +16,7 @@ from ratinglab.files import write_whole
 
 TIMEOUT = 30
 """Seconds without a byte before giving up on a server."""
-CHUNK = 1 << 18
+CHUNK_BYTES = 1 << 18
 """Bytes between two updates of the progress bar."""
 
 
@@ -55,7 +55,7 @@ def _fetch(url: str, file: BinaryIO, *, digest: str, expected: str) -> None:
     with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
         length = int(answer.headers.get("Content-Length") or 0)
         with tqdm(desc=url.rpartition("/")[2], total=length or None, unit="B", unit_scale=True) as bar:
-            while chunk := answer.read(CHUNK):
+            while chunk := answer.read(CHUNK_BYTES):
                 file.write(chunk)
                 hashed.update(chunk)
                 bar.update(len(chunk))

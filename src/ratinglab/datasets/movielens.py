@@ -22,7 +22,7 @@ GENRES_100K = tuple(
     "Mystery Romance Sci-Fi Thriller War Western".split()
 )
 """The last columns of u.item, in order."""
-LARGEST_MEMBER = 4 << 30
+MAX_MEMBER_BYTES = 4 << 30
 """Maximum decompressed bytes of an archive's member: four times the largest known one."""
 
 
@@ -190,8 +190,8 @@ def _in_zip(data_set: DataSet, path: Path) -> dict[str, InputFile]:
     if data_set.ratings not in found:
         raise UserError(f"{path} has no {members[data_set.ratings]}; it has {', '.join(sorted(sizes)[:10])}")
     for member in found.values():
-        if sizes[member] > LARGEST_MEMBER:
-            raise UserError(f"{path}: {member} would unpack to {sizes[member]:,} bytes, more than {LARGEST_MEMBER:,}")
+        if sizes[member] > MAX_MEMBER_BYTES:
+            raise UserError(f"{path}: {member} would unpack to {sizes[member]:,} bytes, more than {MAX_MEMBER_BYTES:,}")
     return {name: InputFile(path, member) for name, member in found.items()}
 
 

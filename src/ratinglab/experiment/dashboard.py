@@ -19,9 +19,9 @@ from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.fitting.guarded_logger import GuardedLogger
 from ratinglab.fitting.loggers import TensorBoardOptions
 from ratinglab.fitting.tensorboard import EventLog
+from ratinglab.inference.run import Run
 from ratinglab.options import group_to_plain
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.run import Run
 from ratinglab.runs.sweep_folder import SAVED, swept_arguments
 
 RunLogger = EventLog | GuardedLogger

@@ -14,8 +14,8 @@ from ratinglab.experiment.command_options import ONNX_PACKAGES, ExportFormat, Ex
 from ratinglab.experiment.export_formats import WRITERS, WrittenExport
 from ratinglab.experiment.named_files import load_run
 from ratinglab.files import output_folder, whole_folder
+from ratinglab.inference.run import Run
 from ratinglab.runs.record import write_json
-from ratinglab.runs.run import Run
 
 TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
 """Largest allowed difference from the run's predictions: in rating units, or relative to the largest prediction."""

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import ExportFormat
+from ratinglab.inference.run import Run
 from ratinglab.models.equation import SideName
 from ratinglab.models.predictor import Predictor
-from ratinglab.runs.run import Run
 
 Predict = Callable[..., NDArray[np.float32]]
 """Maps user (B,) int32, item (B,) int32 and, if the export takes days, day (B,) int32 to ratings (B,) float32."""

@@ -50,7 +50,7 @@ def header(
         )
     if first_epoch > 1:
         yield f"note: the run resumes after {first_epoch - 1} epochs"
-    yield from options.optimizer.remarks(max_epochs=options.trainer.max_epochs, sample_bytes=model.sample_bytes)
+    yield from options.optimizer.notes(max_epochs=options.trainer.max_epochs, sample_bytes=model.sample_bytes)
     if validation == 0 and not options.optimizer.keeps_samples:
         yield "note: no validation rows, so no early stopping: the run keeps its last weights"
 

@@ -11,17 +11,17 @@ from ratinglab.formats.text_options import TextOptions
 from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.formats.typed_mapping import is_mapping, typed_pairs
 from ratinglab.formats.writing import check_name
+from ratinglab.inference.folded_in import FoldedIn, fold_in
+from ratinglab.inference.new_ratings import Pairs, RatingColumns, find_columns, read_fold_in_input
+from ratinglab.inference.run import Run
 from ratinglab.reports.finished_runs import named_run
-from ratinglab.runs.folded_in import FoldedIn, fold_in
-from ratinglab.runs.new_ratings import Pairs, RatingColumns, find_columns, read_given
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.run import Run
 
 
 def load_run(text: str) -> tuple[Run, list[str]]:
     """Load the run that the option `run` names. Also returns a note if ratinglab has chosen the run, else no notes."""
     named = named_run(text)
-    return Run.load(named.folder), [] if named.remark is None else [named.remark]
+    return Run.load(named.folder), [] if named.note is None else [named.note]
 
 
 def table_path(text: str, *, inputs: Iterable[Path] = ()) -> Path:
@@ -57,11 +57,11 @@ def folded_in(run: Run, options: FoldInOptions, columns: RatingColumnOptions, *,
 
     `user_id` is the id of the user if the ratings name no users; None: a new user.
     """
-    given = read_given(
+    given = read_fold_in_input(
         _pairs_or_table(options, options.ratings, key="ratings"),
         _pairs_or_table(options, options.user_features, key="user_features"),
         _table(options, options.item_features, key="item_features"),
-        columns_of=lambda names: columns_in(names, columns, run.record),
+        find_columns=lambda names: columns_in(names, columns, run.record),
         keys=("user_features", "item_features"),
     )
     return fold_in(run.model, given, user_id=user_id)

@@ -89,7 +89,7 @@ def _provenance(options: TrainOptions, holdout: Holdout) -> dict[str, Any]:
         "data": holdout.table.name,
         "columns": options.data.column_names(),
         "data_digest": holdout.table.digest,
-        "side_digest": holdout.side.digest(),
+        "side_digest": holdout.side_information.digest(),
         "split": holdout.split.identity,
         "threads": torch.get_num_threads(),
         "git_commit": _git(checkout, "rev-parse", "HEAD") if is_checkout else None,

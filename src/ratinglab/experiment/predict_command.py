@@ -14,10 +14,10 @@ from ratinglab.formats.input_paths import existing_file
 from ratinglab.formats.text_tables import TableFile, TextTable, open_text_table
 from ratinglab.formats.timestamps import pattern_of_times, times_of_texts
 from ratinglab.formats.writing import keeps_dialect, write_table
-from ratinglab.runs.folded_in import FOLDED_IN, FoldedIn
-from ratinglab.runs.new_ratings import RatingColumns
-from ratinglab.runs.run import Run
-from ratinglab.runs.trained_model import BASES, Times
+from ratinglab.inference.folded_in import FOLDED_IN, FoldedIn
+from ratinglab.inference.new_ratings import RatingColumns
+from ratinglab.inference.run import Run
+from ratinglab.inference.trained_model import BASES, Times
 
 BLOCK_ROWS = 1 << 18
 """Number of pairs held in memory at once."""

@@ -83,14 +83,14 @@ class Preparation:
         """
         options = self.options
         data = self.data
-        side = self.holdout.side
+        side_information = self.holdout.side_information
         rows = as_tensors(data.train_ratings)
         options.model.check_rows(rows)
         training = training_data(
             self.record,
             rows=rows if options.model.needs().interactions else None,
-            user_features=side.user_features,
-            item_features=side.item_features,
+            user_features=side_information.user_features,
+            item_features=side_information.item_features,
         )
         predictor = build_predictor(self.record, training, seed=options.seed)
         check_equation(predictor.equation, rows, name=options.model.name)
@@ -138,8 +138,8 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
         raise UserError("split.refit=true needs validation rows, to find the number of epochs")
     available = find_available_data(table, split)
     options = replace(options, model=options.model.for_data(available))
-    side = table.side_information(options.model.needs(), asked_by=f"model={options.model.name}")
-    holdout = hold_out(table, split if refit_epochs is None else split.refitted(), side)
+    side_information = table.side_information(options.model.needs(), asked_by=f"model={options.model.name}")
+    holdout = hold_out(table, split if refit_epochs is None else split.refitted(), side_information)
     data = RatingDataModule(
         holdout,
         batch_size=options.data.batch_size if options.optimizer.takes_batches else None,

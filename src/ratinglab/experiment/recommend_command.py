@@ -16,12 +16,12 @@ from ratinglab.experiment.named_files import columns_in, files_of, folded_in, lo
 from ratinglab.files import is_stream, print_beside
 from ratinglab.formats.text_tables import TextTable
 from ratinglab.formats.writing import write_table
+from ratinglab.inference.folded_in import FoldedIn, explain_list
+from ratinglab.inference.lists import ListOptions
+from ratinglab.inference.run import Run
+from ratinglab.inference.run_tables import Ids
+from ratinglab.inference.trained_model import TrainedModel
 from ratinglab.reports.text_table import aligned
-from ratinglab.runs.folded_in import FoldedIn, explain_list
-from ratinglab.runs.lists import ListOptions
-from ratinglab.runs.run import Run
-from ratinglab.runs.run_tables import Ids
-from ratinglab.runs.trained_model import TrainedModel
 
 BLOCK_ROWS = 1 << 18
 """Number of recommendations held in memory at once."""
@@ -60,14 +60,14 @@ class _Request:
 
     def list_of(self, user_id: str) -> pd.DataFrame:
         """Make a user's list, with reasons if asked for."""
-        listed = (self.folded or self.run).list_of(user_id, self.lists)
+        listed = (self.folded or self.run).recommend_with(user_id, self.lists)
         if self.options.why:
             listed["why"] = self._reasons_for(user_id, listed["item_id"])
         return listed
 
     def lists_by_block(self, user_ids: list[str] | None) -> Iterator[pd.DataFrame]:
         """Make the lists of several users, with reasons if asked for, in blocks of bounded memory."""
-        for block in (self.folded or self.run).lists_by_block(self.lists, user_ids=user_ids):
+        for block in (self.folded or self.run).recommend_by_block(self.lists, user_ids=user_ids):
             if self.options.why:
                 items_by_user = block.groupby("user_id", sort=False)["item_id"]
                 block["why"] = [text for name, items in items_by_user for text in self._reasons_for(str(name), items)]

@@ -27,17 +27,17 @@ from ratinglab.files import VALIDATION_FIT
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.learning_curve import LearningCurve
-from ratinglab.fitting.processes import check_started, dismiss, meet, started, wait_for_first
+from ratinglab.fitting.processes import barrier, check_started, release_ranks, started, wait_for_rank_zero
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.trainer import Accelerator
+from ratinglab.inference.run import Run
 from ratinglab.program import process_rank
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.reports.protocols import compared_tag, table_among_figures
 from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import read_sibling_curves
 from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
-from ratinglab.runs.run import Run
 from ratinglab.runs.storage import write_predictions, write_run
 from ratinglab.runs.sweep_folder import PRUNED, write_reason
 from ratinglab.runs.weights import read_checkpoint
@@ -80,7 +80,7 @@ def train(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) ->
 
     Prints a header, the progress and a table of results. The metrics belong to the best weights, read back from the
     folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one. Other processes of the fit
-    call `follow`.
+    call `join_fit`.
 
     With split.refit, a first fit finds the number of epochs. It is a separate run in the subfolder `validation`, and
     the main run takes its validation metrics.
@@ -113,14 +113,14 @@ def train(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) ->
     return objective
 
 
-def follow(options: TrainOptions, run_folder: Path) -> None:
+def join_fit(options: TrainOptions, run_folder: Path) -> None:
     """Take part in the fit of a run that another process trains, without output or files."""
     _quiet_lightning()
     rank_zero_only.rank = process_rank()  # type: ignore[attr-defined]
     silent = replace(options.trainer, enable_progress_bar=False, enable_model_summary=False)
     options = replace(options, trainer=silent, logger={})
     _check_processes(options)
-    if not wait_for_first(_bare_trainer(options)):
+    if not wait_for_rank_zero(_bare_trainer(options)):
         return
     prepared = prepare(options)
     trainer = _build_trainer(prepared, run_folder)
@@ -164,7 +164,7 @@ def _fit_run(
     record = _start_or_resume(prepared, run_folder)
     if record is None:
         log.info("note: the run is already finished")
-        dismiss(_bare_trainer(options))
+        release_ranks(_bare_trainer(options))
         return prepared.available
     first_epoch = _first_epoch(run_folder, record)
     loggers = [each.build(run_folder=run_folder, first_epoch=first_epoch) for each in options.logger.values()]
@@ -343,7 +343,7 @@ def _run_trainer(ready: _ReadyFit) -> dict[str, float]:
     try:
         with started(trainer, ready.run_folder):
             provenance = ready.record.provenance
-            meet(trainer, digests=[provenance[name] for name in ("data_digest", "side_digest", "split")])
+            barrier(trainer, digests=[provenance[name] for name in ("data_digest", "side_digest", "split")])
             begun = perf_counter()
             trainer.fit(fit, datamodule=ready.data, ckpt_path=ready.checkpoint, weights_only=True)
             seconds = perf_counter() - begun

@@ -8,10 +8,10 @@ from torch import Tensor
 from ratinglab.batches import Batch
 from ratinglab.models.posterior import Posterior, Sample
 
-MOST_BYTES = 400_000_000
+MAX_TOTAL_SAMPLE_BYTES = 400_000_000
 """Maximum bytes of all samples, if max_samples is None."""
-FEWEST, MOST = 16, 1000
-"""Bounds on the number of samples that follows from MOST_BYTES."""
+MIN_SAMPLES, MAX_SAMPLES = 16, 1000
+"""Bounds on the number of samples that follows from MAX_TOTAL_SAMPLE_BYTES."""
 
 
 class Gain(NamedTuple):
@@ -39,9 +39,9 @@ class Chain:
     """
 
     def __init__(self, posterior: Posterior, *, thin: int, max_samples: int | None) -> None:
-        """Start without samples; max_samples=None keeps as many as fit into MOST_BYTES."""
-        fitting = MOST_BYTES // max(1, posterior.sample_bytes)
-        self.max_samples = min(max(fitting, FEWEST), MOST) if max_samples is None else max_samples
+        """Start without samples; max_samples=None keeps as many as fit into MAX_TOTAL_SAMPLE_BYTES."""
+        fitting = MAX_TOTAL_SAMPLE_BYTES // max(1, posterior.sample_bytes)
+        self.max_samples = min(max(fitting, MIN_SAMPLES), MAX_SAMPLES) if max_samples is None else max_samples
         self.thin = thin
         self._posterior = posterior
         self._rows: Batch | None = None

@@ -37,7 +37,7 @@ class Fit(LightningModule):
     weights/…: the root mean square of each parameter after the epoch.
     A model that predicts scores has no MSE; its fit documents its training metric.
 
-    Several processes train on slices of the same batches and predict slices of the validation rows. Errors are pooled
+    Several processes train on shards of the same batches and predict shards of the validation rows. Errors are pooled
     over all processes, so that each has the same values and the same weights.
     """
 
@@ -173,10 +173,10 @@ class Fit(LightningModule):
         return self.predictor.predict_unclipped(batch.user, batch.item, batch.day)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Predict and clip this process's part of a block of validation rows; does nothing for models of scores."""
+        """Predict and clip this process's shard of a block of validation rows; does nothing for models of scores."""
         if not self.predictor.model.predicts_scores:
-            part = batch.part(self.global_rank, of=self.trainer.world_size)
-            self.validated.append((self.predictor.clip(self.predict_block(part, batch_idx)), part.rating))
+            shard = batch.shard(self.global_rank, world_size=self.trainer.world_size)
+            self.validated.append((self.predictor.clip(self.predict_block(shard, batch_idx)), shard.rating))
 
     @torch.no_grad()
     def _initial_value(self) -> float:

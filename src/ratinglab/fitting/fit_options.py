@@ -60,8 +60,8 @@ class FitOptions(ABC):
         """Learning rate at the start; None for a fit without one."""
         return None
 
-    def remarks(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
-        """Yield lines for the header, such as notes on settings without effect; one sample takes `sample_bytes`."""
+    def notes(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
+        """Yield notes for the header, such as on settings without effect; one sample takes `sample_bytes`."""
         if self.keeps_samples:
             yield "note: early stopping has no effect: the last epoch of a fit with samples is its best"
 

@@ -22,16 +22,16 @@ from ratinglab.models.equation import SIDE_NAMES, ColumnSource, SideName, other_
 from ratinglab.models.factor_equation import FactorEquation, Term
 from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
-from ratinglab.splits.holdout import SESSION
+from ratinglab.splits.holdout import MIN_RATINGS_PER_DAY
 
-LEAST_NOISE = 0.01
+MIN_NOISE_STD = 0.01
 """Lowest standard deviation of a user's noise, in standard deviations of the ratings. Otherwise the precision of
 perfectly fitted ratings grows without bound."""
 WATCHED_ROWS = 4096
 """Number of rows over which the gain of more samples is estimated."""
-SAMPLES_PER_CHECK, LEAST_SAMPLES = 8, 32
+SAMPLES_PER_CHECK, MIN_SAMPLES_BEFORE_CHECK = 8, 32
 """Samples between convergence checks, and minimum before the first check."""
-LEAST_SPREAD = 16
+MIN_THIN_GROWTH = 16
 """Factor by which thin must have grown before a fit with the maximum number of samples can end."""
 INDEPENDENT = 1.3
 """Samples count as independent if gain / independent gain is at most this."""
@@ -44,7 +44,7 @@ class GibbsFit(RowFit):
 
     r ~ Normal(r̂, 1/(α a_u β_i)): α ~ Gamma(1, 1) is common to all ratings; a_u ~ Gamma(ν/2, ν/2) and
     β_i ~ Gamma(ν'/2, ν'/2) are the relative precisions of users and items. ν and ν' are drawn, too; if all ratings are
-    equally noisy, they are large. α a_u is capped at the precision of LEAST_NOISE. With noise=one, a_u = β_i = 1, and
+    equally noisy, they are large. α a_u is capped at the precision of MIN_NOISE_STD. With noise=one, a_u = β_i = 1, and
     nothing is capped.
 
     A weight row v holds a user's (or item's) bias and factors: v ~ Normal(m, Λ⁻¹). Each side draws its m and Λ from a
@@ -120,7 +120,7 @@ class GibbsFit(RowFit):
             self._solvers |= {term.name: TermSolver(term.design, dim=dim) for term in side.terms}
             self._shared[name] = self._shared_term(name)
         spread = float(self._ratings["user"].rating.std(dtype=np.float64)) or 1.0
-        self._highest_precision = (LEAST_NOISE * spread) ** -2
+        self._highest_precision = (MIN_NOISE_STD * spread) ** -2
         self.chain.watch(self._watched_rows())
 
     def _watched_rows(self) -> Batch:
@@ -189,7 +189,7 @@ class GibbsFit(RowFit):
     def _shared_term(self, name: SideName) -> Term | None:
         """Find the term that all rows of a user or item share, if most rows have a single rating."""
         side = self.side(name)
-        if side.rows is None or len(self._ratings[name].rating) >= SESSION * len(side.rows):
+        if side.rows is None or len(self._ratings[name].rating) >= MIN_RATINGS_PER_DAY * len(side.rows):
             return None
         for term in side.terms:
             design = term.design
@@ -299,10 +299,11 @@ class GibbsFit(RowFit):
         """Return whether more samples would gain too little; checked once in a while."""
         count = self.posterior.num_samples
         is_due = is_thinned or count % SAMPLES_PER_CHECK == 0
-        if self.options.min_gain == 0 or not is_due or count < min(LEAST_SAMPLES, max(2, self.chain.max_samples // 2)):
+        min_samples = min(MIN_SAMPLES_BEFORE_CHECK, max(2, self.chain.max_samples // 2))
+        if self.options.min_gain == 0 or not is_due or count < min_samples:
             return False
         gain = self.chain.gain()
-        is_spread = is_thinned and self.chain.thin >= LEAST_SPREAD * self.options.thin
+        is_spread = is_thinned and self.chain.thin >= MIN_THIN_GROWTH * self.options.thin
         are_independent = gain.actual <= INDEPENDENT * gain.independent
         return gain.actual <= self.options.min_gain * self.train_mse or (is_spread and are_independent)
 

@@ -123,15 +123,15 @@ class GradientFit(Fit):
                 distributed.all_reduce(parameter.grad)
             elif parameter.grad is not None:
                 dense.append(parameter.grad)
-        together = torch.cat([each.flatten() for each in dense])  # one message is faster than several
+        together = torch.cat([tensor.flatten() for tensor in dense])  # one message is faster than several
         distributed.all_reduce(together)
-        for each, total in zip(dense, together.split([each.numel() for each in dense]), strict=True):
-            each.copy_(total.view_as(each))
+        for tensor, total in zip(dense, together.split([tensor.numel() for tensor in dense]), strict=True):
+            tensor.copy_(total.view_as(tensor))
 
     def _backward(self, batch: Batch, rows: int, *, count_errors: bool) -> Tensor:
-        """Compute the batch's share of the loss, () float32, and accumulate its gradient.
+        """Compute the shard's contribution to the loss, () float32, and accumulate its gradient.
 
-        `batch` is this process's part of a batch of `rows` rows.
+        `batch` is this process's shard of a batch of `rows` rows.
         """
         model = self.predictor.model
         self._rows_seen += rows if count_errors else 0

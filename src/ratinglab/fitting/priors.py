@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ratinglab.kernels.rows import gram, times
 
 FloatArray = NDArray[np.float32]
-PRIOR_ROWS = 2.0
+PRIOR_MEAN_WEIGHT = 2.0
 """β₀: weight of the prior mean, 0, in rows."""
 
 
@@ -45,11 +45,11 @@ def draw_normal(
     center = gram(rows, ones)[:, 0] / count
     # scatter around the mean in float64: Σ v vᵀ − N v̄ v̄ᵀ
     scatter = gram(rows, rows) - count * np.outer(center, center)
-    shrunk = PRIOR_ROWS * count / (PRIOR_ROWS + count) * np.outer(center, center)
+    shrunk = PRIOR_MEAN_WEIGHT * count / (PRIOR_MEAN_WEIGHT + count) * np.outer(center, center)
     scale = np.linalg.inv(np.eye(dim) + scatter + shrunk + spread)
     precision = draw_wishart((scale + scale.T) / 2, dim + count + spread_rows, random)
-    mean_root = np.linalg.inv(np.linalg.cholesky((PRIOR_ROWS + count) * precision)).T
-    return Normal(count / (PRIOR_ROWS + count) * center + mean_root @ random.standard_normal(dim), precision)
+    mean_root = np.linalg.inv(np.linalg.cholesky((PRIOR_MEAN_WEIGHT + count) * precision)).T
+    return Normal(count / (PRIOR_MEAN_WEIGHT + count) * center + mean_root @ random.standard_normal(dim), precision)
 
 
 def draw_wishart(scale: NDArray[np.float64], degrees: float, random: np.random.Generator) -> NDArray[np.float64]:

@@ -97,26 +97,26 @@ def check_started(*, devices: int, num_nodes: int) -> None:
         )
 
 
-def wait_for_first(trainer: Trainer) -> bool:
-    """Wait until the first process is about to fit; return whether there is anything to fit.
+def wait_for_rank_zero(trainer: Trainer) -> bool:
+    """Wait until rank 0 is about to fit; return whether there is anything to fit.
 
-    Where a launcher has started all processes at once, the others must not read files that the first one still checks,
-    writes or removes. A process started by the first one does not wait.
+    Where a launcher has started all processes at once, the others must not read files that rank 0 still checks,
+    writes or removes. A process started by rank 0 does not wait.
     """
     if _are_own(trainer):
         return True
     _connect(trainer)
-    return trainer.strategy.broadcast(True)  # of the first process
+    return trainer.strategy.broadcast(True)  # of rank 0
 
 
-def dismiss(trainer: Trainer) -> None:
-    """Tell processes started by a launcher to exit because there is nothing to fit."""
+def release_ranks(trainer: Trainer) -> None:
+    """Tell the other ranks, if a launcher has started them, to exit because there is nothing to fit."""
     if trainer.world_size > 1 and not _are_own(trainer):
         _connect(trainer)
         trainer.strategy.broadcast(False)
 
 
-def meet(trainer: Trainer, *, digests: Sequence[str]) -> None:
+def barrier(trainer: Trainer, *, digests: Sequence[str]) -> None:
     """Wait until all processes are about to fit.
 
     Raises:

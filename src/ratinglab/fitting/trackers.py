@@ -20,7 +20,7 @@ from ratinglab.runs.sweep_folder import SWEEP_RECORD
 MLFLOW_RUN, WANDB_RUN = "mlflow_run.json", "wandb_run.json"
 """Files in a run's folder with the ids."""
 SQLITE = "sqlite:///"
-LONGEST_WAIT = 60
+MAX_WAIT_SECONDS = 60
 """Seconds to wait for other processes that make the tables of a database."""
 STEP = "trainer/global_step"
 """W&B metric under which Lightning's WandbLogger logs the step."""
@@ -71,7 +71,7 @@ def _alone_in(tracking_uri: str) -> AbstractContextManager[object]:
         return nullcontext()
     database = Path(tracking_uri.removeprefix(SQLITE))
     database.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(database.with_name(f".{database.name}.lock"), timeout=LONGEST_WAIT)
+    return FileLock(database.with_name(f".{database.name}.lock"), timeout=MAX_WAIT_SECONDS)
 
 
 def start_wandb(run_folder: Path, *, project: str, is_offline: bool) -> WandbLogger:

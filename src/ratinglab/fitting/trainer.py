@@ -72,7 +72,7 @@ class TrainerOptions:
     """
 
     max_epochs: int = field(metadata=at_least(1))
-    """Maximum number of epochs. Early stopping may end it sooner."""
+    """Maximum number of epochs. Early stopping may end the fit sooner."""
     min_epochs: int = field(metadata=at_least(0))
     """Minimum number of epochs before early stopping may end the fit."""
     max_time: str | None = field(metadata=added_later(None))

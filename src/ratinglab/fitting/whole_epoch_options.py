@@ -82,7 +82,7 @@ class GibbsOptions(CompiledOptions):
         kept = -(-(max_epochs - self.burn_in) // self.thin)
         return kept if self.max_samples is None else min(kept, self.max_samples)
 
-    def remarks(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
+    def notes(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
         """Yield a note on settings without effect, and a warning if the samples would take much memory."""
         yield "note: the fit samples its own priors: model.regularization and early stopping have no effect"
         kept = self.num_samples(max_epochs)
@@ -193,7 +193,7 @@ class SparkALSOptions(WholeEpochOptions):
             if not name.startswith("spark."):
                 raise UserError(f"optimizer.conf must hold names such as spark.driver.memory, got {name}")
 
-    def remarks(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
+    def notes(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
         """Yield a note that the iterations are not epochs."""
         yield (
             f"note: MLlib runs its {max_epochs} iterations (trainer.max_epochs) in one epoch, without early stopping"

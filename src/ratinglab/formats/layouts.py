@@ -34,7 +34,7 @@ class Layout:
         positions: position of each column that is read, from 0, by role: user, item, rating and, if read, timestamp.
         time_format: format of the timestamps; None if they are not read or there are no rows.
         spans_lines: whether quoted cells may contain line ends in columns that are not read.
-        notes: remarks on the header and on the shape of the file.
+        notes: one line each, on the header and on the shape of the file.
     """
 
     dialect: TextDialect

@@ -29,7 +29,8 @@ BYTE_ORDER_MARKS = {
 """Encodings by the first bytes of a file. UTF-32 comes first, since its mark begins with the mark of UTF-16."""
 SEPARATOR_LINE = re.compile(rb"\A(?:\xef\xbb\xbf)?sep=(.)(?=[\r\n])")
 """First line, in UTF-8, that names the separator, as Excel writes it."""
-LONGEST_SEPARATOR_LINE = 10
+MAX_SEPARATOR_LINE_BYTES = 10
+"""Bytes of the longest such line, with its line end."""
 LINE_END = re.compile(rb"\r\n|\n|\r")
 QUOTE = b'"'
 
@@ -288,7 +289,7 @@ def _transcoded(blocks: Iterable[bytes], dialect: TextDialect, *, name: str) -> 
 def _without_separator_line(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Empty the first line if it is Excel's `sep=;`."""
     start = b""
-    while len(start) < LONGEST_SEPARATOR_LINE and (block := next(blocks, b"")):
+    while len(start) < MAX_SEPARATOR_LINE_BYTES and (block := next(blocks, b"")):
         start += block
     yield SEPARATOR_LINE.sub(b"", start, count=1)
     yield from blocks

@@ -25,7 +25,7 @@ class TableFile:
         dialect: the dialect of text; None for Parquet, Arrow, ORC and JSON Lines.
         schema: names and types of the columns: text for a text file.
         batches: function that reads the rows.
-        notes: remarks on the dialect.
+        notes: one line each, on the dialect.
     """
 
     file: InputFile

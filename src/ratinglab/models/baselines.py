@@ -12,7 +12,7 @@ from ratinglab.formats.inputs import in_order
 SHRINKAGE = 5.0
 """λ of the bias baseline: biases shrink as if each user and item had this many extra ratings at the mean."""
 MAX_STEPS, TOLERANCE = 200, 1e-7
-CHUNK = 1 << 20
+CHUNK_ROWS = 1 << 20
 """Rows per chunk of a pass."""
 COMPILED_FROM = 1 << 22
 """Minimum number of rows for which loading the compiled loops pays off."""
@@ -100,7 +100,7 @@ def fit_biases(
     number of rows, and for each user 100 bytes and 8 more per thread.
     """
     # each chunk adds to all users and items, so it should have more rows than there are users or items
-    size = CHUNK if max(num_users, num_items) <= CHUNK else 4 * max(num_users, num_items)
+    size = CHUNK_ROWS if max(num_users, num_items) <= CHUNK_ROWS else 4 * max(num_users, num_items)
     chunks = list(zip(user.split(size), item.split(size), rating.split(size), strict=True))
     is_compiled = len(user) >= COMPILED_FROM
     sum_values = _compiled_sum() if is_compiled else _torch_sum

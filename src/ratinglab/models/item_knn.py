@@ -13,7 +13,7 @@ from ratinglab.models.item_weights import ItemWeights, ItemWeightsOptions
 from ratinglab.options import at_least, within
 
 TINY = np.finfo(np.float32).tiny
-PAIRS = 1 << 24
+ITEM_PAIRS_AT_ONCE = 1 << 24
 """Pairs of items compared at once: 64 MiB for their similarities, twice as much for their keys."""
 
 
@@ -61,7 +61,7 @@ class ItemKNN(ItemWeights):
         by_popularity = torch.from_numpy(np.argsort(-raters, kind="stable")[::-1].copy())  # most popular last
         place = torch.empty(self.num_items, dtype=torch.int64)
         place[by_popularity] = torch.arange(self.num_items)
-        size, count = max(1, PAIRS // self.num_items), self.neighbor.shape[1]
+        size, count = max(1, ITEM_PAIRS_AT_ONCE // self.num_items), self.neighbor.shape[1]
         for start in range(0, self.num_items, size):
             item = np.arange(start, min(start + size, self.num_items))
             norms = np.sqrt(np.outer(raters[item], raters)) + np.float32(self.shrinkage)

@@ -169,7 +169,7 @@ class Posterior(Equation):
         average = total / count
         return average, (squares / count - average.square()).clamp(min=0) + noise / count
 
-    def deviation_table(self, user: Tensor, item: Tensor, mean: Tensor) -> Tensor:
+    def standard_deviation_table(self, user: Tensor, item: Tensor, mean: Tensor) -> Tensor:
         """Compute the square root of the variance of `moments` for each of these users and items, on the last day.
 
         One matrix product per sample, several times faster than pair by pair.

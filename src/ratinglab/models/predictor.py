@@ -57,13 +57,13 @@ class Predictor(nn.Module):
         """Clip predictions to the rating scale."""
         return rating if self.scale is None else rating.clamp(*self.scale)
 
-    def deviation(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
+    def standard_deviation(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """Compute the standard deviation of a rating around its prediction. The model must be a Posterior.
 
         user: (B,) int32, item: (B,) int32, day: (B,) int32 → (B,) float32, in rating units; NaN where the baseline
         predicts.
         """
-        assert isinstance(self.model, Posterior), "only a run with samples has deviations"
+        assert isinstance(self.model, Posterior), "only a run with samples has standard deviations"
         known = self.baseline.known(user, item)
         deviation = torch.full(user.shape, torch.nan)
         if bool(known.any()):
@@ -71,13 +71,13 @@ class Predictor(nn.Module):
             deviation[known] = self.stars.unit * moments[1].sqrt().float()
         return deviation
 
-    def deviation_table(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
-        """Compute `deviation` for each of these users and items on the last day. All have training rows.
+    def standard_deviation_table(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
+        """Compute `standard_deviation` for each of these users and items on the last day. All have training rows.
 
         user: (B,) int, item: (C,) int, predicted rating, unclipped: (B, C) float32 → (B, C) float32, in rating units.
         """
-        assert isinstance(self.model, Posterior), "only a run with samples has deviations"
-        return self.stars.unit * self.model.deviation_table(user, item, self.stars.to_stars(predicted))
+        assert isinstance(self.model, Posterior), "only a run with samples has standard deviations"
+        return self.stars.unit * self.model.standard_deviation_table(user, item, self.stars.to_stars(predicted))
 
     def predict_unclipped(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """Predict without clipping, since a ranking must distinguish items that clip to the highest rating.

@@ -11,7 +11,7 @@ from torch import Tensor
 from ratinglab.batches import Batch
 from ratinglab.stars import TOLERANCE
 
-ENTRIES = 1 << 18
+ENTRIES_PER_BLOCK = 1 << 18
 """Number of rated pairs whose factors are held at once: 1 MiB per factor."""
 
 
@@ -76,14 +76,14 @@ def solve_rows(pairs: RatedPairs, num_rows: int, other: Tensor, objective: Impli
 
 
 def _blocks(order: NDArray[np.intp], size: NDArray[np.int64], dim: int) -> Iterator[NDArray[np.intp]]:
-    """Split rows, in descending order of size, into blocks of at most ENTRIES entries or a single row.
+    """Split rows, in descending order of size, into blocks of at most ENTRIES_PER_BLOCK entries or a single row.
 
     The smallest row of a block has at least half the size of the largest, so padding at most doubles the work. A row
     takes at least `dim` entries, for its matrix.
     """
     largest, first = size[order], 0
     while first < len(order):
-        num_rows = max(1, ENTRIES // max(int(largest[first]), dim))
+        num_rows = max(1, ENTRIES_PER_BLOCK // max(int(largest[first]), dim))
         last = min(first + num_rows, int(np.searchsorted(-2 * largest, -largest[first], side="right")))
         yield order[first:last]
         first = last

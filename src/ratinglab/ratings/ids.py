@@ -16,7 +16,7 @@ from ratinglab.errors import UserError, did_you_mean
 
 UNKNOWN = -1
 """Index of an id that is not in the table."""
-CHUNK = 1 << 16
+VALUES_PER_LOOKUP = 1 << 16
 """Values per lookup, so that they fit the processor's cache."""
 SAMPLE = 100
 """Number of ids checked first to find out whether a column is text."""
@@ -152,8 +152,8 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
         raise UserError(f"the {what} id {with_nul[0].as_py()!r} has a NUL character: is the file damaged, or UTF-16?")
     notes: list[str] = []
     if not texts.equals(encoded.dictionary):
-        remark = f"{what} ids that differ from another id only in white space, read as the same id"
-        notes = _note_on_alike(encoded.dictionary.sort(), str.strip, remark)
+        note = f"{what} ids that differ from another id only in white space, read as the same id"
+        notes = _note_on_alike(encoded.dictionary.sort(), str.strip, note)
     integers = _as_integers(texts)
     if integers is None:
         integers = _as_integers(pc.replace_substring_regex(texts, WHOLE_NUMBER, r"\1"))
@@ -182,7 +182,8 @@ def _distinct(parts: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray
     # most ids are nearly contiguous, for which a lookup table of the whole range is faster than sorting
     is_used = np.zeros(highest - lowest + 1, dtype=np.bool_)
     offset = np.int64(lowest)
-    pieces = [part[start : start + CHUNK] for part in parts for start in range(0, len(part), CHUNK)]
+    size = VALUES_PER_LOOKUP
+    pieces = [part[start : start + size] for part in parts for start in range(0, len(part), size)]
     for piece in pieces:
         is_used[piece - offset] = True
     number = np.cumsum(is_used, dtype=np.int32) - np.int32(1)
@@ -234,7 +235,7 @@ def _notes_on_texts(texts: pa.StringArray, *, what: str) -> list[str]:
     return notes
 
 
-def _note_on_alike(texts: pa.StringArray, key: Callable[[str], int | str], remark: str) -> list[str]:
+def _note_on_alike(texts: pa.StringArray, key: Callable[[str], int | str], note: str) -> list[str]:
     """Make a note with an example if texts share the key of an earlier one."""
     first: dict[int | str, str] = {}
     pairs = [(first.setdefault(key(text), text), text) for text in texts.to_pylist()]
@@ -242,4 +243,4 @@ def _note_on_alike(texts: pa.StringArray, key: Callable[[str], int | str], remar
     if not alike:
         return []
     shown = ascii if normalize("NFC", alike[0][0]) == normalize("NFC", alike[0][1]) else repr  # é looks the same twice
-    return [f"{remark}: {len(alike):,}, such as {shown(alike[0][0])} and {shown(alike[0][1])}"]
+    return [f"{note}: {len(alike):,}, such as {shown(alike[0][0])} and {shown(alike[0][1])}"]

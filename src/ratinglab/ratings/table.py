@@ -16,8 +16,7 @@ from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.mapped_arrays import blocks_of, release
 from ratinglab.ratings.side_information import Column, Needs, Origin, SideInformation, chosen_columns, feature_digest
 
-MILLISECONDS = 86_400_000
-"""Milliseconds per day."""
+MILLISECONDS_PER_DAY = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class RatingTable:
         set_scale: lowest and highest possible rating, as set; None: not set.
         sources: the files, in the order of their rows.
         merged_across_files: number of pairs of user and item merged from rows in several files.
-        notes: remarks on cleaning and on unusual rows, one line each.
+        notes: one line each, on cleaning and on unusual rows.
         noise_floor: MSE of a perfect model, in squared rating units; None unless the data is generated.
         folder: folder for files of rows, if the rows are in mapped files; None: the rows are in memory.
     """
@@ -125,7 +124,7 @@ class RatingTable:
         Raises:
             UserError: no times were read (the message names `asked_by`), or a column is missing or empty.
         """
-        day = (self.times(asked_by=asked_by) // MILLISECONDS).astype(np.int32) if needs.days else None
+        day = (self.times(asked_by=asked_by) // MILLISECONDS_PER_DAY).astype(np.int32) if needs.days else None
         items = None if self.titles is None else self.item_columns
         return SideInformation(
             day=day,

@@ -17,8 +17,8 @@ from ratinglab.ratings.table import Ratings
 from ratinglab.reading.source_rows import Rows
 from ratinglab.reading.unrated import is_unrated, notes_on_suspected_unrated
 
-CHUNK = 1 << 15
-"""Rows per thread when searching for repeated pairs."""
+PIECE_ROWS = 1 << 15
+"""Approximate number of rows that a thread searches for repeated pairs at once."""
 BUCKET = 1 << 25
 """Approximate number of rows whose pairs are sorted at once if the rows are in mapped files: 256 MB."""
 PLACES_SHOWN = 3
@@ -57,7 +57,7 @@ def without_unrated(rows: Rows, cleaning: Cleaning, *, name: str) -> Rows:
         is_missing = is_unrated(rows.ratings.rating, cleaning.unrated)
         listed = ",".join(f"{value:g}" for value in cleaning.unrated)
         rows = _without(is_missing, rows, option=f"data.unrated=[{listed}]", name=name)
-    expected = {cleaning.lowest, cleaning.highest}
+    expected = [bound for bound in (cleaning.lowest, cleaning.highest) if bound is not None]
     return rows.noted(*notes_on_suspected_unrated(rows.ratings.rating, expected=expected))
 
 
@@ -179,7 +179,7 @@ def _repeats_a_pair(ratings: Ratings, *, num_items: int, folder: Path | None) ->
             return any(len(repeats) > 0 for repeats in _repeats_by_bucket(ratings, num_items=num_items, folder=folder))
         return _has_repeats(_pairs(ratings, num_items=num_items))
     # Most files are sorted by user, so search pieces of whole users that fit the processor's cache.
-    borders = np.arange(0, len(ratings) + CHUNK, CHUNK)
+    borders = np.arange(0, len(ratings) + PIECE_ROWS, PIECE_ROWS)
     borders[1:-1] = np.searchsorted(ratings.user, ratings.user[borders[1:-1]])
     pieces = (ratings.take(slice(start, stop)) for start, stop in itertools.pairwise(borders))
     with ThreadPoolExecutor(pa.cpu_count()) as threads:  # numpy releases the GIL
@@ -197,10 +197,10 @@ def _repeats_by_bucket(ratings: Ratings, *, num_items: int, folder: Path) -> Ite
         bucket = bucket_of_user[rows.user]
         order = np.argsort(bucket, kind="stable")  # a radix sort
         pair, number = _pairs(rows, num_items=num_items)[order], np.bincount(bucket, minlength=len(place))
-        for each in np.flatnonzero(number):
-            stop_in_block = int(number[: each + 1].sum())
-            pairs[place[each] : place[each] + number[each]] = pair[stop_in_block - number[each] : stop_in_block]
-            place[each] += number[each]
+        for index in np.flatnonzero(number):
+            stop_in_block = int(number[: index + 1].sum())
+            pairs[place[index] : place[index] + number[index]] = pair[stop_in_block - number[index] : stop_in_block]
+            place[index] += number[index]
         release(pairs)
     for start, after in itertools.pairwise(starts):
         of_bucket = np.sort(pairs[start:after])

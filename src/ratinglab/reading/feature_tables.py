@@ -61,7 +61,7 @@ class FeatureTable:
         titles: titles in the same order; None if the file has none.
         columns: features by name, in the same order.
         origin: where the file comes from, for messages.
-        notes: remarks on its dialect.
+        notes: one line each, on its dialect.
     """
 
     origin: Origin

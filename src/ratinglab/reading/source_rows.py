@@ -48,7 +48,7 @@ class Rows:
         user_ids: the id of each user index; likewise item_ids.
         files: each file and its layout, which is None unless the file is text.
         stops: for each file, the row after its last one, before cleaning.
-        notes: remarks on files, ids and dropped rows.
+        notes: one line each, on files, ids and dropped rows.
         number: (N,) int64, position of each row among all rows read; None: no row was dropped.
         merged_across_files: number of pairs of user and item merged from rows in several files.
     """
@@ -82,9 +82,9 @@ class Rows:
         file_of_row = np.searchsorted(self.stops, number, side="right")
         row_in_file = number - np.concatenate([[0], self.stops])[file_of_row]
         found = [""] * len(rows)
-        for each in np.unique(file_of_row):
-            file, layout = self.files[each]
-            inside = np.flatnonzero(file_of_row == each)
+        for index in np.unique(file_of_row):
+            file, layout = self.files[index]
+            inside = np.flatnonzero(file_of_row == index)
             of_file = row_in_file[inside].tolist()
             named = [row + 1 for row in of_file] if layout is None else lines_of_rows(file, layout, of_file)
             for position, count in zip(inside, named, strict=True):

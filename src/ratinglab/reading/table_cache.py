@@ -27,7 +27,7 @@ from ratinglab.reading.streaming import COLUMNS, map_rows
 
 VERSION = 6
 """Increment with any change to the result of reading or to the format of the cache."""
-SMALLEST = 8 << 20
+MIN_CACHED_BYTES = 8 << 20
 """Minimum size of files to cache; smaller ones are read as fast."""
 SETTLED_NS = 2_000_000_000
 """Minimum age of files to cache. A file rewritten within a clock tick would look unchanged."""
@@ -61,7 +61,7 @@ def load_table(
     now_ns = time.time_ns()
     size = sum(fingerprint[2] for fingerprint in fingerprints)
     settled = all(max(fingerprint[3:]) < now_ns - SETTLED_NS for fingerprint in fingerprints)
-    if folder is None or not (on_disk or (size >= SMALLEST and settled)):
+    if folder is None or not (on_disk or (size >= MIN_CACHED_BYTES and settled)):
         assert not on_disk, "the options refuse it"
         return read()
     # the name begins with a hash of the files' paths and the options
@@ -138,17 +138,17 @@ def _tidy(entry: Path, *, now: float) -> None:
     Runs that have mapped a removed table can still read it.
     """
     used: dict[Path, float] = {}
-    for each in entry.parent.glob("*"):
+    for path in entry.parent.glob("*"):
         with suppress(OSError):  # removed by another run
-            used[each] = each.stat().st_mtime
-    tables = sorted((each for each in used if not each.name.startswith(".")), key=lambda each: -used[each])
+            used[path] = path.stat().st_mtime
+    tables = sorted((path for path in used if not path.name.startswith(".")), key=lambda path: -used[path])
     source = entry.name.partition("-")[0]
-    outdated = [each for each in tables[:KEPT] if each.name.startswith(f"{source}-") and each != entry]
-    abandoned = [each for each in used if each.name.startswith(".") and used[each] < now - ABANDONED]
-    for each in [*tables[KEPT:], *outdated, *abandoned]:
-        shutil.rmtree(each, ignore_errors=True)  # earlier versions wrote folders
+    outdated = [path for path in tables[:KEPT] if path.name.startswith(f"{source}-") and path != entry]
+    abandoned = [path for path in used if path.name.startswith(".") and used[path] < now - ABANDONED]
+    for path in [*tables[KEPT:], *outdated, *abandoned]:
+        shutil.rmtree(path, ignore_errors=True)  # earlier versions wrote folders
         with suppress(OSError):
-            each.unlink()
+            path.unlink()
 
 
 def _hashed(content: Any) -> str:

@@ -1,5 +1,7 @@
 """Values that mean unrated, such as -1, 0 or 99."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,12 +13,12 @@ MIN_ZERO_SHARE = 0.05
 """Share of the rows above which a lowest rating of 0 may mean unrated."""
 
 
-def is_unrated(rating: NDArray[np.float32], values: tuple[float, ...]) -> NDArray[np.bool_]:
+def is_unrated(rating: NDArray[np.float32], values: Sequence[float]) -> NDArray[np.bool_]:
     """Return whether each rating is one of the values: (N,) bool, compared in float32."""
     return np.isin(rating, np.array(values, dtype=np.float32))
 
 
-def notes_on_suspected_unrated(rating: NDArray[np.float32], *, expected: set[float | None]) -> list[str]:
+def notes_on_suspected_unrated(rating: NDArray[np.float32], *, expected: Sequence[float]) -> list[str]:
     """List notes on ratings that may mean unrated, except the expected ones.
 
     Suspect values are those beyond a gap that is wider than the range of all others; a single negative value if all
@@ -29,7 +31,7 @@ def notes_on_suspected_unrated(rating: NDArray[np.float32], *, expected: set[flo
     return [
         _note(suspect, int(rows), reason, num_rows=len(rating))
         for suspect, rows, reason in _suspects(rating)
-        if not expected.issuperset(suspect.tolist())
+        if not is_unrated(suspect, expected).all()
     ]
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ratinglab.models.design import Design
 from ratinglab.models.equation import ColumnSource, SideRows
 
-PRIOR_ROWS = 2_000
+NUM_PRIOR_ROWS = 2_000
 """Number of trained rows, evenly spaced, from which the prior of a new row is estimated."""
 NOISE_DEGREES = 10.0
 """ν of the gamma prior on a new row's noise precision: strength of the pull to the trained rows' median precision, in
@@ -20,9 +20,9 @@ NOISE_STEPS = 5
 COUNTS = (0, 1, 2, 3, 5, 8, 12, 18, 27, 40, 60, 90, 135, 200)
 """Numbers of ratings for which a prior is estimated, if it depends on implicit feedback. A row uses the largest that
 does not exceed its own number."""
-NUMBERS = 1 << 24
+MAX_VALUES_AT_ONCE = 1 << 24
 """Number of float64 values held at once: 128 MiB."""
-LEAST_VARIANCE = 1e-12
+MIN_PRIOR_VARIANCE = 1e-12
 """Minimum prior variance of a weight; identical rows would make the prior singular."""
 
 
@@ -113,7 +113,7 @@ class FoldInSolver:
     @cached_property
     def _prior_rows(self) -> tuple[Tensor, Tensor]:
         """Select trained rows, (B,), and subtract their features: (S, B, D)."""
-        index = torch.linspace(0, self.own.num_owners - 1, min(PRIOR_ROWS, self.own.num_owners)).round().long()
+        index = torch.linspace(0, self.own.num_owners - 1, min(NUM_PRIOR_ROWS, self.own.num_owners)).round().long()
         rows = self.own.take(index)
         for term in self.own.terms:
             if term.source is ColumnSource.feature:
@@ -241,7 +241,7 @@ class FoldInSolver:
         for row in order:
             size = (len(pending) + 1) * self.num_samples * dim * (2 * int(counts[row]) + 6 * dim)
             is_same = not pending or _nearest_below(int(counts[pending[-1]])) == _nearest_below(int(counts[row]))
-            if pending and (size > NUMBERS or (self._uses_rated and not is_same)):
+            if pending and (size > MAX_VALUES_AT_ONCE or (self._uses_rated and not is_same)):
                 blocks.append(torch.tensor(pending))
                 pending = []
             pending.append(row)
@@ -337,5 +337,5 @@ def _shrunk(rows: Tensor) -> Tensor:
     """Estimate the covariance of centred rows, shrunk towards its diagonal: (S, B, D) → (S, D, D)."""
     count, dim = rows.shape[1:]
     scatter = rows.mT @ rows
-    variances = torch.diag_embed((scatter.diagonal(dim1=1, dim2=2) / count).clamp(min=LEAST_VARIANCE))
+    variances = torch.diag_embed((scatter.diagonal(dim1=1, dim2=2) / count).clamp(min=MIN_PRIOR_VARIANCE))
     return (scatter + dim * variances) / (count + dim)

@@ -9,7 +9,7 @@ from ratinglab.models.equation import Equation, Factors
 
 SHRINKAGE = 20
 """λ: number of shared raters at which the similarity is half the cosine."""
-SMALLEST_VARIANCE = 1e-6
+MIN_VARIANCE_SHARE = 1e-6
 """Directions with less than this share of the largest variance are ignored."""
 
 
@@ -112,7 +112,7 @@ def _moments(factors: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 def _balancing(user_covariance: Tensor, item_covariance: Tensor) -> Tensor:
     """Find the B for which y B and x B⁻ᵀ have the same, diagonal covariance: (D, D) twice → (D, rank) float64."""
     variance, axes = torch.linalg.eigh(item_covariance)
-    kept = variance > SMALLEST_VARIANCE * variance[-1]
+    kept = variance > MIN_VARIANCE_SHARE * variance[-1]
     deviation, axes = variance[kept].sqrt(), axes[:, kept]
     root = axes * deviation
     squared_singular, rotation = torch.linalg.eigh(root.T @ user_covariance @ root)

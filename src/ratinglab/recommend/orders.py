@@ -12,15 +12,15 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.recommend.interest import Interest
 from ratinglab.stars import TOLERANCE, Stars
 
-LEAST_DEVIATION = 0.01
+MIN_STANDARD_DEVIATION = 0.01
 """Minimum σ, in stars; avoids a division by 0 for an exact fit."""
-UNCHOSEN = 2.0
+UNRATED_STD_FACTOR = 2.0
 """Ratio of σ for unrated items to the RMSE of held-out ratings, found together with the settings in interest.py. Users
 chose to rate the latter, and the model learned from such ratings only."""
 LEVEL_ROWS = 1_000_000
 """Maximum number of ratings among which `levels_of` finds the distinct ones."""
-ENTRIES = 1 << 20
-"""Number of deviations computed at once: 4 MiB per table."""
+STANDARD_DEVIATIONS_AT_ONCE = 1 << 20
+"""Number of standard deviations computed at once: 4 MiB per table."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class ExpectedGain:
     Attributes:
         interest: s, the interest model.
         border: b, midpoint between the highest rating below t and the lowest liked one, in rating units.
-        deviation: σ, UNCHOSEN times the root mean squared error of predictions, in rating units, above 0.
+        standard_deviation: σ, UNRATED_STD_FACTOR times the RMSE of predictions, in rating units, above 0.
     """
 
     interest: Interest
     border: float
-    deviation: float
+    standard_deviation: float
 
     @classmethod
     def from_levels(
@@ -57,12 +57,12 @@ class ExpectedGain:
         border = threshold
         if is_liked.any() and not is_liked.all():
             border = (float(levels[is_liked].min()) + float(levels[~is_liked].max())) / 2
-        deviation = max(UNCHOSEN * mse**0.5, LEAST_DEVIATION * stars.unit, float(np.finfo(np.float32).tiny))
-        return cls(interest, border, deviation)
+        lowest = max(MIN_STANDARD_DEVIATION * stars.unit, float(np.finfo(np.float32).tiny))
+        return cls(interest, border, max(UNRATED_STD_FACTOR * mse**0.5, lowest))
 
     def sort_keys(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
         """Compute the gain: user (B,), item (C,), predicted rating (B, C) float32, unclipped → (B, C) float32."""
-        likely = torch.special.ndtr((predicted - self.border).div_(self.deviation))
+        likely = torch.special.ndtr((predicted - self.border).div_(self.standard_deviation))
         return likely.mul_(self.interest.estimate(user.cpu(), item.cpu()).to(likely.device))
 
 
@@ -70,7 +70,7 @@ class ExpectedGain:
 class LowerBound:
     """r̂_ui − σ_ui: the prediction minus the standard deviation of a rating around it, from the posterior's samples.
 
-    For users without training ratings, who have no deviations, the bound is the prediction.
+    For users without training ratings, who have no standard deviations, the bound is the prediction.
     """
 
     predictor: Predictor
@@ -82,8 +82,8 @@ class LowerBound:
         """
         bound = predicted.clone()
         is_trained = (user >= 0) & (user < len(self.predictor.baseline.user_bias) - 1)
-        for row in is_trained.nonzero()[:, 0].split(max(1, ENTRIES // len(item))):
-            bound[row] -= self.predictor.deviation_table(user[row], item, predicted[row])
+        for row in is_trained.nonzero()[:, 0].split(max(1, STANDARD_DEVIATIONS_AT_ONCE // len(item))):
+            bound[row] -= self.predictor.standard_deviation_table(user[row], item, predicted[row])
         return bound
 
 

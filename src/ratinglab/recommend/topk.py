@@ -16,9 +16,9 @@ from ratinglab.recommend.orders import Order
 
 SCORES_AT_ONCE = 1 << 24
 """Number of scores of candidates held at once: 64 MiB."""
-ORDERED = 8
+ORDER_MEMORY_FACTOR = 8
 """Divisor of SCORES_AT_ONCE for lists with an order, which needs several tables of that size."""
-PAIRS = 1 << 18
+PAIRS_PREDICTED_AT_ONCE = 1 << 18
 """Number of pairs that an equation without factors predicts at once; each can take a few KB."""
 Score = Callable[[Tensor, Tensor], None]
 """Function that writes the scores of users with training rows, (B,), into a table, (B, C)."""
@@ -145,8 +145,8 @@ def _blocks_of_scores(
         user = torch.from_numpy(users).to(device)
         yield users, scores if order is None else order.sort_keys(user, item, scores)
         return
-    score, size = None, max(1, PAIRS // len(item))
-    table_size = SCORES_AT_ONCE if order is None else SCORES_AT_ONCE // ORDERED
+    score, size = None, max(1, PAIRS_PREDICTED_AT_ONCE // len(item))
+    table_size = SCORES_AT_ONCE if order is None else SCORES_AT_ONCE // ORDER_MEMORY_FACTOR
     if (factors := predictor.model.factors()) is not None:
         score, size = _by_factors(predictor, factors, item, is_ordered=order is not None), table_size // len(item)
     elif predictor.model.has_score_table:  # with a column for every item
@@ -159,7 +159,7 @@ def _blocks_of_scores(
             is_scored = (user >= 0) & (user < len(predictor.baseline.user_bias) - 1)
             score(torch.where(is_scored, user, 0), scores)
         if not is_scored.all():
-            for row in (~is_scored).nonzero()[:, 0].split(max(1, PAIRS // len(item))):
+            for row in (~is_scored).nonzero()[:, 0].split(max(1, PAIRS_PREDICTED_AT_ONCE // len(item))):
                 pairs = user[row].repeat_interleave(len(item)), item.repeat(len(row))
                 scores[row] = predictor.predict_unclipped(*pairs).view(len(row), len(item))
         yield block, scores if order is None else order.sort_keys(user, item, scores)

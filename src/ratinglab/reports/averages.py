@@ -12,8 +12,8 @@ from ratinglab.reports.finished_runs import FinishedRun
 from ratinglab.reports.paired_tests import by_split, corrected_t, evaluated_share
 from ratinglab.runs.learning_curves import Curve
 
-BOUND = "± 95%"
-"""Head of a column of half-widths."""
+HALF_WIDTH_HEADER = "± 95%"
+"""Header of a column of half-widths."""
 
 
 def values_of(runs: Sequence[FinishedRun], tag: str) -> list[float]:

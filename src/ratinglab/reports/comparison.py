@@ -13,7 +13,7 @@ from ratinglab.evaluation.metrics import METRICS, MetricKind
 from ratinglab.evaluation.ranking import list_metric
 from ratinglab.files import user_path
 from ratinglab.options import as_yaml
-from ratinglab.reports.averages import BOUND, decimals, explain_intervals, half_width_of, mean_of, values_of
+from ratinglab.reports.averages import HALF_WIDTH_HEADER, decimals, explain_intervals, half_width_of, mean_of, values_of
 from ratinglab.reports.finished_runs import FinishedRun, basis, describe, find_runs
 from ratinglab.reports.paired_tests import paired_difference
 from ratinglab.reports.protocols import (
@@ -158,8 +158,8 @@ def models_table(folders: Sequence[str]) -> Iterator[str]:
         order = [np.inf if mean is None else sign * mean for sign, mean in zip(signs, means, strict=True)]
         lines.append((order, [row.name, ", ".join(_protocols(row)[0]["uses"]), *figures, *sizes]))
     columns = [f"{title.partition(':')[0]}, {metric.label}" for title, metric in metrics.items()]
-    head = ["", USES, *columns, "fit s", "parameters"]
-    yield from markdown([head, *(cells for _, cells in sorted(lines, key=lambda line: line[0]))])
+    header = ["", USES, *columns, "fit s", "parameters"]
+    yield from markdown([header, *(cells for _, cells in sorted(lines, key=lambda line: line[0]))])
 
 
 def _title(run: FinishedRun) -> str:
@@ -239,17 +239,17 @@ def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     # earlier versions did not record what figures use
     figures = max(recorded, key=lambda figures: sum(NOT_RECORDED not in each["uses"] for each in figures))
     lines = []
-    for each in figures:
-        uses, source = ", ".join(each["uses"]), f"{each['kind']}: {each['source']}"
-        lines.append((each["value"], [each["system"], f"{each['value']:.4f}", "", "", "", uses, source]))
+    for figure in figures:
+        uses, source = ", ".join(figure["uses"]), f"{figure['kind']}: {figure['source']}"
+        lines.append((figure["value"], [figure["system"], f"{figure['value']:.4f}", "", "", "", uses, source]))
     for row in rows:
         protocols, obstacle = _protocols(row), _obstacle(row)
-        *cells, remark = _cells(row, tag, f"not comparable: {obstacle}" if obstacle else verdict(protocols))
-        lines.append((mean_of(row.runs, tag), [*cells, ", ".join(protocols[0]["uses"]), remark]))
+        *cells, note = _cells(row, tag, f"not comparable: {obstacle}" if obstacle else verdict(protocols))
+        lines.append((mean_of(row.runs, tag), [*cells, ", ".join(protocols[0]["uses"]), note]))
     yield title
     lines.sort(key=lambda line: line[0], reverse=metric.higher_is_better)
-    head = ["", metric.label, BOUND, "fit s", "parameters", USES, ""]
-    yield from aligned([head, *(cells for _, cells in lines)], right=range(1, 5))
+    header = ["", metric.label, HALF_WIDTH_HEADER, "fit s", "parameters", USES, ""]
+    yield from aligned([header, *(cells for _, cells in lines)], right=range(1, 5))
     yield from _interval_notes(rows, tag)
     yield NOTE
 
@@ -269,18 +269,18 @@ def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     ranked = sorted(rows, key=lambda row: (row.lacking(folds) != "", column.rank(row.runs)))
     yield f"{title}: {'validation' if has_validation else 'test'} {metric.label}"
     num_seeds = max(len(row.by_seed()) for row in rows)
-    behind, notes = _behind(ranked, folds, tag=f"{part}/{monitor.name}")
-    tested = [f"{monitor.label} behind {BOUND}"] if notes else []
-    table = [["", metric.label, BOUND, *tested, "fit s", "parameters", ""]]
+    behind, test_notes = _behind(ranked, folds, tag=f"{part}/{monitor.name}")
+    tested = [f"{monitor.label} behind {HALF_WIDTH_HEADER}"] if test_notes else []
+    table = [["", metric.label, HALF_WIDTH_HEADER, *tested, "fit s", "parameters", ""]]
     for row, difference in zip(ranked, behind, strict=True):
         seeds = len(row.by_seed())
-        remarks = [row.lacking(folds), f"{seeds} of {num_seeds} seeds" if seeds < num_seeds else ""]
-        remarks += ["ended early"] if row.is_pruned else []
-        name, mean, half_width, *others = _cells(row, tag, "; ".join(filter(None, remarks)))
-        table.append([name, mean, half_width, *([difference] if notes else []), *others])
+        notes = [row.lacking(folds), f"{seeds} of {num_seeds} seeds" if seeds < num_seeds else ""]
+        notes += ["ended early"] if row.is_pruned else []
+        name, mean, half_width, *others = _cells(row, tag, "; ".join(filter(None, notes)))
+        table.append([name, mean, half_width, *([difference] if test_notes else []), *others])
     yield from aligned(table, right=range(1, len(table[0]) - 1))
     yield from _interval_notes(rows, tag)
-    yield from notes
+    yield from test_notes
 
 
 def _folds(rows: Sequence[Row]) -> set[int | None]:
@@ -307,12 +307,12 @@ def _behind(ranked: Sequence[Row], folds: set[int | None], *, tag: str) -> tuple
 
 
 def _interval_notes(rows: Sequence[Row], tag: str) -> list[str]:
-    return [f"{BOUND}: {text}" for text in explain_intervals([row.runs for row in rows], tag)]
+    return [f"{HALF_WIDTH_HEADER}: {text}" for text in explain_intervals([row.runs for row in rows], tag)]
 
 
-def _cells(row: Row, tag: str, remark: str) -> list[str]:
+def _cells(row: Row, tag: str, note: str) -> list[str]:
     mean, half_width = decimals(mean_of(row.runs, tag)), decimals(half_width_of(row.runs, tag))
-    return [row.name, mean or "none", half_width, *_size_cells(row), remark]
+    return [row.name, mean or "none", half_width, *_size_cells(row), note]
 
 
 def _size_cells(row: Row) -> list[str]:

@@ -79,7 +79,7 @@ class NamedRun(NamedTuple):
     """A run's folder, and a note on which run was chosen; None if the user gave the folder."""
 
     folder: Path
-    remark: str | None
+    note: str | None
 
 
 def named_run(text: str) -> NamedRun:

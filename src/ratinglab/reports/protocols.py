@@ -164,16 +164,16 @@ def table_among_figures(
 ) -> Iterator[str]:
     """Rank a run, or the mean over all folds with half its 95% interval, among the figures of the protocol."""
     protocols = [protocol for record in records if (protocol := protocol_of(record)) is not None]
-    record, protocol, remark = records[0], protocols[0], verdict(protocols)
+    record, protocol, note = records[0], protocols[0], verdict(protocols)
     if half_width is not None:
-        remark = f"mean of {len(protocols)} folds, ± {half_width:.4f} (95%); {remark}"
+        note = f"mean of {len(protocols)} folds, ± {half_width:.4f} (95%); {note}"
     metric = metric_of(protocol)
     found = [
         (each["value"], each["kind"], each["system"], each["uses"], each["source"]) for each in protocol["figures"]
     ]
-    found.append((value, "this run", f"{record.model} by {record.fit['optimizer']}", protocol["uses"], remark))
+    found.append((value, "this run", f"{record.model} by {record.fit['optimizer']}", protocol["uses"], note))
     found.sort(key=lambda row: row[0], reverse=metric.higher_is_better)
-    rows = [[kind, system, f"{figure:.4f}", ", ".join(uses), remark] for figure, kind, system, uses, remark in found]
+    rows = [[kind, system, f"{figure:.4f}", ", ".join(uses), note] for figure, kind, system, uses, note in found]
     yield f"protocol   {protocol['title']}"
     yield from aligned([["", "", metric.label, USES, ""], *rows], right=[2])
     yield NOTE

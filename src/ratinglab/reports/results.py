@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from ratinglab.evaluation.ranking import LABELS, OrderOptions, liked_from
+from ratinglab.inference.evaluation import POPULARITY
 from ratinglab.reports.text_table import aligned
-from ratinglab.runs.evaluation import POPULARITY
 from ratinglab.runs.record import RunRecord
 
 SYSTEMS = (("", None), ("baseline/bias/", "bias baseline"), ("baseline/mean/", "mean baseline"))

@@ -37,7 +37,7 @@ from ratinglab.runs.learning_curves import Curve
 
 SIZE = (7.0, 4.2)
 """Inches, at 100 dots per inch; figures with many panels, axes or names are larger."""
-MOST_NAMED = 6
+MAX_NAMED_RUNS = 6
 """Maximum number of runs on the Pareto front that are named."""
 RUN, MEAN, BEST = "tab:blue", "0.2", "tab:red"
 NAMES: dict[str, Any] = {"loc": "outside lower left", "frameon": False, "fontsize": 9}
@@ -257,7 +257,7 @@ def _far_apart(places: Numbers) -> list[int]:
     places: (n, 2), in fractions of the axes; closer than 0.04, labels would overlap
     """
     chosen = [len(places) - 1] if len(places) else []
-    while 0 < len(chosen) < MOST_NAMED:
+    while 0 < len(chosen) < MAX_NAMED_RUNS:
         distance = np.linalg.norm(places[:, None] - places[chosen], axis=2).min(axis=1)
         if distance.max() < 0.04:
             break

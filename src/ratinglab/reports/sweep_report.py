@@ -12,7 +12,7 @@ import pandas as pd
 from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
 from ratinglab.program import shell_command
-from ratinglab.reports.averages import BOUND, decimals, explain_intervals, half_width_of, mean_of, values_of
+from ratinglab.reports.averages import HALF_WIDTH_HEADER, decimals, explain_intervals, half_width_of, mean_of, values_of
 from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.finished_runs import FOLD, FinishedRun, describe
 from ratinglab.reports.importance import compute_explained_share
@@ -79,11 +79,11 @@ def sweep_report(jobs: Sequence[Job]) -> SweepReport:
     tables = [_table(each, tested) for each, tested in zip(sets, differences, strict=True)]
     bold = [None if each.best is None else 1 for each in sets]
     lines: list[str] = []
-    for each, tested, table, best in zip(sets, differences, tables, bold, strict=True):
+    for comparable, tested, table, best in zip(sets, differences, tables, bold, strict=True):
         if len(sets) > 1:
-            lines += [*([""] if lines else []), describe(each.basis, [other.basis for other in sets])]
-        lines += [*_best_rows(table, is_ranked=best is not None), *_remarks(each, tested)]
-        lines += _best_lines(each, is_only=len(sets) == 1)
+            lines += [*([""] if lines else []), describe(comparable.basis, [other.basis for other in sets])]
+        lines += [*_best_rows(table, is_ranked=best is not None), *_notes(comparable, tested)]
+        lines += _best_lines(comparable, is_only=len(sets) == 1)
     if len(sets) > 1:
         lines.append("note: runs on other data, splits or metrics are not compared with one another")
     files = {"results.csv": _csv(results)}
@@ -105,15 +105,15 @@ def _differences(jobs: ComparableJobs) -> dict[int, PairedDifference]:
         return {}
     _, tag, higher_is_better = jobs.columns[0]
     tested = {
-        place: paired_difference(jobs.best.runs, group.runs, tag=tag, higher_is_better=higher_is_better)
-        for place, group in enumerate(jobs.groups[1:], start=1)
+        index: paired_difference(jobs.best.runs, group.runs, tag=tag, higher_is_better=higher_is_better)
+        for index, group in enumerate(jobs.groups[1:], start=1)
         if group.num_missing == 0 and not any(result.status == "pruned" for result in group.results)
     }
-    return {place: difference for place, difference in tested.items() if difference is not None}
+    return {index: difference for index, difference in tested.items() if difference is not None}
 
 
 def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Rows:
-    """Tabulate comparable jobs: a head, then a row per group, or per job if there is only one group."""
+    """Tabulate comparable jobs: a header, then a row per group, or per job if there is only one group."""
     groups, is_grouped = jobs.groups, bool(jobs.replicates)
     ending: Rows = []
     if not groups[0].settings:
@@ -121,18 +121,18 @@ def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Ro
         ending = _mean_and_interval(jobs, keys)
         groups = [Group({key: each.job.arguments.get(key, "") for key in keys}, [each]) for each in jobs.results]
         is_grouped = False
-    interval = f" {BOUND}" if is_grouped else ""
+    interval = f" {HALF_WIDTH_HEADER}" if is_grouped else ""
     first, *others = (f"{column.label}{interval}" for column in jobs.columns)
-    behind = [f"behind {BOUND}"] if differences else []
-    head = [*groups[0].settings, *(["runs"] if is_grouped else []), first, *behind, *others]
-    rows = [head if is_grouped else [*head, "job"]]
-    for place, group in enumerate(groups):
+    behind = [f"behind {HALF_WIDTH_HEADER}"] if differences else []
+    header = [*groups[0].settings, *(["runs"] if is_grouped else []), first, *behind, *others]
+    rows = [header if is_grouped else [*header, "job"]]
+    for index, group in enumerate(groups):
         done = len(group.finished)
         count = str(done) if group.num_missing == 0 else f"{done} of {done + group.num_missing}"
         first, *others = _metric_cells(group, jobs)
         cells = [*map(short_number, group.settings.values()), *([count] if is_grouped else []), first]
         if differences:
-            cells.append(differences[place].text if place in differences else "")
+            cells.append(differences[index].text if index in differences else "")
         rows.append([*cells, *others, *([] if is_grouped else [group.results[0].number])])
     return [*rows, *ending]
 
@@ -157,7 +157,7 @@ def _mean_and_interval(jobs: ComparableJobs, keys: Sequence[str]) -> Rows:
     blank = [""] * (len(keys) - 1)
     return [
         [name, *blank, *(decimals(average(runs, column.tag)) for column in jobs.columns), ""]
-        for name, average in (("mean", mean_of), (BOUND, half_width_of))
+        for name, average in (("mean", mean_of), (HALF_WIDTH_HEADER, half_width_of))
     ]
 
 
@@ -169,14 +169,14 @@ def _best_rows(table: Rows, *, is_ranked: bool) -> Iterator[str]:
         yield f"{hidden} more rows are in results.md"
 
 
-def _remarks(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Iterator[str]:
+def _notes(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Iterator[str]:
     """Explain intervals and tests, rank the keys by importance, and list pruned and failed jobs."""
     folds = {result.record.fold for result in jobs.results if result.record is not None}
     total = jobs.basis.get("split.folds")
     if FOLD in jobs.replicates and total is not None and len(folds) < int(total):
         yield f"note: only {len(folds)} of the split's {total} folds were run"
     for text in explain_intervals([group.runs for group in jobs.groups], jobs.columns[0].tag):
-        yield f"{BOUND:10} {text}"
+        yield f"{HALF_WIDTH_HEADER:10} {text}"
     for test in dict.fromkeys(difference.test for difference in differences.values()):
         yield f"behind     difference from the best and its 95% interval, by {test}"
     yield from _importance(jobs)
@@ -225,8 +225,8 @@ def _comparisons_csv(sets: Sequence[ComparableJobs], differences: Sequence[dict[
     rows = []
     for jobs, tested in zip(sets, differences, strict=True):
         names = [" ".join(f"{key}={value}" for key, value in group.settings.items()) for group in jobs.groups]
-        for place, (behind, *others) in tested.items():
-            compared = {"metric": jobs.columns[0].tag, "best": names[0], "other": names[place], "behind": behind}
+        for index, (behind, *others) in tested.items():
+            compared = {"metric": jobs.columns[0].tag, "best": names[0], "other": names[index], "behind": behind}
             rows.append(compared | dict(zip(("low", "high", "p", "test"), others, strict=True)))
     return _as_csv(rows)
 
@@ -248,15 +248,15 @@ def _csv(results: Sequence[JobResult]) -> bytes:
     """Format one row per job."""
     rows = []
     keys = find_differing_keys(results)
-    for each in results:
-        job = each.job
-        outcome = {"run": job.folder.name, "status": each.status, "reason": job.failure or job.pruned}
-        rows.append(outcome | {key: job.arguments.get(key) for key in keys} | each.metrics)
+    for result in results:
+        job = result.job
+        outcome = {"run": job.folder.name, "status": result.status, "reason": job.failure or job.pruned}
+        rows.append(outcome | {key: job.arguments.get(key) for key in keys} | result.metrics)
     return _as_csv(rows)
 
 
 def _as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Format rows with a head; values that are NaN, or that a row lacks, are blank."""
+    """Format rows with a header; values that are NaN, or that a row lacks, are blank."""
     return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n").encode()
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import MSE, MetricKind
 from ratinglab.files import RUN_RECORD
+from ratinglab.inference.run import Run
 from ratinglab.reports.averages import mean_of
 from ratinglab.reports.finished_runs import REPLICATES, FinishedRun, basis
 from ratinglab.runs.record import METRICS, RunRecord, defined_metrics, read_metrics, read_record, write_metrics
-from ratinglab.runs.run import Run
 from ratinglab.runs.storage import write_predictions
 from ratinglab.runs.sweep_folder import Job, config_dir_of
 
@@ -140,19 +140,19 @@ def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
     Stores the test errors in metrics.json and predictions.parquet of each run.
     """
     metrics_of_runs = []
-    for each in runs:
-        metrics = each.metrics
+    for run in runs:
+        metrics = run.metrics
         if not any(tag.startswith("test/") for tag in metrics):
-            if (config_dir := config_dir_of(each.folder)) is not None:
+            if (config_dir := config_dir_of(run.folder)) is not None:
                 sys.path.insert(0, config_dir)  # for the run's own equation
-            run = Run.load(each.folder)
+            loaded = Run.load(run.folder)
             metrics = defined_metrics(
-                metrics | run.evaluate(parts=("test",)) | run.evaluate_own_ranking(parts=("test",)),
-                monitor=each.record.monitor,
+                metrics | loaded.evaluate(parts=("test",)) | loaded.evaluate_own_ranking(parts=("test",)),
+                monitor=run.record.monitor,
             )
-            if not each.record.predicts_scores:
-                write_predictions(each.folder, {part: run.predictions(part) for part in ("val", "test")})
-            write_metrics(each.folder, metrics)
+            if not run.record.predicts_scores:
+                write_predictions(run.folder, {part: loaded.predictions(part) for part in ("val", "test")})
+            write_metrics(run.folder, metrics)
         metrics_of_runs.append(metrics)
     count = "" if len(runs) == 1 else f", mean of {len(runs)} runs"
     record = runs[0].record

@@ -28,7 +28,7 @@ def aligned(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iter
 
 
 def markdown(rows: Sequence[Sequence[str]], *, bold: int | None = None) -> Iterator[str]:
-    """Format rows of cells as a Markdown table whose head is the first row; `bold` is the index of a row in bold."""
+    """Format rows of cells as a Markdown table whose header is the first row; `bold` is the index of a row in bold."""
     for number, cells in enumerate(rows):
         text = [cell.replace("|", "\\|") for cell in cells]
         shown = [f"**{cell}**" if number == bold and cell else cell for cell in text]
@@ -38,7 +38,7 @@ def markdown(rows: Sequence[Sequence[str]], *, bold: int | None = None) -> Itera
 
 
 def latex(rows: Sequence[Sequence[str]], *, bold: int | None = None) -> Iterator[str]:
-    """Format rows of cells as a LaTeX tabular whose head is the first row; `bold` is the index of a row in bold."""
+    """Format rows of cells as a LaTeX tabular whose header is the first row; `bold` is the index of a row in bold."""
     yield f"\\begin{{tabular}}{{{'l' * len(rows[0])}}}"
     for number, cells in enumerate(rows):
         text = [re.sub(r"[&%$#_{}~^\\]", lambda found: LATEX[found[0]], cell).replace("±", "$\\pm$") for cell in cells]

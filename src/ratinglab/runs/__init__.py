@@ -1,1 +1,1 @@
-"""Run folders: the record, the files, and the Run class that loads them."""
+"""A run on disk: its record, its tables, its weights; the folder of a sweep."""

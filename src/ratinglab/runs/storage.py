@@ -55,8 +55,7 @@ FEATURE_PREFIX = "feature/"
 
 def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     """Write the run's tables and record; on resume, only missing or damaged tables."""
-    side = holdout.side
-    users = _frame({"user_id": holdout.user_ids.ids}, side.user_features)
+    users = _frame({"user_id": holdout.user_ids.ids}, holdout.side_information.user_features)
     titles = {} if holdout.titles is None else {"title": holdout.titles}
     items = _frame({"item_id": holdout.item_ids.ids, **titles}, holdout.item_features)
     ratings = (vars(rows) | {"part": part} for rows, part in holdout.blocks())

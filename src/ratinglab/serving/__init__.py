@@ -1,1 +1,1 @@
-"""HTTP server of a run: requests and answers, the app and its limits, reloading, and the web page."""
+"""HTTP server of a run: requests and responses, the app and its limits, reloading, and the web page."""

@@ -25,18 +25,18 @@ from ratinglab.experiment.command_options import ServeOptions
 from ratinglab.serving.guard import Guard
 from ratinglab.serving.reloading import CurrentRun
 from ratinglab.serving.schemas import (
-    FoldInAnswer,
     FoldInRequest,
+    FoldInResponse,
     Health,
-    ItemsAnswer,
     ItemsRequest,
+    ItemsResponse,
     Mistake,
-    PredictAnswer,
     PredictRequest,
-    RecommendAnswer,
+    PredictResponse,
     RecommendRequest,
-    SimilarAnswer,
+    RecommendResponse,
     SimilarRequest,
+    SimilarResponse,
     explain,
 )
 from ratinglab.serving.service import Service
@@ -53,7 +53,7 @@ DESCRIPTION = """\
 Predicted ratings, recommended items and similar items of a run. Ids are as in the data: 42 and "42" are the same.
 A mistake in a request gets status 422 and one line that names the key, the rule and the value."""
 RUN_HEADER = "ratinglab-run"
-"""Header with the percent-encoded folder of the run that computed an answer."""
+"""Header with the percent-encoded folder of the run that computed a response."""
 
 
 def build_app(current: CurrentRun, options: ServeOptions) -> Guard:
@@ -79,7 +79,7 @@ def build_app(current: CurrentRun, options: ServeOptions) -> Guard:
 
 @asynccontextmanager
 async def _lifespan(current: CurrentRun, options: ServeOptions, _: FastAPI) -> AsyncIterator[None]:
-    """Limit the threads that compute answers, and reload the run while the app runs."""
+    """Limit the threads that compute responses, and reload the run while the app runs."""
     to_thread.current_default_thread_limiter().total_tokens = options.threads
     asked, loop = asyncio.Event(), asyncio.get_running_loop()
     with suppress(NotImplementedError, RuntimeError, ValueError, AttributeError):  # Windows, or not the main thread
@@ -152,29 +152,29 @@ def _add_endpoints(app: FastAPI, current: CurrentRun) -> None:
     """Add the endpoints. They are plain functions, so that FastAPI runs them in threads."""
 
     def answering(response: Response) -> Service:
-        """Return the service, and name its run in the answer's header."""
+        """Return the service, and name its run in the header of the response."""
         service = current.service
         response.headers[RUN_HEADER] = quote(str(service.run.folder))
         return service
 
     @app.post("/predict", summary="Predict the ratings of pairs of a user and an item.")
-    def predict(request: PredictRequest, response: Response) -> PredictAnswer:
+    def predict(request: PredictRequest, response: Response) -> PredictResponse:
         return answering(response).predict(request)
 
     @app.post("/recommend", summary="Recommend items to a known user.")
-    def recommend(request: RecommendRequest, response: Response) -> RecommendAnswer:
+    def recommend(request: RecommendRequest, response: Response) -> RecommendResponse:
         return answering(response).recommend(request)
 
     @app.post("/fold_in", summary="Recommend items to a new user with a few ratings.")
-    def fold_in(request: FoldInRequest, response: Response) -> FoldInAnswer:
+    def fold_in(request: FoldInRequest, response: Response) -> FoldInResponse:
         return answering(response).fold_in(request)
 
     @app.post("/similar", summary="Find the items most similar to one.")
-    def similar(request: SimilarRequest, response: Response) -> SimilarAnswer:
+    def similar(request: SimilarRequest, response: Response) -> SimilarResponse:
         return answering(response).similar(request)
 
     @app.get("/items", summary="Search for items by title or id.")
-    def items(request: Annotated[ItemsRequest, Query()], response: Response) -> ItemsAnswer:
+    def items(request: Annotated[ItemsRequest, Query()], response: Response) -> ItemsResponse:
         return answering(response).items(request)
 
     @app.get("/health", summary="Describe the run that answers.")

@@ -69,24 +69,24 @@ function endpoint(path, method, operation) {
   const section = element("section", { className: "endpoint" });
   section.append(element("h2", {}, element("span", {}, method.toUpperCase()), ` ${path}`), element("p", {}, operation.summary));
   const request = operation.requestBody?.content["application/json"].schema;
-  const answer = operation.responses["200"].content["application/json"].schema;
+  const response = operation.responses["200"].content["application/json"].schema;
   if (request) section.append(element("h3", {}, "Request"), fieldList(request, true));
   if (operation.parameters) {
     const properties = Object.fromEntries(operation.parameters.map((each) => [each.name, { ...each.schema, description: each.description }]));
     section.append(element("h3", {}, "Request"), fieldList({ properties }, true));
   }
-  section.append(element("h3", {}, "Answer"), fieldList(answer, false), element("h3", {}, "Try it"));
+  section.append(element("h3", {}, "Response"), fieldList(response, false), element("h3", {}, "Try it"));
   section.append(...attempt(path, method, request ? JSON.stringify(example(request), null, 2) : null));
   return section;
 }
 
-/** Make a field with an example, a button that sends it, and the answer. */
+/** Make a field with an example, a button that sends it, and the response. */
 function attempt(path, method, body) {
   const relative = path.slice(1);
   const field = body === null
     ? element("input", { type: "text", value: relative === "items" ? "items?query=star&limit=3" : relative, ariaLabel: `Address for ${path}` })
     : element("textarea", { value: body, spellcheck: false, ariaLabel: `Body for ${path}`, rows: body.split("\n").length + 1 });
-  const shown = element("pre", { hidden: true, tabIndex: 0, role: "region", ariaLabel: `Answer of ${path}`, ariaLive: "polite" });
+  const shown = element("pre", { hidden: true, tabIndex: 0, role: "region", ariaLabel: `Response of ${path}`, ariaLive: "polite" });
   const button = element("button", { type: "button", className: "send" }, "Send");
   button.addEventListener("click", async () => {
     const options = body === null ? {} : { method: "POST", headers: { "content-type": "application/json" }, body: field.value };

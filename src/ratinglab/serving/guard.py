@@ -12,7 +12,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-READ_AT_MOST = 10
+MAX_READ_FACTOR = 10
 """Multiple of the largest body after which the connection is closed."""
 HEADERS = {
     # pages run and show only what this server sends
@@ -27,11 +27,11 @@ HEADERS = {
     "x-frame-options": "DENY",
     "cache-control": "no-cache",
 }
-"""Headers of all answers."""
+"""Headers of all responses."""
 
 
 class Guard:
-    """Wrapper that refuses invalid requests to an app, and adds headers to all answers."""
+    """Wrapper that refuses invalid requests to an app, and adds headers to all responses."""
 
     def __init__(self, app: App, *, names: Sequence[str], max_body_bytes: int) -> None:
         """Take the app, the host names that it answers to, and the largest body in bytes."""
@@ -80,10 +80,10 @@ class Guard:
     async def _body(self, receive: Receive) -> bytes | None:
         """Read the body; None if it is too large.
 
-        Drains oversized bodies up to a limit, because clients read the answer only after sending.
+        Drains oversized bodies up to a limit, because clients read the response only after sending.
         """
         body, size, is_complete = bytearray(), 0, False
-        while not is_complete and size <= READ_AT_MOST * self._max_body_bytes:
+        while not is_complete and size <= MAX_READ_FACTOR * self._max_body_bytes:
             message = await receive()
             if message["type"] == "http.disconnect":
                 break

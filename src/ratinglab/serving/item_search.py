@@ -8,8 +8,8 @@ from unicodedata import combining, normalize
 import numpy as np
 from numpy.typing import NDArray
 
+from ratinglab.inference.run_tables import RunTables
 from ratinglab.ratings.item_names import plain_titles
-from ratinglab.runs.run import Run
 
 NUM_RANKS = 4
 
@@ -17,10 +17,9 @@ NUM_RANKS = 4
 class ItemSearch:
     """Search index of a run's items with training ratings."""
 
-    def __init__(self, run: Run, *, spread: NDArray[np.float64]) -> None:
-        """Take the run and the standard deviation of each item's ratings: (num_items,)."""
-        tables = run.model.tables
-        count = tables.train_counts[1][: run.record.num_items]
+    def __init__(self, tables: RunTables, *, spread: NDArray[np.float64]) -> None:
+        """Take the run's tables and the standard deviation of each item's ratings: (num_items,)."""
+        count = tables.train_counts[1][: tables.record.num_items]
         self._ids = tables.item_ids.ids[: len(count)].astype(str).str.casefold().tolist()
         titles = self._ids if tables.titles is None else [str(title) for title in tables.titles[: len(count)]]
         # texts begin with a space, so that " toy" matches beginnings of words

@@ -6,8 +6,8 @@ from pathlib import Path
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import ServeOptions
 from ratinglab.files import RUN_RECORD
+from ratinglab.inference.run import Run
 from ratinglab.reports.finished_runs import named_run
-from ratinglab.runs.run import Run
 from ratinglab.serving.service import Service
 
 LOG = logging.getLogger(__name__)
@@ -23,14 +23,14 @@ class CurrentRun:
 
     Attributes:
         service: the loaded run. A request reads this attribute once, so that it finishes on the run it began with.
-        remark: note on the run chosen as latest or best; None for a folder.
+        note: names the run chosen as latest or best; None for a folder.
     """
 
     def __init__(self, options: ServeOptions) -> None:
         """Load the run."""
         self._options = options
         named = named_run(options.run)
-        self.remark = named.remark
+        self.note = named.note
         self._loaded = _fingerprint(named.folder)
         self._last_fault = ""
         self.service = _load(named.folder, options)

@@ -1,4 +1,4 @@
-"""JSON requests and answers of the server. Mistakes are worded as on the command line."""
+"""JSON requests and responses of the server. Mistakes are worded as on the command line."""
 
 import json
 import re
@@ -61,7 +61,7 @@ Id = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": MAX_TEXT}]}),
 ]
 """An id as in the data."""
-AnsweredId = Annotated[int | str, PlainSerializer(_exact_in_javascript)]
+IdInResponse = Annotated[int | str, PlainSerializer(_exact_in_javascript)]
 """An id as in the data; integers from 2^53 are text, since JavaScript would round them."""
 Time = Annotated[
     datetime, BeforeValidator(_time), WithJsonSchema({"type": "string", "examples": ["1998-04-04T12:30:00"]})
@@ -71,7 +71,7 @@ K = Annotated[int, Field(ge=1, description="Number of items; fewer if fewer are 
 Candidates = Annotated[
     list[Id] | None, Field(description="Ids of the items to choose from; null: all with training ratings.")
 ]
-Deviation = Annotated[
+StandardDeviation = Annotated[
     float | None,
     Field(
         description="Standard deviation of the rating around its prediction, in rating units; null for a user or an "
@@ -116,14 +116,14 @@ class PredictRequest(RequestModel):
 class Prediction(BaseModel):
     """A predicted rating."""
 
-    user_id: AnsweredId
-    item_id: AnsweredId
+    user_id: IdInResponse
+    item_id: IdInResponse
     prediction: float = Field(description="In rating units, clipped to the rating scale.")
-    standard_deviation: Deviation = None
+    standard_deviation: StandardDeviation = None
     basis: str = Field(description="known, or what has no training ratings: user_unknown, item_unknown, both_unknown.")
 
 
-class PredictAnswer(BaseModel):
+class PredictResponse(BaseModel):
     """Predictions, in the order of the pairs."""
 
     predictions: list[Prediction]
@@ -167,7 +167,7 @@ class RecommendRequest(ListRequest):
 class Reason(BaseModel):
     """A rating of the user's that moved the prediction of a recommended item."""
 
-    item_id: AnsweredId
+    item_id: IdInResponse
     title: Title = None
     rating: float = Field(description="The user's rating.")
     change: float = Field(description="Prediction with this rating minus prediction without it, in rating units.")
@@ -177,7 +177,7 @@ class Recommended(BaseModel):
     """A recommended item."""
 
     rank: int = Field(description="From 1, the best.")
-    item_id: AnsweredId
+    item_id: IdInResponse
     title: Title = None
     rating: float | None = Field(
         default=None, description="Predicted rating, clipped to the rating scale; null if the run predicts scores."
@@ -185,11 +185,11 @@ class Recommended(BaseModel):
     score: float | None = Field(
         default=None, description="Score that orders the list, not a rating; null if the run predicts ratings."
     )
-    standard_deviation: Deviation = None
+    standard_deviation: StandardDeviation = None
     why: list[Reason] = Field(description="The user's own ratings that moved the prediction most; [] unless asked for.")
 
 
-class RecommendAnswer(BaseModel):
+class RecommendResponse(BaseModel):
     """Recommended items, best first."""
 
     recommended: list[Recommended]
@@ -210,13 +210,13 @@ class FoldInRequest(ListRequest):
 class ItemPrediction(BaseModel):
     """A predicted rating of the user whose ratings were given."""
 
-    item_id: AnsweredId
+    item_id: IdInResponse
     prediction: float = Field(description="In rating units, clipped to the rating scale.")
-    standard_deviation: Deviation = None
+    standard_deviation: StandardDeviation = None
     basis: str = Field(description="folded_in, or item_unknown if the item has no training ratings.")
 
 
-class FoldInAnswer(BaseModel):
+class FoldInResponse(BaseModel):
     """Recommended items, best first, and predictions in the order of item_ids."""
 
     recommended: list[Recommended]
@@ -235,7 +235,7 @@ class Similar(BaseModel):
     """A similar item."""
 
     rank: int = Field(description="From 1, the most similar.")
-    item_id: AnsweredId
+    item_id: IdInResponse
     title: Title = None
     similarity: float = Field(description="Cosine of what the model knows of the two items, from −1 to 1.")
     standard_deviation: float | None = Field(
@@ -247,12 +247,12 @@ class Similar(BaseModel):
 class Item(BaseModel):
     """An item with training ratings."""
 
-    item_id: AnsweredId
+    item_id: IdInResponse
     title: Title = None
     num_ratings: int = Field(description="Number of training ratings.")
 
 
-class SimilarAnswer(BaseModel):
+class SimilarResponse(BaseModel):
     """The item that was found, and similar ones, the most similar first."""
 
     item: Item
@@ -271,7 +271,7 @@ class ItemsRequest(RequestModel):
     offset: int = Field(default=0, ge=0, le=1_000_000, description="Number of items to skip.")
 
 
-class ItemsAnswer(BaseModel):
+class ItemsResponse(BaseModel):
     """Items, the best match first; without a query, the most rated on which opinions differ first."""
 
     items: list[Item]

@@ -45,8 +45,8 @@ def serve(options: ServeOptions) -> None:
             timeout_graceful_shutdown=SECONDS_TO_FINISH,
         )
         config.load()  # imports its protocols now, so that the server is ready when the line below appears
-        if current.remark is not None:
-            print(current.remark)
+        if current.note is not None:
+            print(current.note)
         print(f"serving {current.service.run.folder} at {_url(options.host, listening)} (Ctrl-C to stop)", flush=True)
         _run(uvicorn.Server(config), listening)
 

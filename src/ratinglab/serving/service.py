@@ -12,32 +12,32 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import ServeOptions
-from ratinglab.runs.folded_in import FoldedIn, explain_list
-from ratinglab.runs.lists import ListOptions, order_options
+from ratinglab.inference.folded_in import FoldedIn, explain_list
+from ratinglab.inference.lists import ListOptions, order_options
+from ratinglab.inference.run import Run
 from ratinglab.runs.record import has_finished
-from ratinglab.runs.run import Run
 from ratinglab.serving.item_search import ItemSearch
 from ratinglab.serving.schemas import (
-    FoldInAnswer,
     FoldInRequest,
+    FoldInResponse,
     Health,
     Item,
     ItemPrediction,
-    ItemsAnswer,
     ItemsRequest,
+    ItemsResponse,
     ListRequest,
     Pair,
-    PredictAnswer,
     Prediction,
     PredictRequest,
+    PredictResponse,
     RatingScale,
     Reason,
-    RecommendAnswer,
     Recommended,
     RecommendRequest,
+    RecommendResponse,
     Similar,
-    SimilarAnswer,
     SimilarRequest,
+    SimilarResponse,
 )
 
 MAX_LEVELS = 1000
@@ -52,12 +52,12 @@ class Service:
     """
 
     def __init__(self, run: Run, limits: ServeOptions) -> None:
-        """Read all files that answers need, and run each request type once."""
+        """Read all files that responses need, and run each request type once."""
         self.run = run
         self._limits = limits
         train = run.part("train")
         self._num_ratings = run.model.tables.train_counts[1][: run.record.num_items]
-        self._search = ItemSearch(run, spread=_spread(train.item, train.rating, self._num_ratings))
+        self._search = ItemSearch(run.model.tables, spread=_spread(train.item, train.rating, self._num_ratings))
         self._rating_scale = rating_scale(train.rating, scale=run.record.scale)
         self._loaded_at = datetime.now(UTC)
         self._metrics = run.metrics if has_finished(run.folder) else {}
@@ -97,7 +97,7 @@ class Service:
             loaded_at=self._loaded_at,
         )
 
-    def predict(self, request: PredictRequest) -> PredictAnswer:
+    def predict(self, request: PredictRequest) -> PredictResponse:
         """Predict the ratings of pairs, as Run.predict_table does."""
         self._check_length("pairs", request.pairs, self._limits.max_pairs)
         times = [pair.time for pair in request.pairs if pair.time is not None]
@@ -107,17 +107,17 @@ class Service:
         user_ids, item_ids = ([getattr(pair, name) for pair in request.pairs] for name in ("user_id", "item_id"))
         table = self.run.predict_table(user_ids, item_ids, times=times or None)
         rows = zip(user_ids, item_ids, _rows(table), strict=True)
-        return PredictAnswer(
+        return PredictResponse(
             predictions=[Prediction(user_id=user_id, item_id=item_id, **row) for user_id, item_id, row in rows]
         )
 
-    def recommend(self, request: RecommendRequest) -> RecommendAnswer:
+    def recommend(self, request: RecommendRequest) -> RecommendResponse:
         """Recommend items to a known user, as Run.recommend does."""
         self._check_request(request)
         options = _list_options(request, unknown=request.unknown)
-        return RecommendAnswer(recommended=self._recommended(None, request.user_id, options, why=request.why))
+        return RecommendResponse(recommended=self._recommended(None, request.user_id, options, why=request.why))
 
-    def fold_in(self, request: FoldInRequest) -> FoldInAnswer:
+    def fold_in(self, request: FoldInRequest) -> FoldInResponse:
         """Recommend items to a user with these ratings, as Run.fold_in and FoldedIn.recommend do."""
         self._check_request(request)
         self._check_length("ratings", request.ratings, self._limits.max_ratings)
@@ -126,7 +126,7 @@ class Service:
         (user_id,) = folded.user_ids
         options = _list_options(request, unknown="error")
         predicted = _rows(folded.predict_table(request.item_ids)) if request.item_ids else []
-        return FoldInAnswer(
+        return FoldInResponse(
             recommended=self._recommended(folded, user_id, options, why=request.why),
             predictions=[
                 ItemPrediction(item_id=item_id, **row) for item_id, row in zip(request.item_ids, predicted, strict=True)
@@ -137,7 +137,7 @@ class Service:
         self, folded: FoldedIn | None, user_id: int | str, options: ListOptions, *, why: int
     ) -> list[Recommended]:
         """List items for a user, each with the `why` ratings of the user that moved its prediction most."""
-        found = (folded or self.run).list_of(user_id, options)
+        found = (folded or self.run).recommend_with(user_id, options)
         reasons: dict[int | str, list[Reason]] = {}
         if why > 0:
             for row in _rows(explain_list(self.run.model, folded, user_id, found["item_id"].tolist(), k=why)):
@@ -146,19 +146,19 @@ class Service:
                 reasons.setdefault(row["item_id"], []).append(reason)
         return [Recommended(**row, why=reasons.get(row["item_id"], [])) for row in _rows(found)]
 
-    def similar(self, request: SimilarRequest) -> SimilarAnswer:
+    def similar(self, request: SimilarRequest) -> SimilarResponse:
         """Find the items most similar to one, as Run.similar does."""
         self._check_request(request)
         (item,) = self.run.model.tables.item_names.find([request.item], place=lambda _: "item")
         found = self.run.similar(request.item, k=request.k, candidates=request.candidates)
-        return SimilarAnswer(item=self._item(int(item)), similar=[Similar(**row) for row in _rows(found)])
+        return SimilarResponse(item=self._item(int(item)), similar=[Similar(**row) for row in _rows(found)])
 
-    def items(self, request: ItemsRequest) -> ItemsAnswer:
+    def items(self, request: ItemsRequest) -> ItemsResponse:
         """Search for items by title or id."""
         found = self._search.find(request.query)
         last = request.offset + request.limit
         items = [self._item(int(item)) for item in found[request.offset : last]]
-        return ItemsAnswer(items=items, more=last < len(found))
+        return ItemsResponse(items=items, more=last < len(found))
 
     def _item(self, item: int) -> Item:
         """Describe an item by its index."""

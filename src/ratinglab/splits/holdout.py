@@ -11,12 +11,12 @@ from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.mapped_arrays import count_values, empty, release
 from ratinglab.ratings.side_information import AvailableData, Column, SideInformation, informative
-from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable
+from ratinglab.ratings.table import MILLISECONDS_PER_DAY, Ratings, RatingTable
 from ratinglab.splits.split import TEST, TRAIN, VALIDATION, VALIDATION_HISTORY, Split
 
-SESSION = 2
+MIN_RATINGS_PER_DAY = 2
 """Minimum average number of ratings on a user's day for which weights per day pay."""
-SESSION_ROWS = 1_000_000
+NUM_SAMPLED_ROWS = 1_000_000
 """Approximate number of rows that the average is computed from."""
 
 
@@ -30,7 +30,7 @@ class Holdout:
     Attributes:
         table: all rows, with the table's own indices.
         split: the part of each row.
-        side: side information with the new indices.
+        side_information: the days and features that the equation needs, with the new indices.
         user_order: (table.num_users,) intp, the table's index of each new user index.
         item_order: (table.num_items,) intp, the table's index of each new item index.
         num_users: users with at least one training row.
@@ -39,7 +39,7 @@ class Holdout:
 
     table: RatingTable
     split: Split
-    side: SideInformation
+    side_information: SideInformation
     user_order: NDArray[np.intp]
     item_order: NDArray[np.intp]
     num_users: int
@@ -95,7 +95,7 @@ class Holdout:
             rating = empty(count, np.float32, folder=folder)
         except OSError as error:
             raise UserError(f"data.cache: {folder}: {error.strerror or error}") from error
-        copied = Ratings(user, item, rating, None if self.side.day is None else np.empty(count, np.int32))
+        copied = Ratings(user, item, rating, None if self.side_information.day is None else np.empty(count, np.int32))
         first = 0
         for rows, block in self._blocks_of_table():
             found = self._renumbered(block.take(self.split.part[rows] == part))
@@ -109,7 +109,7 @@ class Holdout:
 
     def _blocks_of_table(self) -> Iterator[tuple[slice, Ratings]]:
         """Yield the table's rows block by block, with days if the equation needs them."""
-        return replace(self.table.ratings, day=self.side.day).blocks()
+        return replace(self.table.ratings, day=self.side_information.day).blocks()
 
     def _renumbered(self, rows: Ratings) -> Ratings:
         return replace(rows, user=self._new_index[0][rows.user], item=self._new_index[1][rows.item])
@@ -157,13 +157,13 @@ def _has_sessions(table: RatingTable, is_train: NDArray[np.bool_]) -> bool:
     """Return whether the training rows have times, with several ratings on a user's day on average."""
     if table.timestamp is None:
         return False
-    step = 1 + len(is_train) // SESSION_ROWS  # sample users of a large table
+    step = 1 + len(is_train) // NUM_SAMPLED_ROWS  # sample users of a large table
     chosen = is_train & (table.ratings.user % step == 0)
-    user, day = table.ratings.user[chosen].astype(np.int64), table.timestamp[chosen] // MILLISECONDS
-    return len(user) > 0 and len(user) >= SESSION * len(np.unique((user << 32) + (day - day.min())))
+    user, day = table.ratings.user[chosen].astype(np.int64), table.timestamp[chosen] // MILLISECONDS_PER_DAY
+    return len(user) > 0 and len(user) >= MIN_RATINGS_PER_DAY * len(np.unique((user << 32) + (day - day.min())))
 
 
-def hold_out(table: RatingTable, split: Split, side: SideInformation) -> Holdout:
+def hold_out(table: RatingTable, split: Split, side_information: SideInformation) -> Holdout:
     """Reindex users, items and side information: those with training rows come first, in their old order."""
     is_train = split.part == TRAIN
     user_order, num_users = _trained_first(table.ratings.user, table.num_users, is_train)
@@ -171,7 +171,7 @@ def hold_out(table: RatingTable, split: Split, side: SideInformation) -> Holdout
     return Holdout(
         table=table,
         split=split,
-        side=side.reordered(user_order, item_order),
+        side_information=side_information.reordered(user_order, item_order),
         user_order=user_order,
         item_order=item_order,
         num_users=num_users,

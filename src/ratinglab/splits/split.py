@@ -29,7 +29,7 @@ class Split:
     Attributes:
         part: (N,) int8, code of the part of each row.
         identity: hash of data, policy and seed, then the fold; all folds of a cross-validation share the hash.
-        notes: remarks, one line each.
+        notes: one line each, on special cases such as users with few ratings.
     """
 
     part: NDArray[np.int8]
@@ -76,7 +76,7 @@ class SplitOptions(ABC):
         """
 
     def notes(self, table: RatingTable) -> tuple[str, ...]:
-        """Return remarks on the split, one line each."""
+        """Return notes on the split, one line each."""
         return ()
 
     def why_empty(self, table: RatingTable) -> str:

@@ -11,7 +11,7 @@ from tables import table_with_features
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import LABELS
-from ratinglab.runs.run import Run
+from ratinglab.inference.run import Run
 
 SYSTEMS = ("", "baseline/popularity/")
 COUNTS = ("ranked_users", "users_without_relevant", "users_without_training")

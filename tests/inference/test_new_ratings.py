@@ -6,7 +6,7 @@ from ratinglab.errors import UserError
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_tables import read_text_table
-from ratinglab.runs.new_ratings import DEFAULT_COLUMNS, read_given
+from ratinglab.inference.new_ratings import DEFAULT_COLUMNS, read_fold_in_input
 
 
 def read(tmp_path, ratings: str, users: str | None = None, *, decimal: str):
@@ -18,7 +18,7 @@ def read(tmp_path, ratings: str, users: str | None = None, *, decimal: str):
             dialect = TextDialect(";", "utf-8", decimal=decimal)
             tables.append(read_text_table(InputFile(tmp_path / name), dialect))
     tables += [None] * (2 - len(tables))
-    return read_given(*tables, None, columns_of=lambda names: DEFAULT_COLUMNS, keys=("users", "items"))
+    return read_fold_in_input(*tables, None, find_columns=lambda names: DEFAULT_COLUMNS, keys=("users", "items"))
 
 
 def test_ratings_and_features_can_have_a_decimal_comma(tmp_path):

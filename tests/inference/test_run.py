@@ -16,7 +16,7 @@ from tables import table_of
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.evaluate_command import evaluate
-from ratinglab.runs.run import FRAME_COLUMNS, Run
+from ratinglab.inference.run import FRAME_COLUMNS, Run
 
 
 @pytest.fixture(scope="session")

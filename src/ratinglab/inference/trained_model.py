@@ -14,6 +14,8 @@ from torch import Tensor
 from ratinglab.batches import Blocks
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, liked_from
+from ratinglab.inference.lists import SHORT_LIST, ListOptions
+from ratinglab.inference.run_tables import Ids, RunTables, is_trained
 from ratinglab.models.equation import SideName, SideRows
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import RatedPairs
@@ -23,8 +25,6 @@ from ratinglab.recommend.fold_in_solver import FoldInSolver
 from ratinglab.recommend.interest import Interest, fit_interest
 from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order
 from ratinglab.recommend.topk import SeenItems, top_k_of_users
-from ratinglab.runs.lists import SHORT_LIST, ListOptions
-from ratinglab.runs.run_tables import Ids, RunTables, is_trained
 from ratinglab.runs.storage import PARTS, count_rows, read_interest, read_part, write_interest
 
 Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]
@@ -120,7 +120,7 @@ class TrainedModel:
         pairs, record = self.pairs(user_ids, item_ids, times), self.record
         columns = {"prediction": predict_by_block(self.predictor, pairs).numpy()}
         if record.is_sampled:
-            columns["standard_deviation"] = predict_by_block(self.predictor.deviation, pairs).numpy()
+            columns["standard_deviation"] = predict_by_block(self.predictor.standard_deviation, pairs).numpy()
         code = 1 * ~is_trained(pairs.user, record.num_users) + 2 * ~is_trained(pairs.item, record.num_items)
         return pd.DataFrame(columns | {"basis": pd.Categorical.from_codes(code, pd.Index(BASES))})
 
@@ -182,7 +182,7 @@ class TrainedModel:
         if k > max(self.record.num_items, SHORT_LIST):
             raise UserError(f"k must be at most {self.record.num_items}, the number of items, got {k}")
 
-    def list_of(self, user_id: int | str, options: ListOptions) -> pd.DataFrame:
+    def recommend_with(self, user_id: int | str, options: ListOptions) -> pd.DataFrame:
         """Make a user's list, with the columns of `Recommender.recommend`."""
         if np.ndim(user_id) > 0:
             raise UserError(f"user_id must be one id, got {user_id!r}; recommend_to_all takes several")
@@ -196,7 +196,7 @@ class TrainedModel:
         (best,) = np.concatenate(list(lists))
         return self._listed(np.full_like(best, user[0]), best)
 
-    def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
+    def recommend_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
         """Make lists like `Recommender.recommend_to_all`, in blocks of bounded memory; at least one block."""
         tables = self.tables
         if user_ids is None:
@@ -233,7 +233,7 @@ class TrainedModel:
             return self.tables.listed(item, score=predicted)
         if not self.record.is_sampled:
             return self.tables.listed(item, rating=predicted)
-        deviation = predict_by_block(self.predictor.deviation, rows).numpy()
+        deviation = predict_by_block(self.predictor.standard_deviation, rows).numpy()
         return self.tables.listed(item, rating=predicted, standard_deviation=deviation)
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from ratinglab.errors import UserError
+from ratinglab.inference.run import Run
 from ratinglab.models.design import Design
-from ratinglab.runs.run import Run
 
 FILES = [
     "data=csv",
@@ -60,11 +60,11 @@ def test_timesvdpp_learns_days_and_its_run_stores_them(timed):
         test = run.part("test")
         ids, times = (run.user_ids.ids[test.user], run.item_ids.ids[test.item]), test.day.astype("datetime64[D]")
         distance = np.abs(run.predict(*ids, times=times) - test.rating)
-        inside = (distance <= 1.6449 * run.deviation(*ids, times=times)).mean()
+        inside = (distance <= 1.6449 * run.standard_deviation(*ids, times=times)).mean()
         assert metrics["test/coverage_90"] == pytest.approx(
             inside, abs=0.02
         )  # predictions are clipped, the interval not
-        of_last_day = (distance <= 1.6449 * run.deviation(*ids)).mean()
+        of_last_day = (distance <= 1.6449 * run.standard_deviation(*ids)).mean()
         assert metrics["test/coverage_90"] != pytest.approx(of_last_day, abs=1e-9)
     rows = pd.read_parquet(timed.run / "ratings.parquet")
     given = pd.read_csv(timed.folder / "ratings.csv")
@@ -120,9 +120,9 @@ def test_recommend_uses_the_last_day_of_the_user(command, timed, tmp_path):
     assert one["rating"].to_numpy() == pytest.approx(run.predict([7] * 3, one["item_id"], times=last), abs=1e-5)
     assert np.abs(one["rating"].to_numpy() - run.predict([7] * 3, one["item_id"], times=first)).max() > 0.1
     if run.record.is_sampled:
-        of_last = run.deviation([7] * 3, one["item_id"], times=last)
-        assert np.array_equal(run.deviation([7] * 3, one["item_id"]), of_last)
-        assert not np.array_equal(run.deviation([7] * 3, one["item_id"], times=first), of_last)
+        of_last = run.standard_deviation([7] * 3, one["item_id"], times=last)
+        assert np.array_equal(run.standard_deviation([7] * 3, one["item_id"]), of_last)
+        assert not np.array_equal(run.standard_deviation([7] * 3, one["item_id"], times=first), of_last)
 
 
 def test_predict_uses_the_baseline_for_unknown_ids_and_refuses_invalid_times(timed):

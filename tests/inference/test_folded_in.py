@@ -10,8 +10,8 @@ from run_folders import write_run_of
 from tables import table_of, table_with_features
 
 from ratinglab.errors import UserError
+from ratinglab.inference.run import Run
 from ratinglab.models.baselines import SHRINKAGE
-from ratinglab.runs.run import Run
 from ratinglab.splits.split import TEST
 
 FACTOR_MODELS = ("mf", "biased_mf", "svdpp", "timesvdpp", "nmf")

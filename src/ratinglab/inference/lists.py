@@ -9,7 +9,7 @@ import pandas as pd
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
-from ratinglab.runs.run_tables import Ids
+from ratinglab.inference.run_tables import Ids
 
 SHORT_LIST = 10
 """Default length, also in conf/recommend.yaml and conf/similar.yaml. It is accepted even if a run has fewer items."""
@@ -44,11 +44,11 @@ class Recommender(ABC):
     """Base class of a run and of what is folded into one: both recommend."""
 
     @abstractmethod
-    def list_of(self, user_id: int | str | None, options: ListOptions) -> pd.DataFrame:
+    def recommend_with(self, user_id: int | str | None, options: ListOptions) -> pd.DataFrame:
         """Make a user's list, with the columns of `recommend`."""
 
     @abstractmethod
-    def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
+    def recommend_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
         """Make lists like `recommend_to_all`, in blocks of bounded memory; at least one block."""
 
     def recommend(
@@ -89,7 +89,7 @@ class Recommender(ABC):
         """
         order = order_options(by, threshold)
         options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown, order=order)
-        return self.list_of(user_id, options)
+        return self.recommend_with(user_id, options)
 
     def recommend_to_all(
         self,
@@ -119,7 +119,7 @@ class Recommender(ABC):
         """
         order = order_options(by, threshold)
         options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown, order=order)
-        return pd.concat(self.lists_by_block(options, user_ids=user_ids), ignore_index=True)
+        return pd.concat(self.recommend_by_block(options, user_ids=user_ids), ignore_index=True)
 
 
 def check_k(k: int) -> None:

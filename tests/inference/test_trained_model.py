@@ -10,7 +10,7 @@ from fits import SPLIT
 from run_folders import write_run_of
 from tables import table_with_features
 
-from ratinglab.runs.run import Run
+from ratinglab.inference.run import Run
 
 
 @pytest.mark.parametrize(("validation", "part"), [(0.1, "val"), (0.0, "train")])

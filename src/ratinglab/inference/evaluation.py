@@ -9,12 +9,12 @@ from ratinglab.batches import Batch
 from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
 from ratinglab.evaluation.ranking import OrderOptions
+from ratinglab.inference.run_tables import is_trained
+from ratinglab.inference.trained_model import TrainedModel, predict_by_block
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.held_out_lists import HeldOutLists
-from ratinglab.runs.run_tables import is_trained
 from ratinglab.runs.storage import read_part
-from ratinglab.runs.trained_model import TrainedModel, predict_by_block
 
 POPULARITY = "baseline/popularity/"
 """Prefix of the tags of the most popular items' lists."""
@@ -70,7 +70,7 @@ def _errors_of(model: TrainedModel, predictions: Predictions, *, prefix: str) ->
 def _coverage(model: TrainedModel, rows: Ratings) -> float:
     """Compute the share of ratings within 1.645 standard deviations of their prediction."""
     distance = (predict_by_block(model.predictor.predict_unclipped, rows) - torch.from_numpy(rows.rating)).abs()
-    inside = distance <= WITHIN_90 * predict_by_block(model.predictor.deviation, rows)
+    inside = distance <= WITHIN_90 * predict_by_block(model.predictor.standard_deviation, rows)
     return int(inside.sum()) / len(rows)
 
 

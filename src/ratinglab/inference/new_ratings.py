@@ -82,7 +82,7 @@ class GivenFeatures:
     decimal: str = "."
 
 
-class Given(NamedTuple):
+class FoldInInput(NamedTuple):
     """Ratings and features to fold in."""
 
     ratings: GivenRatings | None
@@ -96,21 +96,21 @@ class Given(NamedTuple):
         return (ratings is not None and ratings.user_ids is None) or (users is not None and users.ids is None)
 
 
-def read_given(
+def read_fold_in_input(
     ratings: Pairs | TextTable | None,
     users: Pairs | TextTable | None,
     items: TextTable | None,
     *,
-    columns_of: Callable[[Collection[str]], RatingColumns],
+    find_columns: Callable[[Collection[str]], RatingColumns],
     keys: tuple[str, str],
-) -> Given:
+) -> FoldInInput:
     """Read ratings, features of users and features of items.
 
     Args:
         ratings: one user's ratings by item, or a table.
         users: one user's features by name, or a table.
         items: a table of features.
-        columns_of: finds the columns of a table from the names of all its columns; see `find_columns`.
+        find_columns: finds the columns of a table from the names of all its columns, as the function of this name does.
         keys: names of the arguments `users` and `items` in messages.
 
     Raises:
@@ -118,18 +118,18 @@ def read_given(
     """
     given_ratings = given_users = given_items = None
     if isinstance(ratings, TextTable):
-        given_ratings = _ratings_in_table(ratings, columns_of(ratings.names))
+        given_ratings = _ratings_in_table(ratings, find_columns(ratings.names))
     elif ratings is not None:
         given_ratings = _ratings_by_item(ratings)
     if isinstance(users, TextTable):
-        given_users = _features_in_table(users, columns_of(users.names).user, key=keys[0], noun="user")
+        given_users = _features_in_table(users, find_columns(users.names).user, key=keys[0], noun="user")
     elif users is not None:
         given_users = _features_by_name(users, key=keys[0])
     if items is not None:
-        given_items = _features_in_table(items, columns_of(items.names).item, key=keys[1], noun="item")
+        given_items = _features_in_table(items, find_columns(items.names).item, key=keys[1], noun="item")
     if given_users is not None and given_users.ids is None and given_ratings is not None and given_ratings.user_ids:
         raise UserError(f"{keys[0]} must be a table with the users of ratings, got the features of one user")
-    return Given(given_ratings, given_users, given_items)
+    return FoldInInput(given_ratings, given_users, given_items)
 
 
 def _ratings_by_item(pairs: Pairs) -> GivenRatings:

@@ -20,16 +20,23 @@ from ratinglab.formats.frames import Frame, frame_file, read_frame
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.text_tables import TextTable, read_text_table
+from ratinglab.inference.evaluation import POPULARITY, measure_errors, measure_lists, predict_rows
+from ratinglab.inference.folded_in import FoldedIn, fold_in
+from ratinglab.inference.lists import SHORT_LIST, ListOptions, Recommender, check_k, order_options
+from ratinglab.inference.new_ratings import (
+    DEFAULT_COLUMNS,
+    FoldInInput,
+    Pairs,
+    RatingColumns,
+    find_columns,
+    read_fold_in_input,
+)
+from ratinglab.inference.run_tables import Ids, RunTables
+from ratinglab.inference.trained_model import Times, TrainedModel, predict_by_block
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.item_space import ItemSpace
-from ratinglab.runs.evaluation import POPULARITY, measure_errors, measure_lists, predict_rows
-from ratinglab.runs.folded_in import FoldedIn, fold_in
-from ratinglab.runs.lists import SHORT_LIST, ListOptions, Recommender, check_k, order_options
-from ratinglab.runs.new_ratings import DEFAULT_COLUMNS, Given, Pairs, RatingColumns, find_columns, read_given
 from ratinglab.runs.record import read_metrics, read_record
-from ratinglab.runs.run_tables import Ids, RunTables
-from ratinglab.runs.trained_model import Times, TrainedModel, predict_by_block
 from ratinglab.runs.weights import load_predictor
 
 FRAME_COLUMNS = ColumnOptions(*DEFAULT_COLUMNS, timestamp=None)
@@ -133,7 +140,7 @@ class Run(Recommender):
         """Predict like `predict`, with the basis of each prediction.
 
         Returns:
-            prediction (float32); standard_deviation (float32, as from `deviation`) for a run of optimizer=gibbs; basis:
+            prediction (float32); standard_deviation (float32, as from the method) for a run of optimizer=gibbs; basis:
             known, or user_unknown, item_unknown or both_unknown if these have no training ratings.
 
         Raises:
@@ -141,7 +148,7 @@ class Run(Recommender):
         """
         return self.model.predict_table(user_ids, item_ids, times=times)
 
-    def deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
+    def standard_deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Compute the standard deviation of each pair's rating around its prediction, for a run of optimizer=gibbs.
 
         Takes the arguments of `predict`. A day without training rows counts as the user's nearest day with some, and
@@ -155,17 +162,17 @@ class Run(Recommender):
         """
         if not self.record.is_sampled:
             raise UserError(f"{self.folder} has no samples, so no standard deviation")
-        return predict_by_block(self.predictor.deviation, self.model.pairs(user_ids, item_ids, times)).numpy()
+        return predict_by_block(self.predictor.standard_deviation, self.model.pairs(user_ids, item_ids, times)).numpy()
 
-    def list_of(self, user_id: int | str | None, options: ListOptions) -> pd.DataFrame:
+    def recommend_with(self, user_id: int | str | None, options: ListOptions) -> pd.DataFrame:
         """Make a user's list, with the columns of `recommend`."""
         if user_id is None:
             raise UserError("an id must not be missing, got None at position 0")
-        return self.model.list_of(user_id, options)
+        return self.model.recommend_with(user_id, options)
 
-    def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
+    def recommend_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
         """Make lists like `recommend_to_all`, in blocks of bounded memory; at least one block."""
-        return self.model.lists_by_block(options, user_ids=user_ids)
+        return self.model.recommend_by_block(options, user_ids=user_ids)
 
     def similar(self, item: int | str, *, k: int = SHORT_LIST, candidates: Ids | None = None) -> pd.DataFrame:
         """List the k items most similar to an item, by the model's factors.
@@ -250,11 +257,11 @@ class Run(Recommender):
         named, roles = columns or {}, RatingColumns._fields
         if unknown := sorted(set(named) - set(roles)):
             raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], roles)}")
-        given = read_given(
+        given = read_fold_in_input(
             _pairs_or_table(ratings, name="ratings"),
             _pairs_or_table(users, name="users"),
             None if items is None else _table(items, name="items"),
-            columns_of=lambda names: find_columns(names, named=named, own=self.record.column_names),
+            find_columns=lambda names: find_columns(names, named=named, own=self.record.column_names),
             keys=("users", "items"),
         )
         if user_id is not None and given.ratings is not None and given.ratings.user_ids is not None:
@@ -271,7 +278,7 @@ class Run(Recommender):
             UserError: the user or an item has no training ratings.
         """
         self.model.tables.check_users([user_id], place=lambda _: "user_id")
-        return fold_in(self.model, Given(None, None, None), user_id=user_id).explain(item_ids, k=k)
+        return fold_in(self.model, FoldInInput(None, None, None), user_id=user_id).explain(item_ids, k=k)
 
     def predictions(self, part: str) -> Predictions:
         """Predict the rows of a part, val or test. Later calls return the same arrays.

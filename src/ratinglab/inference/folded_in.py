@@ -8,15 +8,15 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
+from ratinglab.inference.extended_model import extend, extend_scores
+from ratinglab.inference.lists import ListOptions, Recommender
+from ratinglab.inference.new_ratings import FoldInInput
+from ratinglab.inference.new_rows import NewRows, find_features, find_user, look_up, new_rows
+from ratinglab.inference.run_tables import Ids, is_trained
+from ratinglab.inference.trained_model import BASES, TrainedModel
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.recommend.fold_in_solver import NewRatings
-from ratinglab.runs.extended_model import extend, extend_scores
-from ratinglab.runs.lists import ListOptions, Recommender
-from ratinglab.runs.new_ratings import Given
-from ratinglab.runs.new_rows import NewRows, find_features, find_user, look_up, new_rows
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.run_tables import Ids, is_trained
-from ratinglab.runs.trained_model import BASES, TrainedModel
 from ratinglab.stars import TOLERANCE
 
 FOLDED_IN = "folded_in"
@@ -109,17 +109,17 @@ class FoldedIn(Recommender):
                 table.loc[mask, block.columns] = block.set_index(table.index[mask])
         return table.astype({"basis": pd.CategoricalDtype([*BASES, FOLDED_IN])})
 
-    def list_of(self, user_id: int | str | None, options: ListOptions) -> pd.DataFrame:
+    def recommend_with(self, user_id: int | str | None, options: ListOptions) -> pd.DataFrame:
         """Make the list of a user, None: the only folded-in one, with the columns of `recommend`."""
         user_id = self._only_user() if user_id is None else user_id
-        listed = self.model_of(user_id).list_of(user_id, options)
+        listed = self.model_of(user_id).recommend_with(user_id, options)
         if "standard_deviation" in listed or self.model.record.predicts_scores:
             return listed
         return listed.assign(standard_deviation=np.float32(np.nan))
 
-    def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
+    def recommend_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
         """Make lists like `recommend_to_all`, in blocks of bounded memory; at least one block."""
-        return (self.users_model or self.model).lists_by_block(options, user_ids=user_ids)
+        return (self.users_model or self.model).recommend_by_block(options, user_ids=user_ids)
 
     def explain(self, item_ids: Ids, *, user_id: int | str | None = None, k: int = 3) -> pd.DataFrame:
         """List, for each item, the user's ratings that most changed its prediction.
@@ -177,18 +177,18 @@ class FoldedIn(Recommender):
         return self.user_ids[0]
 
 
-def fold_in(model: TrainedModel, given: Given, *, user_id: int | str | None) -> FoldedIn:
+def fold_in(model: TrainedModel, given: FoldInInput, *, user_id: int | str | None) -> FoldedIn:
     """Fold ratings and features into the model of a run; see `Run.fold_in`.
 
     If nothing is given, solves again for the user of `user_id` from the training ratings.
     """
     tables, record = model.tables, model.record
-    one = find_user(tables.user_ids, user_id)
+    single_user = find_user(tables.user_ids, user_id)
     users = find_features(tables.user_ids, given.users, id_column="user_id", noun="user")
     items = find_features(tables.item_ids, given.items, id_column="item_id", noun="item")
-    rows = look_up(tables, given.ratings, one)
-    needs_one = given.is_of_one_user or given == (None, None, None)
-    user_rows = new_rows(model, "user", rows, users, one=one if needs_one else None)
+    rows = look_up(tables, given.ratings, single_user)
+    needs_single_user = given.is_of_one_user or given == (None, None, None)
+    user_rows = new_rows(model, "user", rows, users, single_user=single_user if needs_single_user else None)
     item_rows = new_rows(model, "item", rows, items)
     if record.predicts_scores and item_rows.ids:
         raise UserError(
@@ -196,7 +196,7 @@ def fold_in(model: TrainedModel, given: Given, *, user_id: int | str | None) -> 
         )
     if not user_rows.ids and not item_rows.ids:
         raise UserError("nothing to fold in: no rating is of an item, or by a user, with training ratings")
-    return FoldedIn(model, user_rows, item_rows, rows, is_anonymous=needs_one and user_id is None)
+    return FoldedIn(model, user_rows, item_rows, rows, is_anonymous=needs_single_user and user_id is None)
 
 
 def explain_list(
@@ -211,7 +211,7 @@ def explain_list(
     item_ids = pd.Series(item_ids, dtype=object)[model.tables.trained_items(item_ids)]
     if len(item_ids) == 0 or not model.tables.has_user(user_id):
         return pd.DataFrame(dict.fromkeys(("item_id", "rated_item_id", "rating", "change"), np.empty(0)))
-    return fold_in(model, Given(None, None, None), user_id=user_id).explain(item_ids, k=k)
+    return fold_in(model, FoldInInput(None, None, None), user_id=user_id).explain(item_ids, k=k)
 
 
 def _notes(record: RunRecord, rows: pd.DataFrame, users: NewRows, items: NewRows) -> Iterator[str]:

@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
+from ratinglab.inference.new_ratings import GivenFeatures, GivenRatings, check_features
+from ratinglab.inference.run_tables import RunTables, is_trained
+from ratinglab.inference.trained_model import TrainedModel
 from ratinglab.models.design import Design
 from ratinglab.models.equation import ColumnSource, SideName, other_side
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
 from ratinglab.ratings.side_information import Column, categories, categories_in, is_numeric, is_unknown, new_values
 from ratinglab.recommend.fold_in_solver import NewRatings
-from ratinglab.runs.new_ratings import GivenFeatures, GivenRatings, check_features
-from ratinglab.runs.run_tables import RunTables, is_trained
 from ratinglab.runs.storage import FEATURE_PREFIX
-from ratinglab.runs.trained_model import TrainedModel
 
 NEW_USER = "new user"
 """Id of a new user whose ratings come without an id."""
@@ -84,13 +84,13 @@ def find_user(ids: IdMap, user_id: int | str | None) -> NamedUser:
     return NamedUser(name, int(index[0]))
 
 
-def look_up(tables: RunTables, given: GivenRatings | None, one: NamedUser) -> pd.DataFrame:
+def look_up(tables: RunTables, given: GivenRatings | None, single_user: NamedUser) -> pd.DataFrame:
     """Look up the users and the items of ratings in a run.
 
     Args:
         tables: the run's tables.
         given: the ratings.
-        one: the user of ratings without a user column.
+        single_user: the user of ratings without a user column.
 
     Returns:
         user and item, text as spelled in the run; user_index and item_index, UNKNOWN if the run lacks them; rating.
@@ -101,9 +101,9 @@ def look_up(tables: RunTables, given: GivenRatings | None, one: NamedUser) -> pd
     item_index = tables.item_names.find(given.items, place=given.place, may_be_new=given.user_ids is not None)
     rows = pd.DataFrame(
         {
-            "user": one.id,
+            "user": single_user.id,
             "item": pd.Series(_spelled(given.items, tables.item_ids, item_index), dtype=object),
-            "user_index": one.run_index,
+            "user_index": single_user.run_index,
             "item_index": item_index,
             "rating": given.rating,
         }
@@ -169,9 +169,9 @@ def new_rows(
     rows: pd.DataFrame,
     features: GivenFeatures | None,
     *,
-    one: NamedUser | None = None,
+    single_user: NamedUser | None = None,
 ) -> NewRows:
-    """Collect the users or items to fold in: those with features or with ratings that count, and `one`.
+    """Collect the users or items to fold in: those with features or with ratings that count, and `single_user`.
 
     A rating counts if its other side has training ratings. A user with training ratings keeps them; a given rating
     replaces the one of the same item. An item with training ratings is not folded in.
@@ -181,7 +181,7 @@ def new_rows(
         side: user or item.
         rows: ratings from `look_up`.
         features: features of this side, from `find_features`.
-        one: a user to fold in with or without ratings.
+        single_user: a user to fold in with or without ratings.
     """
     record, tables, other = model.record, model.tables, other_side(side)
     ids, num_others = {"user": (tables.user_ids, record.num_items), "item": (tables.item_ids, record.num_users)}[side]
@@ -189,8 +189,8 @@ def new_rows(
     index_of = dict(zip(rated[side], rated[f"{side}_index"], strict=True))
     if features is not None and features.ids is not None:
         index_of |= dict(zip(features.ids, ids.index_of(features.ids), strict=True))
-    if one is not None:
-        index_of[one.id] = one.run_index
+    if single_user is not None:
+        index_of[single_user.id] = single_user.run_index
     if side == "item":
         index_of = {name: index for name, index in index_of.items() if not 0 <= index < record.num_items}
     index = np.array(list(index_of.values()), dtype=np.int32)

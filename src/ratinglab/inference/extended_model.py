@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from ratinglab.batches import Batch
+from ratinglab.inference.new_rows import NewRows, given_columns, positions
+from ratinglab.inference.run_tables import RunTables
+from ratinglab.inference.trained_model import TrainedModel
 from ratinglab.models.baselines import SHRINKAGE, BiasBaseline
 from ratinglab.models.equation import Factors, SideRows
 from ratinglab.models.posterior import Posterior, Sample, SummedRows
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import IdMap
 from ratinglab.recommend.interest import Interest
-from ratinglab.runs.new_rows import NewRows, given_columns, positions
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.run_tables import RunTables
-from ratinglab.runs.trained_model import TrainedModel
 
 
 def extend(

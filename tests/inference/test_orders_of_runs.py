@@ -11,10 +11,10 @@ from run_folders import add_samples, write_run_of, write_weights
 from tables import table_with_features
 
 from ratinglab.errors import UserError
+from ratinglab.inference import trained_model
+from ratinglab.inference.run import Run
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.recommend.interest import fit_interest
-from ratinglab.runs import trained_model
-from ratinglab.runs.run import Run
 from ratinglab.runs.storage import write_interest
 
 ORDERS = ["expected_gain", "prediction", "lower_bound"]
@@ -41,7 +41,7 @@ def own_values(run: Run, user_id, listed: pd.DataFrame, by: str) -> np.ndarray:
     if by == "prediction":
         return score
     if by == "lower_bound":
-        return score - run.deviation([user_id] * len(item), listed["item_id"])
+        return score - run.standard_deviation([user_id] * len(item), listed["item_id"])
     train = run.part("train")
     sizes = {"num_users": run.record.num_users, "num_items": run.record.num_items}
     found = fit_interest(RatedPairs(train.user, train.item), **sizes)

@@ -15,7 +15,7 @@ from run_folders import add_samples, write_run_of, write_weights
 from tables import table_with_features
 
 from ratinglab.errors import UserError
-from ratinglab.runs.run import Run
+from ratinglab.inference.run import Run
 
 GIBBS = ["optimizer=gibbs", "model.embedding_dim=4", "optimizer.burn_in=10", "logger=none"]
 DATA = ["data=csv", "data.path=ratings.csv"]
@@ -116,7 +116,7 @@ def test_predict_command_writes_standard_deviations(command, sampled, tmp_path):
     command(tmp_path, "predict", f"run={sampled.run}", "input=pairs.csv", "output=predictions.csv")
     found = pd.read_csv(tmp_path / "predictions.csv")
     run = Run.load(sampled.run)
-    deviation = run.deviation([42, 42, 999_999], [7, 999_999, 7])
+    deviation = run.standard_deviation([42, 42, 999_999], [7, 999_999, 7])
     assert found["standard_deviation"].to_numpy() == pytest.approx(deviation, nan_ok=True)
     assert np.isnan(deviation).tolist() == [False, True, True]
     user, item = int(run.user_ids.index_of([42])[0]), int(run.item_ids.index_of([7])[0])
@@ -132,7 +132,8 @@ def test_coverage_is_the_share_of_test_ratings_in_the_interval(sampled):
     run = Run.load(sampled.run)
     test = run.part("test")
     user, item = torch.from_numpy(test.user), torch.from_numpy(test.item)
-    mean, deviation = run.predictor.predict_unclipped(user, item).numpy(), run.predictor.deviation(user, item).numpy()
+    mean = run.predictor.predict_unclipped(user, item).numpy()
+    deviation = run.predictor.standard_deviation(user, item).numpy()
     inside = (test.rating >= mean - 1.6449 * deviation) & (test.rating <= mean + 1.6449 * deviation)
     warm = ~np.isnan(deviation)
     assert run.evaluate()["test/coverage_90"] == pytest.approx(inside[warm].mean(), abs=2e-4)
@@ -145,7 +146,7 @@ def test_intervals_lie_around_predictions_that_are_not_clipped(tmp_path):
     run = Run.load(tmp_path / "run")
     train = run.part("train")
     user, item = torch.from_numpy(train.user), torch.from_numpy(train.item)
-    half_width = 1.6449 * run.predictor.deviation(user, item).numpy()
+    half_width = 1.6449 * run.predictor.standard_deviation(user, item).numpy()
     free, clipped = (
         (np.abs(predict(user, item).detach().numpy() - train.rating) <= half_width).mean()
         for predict in (run.predictor.predict_unclipped, run.predictor)
@@ -157,7 +158,7 @@ def test_intervals_lie_around_predictions_that_are_not_clipped(tmp_path):
 
 def test_run_without_samples_has_no_standard_deviation(quick):
     with pytest.raises(UserError, match="has no samples, so no standard deviation"):
-        Run.load(quick.run).deviation([42], [7])
+        Run.load(quick.run).standard_deviation([42], [7])
 
 
 def test_recommend_to_all_equals_recommend_for_each_user(sampled):
@@ -167,7 +168,7 @@ def test_recommend_to_all_equals_recommend_for_each_user(sampled):
         own, listed = run.recommend(user_id, k=5), everyone[everyone["user_id"] == user_id]
         for column in ("rating", "standard_deviation"):
             assert listed[column].to_numpy() == pytest.approx(own[column].to_numpy(), abs=1e-4)
-        deviation = run.deviation([user_id] * len(own), own["item_id"])
+        deviation = run.standard_deviation([user_id] * len(own), own["item_id"])
         assert own["standard_deviation"].tolist() == deviation.tolist()
 
 

@@ -1,0 +1,1 @@
+"""A trained run in use: predictions, lists, evaluation, and fold-in of new users and items."""
