@@ -10,6 +10,7 @@ the other libraries in another environment.
 
 import os
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -79,7 +80,7 @@ def main() -> None:
             finished = run_process([pythons[name], "-c", program], env={**os.environ, **env}, folder=Path(folder))
         return {"seconds": finished.seconds, "rmse": float(finished.stdout.split()[-1])}
 
-    measured = take_turns({name: lambda name=name: measure(name) for name in names}, repeats=arguments.repeats)
+    measured = take_turns({name: partial(measure, name) for name in names}, repeats=arguments.repeats)
     rows = {
         name: [PROGRAMS[name].strip().count("\n") + 1, median(each, "seconds"), median(each, "rmse")]
         for name, each in measured.items()

@@ -51,9 +51,9 @@ def main() -> None:
         train = partial(ratinglab.train, ratings=frame)
     fit = partial(measure, train, epochs=arguments.epochs, repeats=arguments.repeats)
     rows = {optimizer: fit(optimizer) for optimizer in arguments.optimizers}
-    columns = dict.fromkeys(["fit", "checkpoints", "digests in fit"], ".3g") | {"share of fit, %": ".2f"}
-    columns |= dict.fromkeys(["a checkpoint", "its digest", "load", "load without"], ".3g")
-    print_table("seconds", columns, rows)
+    formats = dict.fromkeys(["fit", "checkpoints", "digests in fit"], ".3g") | {"share of fit, %": ".2f"}
+    formats |= dict.fromkeys(["a checkpoint", "its digest", "load", "load without"], ".3g")
+    print_table("seconds", formats, rows)
 
 
 def measure(train: Callable[..., ratinglab.Run], optimizer: str, *, epochs: int, repeats: int) -> list[float]:
@@ -72,9 +72,9 @@ def measure(train: Callable[..., ratinglab.Run], optimizer: str, *, epochs: int,
         with_digests, without = [], []
         for _ in range(repeats):
             with replaced(forgetful):
-                with_digests.append(seconds_of(lambda: ratinglab.load(run.folder).train_counts))
+                with_digests.append(seconds_of(lambda: ratinglab.load(run.folder).model.tables.train_counts))
             with replaced(lambda name, call: lambda *_, **__: True):
-                without.append(seconds_of(lambda: ratinglab.load(run.folder).train_counts))
+                without.append(seconds_of(lambda: ratinglab.load(run.folder).model.tables.train_counts))
     saves = spent["save"]
     return [
         fit, len(saves), in_fit, 100 * in_fit / fit, statistics.median(saves), statistics.median(spent["seal_archive"]),

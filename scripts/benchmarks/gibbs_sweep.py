@@ -12,6 +12,7 @@ blocks; for timesvdpp also the day, one block per user and day. It has no drift 
 """
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from time import perf_counter
@@ -54,7 +55,7 @@ def main() -> None:
 def print_results(rows: int, arguments: argparse.Namespace) -> None:
     """Measure and print the systems on one number of rows."""
     env = environment(threads=arguments.threads, OMP_WAIT_POLICY="PASSIVE")  # as the commands set it
-    systems = dict.fromkeys(EQUATIONS, sweep_seconds)
+    systems: dict[str, Callable[..., Measurement]] = dict.fromkeys(EQUATIONS, sweep_seconds)
     if find_spec("myfm") and rows <= MAX_ROWS_OF_MYFM:
         systems |= {f"myFM, as {name}": myfm_seconds for name in EQUATIONS}
     measures = {
@@ -120,7 +121,7 @@ def myfm_seconds(label: str, rows: str, sweeps: str) -> Measurement:
 
     equation, table = label.removeprefix("myFM, as "), generated(int(rows))
     user, item = (np.unique(table[name], return_inverse=True)[1] for name in ("user_id", "item_id"))
-    rating, day = np.asarray(table["rating"], dtype=np.float64), np.asarray(table["timestamp"]) // DAY
+    rating, day = np.asarray(table["rating"], dtype=np.float32), np.asarray(table["timestamp"]) // DAY
     blocks = myfm_blocks(equation, Ratings(user, item, rating, day), num_train=len(rating))
     ends = []
 

@@ -156,9 +156,11 @@ def choose_settings(split: Split, *, num_factors: list[int]) -> Iterator[tuple[s
         "EASE": (ease, {"regularization": [30.0, 100.0, 300.0, 1000.0]})
     }
     if find_spec("implicit"):
-        als = {"regularization": [3.0, 10.0, 30.0, 100.0], "alpha": [1.0, 2.0, 4.0, 8.0], "num_factors": num_factors}
-        bpr = {"regularization": [0.01, 0.03, 0.1], "learning_rate": [0.01, 0.05], "num_factors": num_factors}
-        systems |= {"implicit ALS": (implicit_als, als), "implicit BPR": (implicit_bpr, bpr)}
+        factors: list[Any] = [*num_factors]
+        als = {"regularization": [3.0, 10.0, 30.0, 100.0], "alpha": [1.0, 2.0, 4.0, 8.0], "num_factors": factors}
+        bpr = {"regularization": [0.01, 0.03, 0.1], "learning_rate": [0.01, 0.05], "num_factors": factors}
+        systems["implicit ALS"] = (implicit_als, als)
+        systems["implicit BPR"] = (implicit_bpr, bpr)
     for name, (fit, grid) in systems.items():
         grid = {"liked_only": [False, True], **grid}
         choices = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]

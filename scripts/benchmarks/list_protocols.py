@@ -83,13 +83,14 @@ def of_seeds(settings: Sequence[str], *, seeds: int) -> Iterator[Figures]:
 
 def choose(settings: Sequence[str], grid: Mapping[str, Sequence[float]]) -> list[str]:
     """Return the settings of a grid with the highest NDCG@10 on validation rows."""
-    found = {}
+    found: dict[tuple[str, ...], float] = {}
     for values in product(*grid.values()):
         chosen = [f"{key}={value}" for key, value in zip(grid, values, strict=True)]
         with TemporaryDirectory() as folder:
             run = train(*settings, *chosen, "test=false", folder=f"{folder}/run")
             found[tuple(chosen)] = run.metrics["val/ndcg@10"]
-    return list(max(found, key=lambda chosen: found[chosen]))
+    best, _ = max(found.items(), key=lambda each: each[1])
+    return list(best)
 
 
 def train(*settings: str, folder: str) -> Run:

@@ -1,7 +1,7 @@
 """Fits of other libraries, each on the same arrays: Cornac, Surprise and myFM, which are imported when chosen."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -34,11 +34,11 @@ class Block(NamedTuple):
     """A block of features that rows share, such as those of a user.
 
     Attributes:
-        index: (N,) int64, the entry of each row.
+        entry: (N,) int64, the entry of each row.
         parts: sparse matrices with a row per entry, whose columns share a prior.
     """
 
-    index: NDArray[np.int64]
+    entry: NDArray[np.int64]
     parts: list[Any]
 
 
@@ -47,7 +47,7 @@ class Peer(NamedTuple):
 
     fit: Callable[[Ratings, Ratings, dict[str, Any], int], tuple[float, NDArray[np.float64]]]
     epochs: str
-    space: dict[str, list[float]]
+    space: Mapping[str, Sequence[float | str]]
 
 
 def fit_peer(system: str, table: str, num_test: str, settings: str, threads: str) -> Measurement:
@@ -136,7 +136,7 @@ def of_rows(blocks: Sequence[Block], rows: slice) -> list[Any]:
     import myfm
     from scipy import sparse
 
-    return [myfm.RelationBlock(block.index[rows], sparse.hstack(block.parts, format="csr")) for block in blocks]
+    return [myfm.RelationBlock(block.entry[rows], sparse.hstack(block.parts, format="csr")) for block in blocks]
 
 
 def groups_of(blocks: Sequence[Block]) -> list[int]:

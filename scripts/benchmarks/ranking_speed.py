@@ -68,16 +68,17 @@ def generate(folder: Path, arguments: argparse.Namespace) -> None:
     """Write factors, and long-tailed pairs."""
     random = np.random.default_rng(0)
     pairs = distinct_pairs(arguments.rated, num_users=arguments.users, num_items=arguments.items, random=random)
-    sizes = {"user": arguments.users, "item": arguments.items}
+    factors = {
+        side: random.normal(0, 0.1, (NUM_SAMPLES, size, NUM_FACTORS)).astype(np.float32)
+        for side, size in (("user", arguments.users), ("item", arguments.items))
+    }
     np.savez(
         folder / "table.npz",
         user=(pairs // arguments.items).astype(np.int32),
         item=(pairs % arguments.items).astype(np.int32),
         is_held_out=random.random(len(pairs)) < 1 / 6,
-        **{
-            f"{side}_factors": random.normal(0, 0.1, (NUM_SAMPLES, size, NUM_FACTORS)).astype(np.float32)
-            for side, size in sizes.items()
-        },
+        user_factors=factors["user"],
+        item_factors=factors["item"],
     )
 
 
@@ -137,9 +138,9 @@ def predictor_of(table: Table) -> Any:
     from ratinglab.stars import Stars
 
     users, items = (torch.from_numpy(table[f"{side}_factors"]) for side in ("user", "item"))
-    numbers = {"num_users": users.shape[1], "num_items": items.shape[1]}
+    training = TrainingData(num_users=users.shape[1], num_items=items.shape[1], rating_mean=0.0)
     options = MFOptions(embedding_dim=NUM_FACTORS, regularization=0.0, init_std=0.0)
-    mf = options.build(TrainingData(**numbers, rating_mean=0.0), generator=torch.Generator())
+    mf = options.build(training, generator=torch.Generator())
     model: Equation = mf
     if len(users) > 1:
         model = Posterior(mf)
@@ -147,7 +148,8 @@ def predictor_of(table: Table) -> Any:
             precisions = torch.ones(len(user)), torch.ones(len(item))
             model.keep(Sample(user, item, None, None, *precisions))
     mf.user_embedding.weight.data, mf.item_embedding.weight.data = users[0], items[0]
-    return Predictor(model, BiasBaseline(**numbers), stars=Stars(1.0, 5.0), scale=None)
+    baseline = BiasBaseline(num_users=training.num_users, num_items=training.num_items)
+    return Predictor(model, baseline, stars=Stars(1.0, 5.0), scale=None)
 
 
 if __name__ == "__main__":

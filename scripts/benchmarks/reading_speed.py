@@ -93,24 +93,18 @@ def read(reader: str, path: str, folder: str) -> Measurement:
     """Read the file in this process; `folder` holds the cache."""
     import pandas as pd
 
-    from ratinglab.datasets import demo  # noqa: F401  (all that reading imports, before the clock)
-    from ratinglab.datasets.sources import CsvOptions, Duplicates, ItemOptions, ScaleOptions, UserOptions
-    from ratinglab.formats.text_options import ColumnOptions, Decimal, Escape, Quote
-    from ratinglab.reading import table_cache  # noqa: F401
+    from ratinglab.config.hydra_api import initialized
+    from ratinglab.config.request import default_options
+    from ratinglab.config.resolvers import register_resolvers
+    from ratinglab.options import quoted
+    from ratinglab.reading import rating_files  # noqa: F401  (reading imports it; now, before the clock)
 
-    text = {
-        "separator": "comma", "header": True, "encoding": "utf-8", "quote": Quote.double, "escape": Escape.none,
-        "decimal": Decimal.point, "comment": None,
-    }  # fmt: skip
-    options = CsvOptions(
-        **text, path=[path], duplicates=Duplicates.error,
-        columns=ColumnOptions("userId", "movieId", "rating", None if reader == "ratings" else "timestamp"),
-        timestamp_format=None, unrated=[], scale=ScaleOptions(None, None),
-        users=UserOptions(**text, path=None, user="user_id", numeric=[]),
-        items=ItemOptions(**text, path=None, item="item_id", title="title", numeric=[]),
-        min_rating=None, min_ratings_per_user=0, min_ratings_per_item=0, batch_size=1,
-        cache=folder if "cache" in reader else None,
-    )  # fmt: skip
+    register_resolvers()
+    columns = {"user": "userId", "item": "movieId", "timestamp": "null" if reader == "ratings" else "timestamp"}
+    cache = quoted(folder) if "cache" in reader else "null"
+    settings = [f"data.columns.{role}={name}" for role, name in columns.items()]
+    with initialized():
+        options = default_options("train", ["data=csv", f"data.path={quoted(path)}", f"data.cache={cache}", *settings])
     if reader == "to_cache":
         for kept in Path(folder).glob("tables/*"):
             kept.unlink()
@@ -119,7 +113,7 @@ def read(reader: str, path: str, folder: str) -> Measurement:
         dtypes = {"userId": "int32", "movieId": "int32", "rating": "float32", "timestamp": "int64"}
         pd.read_csv(path, engine="c", dtype=dtypes)
     else:
-        options.load()
+        options.data.load()
     return {"seconds": perf_counter() - started}
 
 

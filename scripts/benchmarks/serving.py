@@ -132,7 +132,7 @@ async def measure(
     for name, task in tasks.items():
         content = request_of(task.path, json.dumps(task.body).encode())
         for clients in arguments.clients:
-            answered = await ask_for(port, lambda _, content=content: content, clients, arguments.seconds)
+            answered = await ask_for(port, every_time(content), clients, arguments.seconds)
             rate = len(answered.seconds) / arguments.seconds
             p50, p99 = 1000 * np.quantile(answered.seconds, [0.5, 0.99])
             label = f"{name}, {clients} {'client' if clients == 1 else 'clients'}"
@@ -165,6 +165,11 @@ def request_of(path: str, body: bytes) -> bytes:
     """Make the bytes of a POST request."""
     head = f"POST /{path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
     return f"{head}\r\n\r\n".encode() + body
+
+
+def every_time(content: bytes) -> Callable[[int], bytes]:
+    """Make all requests of a client the same."""
+    return lambda _: content
 
 
 async def ask_for(port: int, content: Callable[[int], bytes], clients: int, seconds: float) -> Answered:
@@ -210,7 +215,7 @@ async def ask_during_reloads(task: Task, process: subprocess.Popen[str], port: i
             await asyncio.sleep(1)
             process.send_signal(signal.SIGUSR1)
 
-    asking: Awaitable[Answered] = ask_for(port, lambda _: content, RELOADING_CLIENTS, NUM_RELOADS + 2)
+    asking: Awaitable[Answered] = ask_for(port, every_time(content), RELOADING_CLIENTS, NUM_RELOADS + 2)
     answered, _ = await asyncio.gather(asking, reload())
     return answered
 
@@ -231,7 +236,7 @@ async def ask_once(port: int, content: bytes) -> Answered:
 def malformed(valid: list[tuple[str, dict[str, Any]]]) -> Iterator[bytes]:
     """Make requests with a value of another kind, a misspelt or missing key, or a damaged body."""
     chosen = random.Random(0)
-    odd = [None, True, -1, 1.5, 10**400, float("nan"), "", "\ud800", "x" * 600, [], {}, [[]], {"": None}]
+    odd: list[Any] = [None, True, -1, 1.5, 10**400, float("nan"), "", "\ud800", "x" * 600, [], {}, [[]], {"": None}]
     for number in range(NUM_MALFORMED):
         path, body = chosen.choice(valid)
         key = chosen.choice(list(body))
