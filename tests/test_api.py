@@ -195,6 +195,13 @@ def test_calls_leave_the_process_as_it_was(frame, imported, tmp_path, settings):
         assert after[name] == value, name
 
 
+@pytest.mark.parametrize("value", ["${nokey}", "${nores:1}", "???"])
+def test_folder_that_cannot_be_resolved_is_one_line(frame, value):
+    with pytest.raises(ratinglab.UserError) as error:
+        train(f"hydra.run.dir={value}", ratings=frame)
+    assert "\n" not in str(error.value)
+
+
 def test_what_a_fit_sets_and_leaves_is_restored(frame, imported, monkeypatch):
     logger = logging.getLogger("pytorch_lightning")
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast
 import pandas as pd
 
 from ratinglab.config.claimed_folder import claimed_folder
-from ratinglab.config.request import Job, folder_of, job_of_call
+from ratinglab.config.request import Job, folder_of_call, job_of_call
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.datasets.sources import FRAME
 from ratinglab.errors import UserError, did_you_mean
@@ -163,7 +163,7 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
         folds = getattr(fold_1.options.split, "folds", None)
         if folds is None:
             raise UserError(f"cross_validate needs a split with folds, as split=kfold, got {fold_1.options.split.name}")
-        parent = folder_of(fold_1.hydra, "run" if "folder" in settings else "sweep")
+        parent = folder_of_call(fold_1, "run" if "folder" in settings else "sweep")
         rows: list[dict[str, Any]] = []
         for fold in range(1, folds + 1):
             of_fold: Settings = {**settings, "folder": parent / f"{fold - 1}-fold-{fold}", "verbose": False}
@@ -252,7 +252,7 @@ def _job(overrides: Sequence[str], settings: Settings) -> Job:
 def _train(overrides: Sequence[str], settings: Settings) -> Run:
     """Train one run, inside `isolated`."""
     job, verbose = _job(overrides, settings), settings.get("verbose", True)
-    folder, is_resumed = folder_of(job.hydra, "run"), job.request.rerun is not None
+    folder, is_resumed = folder_of_call(job, "run"), job.request.rerun is not None
     if not verbose:
         job.options.trainer.enable_progress_bar = job.options.trainer.enable_model_summary = False
     if job.options.trainer.num_processes > 1:

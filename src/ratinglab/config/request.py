@@ -104,6 +104,16 @@ def folder_of(hydra: DictConfig, kind: str) -> Path:
     return user_path(str(hydra[kind].dir), key=f"hydra.{kind}.dir").absolute()
 
 
+def folder_of_call(job: Job, kind: str) -> Path:
+    """Return the folder that a call from Python writes to, hydra.run.dir or hydra.sweep.dir.
+
+    Raises:
+        UserError: the key cannot be resolved.
+    """
+    with explained(job.request.conf), outside_app():
+        return folder_of(job.hydra, kind)
+
+
 def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -> DictConfig:
     """Add the values that Hydra's app would set to Hydra's part of a config; folder=None: as composed."""
     hydra = hydra.copy()

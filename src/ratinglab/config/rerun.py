@@ -56,7 +56,7 @@ class Rerun:
         """List the overrides that the run was started with, and the new settings."""
         settings = [text for text in self.settings if not LOCATION.fullmatch(text.partition("=")[0])]
         keys = tuple(f"{text.partition('=')[0]}=" for text in self.settings)
-        started = (re.sub("^data.titles", "data.items", str(text)) for text in self._saved("overrides.yaml"))
+        started = (re.sub(r"^data\.titles\b", "data.items", str(text)) for text in self._saved("overrides.yaml"))
         return [*(text for text in started if not text.startswith(keys)), *settings]
 
     def compose(self, conf: Conf) -> tuple[DictConfig, DictConfig]:
@@ -71,7 +71,8 @@ class Rerun:
         saved = self._saved("config.yaml")
         config, hydra = self._todays_defaults(conf, saved)
         self._locate(saved)
-        _rename_items(saved)
+        if OmegaConf.select(config, "data.items") is not None:
+            _rename_items(saved)
         _name_metric(saved)
         limits = self._limits(saved)
         try:

@@ -221,7 +221,7 @@ class CsvOptions(TextOptions, DataOptions):
         return copied
 
     def load(self) -> RatingTable:
-        """Read the files, with users and titles if given, or load the table from the cache."""
+        """Read the files, with users and items if given, or load the table from the cache."""
         from ratinglab.reading.rating_files import TableFiles
         from ratinglab.reading.source_rows import RatingFiles
 

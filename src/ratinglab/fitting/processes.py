@@ -134,7 +134,7 @@ def barrier(trainer: Trainer, *, digests: Sequence[str]) -> None:
     distributed.all_gather_object(found, digests)
     for rank, other in enumerate(found):
         if other != found[0]:
-            raise UserError(f"the data of process {rank} differ from the first process's: {other}, {found[0]}")
+            raise UserError(f"the data of process {rank} differ from those of process 0: {other}, {found[0]}")
 
 
 def _connect(trainer: Trainer) -> None:
@@ -151,7 +151,7 @@ def _disconnect() -> None:
 
 
 def _are_own(trainer: Trainer) -> bool:
-    """Return whether the first process starts the others."""
+    """Return whether rank 0 starts the other processes."""
     return isinstance(getattr(trainer.strategy, "cluster_environment", None), OwnProcesses)
 
 

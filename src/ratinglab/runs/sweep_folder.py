@@ -61,7 +61,8 @@ def claim(folder: Path, arguments: Sequence[str], *, config_dir: Path | None = N
         write_whole(path, lambda file: file.write(content.encode()))
         return
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))["arguments"]
+        recorded = json.loads(path.read_text(encoding="utf-8"))["arguments"]
+        before = [re.sub(r"^data\.titles\b", "data.items", text) for text in recorded]  # its name in earlier versions
         same = shlex.join(["-m", *before, f"hydra.sweep.dir={folder}"])
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path} is damaged: it must hold a list of texts, arguments") from error
