@@ -88,9 +88,9 @@ def results(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
         f"fit        {values['fit/seconds']:.1f} s, {values['fit/epochs']} epochs, best after "
         f"{values['fit/best_epoch']}; {values['fit/ratings_per_second']:,.0f} ratings/s"
     )
+    if values["fit/best_epoch"] == 0:
+        yield f"warning: no epoch beat the initial weights by {record.monitor}, so the run keeps these"
     if record.predicts_scores:
-        if values["fit/best_epoch"] == 0:
-            yield f"warning: no epoch beat the initial weights by {record.monitor}, so the run keeps these"
         return
     part, label = ("test", "test") if "test/mse" in values else ("val", "validation")
     if f"{part}/mse" not in values:
