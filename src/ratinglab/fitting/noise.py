@@ -27,8 +27,8 @@ def redraw_common(common: float, precision: Float64Array, degrees: float, random
     """Draw the common precision α again, given the users' precisions s_u = α a_u, which stay as they are.
 
     p(α | s) ∝ p(α) Π_u α^(−ν/2) exp(−ν s_u / (2 α)). A proposal from an inverse gamma distribution is accepted by the
-    ratio of α p(α). If users have thousands of ratings, draw_common moves α by little, because a has followed its last
-    value; this draw lets it move.
+    ratio of α p(α). If users have thousands of ratings, draw_common hardly moves α, because a has followed its last
+    value. This draw moves it freely.
 
     Args:
         common: α from draw_common.

@@ -28,7 +28,12 @@ class RatedPairs(NamedTuple):
 
 def counted(rows: Batch, min_stars: float | None) -> Batch:
     """Select the rows whose rating, in stars, is at least min_stars; None: all rows."""
-    return rows if min_stars is None else rows.take(rows.rating >= min_stars - TOLERANCE)
+    return rows if min_stars is None else rows.take(rows.rating >= lowest_counted(min_stars))
+
+
+def lowest_counted(min_stars: float) -> float:
+    """Return the lowest rating, in stars, that counts as at least min_stars, allowing for rounding."""
+    return min_stars - TOLERANCE
 
 
 class ImplicitObjective(NamedTuple):
