@@ -181,8 +181,8 @@ def test_new_users_who_like_nothing_get_the_most_popular_items_with_a_note(train
     folded = run.fold_in(ratings)
     (note,) = folded.notes
     assert note == (
-        "users whose list holds the most popular items, with scores of 0, since they have rated no item at least 4.25 "
-        "(model.min_stars): 1, such as a"
+        "users without a rating of at least 4.25 (model.min_stars), who get the most popular items, with scores of 0: "
+        "1, such as a"
     )
     assert folded.recommend("a", k=1)[["item_id", "score"]].to_numpy().tolist() == [[items[1], 0]]
 

@@ -234,7 +234,7 @@ def _notes(record: RunRecord, rows: pd.DataFrame, users: NewRows, items: NewRows
 
 
 def _notes_on_likes(record: RunRecord, rows: pd.DataFrame, users: NewRows) -> Iterator[str]:
-    """Describe the users of whose ratings a model of scores learns nothing."""
+    """Describe the new users without a rating that counts as a like, in a model of scores."""
     min_stars = record.model_options["min_stars"]
     if min_stars is None:
         return
@@ -245,8 +245,8 @@ def _notes_on_likes(record: RunRecord, rows: pd.DataFrame, users: NewRows) -> It
     if without:
         lowest = record.stars.to_rating(min_stars)
         yield (
-            f"users whose list holds the most popular items, with scores of 0, since they have rated no item at least "
-            f"{lowest:g} (model.min_stars): {len(without):,}, such as {without[0]}"
+            f"users without a rating of at least {lowest:g} (model.min_stars), who get the most popular items, with "
+            f"scores of 0: {len(without):,}, such as {without[0]}"
         )
 
 
