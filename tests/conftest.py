@@ -29,6 +29,8 @@ from ratinglab.openmp import SLEEPING_THREADS
 os.environ |= SLEEPING_THREADS
 # No test can see whether a file would survive a power loss. To sync it took 0.1 s of most commands.
 os.fsync = os.fstat  # raises for a closed file, too
+# A shell starts background jobs with SIGINT ignored; the tests of Ctrl-C need Python's own handler.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).parents[1]
 NO_FIGURES = [f"logger.tensorboard.{value}" for value in ("figures=false", "data_figures=false", "projector_items=0")]
