@@ -8,17 +8,23 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from ratinglab.config.command import Command
 from ratinglab.config.request import default_options
 from ratinglab.config.rerun import reproduced_run, resumed_run
 from ratinglab.errors import UserError, did_you_mean, refuse_arguments
 from ratinglab.exits import exits_in_one_line
-from ratinglab.experiment.command_options import InspectOptions
+from ratinglab.experiment.command_options import (
+    EvaluateOptions,
+    ExportOptions,
+    InspectOptions,
+    PredictOptions,
+    RecommendOptions,
+    ServeOptions,
+    SimilarOptions,
+)
 from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.program import shown_path
 
@@ -70,29 +76,52 @@ def inspect_data(options: InspectOptions, _: Path) -> None:
     inspect_data(options, lambda: default_options("inspect_data", paths).data)
 
 
-def _of_run(name: str, function: str, summary: str) -> Callable[[], None]:
-    """Make the command of a function that takes options with a `run`; the function is imported when it runs."""
+@Command(config_name="evaluate", positional="run")
+def evaluate(options: EvaluateOptions, _: Path) -> None:
+    """Recompute the metrics of a run."""
+    from ratinglab.experiment.evaluate_command import evaluate
 
-    def task(options: Any, folder: Path) -> None:
-        module, _, attribute = f"ratinglab.{function}".rpartition(".")
-        getattr(import_module(module), attribute)(options)
-
-    task.__name__, task.__doc__ = name, summary
-    return Command(config_name=name, positional="run")(task)
+    evaluate(options)
 
 
-evaluate = _of_run("evaluate", "experiment.evaluate_command.evaluate", "Recompute the metrics of a run.")
-recommend = _of_run(
-    "recommend",
-    "experiment.recommend_command.recommend",
-    "Recommend items to one user, the users in a file, or all users.",
-)
-similar = _of_run("similar", "experiment.similar_command.find_similar", "Find the items similar to one item.")
-predict = _of_run("predict", "experiment.predict_command.predict", "Predict the ratings of the pairs in a file.")
-export = _of_run("export", "experiment.export_command.export", "Write a run in a form that predicts without ratinglab.")
-serve = _of_run(
-    "serve", "serving.server.serve", "Answer requests for predictions over HTTP, and show a page to try a run on."
-)
+@Command(config_name="recommend", positional="run")
+def recommend(options: RecommendOptions, _: Path) -> None:
+    """Recommend items to one user, the users in a file, or all users."""
+    from ratinglab.experiment.recommend_command import recommend
+
+    recommend(options)
+
+
+@Command(config_name="similar", positional="run")
+def similar(options: SimilarOptions, _: Path) -> None:
+    """Find the items similar to one item."""
+    from ratinglab.experiment.similar_command import find_similar
+
+    find_similar(options)
+
+
+@Command(config_name="predict", positional="run")
+def predict(options: PredictOptions, _: Path) -> None:
+    """Predict the ratings of the pairs in a file."""
+    from ratinglab.experiment.predict_command import predict
+
+    predict(options)
+
+
+@Command(config_name="export", positional="run")
+def export(options: ExportOptions, _: Path) -> None:
+    """Write a run in a form that predicts without ratinglab."""
+    from ratinglab.experiment.export_command import export
+
+    export(options)
+
+
+@Command(config_name="serve", positional="run")
+def serve(options: ServeOptions, _: Path) -> None:
+    """Answer requests for predictions over HTTP, and show a page to try a run on."""
+    from ratinglab.serving.server import serve
+
+    serve(options)
 
 
 def report() -> None:
