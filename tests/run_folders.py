@@ -1,28 +1,33 @@
 """Run folders, written without training."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import torch
 from fits import SPLIT, holdout_of, training_data
 
+from ratinglab.digests import DIGESTS, record_digests, seal_archive
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import to_plain
 from ratinglab.ratings.table import RatingTable
-from ratinglab.runs.record import RunRecord
+from ratinglab.runs.record import RunRecord, metric_records, record_bytes
 from ratinglab.runs.storage import write_run
 from ratinglab.runs.weights import build_predictor
 from ratinglab.splits.holdout import Holdout
 from ratinglab.splits.split import SplitOptions
 
 PROVENANCE = {
-    "data": "ratings.csv", "seed": 0,
+    "data": "ratings.csv", "seed": 0, "columns": {}, "command": [],
     "data_digest": "d1", "split": "random(seed=0)", "side_digest": "s1", "threads": 1, "versions": {"torch": "2"},
 }  # fmt: skip
+
+RUN_ID = "0123456789abcdef"
 
 
 def record_of(model: EquationOptions, holdout: Holdout, **changed) -> RunRecord:
@@ -43,6 +48,15 @@ def record_of(model: EquationOptions, holdout: Holdout, **changed) -> RunRecord:
         fit={"optimizer": "adam", "lr": 0.1},
         fold=None,
         protocol=None,
+        metrics=metric_records(["mse", "rmse", "mae"]),
+        monitor="val/mse",
+        ranking={"k": None, "by": "expected_gain", "threshold": None},
+        max_time=None,
+        split={"split": "random"},
+        fitted_scale=(1.0, 5.0),
+        predicts_scores=False,
+        id=RUN_ID,
+        started_with={},
     )
     return replace(record, **changed)
 
@@ -76,31 +90,39 @@ def add_samples(model: Posterior, random: torch.Generator) -> None:
 
 def write_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:
     """Write best.ckpt as after epoch 2."""
-    torch.save({"state_dict": weights, "epochs": 2}, folder / "checkpoints" / "best.ckpt")
+    content = BytesIO()
+    torch.save({"state_dict": weights, "epochs": 2, "run": RUN_ID}, content)
+    seal_archive(content)
+    (folder / "checkpoints" / "best.ckpt").write_bytes(content.getvalue())
 
 
-def forget_digests(folder: Path) -> None:
-    """Turn a run into one of a version without digests, whose record can be edited."""
-    (folder / "digests.json").unlink(missing_ok=True)
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write run.json, with its digest."""
+    (folder / "run.json").write_bytes(record_bytes(record))
+    accept_files(folder)
+
+
+def accept_files(folder: Path) -> None:
+    """Record the digests of a run's files as they are, as if the run had written them."""
+    names = (path.name for path in folder.iterdir() if path.suffix in (".json", ".csv", ".parquet"))
+    record_digests(folder, written=[name for name in names if name != DIGESTS], keep_others=False)
+
+
+def edit_record(folder: Path, **changed: Any) -> None:
+    """Change entries of run.json."""
     path = folder / "run.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps({key: value for key, value in content.items() if key not in ("id", "started_with")}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    accept_files(folder)
 
 
-def turn_into_format_2(folder: Path) -> None:
-    """Rewrite a run in format 2, in which svdpp and timesvdpp had item_features=true for genres."""
-    path = folder / "run.json"
-    record = json.loads(path.read_text())
-    options = record["model_options"]
-    options.pop("user_features", None)
-    has_genres = options.pop("item_features", []) == ["genres"]
-    if record["model"] in ("svdpp", "timesvdpp"):
-        options["item_features"] = has_genres
-    for key in ("model_target", "metrics", "monitor"):
-        record.pop(key)
-    record["provenance"].pop("side_digest")
-    path.write_text(json.dumps(record | {"format_version": 2}))
-    items = pd.read_parquet(folder / "items.parquet")
-    items.rename(columns={"feature/genres": "genres"}).to_parquet(folder / "items.parquet", index=False)
-    weights = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-    write_weights(folder, {name.replace("item_features.0", "item_features"): each for name, each in weights.items()})
+def edit_metrics(folder: Path, **changed: float) -> None:
+    """Change entries of metrics.json."""
+    path = folder / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    accept_files(folder)
+
+
+def edit_saved(folder: Path, name: str, change: Callable[[str], str]) -> None:
+    """Change the copy of one of Hydra's files in run.json."""
+    started_with = json.loads((folder / "run.json").read_text())["started_with"]
+    edit_record(folder, started_with=started_with | {name: change(started_with[name])})

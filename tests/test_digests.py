@@ -8,9 +8,8 @@ from io import BytesIO
 
 import pytest
 import torch
-from conftest import Outcome
 from fuzz_runs import Case, damage
-from run_folders import forget_digests
+from run_folders import edit_record
 
 from ratinglab import files
 from ratinglab.digests import check_archive, check_file, record_digests, seal_archive, write_recorded
@@ -78,17 +77,6 @@ def test_run_with_a_damaged_last_checkpoint_predicts_but_is_not_extended(command
     assert "best.ckpt is intact, from epoch " in found.stderr
 
 
-def test_run_of_an_earlier_version_is_read_resumed_and_reproduced(command_here, run):
-    forget_digests(run)
-    content = torch.load(run / BEST, weights_only=True)
-    content.pop("run")
-    torch.save(content, run / BEST)
-    use(run)
-    command_here(run.parent, "train", "resume=run", "trainer.max_epochs=3")
-    found: Outcome = command_here(run.parent, "reproduce", "run=run")
-    assert found.stdout.splitlines()[-1].endswith("equal to the last digit")
-
-
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -98,15 +86,13 @@ def test_run_of_an_earlier_version_is_read_resumed_and_reproduced(command_here, 
         ({"rating_mean": float("nan")}, "it has the value NaN"),
         ({"scale": [5, 1]}, r"scale must be the lowest and the highest rating, got \[5, 1\]"),
         ({"model_options": [1]}, "model_options must be dict"),
-        ({"provenance": {}}, "its provenance has no data"),
+        ({"provenance": {}}, "provenance has no data"),
         ({"monitor": "val/none"}, "monitor must be one of"),
-        ({"ranking": {}}, "ranking must have k, by, threshold"),
+        ({"ranking": {}}, "ranking has no k"),
     ],
 )
-def test_record_without_digests_is_checked_by_type_and_range(run, changed, message):
-    forget_digests(run)
-    path = run / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+def test_record_is_checked_by_type_and_range(run, changed, message):
+    edit_record(run, **changed)
     with pytest.raises(UserError, match=rf"run\.json is damaged: {message}"):
         Run.load(run)
 
@@ -145,8 +131,7 @@ def test_damage_to_an_archive_is_found_or_changes_nothing(tmp_path):
     def is_found(content) -> bool:
         path.write_bytes(content)
         try:
-            if not check_archive(path):
-                return True
+            check_archive(path)
         except UserError:
             return True
         loaded = torch.load(path, weights_only=True)

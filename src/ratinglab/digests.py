@@ -127,23 +127,20 @@ def seal_archive(archive: BytesIO) -> None:
     archive.write(digest.hexdigest().encode())
 
 
-def check_archive(path: Path) -> bool:
+def check_archive(path: Path) -> None:
     """Check the digest at the end of an archive, and the CRC-32 of each part.
 
-    Returns:
-        whether the archive has a digest; archives of early versions do not.
-
     Raises:
-        UserError: the archive is damaged.
+        UserError: the archive is damaged, or has no digest.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         if _checked.get(path.absolute()) == _state(file):
-            return True
+            return
         try:
             with zipfile.ZipFile(file) as archive:
                 if not archive.comment.startswith(MARK):
-                    return False
+                    raise ValueError("it lacks the digest with which the run wrote it")
                 file.seek(archive.start_dir)
                 directory = file.read()  # it decides how torch reads the parts, some of its flags included
                 digest = hashlib.sha256(directory[:-64]).hexdigest()
@@ -152,7 +149,6 @@ def check_archive(path: Path) -> bool:
         except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
             raise UserError(f"{path} is damaged: {error}") from error
         _checked[path.absolute()] = _state(file)
-    return True
 
 
 def _state(file: BinaryIO) -> _State:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from ratinglab.errors import UserError
 
-RUN_RECORD, RUN_FORMAT = "run.json", 3
+RUN_RECORD, RUN_FORMAT = "run.json", 4
 """File that marks a folder as a run, and the current version of the format."""
 VALIDATION_FIT = "validation"
 """Subfolder for the first of the two fits of a run with split.refit."""

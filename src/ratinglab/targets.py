@@ -10,23 +10,6 @@ from typing import Any
 
 from ratinglab.errors import UserError, did_you_mean
 
-MOVED = {
-    f"ratinglab.{before}.{name}": f"ratinglab.{now}.{name}"
-    for before, now, names in (
-        ("ratings.sources", "datasets.sources", "CsvOptions DemoOptions MovieLensOptions"),
-        ("ratings.splits", "splits.random_rows", "RandomSplit PerUserSplit"),
-        ("ratings.splits", "splits.by_time", "LeaveLastSplit TemporalSplit"),
-        ("ratings.splits", "splits.folds", "KFoldSplit SurpriseKFoldSplit MovieLensUSplit"),
-        ("ratings.splits", "splits.chosen_rows", "RowsSplit FilesSplit"),
-        ("ratings.held_out_users", "splits.held_out_users", "HeldOutUsersSplit"),
-        ("fitting.optimizers", "fitting.gradient_options", "AdamOptions AdamWOptions SparseAdamOptions SGDOptions"),
-        ("fitting.optimizers", "fitting.whole_epoch_options", "BlockSGDOptions GibbsOptions ALSOptions"),
-        ("fitting.optimizers", "fitting.whole_epoch_options", "ImplicitALSOptions ClosedFormOptions SparkALSOptions"),
-    )
-    for name in names.split()
-}
-"""New paths of options classes that have moved. Runs of earlier versions and users' YAML files name the old ones."""
-
 
 def target_class(dotted_path: Any, *, base: type, key: str) -> type:
     """Import the dataclass that a `_target_` names.
@@ -36,7 +19,7 @@ def target_class(dotted_path: Any, *, base: type, key: str) -> type:
     """
     if not (isinstance(dotted_path, str) and re.fullmatch(r"\w+(\.\w+)+", dotted_path)):
         raise UserError(f"{key} must be the dotted path of a class, as in module.Class, got {dotted_path}")
-    found = import_attribute(MOVED.get(dotted_path, dotted_path), key=key, kind=type)
+    found = import_attribute(dotted_path, key=key, kind=type)
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise UserError(f"{key} must be a subclass of {base.__module__}.{base.__qualname__}, got {dotted_path}")
     if inspect.get_annotations(found) and "__dataclass_fields__" not in vars(found):

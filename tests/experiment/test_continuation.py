@@ -12,7 +12,7 @@ import torch
 from conftest import NO_FIGURES
 from cut_off import dying_train
 from equal_runs import assert_equal_runs
-from run_folders import forget_digests
+from run_folders import edit_saved
 
 EXPERIMENT = ["trainer.max_epochs=6", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0", *NO_FIGURES]
 
@@ -131,10 +131,8 @@ def test_resumed_run_keeps_an_earlier_best_checkpoint(command, tmp_path):
 
 def test_run_resumes_with_its_own_values_when_a_default_has_changed(command, tmp_path, quick):
     run = shutil.copytree(quick.run, tmp_path / "run")
-    forget_digests(run)
-    path = run / ".hydra" / "config.yaml"
-    assert "lr: 0.003" in path.read_text(), "the default, which no argument of this run has set"
-    path.write_text(path.read_text().replace("lr: 0.003", "lr: 0.02"))
+    assert "lr: 0.003" in (run / ".hydra" / "config.yaml").read_text(), "the default, which no argument has set"
+    edit_saved(run, "config.yaml", lambda text: text.replace("lr: 0.003", "lr: 0.02"))
     for script, argument in (("train", "resume"), ("reproduce", "run")):
         more = ["trainer.max_epochs=3"] if script == "train" else []
         assert "adam: lr=0.02," in command(tmp_path, script, f"{argument}={run}", *more).stdout

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 from equations import options_of
-from run_folders import PROVENANCE, turn_into_format_2, write_run_of
+from run_folders import PROVENANCE, edit_record, write_run_of
 from tables import table_with_features
 
 from ratinglab.config.rerun import reproduced_run, resumed_run
 from ratinglab.errors import UserError
 from ratinglab.experiment.continuation import check_same_data
+from ratinglab.files import RUN_FORMAT
 from ratinglab.runs.record import read_record
 
 
@@ -45,11 +46,9 @@ def test_different_threads_or_versions_give_a_note(folder, caplog):
     assert caplog.messages == ["note: threads have changed since the run was started; the last bits may differ"]
 
 
-def test_run_of_format_2_cannot_be_resumed_or_reproduced(folder):
-    turn_into_format_2(folder)
+def test_run_of_another_format_cannot_be_resumed_or_reproduced(folder):
+    edit_record(folder, format_version=2)
     for key, find_run in (("resume", resumed_run), ("run", reproduced_run)):
         with pytest.raises(UserError) as error:
             find_run([f"{key}={folder}"], multirun=False)
-        assert str(error.value) == (
-            f"{key}: {folder} has format 2: it can predict but cannot be resumed or reproduced, which needs format 3"
-        )
+        assert str(error.value) == f"{key}: {folder} has format 2; this version of ratinglab reads format {RUN_FORMAT}"

@@ -10,7 +10,6 @@ import yaml
 from conftest import NO_FIGURES
 from equal_runs import assert_equal_runs
 from pytorch_lightning.loggers import MLFlowLogger
-from run_folders import forget_digests
 
 from ratinglab.fitting.trackers import NamesWithoutAt
 
@@ -79,24 +78,6 @@ def test_run_with_several_loggers_is_reproduced(command, tmp_path, several):
     outcome = command(tmp_path, "reproduce", f"run={several}")
     assert "reproduced: every metric is equal to the last digit" in outcome.stdout
     assert len(table(tmp_path / outcome.stdout.splitlines()[-2])) == EPOCHS + 1
-
-
-def test_run_from_before_several_loggers_resumes(command, tmp_path):
-    run = command(tmp_path, "train", *QUICK, *NO_FIGURES).run
-    forget_digests(run)
-    config = run / ".hydra" / "config.yaml"
-    saved = yaml.safe_load(config.read_text())
-    target = {"_target_": "ratinglab.fitting.trainer.TensorBoardOptions"}
-    saved["logger"] = saved["logger"]["tensorboard"] | target | {"figures": False}
-    config.write_text(yaml.safe_dump(saved))
-    command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3")
-    forget_digests(run)
-    hydra = run / ".hydra" / "hydra.yaml"
-    hydra.write_text(hydra.read_text().replace("logger: tensorboard", "logger: none"))
-    saved["logger"] = {"_target_": "ratinglab.fitting.trainer.NoLoggerOptions"}
-    config.write_text(yaml.safe_dump(saved))
-    command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=4")
-    assert len(list(run.glob("events.out.tfevents.*"))) == 2, "of the first two processes"
 
 
 def test_sweep_can_choose_loggers(command, tmp_path):

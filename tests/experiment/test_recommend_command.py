@@ -7,7 +7,7 @@ import torch
 from documented import options_of
 from equations import options_of as equation_options
 from fits import SPLIT
-from run_folders import PROVENANCE, write_run_of, write_weights
+from run_folders import PROVENANCE, edit_record, write_run_of, write_weights
 from tables import table_of, table_with_features
 
 from ratinglab.errors import UserError
@@ -334,8 +334,7 @@ def test_files_may_have_the_column_names_of_the_runs_own_data(tmp_path, capsys):
     assert pd.read_csv("lists.csv")["user_id"].tolist() == ["ann", "bob"]
     new = pd.read_csv("new.csv")
     assert run.fold_in(new).user_ids == ["ann", "bob"]
-    record = tmp_path / "run" / "run.json"
-    record.write_text(record.read_text().replace("userId", "usr"))
+    edit_record(tmp_path / "run", provenance=PROVENANCE | {"columns": {"user": "usr"}})
     with pytest.raises(UserError, match=r"^columns\.user: users\.csv has no column 'user_id'; it has userId"):
         recommend(run, "users=users.csv", "output=lists.csv")
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from run_folders import forget_digests
+from run_folders import edit_metrics
 
 
 @pytest.fixture(scope="session")
@@ -29,9 +29,7 @@ def test_reproduce_gives_equal_metrics_in_a_new_folder(command, tmp_path, run):
 
 
 def test_reproduce_reports_the_largest_difference(command, tmp_path, run):
-    forget_digests(run)
-    path = run / "metrics.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"test/mse": 0.0}))
+    edit_metrics(run, **{"test/mse": 0.0})
     outcome = command(tmp_path, "reproduce", f"run={run}")
     assert outcome.stdout.splitlines()[-1].startswith("not reproduced: the largest difference is")
     assert "(test/mse)" in outcome.stdout

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from documented import options_of
-from run_folders import forget_digests
+from run_folders import edit_record
 
 from ratinglab.experiment.training import build_lightning
 
@@ -111,10 +111,9 @@ def test_weights_of_another_rating_scale_are_refused(command, tmp_path, first):
 def test_run_of_a_version_without_an_option_is_not_resumed(command, tmp_path):
     arguments = ["optimizer=als", "model=biased_mf", "logger=none", "trainer.max_epochs=2"]
     run = command(tmp_path, "train", *arguments).run
-    forget_digests(run)
-    record = json.loads((run / "run.json").read_text())
-    del record["fit"]["optimizer.damping"]
-    (run / "run.json").write_text(json.dumps(record))
+    fit = json.loads((run / "run.json").read_text())["fit"]
+    del fit["optimizer.damping"]
+    edit_record(run, fit=fit)
     outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3", status=2)
     assert outcome.stderr == (
         f"error: resume: optimizer.damping is 20.0 now, but {run} was started with a version that lacks it\n"

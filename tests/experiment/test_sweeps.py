@@ -169,11 +169,6 @@ def test_sweep_continues_with_another_way_to_run_it(tmp_path, argument):
     claim(tmp_path, ["seed=0,1", argument])
 
 
-def test_sweep_that_has_the_earlier_name_of_the_table_of_items_continues(tmp_path):
-    claim(tmp_path, ["data.titles.path=items.csv", "seed=0,1"])
-    claim(tmp_path, ["data.items.path=items.csv", "seed=0,1"])
-
-
 @pytest.mark.parametrize("argument", ["hydra/sweeper=optuna", "hydra.sweeper.sampler.seed=2", "~logger", "seed=0,1"])
 def test_sweep_does_not_continue_with_other_jobs(tmp_path, argument):
     claim(tmp_path, ["seed=0,1"])

@@ -199,7 +199,7 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
     for side, (rows, spread, spread_rows) in zip(("user", "item"), seen[-2:], strict=True):
         terms = before._addends(side)
         assert len(terms) == counts[side]
-        stored = {f"part_{name}_{kind}" for name in terms for kind in ("bias", "precision")}
+        stored = {f"term_{name}_{kind}" for name in terms for kind in ("bias", "precision")}
         assert stored <= before.state_dict().keys(), "runs of earlier versions have these names"
         own = before.own_rows(side)
         assert all(np.abs(term).max() > 0.01 for term in terms.values())
@@ -331,15 +331,6 @@ def test_noise_is_drawn_from_its_conditionals_given_the_errors(name, monkeypatch
     of_items = torch.bincount(item, alpha[user.long()] * squares, minlength=num_items)
     beta = (10 + torch.bincount(item, minlength=num_items)) / (10 + of_items)
     torch.testing.assert_close(module.item_precision, beta.float(), rtol=1e-3, atol=1e-4)
-
-
-def test_checkpoint_of_an_earlier_version_resumes_from_the_mean_precision_of_its_users():
-    module = fit(epochs=3).module
-    weights = {name: value for name, value in module.state_dict().items() if name != "noise_precision"}
-    checkpoint = {"state_dict": weights}
-    module.on_save_checkpoint(checkpoint)
-    module.on_load_checkpoint(checkpoint)
-    assert float(weights["noise_precision"]) == pytest.approx(float(module.user_precision.mean()))
 
 
 @pytest.mark.slow

@@ -15,7 +15,6 @@ from ratinglab.inference import trained_model
 from ratinglab.inference.run import Run
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.recommend.interest import fit_interest
-from ratinglab.runs.storage import write_interest
 
 ORDERS = ["expected_gain", "prediction", "lower_bound"]
 
@@ -166,15 +165,6 @@ def test_interest_is_fitted_once_and_kept(tmp_path, monkeypatch):
     assert len(run_of_predictions.recommend(3, k=9, by="prediction")) == 9
     with pytest.raises(ZeroDivisionError):
         run_of_predictions.recommend(3, k=9)
-
-
-def test_interest_of_an_earlier_version_is_fitted_again(tmp_path):
-    run = run_of(tmp_path / "run")
-    expected, interest = run.recommend(3, k=9), run.model.interest
-    write_interest(run.folder, interest._replace(user=interest.user[:, :32], item=interest.item[:, :32]))
-    loaded = Run.load(run.folder)
-    assert loaded.recommend(3, k=9).equals(expected)
-    assert loaded.model.interest.user.shape == interest.user.shape
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "other", "array"])

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from io import BytesIO
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,10 @@ import pytest
 import torch
 from documented import options_of
 from equations import options_of as options_of_equation
-from run_folders import forget_digests, write_run_of
+from run_folders import accept_files, edit_metrics, edit_record, write_run_of
 from tables import table_of
 
+from ratinglab.digests import seal_archive
 from ratinglab.errors import UserError
 from ratinglab.experiment.evaluate_command import evaluate
 from ratinglab.inference.run import FRAME_COLUMNS, Run
@@ -47,9 +49,8 @@ def test_evaluate_equals_metrics_json_exactly(command, biased, tmp_path):
 
 @pytest.mark.parametrize(("change", "start"), [(1e-6, "differs"), (1e-3, "warning: differs")])
 def test_evaluate_warns_of_a_difference_beyond_rounding(command, copy, change, start):
-    forget_digests(copy)
     metrics = json.loads((copy / "metrics.json").read_text())
-    (copy / "metrics.json").write_text(json.dumps(metrics | {"test/mse": metrics["test/mse"] + change}))
+    edit_metrics(copy, **{"test/mse": metrics["test/mse"] + change})
     last = command(copy.parent, "evaluate", f"run={copy}").stdout.splitlines()[-1]
     assert last == f"{start} from metrics.json by at most {change:.1e} (test/mse)"
 
@@ -63,6 +64,7 @@ def test_rounding_is_relative_for_metrics_above_1(tmp_path, capsys, change, star
     assert metrics["test/mse"] > 1000
     changed = metrics | {"fit/epochs": 2, "test/mse": metrics["test/mse"] * (1 + change)}
     (tmp_path / "run" / "metrics.json").write_text(json.dumps(changed))
+    accept_files(tmp_path / "run")
     evaluate(options_of("evaluate", f"run={tmp_path / 'run'}"))
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"{start} from metrics.json by at most ")
 
@@ -77,9 +79,7 @@ def test_baselines_are_clipped(biased):
 
 
 def test_evaluate_reports_the_largest_difference(command, copy):
-    forget_digests(copy)
-    path = copy / "metrics.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"test/mse": 0.5}))
+    edit_metrics(copy, **{"test/mse": 0.5})
     outcome = command(copy.parent, "evaluate", "run=copy")
     assert re.search(r"differs from metrics.json by at most \S+ \(test/mse\)", outcome.stdout)
 
@@ -301,7 +301,10 @@ def test_checkpoint_that_would_run_code_is_refused(copy, tmp_path):
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "pwned"),))
 
-    torch.save({"state_dict": Malicious(), "epochs": 1}, copy / "checkpoints" / "best.ckpt")
+    content = BytesIO()
+    torch.save({"state_dict": Malicious(), "epochs": 1}, content)
+    seal_archive(content)
+    (copy / "checkpoints" / "best.ckpt").write_bytes(content.getvalue())
     assert_refused(copy, "best.ckpt is damaged or not a checkpoint of ratinglab")
     assert not (tmp_path / "pwned").exists()
 
@@ -309,7 +312,7 @@ def test_checkpoint_that_would_run_code_is_refused(copy, tmp_path):
 def test_checkpoint_of_another_model_is_refused(copy, quick):
     shutil.copy(quick.run / "checkpoints" / "best.ckpt", copy / "checkpoints" / "best.ckpt")
     assert_refused(copy, "best.ckpt is of another run; last.ckpt is intact, from epoch 10")
-    forget_digests(copy)
+    edit_record(copy, id=json.loads((quick.run / "run.json").read_text())["id"])
     assert_refused(copy, "best.ckpt does not hold the weights of biased_mf")
 
 
@@ -321,7 +324,7 @@ def test_run_without_a_checkpoint_is_refused(copy):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 0}, "has format 0; this version of ratinglab reads format 3"),
+        ({"format_version": 0}, "has format 0; this version of ratinglab reads format 4"),
         (
             {"model_target": "os"},
             "run.json: model_target must be the dotted path of a class, as in module.Class, got os",
@@ -340,9 +343,7 @@ def test_run_without_a_checkpoint_is_refused(copy):
     ],
 )
 def test_record_with_invalid_values_is_refused(copy, change, message):
-    path = copy / "run.json"
-    forget_digests(copy)
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    edit_record(copy, **change)
     assert_refused(copy, message)
 
 

@@ -5,10 +5,8 @@ import torch
 from equations import equation_of
 
 from ratinglab.batches import Batch
-from ratinglab.models.declarations import EquationForm
 from ratinglab.models.design import Design
 from ratinglab.models.equation import Equation, TrainingData
-from ratinglab.models.factor_equation import Part, Side, Term
 from ratinglab.models.svdpp import Implicit
 
 USER, ITEM = torch.tensor([0, 1, 1], dtype=torch.int32), torch.tensor([2, 0, 2], dtype=torch.int32)
@@ -310,13 +308,3 @@ def test_every_option_changes_the_model(name):
 def test_first_predictions_of_nmf_are_near_the_mean():
     model = build("nmf", rating_mean=3.5, embedding_dim=64, init_std=0.01)
     assert model(USER, ITEM).tolist() == pytest.approx([3.5] * 3, abs=0.2)
-
-
-def test_equations_may_call_terms_by_their_earlier_name():
-    model = build("biased_mf", user_features=["gender"])
-    (feature,) = model.user_feature_parts()
-    own = Part("own", feature.design, model.user_embedding)
-    side = Side(model.user_embedding, parts=(own, feature), rows=None)
-    assert side.terms == side.parts == (own, feature)
-    assert isinstance(own, Term)
-    assert EquationForm.parts is EquationForm.terms

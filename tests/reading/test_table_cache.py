@@ -200,10 +200,11 @@ def test_concurrent_runs_can_write_the_cache(folder, monkeypatch):
     entry_of(folder)
 
 
-def test_leftovers_of_killed_runs_and_earlier_versions_are_removed(folder, monkeypatch):
+def test_leftovers_of_killed_runs_are_removed(folder, monkeypatch):
     tables = folder / "cache" / "tables"
-    half_done, earlier = tables / ".0-0.arrow.1.tmp", tables / "0-0"
-    earlier.mkdir(parents=True)
+    half_done, earlier = tables / ".0-0.arrow.1.tmp", tables / "0-0.arrow"
+    tables.mkdir(parents=True)
+    earlier.write_text("another table")
     half_done.write_text("a part")
     load(folder)
     assert half_done.exists()  # another run may still be writing it

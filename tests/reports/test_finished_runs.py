@@ -2,20 +2,21 @@
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from equations import options_of
 from fits import holdout_of
-from run_folders import record_of
+from run_folders import accept_files, record_of, write_record
 from tables import table_with_features
 
 from ratinglab.errors import UserError
 from ratinglab.reports.finished_runs import named_run
 
 MODEL = options_of("mf")
-RECORD = asdict(record_of(MODEL, holdout_of(table_with_features(), MODEL)))
+RECORD = record_of(MODEL, holdout_of(table_with_features(), MODEL))
+TAU = {"target": "x.Y", "name": "tau", "label": "tau", "higher_is_better": True}
 
 
 @pytest.fixture(autouse=True)
@@ -25,14 +26,15 @@ def here(tmp_path, monkeypatch):
 
 def run_of(folder, *, at, split="random(seed=0)/d", monitor="val/mse", finished=True, **metrics):
     """Write the record and the metrics of a run that finished at a time."""
-    provenance = {**RECORD["provenance"], "data": "table", "seed": 0, "split": split}
+    provenance = RECORD.provenance | {"data": "table", "split": split}
     path = Path(folder)
     path.mkdir(parents=True)
-    (path / "run.json").write_text(json.dumps({**RECORD, "monitor": monitor, "provenance": provenance}))
+    write_record(path, replace(RECORD, monitor=monitor, provenance=provenance, metrics=[*RECORD.metrics, TAU]))
     if finished:
         (path / "metrics.json").write_text(
             json.dumps({"fit/epochs": 1, **{f"val/{key}": metrics[key] for key in metrics}})
         )
+        accept_files(path)
         os.utime(path / "metrics.json", (at, at))
 
 
@@ -56,9 +58,7 @@ def test_best_has_the_lowest_validation_error_on_the_split_of_the_latest():
     assert named_run("best") == (Path("outputs/b"), note)
 
 
-def test_best_has_the_highest_value_of_a_metric_that_is_better_if_higher(monkeypatch):
-    kind = {"target": "x.Y", "name": "tau", "label": "tau", "higher_is_better": True}
-    monkeypatch.setitem(RECORD, "metrics", [*RECORD["metrics"], kind])
+def test_best_has_the_highest_value_of_a_metric_that_is_better_if_higher():
     run_of("outputs/a", at=1, monitor="val/tau", tau=0.9)
     run_of("outputs/b", at=2, monitor="val/tau", tau=0.3)
     assert named_run("best").folder == Path("outputs/a")

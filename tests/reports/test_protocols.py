@@ -12,16 +12,16 @@ import pytest
 from documented import CONF, options_of
 from equations import options_of as equation_options
 from fits import holdout_of
-from run_folders import forget_digests, record_of
+from run_folders import accept_files, edit_record, record_of
 from tables import table_of, table_with_features
 
 from ratinglab.config.conf import ChosenFile
 from ratinglab.errors import UserError
 from ratinglab.experiment.new_record import protocol_record
+from ratinglab.files import RUN_FORMAT
 from ratinglab.reports.comparison import FinishedRun, _rows
 from ratinglab.reports.paired_tests import corrected_t
-from ratinglab.reports.protocols import protocol_of, table_among_figures, verdict
-from ratinglab.runs.record import RunRecord
+from ratinglab.reports.protocols import table_among_figures, verdict
 from ratinglab.splits.random_rows import RandomSplit
 
 PROTOCOLS = sorted(path.stem for path in CONF.glob("protocol/*.yaml") if path.stem != "none")
@@ -225,22 +225,6 @@ def test_folds_are_ranked_by_their_mean():
     assert lines[2] == f"this run   mf by adam  0.8500{'':28}{note}"
 
 
-def test_record_of_an_earlier_version_lists_what_its_equation_uses():
-    figure = {"system": "other", "rmse": 0.9, "kind": "published", "source": "a paper"}
-    earlier = {"title": "a table", "folds": 1, "figures": [figure], "departures": []}
-    model = options_of("train", "model=timesvdpp", "model.item_features=[genres]").model
-    run = record_of(model, holdout_of(table_with_features(), model), protocol=earlier)
-    assert protocol_of(run)["uses"] == ["times", "item features"]
-    assert protocol_of(run)["figures"][0]["uses"] == ["not recorded"]
-    assert (protocol_of(run)["metric"], protocol_of(run)["figures"][0]["value"]) == ("rmse", 0.9)
-    assert verdict([protocol_of(run)]) == "not comparable: no system here uses times and item features"
-    lost = replace(run, model_target="lab.models.lost.LostOptions")
-    assert verdict([protocol_of(lost)]) == "not comparable: what the equation uses besides the ratings is not recorded"
-    plain = replace(lost, provenance=run.provenance | {"side_digest": None})
-    assert verdict([protocol_of(plain)]) == "comparable"
-    assert protocol_of(replace(run, protocol=None)) is None
-
-
 @pytest.fixture(scope="module")
 def reported(command, tmp_path_factory):
     """Train two folds of the demo data with two seeds under a test protocol, and one run without a protocol."""
@@ -392,7 +376,7 @@ def test_models_table_has_one_column_per_protocol_and_only_comparable_runs(repor
     errors = []
     for number, run in enumerate(run for outcome in outcomes for run in sorted(outcome.run.glob("?-*"))):
         errors.append(json.loads((run / "metrics.json").read_text())["test/rmse"])
-        record = json.loads((run / "run.json").read_text()) | {"id": ""}
+        record = json.loads((run / "run.json").read_text())
         shutil.copytree(run, tmp_path / "one" / str(number))
         # another protocol of one fold on another split, and a third one with a missing fold
         for title, folds in (("another: RMSE", 1), ("third", 3)):
@@ -400,9 +384,7 @@ def test_models_table_has_one_column_per_protocol_and_only_comparable_runs(repor
             shutil.copytree(run, folder)
             split = {"split": "rows/0123"} if folds == 1 else {}
             protocol = record["protocol"] | {"title": title, "folds": folds}
-            changed = record | {"protocol": protocol, "provenance": record["provenance"] | split}
-            forget_digests(folder)
-            (folder / "run.json").write_text(json.dumps(changed))
+            edit_record(folder, protocol=protocol, provenance=record["provenance"] | split)
     lines = report(tmp_path, "--models", ".").stdout.splitlines()
     assert (
         lines[0]
@@ -469,13 +451,11 @@ def test_later_of_two_runs_of_the_same_settings_and_seed_counts():
 
 
 def test_report_separates_runs_of_different_splits():
+    model = equation_options("mf")
+    record = record_of(model, holdout_of(table_with_features(), model), fold=1)
+
     def finished(split):
-        record = RunRecord(
-            model="mf", model_options={}, num_users=1, num_items=1, rating_mean=3.0, scale=None, noise_floor=None,
-            max_epochs=1, provenance={"seed": 0, "split": split, "data": "x"}, fit={"optimizer": "adam"}, fold=1,
-            model_target="", refit_epochs=None, is_sampled=False, protocol=None,
-        )  # fmt: skip
-        return FinishedRun(Path("run"), record, {})
+        return FinishedRun(Path("run"), replace(record, provenance=record.provenance | {"split": split}), {})
 
     assert len(_rows([finished("aaa/1"), finished("bbb/1")])) == 2
     assert len(_rows([finished("aaa/1"), finished("aaa/2")])) == 1
@@ -494,17 +474,15 @@ def test_run_without_test_rows_is_not_compared(command, report, tmp_path):
 def test_report_skips_unreadable_runs_with_a_note(command, report, tmp_path):
     plain = ["train", "trainer=debug", "logger=none"]
     good = command(tmp_path, *plain).run
-    forget_digests(good)
-    old, bad = (shutil.copytree(good, tmp_path / "outputs" / name) for name in ("old", "bad"))
-    record = json.loads((old / "run.json").read_text())
-    (old / "run.json").write_text(json.dumps(record | {"fit": {}}))
-    (bad / "run.json").write_text(json.dumps(record | {"format_version": 1}))
+    bad = shutil.copytree(good, tmp_path / "outputs" / "bad")
+    edit_record(bad, format_version=1)
     lines = report(tmp_path, "outputs").stdout.splitlines()
     assert sum(line.startswith("mf by adam") for line in lines) == 1
-    assert sum(line.startswith("mf by an unknown fit") for line in lines) == 1
     assert lines[-1].startswith("note: left out: ")
     assert "has format 1" in lines[-1]
-    (good / "metrics.json").unlink()
+    edit_record(bad, format_version=RUN_FORMAT)
+    (bad / "metrics.json").unlink()
+    accept_files(bad)
     assert "note: 1 unfinished run is left out" in report(tmp_path, "outputs").stdout
 
 

@@ -12,19 +12,18 @@ import urllib.request
 
 import pytest
 from conftest import NO_FIGURES
-from run_folders import PROVENANCE
+from equations import options_of
+from fits import holdout_of
+from run_folders import accept_files, record_of, write_record
 from scipy import stats
+from tables import table_with_features
 
 from ratinglab.reports.sweep_report import sweep_report
-from ratinglab.runs.record import RunRecord, record_bytes
 from ratinglab.runs.sweep_folder import Job
 
 EPOCHS = 3
-RECORD = RunRecord(
-    model="mf", model_options={}, num_users=1, num_items=1, rating_mean=3.0, scale=None, noise_floor=None,
-    max_epochs=1, provenance=PROVENANCE, fit={"optimizer": "adam"}, fold=1, model_target="", refit_epochs=None,
-    is_sampled=False, protocol=None, split={"split": "random"},
-)  # fmt: skip
+MODEL = options_of("mf")
+RECORD = record_of(MODEL, holdout_of(table_with_features(), MODEL), fold=1)
 
 
 @pytest.fixture(scope="session")
@@ -237,8 +236,9 @@ def job(folder, number, *, metrics, failure=None, **arguments):
     (run / ".hydra").mkdir(parents=True)
     (run / ".hydra" / "config.yaml").write_text(f"number: {number}\n")
     if metrics:
-        (run / "run.json").write_bytes(record_bytes(RECORD))
+        write_record(run, RECORD)
         (run / "metrics.json").write_text(json.dumps({"fit/epochs": 1, "val/mse": metrics, "test/mse": 2 * metrics}))
+        accept_files(run)
     return Job(run, {key.replace("__", "."): str(value) for key, value in arguments.items()}, failure)
 
 
@@ -258,6 +258,7 @@ def test_jobs_that_differ_in_seed_and_fold_share_a_row(tmp_path):
     assert sweep_report(jobs).files["best.yaml"] == b"number: 4\n"
     # with a fold missing, the better mean no longer counts
     (jobs[7].folder / "metrics.json").unlink()
+    accept_files(jobs[7].folder)
     header, *rows, _, best = sweep_report(jobs).lines
     assert [row.split()[:4] for row in rows] == [["0.1", "4", "1.1500", "±"], ["0.2", "3", "of", "4"]]
     assert best.endswith(" optimizer.lr=0.1 x=3")
@@ -276,6 +277,7 @@ def test_test_errors_do_not_choose(tmp_path):
         (each.folder / "metrics.json").write_text(
             json.dumps({"fit/epochs": 1, "test/mse": 3.0 - int(each.arguments["model.embedding_dim"])})
         )
+        accept_files(each.folder)
     _, *rows = sweep_report(jobs).lines
     assert [row.split()[0] for row in rows] == ["0", "1"]
     assert "best.yaml" not in sweep_report(jobs).files

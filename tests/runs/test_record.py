@@ -6,18 +6,17 @@ from dataclasses import asdict
 import pytest
 from equations import options_of
 from fits import holdout_of
-from run_folders import record_of
+from run_folders import accept_files, record_of, write_record
 from tables import table_with_features
 
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import MetricKind
-from ratinglab.models.svdpp import Implicit
+from ratinglab.files import RUN_FORMAT
 from ratinglab.runs.record import (
     defined_metrics,
     metric_records,
     read_metrics,
     read_record,
-    record_bytes,
     write_json,
 )
 
@@ -29,18 +28,14 @@ def record(name="svdpp", **changed):
     return record_of(options, holdout_of(table_with_features(), options), **changed)
 
 
-def write_record(folder, written):
-    (folder / "run.json").write_bytes(record_bytes(written))
-
-
 def test_record_is_read_as_written(tmp_path):
     share = {"target": "my_metrics.share", "name": "share", "label": "Share", "higher_is_better": True}
     metrics = [*metric_records(["mse"]), share]
-    written = record(metrics=metrics, monitor="val/share", fold=3, protocol={"rmse": {"a": 0.9}})
+    written = record(metrics=metrics, monitor="val/share", fold=3, protocol={"metric": "rmse", "figures": []})
     write_record(tmp_path, written)
     found = read_record(tmp_path)
     assert asdict(found) == json.loads(json.dumps(asdict(written)))
-    assert found.format_version == 3
+    assert found.format_version == RUN_FORMAT
     assert found.equation_options() == options_of("svdpp", **FEATURES)
     # known without importing my_metrics
     assert [(kind.name, kind.higher_is_better) for kind in found.metric_kinds()] == [("mse", False), ("share", True)]
@@ -62,17 +57,17 @@ def change(folder, **changed):
     path = folder / "run.json"
     content = json.loads(path.read_text()) | changed
     path.write_text(json.dumps({key: value for key, value in content.items() if value != "gone"}))
+    accept_files(folder)
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"format_version": 1}, "{}/run.json has format 1; this version of ratinglab reads format 3"),
-        ({"format_version": 4}, "{}/run.json has format 4; this version of ratinglab reads format 3"),
+        ({"format_version": 1}, f"{{}}/run.json has format 1; this version of ratinglab reads format {RUN_FORMAT}"),
+        ({"format_version": 9}, f"{{}}/run.json has format 9; this version of ratinglab reads format {RUN_FORMAT}"),
         ({"format_version": "gone"}, "{}/run.json is damaged: 'format_version'"),
         ({"num_users": "gone"}, "{}/run.json is damaged: RunRecord"),
         ({"more": 1}, "{}/run.json is damaged: RunRecord"),
-        ({"format_version": 2, "model": "other"}, "{}/run.json is damaged: 'other'"),
         ({"fit": "gone"}, "{}/run.json is damaged: RunRecord.__init__() missing 1 required positional argument: 'fit'"),
     ],
 )
@@ -108,37 +103,6 @@ def test_damaged_metrics_are_refused(tmp_path):
         (tmp_path / "metrics.json").write_text(content)
         with pytest.raises(UserError, match=r"metrics\.json is damaged: "):
             read_metrics(tmp_path)
-
-
-OLD = {"embedding_dim": 2, "regularization": 0.1, "init_std": 0.1}
-"""Options of every equation in format 2."""
-
-
-@pytest.mark.parametrize(
-    ("name", "old", "expected"),
-    [
-        ("mean", {}, {}),
-        ("bias", {"regularization": 0.1}, {}),
-        ("mf", OLD, {}),
-        ("nmf", OLD, {}),
-        ("biased_mf", OLD, {}),
-        ("svdpp", {**OLD, "implicit": "user"}, {"implicit": Implicit.user}),
-        ("svdpp", {**OLD, "implicit": "both", "item_features": False}, {}),
-        ("svdpp", {**OLD, "implicit": "both", "item_features": True}, {"item_features": ["genres"]}),
-    ],
-)
-@pytest.mark.parametrize("has_later_keys", [True, False])
-def test_record_of_format_2_gives_an_equal_equation(tmp_path, name, old, expected, has_later_keys):
-    write_record(tmp_path, record("mf"))
-    later = {} if has_later_keys else dict.fromkeys(("refit_epochs", "is_sampled", "fit", "fold", "protocol"), "gone")
-    gone = dict.fromkeys(("model_target", "metrics", "monitor"), "gone")
-    change(tmp_path, model=name, model_options=old, format_version=2, **gone, **later)
-    found = read_record(tmp_path)
-    assert found.equation_options() == options_of(name, **expected)
-    assert [kind.name for kind in found.metric_kinds()] == ["mse", "rmse", "mae"]
-    assert found.monitored().name == "mse"
-    assert found.format_version == 2
-    assert found.is_sampled is False
 
 
 def test_undefined_metrics_are_left_out_but_not_an_mse_or_the_monitored_metric():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from equations import options_of
 from fits import holdout_of
-from run_folders import turn_into_format_2, write_run_of, write_weights
+from run_folders import accept_files, edit_record, write_run_of, write_weights
 from tables import table_with_features
 
 from ratinglab.digests import record_digests
@@ -85,27 +85,6 @@ def test_training_data_holds_only_what_the_equation_needs(tmp_path):
         assert (part.rows is not None and part.rows.day is not None) == days
 
 
-@pytest.mark.parametrize("case", ["mf", "svdpp with genres", "svdpp"])
-def test_run_of_format_2_predicts_as_before(tmp_path, case):
-    written = write_run_of(tmp_path / "run", model_of(case), table_with_features())
-    turn_into_format_2(tmp_path / "run")
-    record = read_record(tmp_path / "run")
-    assert record.format_version == 2
-    loaded, _ = load_predictor(record, tmp_path / "run")
-    assert torch.equal(loaded(*pairs()), written(*pairs()))
-
-
-def test_drift_of_earlier_runs_counts_in_days(tmp_path):
-    written = write_run_of(tmp_path / "run", model_of("timesvdpp"), table_with_features())
-    weights = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-    assert weights.pop("predictor.model.drift_unit") > 1
-    write_weights(tmp_path / "run", weights)
-    loaded, _ = load_predictor(read_record(tmp_path / "run"), tmp_path / "run")
-    assert not torch.equal(loaded(*pairs()), written(*pairs()))
-    written.model.drift_of_user.scale.copy_(written.model.drift)
-    assert torch.equal(loaded(*pairs()), written(*pairs()))
-
-
 def sample(predictor) -> Sample:
     random = torch.Generator().manual_seed(3)
     side = predictor.model.equation.user_side(), predictor.model.equation.item_side()
@@ -115,8 +94,7 @@ def sample(predictor) -> Sample:
     return Sample(*drawn, *(torch.ones(count) for count in owners))
 
 
-@pytest.mark.parametrize("format_version", [2, 3])
-def test_samples_of_a_run_with_features_are_loaded(tmp_path, format_version):
+def test_samples_of_a_run_with_features_are_loaded(tmp_path):
     folder = tmp_path / "run"
     written = write_run_of(folder, model_of("svdpp with genres"), table_with_features(), is_sampled=True)
     record = read_record(folder)
@@ -124,29 +102,22 @@ def test_samples_of_a_run_with_features_are_loaded(tmp_path, format_version):
         load_predictor(record, folder)
     written.model.keep(sample(written))
     write_weights(folder, {f"predictor.{name}": weight for name, weight in written.state_dict().items()})
-    if format_version == 2:
-        turn_into_format_2(folder)
     loaded, _ = load_predictor(read_record(folder), folder)
     assert torch.equal(loaded(*pairs()), written(*pairs()))
-
-
-def rewrite(folder, **changed):
-    path = folder / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
 
 
 def test_weights_that_do_not_match_the_options_are_refused(tmp_path):
     folder = tmp_path / "run"
     write_run_of(folder, model_of("svdpp with genres"), table_with_features())
     options = json.loads((folder / "run.json").read_text())["model_options"]
-    rewrite(folder, model_options=options | {"embedding_dim": 5})
+    edit_record(folder, model_options=options | {"embedding_dim": 5})
     with pytest.raises(UserError, match=r"best\.ckpt does not hold the weights of svdpp$"):
         load_predictor(read_record(folder), folder)
     for changed, message in (
         ({"embeding_dim": 5}, "run.json: SVDppOptions has no option embeding_dim, which the run has$"),
         ({"implicit": "all"}, r"run\.json is damaged: "),
     ):
-        rewrite(folder, model_options=options | changed)
+        edit_record(folder, model_options=options | changed)
         with pytest.raises(UserError, match=message):
             load_predictor(read_record(folder), folder)
 
@@ -156,6 +127,7 @@ def test_run_without_a_needed_feature_is_refused(tmp_path):
     write_run_of(folder, model_of("biased_mf with features"), table_with_features())
     users = pd.read_parquet(folder / "users.parquet")
     users.drop(columns="feature/age").to_parquet(folder / "users.parquet")
+    accept_files(folder)
     with pytest.raises(UserError, match=r"users\.parquet is damaged: it has no column feature/age$"):
         load_predictor(read_record(folder), folder)
 

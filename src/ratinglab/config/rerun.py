@@ -56,8 +56,7 @@ class Rerun:
         """List the overrides that the run was started with, and the new settings."""
         settings = [text for text in self.settings if not LOCATION.fullmatch(text.partition("=")[0])]
         keys = tuple(f"{text.partition('=')[0]}=" for text in self.settings)
-        started = (re.sub(r"^data\.titles\b", "data.items", str(text)) for text in self._saved("overrides.yaml"))
-        return [*(text for text in started if not text.startswith(keys)), *settings]
+        return [*(text for text in map(str, self._saved("overrides.yaml")) if not text.startswith(keys)), *settings]
 
     def compose(self, conf: Conf) -> tuple[DictConfig, DictConfig]:
         """Restore the run's own configuration, and compose Hydra's part; call it inside `initialized`.
@@ -71,9 +70,6 @@ class Rerun:
         saved = self._saved("config.yaml")
         config, hydra = self._todays_defaults(conf, saved)
         self._locate(saved)
-        if OmegaConf.select(config, "data.items") is not None:
-            _rename_items(saved)
-        _name_metric(saved)
         limits = self._limits(saved)
         try:
             config.merge_with(saved, {"trainer": limits}, self._links(saved, is_extended=bool(limits)))
@@ -138,8 +134,6 @@ class Rerun:
         recorded = OmegaConf.select(self._saved("hydra.yaml"), "hydra.runtime.choices") or {}
         chosen = {str(group): [str(name)] for group, name in recorded.items()}
         for group in SEVERAL if chosen and isinstance(saved, DictConfig) else ():
-            if TARGET in (saved.get(group) or {}):  # a run from before the group took several choices
-                saved[group] = {name: saved[group] for name in chosen[group] if name != "none"}
             if group in saved:
                 chosen[group] = list(map(str, saved[group] or {})) or ["none"]
         return chosen
@@ -183,22 +177,6 @@ class Rerun:
             if record.get(name, before) != before:
                 changed[name] = record[name]
         return changed
-
-
-def _rename_items(saved: DictConfig) -> None:
-    """Rename the options of the table of items, data.titles in runs of earlier versions."""
-    data = saved.get("data")
-    if isinstance(data, DictConfig) and "titles" in data:
-        data["items"] = data.pop("titles")
-
-
-def _name_metric(saved: DictConfig) -> None:
-    """Name the metric of a protocol's figures, RMSE, in the configuration of runs older than that key."""
-    protocol = saved.get("protocol")
-    if isinstance(protocol, DictConfig) and "figures" in protocol and "metric" not in protocol:
-        protocol.update({"metric": "rmse", "num_ratings": None})
-        for figure in protocol.figures:
-            figure["value"] = figure.pop("rmse")
 
 
 def resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
@@ -267,8 +245,7 @@ def _checked(rerun: Rerun) -> Rerun:
     version = _read_record(rerun.folder).get("format_version")
     if version not in (None, RUN_FORMAT):
         raise UserError(
-            f"{rerun.key}: {rerun.folder} has format {version}: it can predict but cannot be resumed or reproduced, "
-            f"which needs format {RUN_FORMAT}"
+            f"{rerun.key}: {rerun.folder} has format {version}; this version of ratinglab reads format {RUN_FORMAT}"
         )
     for name in ("overrides.yaml", "config.yaml"):
         if saved_text(rerun.folder, name) is None:

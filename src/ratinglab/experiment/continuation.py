@@ -24,10 +24,10 @@ def check_same_rows(before: RunRecord, record: RunRecord, *, folder: Path, key: 
     """
     compared = {"data_digest": "the data", "split": "the split", "side_digest": "the side information"}
     for name, what in compared.items():
-        if before.provenance.get(name) != record.provenance[name]:
+        if before.provenance[name] != record.provenance[name]:
             raise UserError(
                 f"{key}: {what} has changed since {folder} was started: "
-                f"{before.provenance.get(name)} then, {record.provenance[name]} now"
+                f"{before.provenance[name]} then, {record.provenance[name]} now"
             )
 
 
@@ -35,7 +35,7 @@ def check_same_scale(before: RunRecord, record: RunRecord, *, folder: Path, key:
     """Check that two runs map ratings to the same stars.
 
     Raises:
-        UserError: the rating scale differs, or the earlier run is from a version that fitted the ratings themselves.
+        UserError: the rating scale differs.
     """
     old, new = before.stars, record.stars
     if old != new:
@@ -56,7 +56,7 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
     if (before.metrics, before.monitor, before.ranking) != (record.metrics, record.monitor, record.ranking):
         raise UserError(f"{key}: the metrics or their directions have changed since {run_folder} was started")
     for name in ("threads", "versions"):
-        if before.provenance.get(name) != record.provenance[name]:
+        if before.provenance[name] != record.provenance[name]:
             log.info("note: %s have changed since the run was started; the last bits may differ", name)
     return before
 

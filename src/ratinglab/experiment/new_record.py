@@ -73,6 +73,7 @@ def record_run(
         predicts_scores=model.predicts_scores,
         max_time=options.trainer.max_time,
         id=token_hex(8),
+        started_with={},  # filled in once Hydra has written its files
         split=group_to_plain("split", options.split),
     )
 

@@ -65,7 +65,7 @@ class BestAndLast(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best value so far."""
         self.best_value = state_dict["best_value"]
-        self.lost = state_dict.get("lost")  # earlier versions did not keep it
+        self.lost = state_dict["lost"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the folder."""

@@ -81,13 +81,13 @@ class GibbsFit(RowFit):
         super().__init__(predictor, setup)
         self.options, self.seed = options, setup.seed
         self.chain = Chain(self.posterior, thin=options.thin, max_samples=options.max_samples)
-        # buffers, so that checkpoints keep them; their names have the word for terms of earlier versions
+        # buffers, so that checkpoints keep them
         for name in SIDE_NAMES:
             side = self.side(name)
             self.register_buffer(f"{name}_precision", torch.ones(len(side.last_rows())))
             for term in side.terms:
-                self.register_buffer(f"part_{term.name}_bias", torch.zeros(term.embedding.num_embeddings, 1))
-                self.register_buffer(f"part_{term.name}_precision", torch.ones(()))
+                self.register_buffer(f"term_{term.name}_bias", torch.zeros(term.embedding.num_embeddings, 1))
+                self.register_buffer(f"term_{term.name}_precision", torch.ones(()))
                 if term.bias is not None:
                     nn.init.zeros_(term.bias.weight)  # the row's own bias holds the terms' sum
         if self.side("user").terms or self.side("item").terms:
@@ -241,7 +241,7 @@ class GibbsFit(RowFit):
                 blocks, self._weights(term), precision=self._precision_of(term), prior=prior, random=random
             )
             write_joined(drawn, self._tables(term))
-            getattr(self, f"part_{term.name}_precision").fill_(precision)
+            getattr(self, f"term_{term.name}_precision").fill_(precision)
         return out_of_blocks(blocks, residual.shape[1])
 
     def _draw_prior(self, name: SideName, own: FloatArray, random: np.random.Generator) -> Normal:
@@ -315,10 +315,7 @@ class GibbsFit(RowFit):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the number of epochs between samples."""
         super().on_load_checkpoint(checkpoint)
-        weights = checkpoint["state_dict"]
-        weights.setdefault("noise_precision", weights["user_precision"].mean())  # missing in runs of earlier versions
-        if "thin" in checkpoint:  # missing in runs of earlier versions
-            self.chain.thin = checkpoint["thin"]
+        self.chain.thin = checkpoint["thin"]
 
     def predict_block(self, batch: Batch, block: int) -> Tensor:
         """Average the samples' predictions for a block of rows. Keeps a running sum per block."""
@@ -342,7 +339,7 @@ class GibbsFit(RowFit):
 
     def _tables(self, term: Term) -> list[Tensor]:
         """Return the sampler's bias entries for a term's weights, if there are biases, and the weights."""
-        bias = [getattr(self, f"part_{term.name}_bias")] if self.has_biases else []
+        bias = [getattr(self, f"term_{term.name}_bias")] if self.has_biases else []
         return [*bias, term.embedding.weight]
 
     def _weights(self, term: Term) -> FloatArray:
@@ -351,4 +348,4 @@ class GibbsFit(RowFit):
 
     def _precision_of(self, term: Term) -> float:
         """Return λ of a term."""
-        return float(getattr(self, f"part_{term.name}_precision"))
+        return float(getattr(self, f"term_{term.name}_precision"))

@@ -27,7 +27,6 @@ class EquationForm(Enum):
     """r̂_ui = μ + b_u + b_i + p_u · q_i, with one row of weights per user and per item. Only features add terms."""
     terms = "terms"
     """The same product, but a row is the sum of its own weights and of terms, each a design times a weight table."""
-    parts = "terms"  # another name of terms, for equations written for earlier versions
     function = "function"
     """Any differentiable function of a user and an item."""
     score_product = "score_product"

@@ -43,17 +43,7 @@ class Term(NamedTuple):
     feature: str = ""
 
 
-Part = Term  # the name of earlier versions, as are the `parts` below
-
-
-class _SideFields(NamedTuple):
-    embedding: nn.Embedding
-    bias: nn.Embedding | None
-    terms: tuple[Term, ...]
-    rows: DayRows | None
-
-
-class Side(_SideFields):
+class Side(NamedTuple):
     """All users, or all items. A row is a bias and D factors, the sum of the row's own weights and of terms.
 
     Attributes:
@@ -64,22 +54,10 @@ class Side(_SideFields):
             on all days.
     """
 
-    def __new__(
-        cls,
-        embedding: nn.Embedding,
-        bias: nn.Embedding | None = None,
-        terms: tuple[Term, ...] = (),
-        rows: DayRows | None = None,
-        *,
-        parts: tuple[Term, ...] = (),
-    ) -> "Side":
-        """Take the tables; `parts` is another name of `terms`, for equations written for earlier versions."""
-        return super().__new__(cls, embedding, bias, terms or parts, rows)
-
-    @property
-    def parts(self) -> tuple[Term, ...]:
-        """The terms, for fits written for earlier versions."""
-        return self.terms
+    embedding: nn.Embedding
+    bias: nn.Embedding | None = None
+    terms: tuple[Term, ...] = ()
+    rows: DayRows | None = None
 
     def find(self, index: Tensor, day: Tensor | None) -> Tensor:
         """Find the row of each user or item: index (B,), day (B,) or None → (B,)."""
@@ -260,8 +238,6 @@ class BiasedFactorEquation(FactorEquation):
     def item_feature_terms(self) -> tuple[Term, ...]:
         """Make one term per item feature."""
         return _feature_terms("item", self.item_feature_names, self.item_feature_designs, self.item_features)
-
-    user_feature_parts, item_feature_parts = user_feature_terms, item_feature_terms
 
 
 def _feature_terms(

@@ -9,15 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ratinglab.errors import UserError
 from ratinglab.models.equation import ColumnSource, Equation, Factors, RowTerm, SideName, SideRows
 from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.models.row_products import RowProducts
 
 BLOCK_NUMBERS = 1 << 18
 """Number of factors of pairs multiplied at once: 1 MiB, in the processor's cache."""
-TERM_PREFIX = "part/"
-"""Prefix of the terms' weights in the state_dict: the word of earlier versions, whose runs have it."""
+TERM_PREFIX = "term/"
+"""Prefix of the terms' weights in the state_dict."""
 
 
 class Sample(NamedTuple):
@@ -248,8 +247,6 @@ class Posterior(Equation):
         for term in side.terms:
             if term.source is ColumnSource.own:
                 continue
-            if term.name not in self._samples[0].terms:
-                raise UserError("the run was trained before fold-in was added: retrain it to fold in new ratings")
             weights = [sample.terms[term.name] for sample in self._samples]
             terms.append(RowTerm(term.source, term.feature, term.design.select_rows(last), weights))
         return SideRows(
@@ -282,12 +279,10 @@ class Posterior(Equation):
         Raises:
             RuntimeError: the samples do not fit this equation's shapes.
         """
-        # runs of earlier versions have tables without rows for missing biases
-        held = {key: table for key, table in state.items() if table.shape[1] > 0}
-        terms = {key.removeprefix(TERM_PREFIX): held[key] for key in held if key.startswith(TERM_PREFIX)}
+        terms = {key.removeprefix(TERM_PREFIX): state[key] for key in state if key.startswith(TERM_PREFIX)}
         samples = []
         for number in range(len(state["user"]) if state else 0):
-            tables = [held[name][number] if name in held else None for name in TABLES]
+            tables = [state[name][number] if name in state else None for name in TABLES]
             samples.append(Sample._make([*tables, {name: table[number] for name, table in terms.items()}]))
         shapes = tuple(side.embedding.weight.shape for side in (self.equation.user_side(), self.equation.item_side()))
         if any((each.user.shape, each.item.shape) != shapes for each in samples):

@@ -39,7 +39,7 @@ class TimeSVDpp(SVDpp):
     b_u(t) = b_u + a_u dev_u(t) + b_u,t and p_u(t) = p_u + α_u dev_u(t) + p_u,t, with separate weights b_u,t and p_u,t
     for every day t on which the user has training rows; dev_u(t) = sign(t − t_u) |t − t_u|^0.4 / s, in days from the
     mean day t_u of the user's ratings. s scales the largest |dev_u(t)| to 1, so that the gradients of a_u and α_u are
-    no larger than the others. In runs of earlier versions, s is 1. All weights share one λ. A day without training rows
+    no larger than the others. All weights share one λ. A day without training rows
     counts as the user's nearest day that has some; on a tie, the earlier. Without a day, predictions use the user's
     last day. The weights that depend on time start at 0.
 
@@ -89,7 +89,6 @@ class TimeSVDpp(SVDpp):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         """Load weights together with s, their unit."""
-        state_dict.setdefault(f"{prefix}drift_unit", torch.ones(()))  # missing in runs of earlier versions
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         self.drift_of_user.scale.copy_(self.drift / self.drift_unit)
 

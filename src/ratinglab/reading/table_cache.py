@@ -146,7 +146,7 @@ def _tidy(entry: Path, *, now: float) -> None:
     outdated = [path for path in tables[:KEPT] if path.name.startswith(f"{source}-") and path != entry]
     abandoned = [path for path in used if path.name.startswith(".") and used[path] < now - ABANDONED]
     for path in [*tables[KEPT:], *outdated, *abandoned]:
-        shutil.rmtree(path, ignore_errors=True)  # earlier versions wrote folders
+        shutil.rmtree(path, ignore_errors=True)  # the folder of a table on disk
         with suppress(OSError):
             path.unlink()
 

@@ -48,8 +48,8 @@ class Interest(NamedTuple):
     def check(self, *, num_users: int, num_items: int) -> None:
         """Raise ValueError unless the tables are finite, and those of so many users and items."""
         user, item, share = self
-        shapes = (num_users, *user.shape[1:]), (num_items, *user.shape[1:]), (num_items,)
-        if user.ndim != 2 or (user.shape, item.shape, share.shape) != shapes:
+        shapes = (num_users, sum(DIMS)), (num_items, sum(DIMS)), (num_items,)
+        if (user.shape, item.shape, share.shape) != shapes:
             raise ValueError("the tables have other shapes")
         if not all(table.dtype == torch.float32 and bool(table.isfinite().all()) for table in self):
             raise ValueError("the tables have other values")

@@ -17,13 +17,11 @@ from ratinglab.reports.averages import HALF_WIDTH_HEADER, decimals, explain_inte
 from ratinglab.reports.finished_runs import FinishedRun, basis, describe, find_runs
 from ratinglab.reports.paired_tests import paired_difference
 from ratinglab.reports.protocols import (
-    NOT_RECORDED,
     NOTE,
     USES,
     compared_tag,
     departures,
     metric_of,
-    protocol_of,
     verdict,
 )
 from ratinglab.reports.sweep_report import sweep_report
@@ -169,14 +167,14 @@ def _title(run: FinishedRun) -> str:
 
 def _metric(run: FinishedRun) -> MetricKind:
     """Return the metric of a run's protocol."""
-    protocol = protocol_of(run.record)
+    protocol = run.record.protocol
     assert protocol is not None, "the caller takes runs under protocols"
     return metric_of(protocol)
 
 
 def _protocols(row: Row) -> list[dict[str, Any]]:
     """Return the protocol of each run of a row."""
-    return [protocol for run in row.runs if (protocol := protocol_of(run.record)) is not None]
+    return [run.record.protocol for run in row.runs if run.record.protocol is not None]
 
 
 def _obstacle(row: Row) -> str:
@@ -222,8 +220,8 @@ def _rows(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[R
         groups[model, settings].append(run)
     rows = []
     for (model, settings), members in groups.items():
-        fit = members[0].record.fit.get("optimizer", "an unknown fit")
-        alike = [dict(other) for name, other in groups if name == model and dict(other).get("optimizer") == fit]
+        fit = members[0].record.fit["optimizer"]
+        alike = [dict(other) for name, other in groups if name == model and dict(other)["optimizer"] == fit]
         differing = [
             f"{key.rpartition('.')[2]}={short_number(str(value))}"
             for key, value in settings
@@ -235,9 +233,7 @@ def _rows(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[R
 
 def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     metric, tag = _metric(rows[0].runs[0]), compared_tag(rows[0].runs[0].record)
-    recorded = [protocol["figures"] for row in rows for protocol in _protocols(row)]
-    # earlier versions did not record what figures use
-    figures = max(recorded, key=lambda figures: sum(NOT_RECORDED not in each["uses"] for each in figures))
+    figures = _protocols(rows[0])[0]["figures"]
     lines = []
     for figure in figures:
         uses, source = ", ".join(figure["uses"]), f"{figure['kind']}: {figure['source']}"

@@ -61,8 +61,6 @@ def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]
 def basis(record: RunRecord) -> dict[str, str]:
     """Return what comparable runs share: data, split except fold and seed, and monitored metric."""
     options = {key: value for key, value in record.split.items() if key not in (*REPLICATES, "split.refit")}
-    if not options:  # earlier versions did not record them
-        options = {"split": record.provenance["split"].partition("/")[0]}
     data = {"data": record.provenance["data"], "data_digest": record.provenance["data_digest"]}
     shared: dict[str, Any] = {**data, **options, **record.monitor_settings()}
     return {key: as_yaml(value) for key, value in shared.items()}

@@ -22,8 +22,6 @@ OF_RATINGS = ("mse", "rmse", "mae")
 USES = "uses besides the ratings"
 """Head of the column of the side information that a run or another system uses."""
 NOTE = f"note: implicit feedback is not listed under `{USES}`: it follows from the ratings"
-NOT_RECORDED = "not recorded"
-"""Entry of that column for runs and figures of earlier versions, which did not record it."""
 
 
 class FigureKind(Enum):
@@ -96,22 +94,6 @@ class NoProtocol(ProtocolOptions):
     name: ClassVar[str] = "none"
 
 
-def protocol_of(record: RunRecord) -> dict[str, Any] | None:
-    """Return the protocol of a run, with defaults for keys that earlier versions lack; None without a protocol."""
-    if record.protocol is None:
-        return None
-    figures = [_with_later_keys(figure) for figure in record.protocol["figures"]]
-    uses = record.protocol.get("uses")
-    later = {"metric": "rmse"} | record.protocol
-    return later | {"figures": figures, "uses": _uses_of(record) if uses is None else uses}
-
-
-def _with_later_keys(figure: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the keys that earlier versions did not record; all their figures were RMSEs."""
-    later = {"uses": [NOT_RECORDED]} | dict(figure)
-    return later if "value" in later else later | {"value": later["rmse"]}
-
-
 def metric_of(protocol: Mapping[str, Any]) -> MetricKind:
     """Return the metric of a protocol's figures."""
     from ratinglab.evaluation.metrics import METRICS, MetricKind
@@ -122,19 +104,7 @@ def metric_of(protocol: Mapping[str, Any]) -> MetricKind:
 
 def compared_tag(record: RunRecord) -> str:
     """Return the tag of the metric that a run's protocol compares; "" without a protocol."""
-    protocol = protocol_of(record)
-    return "" if protocol is None else f"test/{protocol['metric']}"
-
-
-def _uses_of(record: RunRecord) -> list[str]:
-    """Derive the side information that a run uses from the options of its equation."""
-    if record.provenance.get("side_digest") is None:
-        return []
-    try:
-        needs = record.equation_options().needs()
-    except (UserError, KeyError):  # a user's own equation that cannot be imported
-        return [NOT_RECORDED]
-    return [each.value for each in needs.information()]
+    return "" if record.protocol is None else f"test/{record.protocol['metric']}"
 
 
 def departures(protocols: Sequence[dict[str, Any]]) -> str:
@@ -152,8 +122,6 @@ def verdict(protocols: Sequence[dict[str, Any]]) -> str:
     uses = protocols[0]["uses"]
     if not uses:
         return "comparable"
-    if NOT_RECORDED in uses:
-        return "not comparable: what the equation uses besides the ratings is not recorded"
     if any(set(uses) <= set(figure["uses"]) for figure in protocols[0]["figures"]):
         return f"comparable with systems that use {' and '.join(uses)} too"
     return f"not comparable: no system here uses {' and '.join(uses)}"
@@ -163,7 +131,7 @@ def table_among_figures(
     records: Sequence[RunRecord], value: float, *, half_width: float | None = None
 ) -> Iterator[str]:
     """Rank a run, or the mean over all folds with half its 95% interval, among the figures of the protocol."""
-    protocols = [protocol for record in records if (protocol := protocol_of(record)) is not None]
+    protocols = [record.protocol for record in records if record.protocol is not None]
     record, protocol, note = records[0], protocols[0], verdict(protocols)
     if half_width is not None:
         note = f"mean of {len(protocols)} folds, ± {half_width:.4f} (95%); {note}"

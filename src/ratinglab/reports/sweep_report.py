@@ -17,7 +17,7 @@ from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.finished_runs import FOLD, FinishedRun, describe
 from ratinglab.reports.importance import compute_explained_share
 from ratinglab.reports.paired_tests import PairedDifference, paired_difference
-from ratinglab.reports.protocols import compared_tag, protocol_of, table_among_figures
+from ratinglab.reports.protocols import compared_tag, table_among_figures
 from ratinglab.reports.sweep_results import (
     ComparableJobs,
     Group,
@@ -263,7 +263,7 @@ def _as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
 def _beside_figures(runs: Sequence[FinishedRun]) -> Iterator[str]:
     """Rank the mean over folds among the protocol's figures, if the runs cover exactly its folds."""
     records = [run.record for run in runs]
-    protocols = [protocol for record in records if (protocol := protocol_of(record)) is not None]
+    protocols = [record.protocol for record in records if record.protocol is not None]
     if not protocols or sorted(record.fold or 0 for record in records) != list(range(1, protocols[0]["folds"] + 1)):
         return
     tag = compared_tag(records[0])

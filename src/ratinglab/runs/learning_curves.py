@@ -38,6 +38,6 @@ def read_sibling_curves(run: Path, tag: str, *, split: str) -> list[Curve]:
     for other in job_folders(run.parent):
         is_finished = (other / "metrics.json").is_file() and not (other / PRUNED).is_file()
         with suppress(UserError):  # a damaged run, which the sweep's report names
-            if other != run and is_finished and read_record(other).provenance.get("split") == split:
+            if other != run and is_finished and read_record(other).provenance["split"] == split:
                 curves.append(read_curve(other, tag))
     return [curve for curve in curves if curve]

@@ -22,27 +22,20 @@ METRICS = "metrics.json"
 """File of the metrics, written when a run finishes."""
 MADE_BY_FIT = {"fit/epochs"}
 """Tags that every finished run has."""
-MODELS_OF_FORMAT_2 = {
-    "mean": "ratinglab.models.mean.MeanOptions",
-    "bias": "ratinglab.models.bias.BiasOptions",
-    "mf": "ratinglab.models.mf.MFOptions",
-    "biased_mf": "ratinglab.models.biased_mf.BiasedMFOptions",
-    "nmf": "ratinglab.models.nmf.NMFOptions",
-    "svdpp": "ratinglab.models.svdpp.SVDppOptions",
-    "timesvdpp": "ratinglab.models.timesvdpp.TimeSVDppOptions",
-}
-NO_LISTS = {"k": None, "by": "expected_gain", "threshold": None}
-"""Ranking options of runs of versions that measured no lists."""
-PROVENANCE = {"data": str, "data_digest": str, "split": str, "seed": int}
-"""Types of the provenance entries that every run has."""
-LATER_PROVENANCE = {
+RANKING = {"k": int | None, "by": str, "threshold": float | None}
+"""Types of the ranking options."""
+PROVENANCE = {
+    "data": str,
+    "data_digest": str,
+    "split": str,
+    "seed": int,
     "columns": dict[str, str],
     "versions": dict[str, str],
     "threads": int,
     "side_digest": str | None,
     "command": list[str],
 }
-"""Types of entries that earlier versions lack."""
+"""Types of the provenance entries."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +63,10 @@ class RunRecord:
         monitor: validation metric that selects the best epoch.
         ranking: options of measured lists: k, by and threshold.
         max_time: time limit of the fit as DD:HH:MM:SS; None: no limit.
-        split: name and options of the split; {} in runs of earlier versions.
-        fitted_scale: the ratings of 1 and of 5 stars; 1 and 5 in runs of earlier versions, which were fitted on the
-            ratings themselves.
+        split: name and options of the split.
+        fitted_scale: the ratings of 1 and of 5 stars.
         predicts_scores: whether the model predicts ranking scores instead of ratings.
-        id: random text, repeated in the checkpoints; "" in runs of earlier versions, whose files have no digests.
+        id: random text, repeated in the checkpoints.
         started_with: contents of Hydra's files about the start of the run, by name.
         format_version: version of the folder's format.
     """
@@ -94,15 +86,15 @@ class RunRecord:
     fit: dict[str, Any]
     fold: int | None
     protocol: dict[str, Any] | None
-    metrics: list[dict[str, Any]] = field(default_factory=lambda: metric_records(["mse", "rmse", "mae"]))
-    monitor: str = "val/mse"
-    ranking: dict[str, Any] = field(default_factory=lambda: dict(NO_LISTS))
-    max_time: str | None = None
-    split: dict[str, Any] = field(default_factory=dict)
-    fitted_scale: tuple[float, float] = (1.0, 5.0)
-    predicts_scores: bool = False
-    id: str = ""
-    started_with: dict[str, str] = field(default_factory=dict)
+    metrics: list[dict[str, Any]]
+    monitor: str
+    ranking: dict[str, Any]
+    max_time: str | None
+    split: dict[str, Any]
+    fitted_scale: tuple[float, float]
+    predicts_scores: bool
+    id: str
+    started_with: dict[str, str]
     format_version: int = RUN_FORMAT
 
     def check_together(self) -> None:
@@ -110,21 +102,18 @@ class RunRecord:
         for name, bounds in (("scale", self.scale), ("fitted_scale", self.fitted_scale)):
             if bounds is not None and not -math.inf < bounds[0] < bounds[1] < math.inf:
                 raise UserError(f"{name} must be the lowest and the highest rating, got {list(bounds)}")
-        for name in PROVENANCE:
-            if name not in self.provenance:
-                raise UserError(f"its provenance has no {name}")
-        for name, kind in (PROVENANCE | LATER_PROVENANCE).items():
-            if name in self.provenance and not is_of_type(self.provenance[name], kind):
-                raise UserError(f"provenance.{name} must be {type_text(kind)}, got {self.provenance[name]!r}")
+        for entry, found, types in (("provenance", self.provenance, PROVENANCE), ("ranking", self.ranking, RANKING)):
+            for name, kind in types.items():
+                if name not in found:
+                    raise UserError(f"{entry} has no {name}")
+                if not is_of_type(found[name], kind):
+                    raise UserError(f"{entry}.{name} must be {type_text(kind)}, got {found[name]!r}")
         keys = {"target": str, "name": str, "label": str, "higher_is_better": bool}
         for metric in self.metrics:
             if metric.keys() != keys.keys() or not all(is_of_type(metric[key], kind) for key, kind in keys.items()):
                 raise UserError(f"metrics must have {', '.join(keys)}, got {metric}")
-        if self.ranking.keys() != NO_LISTS.keys() or self.ranking["by"] not in OrderBy.__members__:
-            raise UserError(f"ranking must have {', '.join(NO_LISTS)}, got {self.ranking}")
-        for name, of_ranking in (("k", int | None), ("threshold", float | None)):
-            if not is_of_type(self.ranking[name], of_ranking):
-                raise UserError(f"ranking.{name} must be a number, got {self.ranking[name]!r}")
+        if self.ranking["by"] not in OrderBy.__members__:
+            raise UserError(f"ranking.by must be one of {', '.join(OrderBy.__members__)}, got {self.ranking['by']!r}")
         try:
             self.monitored()
         except LookupError as error:
@@ -137,8 +126,8 @@ class RunRecord:
 
     @property
     def column_names(self) -> Mapping[str, str]:
-        """Column names of the run's data by role; {} in runs of earlier versions or if the data has no names."""
-        names: Mapping[str, str] = self.provenance.get("columns", {})
+        """Column names of the run's data by role; {} if the data has no names."""
+        names: Mapping[str, str] = self.provenance["columns"]
         return names
 
     def metric_kinds(self) -> list[MetricKind]:
@@ -162,7 +151,7 @@ class RunRecord:
 
     def list_lengths(self) -> list[int]:
         """List the lengths of the measured lists: ranking.k, and the k of the monitored and the compared metric."""
-        compared = "" if self.protocol is None else self.protocol.get("metric", "")
+        compared = "" if self.protocol is None else self.protocol["metric"]
         metrics = list_metric(self.monitor.removeprefix("val/")), list_metric(compared)
         lengths = self.ranking["k"], *(None if metric is None else metric.k for metric in metrics)
         return sorted({k for k in lengths if k is not None})
@@ -241,10 +230,7 @@ def read_record(folder: Path, *, key: str = "run") -> RunRecord:
     check_file(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        version = content["format_version"]
-        if version == 2:
-            content = _from_format_2(content)
-        elif version != RUN_FORMAT:
+        if (version := content["format_version"]) != RUN_FORMAT:
             raise UserError(f"{path} has format {version}; this version of ratinglab reads format {RUN_FORMAT}")
         record = RunRecord(**content)
     except UserError:
@@ -256,23 +242,13 @@ def read_record(folder: Path, *, key: str = "run") -> RunRecord:
         check_options(record)
     except UserError as error:
         raise UserError(f"{path} is damaged: {error}") from error
-    if record.id and not (folder / DIGESTS).is_file():
+    if not (folder / DIGESTS).is_file():
         raise UserError(f"{folder / DIGESTS} is missing: the files of the run cannot be checked")
     return record
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"it has the value {name}")
-
-
-def _from_format_2(content: dict[str, Any]) -> dict[str, Any]:
-    """Convert a record of format 2. Its weights load, but the run cannot be resumed."""
-    options = dict(content["model_options"])
-    if "item_features" in options:
-        options["item_features"] = ["genres"] if options["item_features"] else []
-    later: dict[str, Any] = {"refit_epochs": None, "is_sampled": False, "fit": {}, "fold": None, "protocol": None}
-    target = MODELS_OF_FORMAT_2[content["model"]]
-    return {**later, **content, "model_target": target, "model_options": options}
 
 
 def has_finished(folder: Path) -> bool:

@@ -36,7 +36,7 @@ from ratinglab.files import RUN_RECORD, write_bytes, write_whole
 from ratinglab.formats.inputs import open_file
 from ratinglab.formats.parquet_blocks import count_parquet_rows, parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
-from ratinglab.recommend.interest import DIMS, Interest
+from ratinglab.recommend.interest import Interest
 from ratinglab.runs.record import RunRecord, record_bytes
 from ratinglab.runs.sweep_folder import read_saved_files
 from ratinglab.splits.holdout import Holdout
@@ -73,8 +73,7 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     (folder / INTEREST).unlink(missing_ok=True)  # it may be fitted to other training rows
     record = replace(record, started_with=record.started_with or read_saved_files(folder))
     content = record_bytes(record)
-    if record.id:
-        record_digests(folder, written=TABLES, next_contents={RUN_RECORD: content}, keep_others=False)
+    record_digests(folder, written=TABLES, next_contents={RUN_RECORD: content}, keep_others=False)
     write_bytes(folder / RUN_RECORD, content)  # last: this makes the folder a run
 
 
@@ -113,7 +112,7 @@ def write_predictions(folder: Path, predictions: Mapping[str, Predictions]) -> N
 
 
 def read_interest(folder: Path, *, num_users: int, num_items: int) -> Interest | None:
-    """Read the interest model; None if it has not been fitted yet, or is of an earlier version with other factors."""
+    """Read the interest model; None if it has not been fitted yet."""
     path = folder / INTEREST
     if not path.is_file():
         return None
@@ -126,7 +125,7 @@ def read_interest(folder: Path, *, num_users: int, num_items: int) -> Interest |
         interest.check(num_users=num_users, num_items=num_items)
     except Exception as error:  # an incomplete or foreign file can raise anything
         raise UserError(f"{path} is damaged or of another run: delete it, and it is fitted again") from error
-    return interest if interest.user.shape[1] == sum(DIMS) else None
+    return interest
 
 
 def write_interest(folder: Path, interest: Interest) -> None:

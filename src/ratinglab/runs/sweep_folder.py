@@ -62,11 +62,10 @@ def claim(folder: Path, arguments: Sequence[str], *, config_dir: Path | None = N
         return
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))["arguments"]
-        before = [re.sub(r"^data\.titles\b", "data.items", text) for text in recorded]  # its name in earlier versions
-        same = shlex.join(["-m", *before, f"hydra.sweep.dir={folder}"])
+        same = shlex.join(["-m", *recorded, f"hydra.sweep.dir={folder}"])
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path} is damaged: it must hold a list of texts, arguments") from error
-    if before != jobs:
+    if recorded != jobs:
         raise UserError(f"hydra.sweep.dir: {folder} holds another sweep, which only these arguments continue: {same}")
 
 
@@ -131,7 +130,7 @@ def read_saved_files(run: Path) -> dict[str, str]:
 def saved_text(run: Path, name: str) -> str | None:
     """Read one of SAVED_FILES; None if it is missing.
 
-    Reads the copy in the record; if there is no record yet, or the run is of an earlier version, the file itself.
+    Reads the copy in the record or, if there is no record yet, the file itself.
 
     Raises:
         UserError: the file cannot be read.

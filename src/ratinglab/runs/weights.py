@@ -100,9 +100,6 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
 def load_weights(predictor: Predictor, path: Path, *, record: RunRecord) -> int:
     """Load a checkpoint's weights. Returns the number of epochs that trained them."""
     weights, epoch, _ = read_checkpoint(path, record=record)
-    if record.format_version == 2:
-        old, new = ".item_features.weight", ".item_features.0.weight"
-        weights = {key.replace(old, new): each for key, each in weights.items()}
     try:
         predictor.load_state_dict(weights)
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:  # an entry may have any type
@@ -152,7 +149,7 @@ def _load_checkpoint(path: Path, *, record: RunRecord, key: str) -> dict[str, An
     if not path.exists():
         raise UserError(f"{key}: {path} is missing: the run has not written it yet, or it was removed")
     try:
-        is_checked = check_archive(path)
+        check_archive(path)
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if not is_of_type(content["state_dict"], dict[str, Any]):
             raise TypeError("state_dict")
@@ -162,9 +159,7 @@ def _load_checkpoint(path: Path, *, record: RunRecord, key: str) -> dict[str, An
         raise UserError(f"{key}: {error}") from error
     except Exception as error:  # an incomplete or foreign file can raise anything
         raise UserError(f"{key}: {path} is damaged or not a checkpoint of ratinglab") from error
-    if record.id and not is_checked:
-        raise UserError(f"{key}: {path} is damaged: it lacks the digest with which the run wrote it")
-    if record.id and content.get("run") != record.id:
+    if content.get("run") != record.id:
         raise UserError(f"{key}: {path} is of another run")
     return content
 

@@ -85,7 +85,7 @@ class Service:
         return Health(
             status="ok",
             run=str(self.run.folder),
-            data=str(record.provenance.get("data_digest", "")),
+            data=record.provenance["data_digest"],
             model=record.model,
             val_rmse=self._metrics.get("val/rmse"),
             test_rmse=self._metrics.get("test/rmse"),
