@@ -1,4 +1,4 @@
-"""The example of a custom equation in conf/model/README.md: one Python file and one YAML file outside the package."""
+"""The examples of equations in conf/model/README.md: one Python file and one YAML file outside the package."""
 
 import json
 import re
@@ -17,12 +17,12 @@ def command(command_here):
 
 @pytest.fixture
 def lab(tmp_path):
-    """Write the two files of the example."""
-    (python,) = (block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "(Equation)" in block)
-    (config,) = (block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "_target_" in block)
+    """Write the two files of each example."""
     (tmp_path / "lab" / "model").mkdir(parents=True)
-    (tmp_path / "lab" / "centered_mf.py").write_text(python)
-    (tmp_path / "lab" / "model" / "centered_mf.yaml").write_text(config)
+    blocks = re.findall(r"```python\n(.*?)```.*?```yaml\n(.*?)```", PAGE, re.DOTALL)
+    for (python, config), name in zip(blocks, ("centered_mf", "popularity_mf"), strict=True):
+        (tmp_path / "lab" / f"{name}.py").write_text(python)
+        (tmp_path / "lab" / "model" / f"{name}.yaml").write_text(config)
     return tmp_path
 
 
@@ -36,6 +36,14 @@ def test_documented_equation_trains_and_its_run_evaluates(command, lab):
     lost = command(lab, "evaluate", f"run={trained.run}", status=2)
     assert lost.stderr.startswith(f"error: {trained.run}/run.json: model_target: there is no module centered_mf; ")
     assert lost.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "als", "gibbs"])
+def test_documented_factor_equation_is_fitted_by(command, lab, optimizer):
+    chosen = ["--config-dir", "lab", "model=popularity_mf", f"optimizer={optimizer}", "trainer.max_epochs=30"]
+    trained = command(lab, "train", *chosen, *(["optimizer.burn_in=5"] if optimizer == "gibbs" else []))
+    metrics = json.loads((trained.run / "metrics.json").read_text())
+    assert metrics["test/mse"] < metrics["baseline/bias/test/mse"]
 
 
 @pytest.mark.parametrize(
@@ -67,8 +75,7 @@ def test_error_during_a_run_keeps_the_files_needed_to_resume(command, lab):
     # the trial before the run has three rows
     refusal = "if len(user) > 3:\n            raise UserError('no')\n        return self.rating_mean +"
     python = path.read_text().replace("return self.rating_mean +", refusal)
-    imported = "from ratinglab.errors import UserError\nfrom ratinglab.options"
-    path.write_text(python.replace("from ratinglab.options", imported))
+    path.write_text(python.replace("from ratinglab.models", "from ratinglab import UserError\nfrom ratinglab.models"))
     failed = command(
         lab,
         "train",

@@ -1,1 +1,77 @@
-"""The equations, one file each, and the baseline beside them."""
+"""The equations, one file each. The package itself exports what an equation of your own is built from."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ratinglab.batches import Batch
+    from ratinglab.models.day_rows import DayRows
+    from ratinglab.models.declarations import (
+        EquationForm,
+        EquationOptions,
+        FactorOptions,
+        FeatureOptions,
+        ScoreOptions,
+    )
+    from ratinglab.models.design import Design
+    from ratinglab.models.equation import (
+        ColumnSource,
+        Equation,
+        ScoreEquation,
+        TrainingData,
+        normal_embedding,
+        zero_embedding,
+    )
+    from ratinglab.models.factor_equation import BiasedFactorEquation, FactorEquation, Side, Term
+    from ratinglab.models.item_weights import ItemWeights, ItemWeightsOptions
+    from ratinglab.options import above, above_zero_to, at_least, from_zero_below, within
+    from ratinglab.ratings.side_information import Needs
+
+__all__ = [
+    "Batch",
+    "BiasedFactorEquation",
+    "ColumnSource",
+    "DayRows",
+    "Design",
+    "Equation",
+    "EquationForm",
+    "EquationOptions",
+    "FactorEquation",
+    "FactorOptions",
+    "FeatureOptions",
+    "ItemWeights",
+    "ItemWeightsOptions",
+    "Needs",
+    "ScoreEquation",
+    "ScoreOptions",
+    "Side",
+    "Term",
+    "TrainingData",
+    "above",
+    "above_zero_to",
+    "at_least",
+    "from_zero_below",
+    "normal_embedding",
+    "within",
+    "zero_embedding",
+]
+
+_MODULES = (
+    "ratinglab.options",
+    "ratinglab.ratings.side_information",
+    "ratinglab.models.declarations",  # the modules below import torch
+    "ratinglab.batches",
+    "ratinglab.models.design",
+    "ratinglab.models.day_rows",
+    "ratinglab.models.equation",
+    "ratinglab.models.factor_equation",
+    "ratinglab.models.item_weights",
+)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that the commands read the options without torch."""
+    for module in map(import_module, _MODULES if name in __all__ else ()):
+        if hasattr(module, name):
+            return getattr(module, name)
+    raise AttributeError(f"module 'ratinglab.models' has no attribute {name!r}")

@@ -6,10 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ratinglab.models.declarations import EquationOptions
-from ratinglab.models.equation import Equation, TrainingData
-from ratinglab.options import at_least
-from ratinglab.ratings.side_information import Needs
+from ratinglab.models import Equation, EquationOptions, Needs, TrainingData, at_least
 
 
 @dataclass

@@ -7,8 +7,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from ratinglab.models.equation import TrainingData
-from ratinglab.models.item_weights import ItemWeights, ItemWeightsOptions
+from ratinglab.models import ItemWeights, ItemWeightsOptions, TrainingData
 
 
 @dataclass

@@ -6,9 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ratinglab.models.declarations import EquationOptions
-from ratinglab.models.equation import Equation, TrainingData, normal_embedding
-from ratinglab.options import from_zero_below
+from ratinglab.models import Equation, EquationOptions, TrainingData, from_zero_below, normal_embedding
 
 
 @dataclass

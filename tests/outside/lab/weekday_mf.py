@@ -6,12 +6,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ratinglab.models.day_rows import DayRows
-from ratinglab.models.declarations import EquationForm, FactorOptions
-from ratinglab.models.design import Design
-from ratinglab.models.equation import TrainingData, zero_embedding
-from ratinglab.models.factor_equation import BiasedFactorEquation, Side, Term
-from ratinglab.ratings.side_information import Needs
+from ratinglab.models import (
+    BiasedFactorEquation,
+    DayRows,
+    Design,
+    EquationForm,
+    FactorOptions,
+    Needs,
+    Side,
+    Term,
+    TrainingData,
+    zero_embedding,
+)
 
 
 @dataclass
