@@ -176,7 +176,7 @@ def test_lost_metrics_are_written_again_with_a_note(run, command_here):
     before = (run / "metrics.json").read_text()
     (run / "metrics.json").unlink()
     outcome = command_here(run.parent, "train", f"resume={run}")
-    assert f"note: {run}/metrics.json is missing; it is written again\n" in outcome.stdout
+    assert f"note: {run}/metrics.json is missing; it will be rewritten\n" in outcome.stdout
     after = json.loads((run / "metrics.json").read_text())
     assert {**after, "fit/seconds": 0} == {**json.loads(before), "fit/seconds": 0}
 

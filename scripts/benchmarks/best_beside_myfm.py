@@ -5,8 +5,9 @@
 
 DATA has the folders ml-100k (u.data, items.csv, users.csv), ml-latest-small (ratings.csv, movies.csv) and filmtrust
 (ratings.txt). Test rows are u1's in MovieLens 100K, a random fifth in the other tables. Both systems train on all other
-rows, and their settings are the same for all tables. myFM gets blocks for what recipe=best uses: who rated what, both
-ways, each user's days, the columns of users and items. Only ratinglab has a drift and a noise level per user and item.
+rows, and their settings are the same for all tables. myFM gets blocks for what recipe=best uses: implicit feedback
+on both sides, each user's days, the columns of users and items. Only ratinglab has a drift and a noise level per user
+and item.
 """
 
 import argparse

@@ -7,7 +7,7 @@ Ratings are generated, long-tailed in users and items, with about 12 ratings per
 options of its recipe, without features. It runs in a process of its own, and the equations take turns. A process counts
 its fastest sweep, which suffers least from other load on the machine, and keeps no samples.
 
-myFM gets the same blocks at the same rank: users and items; for svdpp also who rated what, both ways, as relation
+myFM gets the same blocks at the same rank: users and items; for svdpp also implicit feedback on both sides, as relation
 blocks; for timesvdpp also the day, one block per user and day. It has no drift and always runs on one thread.
 """
 

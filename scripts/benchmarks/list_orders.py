@@ -1,4 +1,4 @@
-"""NDCG, recall and coverage of lists in each order of ratinglab, and of systems that learn from who rated what.
+"""NDCG, recall and coverage of lists in each order of ratinglab, and of systems that learn from implicit feedback.
 
     pip install -e . implicit
     python scripts/benchmarks/list_orders.py ml-100k/u.data ml-latest-small/ratings.csv

@@ -156,9 +156,9 @@ def myfm_blocks(
     """Make the blocks that give myFM what an equation of ratinglab has.
 
     Args:
-        equation: biased_mf: users and items; svdpp: also who rated what, both ways; timesvdpp: also the user's day.
+        equation: biased_mf: users and items; svdpp: also implicit feedback on both sides; timesvdpp: also the user's day.
         ratings: all rows, those for training first.
-        num_train: number of training rows, from which who rated what is known.
+        num_train: number of training rows, the source of the implicit feedback.
         user_features: sparse matrices with a row per user.
         item_features: sparse matrices with a row per item.
     """

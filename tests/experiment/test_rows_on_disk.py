@@ -73,7 +73,7 @@ def test_interrupted_run_resumes_bit_for_bit(command_here, folder):
         ("split=per_user", "with data.on_disk=true, got per_user"),
         ("monitor=val/ndcg@10", "monitor must be a metric of ratings with data.on_disk=true, got val/ndcg@10"),
         ("ranking.k=10", "ranking.k must be null with data.on_disk=true, got 10"),
-        ("model=svdpp", "data.on_disk must be false with model=svdpp, which needs who rated what"),
+        ("model=svdpp", "data.on_disk must be false with model=svdpp, which uses implicit feedback"),
     ],
 )
 def test_choices_that_need_memory_are_refused(command_here, folder, changed, message):

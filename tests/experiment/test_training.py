@@ -54,7 +54,7 @@ def test_train_prints_data_split_epochs_and_errors(textbook):
     metrics, floor = metrics_of(textbook.run), json.loads((textbook.run / "run.json").read_text())["noise_floor"]
     bias = metrics["baseline/bias/test/mse"]
     closed = (bias - metrics["test/mse"]) / (bias - floor)
-    assert f"closed     {closed:.0%} of the gap from the bias baseline to the noise floor" in text
+    assert f"gap        {closed:.0%} closed, from the bias baseline to the noise floor" in text
     assert re.fullmatch(r"outputs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-[0-9a-f]{4}", text.splitlines()[-1])
 
 

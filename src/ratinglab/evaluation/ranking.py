@@ -72,9 +72,9 @@ class OrderOptions:
     """Options of the order of recommendation lists."""
 
     by: OrderBy
-    """Value that orders a list. expected_gain: the user's interest in the item, estimated from who rated what, times
-    the probability of a rating of at least `threshold`; prediction: the predicted rating; lower_bound: the prediction
-    minus its standard deviation, for runs of optimizer=gibbs."""
+    """Value that orders a list. expected_gain: the user's interest in the item, estimated from implicit feedback (who
+    rated what), times the probability of a rating of at least `threshold`; prediction: the predicted rating;
+    lower_bound: the prediction minus its standard deviation, for runs of optimizer=gibbs."""
     threshold: float | None = field(metadata=finite())
     """Lowest rating that counts as liked, in rating units; null: 4 on a scale of 1 to 5, and as high on others."""
 

@@ -131,7 +131,7 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
     if not is_finished and has_finished(run_folder):
         damaged.append(f"{run_folder / METRICS} is missing")
     for line in damaged:
-        log.info("note: %s; it is written again", line)
+        log.info("note: %s; it will be rewritten", line)
     return None if is_finished and not damaged else before
 
 

@@ -56,20 +56,22 @@ def header(
 
 
 def terms_text(available: AvailableData) -> str:
-    """List the terms that the data support, and those that they do not."""
+    """List the terms that the data support, and what they lack for the others."""
     columns = {"user": available.user_features, "item": available.item_features}
-    used = ["who rated what", *(["times"] if available.has_times else [])]
+    used = ["implicit feedback", *(["times"] if available.has_times else [])]
     used += [f"{side} columns ({', '.join(names)})" for side, names in columns.items() if names]
-    why_none = "too few ratings per user and day" if available.reads_times else "data.columns.timestamp reads them"
-    unused = [] if available.has_times else [f"times ({why_none})"]
-    unused += [f"{side} columns" for side, names in columns.items() if not names]
-    return f"with {', '.join(used)}" + (f"; without {', '.join(unused)}" if unused else "")
+    without_columns = [side for side, names in columns.items() if not names]
+    lacking = [f"no {' or '.join(without_columns)} columns"] if without_columns else []
+    if not available.has_times:
+        too_few = "too few ratings per user and day for times"
+        lacking.append(too_few if available.reads_times else "no times without data.columns.timestamp")
+    return f"with {', '.join(used)}" + (f"; {', '.join(lacking)}" if lacking else "")
 
 
 def best_recipe_tip(available: AvailableData) -> str:
     """Return the tip about recipe=best for these data."""
     model = BestOptions(embedding_dim=1, regularization=0.0, init_std=0.0).for_data(available)
-    return f"tip: recipe=best fits {model.name} by Gibbs sampling, {terms_text(available)}"
+    return f"tip: recipe=best would fit {model.name} by Gibbs sampling {terms_text(available)}"
 
 
 def _fit_settings(options: TrainOptions) -> str:

@@ -110,7 +110,7 @@ class TrainOptions:
             if chosen not in names:
                 raise UserError(f"{key} must be one of {', '.join(names)} with data.on_disk=true, got {chosen}")
         if self.model.needs().interactions:
-            raise UserError(f"data.on_disk must be false with model={self.model.name}, which needs who rated what")
+            raise UserError(f"data.on_disk must be false with model={self.model.name}, which uses implicit feedback")
         if "@" in self.monitor:
             raise UserError(f"monitor must be a metric of ratings with data.on_disk=true, got {self.monitor}")
         if self.ranking.k is not None:

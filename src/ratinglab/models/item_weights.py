@@ -47,7 +47,7 @@ class ItemWeights(ScoreEquation):
         self._rated = self._rated_items(training.interactions(), num_users=training.num_users)
 
     def _rated_items(self, rows: Batch, *, num_users: int) -> csr_array:
-        """Make the matrix of who rated what: (num_users, num_items) float32, 1 for a pair that counts."""
+        """Make the matrix of implicit feedback: (num_users, num_items) float32, 1 for a pair that counts."""
         rows = counted(rows, self.min_stars)
         ones = np.ones(len(rows.user), dtype=np.float32)
         return csr_array((ones, (rows.user.numpy(), rows.item.numpy())), shape=(num_users, self.num_items))

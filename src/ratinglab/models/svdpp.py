@@ -1,4 +1,4 @@
-"""SVD++: matrix factorization with implicit feedback, who rated what."""
+"""SVD++: matrix factorization with implicit feedback (who rated what)."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -14,7 +14,7 @@ from ratinglab.ratings.side_information import Needs
 
 
 class Implicit(Enum):
-    """Side whose rows have a term for implicit feedback: who rated what."""
+    """Side whose rows have a term for implicit feedback."""
 
     user = "user"
     item = "item"
@@ -29,10 +29,10 @@ class SVDppOptions(FeatureOptions):
     form: ClassVar[EquationForm] = EquationForm.terms
 
     implicit: Implicit
-    """Side whose factors have a term for implicit feedback, who rated what: user (Koren 2008), item, or both."""
+    """Side whose factors have a term for implicit feedback: user (Koren 2008), item, or both."""
 
     def needs(self) -> Needs:
-        """Declare who rated what, and the features."""
+        """Declare the interactions and the features."""
         return super().needs()._replace(interactions=True)
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "SVDpp":
@@ -40,7 +40,7 @@ class SVDppOptions(FeatureOptions):
 
 
 class SVDpp(BiasedFactorEquation):
-    """SVD++: the factors have terms for who rated what.
+    """SVD++: the factors have terms for implicit feedback.
 
     r̂_ui = μ + b_u + b_i + (p_u + |N(u)|^−½ Σ_{j ∈ N(u)} y_j) · (q_i + |N(i)|^−½ Σ_{v ∈ N(i)} x_v)
 

@@ -24,7 +24,7 @@ class TimeSVDppOptions(SVDppOptions):
     name: ClassVar[str] = "timesvdpp"
 
     def needs(self) -> Needs:
-        """Declare days, who rated what, and the features."""
+        """Declare the interactions, the days and the features."""
         return super().needs()._replace(days=True)
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "TimeSVDpp":

@@ -1,4 +1,4 @@
-"""Interest: whether a user would rate an item at all, estimated from who rated what."""
+"""Interest: whether a user would rate an item at all, estimated from implicit feedback."""
 
 from typing import TYPE_CHECKING, NamedTuple
 

@@ -42,7 +42,7 @@ class ProtocolFigure:
     kind: FigureKind
     """published: in a paper or on its authors' page; measured: by ratinglab's authors with the system's own code."""
     uses: list[Information]
-    """Information besides the ratings and who rated what: times, user_features, item_features, or none."""
+    """Information besides the ratings and implicit feedback: times, user_features, item_features, or none."""
     source: str
     """Publication, or description of the measurement."""
 
@@ -78,7 +78,7 @@ class Protocol(ProtocolOptions):
     """Keys of a run, with the values that make it comparable."""
     figures: list[ProtocolFigure]
     """Other systems: system, value of the metric, kind (published or measured), what it uses besides the ratings
-    (times, user_features, item_features; who rated what is not listed), source."""
+    (times, user_features, item_features; implicit feedback is not listed), source."""
 
     def check_together(self) -> None:
         """Raise UserError for an unknown metric."""

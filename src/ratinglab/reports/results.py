@@ -98,10 +98,10 @@ def results(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
     model_mse, bias_mse = values[f"{part}/mse"], values[f"baseline/bias/{part}/mse"]
     if f"{part}/coverage_90" in values:
         share = values[f"{part}/coverage_90"]
-        yield f"interval   {share:.1%} of the warm {label} ratings lie in the 90% interval of their prediction"
+        yield f"coverage   {share:.1%} of the warm {label} ratings lie in their 90% prediction interval"
     if record.noise_floor is not None:
         closed = (bias_mse - model_mse) / (bias_mse - record.noise_floor)
-        yield f"closed     {closed:.0%} of the gap from the bias baseline to the noise floor"
+        yield f"gap        {closed:.0%} closed, from the bias baseline to the noise floor"
     if model_mse > bias_mse:
         yield (
             f"warning: {record.model} is worse than the bias baseline on {label} rows: "

@@ -137,9 +137,9 @@ class ListRequest(RequestModel):
     exclude_seen: bool = Field(default=True, description="Whether to leave out the items that the user has rated.")
     by: Literal["expected_gain", "prediction", "lower_bound"] = Field(
         default="expected_gain",
-        description="Order of the list. expected_gain: the user's interest in the item, estimated from who rated what, "
-        "times the probability of a rating of at least `threshold`; prediction: the predicted rating; lower_bound: the "
-        "prediction minus its standard deviation, which known users have only in runs with samples.",
+        description="Order of the list. expected_gain: the user's interest in the item, estimated from implicit "
+        "feedback, times the probability of a rating of at least `threshold`; prediction: the predicted rating; "
+        "lower_bound: the prediction minus its standard deviation, which known users have only in runs with samples.",
     )
     threshold: float | None = Field(
         default=None,
