@@ -20,7 +20,7 @@ def assert_equal_runs(run: Path, other: Path) -> None:
                 assert torch.equal(tensor, other_value[part] if part else other_value), key
         assert str(weights["optimizer_states"]) == str(others["optimizer_states"])
     names = ["epochs.csv", *(["predictions.parquet"] if (other / "predictions.parquet").exists() else [])]
-    for name in names:  # a model of scores has no predictions
+    for name in names:  # a ranking model has no predictions
         assert (run / name).read_bytes() == (other / name).read_bytes(), name
     metrics, others = (json.loads((folder / "metrics.json").read_text()) for folder in (run, other))
     timed = {"fit/seconds", "fit/ratings_per_second"}

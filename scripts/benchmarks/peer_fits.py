@@ -156,7 +156,7 @@ def myfm_blocks(
     """Make the blocks that give myFM what an equation of ratinglab has.
 
     Args:
-        equation: biased_mf: users and items; svdpp: also implicit feedback on both sides; timesvdpp: also the user's day.
+        equation: biased_mf: users and items; svdpp: also implicit feedback, both ways; timesvdpp: also the user's day.
         ratings: all rows, those for training first.
         num_train: number of training rows, the source of the implicit feedback.
         user_features: sparse matrices with a row per user.

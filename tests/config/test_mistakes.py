@@ -137,7 +137,7 @@ MISTAKES = [
     ),
     (
         ["split=held_out_users"],
-        "split=held_out_users needs a model of scores, such as ease, to fold ",
+        "split=held_out_users needs a ranking model, such as ease, to fold ",
     ),
     (["protocol=movielens_u11"], "unknown protocol=movielens_u11: choose from "),
     (["protocol=movielens_u1", "split.fold=6"], "split.fold must be from 1 to 5, got 6"),

@@ -109,7 +109,7 @@ def test_best_uses_the_data_and_says_which(command, tmp_path):
 def test_run_that_only_gets_worse_keeps_the_bias_baseline(command, tmp_path):
     arguments = ["model=biased_mf", "optimizer.lr=0.5", "trainer.max_epochs=3", "logger=none"]
     outcome = command(tmp_path, "train", *arguments)
-    assert "warning: no epoch beat the initial weights by val/mse, so the run keeps these\n" in outcome.stdout
+    assert "warning: no epoch beat the initial weights' val/mse, so the run keeps them\n" in outcome.stdout
     metrics = json.loads((outcome.run / "metrics.json").read_text())
     assert metrics["fit/best_epoch"] == 0
     assert metrics["val/rmse"] == pytest.approx(metrics["baseline/bias/val/rmse"], rel=1e-4)

@@ -95,7 +95,7 @@ def test_evaluate_says_what_it_compares(command, folder, trained):
     own = command(folder, "evaluate", "run=ease", "ranking.threshold=3").stdout  # without ranking.k, the run's own
     assert own.endswith("equal to metrics.json to the last digit\n")
     other = command(folder, "evaluate", "run=ease", "ranking.k=7").stdout
-    assert other.endswith("metrics.json has none of these metrics to compare with\n")
+    assert other.endswith("metrics.json has none of these metrics: nothing to compare\n")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -286,7 +286,7 @@ def test_evaluate_is_empty_without_validation_and_test_rows(command, tmp_path):
     run = command(tmp_path, "train", "trainer=debug", "split.validation=0", "split.test=0").run
     assert Run.load(run).evaluate() == {}
     shown = command(tmp_path, "evaluate", f"run={run}").stdout
-    assert shown.endswith("\nmetrics.json has none of these metrics to compare with\n")
+    assert shown.endswith("\nmetrics.json has none of these metrics: nothing to compare\n")
 
 
 @pytest.mark.parametrize("size", [0, 1, 10, 100, 1_000, 10_000, 50_000, 100_000, -100, -1])

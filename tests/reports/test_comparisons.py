@@ -194,4 +194,4 @@ def test_damaged_job_is_a_row_and_a_new_report_replaces_the_old_files(folds, tmp
 def test_sweep_without_jobs_is_refused(command, tmp_path):
     (tmp_path / "sweep.json").write_text('{"arguments": []}')
     outcome = command(tmp_path, "report", ".", status=2)
-    assert outcome.stderr == "error: no job of the sweep has begun\n"
+    assert outcome.stderr == "error: no job of the sweep has started\n"

@@ -275,7 +275,7 @@ def test_protocol_of_lists_measures_and_ranks_them(reported, command, report, tm
     first = lines.index("protocol   lists of the demo data: NDCG")
     assert [line.split()[0] for line in lines[first + 1 : first + 5]] == ["NDCG@7", "published", "this", "measured"]
     assert re.match(rf"this run   item_knn by closed_form  {value:.4f} +comparable$", lines[first + 3])
-    for by in ("prediction", "expected_gain"):  # a model of ratings in two orders: two rows
+    for by in ("prediction", "expected_gain"):  # a rating model in two orders: two rows
         command(tmp_path, "train", *options, "model=biased_mf", "trainer=debug", f"ranking.by={by}")
     rows = [line for line in report(tmp_path, "outputs").stdout.splitlines() if " by " in line]
     assert [line.split()[0] for line in rows] == ["item_knn", "biased_mf", "biased_mf"]

@@ -106,10 +106,10 @@ class RecommendOptions(RunOptions, FoldInOptions):
     genres: list[str]
     """Recommend only items with at least one of these genres, such as [Comedy,Drama]; []: all items."""
     exclude_seen: bool
-    """Whether to leave out the items that the user has rated."""
+    """Whether to leave out items that the user has rated."""
     unknown: UnknownUsers
     """Treatment of users without training ratings. error: stop with an error, or skip them when recommending to all
-    users; baseline: recommend by the bias baseline or, for a model of scores, the most popular items: the same list for
+    users; baseline: recommend by the bias baseline or, with a ranking model, the most popular items: the same list for
     everyone."""
     output: str | None
     """File to write, one recommendation per row; null: the screen, for one user. The extension decides the format:
@@ -175,8 +175,8 @@ class PredictOptions(RunOptions, FoldInOptions):
     """Options of predicting the ratings of the pairs in a file."""
 
     input: str
-    """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC. It may exceed memory. The
-    user may be missing if `ratings` are one new user's."""
+    """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC. It can be larger than
+    memory. The user column may be missing if `ratings` are one new user's."""
     output: str
     """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (for a run of
     optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in. The
@@ -248,7 +248,7 @@ class ServeOptions(RunOptions):
     a run beside the current one, which answers until the new one is ready, or if it cannot be loaded. null: never.
     The signal SIGUSR1 reloads the run at once."""
     threads: int = field(metadata=at_least(1))
-    """Number of requests that are computed at the same time; others wait."""
+    """Number of requests computed at the same time; others wait."""
     max_body_bytes: int = field(metadata=at_least(1))
     """Largest body of a request, in bytes."""
     max_pairs: int = field(metadata=at_least(1))

@@ -138,7 +138,7 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
 def _check_extendable(
     options: TrainOptions, record: RunRecord, before: RunRecord, *, last: Path, is_finished: bool
 ) -> None:
-    """Raise UserError if a run cannot train on to the limits of `record`."""
+    """Raise UserError if a run cannot train further, to the limits of `record`."""
     if options.split.refit:
         raise UserError(
             "a run with split.refit=true cannot be extended: "

@@ -46,7 +46,7 @@ def evaluate(options: EvaluateOptions) -> None:
     # the first fit of a refit run records no test errors
     differences = [(abs(value - recorded[tag]), tag) for tag, value in metrics.items() if tag in recorded]
     if not differences:
-        print("metrics.json has none of these metrics to compare with")
+        print("metrics.json has none of these metrics: nothing to compare")
         return
     difference, tag = max(differences)
     if difference == 0:

@@ -32,7 +32,7 @@ CALLS = threading.RLock()
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Run a call with known settings of the process, and restore the caller's settings at its end.
+    """Run a call with fixed process settings, and restore the caller's settings afterwards.
 
     Restores threads, random states, warning filters, logging levels, garbage collection, environment variables, the
     module search path, and torch's modes and default type.

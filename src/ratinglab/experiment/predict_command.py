@@ -39,7 +39,7 @@ def predict(options: PredictOptions) -> None:
     if folded is not None and folded.is_anonymous and columns.user in pairs.schema.names:
         raise UserError(
             f"{file} has a column {columns.user!r}, but the ratings are one new user's: give ratings "
-            "with users, or pairs without"
+            "with a user column, or pairs without one"
         )
     schema = _schema(pairs, has_deviation=run.record.is_sampled or folded is not None)
     counts = Counter[str]()

@@ -37,7 +37,7 @@ class TrainOptions:
     logger: dict[str, LoggerOptions]
     """Where to log metrics, besides metrics.json. For several, logger=[tensorboard,csv]."""
     protocol: ProtocolOptions
-    """Data, split and published figures, fixed so that runs can be compared."""
+    """Data, split and published figures, fixed so that runs are comparable."""
     seed: int = field(metadata=seed_rule())
     """Seed of the initial weights and of the order of the training rows."""
     metrics: list[str]
@@ -52,7 +52,7 @@ class TrainOptions:
     resume: str | None
     """Folder of a run to resume, with the options it was started with; null: start a new run."""
     from_: str | None
-    """Folder of a run with the same model, data and split, whose best weights to start from; null: random weights."""
+    """Folder of a run with the same model, data and split: start from its best weights. null: random weights."""
     reproduces: str | None
     """Folder of the run to reproduce; set by reproduce.py."""
     clip_predictions: bool
@@ -81,7 +81,7 @@ class TrainOptions:
             self._check_rows_on_disk()
         if self.split.holds_out_users and not self.model.predicts_scores:
             raise UserError(
-                f"split={self.split.name} needs a model of scores, such as ease, to fold its users in; "
+                f"split={self.split.name} needs a ranking model, such as ease, to fold its users in; "
                 f"got model={self.model.name}"
             )
         if self.model.predicts_scores and "@" not in self.monitor:

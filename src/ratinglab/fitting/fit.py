@@ -173,7 +173,7 @@ class Fit(LightningModule):
         return self.predictor.predict_unclipped(batch.user, batch.item, batch.day)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Predict and clip this process's shard of a block of validation rows; does nothing for models of scores."""
+        """Predict and clip this process's shard of a block of validation rows; does nothing for ranking models."""
         if not self.predictor.model.predicts_scores:
             shard = batch.shard(self.global_rank, world_size=self.trainer.world_size)
             self.validated.append((self.predictor.clip(self.predict_block(shard, batch_idx)), shard.rating))

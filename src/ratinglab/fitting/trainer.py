@@ -90,7 +90,7 @@ class TrainerOptions:
     limit_train_batches: float = field(metadata=above_zero_to(1))
     """Fraction of each epoch's batches to train on, above 0 and at most 1. Lower it for a quick trial."""
     check_val_every_n_epoch: int = field(metadata=at_least(1))
-    """Number of epochs between two validations. Raise it if validation takes long."""
+    """Number of epochs between two validations. Raise it if validation is slow."""
     accumulate_grad_batches: int = field(metadata=at_least(1))
     """Number of batches whose gradients one step averages, for batches larger than memory."""
     gradient_clip_val: float | None = field(metadata=above(0))
@@ -176,7 +176,7 @@ class EarlyStoppingOptions:
     """Early stopping, once the monitored metric no longer improves."""
 
     patience: int | None = field(metadata=at_least(1))
-    """Number of consecutive validations without an improvement of the monitored metric that ends the fit; null: no
+    """Number of consecutive validations without improvement of the monitored metric after which the fit ends; null: no
     early stopping."""
     min_delta: float = field(metadata=at_least(0))
     """Smallest change of the monitored metric that counts as an improvement, in the metric's own units."""
@@ -184,10 +184,10 @@ class EarlyStoppingOptions:
 
 @dataclass
 class CheckpointOptions:
-    """Times of writing checkpoints for resuming."""
+    """When to write the checkpoint for resuming."""
 
     last_every_seconds: float = field(metadata=at_least(0))
-    """Minimum seconds between two writes of last.ckpt, which follow the end of an epoch; 0: every epoch. Resuming
+    """Minimum seconds between two writes of last.ckpt, each at the end of an epoch; 0: every epoch. Resuming
     repeats the epochs since the last write."""
 
 

@@ -234,7 +234,7 @@ def _notes(record: RunRecord, rows: pd.DataFrame, users: NewRows, items: NewRows
 
 
 def _notes_on_likes(record: RunRecord, rows: pd.DataFrame, users: NewRows) -> Iterator[str]:
-    """Describe the new users without a rating that counts as a like, in a model of scores."""
+    """Describe the new users without a rating that counts as a like, for a ranking model."""
     min_stars = record.model_options["min_stars"]
     if min_stars is None:
         return

@@ -311,7 +311,7 @@ class Run(Recommender):
         Returns:
             val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; test/cold/rows, test/cold/mse …,
             test/warm/mse …; no entries for a part without rows. A run with samples also has test/coverage_90: the share
-            of warm rows whose rating lies in the 90% interval of its prediction. The tags of other ratings have no
+            of warm rows whose rating lies in its 90% prediction interval. The tags of other ratings have no
             part: mse …, baseline/bias/mse …. A model that predicts scores has no metrics of ratings: {}.
 
         Raises:

@@ -62,7 +62,7 @@ class BiasBaseline(nn.Module):
         return self
 
     def fit_popularity(self, item: Tensor) -> "BiasBaseline":
-        """Predict the share of users who rated the item, for models of scores: item (N,) int32. Returns itself."""
+        """Predict the share of users who rated the item, for ranking models: item (N,) int32. Returns itself."""
         num_users, num_items = len(self.user_bias) - 1, len(self.item_bias) - 1
         self.item_bias[:-1] = torch.bincount(item, minlength=num_items) / num_users
         return self

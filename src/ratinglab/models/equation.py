@@ -245,7 +245,7 @@ class Equation(nn.Module, ABC):
 
 
 class ScoreEquation(Equation):
-    """A model whose forward returns scores, which order the items of one user and are not ratings.
+    """Base class for ranking models: forward returns scores, which order the items of one user and are not ratings.
 
     Cold start: for a user without training rows, an item's score is its share of raters; an item without training rows
     scores 0. The options derive from ScoreOptions.

@@ -32,7 +32,7 @@ class Predictor(nn.Module):
         return self.model.equation if isinstance(self.model, Posterior) else self.model
 
     def with_users(self, rows: Batch, *, num_users: int) -> "Predictor":
-        """Return the predictor with other users, folded into a model of scores from their ratings in stars."""
+        """Return the predictor with other users, folded into a ranking model from their ratings in stars."""
         assert isinstance(self.model, ScoreEquation), "users are folded into the rows of other models"
         baseline = BiasBaseline(num_users=num_users, num_items=len(self.baseline.item_bias) - 1)
         baseline.item_bias.copy_(self.baseline.item_bias)

@@ -73,7 +73,7 @@ class HeldOutLists:
     def measure(self, predictor: Predictor, *, k: int, order: Order | None) -> dict[str, float]:
         """Measure the predictor's lists in an order, by the metrics of `evaluation.ranking`; {} without users.
 
-        Ties go to the more popular item; see `recommend.topk`. Users with a history need a model of scores.
+        Ties go to the more popular item; see `recommend.topk`. Users with a history need a ranking model.
         """
         if self._history is not None:
             predictor = predictor.with_users(self._history, num_users=self._num_users)

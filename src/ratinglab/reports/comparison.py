@@ -67,7 +67,7 @@ def compare(folders: Sequence[str], *, test: bool = False) -> Iterator[str]:
 
     A protocol's table lists its runs and published figures, best test metric first. Other runs are grouped by split,
     lowest validation RMSE first. Runs that differ only in seed and fold share a row: a mean with its 95% interval.
-    The table of a sweep comes first, and its files are written again.
+    The table of a sweep comes first, and its files are rewritten.
 
     With `test`, evaluates the best configuration of each sweep on its test rows.
 

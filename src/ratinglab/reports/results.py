@@ -17,7 +17,7 @@ PARTS = {"val": "validation", "test": "test"}
 def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
     """Tabulate the metrics of the model and the baselines on each part, and on its warm and cold rows."""
     metrics = record.metric_kinds()
-    if not metrics:  # a model of scores
+    if not metrics:  # a ranking model
         return
     rows = [["", "", *(metric.label for metric in metrics)]]
     for part, label in PARTS.items():
@@ -89,7 +89,7 @@ def results(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
         f"{values['fit/best_epoch']}; {values['fit/ratings_per_second']:,.0f} ratings/s"
     )
     if values["fit/best_epoch"] == 0:
-        yield f"warning: no epoch beat the initial weights by {record.monitor}, so the run keeps these"
+        yield f"warning: no epoch beat the initial weights' {record.monitor}, so the run keeps them"
     if record.predicts_scores:
         return
     part, label = ("test", "test") if "test/mse" in values else ("val", "validation")

@@ -72,7 +72,7 @@ def sweep_report(jobs: Sequence[Job]) -> SweepReport:
         UserError: there are no jobs.
     """
     if not jobs:
-        raise UserError("no job of the sweep has begun")
+        raise UserError("no job of the sweep has started")
     results = read_results(jobs)
     sets = comparable_sets(results)
     differences = [_differences(each) for each in sets]

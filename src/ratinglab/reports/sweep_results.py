@@ -163,7 +163,7 @@ def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
 
 
 def comparable_sets(results: Sequence[JobResult]) -> list[ComparableJobs]:
-    """Divide jobs into comparable sets. Jobs that have not begun to train join the first set."""
+    """Divide jobs into comparable sets. Jobs that have not started training join the first set."""
     conditions = [None if result.record is None else basis(result.record) for result in results]
     first = next((each for each in conditions if each is not None), {})
     sets: defaultdict[tuple[tuple[str, str], ...], list[JobResult]] = defaultdict(list)

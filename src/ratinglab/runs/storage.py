@@ -67,7 +67,7 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     for name, write in zip(TABLES, writers, strict=True):
         path = folder / name
         if path.is_dir():
-            raise UserError(f"{path} is a folder: remove it, and the file is written again")
+            raise UserError(f"{path} is a folder: remove it, and the file will be rewritten")
         if not _is_whole(path):
             write_whole(path, write)
     (folder / INTEREST).unlink(missing_ok=True)  # it may be fitted to other training rows
