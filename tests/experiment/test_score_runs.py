@@ -213,7 +213,7 @@ def test_demo_of_scores_shows_no_noise_floor(command, folder):
 def test_fit_that_no_epoch_improved_says_so(command, folder):
     worse = ["recipe=ease", "model.min_stars=null", "model.ridge=1e-3", "monitor=val/recall@30"]  # all items, so a tie
     shown = command(folder, "train", *DATA, *worse, *SHORT).stdout
-    assert "warning: no epoch beat the initial weights by val/recall@30, so the run keeps these\n" in shown
+    assert "warning: no epoch beat the initial weights' val/recall@30, so the run keeps them\n" in shown
 
 
 def test_similarities_count_as_parameters(trained):
