@@ -1,4 +1,4 @@
-"""Test RMSE of recipe=best beside myFM with the same information, on several tables.
+"""Test RMSE of recipe=best and of myFM with the same information, on several tables.
 
     pip install -e . myfm
     python scripts/benchmarks/best_beside_myfm.py DATA

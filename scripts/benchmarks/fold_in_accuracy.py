@@ -1,4 +1,4 @@
-"""Accuracy of fold-in beside retraining: test RMSE of held-out users and items with few ratings.
+"""Accuracy of fold-in and of retraining: test RMSE of held-out users and items with few ratings.
 
     python scripts/benchmarks/fold_in_accuracy.py ml-100k/u.data
 

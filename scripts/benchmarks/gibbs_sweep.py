@@ -1,4 +1,4 @@
-"""Seconds of a sweep of Gibbs sampling, by equation, and their ratios to biased_mf; beside myFM's, if it is installed.
+"""Seconds of a sweep of Gibbs sampling, by equation, and their ratios to biased_mf; also myFM's, if it is installed.
 
     python scripts/benchmarks/gibbs_sweep.py
     python scripts/benchmarks/gibbs_sweep.py --rows 80000 1000000

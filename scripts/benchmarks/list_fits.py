@@ -1,4 +1,4 @@
-"""Seconds and memory of the fits for lists: implicit-feedback ALS beside implicit's, and EASE.
+"""Seconds and memory of fitting ranking models: implicit-feedback ALS by ratinglab and implicit, and EASE.
 
     pip install -e . implicit
     python scripts/benchmarks/list_fits.py

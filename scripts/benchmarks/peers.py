@@ -1,4 +1,4 @@
-"""Seconds of the fit and test RMSE of ratinglab beside other libraries: pip install 'ratinglab[bench]', then
+"""Seconds of the fit and test RMSE of ratinglab and other libraries: pip install 'ratinglab[bench]', then
 
     python scripts/benchmarks/peers.py                                the demo data
     python scripts/benchmarks/peers.py --root ml-100k                 MovieLens 100K, the published split u1

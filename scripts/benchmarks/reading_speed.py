@@ -1,4 +1,4 @@
-"""Seconds and memory that reading a file of ratings takes, beside a bare pandas.read_csv.
+"""Seconds and memory of reading a file of ratings, and of a bare pandas.read_csv.
 
     python scripts/benchmarks/reading_speed.py              32 million rows: 0.9 GB on disk, 3 GiB of memory
     python scripts/benchmarks/reading_speed.py --rows 1000000

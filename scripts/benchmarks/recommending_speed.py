@@ -1,4 +1,4 @@
-"""Seconds and memory of top-k lists for all users, beside implicit's, on the same factors.
+"""Seconds and memory of top-k lists for all users, by ratinglab and implicit, on the same factors.
 
     pip install 'ratinglab[bench]'
     python scripts/benchmarks/recommending_speed.py

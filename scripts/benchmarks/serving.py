@@ -1,4 +1,4 @@
-"""Requests per second of the server on loopback, beside the same calls in Python; reloads; malformed requests.
+"""Requests per second of the server on loopback, and of the same calls in Python; reloads; malformed requests.
 
     pip install 'ratinglab[serve]'
     python scripts/benchmarks/serving.py outputs/…

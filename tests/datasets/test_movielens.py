@@ -132,7 +132,7 @@ def test_users_file_with_wrong_columns_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "ratings", "advice"),
     [
-        ("movielens_100k", "u.data", "put u.user or users.csv beside u.data"),
+        ("movielens_100k", "u.data", "put u.user or users.csv next to u.data"),
         ("movielens_10m", "ratings.dat", "movielens_10m has none"),
     ],
 )

@@ -158,7 +158,7 @@ def _feature_file(name: str, noun: str, layouts: dict[str, FeatureLayout], files
         if file_name in files:
             return FeatureFile(Origin(noun, file_name, advice=""), files[file_name], layout)
     wanted = " or ".join(layouts)
-    advice = f"put {wanted} beside {DATA_SETS[name].ratings}" if layouts else f"{name} has none"
+    advice = f"put {wanted} next to {DATA_SETS[name].ratings}" if layouts else f"{name} has none"
     return FeatureFile(Origin(noun, wanted, advice))
 
 

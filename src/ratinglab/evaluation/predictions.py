@@ -1,4 +1,4 @@
-"""Rated rows beside their predictions."""
+"""Rated rows with their predictions."""
 
 from typing import NamedTuple
 

@@ -76,7 +76,8 @@ class OrderOptions:
     rated what), times the probability of a rating of at least `threshold`; prediction: the predicted rating;
     lower_bound: the prediction minus its standard deviation, for runs of optimizer=gibbs."""
     threshold: float | None = field(metadata=finite())
-    """Lowest rating that counts as liked, in rating units; null: 4 on a scale of 1 to 5, and as high on others."""
+    """Lowest rating that counts as liked, in rating units; null: 4 on a scale of 1 to 5, and the equivalent on
+    others."""
 
 
 @dataclass
@@ -101,7 +102,7 @@ class ListMetric(NamedTuple):
 
 
 def list_metric(name: str) -> ListMetric | None:
-    """Parse the name of a metric of lists, such as ndcg@10; None for any other text."""
+    """Parse the name of a ranking metric, such as ndcg@10; None for any other text."""
     found = re.fullmatch(rf"({'|'.join(OF_LISTS)})@([1-9][0-9]*)", name)
     return None if found is None else ListMetric(found[1], int(found[2]))
 

@@ -120,7 +120,7 @@ class RecommendOptions(RunOptions, FoldInOptions):
     ranking: OrderOptions
     """Order of the lists."""
     why: bool
-    """Whether to show, beside each item, the user's ratings that most raised or lowered its prediction."""
+    """Whether to show, with each item, the user's ratings that most raised or lowered its prediction."""
     columns: RecommendColumns
     """Columns of the files."""
 
@@ -222,7 +222,7 @@ class ExportOptions(RunOptions):
     """Format. torch (a torch.export program) and onnx hold the whole model; numpy (.npz) and parquet hold the factors
     and biases of a model that has factors."""
     output: str | None
-    """Folder to write, new or empty; null: RUN-FORMAT, beside the run."""
+    """Folder to write, new or empty; null: RUN-FORMAT, next to the run."""
 
     def check_together(self) -> None:
         """Raise UserError if a package is missing."""
@@ -244,9 +244,9 @@ class ServeOptions(RunOptions):
     Requests to other names are refused: a web page could otherwise point its own name at this server and read its
     answers."""
     reload_seconds: float | None = field(metadata=above(0))
-    """Seconds between checks whether `run` names another run, or whether its files have changed. The server loads such
-    a run beside the current one, which answers until the new one is ready, or if it cannot be loaded. null: never.
-    The signal SIGUSR1 reloads the run at once."""
+    """Seconds between checks whether `run` names another run, or whether its files have changed. The server then loads
+    that run while the current one answers; if it cannot be loaded, the current one stays. null: never. The signal
+    SIGUSR1 reloads the run at once."""
     threads: int = field(metadata=at_least(1))
     """Number of requests computed at the same time; others wait."""
     max_body_bytes: int = field(metadata=at_least(1))

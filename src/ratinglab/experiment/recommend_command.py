@@ -26,7 +26,7 @@ from ratinglab.reports.text_table import aligned
 BLOCK_ROWS = 1 << 18
 """Number of recommendations held in memory at once."""
 NUM_REASONS = 3
-"""Number of the user's ratings named beside an item with why=true."""
+"""Number of the user's ratings named with an item if why=true."""
 NUM_RATED_SHOWN = 5
 """Number of the user's own ratings shown above the recommendations."""
 

@@ -44,7 +44,7 @@ class TrainOptions:
     """Metrics of every part, by name: mse, rmse, mae, or MODULE.NAME of your own. Must contain mse."""
     monitor: str
     """Validation metric that decides the best epoch, early stopping and the order of a sweep: val/mse or another of
-    `metrics`, or a metric of lists of any length, such as val/ndcg@10."""
+    `metrics`, or a ranking metric at any k, such as val/ndcg@10."""
     ranking: RankingOptions
     """Recommendation lists measured at the end, and compared with lists of the most popular items."""
     test: bool

@@ -43,13 +43,14 @@ class GibbsFit(RowFit):
     """Sampler of the weights from their posterior given the ratings: one sweep per epoch, some kept as samples.
 
     r ~ Normal(r̂, 1/(α a_u β_i)): α ~ Gamma(1, 1) is common to all ratings; a_u ~ Gamma(ν/2, ν/2) and
-    β_i ~ Gamma(ν'/2, ν'/2) are the relative precisions of users and items. ν and ν' are drawn, too; if all ratings are
+    β_i ~ Gamma(ν'/2, ν'/2) are the relative precisions of users and items. ν and ν' are also drawn; if all ratings are
     equally noisy, they are large. α a_u is capped at the precision of MIN_NOISE_STD. With noise=one, a_u = β_i = 1, and
     nothing is capped.
 
     A weight row v holds a user's (or item's) bias and factors: v ~ Normal(m, Λ⁻¹). Each side draws its m and Λ from a
-    Normal–Wishart prior (m₀ = 0, β₀ = 2, ν₀ = D, W₀ = I). Every conditional has a closed form, but for the cap. A sweep
-    draws whole rows, and all rows of a side in parallel. There is nothing to tune; model.regularization has no effect.
+    Normal–Wishart prior (m₀ = 0, β₀ = 2, ν₀ = D, W₀ = I). Every conditional has a closed form, except for the cap. A
+    sweep draws whole rows, and all rows of a side in parallel. There is nothing to tune; model.regularization has no
+    effect.
 
     If rows are sums of terms, a row's mean is m + Σ F y over the side's terms, with y ~ Normal(0, (λ Λ)⁻¹) and one
     λ ~ Gamma(1, 1) per term. A sweep draws y one column of F at a time, each given all others. Each y also

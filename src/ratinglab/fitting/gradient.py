@@ -16,7 +16,7 @@ from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.predictor import Predictor
 
 LITTLE_WORK = 1 << 20
-"""Values read per step below which one thread is as fast as two, and much faster beside a busy process."""
+"""Values read per step below which one thread is as fast as two, and much faster on a busy machine."""
 
 
 class GradientFit(Fit):

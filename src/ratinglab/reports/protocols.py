@@ -63,8 +63,8 @@ class Protocol(ProtocolOptions):
     title: str
     """Title of the table: the data, the split and the metric."""
     metric: str
-    """Test metric of the figures: rmse, mse or mae, or a metric of lists of any length, such as ndcg@10, which runs
-    then measure."""
+    """Test metric of the figures: rmse, mse or mae, or a ranking metric at any k, such as ndcg@10, which runs then
+    measure."""
     folds: int = field(metadata=at_least(1))
     """Number of folds that the figures average over, one run each: split.fold=1, 2, …; 1: the figures are from a
     single run."""

@@ -40,7 +40,7 @@ def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[st
 
 
 def lists_tables(values: Mapping[str, float], record: RunRecord, *, order: OrderOptions) -> Iterator[str]:
-    """Tabulate the metrics of lists of the model and of the most popular items, a table per length; none without any.
+    """Tabulate the ranking metrics of the model and of the most popular items, a table per length; none without any.
 
     Also counts the measured users, and warns if the model's NDCG on the last part is below the most popular items'.
     """

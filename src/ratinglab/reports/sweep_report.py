@@ -65,7 +65,7 @@ def sweep_report(jobs: Sequence[Job]) -> SweepReport:
     results.csv: a row per job in the order of the jobs: arguments, status, reason, all metrics.
     results.md, results.tex: all rows of the tables in Markdown and LaTeX, with the best in bold.
     groups.csv: each configuration's number of runs, and mean, s.d. and interval of each metric, if seeds or folds vary.
-    comparisons.csv: each configuration beside the best one, by a paired test.
+    comparisons.csv: each configuration compared with the best one, by a paired test.
     best.yaml: the configuration of the best run, or of the first in the best group.
 
     Raises:

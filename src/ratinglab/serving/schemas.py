@@ -144,13 +144,13 @@ class ListRequest(RequestModel):
     threshold: float | None = Field(
         default=None,
         allow_inf_nan=False,
-        description="Lowest rating that counts as liked; null: 4 on a scale of 1 to 5, and as high on others.",
+        description="Lowest rating that counts as liked; null: 4 on a scale of 1 to 5, and the equivalent on others.",
     )
     why: int = Field(
         default=0,
         ge=0,
         le=20,
-        description="Number of the user's own ratings, named beside each item, that moved its prediction most.",
+        description="Number of the user's own ratings, named with each item, that moved its prediction most.",
     )
 
 
