@@ -71,7 +71,7 @@ def test_sampler_stopped_in_burn_in_keeps_its_state(command, start, tmp_path):
     _, _, stderr = process.end(signal.SIGINT)
     run, done = stopped_run(tmp_path, stderr, number=signal.SIGINT, epochs=400)
     outcome = command(tmp_path, "evaluate", f"run={run}", status=2)
-    assert "holds no sample yet: the run was stopped in burn-in" in outcome.stderr
+    assert "holds no sample yet: the run was stopped during burn-in" in outcome.stderr
     process = start(tmp_path, "train", f"resume={run}")
     lines = process.until("epoch ")
     process.end(signal.SIGKILL)

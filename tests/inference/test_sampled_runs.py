@@ -104,7 +104,7 @@ def test_interrupted_run_resumes_to_equal_samples(command, command_apart, tmp_pa
     command_apart(tmp_path, dies, *options, *every_epoch, status=-signal.SIGKILL)
     if cut_after == 5:
         outcome = command(tmp_path, "recommend", "run=cut", "user=42", status=2)
-        assert "holds no sample yet: the run was stopped in burn-in; resume=cut continues it" in outcome.stderr
+        assert "holds no sample yet: the run was stopped during burn-in; resume=cut continues it" in outcome.stderr
     assert f"note: the run resumes after {cut_after} epochs" in command(tmp_path, "train", "resume=cut").stdout
     one, two = (Run.load(run).predictor.model.get_extra_state() for run in (tmp_path / "cut", whole))
     for name in two:

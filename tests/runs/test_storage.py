@@ -98,7 +98,7 @@ def test_samples_of_a_run_with_features_are_loaded(tmp_path):
     folder = tmp_path / "run"
     written = write_run_of(folder, model_of("svdpp with genres"), table_with_features(), is_sampled=True)
     record = read_record(folder)
-    with pytest.raises(UserError, match=r"best\.ckpt holds no sample yet: the run was stopped in burn-in; resume="):
+    with pytest.raises(UserError, match=r"best\.ckpt holds no sample yet: the run was stopped during burn-in; resume="):
         load_predictor(record, folder)
     written.model.keep(sample(written))
     write_weights(folder, {f"predictor.{name}": weight for name, weight in written.state_dict().items()})
@@ -183,7 +183,7 @@ def test_interest_fitted_to_other_ratings_or_changed_is_refused(tmp_path):
     with np.load(tmp_path / "interest.npz") as file:
         tables = dict(file)
     np.savez(tmp_path / "interest.npz", **tables | {"share": tables["share"] / 2})
-    refused = r"interest\.npz is damaged or of another run: delete it, and it is fitted again$"
+    refused = r"interest\.npz is damaged or of another run: delete it, and it will be refitted$"
     with pytest.raises(UserError, match=refused):
         read_interest(tmp_path, **sizes)
     write_interest(tmp_path, interest)

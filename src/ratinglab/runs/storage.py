@@ -124,7 +124,7 @@ def read_interest(folder: Path, *, num_users: int, num_items: int) -> Interest |
                 raise ValueError(DIFFERS)
         interest.check(num_users=num_users, num_items=num_items)
     except Exception as error:  # an incomplete or foreign file can raise anything
-        raise UserError(f"{path} is damaged or of another run: delete it, and it is fitted again") from error
+        raise UserError(f"{path} is damaged or of another run: delete it, and it will be refitted") from error
     return interest
 
 

@@ -70,7 +70,7 @@ def claim(folder: Path, arguments: Sequence[str], *, config_dir: Path | None = N
 
 
 def job_folders(folder: Path) -> list[Path]:
-    """List the folders of the jobs that have begun, in order."""
+    """List the folders of the jobs that have started, in order."""
     found = {path.parents[1] for path in folder.glob(f"*/{SAVED}/overrides.yaml")}
     found |= {path.parent for path in folder.glob(f"*/{RUN_RECORD}")}
     return sorted(found, key=lambda run: int(re.split(r"\D", run.name, maxsplit=1)[0] or 0))
@@ -174,7 +174,7 @@ def short_number(value: str) -> str:
 
 
 def read_jobs(folder: Path) -> list[Job]:
-    """Read the jobs that have begun, in order. For jobs with the same arguments, keeps the first finished one."""
+    """Read the jobs that have started, in order. For jobs with the same arguments, keeps the first finished one."""
     found: dict[tuple[tuple[str, str], ...], Job] = {}
     for run in job_folders(folder):
         arguments = arguments_of(run)

@@ -92,7 +92,7 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
     if record.is_sampled and predictor.model.num_samples == 0:
         longer = "" if record.max_time is None else " with a higher trainer.max_time"
         raise UserError(
-            f"{path} holds no sample yet: the run was stopped in burn-in; resume={folder}{longer} continues it"
+            f"{path} holds no sample yet: the run was stopped during burn-in; resume={folder}{longer} continues it"
         )
     return predictor.eval(), best_epoch
 

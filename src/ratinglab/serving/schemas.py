@@ -134,7 +134,7 @@ class ListRequest(RequestModel):
 
     k: K = 10
     candidates: Candidates = None
-    exclude_seen: bool = Field(default=True, description="Whether to leave out the items that the user has rated.")
+    exclude_seen: bool = Field(default=True, description="Whether to leave out items that the user has rated.")
     by: Literal["expected_gain", "prediction", "lower_bound"] = Field(
         default="expected_gain",
         description="Order of the list. expected_gain: the user's interest in the item, estimated from implicit "
@@ -237,7 +237,7 @@ class Similar(BaseModel):
     rank: int = Field(description="From 1, the most similar.")
     item_id: IdInResponse
     title: Title = None
-    similarity: float = Field(description="Cosine of what the model knows of the two items, from −1 to 1.")
+    similarity: float = Field(description="Similarity of the two items' factors, from −1 to 1.")
     standard_deviation: float | None = Field(
         default=None, description="Of the similarity over the samples; null if the run has none."
     )
