@@ -223,7 +223,7 @@ def test_mistakes_are_one_line(ratings, options, message, run):
 
 
 def test_unknown_features_are_one_line(featured):
-    with pytest.raises(UserError, match="users: age: the value must be a finite number, in training it lies from"):
+    with pytest.raises(UserError, match="users: age: the value must be a finite number, in training from"):
         featured.fold_in(users={"age": "1e300"})
     with pytest.raises(UserError, match="users: group: 'c' does not occur in training"):
         featured.fold_in(users={"group": "c"})

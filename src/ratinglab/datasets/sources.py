@@ -165,7 +165,7 @@ class CsvOptions(TextOptions, DataOptions):
     unrated: list[float]
     """Values that mean unrated, such as [0,-1] or [99]. Their rows are dropped and counted."""
     scale: ScaleOptions
-    """Rating scale, used to clip predictions. Set it if the data lacks the lowest or the highest rating."""
+    """Rating scale, used to clip predictions. Set it if the data lack the lowest or the highest rating."""
     users: UserOptions
     """Table of users; optional. Its columns are features for model.user_features."""
     items: ItemOptions

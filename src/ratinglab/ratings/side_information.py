@@ -216,7 +216,7 @@ def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], 
         if wrong.any():
             row = int(wrong.argmax())
             raise UserError(
-                f"{place(row)}: the value must be a finite number, in training it lies from {known.min():g} to "
+                f"{place(row)}: the value must be a finite number, in training from {known.min():g} to "
                 f"{known.max():g}, got {cells[row]!r}"
             )
         return np.where([cell == "" for cell in cells], np.nan, numbers)
