@@ -288,7 +288,7 @@ class DemoOptions(DataOptions):
     name: ClassVar[str] = "demo"
 
     seed: int = field(metadata=seed_rule())
-    """Seed of the generated table. The training has its own, `seed`."""
+    """Seed of the generated table, independent of the training `seed`."""
 
     def load(self) -> RatingTable:
         """Generate the files if missing, and read them. They are temporary without a cache folder.

@@ -82,7 +82,7 @@ class RatingColumnOptions:
 
 @dataclass
 class ItemColumns:
-    """Names of the columns of features of items."""
+    """Names of the columns of item features."""
 
     genres: str
     """Column of genres, or of other categories, in the data's table of items."""
@@ -154,7 +154,7 @@ class SimilarOptions(RunOptions):
     k: int = field(metadata=at_least(1))
     """Number of items to find."""
     columns: ItemColumns
-    """Columns of features of items."""
+    """Columns of item features."""
 
     def check_together(self) -> None:
         """Raise UserError if the item is blank."""

@@ -65,7 +65,7 @@ class SplitOptions(ABC):
     """Whether users with held-out rows have a history instead of training rows."""
 
     refit: bool
-    """Whether to fit again on training and validation rows, for the number of epochs that was best in validation."""
+    """Whether to refit on training and validation rows, for the number of epochs that was best in validation."""
 
     @abstractmethod
     def assign(self, table: RatingTable) -> NDArray[np.integer]:
