@@ -1,6 +1,5 @@
 """A small run with titles, and the server's app on it."""
 
-import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,6 +14,7 @@ from tables import table_of
 
 from ratinglab.experiment.command_options import ServeOptions
 from ratinglab.models.posterior import Posterior
+from ratinglab.runs.record import write_metrics
 from ratinglab.serving.app import build_app
 from ratinglab.serving.reloading import CurrentRun
 
@@ -39,8 +39,7 @@ def write_served_run(folder: Path, *, model: str = "biased_mf", has_titles: bool
     if isinstance(predictor.model, Posterior):
         add_samples(predictor.model, torch.Generator().manual_seed(2))
         write_weights(folder, {f"predictor.{name}": each for name, each in predictor.state_dict().items()})
-    metrics = {"fit/epochs": 2, "val/mse": 0.81, "test/mse": 0.64}
-    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    write_metrics(folder, {"fit/epochs": 2, "val/mse": 0.81, "test/mse": 0.64})
     return folder
 
 
