@@ -1,6 +1,7 @@
 """How this process was started, and its rank among several."""
 
 import os
+import re
 import shlex
 import sys
 import threading
@@ -15,7 +16,12 @@ def shell_command(name: str, *arguments: str) -> str:
     program = Path(sys.argv[0])
     script = program.with_name(f"{name}.py")
     is_script = program.suffix == ".py" and script.is_file()
-    return shlex.join([*(["python", str(script)] if is_script else ["ratinglab", name]), *arguments])
+    return " ".join(map(_shell_quoted, [*(["python", str(script)] if is_script else ["ratinglab", name]), *arguments]))
+
+
+def _shell_quoted(text: str) -> str:
+    """Quote a text for the shell where needed; single quotes inside double quotes are easier to read than escaped."""
+    return f'"{text}"' if "'" in text and not re.search(r'["$`\\!]', text) else shlex.quote(text)
 
 
 RANK_VARIABLE = "RATINGLAB_RANK"

@@ -67,7 +67,7 @@ def test_command_that_inspect_data_prints_trains_on_the_file(command, folder):
         "data.columns.rating=3",
         "data.columns.timestamp=4",
         "data.timestamp_format='%d/%m/%Y'",
-        "recipe=biased_mf_gibbs",
+        "recipe=best",
     ]
     shown = command(folder, "train", *overrides, "trainer.max_epochs=2", "optimizer.burn_in=1", "logger=none").stdout
     assert "data       my ratings.txt: 90 ratings of 9 users over 90 items" in shown
@@ -80,8 +80,10 @@ def test_command_repeats_paths_names_of_columns_and_what_differs_from_the_defaul
     assert train_command(data, defaults, num_ratings=1).endswith(
         "train data=csv data.path=r.csv data.min_rating=2.0 data.columns.user=user_id data.columns.item=item_id "
         "data.columns.rating=rating data.users.quote=none data.users.path=u.csv data.users.user=user_id "
-        "data.items.path=i.csv data.items.item=item_id data.items.title=title recipe=biased_mf_gibbs"
+        "data.items.path=i.csv data.items.item=item_id data.items.title=title recipe=best"
     )
+    for num_ratings, recipe in ((10**6, "best"), (10**6 + 1, "biased_mf_gibbs"), (5 * 10**6 + 1, "fast")):
+        assert train_command(data, defaults, num_ratings=num_ratings).endswith(f" recipe={recipe}")
 
 
 def test_inspect_data_summarizes_user_and_item_columns(command, folder):

@@ -32,8 +32,8 @@ FORMATS = ("png", "pdf", "svg")
 ALWAYS_SHOWN = ("path", "user", "item", "rating", "title")
 """Last words of the keys that the command repeats even if they have their default values."""
 
-MANY_RATINGS = 5_000_000
-"""Number of ratings from which Gibbs sampling takes many minutes."""
+MAX_FOR_BEST, MAX_FOR_GIBBS = 1_000_000, 5_000_000
+"""Numbers of ratings above which recipe=best and Gibbs sampling of biased_mf take many minutes."""
 
 
 def inspect_data(options: InspectOptions, defaults: Callable[[], DataOptions]) -> None:
@@ -78,7 +78,7 @@ def train_command(data: CsvOptions, defaults: DataOptions, *, num_ratings: int) 
         if omitted.get(key) != value or key.rpartition(".")[2] in ALWAYS_SHOWN
     }
     overrides = [as_override(key, value) for key, value in shown.items()]
-    recipe = "biased_mf_gibbs" if num_ratings < MANY_RATINGS else "fast"
+    recipe = "best" if num_ratings <= MAX_FOR_BEST else "biased_mf_gibbs" if num_ratings <= MAX_FOR_GIBBS else "fast"
     return shell_command("train", "data=csv", *overrides, f"recipe={recipe}")
 
 
