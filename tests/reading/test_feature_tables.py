@@ -121,6 +121,11 @@ def test_groups_are_formed_from_users_with_ratings_only(load):
         ("user,age\n7,1\n", {}, r"^data.users.user: .*users.csv has no column 'user_id'; it has user, age; did you"),
         ('user_id,age\n7,"1\n5,"2,"\n', {}, r"users.csv, line 2: a quoted cell must end on the line it "),
         ("user_id,age\n7,1,2\n", {}, r"users.csv, line 2: a row must have 2 columns, got 3"),
+        (
+            "user_id;age\n7;1\n8;2,5\n",
+            {},
+            r"line 3: a row must have 1 column, as the first line has, got 2; is data.users.separator right\?$",
+        ),
         ("user_id,age,age\n7,1,2\n", {}, r"users.csv has 2 columns named 'age'$"),
         ("", {}, r"users.csv is empty$"),
         ("user_id\n7\n", {}, r"users.csv has no column besides user_id: it has no features$"),

@@ -113,6 +113,14 @@ def multiline_cell(dialect: TextDialect) -> str:
     return f"a quoted cell must end on the line it starts on; {hint}"
 
 
+def wrong_width(cells: list[str], layout: Layout) -> str:
+    """Describe the fault of a row with too many or too few cells, to follow `FILE, line N:`."""
+    if layout.num_columns > 1:
+        return f"a row must have {layout.num_columns} columns, got {len(cells)}"
+    hint = f"is {layout.dialect.prefix}separator right?"
+    return f"a row must have 1 column, as the first line has, got {len(cells)}; {hint}"
+
+
 def fault_of(cells: list[str], layout: Layout) -> str | None:
     """Describe the fault of a row, to follow `FILE, line N:`; None if it has none."""
     for position, cell in enumerate(cells):
@@ -120,7 +128,7 @@ def fault_of(cells: list[str], layout: Layout) -> str | None:
         if ("\n" in text or "\r" in text) and not (layout.spans_lines and position not in layout.positions.values()):
             return multiline_cell(layout.dialect)
     if len(cells) != layout.num_columns:
-        return f"a row must have {layout.num_columns} columns, got {len(cells)}"
+        return wrong_width(cells, layout)
     cell_of = {role: cells[position] for role, position in layout.positions.items()}
     for role in ("user", "item"):
         shown = printable(cell_of[role])

@@ -10,7 +10,7 @@ import pyarrow.csv
 from ratinglab.errors import UserError
 from ratinglab.formats.columnar import text_column, typed_batches
 from ratinglab.formats.detection import Format, format_of
-from ratinglab.formats.faults import fault_of_marks, multiline_cell, whole_rows, written_cells
+from ratinglab.formats.faults import fault_of_marks, multiline_cell, whole_rows, written_cells, wrong_width
 from ratinglab.formats.inputs import BLOCK_SIZE, InputFile
 from ratinglab.formats.layouts import Layout, check_unique, column_position, positions_of
 from ratinglab.formats.row_reader import first_rows, nth_line, printable
@@ -218,7 +218,7 @@ def _fault_of_row(cells: list[str], lines: list[bytes], layout: Layout) -> str |
         if (fault := fault_of_marks(written, dialect, noun="cell")) is not None:
             return fault
     if len(cells) != num_columns:
-        return f"a row must have {num_columns} columns, got {len(cells)}"
+        return wrong_width(cells, layout)
     bad = next((cell for cell in cells if cell != printable(cell)), None)
     if bad is not None:
         return f"{printable(bad)!r} is not UTF-8 text; is {dialect.prefix}encoding right?"
