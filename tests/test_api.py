@@ -323,6 +323,17 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
             "--config-dir=x: flags work only on the command line; use config_dir=FOLDER for --config-dir",
         ),
         ((), {"columns": {"user": "userId"}}, r"data.columns.user: ratings has no column 'userId'; it has user_id,"),
+        ((), {"columns": {"user": "userId"}}, r"; columns=\{'user': NAME\} names it$"),
+        (
+            (),
+            {"items": {"Nr": [2], "title": ["A"]}},
+            r"items has no column 'item_id'; it has Nr, title; \"data.items.item=NAME\" names it$",
+        ),
+        (
+            (),
+            {"ratings": NO_FRAME | {"day": ["31.01.2006"]}, "columns": {"timestamp": "day"}},
+            r"ratings, row 1: .*got '31.01.2006'; timestamp_format='%d.%m.%Y' reads it$",
+        ),
         ((), {"columns": {"usr": "userId"}}, "unknown key data.columns.usr; did you mean data.columns.user"),
         ((), {"ratings": NO_FRAME | {"rating": ["x"]}}, "ratings, row 1: the rating must be a number, got 'x'"),
         ((), {"ratings": NO_FRAME | {"rating": [np.inf]}}, "ratings, row 1: the rating must be finite, got inf"),
@@ -368,6 +379,13 @@ def test_wrong_kinds_of_arguments_are_type_errors(frame):
         ratinglab.train(frame)
     with pytest.raises(TypeError, match="columns must be names by role"):
         ratinglab.train(ratings=frame, columns=["userId"])
+
+
+def test_timestamp_format_reads_dates_as_text(frame):
+    columns = {"timestamp": "timestamp"}
+    texts = frame.assign(timestamp=pd.to_datetime(frame["timestamp"], unit="s").dt.strftime("%d.%m.%Y"))
+    run = train("split=temporal", ratings=texts, columns=columns, timestamp_format="%d.%m.%Y")
+    assert metrics(run) == metrics(train("split=temporal", ratings=frame, columns=columns))
 
 
 def test_none_stands_for_an_argument_left_out(frame):

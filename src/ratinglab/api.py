@@ -37,6 +37,7 @@ class Settings(TypedDict, total=False):
         users: table of users, with the column user_id; all other columns are features.
         items: table of items, with the columns item_id and title; all other columns are features.
         columns: other column names by role: user, item, rating, timestamp.
+        timestamp_format: format of times that are neither Unix times nor ISO dates, such as "%d.%m.%Y %H:%M".
         recipe: name of a model with its fit and settings.
         model: name of the equation.
         optimizer: name of the algorithm that fits it.
@@ -54,6 +55,7 @@ class Settings(TypedDict, total=False):
     users: Table | None
     items: Table | None
     columns: Mapping[str, str | int] | None
+    timestamp_format: str | None
     recipe: str | None
     model: str | None
     optimizer: str | None
@@ -68,6 +70,7 @@ class Settings(TypedDict, total=False):
 
 
 KEYS = {
+    "timestamp_format": "data.timestamp_format",
     "recipe": "recipe",
     "model": "model",
     "optimizer": "optimizer",

@@ -125,8 +125,10 @@ def test_unlikely_times_give_a_note(read, times, shown):
         (
             ["31/01/2006"],
             None,
-            "must be Unix time or an ISO date .*; for another format, set data.timestamp_format, such",
+            "must be Unix time or an ISO date .*; data.timestamp_format='%d/%m/%Y' reads it$",
         ),
+        (["01/02/2006"], None, ".*, got '01/02/2006'; data.timestamp_format='%d/%m/%Y' or '%m/%d/%Y' reads it$"),
+        (["spring"], None, ".*, got 'spring'; for another format, set data.timestamp_format, such as '%d.%m.%Y'$"),
         (["2006-01-31", "now"], "%Y-%m-%d", r"must be written as '%Y-%m-%d' \(data.timestamp_format\), got 'now'"),
         (["2006-01-31"], "s", r"must be Unix time \(data.timestamp_format\), got '2006-01-31'"),
         (["2006-01-31"], "%d/%m/%Y", r"must be written as '%d/%m/%Y' \(data.timestamp_format\), got '2006-01-31'"),

@@ -361,7 +361,8 @@ def _numbers(column: pa.ChunkedArray, *, file: InputFile, first_row: int) -> pa.
 def _times(column: pa.ChunkedArray, pattern: str | None, *, file: InputFile) -> pa.ChunkedArray:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         texts = column.cast(pa.string())
-        time_format = format_of_times(texts[0].as_py(), pattern, place=f"{file}, row 1")
+        key = "timestamp_format" if file.is_frame else "data.timestamp_format"
+        time_format = format_of_times(texts[0].as_py(), pattern, place=f"{file}, row 1", key=key)
         parsed = column_of_times(texts, time_format)
         if parsed is None:
             row = next(row for row, text in enumerate(texts) if not matches_format(text.as_py(), time_format.any_dates))

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -38,6 +38,8 @@ class Frames(NamedTuple):
 @dataclass(frozen=True)
 class FrameFile(InputFile):
     """A data frame as an Arrow file in memory. `path` is the name of the frame in messages."""
+
+    is_frame: ClassVar[bool] = True
 
     content: pa.Buffer = field(kw_only=True, repr=False)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar, cast
+from typing import IO, ClassVar, TypeVar, cast
 
 import pyarrow as pa
 
@@ -50,7 +50,10 @@ class InputFile:
     Attributes:
         path: path of the file or archive.
         member: name in the zip archive at `path`; None: the file itself or the only member of the archive.
+        is_frame: whether it is a data frame, whose options are arguments of a Python function.
     """
+
+    is_frame: ClassVar[bool] = False
 
     path: Path
     member: str | None = None

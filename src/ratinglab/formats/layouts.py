@@ -157,6 +157,10 @@ def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputF
         hint = f"; if these are values, set {prefix}header=false and give columns by position"
         if len(names) > MATRIX_COLUMNS:
             hint = "; if this is a user-item matrix, reshape it to one rating per row"
+    if file.is_frame and key.startswith("data."):
+        role = key.rpartition(".")[2]
+        argument = f"columns={{'{role}': NAME}}" if group == "data" else f'"{key}=NAME"'
+        hint = f"; {argument} names it"
     suggestion = did_you_mean(wanted, names)
     raise UserError(f"{key}: {file} has no column {wanted!r}; it has {listed(names)}{suggestion}{hint}")
 

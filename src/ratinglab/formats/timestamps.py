@@ -28,6 +28,15 @@ INTEGER_DATES = {
     4: ("yyyy", "%Y"),
 }
 """Forms of dates that are written as integers, and their strptime patterns, by the number of digits."""
+DATE_PATTERNS = [
+    f"{date}{time}"
+    for date in "%d/%m/%Y %m/%d/%Y %d.%m.%Y %d-%m-%Y %m-%d-%Y %Y/%m/%d %Y.%m.%d %d/%m/%y %m/%d/%y".split()
+    for time in ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+] + [
+    *("%m %d, %Y", "%B %d, %Y", "%b %d, %Y", "%d %B %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d %B, %Y"),
+    *("%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z"),
+]
+"""Patterns of dates other than ISO that are recognized."""
 EARLIEST, LATEST = -62_135_596_800_000, 253_402_300_799_999
 """The years 1 to 9999 in milliseconds."""
 LIKELY_YEARS = (631_152_000_000, 4_102_444_800_000)
@@ -71,25 +80,44 @@ def format_of_times(
     Raises:
         UserError: the text is neither a number nor an ISO date, or does not match the pattern.
     """
+    found = _format_of(text, pattern, decimal=decimal, key=key)
+    if found is not None:
+        return found
+    if pattern is not None:
+        rule = f"Unix time ({key})" if pattern in UNITS else TimeFormat(pa.string(), pattern, key).rule
+        raise UserError(f"{place}: the timestamp must be {rule}, got {text.strip()!r}")
+    patterns = " or ".join(map(repr, date_patterns([text])))
+    advice = f"{key}={patterns} reads it" if patterns else f"for another format, set {key}, such as '%d.%m.%Y'"
+    raise UserError(
+        f"{place}: the timestamp must be Unix time or an ISO date such as 2026-11-24 or 2026-11-24T10:15:00Z, "
+        f"got {text.strip()!r}; {advice}"
+    )
+
+
+def _format_of(
+    text: str, pattern: str | None, *, decimal: str = ".", key: str = "data.timestamp_format"
+) -> TimeFormat | None:
+    """Detect the format of a time, as `format_of_times` does; None if it has none."""
     text = text.strip()
     if pattern is None or pattern in UNITS:
         if re.fullmatch(r"-?\d{1,18}", text, flags=re.ASCII):
             return TimeFormat(pa.int64(), pattern, key)
         if is_number(text, decimal=decimal):
             return TimeFormat(pa.float64(), pattern, key)
-    if pattern is None:
-        for kind in (*DATES, pa.string()):
-            if matches_format(text, TimeFormat(kind)):
-                return TimeFormat(kind, key=key)
-        raise UserError(
-            f"{place}: the timestamp must be Unix time or an ISO date such as 2026-11-24 or 2026-11-24T10:15:00Z, "
-            f"got {text!r}; for another format, set {key}, such as '%d.%m.%Y'"
-        )
-    found = TimeFormat(pa.string(), pattern, key)
-    if pattern in UNITS or not matches_format(text, found):
-        rule = f"Unix time ({key})" if pattern in UNITS else found.rule
-        raise UserError(f"{place}: the timestamp must be {rule}, got {text!r}")
-    return found
+    kinds = () if pattern in UNITS else (*(DATES if pattern is None else ()), pa.string())
+    formats = (TimeFormat(kind, pattern, key) for kind in kinds)
+    return next((each for each in formats if matches_format(text, each)), None)
+
+
+def date_patterns(texts: list[str]) -> list[str]:
+    """List the patterns among DATE_PATTERNS that read all of these times."""
+    return [pattern for pattern in DATE_PATTERNS if are_times(texts, pattern)]
+
+
+def are_times(texts: list[str], pattern: str | None) -> bool:
+    """Return whether a pattern reads all of these texts; for the pattern, see `TimeFormat`."""
+    time_format = _format_of(texts[0], pattern)
+    return time_format is not None and column_of_times(pa.chunked_array([texts], pa.string()), time_format) is not None
 
 
 def parsed_times(texts: pa.Array, pattern: str | None) -> pa.Array:
