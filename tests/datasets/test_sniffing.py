@@ -78,10 +78,80 @@ def test_columns_that_the_user_names_are_kept(guessed):
     content = "a,b,rating,stars\nu,x,1,5\nv,y,2,4\n"
     with pytest.raises(
         UserError,
-        match=r"set data.columns.user, data.columns.item, which cannot be guessed; it has a, b, rating, stars$",
+        match=r"ratings: found separator=comma, rating=rating; "
+        r"set data.columns.user and data.columns.item to two of a, b, stars$",
     ):
         guessed(content)
     assert columns_of(guessed(content, columns=("a", "b", "stars"))) == ("a", "b", "stars", None)
+
+
+def test_two_columns_besides_rating_and_dates_are_users_and_items(guessed):
+    content = ";Kunde;Film Nr;Note;Datum\n0;k1;7;3,5;15.10.2008 03:52\n1;k1;8;4;28.12.2002 22:04\n"
+    found = guessed(content)
+    assert columns_of(found) == ("Kunde", "Film Nr", "Note", "Datum")
+    assert found.options.timestamp_format == "%d.%m.%Y %H:%M"
+    assert found.notes == (
+        "columns guessed by their cells and their order: user=Kunde, item=Film Nr, rating=Note, timestamp=Datum",
+    )
+    assert guessed(content, columns=("Kunde", "Film Nr", "Note", "Datum")).notes == ()
+
+
+def test_users_and_items_keep_their_order_in_rows_of_one_user(guessed):
+    assert columns_of(guessed("Kunde,Werk,Note\nk1,7,3\nk1,8,4\nk1,9,4\n")) == ("Kunde", "Werk", "Note", None)
+    assert columns_of(guessed("k1,7,3\nk1,8,4\nk1,9,4\n")) == ("1", "2", "3", None)
+
+
+def test_dates_are_left_to_the_user_if_two_columns_hold_some(guessed):
+    found = guessed("user,item,rating,first,last\n1,1,1,2006-01-31,2006-02-01\n1,2,2,2006-01-31,2006-02-02\n")
+    assert columns_of(found) == ("user", "item", "rating", None)
+
+
+@pytest.fixture
+def with_tables(guessed, tmp_path):
+    """Guess the layout of ratings with tables of users and items: with_tables(users=content, items=content)."""
+
+    def guess_tables(content="user,item,rating\nk1,7,3\nk2,8,4\n", **tables):
+        options = csv_options("unused")
+        for name, table in tables.items():
+            (tmp_path / name).write_text(table, encoding="latin-1")
+            options = replace(options, **{name: replace(getattr(options, name), path=str(tmp_path / name))})
+        return guessed(content, users=options.users, items=options.items)
+
+    return guess_tables
+
+
+def test_separators_ids_and_titles_of_tables_are_guessed(with_tables):
+    found = with_tables(users="Alter\tKürzel\n30\tk2\n40\tk1\n", items="Nr;Titel;Genre\n8;A, B;x\n7;C;x\n9;D;y\n")
+    users, items = found.options.users, found.options.items
+    assert (users.separator, users.user, users.encoding) == ("tab", "Kürzel", "latin-1")
+    assert (items.separator, items.item, items.title) == ("semicolon", "Nr", "Titel")
+    assert "read as latin-1; set data.users.encoding for another encoding" in found.notes[0]
+    table = found.options.load()
+    assert table.titles.tolist() == ["C", "A, B"]
+    assert table.user_columns["Alter"].tolist() == ["40", "30"]
+
+
+def test_titles_without_a_known_name_are_distinct_texts(with_tables):
+    items = with_tables(items="1994|7|x|Lost Moon\n1990|8|x|Iron Rain\n1990|9|y|Old Tea\n").options.items
+    assert (items.separator, items.header, items.item, items.title) == ("pipe", False, "2", "4")
+
+
+def test_names_in_a_table_that_the_user_gives_are_kept(with_tables):
+    found = with_tables(items="item_id,title,name,code\n7,A,C,7\n8,B,D,8\n").options.items
+    assert (found.item, found.title) == ("item_id", "title")
+
+
+def test_error_lists_what_is_missing_in_every_file(with_tables):
+    with pytest.raises(UserError) as caught:
+        with_tables("a,b,rating,x\nk1,7,3,1\nk2,8,4,1\n", items="Nr;Titel;Genre\n8;A;x\n7;C;x\n")
+    first, _, second = str(caught.value).partition("; ")[2].partition("; ")
+    assert first == "set data.columns.user and data.columns.item to two of a, b, x"
+    assert second.endswith("items: found separator=semicolon, title=Titel; set data.items.item to one of Nr, Genre")
+
+
+def test_ids_of_a_table_that_lacks_most_of_the_rated_items_are_not_guessed(with_tables):
+    with pytest.raises(UserError, match=r"set data.items.item and data.items.title to two of Nr, Genre$"):
+        with_tables(items="Nr,Genre\n1,x\n2,x\n3,y\n")
 
 
 def test_column_named_when_holds_times(guessed):

@@ -1,25 +1,37 @@
-"""Guess a file's layout: separator, header, quotes, columns and format of times."""
+"""Guess the layout of files: separator, header, quotes, columns and format of times."""
 
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
+from typing import Generic, TypeVar
 
-import pyarrow as pa
-
-from ratinglab.datasets.sources import CsvOptions
+from ratinglab.datasets.sources import CsvOptions, ItemOptions, UserOptions
 from ratinglab.errors import UserError
 from ratinglab.formats.columnar import column_names, read_start, text_column
 from ratinglab.formats.detection import Format, format_of
-from ratinglab.formats.input_paths import existing_files
+from ratinglab.formats.input_paths import existing_file, existing_files
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import MATRIX, listed, looks_like_matrix, positions_of
 from ratinglab.formats.numbers import is_number
 from ratinglab.formats.row_reader import rows_in
 from ratinglab.formats.text_dialects import SEPARATOR_LINE, utf8_blocks
-from ratinglab.formats.text_options import SEPARATORS, ColumnOptions, Decimal, Escape, Quote, separator_text
-from ratinglab.formats.timestamps import column_of_times, format_of_times
+from ratinglab.formats.text_options import (
+    SEPARATORS,
+    ColumnOptions,
+    Decimal,
+    Escape,
+    Quote,
+    TextOptions,
+    separator_text,
+)
+from ratinglab.formats.text_tables import read_text_table
+from ratinglab.formats.timestamps import are_times, date_patterns
+from ratinglab.ratings.side_information import KEYS
+
+Form = TypeVar("Form", bound=TextOptions)
+Table = TypeVar("Table", UserOptions, ItemOptions)
 
 SAMPLE_ROWS = 1000
 """Number of first rows used to guess the layout."""
@@ -50,15 +62,12 @@ COLUMN_NAMES = {
     ),
 }
 """Names of columns by role, the best first. Only letters and digits matter, in any case."""
-DATE_PATTERNS = [
-    f"{date}{time}"
-    for date in "%d/%m/%Y %m/%d/%Y %d.%m.%Y %d-%m-%Y %m-%d-%Y %Y/%m/%d %Y.%m.%d %d/%m/%y %m/%d/%y".split()
-    for time in ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
-] + [
-    *("%m %d, %Y", "%B %d, %Y", "%b %d, %Y", "%d %B %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d %B, %Y"),
-    *("%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z"),
-]
-"""Date formats other than ISO."""
+TITLE_NAMES = "title, titel, name, movie title, movie name, film title, film name, book title, product title, item name"
+"""Names of the column of titles, likewise."""
+MIN_DISTINCT = 0.9
+"""Minimum share of distinct cells in a column of titles without a known name."""
+MIN_RATED = 0.5
+"""Minimum share of the ids in the first ratings that a table's column of ids must have."""
 UNIX_TIME = re.compile(r"([6-9]\d{8}|[12]\d{9})(\d{3}){0,3}(\.\d*)?")
 """Unix times from 1990 on, in any unit."""
 COMMENT = re.compile(r"#[#\s]|%[%\s]")
@@ -68,16 +77,16 @@ ITEM_CODES = re.compile(r"B[0-9A-Z]{9}|\d{9}[\dX]")
 
 
 @dataclass(frozen=True)
-class Sample:
-    """First rows of a file, read with these options.
+class FirstRows(Generic[Form]):
+    """First rows of a file.
 
     Attributes:
-        options: the options, with the decimal point and whether there is a header.
+        options: the options that they are read with.
         names: names of the columns from the header, or positions from 1.
         rows: the rows below the header.
     """
 
-    options: CsvOptions
+    options: Form
     names: list[str]
     rows: list[list[str]]
 
@@ -92,57 +101,151 @@ class Sample:
 
 
 def guess_layout(options: CsvOptions) -> tuple[CsvOptions, tuple[str, ...]]:
-    """Guess the format options and the columns of a file.
+    """Guess the format options and the columns of the files of ratings, users and items.
 
     Returns:
-        the user's options, with guesses in place of those that do not fit the file; and notes on guesses that may be
+        the user's options, with guesses in place of those that do not fit the files; and notes on guesses that may be
         wrong and options that could not be guessed, one line each.
 
     Raises:
-        UserError: the file cannot be read, or is not one rating per row.
+        UserError: a file cannot be read or is not one rating per row, or a column that is needed cannot be guessed; the
+            message lists what was found in each file, and what to set.
     """
     file = existing_files(options.path, key="data.path")[0]
+    first, notes = _first_ratings(options, file)
+    by_name = _columns_by_name(first)
+    found = _columns_by_cells(first, by_name)
+    pattern = options.timestamp_format
+    if "timestamp" in found:
+        pattern = _time_pattern(first.column(found["timestamp"]), pattern)
+        if pattern == "?":
+            name, pattern = first.names[found.pop("timestamp")], None
+            notes.append(
+                f"the time format of column {name} cannot be guessed; to read the times, set "
+                f"data.columns.timestamp={name} and data.timestamp_format"
+            )
+    named = {role: first.names[found[role]] for role in COLUMN_NAMES if role in found}
+    unsure = [f"{role}={name}" for role, name in named.items() if role not in by_name]
+    if first.options.header and unsure:
+        notes.append(f"columns guessed by their cells and their order: {', '.join(unsure)}")
+    missing = [f"data.columns.{role}" for role in ("user", "item", "rating") if role not in found]
+    problems = _problems(file, first.options, missing, named=named, names=first.names)
+    users, items = options.users, options.items
+    ids = {role: frozenset(first.column(position)) for role, position in found.items()}
+    if users.path is not None:
+        users, more_notes, more_problems = _guess_table(users, users.path, noun="user", ids=ids.get("user"))
+        notes, problems = notes + more_notes, problems + more_problems
+    if items.path is not None:
+        items, more_notes, more_problems = _guess_table(items, items.path, noun="item", ids=ids.get("item"))
+        notes, problems = notes + more_notes, problems + more_problems
+    if problems:
+        raise UserError("; ".join(problems))
+    columns = ColumnOptions(named["user"], named["item"], named["rating"], named.get("timestamp"))
+    guessed = replace(first.options, columns=columns, timestamp_format=pattern, users=users, items=items)
+    return guessed, tuple(notes)
+
+
+def _problems(
+    file: InputFile, options: TextOptions, missing: Sequence[str], *, named: Mapping[str, str], names: Sequence[str]
+) -> list[str]:
+    """Describe what was found in a file and the keys of columns that are missing; empty if none is missing."""
+    if not missing:
+        return []
+    found = {"separator": options.separator} if format_of(file) is Format.TEXT else {}
+    shown = ", ".join(f"{what}={name}" for what, name in (found | {**named}).items()) or "no column"
+    free = [name for name in names if name not in named.values()]
+    free = free if len(free) >= len(missing) else list(names)
+    number = ("one", "two", "three")[len(missing) - 1]
+    return [f"{file}: found {shown}; set {' and '.join(missing)} to {number} of {listed(free)}"]
+
+
+def _first_ratings(options: CsvOptions, file: InputFile) -> tuple[FirstRows[CsvOptions], list[str]]:
+    """Read the first rows of a file of ratings; also return notes. See `guess_layout` for errors."""
     kind = format_of(file)
     if kind is not Format.TEXT:
         names = column_names(file, kind)
         start = read_start(file, kind, SAMPLE_ROWS)
         cells = [text_column(start[name]).to_pylist() if name in start.column_names else [] for name in names]
         rows = [list(row) for row in zip(*cells, strict=True)] if all(cells) else []
-        columns, pattern, notes = _guess_columns(Sample(replace(options, header=True), names, rows), file)
-        return replace(options, columns=columns, timestamp_format=pattern), notes
-    options, encoding_notes = _guess_encoding(options, file)
-    samples = list[Sample]()
-    for dialect in _dialects(options, file):
-        if (sample := _read_sample(dialect, file)) is not None:
-            samples.append(sample)
-            if not sample.spans_lines:
-                break
-    if not samples:
+        return FirstRows(replace(options, header=True), names, rows), []
+    first, notes = _first_lines(options, file, prefix="data.")
+    if first is None:
         raise UserError(f"{file}: no known separator splits its rows into three or more columns; set data.separator")
-    sample = samples[0] if samples[-1].spans_lines else samples[-1]
-    if looks_like_matrix(sample.rows[0]):
+    if looks_like_matrix(first.rows[0]):
         raise UserError(MATRIX.format(file=file))
-    columns, pattern, notes = _guess_columns(sample, file)
-    return replace(sample.options, columns=columns, timestamp_format=pattern), (*encoding_notes, *notes)
+    return first, notes
 
 
-def _guess_encoding(options: CsvOptions, file: InputFile) -> tuple[CsvOptions, tuple[str, ...]]:
+def _guess_table(
+    options: Table, path: str, *, noun: str, ids: frozenset[str] | None
+) -> tuple[Table, list[str], list[str]]:
+    """Guess the layout of a table of users or items, and its columns of ids and titles.
+
+    Args:
+        noun: "user" or "item".
+        ids: ids in the first ratings; None if their column is unknown.
+
+    Returns:
+        the options of the table, notes, and problems as of `_problems`.
+    """
+    key, notes = KEYS[noun], list[str]()
+    file = existing_file(path, key=f"{key}.path")
+    if format_of(file) is Format.TEXT:
+        first, notes = _first_lines(options, file, prefix=f"{key}.")
+        options = options if first is None else first.options
+    table = read_text_table(file, options.dialect(f"{key}."))
+    cells = {name: table.column(name, key=key) for name in table.names}
+    roles = [role for role in (noun, "title") if hasattr(options, role)]
+    named = {role: getattr(options, role) for role in roles if getattr(options, role) in cells}
+    if noun not in named and ids:
+        likely = max(cells, key=lambda name: len(ids.intersection(cells[name])))
+        named |= {noun: likely} if len(ids.intersection(cells[likely])) >= MIN_RATED * len(ids) else {}
+    if "title" in roles and "title" not in named:
+        free = [name for name in cells if name not in named.values()]
+        plain = {_normalized(name): name for name in reversed(free)}
+        titles = [plain[name] for name in map(_normalized, TITLE_NAMES.split(",")) if name in plain]
+        titles += [name for name in free if noun in named and _are_titles(cells[name])]
+        named |= {"title": titles[0]} if titles else {}
+    missing = [f"{key}.{role}" for role in roles if role not in named]
+    problems = _problems(file, options, missing, named=named, names=table.names)
+    return replace(options, **named), notes, problems
+
+
+def _are_titles(cells: Sequence[str]) -> bool:
+    """Return whether nearly all cells differ, and not all are numbers."""
+    return len(set(cells)) >= MIN_DISTINCT * len(cells) and not _are_numbers(cells)
+
+
+def _first_lines(options: Form, file: InputFile, *, prefix: str) -> tuple[FirstRows[Form] | None, list[str]]:
+    """Read the first rows of a text file in the dialect that fits it, None if none does; also return notes.
+
+    `prefix` begins the keys in messages, such as `data.`.
+    """
+    options, notes = _guess_encoding(options, file, prefix=prefix)
+    spanning = None
+    for dialect in _dialects(options, file, prefix=prefix):
+        if (first := _read_first_rows(dialect, file, prefix=prefix)) is not None:
+            if not first.spans_lines:
+                return first, notes
+            spanning = spanning or first
+    return spanning, notes
+
+
+def _guess_encoding(options: Form, file: InputFile, *, prefix: str) -> tuple[Form, list[str]]:
     """Choose latin-1 for text that is not UTF-8, unless the options name another encoding."""
-    dialect = options.dialect("data.").adapted(file)
-    if not dialect.is_utf8:
-        return options, ()
-    try:
-        getincrementaldecoder("utf-8")().decode(file.start())
-    except UnicodeDecodeError:
-        note = f"{file} is not UTF-8 text: read as latin-1; set data.encoding for another encoding"
-        return replace(options, encoding="latin-1"), (note,)
-    return options, ()
+    if options.dialect(prefix).adapted(file).is_utf8:
+        try:
+            getincrementaldecoder("utf-8")().decode(file.start())
+        except UnicodeDecodeError:
+            note = f"{file} is not UTF-8 text: read as latin-1; set {prefix}encoding for another encoding"
+            return replace(options, encoding="latin-1"), [note]
+    return options, []
 
 
-def _dialects(options: CsvOptions, file: InputFile) -> Iterator[CsvOptions]:
+def _dialects(options: Form, file: InputFile, *, prefix: str) -> Iterator[Form]:
     """Yield options to try: each separator, with and without quotes, and possible escapes and comments."""
-    start = file.start().decode(options.dialect("data.").adapted(file).encoding, "ignore").removeprefix("\ufeff")
-    given = separator_text(options.separator, key="data.separator")
+    start = file.start().decode(options.dialect(prefix).adapted(file).encoding, "ignore").removeprefix("\ufeff")
+    given = separator_text(options.separator, key=f"{prefix}separator")
     names = [*([] if given in SEPARATORS.values() else [options.separator]), *SEPARATOR_ORDER]
     if SEPARATOR_LINE.match(start.encode()):
         names = ["comma"]  # the file names its separator itself
@@ -156,33 +259,34 @@ def _dialects(options: CsvOptions, file: InputFile) -> Iterator[CsvOptions]:
             yield replace(options, separator=name, quote=quote, escape=escape, comment=comment)
 
 
-def _read_sample(options: CsvOptions, file: InputFile) -> Sample | None:
-    """Read the first rows with these options, and guess the decimal point.
+def _read_first_rows(options: Form, file: InputFile, *, prefix: str) -> FirstRows[Form] | None:
+    """Read the first rows with these options, and guess the decimal point and whether there is a header.
 
-    None unless all rows have the same number of cells, at least three, and a column holds numbers.
+    None unless all rows have the same number of cells: at least two, or for ratings three and a column of numbers.
     """
-    dialect = options.dialect("data.").adapted(file)
+    dialect, are_ratings = options.dialect(prefix).adapted(file), isinstance(options, CsvOptions)
     try:
         rows = [row for _, row in islice(rows_in(utf8_blocks(file, dialect), dialect, file=file), SAMPLE_ROWS + 1)]
     except UserError:
         return None
     width = len(rows[0]) if rows else 0
-    if width < 3 or len(rows) < 2 or any(len(row) != width for row in rows):
+    if width < (3 if are_ratings else 2) or len(rows) < 2 or any(len(row) != width for row in rows):
         return None
-    is_empty = [not any(row[position].strip() for row in rows) for position in range(width)]
-    if sum(is_empty) > 1 and options.separator != "spaces":
+    columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
+    if sum(not any(column) for column in columns) > 1 and options.separator != "spaces":
         return None  # separators in a row
-    body = Sample(options, [], rows[1:])
     numeric = {
-        decimal: [position for position in range(width) if _are_numbers(body.column(position), decimal)]
+        decimal: [column for column in columns if _are_numbers(column[1:], decimal)]
         for decimal in dict.fromkeys((options.decimal, Decimal.point, Decimal.comma))
     }
     decimal = max(numeric, key=lambda decimal: len(numeric[decimal]))
-    if not numeric[decimal]:
+    if are_ratings and not numeric[decimal]:
         return None
-    header = not any(_are_numbers([rows[0][position]], decimal) for position in numeric[decimal])
+    header = options.header
+    if numeric[decimal]:
+        header = not any(_are_numbers(column[:1], decimal) for column in numeric[decimal])
     names = [cell.strip() for cell in rows[0]] if header else positions_of(rows[0])
-    return Sample(replace(options, decimal=decimal, header=header), names, rows[1:] if header else rows)
+    return FirstRows(replace(options, decimal=decimal, header=header), names, rows[1:] if header else rows)
 
 
 def _are_numbers(cells: Sequence[str], decimal: Decimal = Decimal.point) -> bool:
@@ -190,44 +294,29 @@ def _are_numbers(cells: Sequence[str], decimal: Decimal = Decimal.point) -> bool
     return len(cells) > 0 and all(is_number(cell.strip(), decimal=point) for cell in cells)
 
 
-def _guess_columns(sample: Sample, file: InputFile) -> tuple[ColumnOptions, str | None, tuple[str, ...]]:
-    """Guess the column of each role by its name, else by its cells; also return the format of times, and notes."""
-    options, names = sample.options, sample.names
+def _columns_by_name(first: FirstRows[CsvOptions]) -> dict[str, int]:
+    """Find the position of each role's column, as named by the user, or by a known name in the header."""
+    options, names = first.options, first.names
     found = {role: names.index(name) for role, name in vars(options.columns).items() if name in names}
     if options.header:
         for role in ("rating", "timestamp", "user", "item"):
             if role not in found:
-                found |= _column_by_name(role, sample, taken=set(found.values()))
+                found |= _column_by_name(role, first, taken=set(found.values()))
         if "timestamp" not in found:  # a column of times whose format cannot be guessed
-            found |= _column_by_name("timestamp", sample, taken=set(found.values()), must_fit=False)
-    found = _columns_by_cells(sample, found)
-    missing = [role for role in ("user", "item", "rating") if role not in found]
-    if missing:
-        keys = ", ".join(f"data.columns.{role}" for role in missing)
-        raise UserError(f"{file}: set {keys}, which cannot be guessed; it has {listed(names)}")
-    pattern, notes = options.timestamp_format, []
-    if "timestamp" in found:
-        pattern = _time_pattern(sample.column(found["timestamp"]), pattern)
-        if pattern == "?":
-            name = names[found.pop("timestamp")]
-            notes.append(
-                f"the time format of column {name} cannot be guessed; to read the times, set "
-                f"data.columns.timestamp={name} and data.timestamp_format"
-            )
-            pattern = None
-    named = {role: names[position] for role, position in found.items()}
-    columns = ColumnOptions(named["user"], named["item"], named["rating"], named.get("timestamp"))
-    return columns, pattern, tuple(notes)
+            found |= _column_by_name("timestamp", first, taken=set(found.values()), must_fit=False)
+    return found
 
 
-def _column_by_name(role: str, sample: Sample, *, taken: set[int], must_fit: bool = True) -> dict[str, int]:
+def _column_by_name(
+    role: str, first: FirstRows[CsvOptions], *, taken: set[int], must_fit: bool = True
+) -> dict[str, int]:
     """Find the column of a role by the names of the columns; if `must_fit`, by its cells, too."""
-    plain = [_normalized(name.partition(":")[0]) for name in sample.names]
+    plain = [_normalized(name.partition(":")[0]) for name in first.names]
     for name in map(_normalized, COLUMN_NAMES[role].split(",")):
         for position, found in enumerate(plain):
             if found != name or position in taken:
                 continue
-            if not must_fit or _fits_role(role, sample.column(position), sample.options):
+            if not must_fit or _fits_role(role, first.column(position), first.options):
                 return {role: position}
     return {}
 
@@ -245,54 +334,50 @@ def _fits_role(role: str, cells: list[str], options: CsvOptions) -> bool:
     return role != "timestamp" or _time_pattern(cells, options.timestamp_format) != "?"
 
 
-def _columns_by_cells(sample: Sample, found: dict[str, int]) -> dict[str, int]:
-    """Find the columns of missing roles by their cells. The rating is the numeric column with the fewest values."""
-    found = dict(found)
-    distinct = [len(set(sample.column(position))) for position in range(len(sample.names))]
+def _columns_by_cells(first: FirstRows[CsvOptions], found: dict[str, int]) -> dict[str, int]:
+    """Find the columns of missing roles by their cells and their order.
 
-    def free() -> list[int]:
-        return [position for position in range(len(sample.names)) if position not in found.values()]
+    The rating is the numeric column with the fewest values. With a header, the timestamp is the only column of dates,
+    and users and items are found only if no other column is left.
+    """
+    found, header = dict(found), first.options.header
+    columns = {position: first.column(position) for position, name in enumerate(first.names) if name}
 
-    if "timestamp" not in found and not sample.options.header:
-        times = [position for position in free() if _looks_like_times(sample.column(position))]
-        found |= {"timestamp": times[-1]} if times else {}
+    def free() -> dict[int, list[str]]:
+        return {position: cells for position, cells in columns.items() if position not in found.values()}
+
+    if "timestamp" not in found:
+        times = [p for p, cells in free().items() if _looks_like_times(cells) and not (header and _are_numbers(cells))]
+        found |= {"timestamp": times[-1]} if len(times) == 1 or (times and not header) else {}
+    distinct = {position: len(set(cells)) for position, cells in columns.items()}
     if "rating" not in found:
-        numeric = [p for p in free() if distinct[p] > 1 and _are_numbers(sample.column(p), sample.options.decimal)]
-        fractional = [p for p in numeric if any(re.search(r"[.,]0*[1-9]", cell) for cell in sample.column(p))]
+        numeric = [p for p, cells in free().items() if distinct[p] > 1 and _are_numbers(cells, first.options.decimal)]
+        fractional = [p for p in numeric if any(re.search(r"[.,]0*[1-9]", cell) for cell in columns[p])]
         fewest = min(fractional or numeric, key=lambda position: (distinct[position], -position), default=None)
         found |= {} if fewest is None else {"rating": fewest}
-    ids = sorted(free(), key=lambda position: (distinct[position] <= 2, position))
-    are_free = "user" not in found and "item" not in found
-    if are_free and len(ids) > 1 and all(ITEM_CODES.fullmatch(cell) for cell in sample.column(ids[0])):
+    missing, ids = [role for role in ("user", "item") if role not in found], list(free())
+    if len(ids) < len(missing) or (header and len(ids) > len(missing)):
+        return found
+    if len(ids) > len(missing):
+        ids.sort(key=lambda position: (distinct[position] <= 2, position))
+    if len(missing) == 2 and all(ITEM_CODES.fullmatch(cell) for cell in columns[ids[0]]):
         ids[:2] = ids[1::-1]
-    for role in ("user", "item"):
-        if role not in found and ids and (not sample.options.header or len(sample.names) == 3):
-            found[role] = next(position for position in ids if position not in found.values())
-    return found
+    return found | dict(zip(missing, ids, strict=False))
 
 
 def _looks_like_times(cells: list[str]) -> bool:
     """Return whether cells are Unix times of 1990 to 2099, or dates."""
     if _are_numbers(cells):
         return all(re.fullmatch(UNIX_TIME, cell) for cell in cells) and len(set(cells)) > 1
-    return _time_pattern(cells, None) != "?"
+    return bool(cells) and _time_pattern(cells, None) != "?"
 
 
 def _time_pattern(cells: list[str], given: str | None) -> str | None:
     """Guess data.timestamp_format from cells; "?" if no format fits, or several do."""
     if not cells:
         return given
-    suitable = [pattern for pattern in dict.fromkeys((given, None)) if _all_match(cells, pattern)]
-    if suitable:
-        return suitable[0]
-    suitable = [pattern for pattern in DATE_PATTERNS if _all_match(cells, pattern)]
+    for pattern in (given, None):
+        if are_times(cells, pattern):
+            return pattern
+    suitable = date_patterns(cells)
     return suitable[0] if len(suitable) == 1 else "?"
-
-
-def _all_match(cells: list[str], pattern: str | None) -> bool:
-    try:
-        time_format = format_of_times(cells[0], pattern, place="")
-    except UserError:
-        return False
-    texts = pa.chunked_array([pa.array(cells, pa.string())])
-    return column_of_times(texts, time_format) is not None
