@@ -21,7 +21,6 @@ from ratinglab.errors import UserError
 from ratinglab.formats import inputs, text_dialects
 from ratinglab.formats.inputs import InputFile
 from ratinglab.options import check_options
-from ratinglab.reading import text_ratings
 
 
 @pytest.fixture
@@ -705,7 +704,6 @@ def test_header_that_seems_to_end_after_some_rows_loses_none(read, monkeypatch):
 def test_fault_in_a_late_block_is_reported_with_its_line(read, monkeypatch, row, text, message, packed):
     monkeypatch.setattr(text_dialects, "PIECE_SIZE", 100_000)
     monkeypatch.setattr(inputs, "BLOCK_SIZE", 10_000)
-    monkeypatch.setattr(text_ratings, "BLOCK_SIZE", 10_000)
     with pytest.raises(UserError, match=f"{message}$"):
         read(packed(large(5_000, change=lambda lines: lines.__setitem__(row, text)).encode()))
 

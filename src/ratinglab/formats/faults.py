@@ -5,10 +5,8 @@ import csv
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import EmptyFileError, InputFile
@@ -21,77 +19,50 @@ from ratinglab.formats.timestamps import matches_format
 LARGEST_RATING = float(np.finfo(np.float32).max)
 
 
-class RowBlock(NamedTuple):
-    """Consecutive lines that hold whole rows: their text, and the number of the first line, from 1."""
-
-    text: bytes
-    first: int
-
-    def rows(self, dialect: TextDialect, file: InputFile) -> Iterator[tuple[int, list[str], list[bytes]]]:
-        """Yield the number of the first line, the cells and the lines of each row."""
-        lines = self.text.splitlines(keepends=True)  # bytes: only \n and \r end lines, not U+2028 or a form feed
-        rows = list(rows_in([self.text], dialect, file=file, first_line=self.first))
-        starts = [*(line for line, _ in rows), self.first + len(lines)]
-        for (line, cells), stop in zip(rows, starts[1:], strict=True):
-            yield line, cells, lines[line - self.first : stop - self.first]
-
-    def fault(
-        self, fault_of: Callable[[list[str], list[bytes]], str | None], dialect: TextDialect, file: InputFile
-    ) -> UserError | None:
-        """Make the error for the first row whose cells and lines have a fault; None if there is none."""
-        for line, cells, lines in self.rows(dialect, file):
-            if (fault := fault_of(cells, lines)) is not None:
-                return UserError(f"{file}, line {line}: {fault}")
-        return None
-
-
-def whole_rows(file: InputFile, layout: Layout, *, num_valid_bytes: int = 0) -> Iterator[RowBlock]:
-    """Yield blocks of whole rows after the header. Skips blocks within the first `num_valid_bytes` bytes."""
-    pending, number, to_skip, size = b"", 1, layout.header_lines, 0
+def whole_rows(file: InputFile, layout: Layout) -> Iterator[tuple[bytes, int]]:
+    """Yield the text of blocks of whole rows after the header, and the number of its first line, from 1."""
+    pending, number, to_skip = b"", 1, layout.header_lines
     for block in whole_lines(utf8_blocks(file, layout.dialect)):
-        size += len(block)
-        if size <= num_valid_bytes:
-            number, to_skip = number + num_lines(block), 0
-            continue
         pending += block
         while to_skip and (end := LINE_END.search(pending)):
             pending, number, to_skip = pending[end.end() :], number + 1, to_skip - 1
         if to_skip or (layout.dialect.is_quoted and pending.count(QUOTE) % 2 == 1):
             continue
-        yield RowBlock(pending, number)
+        yield pending, number
         number += num_lines(pending)
         pending = b""
     if pending and not to_skip:
-        yield RowBlock(pending, number)
+        yield pending, number
 
 
 def first_fault(
-    file: InputFile, layout: Layout, *, parse: Callable[[bytes], object], fallback_reason: str, num_valid_bytes: int = 0
-) -> UserError:
-    """Make the error for the first faulty row, with its line number.
+    file: InputFile,
+    layout: Layout,
+    fault_of: Callable[[list[str], list[bytes]], str | None],
+    *,
+    is_valid: Callable[[bytes], bool],
+) -> UserError | None:
+    """Make the error for the first faulty row, with its line number, or for a file without rows; else None.
 
     Args:
-        parse: parses rows with pyarrow, or raises ArrowInvalid.
-        fallback_reason: message of pyarrow, used if this pass finds no fault.
-        num_valid_bytes: number of bytes at the start that have no fault.
+        fault_of: describes the fault of a row, given its cells and its lines; None if it has none.
+        is_valid: returns whether the text of whole rows is known to have no fault.
     """
-    has_rows = num_valid_bytes > 0
-    for block in whole_rows(file, layout, num_valid_bytes=num_valid_bytes):
-        if _num_rows(block.text) == 0:
+    has_rows = False
+    for text, first in whole_rows(file, layout):
+        has_rows = has_rows or _num_rows(text) > 0
+        if is_valid(text):
             continue
-        has_rows = True
-        if has_regular_rows(block.text, layout):
-            try:
-                parse(block.text)
-                continue
-            except pa.ArrowInvalid as error:
-                fallback_reason = str(error)
-        fault = block.fault(lambda cells, _: fault_of(cells, layout), layout.dialect, file)
-        if fault is not None:
-            return fault
-    if not has_rows:
-        return EmptyFileError(f"{file} has no ratings" + (", only a header" if layout.header_lines else ""))
-    return UserError(f"{file} cannot be read: {' '.join(fallback_reason.split())}")
+        lines = text.splitlines(keepends=True)  # bytes: only \n and \r end lines, not U+2028 or a form feed
+        rows = list(rows_in([text], layout.dialect, file=file, first_line=first))
+        stops = [*(line for line, _ in rows[1:]), first + len(lines)]
+        for (line, cells), stop in zip(rows, stops, strict=False):
+            if (fault := fault_of(cells, lines[line - first : stop - first])) is not None:
+                return UserError(f"{file}, line {line}: {fault}")
+    if has_rows:
+        return None
+    noun = "ratings" if layout.positions else "rows"
+    return EmptyFileError(f"{file} has no {noun}" + (", only a header" if layout.header_lines else ""))
 
 
 def has_regular_rows(text: bytes, layout: Layout) -> bool:
@@ -166,13 +137,13 @@ def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]
     found: dict[int, int] = {}
     remaining, first = set(rows), 0
     one_line = replace(layout, spans_lines=False)
-    for block in whole_rows(file, layout):
-        if has_regular_rows(block.text, one_line):
-            stop = first + _num_rows(block.text)
+    for text, first_line in whole_rows(file, layout):
+        if has_regular_rows(text, one_line):
+            stop = first + _num_rows(text)
             if min(remaining) >= stop:
                 first = stop
                 continue
-        for line, _ in rows_in([block.text], layout.dialect, file=file, first_line=block.first):
+        for line, _ in rows_in([text], layout.dialect, file=file, first_line=first_line):
             if first in remaining:
                 found[first] = line
                 remaining.remove(first)
@@ -185,7 +156,7 @@ def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]
 def num_rows_by_line(file: InputFile, layout: Layout) -> int:
     """Count the lines after the header that are not empty, which are the rows unless a cell spans lines."""
     unquoted = replace(layout, dialect=replace(layout.dialect, quote=False))
-    return sum(_num_rows(block.text) for block in whole_rows(file, unquoted))
+    return sum(_num_rows(text) for text, _ in whole_rows(file, unquoted))
 
 
 def _num_rows(text: bytes) -> int:
@@ -202,14 +173,14 @@ def check_quotes(file: InputFile, layout: Layout) -> None:
         UserError: a column that is read has an irregular quotation mark or a cell that spans lines; or a cell contains
             lines that look like rows, which a stray quotation mark may have joined.
     """
-    for block in whole_rows(file, layout):
-        if has_regular_rows(block.text, layout):
-            continue
-        fault = block.fault(
-            lambda cells, lines: fault_of(cells, layout) or _fault_of_quotes(lines, layout), layout.dialect, file
-        )
-        if fault is not None:
-            raise fault
+    fault = first_fault(
+        file,
+        layout,
+        lambda cells, lines: fault_of(cells, layout) or _fault_of_quotes(lines, layout),
+        is_valid=lambda text: has_regular_rows(text, layout),
+    )
+    if fault is not None:
+        raise fault
 
 
 def written_cells(lines: list[bytes], dialect: TextDialect) -> list[str]:

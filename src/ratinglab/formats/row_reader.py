@@ -21,12 +21,6 @@ def first_rows(file: InputFile, dialect: TextDialect, count: int) -> list[tuple[
     return rows
 
 
-def nth_line(file: InputFile, dialect: TextDialect, number: int) -> int:
-    """Find the line, from 1, of a row, given its number, from 0, among the rows that are not empty."""
-    line, _ = next(islice(rows_in(utf8_blocks(file, dialect), dialect, file=file), number, None))
-    return line
-
-
 def rows_in(
     blocks: Iterable[bytes], dialect: TextDialect, *, file: InputFile, first_line: int = 1
 ) -> Iterator[tuple[int, list[str]]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,10 +11,18 @@ import pyarrow.csv
 from ratinglab.errors import UserError
 from ratinglab.formats.columnar import text_column, typed_batches
 from ratinglab.formats.detection import Format, format_of
-from ratinglab.formats.faults import fault_of_marks, multiline_cell, whole_rows, written_cells, wrong_width
-from ratinglab.formats.inputs import BLOCK_SIZE, InputFile
+from ratinglab.formats.faults import (
+    fault_of_marks,
+    first_fault,
+    has_regular_rows,
+    lines_of_rows,
+    multiline_cell,
+    written_cells,
+    wrong_width,
+)
+from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import Layout, check_unique, column_position, positions_of
-from ratinglab.formats.row_reader import first_rows, nth_line, printable
+from ratinglab.formats.row_reader import first_rows, printable
 from ratinglab.formats.text_dialects import QuoteScan, TextDialect, TextStream, arrow_options
 
 
@@ -22,17 +31,22 @@ class TableFile:
     """A table whose rows are read in blocks.
 
     Attributes:
-        dialect: the dialect of text; None for Parquet, Arrow, ORC and JSON Lines.
+        layout: the layout of text; None for Parquet, Arrow, ORC and JSON Lines.
         schema: names and types of the columns: text for a text file.
         batches: function that reads the rows.
         notes: one line each, on the dialect.
     """
 
     file: InputFile
-    dialect: TextDialect | None
+    layout: Layout | None
     schema: pa.Schema
     batches: Callable[[], Iterator[pa.RecordBatch]]
     notes: tuple[str, ...] = ()
+
+    @property
+    def dialect(self) -> TextDialect | None:
+        """Dialect of text; None for other formats."""
+        return None if self.layout is None else self.layout.dialect
 
     def whole(self) -> "TextTable":
         """Read all rows."""
@@ -117,9 +131,9 @@ class TextTable:
     def place(self, row: int, column: str) -> str:
         """Return file, line and column of a cell, for messages. Counts rows from 0; reads a text file again."""
         source, number = self.source, self.first_row + row
-        if source.dialect is None:
+        if source.layout is None:
             return f"{source.file}, row {number + 1}, column {column}"
-        line = nth_line(source.file, source.dialect, number + int(source.dialect.header))
+        (line,) = lines_of_rows(source.file, source.layout, [number])
         return f"{source.file}, line {line}, column {column}"
 
 
@@ -146,29 +160,26 @@ def open_text_table(file: InputFile, dialect: TextDialect) -> TableFile:
     as_is = Layout(dialect, line if header else line - 1, len(names), positions={}, time_format=None)
 
     def parsed(layout: Layout, scan: QuoteScan) -> Iterator[pa.RecordBatch]:
-        types, spans_lines = dict.fromkeys(names, pa.string()), layout.dialect.is_quoted
-        options = arrow_options(
-            layout.dialect, names, types, skipped_lines=layout.header_lines, spans_lines=spans_lines, use_threads=True
-        )
         stream = TextStream(file, layout.dialect, header_lines=layout.header_lines, scan=scan)
-        yield from pyarrow.csv.open_csv(stream, **options)
+        return _parsed(stream, names, layout, skip=layout.header_lines)
 
     def opened(layout: Layout, *notes: str) -> TableFile:
         schema = pa.schema([(name, pa.string()) for name in names])
-        return TableFile(file, layout.dialect, schema, lambda: parsed(layout, layout.new_scan()), notes)
+        return TableFile(file, layout, schema, lambda: parsed(layout, layout.new_scan()), notes)
+
+    def is_valid(lines: bytes) -> bool:
+        return has_regular_rows(lines, as_is) and _is_table(_parsed(pa.BufferReader(lines), names, as_is, skip=0))
 
     scan = as_is.new_scan()
-    is_table, num_batches = _is_table(parsed(as_is, scan))
+    is_table = _is_table(parsed(as_is, scan))
     if is_table and scan.is_regular and not scan.may_join_rows:
         return opened(as_is)
     if scan.has_quotes:
         note = f"{file}: quotation marks were read as text, as with {dialect.prefix}quote=none"
         unquoted = opened(replace(as_is, dialect=replace(dialect, quote=False)), note)
-        if _is_table(unquoted.batches())[0] and not any(map(_encloses_a_cell, unquoted.batches())):
+        if _is_table(unquoted.batches()) and not any(map(_encloses_a_cell, unquoted.batches())):
             return unquoted
-    # the fault may be in a line that begins in the last block that was read
-    num_valid_bytes = 0 if scan.has_quotes else max(num_batches - 1, 0) * BLOCK_SIZE
-    fault = _first_fault(file, as_is, num_valid_bytes)
+    fault = first_fault(file, as_is, lambda cells, lines: _fault_of_row(cells, lines, as_is), is_valid=is_valid)
     if fault is not None:
         raise fault
     if not is_table:
@@ -176,15 +187,19 @@ def open_text_table(file: InputFile, dialect: TextDialect) -> TableFile:
     return opened(as_is)
 
 
-def _is_table(batches: Iterator[pa.RecordBatch]) -> tuple[bool, int]:
-    """Return whether there are rows, all of them with the right number of cells; and the number of batches read."""
-    num_batches = 0
+def _parsed(stream: Any, names: list[str], layout: Layout, *, skip: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a stream after the lines to skip, as text. Raises ArrowInvalid for a faulty row."""
+    types, spans_lines = dict.fromkeys(names, pa.string()), layout.dialect.is_quoted
+    options = arrow_options(layout.dialect, names, types, skipped_lines=skip, spans_lines=spans_lines, use_threads=True)
+    yield from pyarrow.csv.open_csv(stream, **options)
+
+
+def _is_table(batches: Iterator[pa.RecordBatch]) -> bool:
+    """Return whether there are rows, all of them with the right number of cells."""
     try:
-        for _ in batches:
-            num_batches += 1
+        return sum(1 for _ in batches) > 0
     except pa.ArrowInvalid:
-        return False, num_batches
-    return num_batches > 0, num_batches
+        return False
 
 
 def _encloses_a_cell(batch: pa.RecordBatch) -> bool:
@@ -193,23 +208,12 @@ def _encloses_a_cell(batch: pa.RecordBatch) -> bool:
     return any(pc.any(each).as_py() for each in enclosed)
 
 
-def _first_fault(file: InputFile, layout: Layout, num_valid_bytes: int) -> UserError | None:
-    """Make the error for the first faulty row; None if there is none. The first `num_valid_bytes` bytes have no fault.
+def _fault_of_row(cells: list[str], lines: list[bytes], layout: Layout) -> str | None:
+    """Describe the fault of a row, to follow `FILE, line N:`; None if it has none.
 
     A row is faulty if it has too many or too few cells, irregular quotation marks, bytes that are not UTF-8, or a cell
     with lines that look like rows.
     """
-    has_rows = num_valid_bytes > 0
-    for block in whole_rows(file, layout, num_valid_bytes=num_valid_bytes):
-        has_rows = has_rows or any(block.rows(layout.dialect, file))
-        fault = block.fault(lambda cells, lines: _fault_of_row(cells, lines, layout), layout.dialect, file)
-        if fault is not None:
-            return fault
-    return None if has_rows else UserError(f"{file} has no rows, only a header")
-
-
-def _fault_of_row(cells: list[str], lines: list[bytes], layout: Layout) -> str | None:
-    """Describe the fault of a row, to follow `FILE, line N:`; None if it has none."""
     dialect, num_columns = layout.dialect, layout.num_columns
     looks_joined = any(line.count(dialect.delimiter.encode()) == num_columns - 1 for line in lines[1:])
     if looks_joined or (len(lines) > 1 and len(cells) != num_columns):

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from ratinglab.errors import UserError
-from ratinglab.formats.faults import check_quotes, first_fault, has_regular_rows, num_rows_by_line
-from ratinglab.formats.inputs import BLOCK_SIZE, InputFile, in_order
+from ratinglab.formats.faults import check_quotes, fault_of, first_fault, has_regular_rows, num_rows_by_line
+from ratinglab.formats.inputs import InputFile, in_order
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.text_dialects import QuoteScan, TextStream, arrow_options, pieces_of
 from ratinglab.formats.timestamps import parsed_times
@@ -24,20 +24,6 @@ ENCLOSED = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
 """A cell that quotation marks enclose or one mark opens, so that the marks are not text."""
 Parts: TypeAlias = "list[list[Any]]"
 """Batches: ids of users and of items, see `with_parsed_ids`; rating as float32; and, if read, timestamp."""
-
-
-class FaultyRowError(Exception):
-    """A row that pyarrow or a conversion refuses.
-
-    Attributes:
-        num_valid_bytes: number of bytes before the row that have no fault.
-        has_regular_quotes: whether all quotation marks before it are regular, and no quoted cell spans lines.
-    """
-
-    def __init__(self, num_valid_bytes: int, reason: object, *, has_regular_quotes: bool = True) -> None:
-        super().__init__(str(reason))
-        self.num_valid_bytes = num_valid_bytes
-        self.has_regular_quotes = has_regular_quotes
 
 
 class IrregularQuotesError(UserError):
@@ -64,11 +50,9 @@ def _read(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> tuple
     try:
         return layout, list(_parts_of(file, layout, threads))
     except IrregularQuotesError:
-        pass
-    except FaultyRowError as error:
-        if error.has_regular_quotes:
-            raise _fault(file, layout, error) from error
-    return _read_irregular_quotes(file, layout, threads)
+        return _read_irregular_quotes(file, layout, threads)
+    except pa.ArrowInvalid as error:
+        raise _fault(file, layout, str(error)) from error
 
 
 def _read_irregular_quotes(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> tuple[Layout, Parts]:
@@ -79,26 +63,20 @@ def _read_irregular_quotes(file: InputFile, layout: Layout, threads: ThreadPoolE
     """
     note = f"{file}: quotation marks were read as text, as with data.quote=none"
     as_text = replace(layout, dialect=replace(layout.dialect, quote=False), notes=(*layout.notes, note))
-    with suppress(FaultyRowError):
+    with suppress(pa.ArrowInvalid):
         return as_text, list(_parts_in_order(file, as_text, threads, as_text.new_scan(), _convert_unquoted))
-    with suppress(FaultyRowError):  # as pyarrow reads them, unless that joins lines
-        parts = list(_parts_in_order(file, layout, threads, layout.new_scan()))
-        num_rows = sum(len(rating) for _, _, rating, *_ in parts)
-        if num_rows == num_rows_by_line(file, layout):
-            check_quotes(file, layout)
-            return layout, parts
-    fault = FaultyRowError(0, "a quotation mark is irregular")
-    spanning, scan = replace(layout, spans_lines=True), layout.new_scan()
+    spanning, scan, reason = replace(layout, spans_lines=True), layout.new_scan(), "a quotation mark is irregular"
     try:
         parts = list(_parts_in_order(file, spanning, threads, scan))
-        if scan.is_regular:
-            if scan.may_join_rows:
+        num_rows = sum(len(rating) for _, _, rating, *_ in parts)
+        if scan.is_regular or num_rows == num_rows_by_line(file, layout):
+            if not scan.is_regular or scan.may_join_rows:
                 check_quotes(file, spanning)
             return spanning, parts
-    except FaultyRowError as error:
-        fault = FaultyRowError(0, error)  # a cell may span the lines before the row
+    except pa.ArrowInvalid as error:
+        reason = str(error)
     check_quotes(file, spanning)
-    raise _fault(file, spanning if scan.is_regular else layout, fault)
+    raise _fault(file, spanning if scan.is_regular else layout, reason)
 
 
 def _convert_unquoted(batch: pa.RecordBatch) -> list[Any]:
@@ -117,22 +95,29 @@ def stream_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) ->
     """
     try:
         yield from _parts_of(file, layout, threads)
-    except FaultyRowError as error:
-        raise _fault(file, layout, error) from error
+    except pa.ArrowInvalid as error:
+        raise _fault(file, layout, str(error)) from error
 
 
-def _fault(file: InputFile, layout: Layout, error: FaultyRowError) -> UserError:
-    def parse(lines: bytes) -> list[pa.RecordBatch]:
-        return list(_parsed(pyarrow.csv.read_csv, pa.BufferReader(lines), layout, skip=0))
+def _fault(file: InputFile, layout: Layout, reason: str) -> UserError:
+    """Make the error for the first faulty row, or if there is none, with the reason that pyarrow gave."""
 
-    return first_fault(file, layout, parse=parse, fallback_reason=str(error), num_valid_bytes=error.num_valid_bytes)
+    def is_valid(lines: bytes) -> bool:
+        try:
+            batches = list(_parsed(pyarrow.csv.read_csv, pa.BufferReader(lines), layout, skip=0))
+            return has_regular_rows(lines, layout) and len(batches) > 0
+        except pa.ArrowInvalid:
+            return False
+
+    fault = first_fault(file, layout, lambda cells, _: fault_of(cells, layout), is_valid=is_valid)
+    return fault or UserError(f"{file} cannot be read: {' '.join(reason.split())}")
 
 
 def _parts_of(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> Iterator[list[Any]]:
     """Yield the converted batches of a file. Parses a plain file in several threads, any other file in one.
 
     Raises:
-        FaultyRowError: a row is faulty, or there is none.
+        ArrowInvalid: a row is faulty, or there is none.
         IrregularQuotesError: a quoted cell spans lines, or quotation marks are irregular.
     """
     scan, num_rows = layout.new_scan(), 0
@@ -140,13 +125,17 @@ def _parts_of(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> I
         parts = _parts_of_pieces(file, layout, threads, pieces)
     else:
         parts = _parts_in_order(file, layout, threads, scan)
-    for part in parts:
-        num_rows += len(part[2])
-        yield part
+    try:
+        for part in parts:
+            num_rows += len(part[2])
+            yield part
+        if num_rows == 0:
+            raise pa.ArrowInvalid("it has no rows")
+    except pa.ArrowInvalid:
+        if scan.is_regular and not scan.spans_lines:
+            raise
     if not scan.is_regular or scan.spans_lines:
         raise _irregular_quotes(file)
-    if num_rows == 0:
-        raise FaultyRowError(0, "it has no rows")
 
 
 def _parts_of_pieces(
@@ -163,11 +152,8 @@ def _parts_of_pieces(
             content = b"\n" + content  # else pyarrow would drop the mark
         if not has_regular_rows(content, layout):  # a quoted cell may continue in the next piece
             raise _irregular_quotes(file)
-        try:
-            batches = _parsed(pyarrow.csv.read_csv, pa.BufferReader(content), layout, skip=0)
-            return [with_parsed_ids(batch) for batch in batches]
-        except pa.ArrowInvalid as error:
-            raise FaultyRowError(start - pieces[0][0], error) from error
+        batches = _parsed(pyarrow.csv.read_csv, pa.BufferReader(content), layout, skip=0)
+        return [with_parsed_ids(batch) for batch in batches]
 
     return chain.from_iterable(in_order(threads, read, pieces, ahead=2 * pa.cpu_count()))
 
@@ -186,23 +172,10 @@ def _parts_in_order(
     scan: QuoteScan,
     convert: Callable[[pa.RecordBatch], list[Any]] = with_parsed_ids,
 ) -> Iterator[list[Any]]:
-    """Parse a file in one thread while others convert its batches. Raises FaultyRowError."""
-    num_batches = 0
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        nonlocal num_batches
-        stream = TextStream(file, layout.dialect, header_lines=layout.header_lines, scan=scan)
-        for batch in _parsed(pyarrow.csv.open_csv, stream, layout, skip=layout.header_lines):
-            num_batches += 1
-            yield batch
-
-    try:
-        yield from in_order(threads, convert, batches(), ahead=2 * pa.cpu_count())
-    except pa.ArrowInvalid as error:
-        # the fault may be in a line that begins in the last block that was read
-        num_valid_bytes = max(num_batches - 1, 0) * BLOCK_SIZE
-        is_regular = scan.is_regular and not scan.spans_lines
-        raise FaultyRowError(num_valid_bytes, error, has_regular_quotes=is_regular) from error
+    """Parse a file in one thread while others convert its batches. Raises ArrowInvalid for a faulty row."""
+    stream = TextStream(file, layout.dialect, header_lines=layout.header_lines, scan=scan)
+    batches = _parsed(pyarrow.csv.open_csv, stream, layout, skip=layout.header_lines)
+    return in_order(threads, convert, batches, ahead=2 * pa.cpu_count())
 
 
 def _parsed(read: Callable[..., Any], stream: Any, layout: Layout, *, skip: int) -> Iterator[pa.RecordBatch]:
