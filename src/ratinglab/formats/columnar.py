@@ -42,7 +42,7 @@ def read_columnar(file: InputFile, columns: ColumnOptions, *, timestamp_format: 
     found = _converted(table, columns, file=file)
     if columns.timestamp is not None:
         times = table[columns.timestamp]
-        _check_no_nulls(times, columns.timestamp, file=file)
+        _refuse(pc.is_null(times), f"{columns.timestamp!r} must not be null", file=file)
         found["timestamp"] = _times(times, timestamp_format, file=file)
     return pa.table(found).to_batches()
 
@@ -75,7 +75,7 @@ def _converted(
     found = {}
     for role, name in (("user", columns.user), ("item", columns.item), ("rating", columns.rating)):
         column = table[name]
-        _check_no_nulls(column, name, file=file, first_row=first_row)
+        _refuse(pc.is_null(column), f"{name!r} must not be null", file=file, first_row=first_row)
         if role == "rating":
             found[role] = _numbers(column, file=file, first_row=first_row)
         else:
@@ -83,9 +83,14 @@ def _converted(
     return found
 
 
-def _check_no_nulls(column: pa.ChunkedArray, name: str, *, file: InputFile, first_row: int = 0) -> None:
-    if column.null_count > 0:
-        raise UserError(f"{file}, row {first_row + _first(pc.is_null(column)) + 1}: {name!r} must not be null")
+def _refuse(
+    is_wrong: pa.ChunkedArray, rule: str, *, file: InputFile, first_row: int = 0, got: pa.ChunkedArray | None = None
+) -> None:
+    """Raise UserError for the first row that is wrong, with its value in the column `got`."""
+    row = pc.index(is_wrong, True).as_py()
+    if row >= 0:
+        value = "" if got is None else f", got {got[row].as_py()!r}"
+        raise UserError(f"{file}, row {first_row + row + 1}: {rule}{value}")
 
 
 def column_names(file: InputFile, kind: Format) -> list[str]:
@@ -319,10 +324,8 @@ def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str, first_row: int)
     if pa.types.is_floating(column.type):  # pandas turns integers into floats where some were missing
         column = column.cast(pa.float64())
         is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), LARGEST_WHOLE))
-        if not pc.all(is_whole).as_py():
-            row = _first(pc.invert(is_whole))
-            found, place = column[row].as_py(), f"{file}, row {first_row + row + 1}"
-            raise UserError(f"{place}: the {role} id must be an integer or text, got {found}")
+        rule = f"the {role} id must be an integer or text"
+        _refuse(pc.invert(is_whole), rule, file=file, first_row=first_row, got=column)
         column = column.cast(pa.int64())
     if pa.types.is_integer(column.type):
         return column.cast(pa.string() if pa.types.is_uint64(column.type) else pa.int64())
@@ -334,8 +337,7 @@ def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str, first_row: int)
     except pa.ArrowInvalid as error:
         raise UserError(f"{file}: the {role} ids are not UTF-8 text") from error
     is_blank = pc.equal(pc.utf8_trim_whitespace(text), "")
-    if pc.any(is_blank).as_py():
-        raise UserError(f"{file}, row {first_row + _first(is_blank) + 1}: the {role} id must not be blank")
+    _refuse(is_blank, f"the {role} id must not be blank", file=file, first_row=first_row)
     return text
 
 
@@ -344,17 +346,12 @@ def _numbers(column: pa.ChunkedArray, *, file: InputFile, first_row: int) -> pa.
         texts, stripped = column, pc.utf8_trim_whitespace(column.cast(pa.string()))
         is_number = pc.match_substring_regex(stripped, r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$")
         column = pc.if_else(is_number, stripped, None).cast(pa.float64())
-        if column.null_count > 0:
-            row = _first(pc.is_null(column))
-            place = f"{file}, row {first_row + row + 1}"
-            raise UserError(f"{place}: the rating must be a number, got {texts[row].as_py()!r}")
+        _refuse(pc.is_null(column), "the rating must be a number", file=file, first_row=first_row, got=texts)
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
         raise UserError(f"{file}: the ratings must be numbers, got {column.type}")
     rating = column.cast(pa.float64(), safe=False).cast(pa.float32(), safe=False)
-    finite = pc.is_finite(rating)
-    if not pc.all(finite).as_py():
-        row = _first(pc.invert(finite))
-        raise UserError(f"{file}, row {first_row + row + 1}: the rating must be finite, got {column[row].as_py()}")
+    is_infinite = pc.invert(pc.is_finite(rating))
+    _refuse(is_infinite, "the rating must be finite", file=file, first_row=first_row, got=column)
     return rating
 
 
@@ -374,12 +371,6 @@ def _times(column: pa.ChunkedArray, pattern: str | None, *, file: InputFile) -> 
     if pa.types.is_integer(column.type):
         return column.cast(pa.float64() if pa.types.is_uint64(column.type) else pa.int64(), safe=False)
     if pa.types.is_floating(column.type):
-        if not pc.all(pc.is_finite(column)).as_py():
-            row = _first(pc.invert(pc.is_finite(column)))
-            raise UserError(f"{file}, row {row + 1}: the timestamp must be finite, got {column[row].as_py()}")
+        _refuse(pc.invert(pc.is_finite(column)), "the timestamp must be finite", file=file, got=column)
         return column
     raise UserError(f"{file}: the timestamps must be dates, numbers or text, got {column.type}")
-
-
-def _first(mask: pa.ChunkedArray) -> int:
-    return int(pc.index(mask, True).as_py())
