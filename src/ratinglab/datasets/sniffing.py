@@ -5,7 +5,7 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ratinglab.datasets.sources import CsvOptions, ItemOptions, UserOptions
 from ratinglab.errors import UserError
@@ -31,7 +31,6 @@ from ratinglab.formats.timestamps import are_times, date_patterns
 from ratinglab.ratings.side_information import KEYS
 
 Form = TypeVar("Form", bound=TextOptions)
-Table = TypeVar("Table", UserOptions, ItemOptions)
 
 SAMPLE_ROWS = 1000
 """Number of first rows used to guess the layout."""
@@ -90,11 +89,6 @@ class FirstRows(Generic[Form]):
     names: list[str]
     rows: list[list[str]]
 
-    @property
-    def spans_lines(self) -> bool:
-        """Whether a cell spans lines, which may be due to a stray quotation mark."""
-        return any("\n" in cell or "\r" in cell for row in self.rows for cell in row)
-
     def column(self, position: int) -> list[str]:
         """Return the stripped cells of a column."""
         return [row[position].strip() for row in self.rows if position < len(row)]
@@ -130,19 +124,17 @@ def guess_layout(options: CsvOptions) -> tuple[CsvOptions, tuple[str, ...]]:
         notes.append(f"columns guessed by their cells and their order: {', '.join(unsure)}")
     missing = [f"data.columns.{role}" for role in ("user", "item", "rating") if role not in found]
     problems = _problems(file, first.options, missing, named=named, names=first.names)
-    users, items = options.users, options.items
-    ids = {role: frozenset(first.column(position)) for role, position in found.items()}
-    if users.path is not None:
-        users, more_notes, more_problems = _guess_table(users, users.path, noun="user", ids=ids.get("user"))
-        notes, problems = notes + more_notes, problems + more_problems
-    if items.path is not None:
-        items, more_notes, more_problems = _guess_table(items, items.path, noun="item", ids=ids.get("item"))
-        notes, problems = notes + more_notes, problems + more_problems
+    tables: dict[str, Any] = {"user": options.users, "item": options.items}
+    for noun, table in tables.items():
+        if table.path is not None:
+            ids = set(first.column(found[noun])) if noun in found else set()
+            tables[noun], more_notes, more_problems = _guess_table(table, noun=noun, ids=ids)
+            notes, problems = notes + more_notes, problems + more_problems
     if problems:
         raise UserError("; ".join(problems))
     columns = ColumnOptions(named["user"], named["item"], named["rating"], named.get("timestamp"))
-    guessed = replace(first.options, columns=columns, timestamp_format=pattern, users=users, items=items)
-    return guessed, tuple(notes)
+    guessed = replace(first.options, columns=columns, timestamp_format=pattern)
+    return replace(guessed, users=tables["user"], items=tables["item"]), tuple(notes)
 
 
 def _problems(
@@ -177,19 +169,20 @@ def _first_ratings(options: CsvOptions, file: InputFile) -> tuple[FirstRows[CsvO
 
 
 def _guess_table(
-    options: Table, path: str, *, noun: str, ids: frozenset[str] | None
-) -> tuple[Table, list[str], list[str]]:
+    options: UserOptions | ItemOptions, *, noun: str, ids: set[str]
+) -> tuple[UserOptions | ItemOptions, list[str], list[str]]:
     """Guess the layout of a table of users or items, and its columns of ids and titles.
 
     Args:
         noun: "user" or "item".
-        ids: ids in the first ratings; None if their column is unknown.
+        ids: ids in the first ratings; empty if their column is unknown.
 
     Returns:
         the options of the table, notes, and problems as of `_problems`.
     """
     key, notes = KEYS[noun], list[str]()
-    file = existing_file(path, key=f"{key}.path")
+    assert options.path is not None, "the caller has checked"
+    file = existing_file(options.path, key=f"{key}.path")
     if format_of(file) is Format.TEXT:
         first, notes = _first_lines(options, file, prefix=f"{key}.")
         options = options if first is None else first.options
@@ -222,10 +215,10 @@ def _first_lines(options: Form, file: InputFile, *, prefix: str) -> tuple[FirstR
     `prefix` begins the keys in messages, such as `data.`.
     """
     options, notes = _guess_encoding(options, file, prefix=prefix)
-    spanning = None
+    spanning = None  # with a cell that spans lines, which may be due to a stray quotation mark
     for dialect in _dialects(options, file, prefix=prefix):
         if (first := _read_first_rows(dialect, file, prefix=prefix)) is not None:
-            if not first.spans_lines:
+            if not any("\n" in cell or "\r" in cell for row in first.rows for cell in row):
                 return first, notes
             spanning = spanning or first
     return spanning, notes
@@ -295,43 +288,28 @@ def _are_numbers(cells: Sequence[str], decimal: Decimal = Decimal.point) -> bool
 
 
 def _columns_by_name(first: FirstRows[CsvOptions]) -> dict[str, int]:
-    """Find the position of each role's column, as named by the user, or by a known name in the header."""
+    """Find the position of each role's column, as named by the user, or by a known name in the header and its cells."""
     options, names = first.options, first.names
     found = {role: names.index(name) for role, name in vars(options.columns).items() if name in names}
-    if options.header:
-        for role in ("rating", "timestamp", "user", "item"):
-            if role not in found:
-                found |= _column_by_name(role, first, taken=set(found.values()))
-        if "timestamp" not in found:  # a column of times whose format cannot be guessed
-            found |= _column_by_name("timestamp", first, taken=set(found.values()), must_fit=False)
+    plain = [_normalized(name.partition(":")[0]) for name in names] if options.header else []
+
+    def fits(role: str, cells: list[str]) -> bool:
+        if role == "rating":
+            return not cells or _are_numbers(cells, options.decimal)
+        return role != "timestamp" or _time_pattern(cells, options.timestamp_format) != "?"
+
+    for role in ("rating", "timestamp", "user", "item"):
+        known = map(_normalized, COLUMN_NAMES[role].split(","))
+        named = [p for name in known for p, each in enumerate(plain) if each == name and p not in found.values()]
+        # times may be in a format that cannot be guessed
+        fitting = [p for p in named if fits(role, first.column(p))] or (named if role == "timestamp" else [])
+        if role not in found and fitting:
+            found[role] = fitting[0]
     return found
-
-
-def _column_by_name(
-    role: str, first: FirstRows[CsvOptions], *, taken: set[int], must_fit: bool = True
-) -> dict[str, int]:
-    """Find the column of a role by the names of the columns; if `must_fit`, by its cells, too."""
-    plain = [_normalized(name.partition(":")[0]) for name in first.names]
-    for name in map(_normalized, COLUMN_NAMES[role].split(",")):
-        for position, found in enumerate(plain):
-            if found != name or position in taken:
-                continue
-            if not must_fit or _fits_role(role, first.column(position), first.options):
-                return {role: position}
-    return {}
 
 
 def _normalized(name: str) -> str:
     return re.sub(r"[\W_]", "", name).lower()
-
-
-def _fits_role(role: str, cells: list[str], options: CsvOptions) -> bool:
-    """Return whether cells can have the role; anything can be an id."""
-    if not cells:
-        return True
-    if role == "rating":
-        return _are_numbers(cells, options.decimal)
-    return role != "timestamp" or _time_pattern(cells, options.timestamp_format) != "?"
 
 
 def _columns_by_cells(first: FirstRows[CsvOptions], found: dict[str, int]) -> dict[str, int]:
