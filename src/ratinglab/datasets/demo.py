@@ -15,8 +15,7 @@ from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.ratings.side_information import Origin
 from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
-from ratinglab.reading.rating_files import TableFiles
-from ratinglab.reading.source_rows import RatingFiles
+from ratinglab.reading.source_rows import TableFiles
 
 VERSION = 2
 """Part of the folder's name; increment with any change to the generator."""
@@ -63,7 +62,9 @@ def demo_files(root: Path, *, seed: int) -> TableFiles:
     columns = ColumnOptions(user="user_id", item="item_id", rating="rating", timestamp="timestamp")
     return TableFiles(
         name="demo",
-        ratings=RatingFiles((InputFile(folder / "ratings.csv"),), dialect=dialect, columns=columns),
+        ratings=(InputFile(folder / "ratings.csv"),),
+        dialect=dialect,
+        columns=columns,
         users=FeatureFile(Origin("user", "", "the demo data have none")),
         items=FeatureFile(
             Origin("item", "items.csv", ""),

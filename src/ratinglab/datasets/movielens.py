@@ -14,8 +14,7 @@ from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.ratings.side_information import Origin
 from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
-from ratinglab.reading.rating_files import TableFiles
-from ratinglab.reading.source_rows import RatingFiles
+from ratinglab.reading.source_rows import TableFiles
 
 GENRES_100K = tuple(
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "
@@ -145,11 +144,15 @@ def locate(name: str, *, root: Path | None, cache: Path | None, address: str) ->
             if not root.is_file():  # it gets this name only after its digest is verified
                 download(root, address=address, sha256=data_set.sha256)
     files = _in_place(data_set, root)
-    users = _feature_file(name, "user", data_set.users, files)
-    items = _feature_file(name, "item", data_set.items, files)
-    ratings = RatingFiles((files[data_set.ratings],), dialect=data_set.dialect, columns=data_set.columns,
-                          num_rows=data_set.num_ratings)  # fmt: skip
-    return TableFiles(name, ratings, users, items)
+    return TableFiles(
+        name=name,
+        ratings=(files[data_set.ratings],),
+        dialect=data_set.dialect,
+        columns=data_set.columns,
+        users=_feature_file(name, "user", data_set.users, files),
+        items=_feature_file(name, "item", data_set.items, files),
+        num_ratings=data_set.num_ratings,
+    )
 
 
 def _feature_file(name: str, noun: str, layouts: dict[str, FeatureLayout], files: dict[str, InputFile]) -> FeatureFile:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ratinglab.formats.inputs import InputFile
     from ratinglab.ratings.table import RatingTable
     from ratinglab.reading.feature_tables import FeatureFile
-    from ratinglab.reading.rating_files import TableFiles
+    from ratinglab.reading.source_rows import TableFiles
 
 FRAME = "<data frame>"
 """Path of a data frame passed from Python."""
@@ -222,21 +222,20 @@ class CsvOptions(TextOptions, DataOptions):
 
     def load(self) -> RatingTable:
         """Read the files, with users and items if given, or load the table from the cache."""
-        from ratinglab.reading.rating_files import TableFiles
-        from ratinglab.reading.source_rows import RatingFiles
+        from ratinglab.reading.source_rows import TableFiles
 
         frames: Frames | None = self.frames
-        ratings = RatingFiles(
-            files=self._files(),
-            dialect=self.dialect("data."),
-            columns=self.columns,
-            timestamp_format=self.timestamp_format,
-        )
         others = f" and {len(self.path) - 1} more" if len(self.path) > 1 else ""
         name = "data frame" if self.path == [FRAME] else f"{Path(self.path[0]).name}{others}"
-        users = _feature_file("user", self.users, id_column=self.users.user, frame=frames and frames.users)
-        items = _feature_file("item", self.items, id_column=self.items.item, frame=frames and frames.items)
-        files = TableFiles(name, ratings, users, items)
+        files = TableFiles(
+            name=name,
+            ratings=self._files(),
+            dialect=self.dialect("data."),
+            columns=self.columns,
+            users=_feature_file("user", self.users, id_column=self.users.user, frame=frames and frames.users),
+            items=_feature_file("item", self.items, id_column=self.items.item, frame=frames and frames.items),
+            timestamp_format=self.timestamp_format,
+        )
         return self._load(files, unrated=tuple(self.unrated), **vars(self.scale))
 
     def _files(self) -> tuple[InputFile, ...]:

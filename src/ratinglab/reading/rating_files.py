@@ -16,23 +16,10 @@ from ratinglab.formats.timestamps import check_years, milliseconds, note_on_unus
 from ratinglab.ratings.ids import IdColumn, index_column, with_parsed_ids
 from ratinglab.ratings.table import Ratings, RatingTable
 from ratinglab.reading.cleaning import Cleaning, cleaned, scale_of, without_unrated
-from ratinglab.reading.feature_tables import FeatureFile, read_features
-from ratinglab.reading.source_rows import RatingFiles, Rows
+from ratinglab.reading.feature_tables import read_features
+from ratinglab.reading.source_rows import Rows, TableFiles
 from ratinglab.reading.streaming import stream_rows
 from ratinglab.reading.text_ratings import read_text
-
-
-class TableFiles(NamedTuple):
-    """Files of ratings, of users and of items.
-
-    `noise_floor` is the MSE of a perfect model, for generated data; else None.
-    """
-
-    name: str
-    ratings: RatingFiles
-    users: FeatureFile
-    items: FeatureFile
-    noise_floor: float | None = None
 
 
 class Block(NamedTuple):
@@ -57,7 +44,7 @@ def read_table(files: TableFiles, *, cleaning: Cleaning, folder: Path | None = N
         OSError: the rows cannot be written to the folder.
     """
     users, items = read_features(files.users), read_features(files.items)
-    rows = _read_rows(files.ratings, name=files.name) if folder is None else stream_rows(files.ratings, folder)
+    rows = _read_rows(files) if folder is None else stream_rows(files, folder)
     _check_ids(rows)
     rows = without_unrated(rows, cleaning, name=files.name)
     scale = scale_of(rows, cleaning, name=files.name)
@@ -84,14 +71,14 @@ def read_table(files: TableFiles, *, cleaning: Cleaning, folder: Path | None = N
     )
 
 
-def _read_rows(source: RatingFiles, *, name: str) -> Rows:
+def _read_rows(source: TableFiles) -> Rows:
     """Read all rows into memory."""
-    blocks, notes = read_each(source.files, lambda file: _read_file(file, source))
+    blocks, notes = read_each(source.ratings, lambda file: _read_file(file, source))
     stops = np.cumsum([len(block.rating) for block in blocks])
-    if source.num_rows and stops[-1] not in source.num_rows:
-        published = " or ".join(f"{number:,}" for number in source.num_rows)
+    if source.num_ratings and stops[-1] not in source.num_ratings:
+        published = " or ".join(f"{number:,}" for number in source.num_ratings)
         raise UserError(
-            f"{blocks[0].file} has {stops[-1]:,} ratings, {name} has {published}: is this another data set?"
+            f"{blocks[0].file} has {stops[-1]:,} ratings, {source.name} has {published}: is this another data set?"
         )
     rating = _concatenated([block.rating for block in blocks])
     timestamp = None
@@ -129,7 +116,7 @@ def _check_ids(rows: Rows) -> None:
             raise UserError(f"{rows.places([row])[0]}: the {noun} id must not be blank")
 
 
-def _read_file(file: InputFile, source: RatingFiles) -> Block:
+def _read_file(file: InputFile, source: TableFiles) -> Block:
     layout, notes = source.layout_of(file), list[str]()
     with ThreadPoolExecutor(pa.cpu_count()) as threads:  # pyarrow releases the GIL; each thread takes memory
         if layout is not None:

@@ -1,4 +1,4 @@
-"""Files of ratings, and the rows that are read from them."""
+"""Files of a table, and the rows that are read from them."""
 
 from dataclasses import dataclass, replace
 
@@ -13,26 +13,32 @@ from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings, SourceFile
+from ratinglab.reading.feature_tables import FeatureFile
 
 
 @dataclass(frozen=True)
-class RatingFiles:
-    """Files of ratings in one format.
+class TableFiles:
+    """Files of ratings, of users and of items.
 
     Attributes:
-        files: the files, in the order of the rows.
+        ratings: files in the dialect and with the columns that follow, in the order of the rows.
         timestamp_format: data.timestamp_format: a unit of Unix time or a strptime pattern; None: detected.
-        num_rows: numbers of ratings that a named data set can have; empty: any number.
+        num_ratings: numbers of ratings that a named data set can have; empty: any number.
+        noise_floor: MSE of a perfect model, for generated data; else None.
     """
 
-    files: tuple[InputFile, ...]
+    name: str
+    ratings: tuple[InputFile, ...]
     dialect: TextDialect
     columns: ColumnOptions
+    users: FeatureFile
+    items: FeatureFile
     timestamp_format: str | None = None
-    num_rows: tuple[int, ...] = ()
+    num_ratings: tuple[int, ...] = ()
+    noise_floor: float | None = None
 
     def layout_of(self, file: InputFile) -> Layout | None:
-        """Find the layout of one of the files; None unless it is text."""
+        """Find the layout of a file of ratings; None unless it is text."""
         if format_of(file) is not Format.TEXT:
             return None
         return layout_of(file, self.dialect, columns=self.columns, timestamp_format=self.timestamp_format)

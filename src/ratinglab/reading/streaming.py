@@ -22,7 +22,7 @@ from ratinglab.ratings.ids import UNKNOWN, with_parsed_ids
 from ratinglab.ratings.mapped_arrays import opened
 from ratinglab.ratings.table import Ratings
 from ratinglab.reading.distinct_ids import DistinctIds
-from ratinglab.reading.source_rows import RatingFiles, Rows
+from ratinglab.reading.source_rows import Rows, TableFiles
 from ratinglab.reading.text_ratings import stream_text
 
 COLUMNS = {"user": np.dtype("<i4"), "item": np.dtype("<i4"), "rating": np.dtype("<f4")}
@@ -36,7 +36,7 @@ UNPACKED = {False: 1.0, True: 4.0}
 log = logging.getLogger(__name__)
 
 
-def stream_rows(source: RatingFiles, folder: Path) -> Rows:
+def stream_rows(source: TableFiles, folder: Path) -> Rows:
     """Read the columns user, item and rating, and write them to files in a folder: 12 bytes per row.
 
     The first pass finds the distinct ids, and the second one looks up their indices. Memory holds the ids and a few
@@ -46,9 +46,9 @@ def stream_rows(source: RatingFiles, folder: Path) -> Rows:
         UserError: a file is invalid, or changes while it is read; or the disk is too small.
         OSError: the rows cannot be written.
     """
-    _report_disk(source.files, folder)
+    _report_disk(source.ratings, folder)
     users, items = DistinctIds(what="user"), DistinctIds(what="item")
-    before = [file.fingerprint() for file in source.files]
+    before = [file.fingerprint() for file in source.ratings]
     with ThreadPoolExecutor(pa.cpu_count()) as threads:
 
         def collect_ids(file: InputFile) -> tuple[InputFile, Layout | None, int]:
@@ -59,14 +59,14 @@ def stream_rows(source: RatingFiles, folder: Path) -> Rows:
                 num_rows += len(rating)
             return file, layout, num_rows
 
-        found, notes = read_each(source.files, collect_ids)
+        found, notes = read_each(source.ratings, collect_ids)
         (user_ids, user_notes), (item_ids, item_notes) = users.indexed(), items.indexed()
         with ExitStack() as stack:
             targets = [stack.enter_context((folder / name).open("wb")) for name in COLUMNS]
             for file, layout, num_rows in found:
                 batches = _batches(file, layout, source.columns, threads)
                 _write_rows(file, batches, users, items, targets=targets, num_rows=num_rows)
-    for file, fingerprint in zip(source.files, before, strict=True):
+    for file, fingerprint in zip(source.ratings, before, strict=True):
         if file.fingerprint() != fingerprint:
             raise _changed(file)
     return Rows(

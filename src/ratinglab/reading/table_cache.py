@@ -22,7 +22,8 @@ from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import Ratings, RatingTable, SourceFile
 from ratinglab.reading.cleaning import Cleaning
-from ratinglab.reading.rating_files import TableFiles, read_table
+from ratinglab.reading.rating_files import read_table
+from ratinglab.reading.source_rows import TableFiles
 from ratinglab.reading.streaming import COLUMNS, map_rows
 
 VERSION = 6
@@ -56,7 +57,7 @@ def load_table(
         on_disk: whether the rows stay in files of the cache folder, mapped into memory.
     """
     read = partial(read_table, files, cleaning=cleaning)
-    inputs = [*files.ratings.files, files.users.file, files.items.file]
+    inputs = [*files.ratings, files.users.file, files.items.file]
     fingerprints: list[list[Any]] = [file.fingerprint() for file in inputs if file is not None]
     now_ns = time.time_ns()
     size = sum(fingerprint[2] for fingerprint in fingerprints)

@@ -29,6 +29,12 @@ Parts: TypeAlias = "list[list[Any]]"
 class IrregularQuotesError(UserError):
     """Quotation marks within cells, or cells that span lines."""
 
+    def __init__(self, file: InputFile) -> None:
+        super().__init__(
+            f"{file} has quotation marks within cells, or cells that span lines, which data.on_disk=true does not "
+            "read: save it as Parquet, or set data.quote=none if they are text"
+        )
+
 
 def read_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> tuple[Layout, Parts]:
     """Read the rows of a file; return them after the layout that fits the file, with notes on it.
@@ -135,7 +141,7 @@ def _parts_of(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> I
         if scan.is_regular and not scan.spans_lines:
             raise
     if not scan.is_regular or scan.spans_lines:
-        raise _irregular_quotes(file)
+        raise IrregularQuotesError(file)
 
 
 def _parts_of_pieces(
@@ -151,18 +157,11 @@ def _parts_of_pieces(
         if start > 0 and content.startswith(codecs.BOM_UTF8):
             content = b"\n" + content  # else pyarrow would drop the mark
         if not has_regular_rows(content, layout):  # a quoted cell may continue in the next piece
-            raise _irregular_quotes(file)
+            raise IrregularQuotesError(file)
         batches = _parsed(pyarrow.csv.read_csv, pa.BufferReader(content), layout, skip=0)
         return [with_parsed_ids(batch) for batch in batches]
 
     return chain.from_iterable(in_order(threads, read, pieces, ahead=2 * pa.cpu_count()))
-
-
-def _irregular_quotes(file: InputFile) -> IrregularQuotesError:
-    return IrregularQuotesError(
-        f"{file} has quotation marks within cells, or cells that span lines, which data.on_disk=true does not read: "
-        "save it as Parquet, or set data.quote=none if they are text"
-    )
 
 
 def _parts_in_order(
