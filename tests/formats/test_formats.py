@@ -18,9 +18,10 @@ import pytest
 from tables import NO_ITEMS, csv_options, rows_of
 
 from ratinglab.errors import UserError
-from ratinglab.formats import columnar
-from ratinglab.formats.detection import Format
+from ratinglab.formats import columnar, text_tables
 from ratinglab.formats.inputs import InputFile
+from ratinglab.formats.text_dialects import TextDialect
+from ratinglab.formats.text_tables import open_text_table
 
 FRAME = pd.DataFrame(
     {"user_id": [7, 5, 7], "item_id": ["b", "a", "a"], "rating": [3.5, 1, 2], "time": [9e8, 9e8, 9.1e8]}
@@ -361,7 +362,7 @@ def test_start_of_a_columnar_file_is_read_without_its_rest(tmp_path, monkeypatch
         schema, rest = typed_batches(file, kind)
         return schema, lambda: (read.append(batch) or batch for batch in rest())
 
-    monkeypatch.setattr(columnar, "typed_batches", counted)
-    start = columnar.read_start(InputFile(path), Format.ARROW, num_rows)
-    assert start["user_id"].to_pylist() == list(range(min(num_rows, 30)))
+    monkeypatch.setattr(text_tables, "typed_batches", counted)
+    start = next(open_text_table(InputFile(path), TextDialect(",", "utf-8")).blocks(num_rows))
+    assert start.content["user_id"].to_pylist()[:num_rows] == list(range(min(num_rows, 30)))
     assert len(read) == batches

@@ -9,7 +9,6 @@ from typing import Any, Generic, TypeVar
 
 from ratinglab.datasets.sources import CsvOptions, ItemOptions, UserOptions
 from ratinglab.errors import UserError
-from ratinglab.formats.columnar import column_names, read_start, text_column
 from ratinglab.formats.detection import Format, format_of
 from ratinglab.formats.input_paths import existing_file, existing_files
 from ratinglab.formats.inputs import InputFile
@@ -26,7 +25,7 @@ from ratinglab.formats.text_options import (
     TextOptions,
     separator_text,
 )
-from ratinglab.formats.text_tables import read_text_table
+from ratinglab.formats.text_tables import open_text_table, read_text_table
 from ratinglab.formats.timestamps import are_times, date_patterns
 from ratinglab.ratings.side_information import KEYS
 
@@ -153,13 +152,11 @@ def _problems(
 
 def _first_ratings(options: CsvOptions, file: InputFile) -> tuple[FirstRows[CsvOptions], list[str]]:
     """Read the first rows of a file of ratings; also return notes. See `guess_layout` for errors."""
-    kind = format_of(file)
-    if kind is not Format.TEXT:
-        names = column_names(file, kind)
-        start = read_start(file, kind, SAMPLE_ROWS)
-        cells = [text_column(start[name]).to_pylist() if name in start.column_names else [] for name in names]
-        rows = [list(row) for row in zip(*cells, strict=True)] if all(cells) else []
-        return FirstRows(replace(options, header=True), names, rows), []
+    if format_of(file) is not Format.TEXT:
+        start = next(open_text_table(file, options.dialect("data.")).blocks(SAMPLE_ROWS))
+        columns = [start.column(name, key="data.path") for name in start.names]
+        rows = [list(row) for row in zip(*columns, strict=True)]
+        return FirstRows(replace(options, header=True), start.names, rows), []
     first, notes = _first_lines(options, file, prefix="data.")
     if first is None:
         raise UserError(f"{file}: no known separator splits its rows into three or more columns; set data.separator")

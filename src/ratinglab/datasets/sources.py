@@ -225,15 +225,16 @@ class CsvOptions(TextOptions, DataOptions):
         from ratinglab.reading.source_rows import TableFiles
 
         frames: Frames | None = self.frames
+        ratings = self._files()
         others = f" and {len(self.path) - 1} more" if len(self.path) > 1 else ""
         name = "data frame" if self.path == [FRAME] else f"{Path(self.path[0]).name}{others}"
         files = TableFiles(
             name=name,
-            ratings=self._files(),
+            ratings=ratings,
             dialect=self.dialect("data."),
             columns=self.columns,
-            users=_feature_file("user", self.users, id_column=self.users.user, frame=frames and frames.users),
-            items=_feature_file("item", self.items, id_column=self.items.item, frame=frames and frames.items),
+            users=_feature_file("user", self.users, frame=frames and frames.users),
+            items=_feature_file("item", self.items, frame=frames and frames.items),
             timestamp_format=self.timestamp_format,
         )
         return self._load(files, unrated=tuple(self.unrated), **vars(self.scale))
@@ -253,7 +254,7 @@ class CsvOptions(TextOptions, DataOptions):
         return None if self.frames is not None else super()._cache_folder()
 
 
-def _feature_file(noun: str, options: UserOptions | ItemOptions, *, id_column: str, frame: Frame | None) -> FeatureFile:
+def _feature_file(noun: str, options: UserOptions | ItemOptions, *, frame: Frame | None) -> FeatureFile:
     """Find the file of users or items, if any, or convert the data frame."""
     from ratinglab.formats.frames import frame_file
     from ratinglab.formats.input_paths import existing_file
@@ -265,7 +266,9 @@ def _feature_file(noun: str, options: UserOptions | ItemOptions, *, id_column: s
     if options.path is None:
         return FeatureFile(origin)
     title = options.title if isinstance(options, ItemOptions) else None
-    layout = FeatureLayout(options.dialect(f"{key}."), id=id_column, title=title, numeric=tuple(options.numeric))
+    layout = FeatureLayout(
+        options.dialect(f"{key}."), id=getattr(options, noun), title=title, numeric=tuple(options.numeric)
+    )
     if frame is None and options.path == FRAME:
         raise _lost_frame(f"{key}.path", keyword=f"{noun}s")
     file = existing_file(options.path, key=f"{key}.path") if frame is None else frame_file(frame, name=f"{noun}s")

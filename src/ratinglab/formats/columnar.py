@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +17,7 @@ import pyarrow.parquet
 from ratinglab.errors import UserError
 from ratinglab.formats.detection import Format, format_of
 from ratinglab.formats.inputs import BlockStream, EmptyFileError, InputFile
-from ratinglab.formats.layouts import check_unique, find_columns
+from ratinglab.formats.layouts import find_columns
 from ratinglab.formats.text_dialects import whole_lines
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.timestamps import DATES, column_of_times, format_of_times, matches_format
@@ -246,17 +245,13 @@ def _json_batches(file: InputFile) -> tuple[pa.Schema, Callable[[], Iterator[pa.
             pass
         return schema, lambda: opened(types)
     except pa.ArrowInvalid:
-        table = _read_any_json(lambda: BlockStream(file.blocks()), file)
-        return table.schema, table.to_batches
-
-
-def _read_any_json(opened: Callable[[], Any], file: InputFile) -> pa.Table:
-    """Read all keys of JSON objects, from a stream that can be opened twice."""
+        pass
     try:
-        found = pyarrow.json.read_json(opened(), JSON_OPTIONS)
-        _names(found.schema, file)
-        types = _dates_as_text(found.schema)
-        return found if len(types) == 0 else pyarrow.json.read_json(opened(), JSON_OPTIONS, _typed_as(types))
+        table = pyarrow.json.read_json(BlockStream(file.blocks()), JSON_OPTIONS)
+        _names(table.schema, file)
+        if len(types := _dates_as_text(table.schema)) > 0:
+            table = pyarrow.json.read_json(BlockStream(file.blocks()), JSON_OPTIONS, _typed_as(types))
+        return table.schema, table.to_batches
     except pa.ArrowInvalid as error:
         raise _json_fault(file, pa.schema([]), otherwise=" ".join(str(error).split())) from error
 
@@ -270,22 +265,6 @@ def _typed_as(types: pa.Schema, *, others: str = "infer") -> pyarrow.json.ParseO
     """Make options for keys of known types; `others` is the treatment of the other keys: "infer" or "ignore"."""
     schema = types if len(types) > 0 else None
     return pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=others)
-
-
-def read_start(file: InputFile, kind: Format, num_rows: int) -> pa.Table:
-    """Read the first `num_rows` rows. Raises UserError if two columns have the same name."""
-    if kind is Format.JSON_LINES:
-        lines = b"\n".join(line for _, line in islice(_json_lines(file), num_rows))
-        return _read_any_json(lambda: pa.BufferReader(lines), file)
-    schema, batches = typed_batches(file, kind)
-    check_unique(schema.names, file=file)
-    taken, count = [], 0
-    for batch in batches():
-        taken.append(batch)
-        count += len(batch)
-        if count >= num_rows:  # reads no further: the file may be large
-            break
-    return pa.Table.from_batches(taken, schema).slice(0, num_rows)
 
 
 def text_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
