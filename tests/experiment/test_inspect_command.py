@@ -157,3 +157,16 @@ def test_inspect_data_summarizes_movielens_100k(command, tmp_path):
     assert "users      age: numbers from 7 to 73, 61 distinct\n" in shown
     assert "gender: 2 categories: M 670, F 273\n" in shown
     assert "items      genres: 19 categories: Drama 725, Comedy 505, Action 251" in shown
+
+
+def test_ratings_and_titles_of_unknown_names_need_no_settings(command, folder):
+    rows = [f"k{n % 9};{n // 3};{n % 5 + 1};{n % 28 + 1:02}.10.2008 03:52\n" for n in range(90)]
+    (folder / "n.csv").write_text("".join(["Kunde;Film Nr;Note;Datum\n", *rows]))
+    (folder / "filme.csv").write_text("Nr;Titel;Genre\n" + "".join(f"{n};Film {n};x|y\n" for n in range(30)))
+    line = command(folder, "inspect_data", "n.csv", "data.items.path=filme.csv").stdout.splitlines()[-1]
+    assert line.endswith(
+        "train.py data=csv data.path=n.csv data.separator=semicolon data.columns.user=Kunde "
+        "\"data.columns.item='Film Nr'\" data.columns.rating=Note data.columns.timestamp=Datum "
+        "\"data.timestamp_format='%d.%m.%Y %H:%M'\" data.items.separator=semicolon data.items.path=filme.csv "
+        "data.items.item=Nr data.items.title=Titel recipe=best"
+    )
