@@ -38,7 +38,7 @@ def whole_rows(file: InputFile, layout: Layout) -> Iterator[tuple[bytes, int]]:
 def first_fault(
     file: InputFile,
     layout: Layout,
-    fault_of: Callable[[list[str], list[bytes]], str | None],
+    fault_of: Callable[[list[str], list[bytes], Layout], str | None],
     *,
     is_valid: Callable[[bytes], bool],
 ) -> UserError | None:
@@ -57,7 +57,7 @@ def first_fault(
         rows = list(rows_in([text], layout.dialect, file=file, first_line=first))
         stops = [*(line for line, _ in rows[1:]), first + len(lines)]
         for (line, cells), stop in zip(rows, stops, strict=False):
-            if (fault := fault_of(cells, lines[line - first : stop - first])) is not None:
+            if (fault := fault_of(cells, lines[line - first : stop - first], layout)) is not None:
                 return UserError(f"{file}, line {line}: {fault}")
     if has_rows:
         return None
@@ -92,8 +92,16 @@ def wrong_width(cells: list[str], layout: Layout) -> str:
     return f"a row must have 1 column, as the first line has, got {len(cells)}; {hint}"
 
 
-def fault_of(cells: list[str], layout: Layout) -> str | None:
-    """Describe the fault of a row, to follow `FILE, line N:`; None if it has none."""
+def fault_of_ratings(cells: list[str], lines: list[bytes], layout: Layout) -> str | None:
+    """Describe the fault of a row of ratings, given its cells and lines, to follow `FILE, line N:`; None without one.
+
+    In a row that is read otherwise, a column that is read has an irregular quotation mark, or a cell contains lines
+    that look like rows, which a stray quotation mark may have joined.
+    """
+    return _fault_of_cells(cells, layout) or _fault_of_quotes(lines, layout)
+
+
+def _fault_of_cells(cells: list[str], layout: Layout) -> str | None:
     for position, cell in enumerate(cells):
         text = cell.rstrip("\r\n")
         if ("\n" in text or "\r" in text) and not (layout.spans_lines and position not in layout.positions.values()):
@@ -166,23 +174,6 @@ def _num_rows(text: bytes) -> int:
     return int(np.count_nonzero(~is_end[1:] & is_end[:-1])) + int(len(content) > 0 and not is_end[0])
 
 
-def check_quotes(file: InputFile, layout: Layout) -> None:
-    """Check the rows of a file that has irregular quotation marks or cells that span lines.
-
-    Raises:
-        UserError: a column that is read has an irregular quotation mark or a cell that spans lines; or a cell contains
-            lines that look like rows, which a stray quotation mark may have joined.
-    """
-    fault = first_fault(
-        file,
-        layout,
-        lambda cells, lines: fault_of(cells, layout) or _fault_of_quotes(lines, layout),
-        is_valid=lambda text: has_regular_rows(text, layout),
-    )
-    if fault is not None:
-        raise fault
-
-
 def written_cells(lines: list[bytes], dialect: TextDialect) -> list[str]:
     """Split a row, given by its lines, into its cells as written, with their quotation marks."""
     row = b"".join(lines).decode("utf-8", "surrogateescape")
@@ -215,6 +206,6 @@ def _fault_of_quotes(lines: list[bytes], layout: Layout) -> str | None:
     for line in lines[1:]:
         text = line.decode("utf-8", "surrogateescape")
         alone = next(csv.reader([text], delimiter=dialect.delimiter), [])
-        if len(alone) == layout.num_columns and fault_of(alone, layout) is None:
+        if len(alone) == layout.num_columns and _fault_of_cells(alone, layout) is None:
             return "a quoted cell spans lines that look like rows; if quotation marks are text, set data.quote=none"
     return None

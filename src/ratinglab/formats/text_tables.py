@@ -179,7 +179,7 @@ def open_text_table(file: InputFile, dialect: TextDialect) -> TableFile:
         unquoted = opened(replace(as_is, dialect=replace(dialect, quote=False)), note)
         if _is_table(unquoted.batches()) and not any(map(_encloses_a_cell, unquoted.batches())):
             return unquoted
-    fault = first_fault(file, as_is, lambda cells, lines: _fault_of_row(cells, lines, as_is), is_valid=is_valid)
+    fault = first_fault(file, as_is, _fault_of_row, is_valid=is_valid)
     if fault is not None:
         raise fault
     if not is_table:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from ratinglab.errors import UserError
-from ratinglab.formats.faults import check_quotes, fault_of, first_fault, has_regular_rows, num_rows_by_line
+from ratinglab.formats.faults import fault_of_ratings, first_fault, has_regular_rows, num_rows_by_line
 from ratinglab.formats.inputs import InputFile, in_order
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.text_dialects import QuoteScan, TextStream, arrow_options, pieces_of
@@ -58,7 +58,7 @@ def _read(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> tuple
     except IrregularQuotesError:
         return _read_irregular_quotes(file, layout, threads)
     except pa.ArrowInvalid as error:
-        raise _fault(file, layout, str(error)) from error
+        raise _fault(file, layout) or _unreadable(file, error) from error
 
 
 def _read_irregular_quotes(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> tuple[Layout, Parts]:
@@ -72,17 +72,19 @@ def _read_irregular_quotes(file: InputFile, layout: Layout, threads: ThreadPoolE
     with suppress(pa.ArrowInvalid):
         return as_text, list(_parts_in_order(file, as_text, threads, as_text.new_scan(), _convert_unquoted))
     spanning, scan, reason = replace(layout, spans_lines=True), layout.new_scan(), "a quotation mark is irregular"
+    parts: Parts = []
     try:
         parts = list(_parts_in_order(file, spanning, threads, scan))
-        num_rows = sum(len(rating) for _, _, rating, *_ in parts)
-        if scan.is_regular or num_rows == num_rows_by_line(file, layout):
-            if not scan.is_regular or scan.may_join_rows:
-                check_quotes(file, spanning)
+        if scan.is_regular and not scan.may_join_rows:
             return spanning, parts
+        if not scan.is_regular and sum(len(part[2]) for part in parts) != num_rows_by_line(file, layout):
+            parts = []  # a mark has joined lines
     except pa.ArrowInvalid as error:
         reason = str(error)
-    check_quotes(file, spanning)
-    raise _fault(file, spanning if scan.is_regular else layout, reason)
+    fault = _fault(file, spanning)
+    if fault is None and parts:
+        return spanning, parts
+    raise fault or (None if scan.is_regular else _fault(file, layout)) or _unreadable(file, reason)
 
 
 def _convert_unquoted(batch: pa.RecordBatch) -> list[Any]:
@@ -102,11 +104,15 @@ def stream_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) ->
     try:
         yield from _parts_of(file, layout, threads)
     except pa.ArrowInvalid as error:
-        raise _fault(file, layout, str(error)) from error
+        raise _fault(file, layout) or _unreadable(file, error) from error
 
 
-def _fault(file: InputFile, layout: Layout, reason: str) -> UserError:
-    """Make the error for the first faulty row, or if there is none, with the reason that pyarrow gave."""
+def _unreadable(file: InputFile, reason: object) -> UserError:
+    return UserError(f"{file} cannot be read: {' '.join(str(reason).split())}")
+
+
+def _fault(file: InputFile, layout: Layout) -> UserError | None:
+    """Make the error for the first faulty row; None if there is none."""
 
     def is_valid(lines: bytes) -> bool:
         try:
@@ -115,8 +121,7 @@ def _fault(file: InputFile, layout: Layout, reason: str) -> UserError:
         except pa.ArrowInvalid:
             return False
 
-    fault = first_fault(file, layout, lambda cells, _: fault_of(cells, layout), is_valid=is_valid)
-    return fault or UserError(f"{file} cannot be read: {' '.join(reason.split())}")
+    return first_fault(file, layout, fault_of_ratings, is_valid=is_valid)
 
 
 def _parts_of(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> Iterator[list[Any]]:
