@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.formats.columnar import text_column
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.numbers import finite_number
 from ratinglab.formats.text_dialects import TextDialect
@@ -169,11 +168,8 @@ def _features(table: TextTable, layout: FeatureLayout, origin: Origin) -> dict[s
             table.position(name, key=key)
         if name in (layout.id, layout.title):
             raise UserError(f"{key}: the column {name} holds {origin.noun} ids or titles")
-    cells = {
-        name: [text.strip() for text in text_column(table.content[name]).to_pylist()]
-        for name in table.names
-        if name and name not in (layout.id, layout.title)
-    }
+    names = [name for name in table.names if name and name not in (layout.id, layout.title)]
+    cells = {name: table.column(name, key=key) for name in names}
     if layout.flags:
         rows = zip(*(cells[name] for name in layout.flags), strict=True)
         genres = ["|".join(name for name, flag in zip(layout.flags, row, strict=True) if flag == "1") for row in rows]
