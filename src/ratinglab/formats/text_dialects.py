@@ -6,14 +6,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
 
 from ratinglab.errors import UserError
-from ratinglab.formats.inputs import BLOCK_SIZE, BlockStream, InputFile
+from ratinglab.formats.inputs import BLOCK_SIZE, InputFile
 
 PIECE_SIZE = 1 << 20
 """Approximate bytes of a plain file that one thread parses at a time."""
@@ -197,58 +194,6 @@ class QuoteScan:
         self.spans_lines = self.spans_lines or bool(is_inside.any())
         self.may_join_rows = self.may_join_rows or bool((is_inside[:-1] & looks_like_row).any())
         self._num_quotes += len(quotes)
-
-
-class TextStream(BlockStream):
-    """A file's text in UTF-8, as a stream for pyarrow; the scan checks the quotation marks after the header."""
-
-    def __init__(self, file: InputFile, dialect: TextDialect, *, header_lines: int, scan: QuoteScan) -> None:
-        super().__init__(utf8_blocks(file, dialect))
-        self._scan = scan if dialect.is_quoted else None
-        self._header_lines = header_lines
-
-    def read(self, size: int = -1) -> bytes:
-        """Read `size` bytes, fewer only at the end."""
-        block = super().read(size)
-        if self._scan is not None:
-            if block:
-                # leave out the header, since many files have quotes only there
-                body = re.split(LINE_END, block, maxsplit=self._header_lines)[-1] if self._header_lines else block
-                self._scan.add(body.removeprefix(codecs.BOM_UTF8))
-                self._header_lines = 0
-            else:
-                self._scan.end()
-        return block
-
-
-def arrow_options(
-    dialect: TextDialect,
-    names: list[str],
-    types: dict[str, pa.DataType],
-    *,
-    skipped_lines: int,
-    spans_lines: bool,
-    use_threads: bool,
-) -> dict[str, Any]:
-    """Make pyarrow's options to read the columns that have types from a `TextStream`. Text is never null."""
-    return {
-        "read_options": pyarrow.csv.ReadOptions(
-            column_names=names, skip_rows=skipped_lines, block_size=BLOCK_SIZE, use_threads=use_threads
-        ),
-        "parse_options": pyarrow.csv.ParseOptions(
-            delimiter=dialect.delimiter,
-            quote_char='"' if dialect.is_quoted else False,
-            escape_char="\\" if dialect.escape else False,
-            newlines_in_values=spans_lines,
-        ),
-        "convert_options": pyarrow.csv.ConvertOptions(
-            include_columns=list(types),
-            column_types=types,
-            null_values=[],
-            strings_can_be_null=False,
-            decimal_point=dialect.decimal,
-        ),
-    }
 
 
 def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:

@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
 from ratinglab.errors import UserError
 from ratinglab.formats.columnar import text_column, typed_batches
@@ -23,7 +21,8 @@ from ratinglab.formats.faults import (
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import Layout, check_unique, column_position, positions_of
 from ratinglab.formats.row_reader import first_rows, printable
-from ratinglab.formats.text_dialects import QuoteScan, TextDialect, TextStream, arrow_options
+from ratinglab.formats.text_dialects import QuoteScan, TextDialect
+from ratinglab.formats.text_parsing import TextStream, parsed_batches
 
 
 @dataclass(frozen=True)
@@ -157,18 +156,21 @@ def open_text_table(file: InputFile, dialect: TextDialect) -> TableFile:
     ((line, cells),) = first_rows(file, dialect, 1)
     names = [printable(cell).strip() for cell in cells] if header else positions_of(cells)
     check_unique(names, file=file)
-    as_is = Layout(dialect, line if header else line - 1, len(names), positions={}, time_format=None)
+    header_lines = line if header else line - 1
+    as_is = Layout(dialect, header_lines, len(names), positions={}, time_format=None, spans_lines=dialect.is_quoted)
+
+    types = dict.fromkeys(range(len(names)), pa.string())
 
     def parsed(layout: Layout, scan: QuoteScan) -> Iterator[pa.RecordBatch]:
-        stream = TextStream(file, layout.dialect, header_lines=layout.header_lines, scan=scan)
-        return _parsed(stream, names, layout, skip=layout.header_lines)
+        batches = parsed_batches(TextStream(file, layout, scan), layout, types, use_threads=True)
+        return (batch.rename_columns(names) for batch in batches)
 
     def opened(layout: Layout, *notes: str) -> TableFile:
         schema = pa.schema([(name, pa.string()) for name in names])
         return TableFile(file, layout, schema, lambda: parsed(layout, layout.new_scan()), notes)
 
     def is_valid(lines: bytes) -> bool:
-        return has_regular_rows(lines, as_is) and _is_table(_parsed(pa.BufferReader(lines), names, as_is, skip=0))
+        return has_regular_rows(lines, as_is) and _is_table(parsed_batches(lines, as_is, types))
 
     scan = as_is.new_scan()
     is_table = _is_table(parsed(as_is, scan))
@@ -176,7 +178,7 @@ def open_text_table(file: InputFile, dialect: TextDialect) -> TableFile:
         return opened(as_is)
     if scan.has_quotes:
         note = f"{file}: quotation marks were read as text, as with {dialect.prefix}quote=none"
-        unquoted = opened(replace(as_is, dialect=replace(dialect, quote=False)), note)
+        unquoted = opened(replace(as_is, dialect=replace(dialect, quote=False), spans_lines=False), note)
         if _is_table(unquoted.batches()) and not any(map(_encloses_a_cell, unquoted.batches())):
             return unquoted
     fault = first_fault(file, as_is, _fault_of_row, is_valid=is_valid)
@@ -185,13 +187,6 @@ def open_text_table(file: InputFile, dialect: TextDialect) -> TableFile:
     if not is_table:
         raise UserError(f"{file} cannot be read as a table of {len(names)} columns")
     return opened(as_is)
-
-
-def _parsed(stream: Any, names: list[str], layout: Layout, *, skip: int) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of a stream after the lines to skip, as text. Raises ArrowInvalid for a faulty row."""
-    types, spans_lines = dict.fromkeys(names, pa.string()), layout.dialect.is_quoted
-    options = arrow_options(layout.dialect, names, types, skipped_lines=skip, spans_lines=spans_lines, use_threads=True)
-    yield from pyarrow.csv.open_csv(stream, **options)
 
 
 def _is_table(batches: Iterator[pa.RecordBatch]) -> bool:

@@ -10,13 +10,13 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
 from ratinglab.errors import UserError
 from ratinglab.formats.faults import fault_of_ratings, first_fault, has_regular_rows, num_rows_by_line
 from ratinglab.formats.inputs import InputFile, in_order
 from ratinglab.formats.layouts import Layout
-from ratinglab.formats.text_dialects import QuoteScan, TextStream, arrow_options, pieces_of
+from ratinglab.formats.text_dialects import QuoteScan, pieces_of
+from ratinglab.formats.text_parsing import TextStream, parsed_batches
 from ratinglab.formats.timestamps import parsed_times
 from ratinglab.ratings.ids import with_parsed_ids
 
@@ -116,8 +116,7 @@ def _fault(file: InputFile, layout: Layout) -> UserError | None:
 
     def is_valid(lines: bytes) -> bool:
         try:
-            batches = list(_parsed(pyarrow.csv.read_csv, pa.BufferReader(lines), layout, skip=0))
-            return has_regular_rows(lines, layout) and len(batches) > 0
+            return has_regular_rows(lines, layout) and len(list(_parsed(lines, layout))) > 0
         except pa.ArrowInvalid:
             return False
 
@@ -163,8 +162,7 @@ def _parts_of_pieces(
             content = b"\n" + content  # else pyarrow would drop the mark
         if not has_regular_rows(content, layout):  # a quoted cell may continue in the next piece
             raise IrregularQuotesError(file)
-        batches = _parsed(pyarrow.csv.read_csv, pa.BufferReader(content), layout, skip=0)
-        return [with_parsed_ids(batch) for batch in batches]
+        return [with_parsed_ids(batch) for batch in _parsed(content, layout)]
 
     return chain.from_iterable(in_order(threads, read, pieces, ahead=2 * pa.cpu_count()))
 
@@ -177,24 +175,16 @@ def _parts_in_order(
     convert: Callable[[pa.RecordBatch], list[Any]] = with_parsed_ids,
 ) -> Iterator[list[Any]]:
     """Parse a file in one thread while others convert its batches. Raises ArrowInvalid for a faulty row."""
-    stream = TextStream(file, layout.dialect, header_lines=layout.header_lines, scan=scan)
-    batches = _parsed(pyarrow.csv.open_csv, stream, layout, skip=layout.header_lines)
+    batches = _parsed(TextStream(file, layout, scan), layout)
     return in_order(threads, convert, batches, ahead=2 * pa.cpu_count())
 
 
-def _parsed(read: Callable[..., Any], stream: Any, layout: Layout, *, skip: int) -> Iterator[pa.RecordBatch]:
-    """Yield batches of user, item, rating and timestamp, read by a function of pyarrow. Raises ArrowInvalid."""
-    names = [str(position) for position in range(layout.num_columns)]
-    types = {names[layout.positions[role]]: pa.string() for role in ("user", "item")}
-    types[names[layout.positions["rating"]]] = pa.float32()
-    if "timestamp" in layout.positions:
-        kind = pa.int64() if layout.time_format is None else layout.time_format.type
-        types[names[layout.positions["timestamp"]]] = kind
-    options = arrow_options(
-        layout.dialect, names, types, skipped_lines=skip, spans_lines=layout.spans_lines, use_threads=False
-    )
-    found = read(stream, **options)
-    for batch in found.to_batches() if isinstance(found, pa.Table) else found:
+def _parsed(source: TextStream | bytes, layout: Layout) -> Iterator[pa.RecordBatch]:
+    """Yield batches of user, item, rating and timestamp of a file or of some rows. Raises ArrowInvalid."""
+    time_type = pa.int64() if layout.time_format is None else layout.time_format.type
+    type_of = {"user": pa.string(), "item": pa.string(), "rating": pa.float32(), "timestamp": time_type}
+    types = {layout.positions[role]: kind for role, kind in type_of.items() if role in layout.positions}
+    for batch in parsed_batches(source, layout, types):
         numbers = [column for column in batch.columns if pa.types.is_floating(column.type)]
         if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in numbers):
             raise pa.ArrowInvalid("a number is not finite")
