@@ -72,9 +72,9 @@ def measure(train: Callable[..., ratinglab.Run], optimizer: str, *, epochs: int,
         with_digests, without = [], []
         for _ in range(repeats):
             with replaced(forgetful):
-                with_digests.append(seconds_of(lambda: ratinglab.load(run.folder).model.tables.train_counts))
+                with_digests.append(seconds_of(lambda: ratinglab.load(run.folder).tables.train_counts))
             with replaced(lambda name, call: lambda *_, **__: True):
-                without.append(seconds_of(lambda: ratinglab.load(run.folder).model.tables.train_counts))
+                without.append(seconds_of(lambda: ratinglab.load(run.folder).tables.train_counts))
     saves = spent["save"]
     return [
         fit, len(saves), in_fit, 100 * in_fit / fit, statistics.median(saves), statistics.median(spent["seal_archive"]),

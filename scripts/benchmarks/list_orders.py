@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 import ratinglab
-from ratinglab.evaluation.ranking import RelevantItems, TrainingCounts, is_relevant, ranking_metrics
+from ratinglab.evaluation.ranking import RelevantItems, TrainingCounts, is_relevant, like_threshold, ranking_metrics
 from ratinglab.inference.evaluation import POPULARITY
 from ratinglab.inference.run import Run
 
@@ -115,7 +115,7 @@ class Split:
 
     def __init__(self, run: Run) -> None:
         self._rows = {part: run.part(part) for part in ("train", "val", "test")}
-        self._threshold = run.model.liked_from(None)
+        self._threshold = like_threshold(None, run.record.stars)
         self._shape = run.record.num_users, run.record.num_items
         self.matrix = self.rated(liked_only=False)
 

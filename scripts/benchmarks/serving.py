@@ -68,7 +68,7 @@ def main() -> None:
 def tasks_of(run: Run) -> dict[str, Task]:
     """Make the requests: a user, five ratings and a hundred pairs of the run."""
     user_ids, item_ids = (ids.ids.astype(str).tolist() for ids in (run.user_ids, run.item_ids))
-    popular = np.argsort(-run.model.tables.train_counts[1][: run.record.num_items])[:5]
+    popular = np.argsort(-run.tables.train_counts[1][: run.record.num_items])[:5]
     lowest, highest = run.record.scale or (1.0, 5.0)
     ratings = {item_ids[item]: highest if number % 2 else lowest for number, item in enumerate(popular)}
     pairs = [(user_ids[number % 7], item_ids[number % run.record.num_items]) for number in range(100)]

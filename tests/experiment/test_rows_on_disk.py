@@ -127,7 +127,7 @@ def test_run_with_very_many_ratings_recommends_to_one_user(command_here, folder,
     monkeypatch.setattr(run_tables, "MANY_RATINGS", 100)
     loaded = ratinglab.load(run)
     assert loaded.recommend(7, k=5, by="prediction").equals(expected)
-    assert "ratings" not in vars(loaded.model.tables)
+    assert "ratings" not in vars(loaded.tables)
     with pytest.raises(UserError, match="by=expected_gain needs all 4,000 ratings of the run in memory: by=prediction"):
         loaded.recommend(7, k=5)
     with pytest.raises(UserError, match="exclude_seen=true needs all 4,000 ratings of the run in memory"):

@@ -176,7 +176,7 @@ def test_folded_in_users_keep_their_training_ratings(trained):
 
 def test_new_users_who_like_nothing_get_the_most_popular_items_with_a_note(trained):
     run = Run.load(trained["ease"].run)
-    items = [*run.item_ids.ids[run.model.tables.items_by_popularity[:2]]]
+    items = [*run.item_ids.ids[run.tables.items_by_popularity[:2]]]
     ratings = pd.DataFrame({"user_id": ["a", "b", "u3"], "item_id": [items[0]] * 3, "rating": [2, 5, 2]})
     folded = run.fold_in(ratings)
     (note,) = folded.notes
@@ -241,9 +241,9 @@ def test_new_items_are_refused(trained):
 def test_users_without_training_ratings_get_the_most_popular_items(trained):
     run = Run.load(trained["ease"].run)
     listed = run.recommend("nobody", k=4, unknown="baseline")
-    popular = run.item_ids.ids[run.model.tables.items_by_popularity[:4]]
+    popular = run.item_ids.ids[run.tables.items_by_popularity[:4]]
     assert listed["item_id"].tolist() == popular.tolist()
-    counts = run.model.tables.train_counts[1][run.model.tables.items_by_popularity[:4]]
+    counts = run.tables.train_counts[1][run.tables.items_by_popularity[:4]]
     np.testing.assert_allclose(listed["score"], counts / run.record.num_users, rtol=1e-6)
 
 

@@ -97,7 +97,7 @@ def test_command_prints_the_item_and_an_aligned_table(run, point, capsys):
     similar(run, "item='Film 7, The'", "k=2")
     title, head, first, _ = capsys.readouterr().out.splitlines()
     found = run.similar(7, k=2).loc[0]
-    assert title == f"similar to {TITLES[7]} (id 7), which has {run.model.tables.train_counts[1][7]} training ratings"
+    assert title == f"similar to {TITLES[7]} (id 7), which has {run.tables.train_counts[1][7]} training ratings"
     assert head.split() == ["rank", "item_id", "title", "similarity", "shared_raters"]
     assert f"{found['similarity']:.2f} ± {found['standard_deviation']:.2f}" in first
     similar(point, "item=7", "k=20", "genres=[z]")
@@ -116,7 +116,7 @@ def test_more_items_than_there_are_is_a_mistake_unless_k_is_the_default(run):
 @pytest.mark.parametrize(("extension", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
 def test_file_holds_the_same_items(run, here, capsys, extension, read):
     similar(run, "item=7", f"output=out.{extension}", "genres=[x,z]", "k=3")
-    expected = run.similar(7, k=3, candidates=run.model.tables.items_of(["x", "z"]))
+    expected = run.similar(7, k=3, candidates=run.tables.items_of(["x", "z"]))
     pd.testing.assert_frame_equal(read(here / f"out.{extension}"), expected, check_dtype=False, rtol=1e-5)
     assert capsys.readouterr().out.startswith(f"3 items similar to {TITLES[7]} (id 7) in out.{extension}\n")
 

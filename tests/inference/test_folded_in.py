@@ -51,7 +51,7 @@ def test_new_user_gets_predictions_lists_and_reasons_from_every_model_with_facto
     listed = folded.recommend(k=100)
     assert len(listed) == run.record.num_items - 3
     assert not listed["item_id"].isin([0, 3, 7]).any()
-    np.testing.assert_array_equal(folded.predict(listed["item_id"]), listed["rating"])
+    np.testing.assert_array_equal(folded.predict(listed["item_id"]), listed["prediction"])
     changes = folded.explain([1], k=2)
     assert changes["item_id"].tolist() == [1, 1]
     assert set(changes["rated_item_id"]) < {0, 3, 7}
@@ -67,7 +67,7 @@ def test_a_model_without_factors_is_refused(name, tmp_path):
 def test_reasons_are_the_differences_to_folding_in_without_each_rating(run):
     changes = run.fold_in(NEW).explain([1, 2], k=3)
     for row in changes.itertuples():
-        names = run.model.tables.item_names
+        names = run.tables.item_names
         others = {item: NEW[item] for item in NEW if names.find([item], place=str) != row.rated_item_id}
         # far from the ends of the scale, where predictions are clipped
         scores = [
@@ -100,7 +100,7 @@ def test_other_users_of_the_run_are_predicted_as_before(run):
 
 
 def test_a_known_user_keeps_training_ratings_and_a_given_one_replaces_its_own(run):
-    own = run.model.tables.ratings[(run.model.tables.ratings["user"] == 2) & (run.model.tables.ratings["part"] == 0)]
+    own = run.tables.ratings[(run.tables.ratings["user"] == 2) & (run.tables.ratings["part"] == 0)]
     item, rating = int(own["item"].iloc[0]), float(own["rating"].iloc[0])
     nothing_new, same = run.fold_in({item: rating}, user_id=2), run.explain(2, [1], k=100)
     assert len(same) == len(own)
@@ -112,7 +112,7 @@ def test_a_known_user_keeps_training_ratings_and_a_given_one_replaces_its_own(ru
     rated = other.model_of(2).rated_highest(2, k=100).set_index("item_id")["rating"]
     assert rated.index.is_unique
     assert rated[item] == 6 - rating
-    seen = run.model.tables.ratings.loc[run.model.tables.ratings["user"] == 2, "item"]
+    seen = run.tables.ratings.loc[run.tables.ratings["user"] == 2, "item"]
     assert not other.recommend(k=100)["item_id"].isin(seen).any()
 
 
@@ -310,13 +310,13 @@ def test_a_user_and_an_item_of_other_parts_keep_what_the_run_knows(tmp_path):
     }
     write_run_of(tmp_path / "run", options_of("biased_mf", **FEATURES), table_of(*ratings, titles=titles, **columns))
     run = Run.load(tmp_path / "run")
-    assert not run.model.tables.trained_users([30])[0]
-    assert not run.model.tables.trained_items([20])[0]
+    assert not run.tables.trained_users([30])[0]
+    assert not run.tables.trained_items([20])[0]
     untrained = run.fold_in(frame_of(["30", "30"], ["777", "0"], [5, 5]))
     assert (untrained.user_ids, untrained.item_ids) == (["30"], [])
     user = run.fold_in({0: 5}, user_id=30)
     assert 20 not in user.recommend(k=100)["item_id"].tolist()
-    (index,), tables = run.user_ids.index_of([30]), run.model.tables
+    (index,), tables = run.user_ids.index_of([30]), run.tables
     stored = {name: tables.feature("user", name)[index] for name in FEATURES["user_features"]}
     given = run.fold_in({0: 5}, users={name: str(value) for name, value in stored.items() if value == value})
     np.testing.assert_allclose(user.predict([1]), given.predict([1]), atol=1e-6)
@@ -355,7 +355,7 @@ def test_an_unknown_user_may_get_the_baseline(run):
 
 
 def test_features_of_known_users_replace_theirs_and_blank_ones_do_not(featured):
-    age = featured.model.tables.feature("user", "age")
+    age = featured.tables.feature("user", "age")
     user = int(np.flatnonzero(~np.isnan(age[: featured.record.num_users]))[0])
     frame = pd.DataFrame({"user_id": [str(user)], "age": [""]})
     same = featured.fold_in(users={"age": str(age[user])}, user_id=user)

@@ -90,7 +90,7 @@ def test_own_lists_of_a_part_without_relevant_ratings_have_counts_only(tmp_path)
 
 def test_recommend_gives_ties_to_the_item_with_more_training_ratings(tmp_path):
     run = run_of(tmp_path, "mean")  # all predictions are equal
-    count = run.model.tables.train_counts[1]
+    count = run.tables.train_counts[1]
     for exclude_seen in (True, False):
         listed = run.recommend(3, k=30, exclude_seen=exclude_seen, by="prediction")["item_id"].to_numpy()
         item = run.item_ids.index_of(listed)
@@ -108,11 +108,11 @@ def test_items_folded_in_come_after_those_with_training_ratings(tmp_path):
     run = run_of(tmp_path, "biased_mf")
     folded = run.fold_in(pd.DataFrame({"user_id": ["1", "2"], "item_id": ["new", "new"], "rating": [5, 4]}))
     order = folded.model.tables.items_by_popularity.tolist()
-    assert order == [*run.model.tables.items_by_popularity.tolist(), run.record.num_items]
+    assert order == [*run.tables.items_by_popularity.tolist(), run.record.num_items]
 
 
 def test_runs_without_held_out_rows_have_no_lists(tmp_path, monkeypatch):
     run = run_of(tmp_path, "biased_mf")
     empty = run.part("val").take(slice(0, 0))
-    monkeypatch.setattr(run.model.tables, "held_out", {"val": empty, "test": empty})
+    monkeypatch.setattr(run.tables, "held_out", {"val": empty, "test": empty})
     assert run.evaluate_ranking(k=2, threshold=9) == {}

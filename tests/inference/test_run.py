@@ -135,8 +135,8 @@ def test_recommend_ranks_the_items_unrated_by_the_user_in_any_part(run):
     rated = set(run.item_ids.ids[rows.loc[rows["user"] == user, "item"]])
     everything = run.recommend(42, k=10_000, by="prediction")
     assert set(everything["item_id"]) == set(run.item_ids.ids[: run.record.num_items]) - rated
-    assert everything["rating"].is_monotonic_decreasing
-    assert everything["rating"].tolist() == pytest.approx(
+    assert everything["prediction"].is_monotonic_decreasing
+    assert everything["prediction"].tolist() == pytest.approx(
         run.predict([42] * len(everything), everything["item_id"].tolist()).tolist()
     )
     ten = run.recommend("42", k=10, by="prediction")
@@ -147,22 +147,22 @@ def test_recommend_ranks_the_items_unrated_by_the_user_in_any_part(run):
 def test_rated_highest_lists_the_highest_ratings_of_the_user_in_all_parts(run):
     rows = pd.read_parquet(run.folder / "ratings.parquet")
     own = rows[rows["user"] == run.user_ids.index_of([42])[0]].sort_values("rating", ascending=False, kind="stable")
-    listed = run.model.rated_highest("42", k=5)
+    listed = run.rated_highest("42", k=5)
     assert listed["rating"].tolist() == own["rating"].head(5).tolist()
     assert listed["item_id"].tolist() == run.item_ids.ids[own["item"].head(5)].tolist()
-    assert len(run.model.rated_highest("nobody", k=5)) == 0
+    assert len(run.rated_highest("nobody", k=5)) == 0
 
 
 def test_recommend_to_all_equals_recommend_for_each_user(run):
     table = run.recommend_to_all(k=4)
-    assert list(table.columns) == ["user_id", "rank", "item_id", "title", "rating"]
+    assert list(table.columns) == ["user_id", "rank", "item_id", "title", "prediction"]
     assert table["user_id"].drop_duplicates().tolist() == run.user_ids.ids.tolist()
     for user_id, listed in list(table.groupby("user_id", sort=False))[::50]:
         alone = run.recommend(user_id, k=4)
         assert listed["item_id"].tolist() == alone["item_id"].tolist()
         assert listed["rank"].tolist() == [1, 2, 3, 4]
         assert listed["title"].tolist() == alone["title"].tolist()
-        assert listed["rating"].tolist() == pytest.approx(alone["rating"].tolist(), abs=1e-6)
+        assert listed["prediction"].tolist() == pytest.approx(alone["prediction"].tolist(), abs=1e-6)
     with pytest.raises(UserError, match="k must be at least 1, got 0"):
         run.recommend_to_all(k=0)
 
@@ -185,7 +185,7 @@ def test_recommend_command_prints_recommendations_and_highest_ratings(command, b
     titles = Run.load(biased.run).recommend(42, k=4)["title"]
     heading = "recommended to user 42, by expected gain: interest times probability of a rating of at least 4\n"
     recommended = outcome.stdout.split(heading)[1].splitlines()
-    assert recommended[0].split() == ["rank", "item_id", "title", "predicted"]
+    assert recommended[0].split() == ["rank", "item_id", "title", "prediction"]
     assert len(recommended) == 5
     assert all(title in line for title, line in zip(titles, recommended[1:], strict=True))
     assert "user 42 rated highest" in outcome.stdout
@@ -419,7 +419,7 @@ def test_predict_command_changes_no_cell_of_its_input(command, biased, tmp_path)
 def test_user_id_may_be_any_whole_number(run, user_id):
     assert run.predict([user_id], [7]) == run.predict([42], [7])
     assert run.recommend(user_id, k=2).equals(run.recommend(42, k=2))
-    assert run.model.rated_highest(user_id, k=2).equals(run.model.rated_highest(42, k=2))
+    assert run.rated_highest(user_id, k=2).equals(run.rated_highest(42, k=2))
 
 
 @pytest.mark.parametrize(
@@ -521,3 +521,11 @@ def test_columns_of_a_data_frame_have_the_names_of_conf():
 def test_recommend_takes_one_user(run):
     with pytest.raises(UserError, match=r"user_id must be one id, got \[1, 2\]; recommend_to_all takes several"):
         run.recommend([1, 2], k=2, unknown="baseline")
+
+
+def test_public_names_of_a_run_are_those_for_its_users(run):
+    data = {"folder", "record", "predictor", "tables", "best_epoch", "metrics", "user_ids", "item_ids", "part", "load"}
+    predictions = {"predict", "predict_table", "standard_deviation", "predictions", "solvers"}
+    lists = {"recommend", "recommend_to_all", "lists_by_block", "similar", "rated_highest"}
+    others = {"fold_in", "explain", "evaluate", "evaluate_ranking", "evaluate_own_ranking"}
+    assert {name for name in dir(run) if not name.startswith("_")} == data | predictions | lists | others

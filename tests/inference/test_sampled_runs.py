@@ -64,7 +64,7 @@ def test_train_prints_and_records_the_coverage_of_intervals(sampled):
 
 def test_a_known_user_folded_in_is_predicted_much_as_in_training(sampled):
     run = Run.load(sampled.run)
-    items, ratings = run.item_ids.ids[:100], run.model.tables.ratings
+    items, ratings = run.item_ids.ids[:100], run.tables.ratings
     trained, folded = [], []
     for user_id in range(10):
         item = ratings.loc[(ratings["user"] == user_id) & (ratings["part"] == 0), "item"].iloc[0]
@@ -167,7 +167,7 @@ def test_recommend_to_all_equals_recommend_for_each_user(sampled):
     everyone = run.recommend_to_all(k=5)
     for user_id in (42, 7):
         own, listed = run.recommend(user_id, k=5), everyone[everyone["user_id"] == user_id]
-        for column in ("rating", "standard_deviation"):
+        for column in ("prediction", "standard_deviation"):
             assert listed[column].to_numpy() == pytest.approx(own[column].to_numpy(), abs=1e-4)
         deviation = run.standard_deviation([user_id] * len(own), own["item_id"])
         assert own["standard_deviation"].tolist() == deviation.tolist()

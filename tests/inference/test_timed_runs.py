@@ -117,8 +117,8 @@ def test_recommend_uses_the_last_day_of_the_user(command, timed, tmp_path):
     train = run.part("train")
     days = train.day[train.user == run.user_ids.index_of([7])[0]]
     last, first = (np.full(3, np.datetime64(int(day), "D")) for day in (days.max(), days.min()))
-    assert one["rating"].to_numpy() == pytest.approx(run.predict([7] * 3, one["item_id"], times=last), abs=1e-5)
-    assert np.abs(one["rating"].to_numpy() - run.predict([7] * 3, one["item_id"], times=first)).max() > 0.1
+    assert one["prediction"].to_numpy() == pytest.approx(run.predict([7] * 3, one["item_id"], times=last), abs=1e-5)
+    assert np.abs(one["prediction"].to_numpy() - run.predict([7] * 3, one["item_id"], times=first)).max() > 0.1
     if run.record.is_sampled:
         of_last = run.standard_deviation([7] * 3, one["item_id"], times=last)
         assert np.array_equal(run.standard_deviation([7] * 3, one["item_id"]), of_last)

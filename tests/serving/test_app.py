@@ -138,8 +138,8 @@ def test_fold_in_of_a_known_user_adds_to_their_ratings(client, run):
     new = next(item for item in range(20) if item not in seen)
     found = answer(client.post("/fold_in", json={"ratings": {str(new): 5}, "user_id": 4, "k": 2}))["recommended"]
     expected = run.fold_in({str(new): 5}, user_id="4").recommend("4", k=2)
-    assert [(row["item_id"], row["rating"]) for row in found] == list(
-        expected[["item_id", "rating"]].itertuples(index=False, name=None)
+    assert [(row["item_id"], row["prediction"]) for row in found] == list(
+        expected[["item_id", "prediction"]].itertuples(index=False, name=None)
     )
 
 
@@ -160,7 +160,7 @@ def test_health_describes_the_run(client, folder, run):
 
 
 def test_items_without_a_query_are_all_items(client, run):
-    counts, _ = run.model.tables.train_counts[1], run.record
+    counts, _ = run.tables.train_counts[1], run.record
     pages = [answer(client.get("/items", params={"limit": 8, "offset": offset})) for offset in (0, 8, 16)]
     assert [page["more"] for page in pages] == [True, True, False]
     found = [item for page in pages for item in page["items"]]
@@ -360,7 +360,7 @@ def test_run_that_predicts_scores_recommends_by_them(train_here, recipe):
         found = answer(client.post(path, json={**body, "k": 4}))["recommended"]
         assert [row["item_id"] for row in found] == listed["item_id"].tolist()
         assert [row["score"] for row in found] == pytest.approx(listed["score"].tolist())
-        assert {row["rating"] for row in found} == {None}
+        assert {row["prediction"] for row in found} == {None}
     assert answer(client.get("/health"))["predicts_scores"]
     model = run.record.model
     pairs = {"pairs": [{"user_id": user_id, "item_id": item_ids[0]}]}

@@ -107,7 +107,7 @@ def list_metric(name: str) -> ListMetric | None:
     return None if found is None else ListMetric(found[1], int(found[2]))
 
 
-def liked_from(threshold: float | None, stars: Stars) -> float:
+def like_threshold(threshold: float | None, stars: Stars) -> float:
     """Return the lowest rating that counts as liked, in rating units."""
     return stars.to_rating(LIKED) if threshold is None else threshold
 

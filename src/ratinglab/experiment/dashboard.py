@@ -91,7 +91,7 @@ def _show_pages(
     if pages.figures and not run.record.predicts_scores:
         _show_errors(logger, run, part="test" if "test/mse" in metrics else "val", step=step)
     if pages.data_figures:
-        item_count = run.model.tables.train_counts[1]
+        item_count = run.tables.train_counts[1]
         logger.log_figure("data/ratings", rating_histogram(run.part("train").rating), step=step)
         logger.log_figure("data/long_tail", long_tail(item_count[item_count > 0]), step=step)
     if pages.projector_items > 0:
@@ -101,7 +101,7 @@ def _show_pages(
 def _show_errors(logger: EventLog, run: Run, *, part: str, step: int) -> None:
     if len(run.part(part)) > 0:
         predictions = run.predictions(part)
-        user_count, item_count = run.model.tables.train_counts
+        user_count, item_count = run.tables.train_counts
         for name, figure in (
             ("predicted_against_true", predicted_against_true(predictions)),
             ("error_by_item_popularity", error_by_count(predictions, item_count[predictions.rows.item], of="item")),
@@ -116,9 +116,9 @@ def _show_items(logger: EventLog, run: Run, *, count: int) -> None:
     embedding = run.predictor.model.item_vectors()
     if embedding is None:
         return
-    item_count = run.model.tables.train_counts[1][: len(embedding)]
+    item_count = run.tables.train_counts[1][: len(embedding)]
     item = np.argsort(-item_count, kind="stable")[:count]
-    tables = run.model.tables
+    tables = run.tables
     titles = np.full(len(tables.item_ids), "", dtype=object) if tables.titles is None else tables.titles
     # a tab or a line break would end the cell in the projector's file
     labels = [[str(tables.item_ids.ids[i]), " ".join(titles[i].split()), str(item_count[i])] for i in item]

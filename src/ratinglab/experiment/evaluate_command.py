@@ -1,6 +1,6 @@
 """Recompute the metrics of a run, and compare them with its metrics.json."""
 
-from ratinglab.evaluation.ranking import OrderOptions
+from ratinglab.evaluation.ranking import OrderOptions, like_threshold
 from ratinglab.experiment.command_options import EvaluateOptions
 from ratinglab.experiment.named_files import load_run
 from ratinglab.reports.results import lists_tables, metrics_table
@@ -24,7 +24,8 @@ def evaluate(options: EvaluateOptions) -> None:
     k = options.ranking.k
     own = record.order_options()
     has_own_order = record.predicts_scores or order.by is own.by
-    is_own = has_own_order and run.model.liked_from(order.threshold) == run.model.liked_from(own.threshold)
+    thresholds = {like_threshold(each.threshold, record.stars) for each in (order, own)}
+    is_own = has_own_order and len(thresholds) == 1
     of_lists = {} if k is None else run.evaluate_ranking(k=k, by=order.by.value, threshold=order.threshold)
     if record.predicts_scores and k is None:  # there is nothing else to measure
         of_lists = run.evaluate_own_ranking(parts=("val", "test"))

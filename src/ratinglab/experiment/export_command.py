@@ -44,7 +44,7 @@ def export(options: ExportOptions) -> None:
     """
     output = None if options.output is None else output_folder(options.output, key="output")
     run, notes = load_run(options.run)
-    run.model.check_predicts_ratings()
+    run.record.check_predicts_ratings()
     if output is None:
         folder = run.folder.resolve()
         output = output_folder(os.path.relpath(f"{folder}-{options.format.name}"), key="output")

@@ -148,7 +148,7 @@ def write_ids(
 ) -> None:
     """Write the ids of users and items with training ratings, in index order, with any further columns."""
     num_users, num_items = run.record.num_users, run.record.num_items
-    titles = run.model.tables.titles
+    titles = run.tables.titles
     named = {} if titles is None else {"title": pa.array(titles[:num_items], type=pa.string())}
     for name, columns in (
         ("users", {"user_id": pa.array(run.user_ids.ids[:num_users])} | (users or {})),

@@ -64,7 +64,7 @@ def folded_in(run: Run, options: FoldInOptions, columns: RatingColumnOptions, *,
         find_columns=lambda names: columns_in(names, columns, run.record),
         keys=("user_features", "item_features"),
     )
-    return fold_in(run.model, given, user_id=user_id)
+    return fold_in(run, given, user_id=user_id)
 
 
 def _pairs_or_table(options: FoldInOptions, value: str | None, *, key: str) -> Pairs | TextTable | None:

@@ -32,7 +32,7 @@ def predict(options: PredictOptions) -> None:
     file = existing_file(options.input, key="input")
     output = table_path(options.output, inputs=[file.path, *files_of(options)])
     run, notes = load_run(options.run)
-    run.model.check_predicts_ratings()
+    run.record.check_predicts_ratings()
     folded = folded_in(run, options, options.columns, user_id=None) if options.folds_in else None
     pairs = open_text_table(file, options.dialect(""))  # last: it may read ahead
     columns = columns_in(pairs.schema.names, options.columns, run.record)

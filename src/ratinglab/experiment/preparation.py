@@ -13,7 +13,7 @@ from ratinglab.batches import Batch, Blocks, as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import MSE, Metric, RankingMetric, find_metrics, monitored
-from ratinglab.evaluation.ranking import check_threshold, is_relevant, liked_from
+from ratinglab.evaluation.ranking import check_threshold, is_relevant, like_threshold
 from ratinglab.experiment.continuation import start_from
 from ratinglab.experiment.new_record import record_run
 from ratinglab.experiment.train_options import TrainOptions
@@ -156,7 +156,7 @@ def _check_lists(
     options: TrainOptions, monitor: Metric | RankingMetric, data: RatingDataModule, holdout: Holdout
 ) -> None:
     """Raise UserError if lists will be measured but no held-out rating is relevant."""
-    threshold = liked_from(options.ranking.threshold, data.stars)
+    threshold = like_threshold(options.ranking.threshold, data.stars)
     rows = data.validation_ratings
     is_monitored = isinstance(monitor, RankingMetric)
     if is_monitored or options.ranking.k is not None:

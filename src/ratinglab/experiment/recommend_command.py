@@ -10,14 +10,14 @@ import pandas as pd
 import pyarrow as pa
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, like_threshold
 from ratinglab.experiment.command_options import RecommendOptions, UnknownUsers
 from ratinglab.experiment.named_files import columns_in, files_of, folded_in, load_run, read_table, table_path
 from ratinglab.files import is_stream, print_beside
 from ratinglab.formats.text_tables import TextTable
 from ratinglab.formats.writing import write_table
 from ratinglab.inference.folded_in import FoldedIn, explain_list
-from ratinglab.inference.lists import ListOptions
+from ratinglab.inference.lists import ListOptions, check_length
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import Ids
 from ratinglab.inference.trained_model import TrainedModel
@@ -39,13 +39,13 @@ class _Request:
         run: the run.
         folded: what is folded into the run; None: nothing.
         options: the options as typed.
-        lists: settings of the lists.
+        settings: settings of the lists.
     """
 
     run: Run
     folded: FoldedIn | None
     options: RecommendOptions
-    lists: ListOptions
+    settings: ListOptions
 
     @property
     def user_id(self) -> str | None:
@@ -56,25 +56,18 @@ class _Request:
 
     def model_of(self, user_id: str) -> TrainedModel:
         """Return the model that predicts for a user."""
-        return self.run.model if self.folded is None else self.folded.model_of(user_id)
-
-    def list_of(self, user_id: str) -> pd.DataFrame:
-        """Make a user's list, with reasons if asked for."""
-        listed = (self.folded or self.run).recommend_with(user_id, self.lists)
-        if self.options.why:
-            listed["why"] = self._reasons_for(user_id, listed["item_id"])
-        return listed
+        return self.run if self.folded is None else self.folded.model_of(user_id)
 
     def lists_by_block(self, user_ids: list[str] | None) -> Iterator[pd.DataFrame]:
-        """Make the lists of several users, with reasons if asked for, in blocks of bounded memory."""
-        for block in (self.folded or self.run).recommend_by_block(self.lists, user_ids=user_ids):
+        """Make the lists of users, with reasons if asked for, in blocks of bounded memory."""
+        for block in (self.folded or self.run).lists_by_block(self.settings, user_ids=user_ids):
             if self.options.why:
                 items_by_user = block.groupby("user_id", sort=False)["item_id"]
                 block["why"] = [text for name, items in items_by_user for text in self._reasons_for(str(name), items)]
             yield block
 
     def _reasons_for(self, user_id: str, item_ids: pd.Series) -> list[str]:
-        return _reasons(explain_list(self.run.model, self.folded, user_id, item_ids, k=NUM_REASONS), item_ids)
+        return _reasons(explain_list(self.run, self.folded, user_id, item_ids, k=NUM_REASONS), item_ids)
 
 
 def recommend(options: RecommendOptions) -> None:
@@ -91,8 +84,8 @@ def recommend(options: RecommendOptions) -> None:
     folded = folded_in(run, options, options.columns, user_id=options.user) if options.folds_in else None
     if folded is not None:
         notes += [f"note: {note}" for note in folded.notes]
-    trained = run.model if folded is None else folded.model
-    trained.check_length(options.k)
+    trained = run if folded is None else folded.model
+    check_length(options.k, num_items=trained.record.num_items)
     lists = ListOptions(
         k=options.k,
         candidates=_candidates(trained, options, tables.get("items"), notes),
@@ -141,18 +134,16 @@ def _candidates(
 def _recommend_to_one(request: _Request, user_id: str, output: Path | None, notes: Sequence[str]) -> None:
     """Write a user's list to a file, if asked to, and print it below the user's highest ratings."""
     own_notes = list(_notes_on_user(request, user_id))
-    listed = request.list_of(user_id)
+    (listed,) = request.lists_by_block([user_id])
     is_new = request.folded is not None and request.folded.is_anonymous
     name = user_id if is_new else f"user {user_id}"
     if output is not None:
-        rows = listed.copy()
-        rows.insert(0, "user_id", user_id)
-        _write(output, [rows])
-        print_beside(output, f"{len(rows):,} recommendations for {name} in {output}")
+        _write(output, [listed.assign(user_id=user_id)])
+        print_beside(output, f"{len(listed):,} recommendations for {name} in {output}")
     for note in (*notes, *own_notes):
         print_beside(output, note)
     if output is None or not is_stream(output):
-        _print_list(listed, request, user_id, name=name)
+        _print_list(listed.drop(columns="user_id"), request, user_id, name=name)
 
 
 def _notes_on_user(request: _Request, user_id: str) -> Iterator[str]:
@@ -164,7 +155,7 @@ def _notes_on_user(request: _Request, user_id: str) -> Iterator[str]:
     if request.model_of(user_id).tables.has_user(user_id):
         return
     if request.options.unknown is UnknownUsers.error:
-        request.run.model.tables.check_users([user_id], place=lambda _: "user")
+        request.run.tables.check_users([user_id], place=lambda _: "user")
     is_popular = request.run.record.predicts_scores
     given = "the list has the most popular items" if is_popular else "the bias baseline predicts"
     yield f"note: user {user_id} has no training ratings; {given}, the same for everyone"
@@ -175,10 +166,10 @@ def _print_list(listed: pd.DataFrame, request: _Request, user_id: str, *, name: 
     rated = request.model_of(user_id).rated_highest(user_id, k=NUM_RATED_SHOWN)
     if len(rated) > 0:
         print(f"{name} rated highest")
-        _print_items(rated.drop(columns="rank"), rating_name="rating")
+        _print_items(rated.drop(columns="rank"))
         print()
     print(f"recommended to {name}, {_order_text(request.run, request.options.ranking)}")
-    _print_items(listed, rating_name="predicted")
+    _print_items(listed)
     if len(listed) < request.options.k:
         print(f"note: only {len(listed)} of {request.options.k}: no other candidates are left")
 
@@ -191,7 +182,8 @@ def _order_text(run: Run, order: OrderOptions) -> str:
         return "by predicted rating"
     if order.by is OrderBy.lower_bound:
         return "by lower bound: predicted rating minus its standard deviation"
-    liked = run.model.lowest_liked(order.threshold)
+    threshold, levels = like_threshold(order.threshold, run.record.stars), run.tables.rating_levels
+    liked = min(levels[levels >= threshold], default=threshold)
     return f"by expected gain: interest times probability of a rating of at least {liked:g}"
 
 
@@ -245,7 +237,7 @@ def _user_ids(request: _Request, users: TextTable) -> list[str]:
     user_ids = list(dict.fromkeys(users.ids(name, key="columns.user", noun="user").to_pylist()))
     if request.options.unknown is UnknownUsers.error:
         rows = users.column(name, key="columns.user")
-        tables = request.run.model.tables
+        tables = request.run.tables
         tables.check_users(user_ids, place=lambda number: users.place(rows.index(user_ids[number]), name))
     return user_ids
 
@@ -257,7 +249,7 @@ def _notes_on_users(request: _Request, user_ids: list[str] | None, *, num_listed
     num_trained = run.record.num_users
     num_all = len(run.user_ids)
     if user_ids is not None:
-        num_trained = int(run.model.tables.trained_users(user_ids).sum())
+        num_trained = int(run.tables.trained_users(user_ids).sum())
         num_all = len(user_ids)
     untrained = num_all - num_trained
     asked = num_all if unknown is UnknownUsers.baseline else num_trained
@@ -279,7 +271,7 @@ def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> None:
     def tables() -> Iterator[pa.Table]:
         pending = list[pd.DataFrame]()
         for block in blocks:
-            pending.append(block.rename(columns={"rating": "prediction"}))
+            pending.append(block)
             if sum(map(len, pending)) >= BLOCK_ROWS:
                 yield pa.Table.from_pandas(pd.concat(pending), preserve_index=False)
                 pending = []
@@ -291,9 +283,9 @@ def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> None:
     write_table(output, first.schema, chain([first], merged))
 
 
-def _print_items(items: pd.DataFrame, *, rating_name: str) -> None:
-    value, digits = ("score", 3) if "score" in items else ("rating", 2)
-    shown = items.assign(**{value: items[value].map(f"{{:.{digits}f}}".format)}).rename(columns={"rating": rating_name})
+def _print_items(items: pd.DataFrame) -> None:
+    digits = {"rating": 2, "prediction": 2, "score": 3}
+    shown = items.assign(**{name: items[name].map(f"{{:.{digits[name]}f}}".format) for name in digits if name in items})
     if "standard_deviation" in shown:
         deviation = shown.pop("standard_deviation")
         shown["±"] = deviation.map("{:.2f}".format).where(deviation.notna(), "")

@@ -7,6 +7,7 @@ from ratinglab.experiment.command_options import SimilarOptions
 from ratinglab.experiment.named_files import load_run, table_path
 from ratinglab.files import is_stream, print_beside
 from ratinglab.formats.writing import write_table
+from ratinglab.inference.lists import check_length
 from ratinglab.reports.text_table import aligned
 
 
@@ -14,8 +15,8 @@ def find_similar(options: SimilarOptions) -> None:
     """Print the items most similar to an item, and write them to a file if asked to."""
     output = None if options.output is None else table_path(options.output)
     run, notes = load_run(options.run)
-    run.model.check_length(options.k)
-    tables = run.model.tables
+    check_length(options.k, num_items=run.record.num_items)
+    tables = run.tables
     candidates = tables.items_of(options.genres, column=options.columns.genres) if options.genres else None
     found = run.similar(options.item, k=options.k, candidates=candidates)
     (item,) = tables.item_names.find([options.item], place=lambda _: "item").tolist()

@@ -3,7 +3,7 @@
 from ratinglab.batches import as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.evaluation.metrics import RankingMetric
-from ratinglab.evaluation.ranking import OrderBy, liked_from
+from ratinglab.evaluation.ranking import OrderBy, like_threshold
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.recommend.held_out_lists import HeldOutLists
@@ -23,7 +23,7 @@ class MonitoredLists:
         self._monitor, self._stars = monitor, data.stars
         pairs = RatedPairs(train.user, train.item)
         num_users, num_items = data.num_users, data.num_items
-        self._threshold = liked_from(monitor.threshold, data.stars)
+        self._threshold = like_threshold(monitor.threshold, data.stars)
         self._levels = data.stars.to_rating(levels_of(train.rating))
         self._held_out = HeldOutLists(
             data.validation_ratings,

@@ -8,12 +8,12 @@ from torch import Tensor
 from ratinglab.batches import Batch
 from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
-from ratinglab.evaluation.ranking import OrderOptions
 from ratinglab.inference.run_tables import is_trained
 from ratinglab.inference.trained_model import TrainedModel, predict_by_block
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.held_out_lists import HeldOutLists
+from ratinglab.recommend.orders import Order
 from ratinglab.runs.storage import read_part
 
 POPULARITY = "baseline/popularity/"
@@ -75,11 +75,11 @@ def _coverage(model: TrainedModel, rows: Ratings) -> float:
 
 
 def measure_lists(
-    model: TrainedModel, lengths: Sequence[int], order: OrderOptions, *, parts: Sequence[str]
+    model: TrainedModel, lengths: Sequence[int], order: Order | None, *, threshold: float, parts: Sequence[str]
 ) -> dict[str, float]:
     """Measure the lists of the model and of the most popular items on parts, by tag; see `Run.evaluate_ranking`."""
     metrics: dict[str, float] = {}
-    for part in parts if lengths else ():
+    for part in parts:
         rows, val = model.tables.held_out[part], model.tables.held_out["val"]
         if len(rows) == 0:
             continue
@@ -90,13 +90,13 @@ def measure_lists(
             history=_history(model, part),
             num_users=model.record.num_users,
             num_items=model.record.num_items,
-            threshold=model.liked_from(order.threshold),
+            threshold=threshold,
         )
         metrics[f"{part}/ranked_users"] = len(lists.users)
         metrics[f"{part}/users_without_relevant"] = lists.num_without_relevant
         metrics[f"{part}/users_without_training"] = lists.num_without_training
         for k in lengths:
-            measured = lists.measure(model.predictor, k=k, order=model.order(order))
+            measured = lists.measure(model.predictor, k=k, order=order)
             for system, found in {"": measured, POPULARITY: lists.measure_popularity(k=k)}.items():
                 metrics |= {f"{system}{part}/{name}@{k}": value for name, value in found.items()}
     return metrics

@@ -92,7 +92,7 @@ class FoldedIn(Recommender):
         if np.ndim(item_ids) != 1:
             raise UserError(f"item_ids must be a list of ids, got {item_ids!r}")
         if user_ids is None:
-            user_ids = [self._only_user()] * len(item_ids)
+            user_ids = [self._one_user(None)] * len(item_ids)
         if len(user_ids) != len(item_ids):
             raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
         users, items = pd.Series(user_ids, dtype=object), pd.Series(item_ids, dtype=object)
@@ -109,17 +109,15 @@ class FoldedIn(Recommender):
                 table.loc[mask, block.columns] = block.set_index(table.index[mask])
         return table.astype({"basis": pd.CategoricalDtype([*BASES, FOLDED_IN])})
 
-    def recommend_with(self, user_id: int | str | None, options: ListOptions) -> pd.DataFrame:
-        """Make the list of a user, None: the only folded-in one, with the columns of `recommend`."""
-        user_id = self._only_user() if user_id is None else user_id
-        listed = self.model_of(user_id).recommend_with(user_id, options)
-        if "standard_deviation" in listed or self.model.record.predicts_scores:
-            return listed
-        return listed.assign(standard_deviation=np.float32(np.nan))
-
-    def recommend_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
+    def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
         """Make lists like `recommend_to_all`, in blocks of bounded memory; at least one block."""
-        return (self.users_model or self.model).recommend_by_block(options, user_ids=user_ids)
+        model = self.users_model or self.model
+        if user_ids is not None and len(user_ids) == 1:
+            model = self.model_of(user_ids[0])
+        for block in model.lists_by_block(options, user_ids=user_ids):
+            if "standard_deviation" not in block and not model.record.predicts_scores:
+                block["standard_deviation"] = np.float32(np.nan)
+            yield block
 
     def explain(self, item_ids: Ids, *, user_id: int | str | None = None, k: int = 3) -> pd.DataFrame:
         """List, for each item, the user's ratings that most changed its prediction.
@@ -139,8 +137,8 @@ class FoldedIn(Recommender):
         Raises:
             UserError: the user was not folded in, an item has no row, or k is below 1.
         """
-        self.model.check_predicts_ratings()
-        user_id = self._only_user() if user_id is None else user_id
+        self.model.record.check_predicts_ratings()
+        user_id = self._one_user(user_id)
         folded = self.users_model
         if folded is None or not folded.tables.has_user(user_id):
             raise UserError(f"user {user_id} was not folded in; Run.explain explains users of the run")
@@ -171,7 +169,10 @@ class FoldedIn(Recommender):
         folded = self.users_model
         return folded if folded is not None and folded.tables.has_user(user_id) else self.model
 
-    def _only_user(self) -> str:
+    def _one_user(self, user_id: int | str | None) -> int | str:
+        """Return the id; None: that of the only folded-in user."""
+        if user_id is not None:
+            return user_id
         if len(self.user_ids) != 1:
             raise UserError(f"set user_id: {len(self.user_ids):,} users were folded in")
         return self.user_ids[0]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral
 
+import numpy as np
 import pandas as pd
 
 from ratinglab.errors import UserError, did_you_mean
@@ -41,15 +42,21 @@ class ListOptions:
 
 
 class Recommender(ABC):
-    """Base class of a run and of what is folded into one: both recommend."""
+    """Base class of a trained model and of what is folded into one: both recommend."""
 
     @abstractmethod
-    def recommend_with(self, user_id: int | str | None, options: ListOptions) -> pd.DataFrame:
-        """Make a user's list, with the columns of `recommend`."""
+    def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
+        """Make the lists of users, with the columns of `recommend_to_all`, in blocks of bounded memory; at least one.
 
-    @abstractmethod
-    def recommend_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
-        """Make lists like `recommend_to_all`, in blocks of bounded memory; at least one block."""
+        Raises:
+            UserError: as in `recommend_to_all`.
+        """
+
+    def _one_user(self, user_id: int | str | None) -> int | str:
+        """Return the id of the user of `recommend`."""
+        if user_id is None:
+            raise UserError("an id must not be missing, got None")
+        return user_id
 
     def recommend(
         self,
@@ -80,16 +87,26 @@ class Recommender(ABC):
             threshold: lowest rating that counts as liked, in rating units; None: 4 of 5 stars, on any scale.
 
         Returns:
-            rank from 1, item_id, title (if the data had titles), rating (predicted) and, for a run of optimizer=gibbs
-            and after fold-in, standard_deviation (NaN where there is none), or score for a model that predicts scores;
-            best first.
+            rank from 1, item_id, title (if the data had titles), prediction and, for a run of optimizer=gibbs and after
+            fold-in, standard_deviation (NaN where there is none), or score for a model that predicts scores; best
+            first.
 
         Raises:
             UserError: k is not an integer of at least 1, or the user or every candidate has no training ratings.
         """
-        order = order_options(by, threshold)
-        options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown, order=order)
-        return self.recommend_with(user_id, options)
+        user_id = self._one_user(user_id)
+        if np.ndim(user_id) > 0:
+            raise UserError(f"user_id must be one id, got {user_id!r}; recommend_to_all takes several")
+        lists = self.recommend_to_all(
+            k=k,
+            user_ids=[user_id],
+            candidates=candidates,
+            exclude_seen=exclude_seen,
+            unknown=unknown,
+            by=by,
+            threshold=threshold,
+        )
+        return lists.drop(columns="user_id")
 
     def recommend_to_all(
         self,
@@ -119,7 +136,7 @@ class Recommender(ABC):
         """
         order = order_options(by, threshold)
         options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown, order=order)
-        return pd.concat(self.recommend_by_block(options, user_ids=user_ids), ignore_index=True)
+        return pd.concat(self.lists_by_block(options, user_ids=user_ids), ignore_index=True)
 
 
 def check_k(k: int) -> None:
@@ -130,13 +147,21 @@ def check_k(k: int) -> None:
         raise UserError(f"k must be at least 1, got {k}")
 
 
+def check_length(k: int, *, num_items: int) -> None:
+    """Raise UserError if k exceeds both the number of items and SHORT_LIST."""
+    if k > max(num_items, SHORT_LIST):
+        raise UserError(f"k must be at most {num_items}, the number of items, got {k}")
+
+
 def order_options(name: str, threshold: float | None) -> OrderOptions:
     """Parse the name of an order of lists.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is none of this name, or the threshold is not finite.
     """
     names = [each.value for each in OrderBy]
     if name not in names:
         raise UserError(f"by must be one of {', '.join(names)}, got {name!r}{did_you_mean(str(name), names)}")
+    if threshold is not None and not np.isfinite(threshold):
+        raise UserError(f"threshold must be finite, got {threshold}")
     return OrderOptions(OrderBy(name), threshold)

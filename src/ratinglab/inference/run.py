@@ -1,7 +1,7 @@
 """A trained run, loaded from its folder."""
 
 import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.predictions import Predictions
-from ratinglab.evaluation.ranking import LABELS, check_threshold
+from ratinglab.evaluation.ranking import LABELS, check_threshold, like_threshold
 from ratinglab.files import user_path
 from ratinglab.formats.frames import Frame, frame_file, read_frame
 from ratinglab.formats.text_dialects import TextDialect
@@ -22,7 +22,7 @@ from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.inference.evaluation import POPULARITY, measure_errors, measure_lists, predict_rows
 from ratinglab.inference.folded_in import FoldedIn, fold_in
-from ratinglab.inference.lists import SHORT_LIST, ListOptions, Recommender, check_k, order_options
+from ratinglab.inference.lists import SHORT_LIST, check_k, order_options
 from ratinglab.inference.new_ratings import (
     DEFAULT_COLUMNS,
     FoldInInput,
@@ -33,6 +33,7 @@ from ratinglab.inference.new_ratings import (
 )
 from ratinglab.inference.run_tables import Ids, RunTables
 from ratinglab.inference.trained_model import Times, TrainedModel, predict_by_block
+from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.item_space import ItemSpace
@@ -43,21 +44,21 @@ FRAME_COLUMNS = ColumnOptions(*DEFAULT_COLUMNS, timestamp=None)
 """Default column names of a data frame of ratings to evaluate."""
 
 
-class Run(Recommender):
+class Run(TrainedModel):
     """A trained run, loaded from its folder.
 
     Attributes:
         folder: the run's folder.
         record: contents of run.json.
         predictor: predicts from indices of users and items; with the best weights, on the CPU.
+        tables: the ids, items and ratings.
         best_epoch: number of epochs that trained the best weights.
-        model: the predictor with the tables of the run, for the commands.
     """
 
-    def __init__(self, model: TrainedModel, *, best_epoch: int) -> None:
-        """Take the model with its tables; `load` reads them."""
-        self.folder, self.record, self.predictor = model.tables.folder, model.record, model.predictor
-        self.model, self.best_epoch = model, best_epoch
+    def __init__(self, predictor: Predictor, tables: RunTables, *, best_epoch: int) -> None:
+        """Take the predictor and its tables; `load` reads them."""
+        super().__init__(predictor, tables)
+        self.folder, self.best_epoch = tables.folder, best_epoch
         self._predictions: dict[str, Predictions] = {}
 
     @classmethod
@@ -70,7 +71,7 @@ class Run(Recommender):
         folder = user_path(str(folder), key="run")
         record = read_record(folder)
         predictor, best_epoch = load_predictor(record, folder)
-        return cls(TrainedModel(predictor, RunTables(folder, record)), best_epoch=best_epoch)
+        return cls(predictor, RunTables(folder, record), best_epoch=best_epoch)
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, model={self.record.model!r})"
@@ -105,16 +106,12 @@ class Run(Recommender):
     @property
     def user_ids(self) -> IdMap:
         """The id of each user index."""
-        return self.model.tables.user_ids
+        return self.tables.user_ids
 
     @property
     def item_ids(self) -> IdMap:
         """The id of each item index."""
-        return self.model.tables.item_ids
-
-    def part(self, name: str) -> Ratings:
-        """Read the run's rows of a part: train, val or test."""
-        return self.model.part(name)
+        return self.tables.item_ids
 
     def predict(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Predict the rating of each pair of a user and an item.
@@ -134,19 +131,7 @@ class Run(Recommender):
             UserError: the numbers of users, items and times differ, a time is NaT, or the model takes no times or
                 predicts scores.
         """
-        return predict_by_block(self.predictor, self.model.pairs(user_ids, item_ids, times)).numpy()
-
-    def predict_table(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> pd.DataFrame:
-        """Predict like `predict`, with the basis of each prediction.
-
-        Returns:
-            prediction (float32); standard_deviation (float32, as from the method) for a run of optimizer=gibbs; basis:
-            known, or user_unknown, item_unknown or both_unknown if these have no training ratings.
-
-        Raises:
-            UserError: as in `predict`.
-        """
-        return self.model.predict_table(user_ids, item_ids, times=times)
+        return predict_by_block(self.predictor, self._pairs(user_ids, item_ids, times)).numpy()
 
     def standard_deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Compute the standard deviation of each pair's rating around its prediction, for a run of optimizer=gibbs.
@@ -162,17 +147,7 @@ class Run(Recommender):
         """
         if not self.record.is_sampled:
             raise UserError(f"{self.folder} has no samples, so no standard deviation")
-        return predict_by_block(self.predictor.standard_deviation, self.model.pairs(user_ids, item_ids, times)).numpy()
-
-    def recommend_with(self, user_id: int | str | None, options: ListOptions) -> pd.DataFrame:
-        """Make a user's list, with the columns of `recommend`."""
-        if user_id is None:
-            raise UserError("an id must not be missing, got None at position 0")
-        return self.model.recommend_with(user_id, options)
-
-    def recommend_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
-        """Make lists like `recommend_to_all`, in blocks of bounded memory; at least one block."""
-        return self.model.recommend_by_block(options, user_ids=user_ids)
+        return predict_by_block(self.predictor.standard_deviation, self._pairs(user_ids, item_ids, times)).numpy()
 
     def similar(self, item: int | str, *, k: int = SHORT_LIST, candidates: Ids | None = None) -> pd.DataFrame:
         """List the k items most similar to an item, by the model's factors.
@@ -196,7 +171,7 @@ class Run(Recommender):
         if np.ndim(item) > 0:
             raise UserError(f"item must be one id or title, got {item!r}")
         check_k(k)
-        tables = self.model.tables
+        tables = self.tables
         (index,) = tables.item_names.find([item], place=lambda _: "item").tolist()
         if index >= self.record.num_items:
             raise UserError(f"item: {tables.item_names.name_of(index)} has no training ratings, so it has no factors")
@@ -211,13 +186,13 @@ class Run(Recommender):
 
     @cached_property
     def _item_space(self) -> ItemSpace:
-        user_count, item_count = (torch.from_numpy(count) for count in self.model.tables.train_counts)
+        user_count, item_count = (torch.from_numpy(count) for count in self.tables.train_counts)
         num_users, num_items = self.record.num_users, self.record.num_items
         return ItemSpace(self.predictor.model, user_count=user_count[:num_users], item_count=item_count[:num_items])
 
     def _shared_raters(self, item: int) -> NDArray[np.int64]:
         """Count the users who have training ratings of an item and of each other: (num_items,)."""
-        user, items = self.model.tables.train_pairs
+        user, items = self.tables.train_pairs
         is_rater = np.zeros(self.record.num_users, dtype=np.bool_)
         is_rater[user[items == item]] = True
         return np.bincount(items[is_rater[user]], minlength=self.record.num_items)
@@ -266,7 +241,7 @@ class Run(Recommender):
         )
         if user_id is not None and given.ratings is not None and given.ratings.user_ids is not None:
             raise UserError(f"user_id must be None for ratings with users, got {user_id!r}")
-        return fold_in(self.model, given, user_id=user_id)
+        return fold_in(self, given, user_id=user_id)
 
     def explain(self, user_id: int | str, item_ids: Ids, *, k: int = 3) -> pd.DataFrame:
         """List, for each item, the user's training ratings that most changed its prediction.
@@ -277,8 +252,8 @@ class Run(Recommender):
         Raises:
             UserError: the user or an item has no training ratings.
         """
-        self.model.tables.check_users([user_id], place=lambda _: "user_id")
-        return fold_in(self.model, FoldInInput(None, None, None), user_id=user_id).explain(item_ids, k=k)
+        self.tables.check_users([user_id], place=lambda _: "user_id")
+        return fold_in(self, FoldInInput(None, None, None), user_id=user_id).explain(item_ids, k=k)
 
     def predictions(self, part: str) -> Predictions:
         """Predict the rows of a part, val or test. Later calls return the same arrays.
@@ -286,9 +261,9 @@ class Run(Recommender):
         Raises:
             UserError: the model predicts scores.
         """
-        self.model.check_predicts_ratings()
+        self.record.check_predicts_ratings()
         if part not in self._predictions:
-            self._predictions[part] = predict_rows(self.model, self.part(part))
+            self._predictions[part] = predict_rows(self, self.part(part))
         return self._predictions[part]
 
     def evaluate(
@@ -319,10 +294,10 @@ class Run(Recommender):
         """
         if ratings is not None:
             rows = self._rows_of(ratings, columns or {})
-            return measure_errors(self.model, predict_rows(self.model, rows), prefix="")
+            return measure_errors(self, predict_rows(self, rows), prefix="")
         metrics: dict[str, float] = {}
         for part in () if self.record.predicts_scores else parts:
-            metrics |= measure_errors(self.model, self.predictions(part), prefix=f"{part}/")
+            metrics |= measure_errors(self, self.predictions(part), prefix=f"{part}/")
         return metrics
 
     def _rows_of(self, ratings: Frame, columns: Mapping[str, str]) -> Ratings:
@@ -330,7 +305,7 @@ class Run(Recommender):
         if unknown := sorted(columns.keys() - vars(FRAME_COLUMNS).keys()):
             raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], vars(FRAME_COLUMNS))}")
         user_ids, item_ids, rating, times = read_frame(ratings, replace(FRAME_COLUMNS, **columns))
-        return replace(self.model.pairs(user_ids, item_ids, times), rating=rating)
+        return replace(self._pairs(user_ids, item_ids, times), rating=rating)
 
     def evaluate_ranking(
         self,
@@ -363,13 +338,18 @@ class Run(Recommender):
             UserError: k is below 1, no held-out rating reaches the threshold, or the run cannot order lists so.
         """
         check_k(k)
-        order, held_out = order_options(by, threshold), self.model.tables.held_out
-        check_threshold(self.model.liked_from(threshold), [held_out[part].rating for part in parts])
-        return measure_lists(self.model, [k], order, parts=parts)
+        options, held_out = order_options(by, threshold), self.tables.held_out
+        liked = like_threshold(threshold, self.record.stars)
+        check_threshold(liked, [held_out[part].rating for part in parts])
+        return measure_lists(self, [k], self._order(options), threshold=liked, parts=parts)
 
     def evaluate_own_ranking(self, *, parts: Sequence[str]) -> dict[str, float]:
         """Measure lists by the run's own options, as in `evaluate_ranking`; {} if they request none."""
-        return measure_lists(self.model, self.record.list_lengths(), self.record.order_options(), parts=parts)
+        lengths, options = self.record.list_lengths(), self.record.order_options()
+        if not lengths:
+            return {}
+        liked = like_threshold(options.threshold, self.record.stars)
+        return measure_lists(self, lengths, self._order(options), threshold=liked, parts=parts)
 
 
 def _pairs_or_table(values: Mapping[Any, Any] | Frame | None, *, name: str) -> Pairs | TextTable | None:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ratinglab.batches import Blocks
 from ratinglab.errors import UserError
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions, liked_from
-from ratinglab.inference.lists import SHORT_LIST, ListOptions
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, like_threshold
+from ratinglab.inference.lists import ListOptions, Recommender
 from ratinglab.inference.run_tables import Ids, RunTables, is_trained
 from ratinglab.models.equation import SideName, SideRows
 from ratinglab.models.predictor import Predictor
@@ -34,20 +34,21 @@ BASES = ("known", "user_unknown", "item_unknown", "both_unknown")
 
 
 @dataclass(eq=False)
-class TrainedModel:
+class TrainedModel(Recommender):
     """A predictor with the ids and ratings of its users and items.
 
     Attributes:
-        predictor: the predictor with the best weights, in evaluation mode, on the CPU.
+        predictor: predicts from indices of users and items; with the best weights, on the CPU.
         tables: the ids, items and ratings.
-        base: the model that users or items were folded into; None for a run's own model.
-        fold_interest: adds these users or items to the interest model of the base.
+        record: contents of run.json.
     """
 
     predictor: Predictor
     tables: RunTables
-    base: "TrainedModel | None" = None
-    fold_interest: Callable[[Interest], Interest] = lambda interest: interest
+    _base: "TrainedModel | None" = None
+    """The model that users or items were folded into; None for a run's own model."""
+    _fold_interest: Callable[[Interest], Interest] = lambda interest: interest
+    """Adds these users or items to the interest model of the base."""
 
     def __post_init__(self) -> None:
         self.record = self.tables.record
@@ -58,7 +59,7 @@ class TrainedModel:
         return Ratings(*read_part(self.tables.folder, name, ["user", "item", "rating", *days]))
 
     @cached_property
-    def noise_variance(self) -> float:
+    def _noise_variance(self) -> float:
         """MSE of validation rows or, if there are none, training rows, in squared rating units."""
         rows = self.part("val" if count_rows(self.tables.folder)[PARTS.index("val")] > 0 else "train")
         return float((predict_by_block(self.predictor, rows) - torch.from_numpy(rows.rating)).double().square().mean())
@@ -83,21 +84,16 @@ class TrainedModel:
             raise UserError(f"model={self.record.model} cannot fold in or explain ratings: it has no factors")
         if rows.precision is not None:
             return rows
-        precision = self.record.stars.unit**2 / self.noise_variance if side == "user" else 1.0
+        precision = self.record.stars.unit**2 / self._noise_variance if side == "user" else 1.0
         return rows._replace(precision=[torch.full((rows.num_owners,), precision)])
 
-    def check_predicts_ratings(self) -> None:
-        """Raise UserError for a model that predicts scores."""
-        if self.record.predicts_scores:
-            raise UserError(f"run: {self.record.model} predicts scores to order lists by, not ratings")
-
-    def pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None = None) -> Ratings:
+    def _pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None = None) -> Ratings:
         """Look up pairs of users and items, whose ratings are 0 in the result.
 
         Raises:
             UserError: as in `Run.predict`.
         """
-        self.check_predicts_ratings()
+        self.record.check_predicts_ratings()
         if len(user_ids) != len(item_ids):
             raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
         if times is not None:
@@ -116,8 +112,17 @@ class TrainedModel:
         )
 
     def predict_table(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> pd.DataFrame:
-        """Predict like `Run.predict_table`."""
-        pairs, record = self.pairs(user_ids, item_ids, times), self.record
+        """Predict like `Run.predict`, with the basis of each prediction.
+
+        Returns:
+            prediction (float32); standard_deviation (float32, as from `Run.standard_deviation`) for a run of
+            optimizer=gibbs; basis: known, or user_unknown, item_unknown or both_unknown if these have no training
+            ratings.
+
+        Raises:
+            UserError: as in `Run.predict`.
+        """
+        pairs, record = self._pairs(user_ids, item_ids, times), self.record
         columns = {"prediction": predict_by_block(self.predictor, pairs).numpy()}
         if record.is_sampled:
             columns["standard_deviation"] = predict_by_block(self.predictor.standard_deviation, pairs).numpy()
@@ -125,10 +130,10 @@ class TrainedModel:
         return pd.DataFrame(columns | {"basis": pd.Categorical.from_codes(code, pd.Index(BASES))})
 
     @cached_property
-    def interest(self) -> Interest:
+    def _interest(self) -> Interest:
         """The interest model, read from the folder, or fitted to the training ratings and stored there."""
-        if self.base is not None:
-            return self.fold_interest(self.base.interest)
+        if self._base is not None:
+            return self._fold_interest(self._base._interest)
         folder, sizes = self.tables.folder, {"num_users": self.record.num_users, "num_items": self.record.num_items}
         interest = read_interest(folder, **sizes)
         if interest is None:
@@ -137,7 +142,7 @@ class TrainedModel:
             write_interest(folder, interest)
         return interest
 
-    def order(self, options: OrderOptions) -> Order | None:
+    def _order(self, options: OrderOptions) -> Order | None:
         """Return the order of lists; None: by the model's own ratings or scores.
 
         Raises:
@@ -152,67 +157,35 @@ class TrainedModel:
         return self._expected_gain(options.threshold)
 
     def _expected_gain(self, threshold: float | None) -> ExpectedGain:
-        if self.base is not None:  # errors and scale come from the run's own ratings
-            return replace(self.base._expected_gain(threshold), interest=self.interest)
+        if self._base is not None:  # errors and scale come from the run's own ratings
+            return replace(self._base._expected_gain(threshold), interest=self._interest)
         return ExpectedGain.from_levels(
-            self.interest,
+            self._interest,
             self.tables.rating_levels,
-            threshold=self.liked_from(threshold),
-            mse=self.noise_variance,
+            threshold=like_threshold(threshold, self.record.stars),
+            mse=self._noise_variance,
             stars=self.record.stars,
         )
 
-    def liked_from(self, threshold: float | None) -> float:
-        """Return the lowest rating that counts as liked: the threshold, or 4 of 5 stars for None.
-
-        Raises:
-            UserError: the threshold is not finite.
-        """
-        if threshold is not None and not np.isfinite(threshold):
-            raise UserError(f"threshold must be finite, got {threshold}")
-        return liked_from(threshold, self.record.stars)
-
-    def lowest_liked(self, threshold: float | None) -> float:
-        """Return the lowest training rating that counts as liked, or the threshold if there is none."""
-        levels, liked_from = self.tables.rating_levels, self.liked_from(threshold)
-        return float(min(levels[levels >= liked_from], default=liked_from))
-
-    def check_length(self, k: int) -> None:
-        """Raise UserError if k exceeds both the number of items and SHORT_LIST."""
-        if k > max(self.record.num_items, SHORT_LIST):
-            raise UserError(f"k must be at most {self.record.num_items}, the number of items, got {k}")
-
-    def recommend_with(self, user_id: int | str, options: ListOptions) -> pd.DataFrame:
-        """Make a user's list, with the columns of `Recommender.recommend`."""
-        if np.ndim(user_id) > 0:
-            raise UserError(f"user_id must be one id, got {user_id!r}; recommend_to_all takes several")
-        self._check_known([user_id], options)
-        user = self.tables.user_ids.index_of([user_id])
-        chosen = self.tables.candidates(options.candidates)
-        if options.exclude_seen:
-            chosen = chosen[~np.isin(chosen, self.tables.rated_by(int(user[0]))["item"])]
-        order = self.order(options.order)
-        lists = top_k_of_users(self.predictor, user, candidates=chosen, seen=None, k=options.k, order=order)
-        (best,) = np.concatenate(list(lists))
-        return self._listed(np.full_like(best, user[0]), best)
-
-    def recommend_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
-        """Make lists like `Recommender.recommend_to_all`, in blocks of bounded memory; at least one block."""
+    def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
+        """Make lists like `recommend_to_all`, in blocks of bounded memory; at least one block."""
         tables = self.tables
         if user_ids is None:
             includes_unknown = options.unknown == "baseline"
             user = np.arange(len(tables.user_ids) if includes_unknown else self.record.num_users, dtype=np.int32)
             ids = tables.user_ids.ids[user]
         else:
+            self._check_known(user_ids, options)
             user = tables.user_ids.index_of(user_ids)
             ids = tables.user_ids.ids[user] if (user != UNKNOWN).all() else pd.Index(user_ids).astype(str)
-            self._check_known(user_ids, options)
         chosen, seen = tables.candidates(options.candidates), None
-        if options.exclude_seen:
+        if options.exclude_seen and len(user) == 1:
+            chosen = chosen[~np.isin(chosen, tables.rated_by(int(user[0]))["item"])]
+        elif options.exclude_seen:
             tables.check_fits_memory(what="exclude_seen=true", instead="recommend to one user at a time")
             rated = (tables.ratings[name].to_numpy() for name in ("user", "item"))
             seen = SeenItems(*rated, num_users=len(tables.user_ids))
-        first, order = 0, self.order(options.order)
+        first, order = 0, self._order(options.order)
         for best in top_k_of_users(self.predictor, user, candidates=chosen, seen=seen, k=options.k, order=order):
             row, column = np.nonzero(best >= 0)
             listed = self._listed(user[first + row], best[row, column]).assign(rank=column + 1)
@@ -232,9 +205,9 @@ class TrainedModel:
         if self.record.predicts_scores:
             return self.tables.listed(item, score=predicted)
         if not self.record.is_sampled:
-            return self.tables.listed(item, rating=predicted)
+            return self.tables.listed(item, prediction=predicted)
         deviation = predict_by_block(self.predictor.standard_deviation, rows).numpy()
-        return self.tables.listed(item, rating=predicted, standard_deviation=deviation)
+        return self.tables.listed(item, prediction=predicted, standard_deviation=deviation)
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
         """List the k items that a user rated highest in any part: rank, item_id, title, rating; empty if unknown."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from ratinglab.evaluation.ranking import LABELS, OrderOptions, liked_from
+from ratinglab.evaluation.ranking import LABELS, OrderOptions, like_threshold
 from ratinglab.inference.evaluation import POPULARITY
 from ratinglab.reports.text_table import aligned
 from ratinglab.runs.record import RunRecord
@@ -53,7 +53,7 @@ def lists_tables(values: Mapping[str, float], record: RunRecord, *, order: Order
                     cells = [_cell(values.get(f"{prefix}{part}/{metric}@{k}")) for metric in LABELS]
                     rows.append([label, name, *cells])
         yield from aligned(rows, right=range(2, 2 + len(LABELS)))
-    least = f" of at least {liked_from(order.threshold, record.stars):g}"
+    least = f" of at least {like_threshold(order.threshold, record.stars):g}"
     by = "score" if record.predicts_scores else order.by.value.replace("_", " ")
     for part, label in PARTS.items():
         if f"{part}/ranked_users" in values:

@@ -124,6 +124,11 @@ class RunRecord:
         """The scale on which the model was fitted."""
         return Stars(*self.fitted_scale)
 
+    def check_predicts_ratings(self) -> None:
+        """Raise UserError for a model that predicts scores."""
+        if self.predicts_scores:
+            raise UserError(f"run: {self.model} predicts scores to order lists by, not ratings")
+
     @property
     def column_names(self) -> Mapping[str, str]:
         """Column names of the run's data by role; {} if the data has no names."""

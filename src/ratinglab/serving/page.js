@@ -403,7 +403,7 @@ function showPeek(best) {
   $("peek").hidden = !best || isListVisible;
   if (!best) return;
   $("peek-name").textContent = name(best);
-  $("peek-rating").textContent = shown(best.rating ?? best.score);
+  $("peek-rating").textContent = shown(best.prediction ?? best.score);
 }
 
 /** Measure where rows are, by the id of their item. */
@@ -430,7 +430,7 @@ function summarize(recommended, wasEmpty) {
   if (recommended.length === 0) return say("No recommendations.");
   const arrived = recommended.filter((item) => !ranks.has(String(item.item_id))).length;
   const change = wasEmpty ? `${recommended.length} recommendations` : arrived === 0 ? "Same titles" : `${arrived} new`;
-  say(`${change}. First: ${name(recommended[0])}, ${run.predicts_scores ? "score" : "predicted"} ${shown(recommended[0].rating ?? recommended[0].score)}.`);
+  say(`${change}. First: ${name(recommended[0])}, ${run.predicts_scores ? "score" : "predicted"} ${shown(recommended[0].prediction ?? recommended[0].score)}.`);
 }
 
 function recommendedRow(item, earlier) {
@@ -461,17 +461,17 @@ function track(item) {
     return cell;
   }
   if (item.standard_deviation !== null) {
-    const from = place(item.rating - item.standard_deviation);
+    const from = place(item.prediction - item.standard_deviation);
     const interval = cell.appendChild(element("span", { className: "interval" }));
     interval.style.setProperty("--from", `${100 * from}%`);
-    interval.style.setProperty("--extent", `${100 * (place(item.rating + item.standard_deviation) - from)}%`);
+    interval.style.setProperty("--extent", `${100 * (place(item.prediction + item.standard_deviation) - from)}%`);
   }
-  cell.appendChild(element("span", { className: "dot" })).style.setProperty("--at", `${100 * place(item.rating)}%`);
+  cell.appendChild(element("span", { className: "dot" })).style.setProperty("--at", `${100 * place(item.prediction)}%`);
   return cell;
 }
 
 function predicted(item) {
-  const cell = element("div", { className: "predicted" }, element("span", { className: "hidden" }, run.predicts_scores ? "score " : "predicted "), shown(item.rating ?? item.score));
+  const cell = element("div", { className: "predicted" }, element("span", { className: "hidden" }, run.predicts_scores ? "score " : "predicted "), shown(item.prediction ?? item.score));
   if (item.standard_deviation !== null) cell.append(element("small", {}, `± ${shown(item.standard_deviation)}`));
   return cell;
 }

@@ -179,7 +179,7 @@ class Recommended(BaseModel):
     rank: int = Field(description="From 1, the best.")
     item_id: IdInResponse
     title: Title = None
-    rating: float | None = Field(
+    prediction: float | None = Field(
         default=None, description="Predicted rating, clipped to the rating scale; null if the run predicts scores."
     )
     score: float | None = Field(

@@ -56,8 +56,8 @@ class Service:
         self.run = run
         self._limits = limits
         train = run.part("train")
-        self._num_ratings = run.model.tables.train_counts[1][: run.record.num_items]
-        self._search = ItemSearch(run.model.tables, spread=_spread(train.item, train.rating, self._num_ratings))
+        self._num_ratings = run.tables.train_counts[1][: run.record.num_items]
+        self._search = ItemSearch(run.tables, spread=_spread(train.item, train.rating, self._num_ratings))
         self._rating_scale = rating_scale(train.rating, scale=run.record.scale)
         self._loaded_at = datetime.now(UTC)
         self._metrics = run.metrics if has_finished(run.folder) else {}
@@ -137,19 +137,19 @@ class Service:
         self, folded: FoldedIn | None, user_id: int | str, options: ListOptions, *, why: int
     ) -> list[Recommended]:
         """List items for a user, each with the `why` ratings of the user that moved its prediction most."""
-        found = (folded or self.run).recommend_with(user_id, options)
+        (found,) = (folded or self.run).lists_by_block(options, user_ids=[user_id])
         reasons: dict[int | str, list[Reason]] = {}
         if why > 0:
-            for row in _rows(explain_list(self.run.model, folded, user_id, found["item_id"].tolist(), k=why)):
+            for row in _rows(explain_list(self.run, folded, user_id, found["item_id"].tolist(), k=why)):
                 item_id, title = row["rated_item_id"], row.get("rated_title")
                 reason = Reason(item_id=item_id, title=title, rating=row["rating"], change=row["change"])
                 reasons.setdefault(row["item_id"], []).append(reason)
-        return [Recommended(**row, why=reasons.get(row["item_id"], [])) for row in _rows(found)]
+        return [Recommended(**row, why=reasons.get(row["item_id"], [])) for row in _rows(found.drop(columns="user_id"))]
 
     def similar(self, request: SimilarRequest) -> SimilarResponse:
         """Find the items most similar to one, as Run.similar does."""
         self._check_request(request)
-        (item,) = self.run.model.tables.item_names.find([request.item], place=lambda _: "item")
+        (item,) = self.run.tables.item_names.find([request.item], place=lambda _: "item")
         found = self.run.similar(request.item, k=request.k, candidates=request.candidates)
         return SimilarResponse(item=self._item(int(item)), similar=[Similar(**row) for row in _rows(found)])
 
@@ -162,7 +162,7 @@ class Service:
 
     def _item(self, item: int) -> Item:
         """Describe an item by its index."""
-        tables = self.run.model.tables
+        tables = self.run.tables
         title = None if tables.titles is None else _value(tables.titles[item])
         item_id = tables.item_ids.ids[item]
         count = int(self._num_ratings[item]) if item < len(self._num_ratings) else 0
