@@ -18,7 +18,7 @@ def predictions(rating, model, baseline=None) -> Predictions:
     index = np.zeros(len(rating), dtype=np.int32)
     return Predictions(
         Ratings(index, index, np.array(rating, dtype=np.float32)),
-        model=np.array(model, dtype=np.float32),
+        predicted=np.array(model, dtype=np.float32),
         baseline=np.array(model if baseline is None else baseline, dtype=np.float32),
     )
 

@@ -29,11 +29,11 @@ def text(*cells) -> np.ndarray:
     return np.array(cells, dtype=object)
 
 
-@pytest.mark.parametrize("has_times", [False, True])
-def test_best_has_every_part_that_the_data_support(has_times):
+@pytest.mark.parametrize("has_sessions", [False, True])
+def test_best_has_every_part_that_the_data_support(has_sessions):
     options = BestOptions(embedding_dim=8, regularization=0.1, init_std=0.2)
-    chosen = options.for_data(AvailableData(has_times, ("age_group",), ("genres", "year"), reads_times=True))
-    assert type(chosen) is (TimeSVDppOptions if has_times else SVDppOptions)
+    chosen = options.for_data(AvailableData(has_sessions, ("age_group",), ("genres", "year"), has_times=True))
+    assert type(chosen) is (TimeSVDppOptions if has_sessions else SVDppOptions)
     assert (chosen.user_features, chosen.item_features) == (["age_group"], ["genres", "year"])
     assert (chosen.implicit.name, chosen.embedding_dim, chosen.regularization) == ("both", 8, 0.1)
 
@@ -55,13 +55,13 @@ def test_columns_that_say_nothing_are_left_out():
 
 
 @pytest.mark.parametrize(
-    ("days", "has_times"),
+    ("days", "has_sessions"),
     [([0, 0, 0, 1, 1, 1], True), ([0, 1, 2, 3, 3, 4], False), ([0, 1, 2, 0, 1, 2], False), ([0, 0, 1, 0, 0, 0], True)],
 )
-def test_times_count_where_users_give_several_ratings_a_day(days, has_times):
+def test_times_count_where_users_give_several_ratings_a_day(days, has_sessions):
     table = table_of([0, 0, 0, 1, 1, 1], range(6), [1, 2, 3, 4, 5, 1], timestamp=np.array(days) * MILLISECONDS_PER_DAY)
     split = RandomSplit(refit=False, seed=0, validation=0.0, test=0.0).apply(table)
-    assert find_available_data(table, split).has_times is has_times
+    assert find_available_data(table, split).has_sessions is has_sessions
 
 
 def test_test_rows_do_not_choose_the_parts():

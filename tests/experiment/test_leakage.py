@@ -124,7 +124,7 @@ def test_predictions_are_clipped_to_the_scale_outside_test(train_on, overrides, 
     fit = ["model=biased_mf", "optimizer=als", "trainer.max_epochs=3", "model.regularization=0.01"]
     run = train_on(with_other_ratings(test), *fit, *overrides)
     assert json.loads((run.folder / "run.json").read_text())["scale"] == scale
-    predicted = run.predictions("test").model
+    predicted = run.predictions("test").predicted
     assert (predicted.max() == 4) == (scale[1] == 4), "some predictions reach the scale's end"
     assert (predicted.min() == 2) == (scale[0] == 2)
 

@@ -10,11 +10,11 @@ from ratinglab.batches import Batch
 from ratinglab.fitting.chain import Chain
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.models.equation import Factors
-from ratinglab.models.posterior import Posterior, Sample, SummedRows
+from ratinglab.models.posterior import FixedRows, Posterior, Sample
 
 
 def empty_posterior() -> Posterior:
-    return Posterior(SummedRows(Factors(torch.zeros(2, 1), torch.zeros(50, 1), None, None, 0.0)))
+    return Posterior(FixedRows(Factors(torch.zeros(2, 1), torch.zeros(50, 1), None, None, 0.0)))
 
 
 def sample(items: torch.Tensor) -> Sample:
@@ -38,7 +38,7 @@ def test_of_too_many_samples_every_second_is_dropped():
 def test_number_of_samples_follows_from_their_size():
     posterior = empty_posterior()
     assert Chain(posterior, thin=1, max_samples=None).max_samples == 1000
-    large = Posterior(SummedRows(Factors(torch.zeros(200_000, 25), torch.zeros(50, 25), None, None, 0.0)))
+    large = Posterior(FixedRows(Factors(torch.zeros(200_000, 25), torch.zeros(50, 25), None, None, 0.0)))
     assert Chain(large, thin=1, max_samples=None).max_samples == 400_000_000 // large.sample_bytes
     assert 16 < 400_000_000 // large.sample_bytes < 1000
 

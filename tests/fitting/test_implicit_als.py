@@ -16,7 +16,7 @@ from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
 from ratinglab.kernels.implicit_rows import improve_rows
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.implicit_mf import ImplicitMFOptions
-from ratinglab.models.rated_pairs import ImplicitObjective, RatedPairs, counted, solve_rows
+from ratinglab.models.rated_pairs import ImplicitObjective, RatedPairs, liked_rows, solve_rows
 
 MODEL = ImplicitMFOptions(
     embedding_dim=4, regularization=0.1, frequency_exponent=0.5, init_std=0.5, unrated_weight=0.2, min_stars=3.0
@@ -34,7 +34,7 @@ def fitted(*, epochs: int, cg_steps: int = 4, threads: int = 1, model: ImplicitM
 def objective(run) -> float:
     """Compute the objective, divided by the number of pairs that count, in plain numpy."""
     users, items = (each.weight.detach().double().numpy() for each in run.equation.children())
-    rows = counted(as_tensors(run.data.train_ratings), MODEL.min_stars)
+    rows = liked_rows(as_tensors(run.data.train_ratings), MODEL.min_stars)
     is_rated = np.zeros((len(users), len(items)))
     is_rated[rows.user, rows.item] = 1
     scores = users @ items.T

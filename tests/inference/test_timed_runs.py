@@ -85,7 +85,7 @@ def test_stopped_run_resumes_to_equal_predictions(command, tmp_path):
     whole = command(tmp_path, "train", *settings, "trainer.max_epochs=8").run
     part = command(tmp_path, "train", *settings, "trainer.max_epochs=5").run
     command(tmp_path, "train", f"resume={part}", "trainer.max_epochs=8")
-    predicted = [Run.load(run).predictions("test").model for run in (whole, part)]
+    predicted = [Run.load(run).predictions("test").predicted for run in (whole, part)]
     assert np.array_equal(*predicted)
 
 
@@ -99,7 +99,7 @@ def test_predict_command_uses_times_of_the_file_or_the_last_day(command, timed, 
     outcome = command(tmp_path, "predict", *options, "columns.timestamp=at")
     assert "no times" not in outcome.stdout
     of_file = pd.read_csv(tmp_path / "out.csv")["prediction"]
-    expected = run.predictions("test").model
+    expected = run.predictions("test").predicted
     assert of_file.to_numpy() == pytest.approx(expected, abs=1e-5)
     outcome = command(tmp_path, "predict", *options)
     assert "note: no times given: using each user's last training day" in outcome.stdout

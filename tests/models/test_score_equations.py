@@ -17,7 +17,7 @@ from ratinglab.models.ease import EASEOptions
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.implicit_mf import ImplicitMFOptions
 from ratinglab.models.item_knn import ItemKNNOptions
-from ratinglab.models.rated_pairs import counted
+from ratinglab.models.rated_pairs import liked_rows
 from ratinglab.stars import Stars
 
 NUM_USERS, NUM_ITEMS = 12, 7
@@ -69,9 +69,9 @@ def test_rating_counts_from_min_stars_typed_to_three_decimals():
     """On a scale of 1 to 10, a rating of 7 is 3⅔ stars."""
     index = torch.arange(4, dtype=torch.int32)
     rows = Batch(index, index, Stars(1.0, 10.0).to_stars(torch.tensor([6.0, 7.0, 8.0, 1.0])), None)
-    assert counted(rows, 3.667).item.tolist() == [1, 2]
-    assert counted(rows, 3.7).item.tolist() == [2]
-    assert counted(rows, None).item.tolist() == [0, 1, 2, 3]
+    assert liked_rows(rows, 3.667).item.tolist() == [1, 2]
+    assert liked_rows(rows, 3.7).item.tolist() == [2]
+    assert liked_rows(rows, None).item.tolist() == [0, 1, 2, 3]
 
 
 def test_ease_equals_its_closed_form(monkeypatch):

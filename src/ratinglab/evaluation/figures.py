@@ -26,8 +26,8 @@ def predicted_against_true(predictions: Predictions) -> Figure:
     else:
         middle = (distinct[1:] + distinct[:-1]) / 2
         columns = np.concatenate([[2 * distinct[0] - middle[0]], middle, [2 * distinct[-1] - middle[-1]]])
-    rows = np.linspace(min(lowest, predictions.model.min()), max(highest, predictions.model.max()) + 1e-6, 41)
-    counts, _, _ = np.histogram2d(rating, predictions.model, bins=(columns, rows))
+    rows = np.linspace(min(lowest, predictions.predicted.min()), max(highest, predictions.predicted.max()) + 1e-6, 41)
+    counts, _, _ = np.histogram2d(rating, predictions.predicted, bins=(columns, rows))
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mesh = axes.pcolormesh(columns, rows, share.T, cmap="viridis")
     axes.plot([lowest, highest], [lowest, highest], color="white", linewidth=1, linestyle="--")
@@ -46,7 +46,7 @@ def error_by_count(predictions: Predictions, count: NDArray[np.int64], *, of: st
     borders = np.unique(np.quantile(count, np.linspace(0, 1, NUM_GROUPS + 1)))
     group = np.clip(np.searchsorted(borders, count, side="right") - 1, 0, max(len(borders) - 2, 0))
     present = np.unique(group)
-    for label, predicted in (("model", predictions.model), ("bias baseline", predictions.baseline)):
+    for label, predicted in (("model", predictions.predicted), ("bias baseline", predictions.baseline)):
         squared = np.square(predicted - predictions.rows.rating)
         axes.plot([squared[group == number].mean() for number in present], marker="o", label=label)
     ranges = [(count[group == number].min(), count[group == number].max()) for number in present]
@@ -61,7 +61,7 @@ def error_distribution(predictions: Predictions) -> Figure:
     """Draw histograms of predicted − true, for the model and the bias baseline, over the full range of both."""
     figure, axes = _figure("Distribution of errors", x="predicted − true rating", y="share of the rows")
     rating = predictions.rows.rating
-    errors = {"model": predictions.model - rating, "bias baseline": predictions.baseline - rating}
+    errors = {"model": predictions.predicted - rating, "bias baseline": predictions.baseline - rating}
     reach = max(float(np.abs(error).max()) for error in errors.values()) or 1.0
     bins = np.linspace(-reach, reach, 41)
     for label, error in errors.items():

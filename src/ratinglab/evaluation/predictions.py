@@ -12,9 +12,9 @@ class Predictions(NamedTuple):
     """Rows with the predictions of the model and of the bias baseline: (N,) each."""
 
     rows: Ratings
-    model: NDArray[np.float32]
+    predicted: NDArray[np.float32]
     baseline: NDArray[np.float32]
 
     def take(self, mask: NDArray[np.bool_]) -> "Predictions":
         """Select rows: mask (N,)."""
-        return Predictions(self.rows.take(mask), model=self.model[mask], baseline=self.baseline[mask])
+        return Predictions(self.rows.take(mask), predicted=self.predicted[mask], baseline=self.baseline[mask])

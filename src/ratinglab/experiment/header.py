@@ -58,13 +58,13 @@ def header(
 def terms_text(available: AvailableData) -> str:
     """List the terms that the data support, and what they lack for the others."""
     columns = {"user": available.user_features, "item": available.item_features}
-    used = ["implicit feedback", *(["times"] if available.has_times else [])]
+    used = ["implicit feedback", *(["times"] if available.has_sessions else [])]
     used += [f"{side} columns ({', '.join(names)})" for side, names in columns.items() if names]
     without_columns = [side for side, names in columns.items() if not names]
     lacking = [f"no {' or '.join(without_columns)} columns"] if without_columns else []
-    if not available.has_times:
+    if not available.has_sessions:
         too_few = "too few ratings per user and day for times"
-        lacking.append(too_few if available.reads_times else "no times without data.columns.timestamp")
+        lacking.append(too_few if available.has_times else "no times without data.columns.timestamp")
     return f"with {', '.join(used)}" + (f"; {', '.join(lacking)}" if lacking else "")
 
 

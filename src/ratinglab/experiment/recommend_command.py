@@ -32,7 +32,7 @@ NUM_RATED_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class _Request:
+class _ListsRequest:
     """A request for recommendations, and the run that answers it.
 
     Attributes:
@@ -93,7 +93,7 @@ def recommend(options: RecommendOptions) -> None:
         unknown=options.unknown.value,
         order=options.ranking,
     )
-    request = _Request(run, folded, options, lists)
+    request = _ListsRequest(run, folded, options, lists)
     if request.user_id is not None:
         _recommend_to_one(request, request.user_id, output, notes)
         return
@@ -131,7 +131,7 @@ def _candidates(
     return item_ids
 
 
-def _recommend_to_one(request: _Request, user_id: str, output: Path | None, notes: Sequence[str]) -> None:
+def _recommend_to_one(request: _ListsRequest, user_id: str, output: Path | None, notes: Sequence[str]) -> None:
     """Write a user's list to a file, if asked to, and print it below the user's highest ratings."""
     own_notes = list(_notes_on_user(request, user_id))
     (listed,) = request.lists_by_block([user_id])
@@ -146,7 +146,7 @@ def _recommend_to_one(request: _Request, user_id: str, output: Path | None, note
         _print_list(listed.drop(columns="user_id"), request, user_id, name=name)
 
 
-def _notes_on_user(request: _Request, user_id: str) -> Iterator[str]:
+def _notes_on_user(request: _ListsRequest, user_id: str) -> Iterator[str]:
     """Say what a user without training ratings gets.
 
     Raises:
@@ -161,7 +161,7 @@ def _notes_on_user(request: _Request, user_id: str) -> Iterator[str]:
     yield f"note: user {user_id} has no training ratings; {given}, the same for everyone"
 
 
-def _print_list(listed: pd.DataFrame, request: _Request, user_id: str, *, name: str) -> None:
+def _print_list(listed: pd.DataFrame, request: _ListsRequest, user_id: str, *, name: str) -> None:
     """Print a user's highest ratings, and then the list; `name` is what to call the user."""
     rated = request.model_of(user_id).rated_highest(user_id, k=NUM_RATED_SHOWN)
     if len(rated) > 0:
@@ -206,7 +206,7 @@ def _reasons(changes: pd.DataFrame, item_ids: pd.Series) -> list[str]:
     ]
 
 
-def _recommend_to_several(request: _Request, users: TextTable | None, output: Path, notes: Sequence[str]) -> None:
+def _recommend_to_several(request: _ListsRequest, users: TextTable | None, output: Path, notes: Sequence[str]) -> None:
     """Write the lists of the users in a table, None: of all users, to a file, and print how many there are."""
     user_ids = None if users is None else _user_ids(request, users)
     num_rows = num_users = 0
@@ -227,7 +227,7 @@ def _recommend_to_several(request: _Request, users: TextTable | None, output: Pa
             print_beside(output, note)
 
 
-def _user_ids(request: _Request, users: TextTable) -> list[str]:
+def _user_ids(request: _ListsRequest, users: TextTable) -> list[str]:
     """Return the ids of the users in a table, once each.
 
     Raises:
@@ -242,7 +242,7 @@ def _user_ids(request: _Request, users: TextTable) -> list[str]:
     return user_ids
 
 
-def _notes_on_users(request: _Request, user_ids: list[str] | None, *, num_listed: int) -> Iterator[str]:
+def _notes_on_users(request: _ListsRequest, user_ids: list[str] | None, *, num_listed: int) -> Iterator[str]:
     """Count the users without a list and those who got the baseline's list."""
     run = request.run
     unknown = request.options.unknown

@@ -14,7 +14,7 @@ from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import count_values, release
 
-MANY_RATINGS, SLICES_OF_MANY, SLICES_OF_FEW = 8_000_000, 16, 8
+MIN_FOR_16_SLICES = 8_000_000
 """Slices per side; independent of the thread count, so that results are reproducible."""
 
 
@@ -50,7 +50,7 @@ class BlockFit(Fit):
         super().on_train_start()
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
         rows = self.data.train_ratings
-        slices = self.slices or (SLICES_OF_MANY if len(rows) >= MANY_RATINGS else SLICES_OF_FEW)
+        slices = self.slices or (16 if len(rows) >= MIN_FOR_16_SLICES else 8)
         user_slice, item_slice = (
             balanced_slices(count_values(index, count), slices)
             for index, count in ((rows.user, self.data.num_users), (rows.item, self.data.num_items))

@@ -22,13 +22,14 @@ from ratinglab.models.equation import SIDE_NAMES, ColumnSource, SideName, other_
 from ratinglab.models.factor_equation import FactorEquation, Term
 from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
-from ratinglab.splits.holdout import MIN_RATINGS_PER_DAY
 
 MIN_NOISE_STD = 0.01
 """Lowest standard deviation of a user's noise, in standard deviations of the ratings. Otherwise the precision of
 perfectly fitted ratings grows without bound."""
 WATCHED_ROWS = 4096
 """Number of rows over which the gain of more samples is estimated."""
+MIN_RATINGS_PER_ROW = 2
+"""Average number of ratings per row below which the rows of a user or item shift together."""
 SAMPLES_PER_CHECK, MIN_SAMPLES_BEFORE_CHECK = 8, 32
 """Samples between convergence checks, and minimum before the first check."""
 MIN_THIN_GROWTH = 16
@@ -190,7 +191,7 @@ class GibbsFit(RowFit):
     def _shared_term(self, name: SideName) -> Term | None:
         """Find the term that all rows of a user or item share, if most rows have a single rating."""
         side = self.side(name)
-        if side.rows is None or len(self._ratings[name].rating) >= MIN_RATINGS_PER_DAY * len(side.rows):
+        if side.rows is None or len(self._ratings[name].rating) >= MIN_RATINGS_PER_ROW * len(side.rows):
             return None
         for term in side.terms:
             design = term.design

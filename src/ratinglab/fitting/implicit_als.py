@@ -5,20 +5,19 @@ import math
 import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
-from ratinglab.kernels.implicit_rows import compile_loops, improve_side
+from ratinglab.kernels.implicit_rows import compile_loops
 from ratinglab.kernels.rows import Entries, gram
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.equation import SideName
 from ratinglab.models.implicit_mf import ImplicitMF
 from ratinglab.models.predictor import Predictor
-from ratinglab.models.rated_pairs import counted
+from ratinglab.models.rated_pairs import liked_rows
 
 
 class ImplicitALSFit(Fit):
@@ -55,7 +54,7 @@ class ImplicitALSFit(Fit):
         super().on_train_start()
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
         train, dim = self.data.train_ratings, self.equation.user_embedding.embedding_dim
-        user, item, rating = (each.numpy() for each in counted(as_tensors(train), self.equation.min_stars)[:3])
+        user, item, rating = (each.numpy() for each in liked_rows(as_tensors(train), self.equation.min_stars)[:3])
         for name, row, other, count in (
             ("user", user, item, self.data.num_users),
             ("item", item, user, self.data.num_items),
@@ -67,8 +66,9 @@ class ImplicitALSFit(Fit):
         users, items = self._rows("user"), self._rows("item")
         everywhere = self.equation.objective.unrated_weight * float((gram(users, users) * gram(items, items)).sum())
         penalty = self._penalty("user", users, len(items)) + self._penalty("item", items, len(users))
-        errors = self._improve("item", items, users)
-        self._improve("user", users, items)
+        objective, steps = self.equation.objective, self.cg_steps
+        errors = objective.improve(self._pairs["item"], items, users, steps=steps)
+        objective.improve(self._pairs["user"], users, items, steps=steps)
         self.train_loss = (float(errors.sum()) + everywhere + penalty) / len(self._pairs["user"].other)
 
     def report_training(self) -> None:
@@ -81,18 +81,7 @@ class ImplicitALSFit(Fit):
         rows: FloatArray = embedding.weight.detach().numpy()
         return rows
 
-    def _improve(self, name: SideName, rows: FloatArray, others: FloatArray) -> NDArray[np.float64]:
-        """Improve the rows of a side in place, and return the squared errors of its pairs before, by row."""
-        pairs, alpha, ridge = self._pairs[name], self.equation.objective.unrated_weight, self._ridge(name, len(others))
-        return improve_side(pairs, others, rows, unrated_weight=alpha, ridge=ridge, steps=self.cg_steps)
-
     def _penalty(self, name: SideName, rows: FloatArray, num_others: int) -> float:
-        """Compute λ Σ (n + α M)^ν ‖v‖² over the rows of a side."""
-        return float(self._ridge(name, num_others) @ np.square(rows).sum(axis=1))
-
-    def _ridge(self, name: SideName, num_others: int) -> FloatArray:
-        """Compute λ (n + α M)^ν of each row, with M rows on the other side: (num_rows,) float32."""
-        ridge: FloatArray = self.equation.objective.ridge(
-            torch.from_numpy(self._pairs[name].counts), num_others
-        ).numpy()
-        return ridge
+        """Compute λ Σ (n + α M)^ν ‖v‖² over the rows of a side, with M rows on the other side."""
+        ridge = self.equation.objective.ridge(torch.from_numpy(self._pairs[name].counts), num_others).numpy()
+        return float(ridge @ np.square(rows).sum(axis=1))

@@ -30,7 +30,7 @@ def predict_rows(model: TrainedModel, rows: Ratings) -> Predictions:
         return predictor.clip(predictor.baseline(user, item))
 
     predicted, baseline = predict_by_block(predictor, rows), predict_by_block(bias_baseline, rows)
-    return Predictions(rows, model=predicted.numpy(), baseline=baseline.numpy())
+    return Predictions(rows, predicted=predicted.numpy(), baseline=baseline.numpy())
 
 
 def measure_errors(model: TrainedModel, predictions: Predictions, *, prefix: str) -> dict[str, float]:
@@ -55,7 +55,7 @@ def _errors_of(model: TrainedModel, predictions: Predictions, *, prefix: str) ->
     """Measure the errors of the model and of the baselines, by tag."""
     rating, predictor = torch.from_numpy(predictions.rows.rating), model.predictor
     systems = {
-        "": torch.from_numpy(predictions.model),
+        "": torch.from_numpy(predictions.predicted),
         "baseline/bias/": torch.from_numpy(predictions.baseline),
         "baseline/mean/": predictor.clip(predictor.baseline.mean).repeat(len(rating)),
     }

@@ -15,7 +15,7 @@ from ratinglab.inference.run_tables import RunTables
 from ratinglab.inference.trained_model import TrainedModel
 from ratinglab.models.baselines import SHRINKAGE, BiasBaseline
 from ratinglab.models.equation import Factors, SideRows
-from ratinglab.models.posterior import Posterior, Sample, SummedRows
+from ratinglab.models.posterior import FixedRows, Posterior, Sample
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import IdMap
 from ratinglab.recommend.interest import Interest
@@ -111,7 +111,7 @@ def _posterior(users: SideRows, items: SideRows) -> Posterior:
     tables: list[Iterable[Tensor | None]] = [users.factors, items.factors]
     tables += [repeat(None) if side.biases is None else side.biases for side in (users, items)]
     samples = [Sample(*each) for each in zip(*tables, users.precision, items.precision, strict=False)]
-    posterior = Posterior(SummedRows(Factors(*samples[0][:4], mean=users.mean)))
+    posterior = Posterior(FixedRows(Factors(*samples[0][:4], mean=users.mean)))
     for sample in samples:
         posterior.keep(sample)
     return posterior

@@ -14,7 +14,7 @@ from ratinglab.inference.new_ratings import FoldInInput
 from ratinglab.inference.new_rows import NewRows, find_features, find_user, look_up, new_rows
 from ratinglab.inference.run_tables import Ids, is_trained
 from ratinglab.inference.trained_model import BASES, TrainedModel
-from ratinglab.models.rated_pairs import lowest_counted
+from ratinglab.models.rated_pairs import is_liked
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.recommend.fold_in_solver import NewRatings
 from ratinglab.runs.record import RunRecord
@@ -239,7 +239,7 @@ def _notes_on_likes(record: RunRecord, rows: pd.DataFrame, users: NewRows) -> It
     min_stars = record.model_options["min_stars"]
     if min_stars is None:
         return
-    liked = record.stars.to_stars(rows["rating"].to_numpy()) >= lowest_counted(min_stars)
+    liked = is_liked(record.stars.to_stars(torch.from_numpy(rows["rating"].to_numpy())), min_stars).numpy()
     with_likes = set(rows["user"][liked & is_trained(rows["item_index"].to_numpy(), record.num_items)])
     is_new = users.run_index == UNKNOWN
     without = [user for user, new in zip(users.ids, is_new, strict=True) if new and user not in with_likes]

@@ -30,8 +30,8 @@ from ratinglab.runs.storage import (
 
 Ids = Sequence[int | str] | NDArray[np.generic] | pd.Series
 """Ids of users or items, as in the data; 42 and "42" are the same."""
-MANY_RATINGS = 200_000_000
-"""Maximum number of ratings loaded into memory: about 10 GB."""
+MAX_RATINGS_IN_MEMORY = 200_000_000
+"""About 10 GB."""
 
 
 @dataclass(eq=False)
@@ -82,7 +82,7 @@ class RunTables:
 
     @property
     def _exceed_memory(self) -> bool:
-        return "ratings" not in vars(self) and self._num_ratings > MANY_RATINGS
+        return "ratings" not in vars(self) and self._num_ratings > MAX_RATINGS_IN_MEMORY
 
     def rated_by(self, user: int) -> pd.DataFrame:
         """Return the ratings of one user index, like `ratings`. Reads only these if the run has very many ratings."""

@@ -21,7 +21,7 @@ class BestOptions(FactorOptions):
 
     def for_data(self, available: AvailableData) -> SVDppOptions:
         """Choose the equation, with implicit feedback on both sides and all features."""
-        equation = TimeSVDppOptions if available.has_times else SVDppOptions
+        equation = TimeSVDppOptions if available.has_sessions else SVDppOptions
         return equation(
             embedding_dim=self.embedding_dim,
             regularization=self.regularization,

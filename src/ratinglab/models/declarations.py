@@ -113,9 +113,9 @@ class ScoreOptions(EquationOptions):
 
     def check_rows(self, rows: Batch) -> None:
         """Raise UserError if no pair would count."""
-        from ratinglab.models.rated_pairs import counted
+        from ratinglab.models.rated_pairs import liked_rows
 
-        if self.min_stars is not None and len(counted(rows, self.min_stars).rating) == 0:
+        if self.min_stars is not None and len(liked_rows(rows, self.min_stars).rating) == 0:
             raise UserError(
                 f"model.min_stars must be at most {float(rows.rating.max()):g}, the highest training rating in stars, "
                 f"got {self.min_stars:g}: no pair would count"

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.side_information import Column, categories, is_numeric, standardized
+from ratinglab.ratings.side_information import Column, categories, is_numeric, standardized, z_scores
 
 
 class Design(nn.Module):
@@ -76,8 +76,7 @@ class Design(nn.Module):
         """Encode values of new users or items, from `new_values`, like the column that a model was trained on."""
         if is_numeric(trained):
             assert is_numeric(values), "new_values reads numbers"
-            known = trained[~np.isnan(trained)]
-            scale = torch.from_numpy(np.nan_to_num((values - known.mean()) / known.std()).astype(np.float32))
+            scale = torch.from_numpy(np.nan_to_num(z_scores(values, trained)))
             return cls.one_hot(torch.zeros(len(scale), dtype=torch.int32), num_columns=1, scale=scale)
         names = categories(trained)[2]
         row, column, used = categories(values)

@@ -20,7 +20,7 @@ from ratinglab.models.equation import (
     normal_embedding,
     zero_embedding,
 )
-from ratinglab.models.row_products import RowProducts
+from ratinglab.models.traceable_rows import TraceableRows
 
 
 class Term(NamedTuple):
@@ -157,7 +157,7 @@ class FactorEquation(Equation):
         """Sum the terms of all rows in advance: torch.export cannot trace the sums of a design."""
         users, items = self.user_side(), self.item_side()
         rows = self._factors_of(*(torch.arange(side.embedding.num_embeddings) for side in (users, items)))
-        return RowProducts(rows, user_days=users.rows, item_days=items.rows)
+        return TraceableRows(rows, user_days=users.rows, item_days=items.rows)
 
     def _factors_of(self, user_row: Tensor, item_row: Tensor) -> Factors:
         """Compute the values of these rows, all terms summed."""

@@ -11,7 +11,7 @@ from ratinglab.batches import Batch
 from ratinglab.models.declarations import EquationForm, ScoreOptions
 from ratinglab.models.equation import ScoreEquation, TrainingData, normal_embedding
 from ratinglab.models.factor_equation import FactorEquation, Side
-from ratinglab.models.rated_pairs import ImplicitObjective, RatedPairs, counted, solve_rows
+from ratinglab.models.rated_pairs import ImplicitObjective, RatedPairs, liked_rows, solve_rows
 from ratinglab.options import above, at_least, within
 
 
@@ -63,7 +63,7 @@ class ImplicitMF(FactorEquation, ScoreEquation):
 
     def with_users(self, rows: Batch, *, num_users: int) -> "ImplicitMF":
         """Return the equation with other users, solved for from their ratings in stars. It shares the items."""
-        rows = counted(rows, self.min_stars)
+        rows = liked_rows(rows, self.min_stars)
         pairs = RatedPairs(rows.user.int().numpy(), rows.item.int().numpy())
         user = solve_rows(pairs, num_users, self.item_embedding.weight, self.objective)
         other = copy(self)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ratinglab.batches import Batch
 from ratinglab.models.declarations import EquationForm, ScoreOptions
 from ratinglab.models.equation import ScoreEquation, TrainingData
-from ratinglab.models.rated_pairs import counted
+from ratinglab.models.rated_pairs import liked_rows
 from ratinglab.ratings.side_information import Needs
 
 SCORES_AT_ONCE = 1 << 24
@@ -48,7 +48,7 @@ class ItemWeights(ScoreEquation):
 
     def _rated_items(self, rows: Batch, *, num_users: int) -> csr_array:
         """Make the matrix of implicit feedback: (num_users, num_items) float32, 1 for a pair that counts."""
-        rows = counted(rows, self.min_stars)
+        rows = liked_rows(rows, self.min_stars)
         ones = np.ones(len(rows.user), dtype=np.float32)
         return csr_array((ones, (rows.user.numpy(), rows.item.numpy())), shape=(num_users, self.num_items))
 

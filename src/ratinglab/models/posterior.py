@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ratinglab.models.equation import ColumnSource, Equation, Factors, RowTerm, SideName, SideRows
 from ratinglab.models.factor_equation import FactorEquation, Side
-from ratinglab.models.row_products import RowProducts
+from ratinglab.models.traceable_rows import TraceableRows
 
 BLOCK_NUMBERS = 1 << 18
 """Number of factors of pairs multiplied at once: 1 MiB, in the processor's cache."""
@@ -220,7 +220,7 @@ class Posterior(Equation):
         if not self._samples:
             return self.equation.traceable()
         users, items = self.equation.user_side(), self.equation.item_side()
-        return RowProducts(self._side_by_side(self._samples), user_days=users.rows, item_days=items.rows)
+        return TraceableRows(self._side_by_side(self._samples), user_days=users.rows, item_days=items.rows)
 
     def _side_by_side(self, samples: list[Sample]) -> Factors:
         """Return the mean prediction of the samples as one product."""
@@ -290,7 +290,7 @@ class Posterior(Equation):
         self._samples = samples
 
 
-class SummedRows(FactorEquation):
+class FixedRows(FactorEquation):
     """r̂_ui = μ + b_u + b_i + x_u · y_i over stored rows, such as rows of folded-in users. Not for fitting."""
 
     regularization = 0.0

@@ -1,7 +1,7 @@
 """Implicit feedback: pairs of users and rated items, and the closed-form solution for rows of factors."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +10,9 @@ from torch import Tensor
 
 from ratinglab.batches import Batch
 from ratinglab.stars import TOLERANCE
+
+if TYPE_CHECKING:
+    from ratinglab.kernels.rows import Entries
 
 ENTRIES_PER_BLOCK = 1 << 18
 """Number of rated pairs whose factors are held at once: 1 MiB per factor."""
@@ -26,14 +29,14 @@ class RatedPairs(NamedTuple):
         return RatedPairs(self.item, self.user)
 
 
-def counted(rows: Batch, min_stars: float | None) -> Batch:
+def is_liked(rating: Tensor, min_stars: float) -> Tensor:
+    """Return whether each rating, in stars, is at least min_stars, allowing for the rounding of other scales: (N,)."""
+    return rating >= min_stars - TOLERANCE
+
+
+def liked_rows(rows: Batch, min_stars: float | None) -> Batch:
     """Select the rows whose rating, in stars, is at least min_stars; None: all rows."""
-    return rows if min_stars is None else rows.take(rows.rating >= lowest_counted(min_stars))
-
-
-def lowest_counted(min_stars: float) -> float:
-    """Return the lowest rating, in stars, that counts as at least min_stars, allowing for rounding."""
-    return min_stars - TOLERANCE
+    return rows if min_stars is None else rows.take(is_liked(rows.rating, min_stars))
 
 
 class ImplicitObjective(NamedTuple):
@@ -52,6 +55,18 @@ class ImplicitObjective(NamedTuple):
     def ridge(self, size: Tensor, num_others: int) -> Tensor:
         """Compute λ (n + α M)^ν for rows with n of M possible pairs: (R,) → (R,) float32."""
         return self.regularization * (size + self.unrated_weight * num_others) ** self.frequency_exponent
+
+    def improve(
+        self, pairs: "Entries", rows: NDArray[np.float32], others: NDArray[np.float32], *, steps: int
+    ) -> NDArray[np.float64]:
+        """Improve the rows of a side in place, given the other side's, by steps of conjugate gradients.
+
+        Returns Σ_rated (1 − v · y)² of each row before, (num_rows,) float64.
+        """
+        from ratinglab.kernels.implicit_rows import improve_side  # numba is slow to import
+
+        ridge = self.ridge(torch.from_numpy(pairs.counts), len(others)).numpy()
+        return improve_side(pairs, others, rows, unrated_weight=self.unrated_weight, ridge=ridge, steps=steps)
 
 
 @torch.inference_mode()

@@ -53,15 +53,15 @@ class AvailableData(NamedTuple):
     """Side information that is worth using.
 
     Attributes:
-        has_times: whether there are times, and users rate several items a day.
+        has_sessions: whether there are times, and users rate several items a day on average.
         user_features: names of the informative columns of users; likewise item_features.
-        reads_times: whether there are times at all.
+        has_times: whether there are times.
     """
 
-    has_times: bool
+    has_sessions: bool
     user_features: tuple[str, ...]
     item_features: tuple[str, ...]
-    reads_times: bool
+    has_times: bool
 
 
 def informative(columns: dict[str, Column], *, is_trained: NDArray[np.bool_]) -> tuple[str, ...]:
@@ -186,11 +186,18 @@ def standardized(column: Column, *, name: str) -> NDArray[np.float32]:
         raise UserError(f"{name} is unknown in every row with training ratings")
     if known.min() == known.max():
         raise UserError(f"{name} must vary, got {known[0]:g} in every row with training ratings")
-    with np.errstate(all="ignore"):
-        scaled = (column - known.mean()) / known.std()
+    scaled = z_scores(column, column)
     if not np.isfinite(scaled[is_known]).all():
         raise UserError(f"{name} cannot be standardized: its values lie from {known.min():g} to {known.max():g}")
-    return np.where(is_known, scaled, 0).astype(np.float32)
+    return np.where(is_known, scaled, np.float32(0))
+
+
+def z_scores(values: NDArray[np.float64], trained: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Scale values (B,) by the mean and standard deviation of the known trained values (N,): (B,); NaN if unknown."""
+    known = trained[~np.isnan(trained)]
+    with np.errstate(all="ignore"):
+        scaled: NDArray[np.float64] = (values - known.mean()) / known.std()
+        return scaled.astype(np.float32)
 
 
 def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], str], decimal: str = ".") -> Column:
@@ -210,9 +217,8 @@ def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], 
     if is_numeric(trained):
         known = trained[~np.isnan(trained)]
         numbers = [finite_number(cell, decimal=decimal) if cell else known.mean() for cell in cells]
-        with np.errstate(all="ignore"):
-            scaled = ((np.array(numbers) - known.mean()) / known.std()).astype(np.float32)
-        wrong = ~np.isfinite(np.square(scaled))
+        with np.errstate(over="ignore"):
+            wrong = ~np.isfinite(np.square(z_scores(np.array(numbers), trained)))
         if wrong.any():
             row = int(wrong.argmax())
             raise UserError(

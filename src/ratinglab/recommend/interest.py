@@ -28,12 +28,7 @@ class Interest(NamedTuple):
     """Estimates s_ui of whether a user would rate an item, to compare items for the same user.
 
     s_ui is the sum of x_u · y_i over two factorizations of who rated what, each about 1 for rated pairs and 0 for most
-    others. Each minimizes Σ_rated (1 − x_u · y_i)² + α Σ_all (x_u · y_i)² + λ Σ_u (n_u + α I)^ν |x_u|² +
-    λ Σ_i (n_i + α U)^ν |y_i|², with n the number of ratings of a user or item, U users and I items.
-
-    Sources: Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008; Rendle, Krichene,
-    Zhang, Koren, "Revisiting the Performance of iALS on Item Recommendation Benchmarks", RecSys 2022, for the form of
-    the objective.
+    others. `ImplicitMF` has the objective and its sources.
 
     Attributes:
         user: (U, D) float32, x of all factorizations side by side.
@@ -97,19 +92,11 @@ def fit_interest(pairs: RatedPairs, *, num_users: int, num_items: int) -> Intere
 
 def _fit(by_user: "Entries", by_item: "Entries", user: Tensor, objective: ImplicitObjective) -> tuple[Tensor, Tensor]:
     """Fit one factorization from the users' initial rows: (U, D), (I, D) float32."""
-    from ratinglab.kernels.implicit_rows import improve_side
-
     item = torch.zeros(len(by_item.counts), user.shape[1])
-
-    def improve(entries: "Entries", rows: Tensor, others: Tensor, steps: int) -> None:
-        ridge = objective.ridge(torch.from_numpy(entries.counts), len(others)).numpy()
-        alpha = objective.unrated_weight
-        improve_side(entries, others.numpy(), rows.numpy(), unrated_weight=alpha, ridge=ridge, steps=steps)
-
     for _ in range(SWEEPS):
-        improve(by_item, item, user, STEPS)
-        improve(by_user, user, item, STEPS)
-    improve(by_user, user, item, LAST_STEPS)
+        objective.improve(by_item, item.numpy(), user.numpy(), steps=STEPS)
+        objective.improve(by_user, user.numpy(), item.numpy(), steps=STEPS)
+    objective.improve(by_user, user.numpy(), item.numpy(), steps=LAST_STEPS)
     return user, item
 
 

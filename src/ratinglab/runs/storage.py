@@ -103,7 +103,7 @@ def find_damaged_tables(folder: Path) -> list[str]:
 def write_predictions(folder: Path, predictions: Mapping[str, Predictions]) -> None:
     """Write the rating and the clipped prediction of each row to predictions.parquet, by name of the part."""
     parts = [
-        pd.DataFrame({"part": np.int8(PARTS.index(part)), "rating": each.rows.rating, "predicted": each.model})
+        pd.DataFrame({"part": np.int8(PARTS.index(part)), "rating": each.rows.rating, "prediction": each.predicted})
         for part, each in predictions.items()
     ]
     content = BytesIO()
@@ -197,8 +197,8 @@ def read_squared_errors(folder: Path, part: str) -> NDArray[np.float64] | None:
     if not path.exists():
         check_file(path)
         return None
-    rows = read_parquet(path, columns=["rating", "predicted"], filters=[("part", "==", PARTS.index(part))])
-    return np.square(rows["predicted"].to_numpy(np.float64) - rows["rating"].to_numpy(np.float64))
+    rows = read_parquet(path, columns=["rating", "prediction"], filters=[("part", "==", PARTS.index(part))])
+    return np.square(rows["prediction"].to_numpy(np.float64) - rows["rating"].to_numpy(np.float64))
 
 
 def read_parquet(

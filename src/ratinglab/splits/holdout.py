@@ -146,10 +146,10 @@ def find_available_data(table: RatingTable, split: Split) -> AvailableData:
     counts = [(table.ratings.user, table.num_users), (table.ratings.item, table.num_items)]
     user, item = (count_values(index, count, where=is_train) > 0 for index, count in counts)
     return AvailableData(
-        has_times=_has_sessions(table, is_train),
+        has_sessions=_has_sessions(table, is_train),
         user_features=informative(table.user_columns, is_trained=user),
         item_features=informative(table.item_columns, is_trained=item),
-        reads_times=table.timestamp is not None,
+        has_times=table.timestamp is not None,
     )
 
 

@@ -10,7 +10,7 @@ MAX_COLUMNS = 1024
 """Number of columns multiplied at once: at most 12 KiB of memory per pair, with any number of samples."""
 
 
-class RowProducts(Equation):
+class TraceableRows(Equation):
     """r̂_ui = μ + b_u + b_i + x_u · y_i over stored rows.
 
     Stores the rating of every pair of rows instead of the factors if it takes less memory, as with many samples of few

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from ratinglab.models import row_products
+from ratinglab.models import traceable_rows
 from ratinglab.models.equation import Factors
-from ratinglab.models.row_products import RowProducts
+from ratinglab.models.traceable_rows import TraceableRows
 
 USER, ITEM = torch.tensor([0, 29, 1], dtype=torch.int32), torch.tensor([39, 0, 1], dtype=torch.int32)
 
@@ -27,9 +27,9 @@ def by_hand(rows: Factors) -> list[float]:
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize(("dim", "num_blocks"), [(1, 1), (7, 2), (15, 3), (16, 0)])
 def test_ratings_of_pairs_are_stored_only_if_they_take_less_memory(monkeypatch, dim, num_blocks, biased):
-    monkeypatch.setattr(row_products, "MAX_COLUMNS", 8)
+    monkeypatch.setattr(traceable_rows, "MAX_COLUMNS", 8)
     factors = rows(dim, biased=biased)
-    product = RowProducts(factors, user_days=None, item_days=None)
+    product = TraceableRows(factors, user_days=None, item_days=None)
     assert len(product.item_columns) == num_blocks  # 30 · 40 ratings or 30 + 40 rows of dim + 2 columns
     assert product(USER, ITEM).tolist() == pytest.approx(by_hand(factors), abs=1e-5)
     assert sum(weights.numel() for weights in product.parameters()) == min(30 * 40, (30 + 40) * (dim + 2))
