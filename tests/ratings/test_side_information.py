@@ -12,6 +12,7 @@ from ratinglab.ratings.side_information import (
     Needs,
     SideInformation,
     categories,
+    check_feature,
     feature_digest,
     new_values,
     standardized,
@@ -190,7 +191,8 @@ def test_categories_are_pairs_sorted_by_row_then_name():
 
 
 def test_standardized_uses_known_numbers_only():
-    found = standardized(np.array([1.0, np.nan, 5.0, 3.0, 3.0]), name="x")
+    column = np.array([1.0, np.nan, 5.0, 3.0, 3.0])
+    found = standardized(column, column)
     assert found.dtype == np.float32
     assert found.tolist() == pytest.approx([-(2**0.5), 0, 2**0.5, 0, 0])
 
@@ -204,7 +206,7 @@ def test_standardized_uses_known_numbers_only():
 )
 def test_constant_or_unknown_numbers_are_refused(column, message):
     with pytest.raises(UserError, match=message):
-        standardized(np.array(column, dtype=np.float64), name="model.user_features: age")
+        check_feature(np.array(column, dtype=np.float64), name="model.user_features: age")
 
 
 def read_new(cells, trained, **options):

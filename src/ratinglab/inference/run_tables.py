@@ -21,7 +21,7 @@ from ratinglab.recommend.topk import by_popularity
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.storage import (
     FEATURE_PREFIX,
-    count_ratings,
+    count_rows,
     count_training_ratings,
     read_features,
     read_parquet,
@@ -78,7 +78,7 @@ class RunTables:
 
     @cached_property
     def _num_ratings(self) -> int:
-        return count_ratings(self.folder)
+        return int(count_rows(self.folder).sum())
 
     @property
     def _exceed_memory(self) -> bool:

@@ -1,12 +1,10 @@
 """Sparse design matrices: the columns of each row, such as a user's rated items or an item's genres."""
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ratinglab.errors import UserError
-from ratinglab.ratings.side_information import Column, categories, is_numeric, standardized, z_scores
+from ratinglab.ratings.side_information import Column, categories, check_feature, is_numeric, standardized
 
 
 class Design(nn.Module):
@@ -62,26 +60,18 @@ class Design(nn.Module):
         Raises:
             UserError: the column is unknown or constant in every row; the message begins with `key`.
         """
-        if is_numeric(values):
-            scale = torch.from_numpy(standardized(values, name=key))
-            return cls.one_hot(torch.zeros(len(scale), dtype=torch.int32), num_columns=1, scale=scale)
-        row, column, names = categories(values)
-        if not names:
-            raise UserError(f"{key} is unknown in every row with training ratings")
-        pairs = torch.from_numpy(row), torch.from_numpy(column)
-        return cls.from_sets(*pairs, num_rows=len(values), num_columns=len(names))
+        check_feature(values, name=key)
+        return cls.from_new_rows(values, values)
 
     @classmethod
     def from_new_rows(cls, values: Column, trained: Column) -> "Design":
         """Encode values of new users or items, from `new_values`, like the column that a model was trained on."""
         if is_numeric(trained):
             assert is_numeric(values), "new_values reads numbers"
-            scale = torch.from_numpy(np.nan_to_num(z_scores(values, trained)))
+            scale = torch.from_numpy(standardized(values, trained))
             return cls.one_hot(torch.zeros(len(scale), dtype=torch.int32), num_columns=1, scale=scale)
-        names = categories(trained)[2]
-        row, column, used = categories(values)
-        number = np.array([names.index(name) for name in used], dtype=np.int32)
-        pairs = torch.from_numpy(row), torch.from_numpy(number[column])
+        row, column, names = categories(values, names=categories(trained)[2])
+        pairs = torch.from_numpy(row), torch.from_numpy(column)
         return cls.from_sets(*pairs, num_rows=len(values), num_columns=len(names))
 
     def single_row(self, row: int) -> "Design":

@@ -152,52 +152,50 @@ def categories_in(text: str) -> list[str]:
     return [] if text in ("", NO_GENRES) else sorted({name.strip() for name in text.split("|")} - {""})
 
 
-def categories(column: Column) -> tuple[NDArray[np.int32], NDArray[np.int32], list[str]]:
+def categories(
+    column: Column, names: list[str] | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.int32], list[str]]:
     """Turn a column of categories into sorted pairs of a row and one of its categories; an empty cell has none.
 
     Args:
         column: (N,) text, already cut to the users or items with training rows.
+        names: sorted categories that include those of the column; None: those of the column.
 
     Returns:
         row (E,) int32; column (E,) int32, an index into names; and names, the sorted categories.
     """
     assert not is_numeric(column), "numbers have no categories"
     of_rows = [categories_in(text) for text in column]
-    names = sorted(set().union(*of_rows))
+    names = sorted(set().union(*of_rows)) if names is None else names
     number = {name: index for index, name in enumerate(names)}
     row = np.repeat(np.arange(len(of_rows), dtype=np.int32), [len(of_row) for of_row in of_rows])
     return row, np.array([number[name] for of_row in of_rows for name in of_row], dtype=np.int32), names
 
 
-def standardized(column: Column, *, name: str) -> NDArray[np.float32]:
-    """Scale a column of numbers to mean 0 and standard deviation 1 over the known values: (N,); unknown values are 0.
+def check_feature(column: Column, *, name: str) -> None:
+    """Raise UserError if no value of a column is known, or if its numbers cannot be standardized.
 
     Args:
-        column: (N,) float64, already cut to the users or items with training rows.
+        column: (N,), already cut to the users or items with training rows.
         name: name of the column in messages, such as `model.user_features: age`.
-
-    Raises:
-        UserError: no value is known, or all known values are the same.
     """
-    assert is_numeric(column), "categories cannot be standardized"
-    is_known = ~np.isnan(column)
-    known = column[is_known]
+    known = column[~is_unknown(column)]
     if len(known) == 0:
         raise UserError(f"{name} is unknown in every row with training ratings")
+    if not is_numeric(known):
+        return
     if known.min() == known.max():
         raise UserError(f"{name} must vary, got {known[0]:g} in every row with training ratings")
-    scaled = z_scores(column, column)
-    if not np.isfinite(scaled[is_known]).all():
+    if not np.isfinite(standardized(known, known)).all():
         raise UserError(f"{name} cannot be standardized: its values lie from {known.min():g} to {known.max():g}")
-    return np.where(is_known, scaled, np.float32(0))
 
 
-def z_scores(values: NDArray[np.float64], trained: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Scale values (B,) by the mean and standard deviation of the known trained values (N,): (B,); NaN if unknown."""
+def standardized(values: NDArray[np.float64], trained: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Scale values (B,) by the mean and standard deviation of the known trained values (N,): (B,); 0 if unknown."""
     known = trained[~np.isnan(trained)]
     with np.errstate(all="ignore"):
-        scaled: NDArray[np.float64] = (values - known.mean()) / known.std()
-        return scaled.astype(np.float32)
+        scaled = ((values - known.mean()) / known.std()).astype(np.float32)
+    return np.where(np.isnan(values), np.float32(0), scaled)
 
 
 def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], str], decimal: str = ".") -> Column:
@@ -216,9 +214,9 @@ def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], 
     """
     if is_numeric(trained):
         known = trained[~np.isnan(trained)]
-        numbers = [finite_number(cell, decimal=decimal) if cell else known.mean() for cell in cells]
+        numbers = np.array([finite_number(cell, decimal=decimal) if cell else known.mean() for cell in cells])
         with np.errstate(over="ignore"):
-            wrong = ~np.isfinite(np.square(z_scores(np.array(numbers), trained)))
+            wrong = ~np.isfinite(numbers) | ~np.isfinite(np.square(standardized(numbers, trained)))
         if wrong.any():
             row = int(wrong.argmax())
             raise UserError(

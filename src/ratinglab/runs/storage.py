@@ -34,7 +34,7 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.predictions import Predictions
 from ratinglab.files import RUN_RECORD, write_bytes, write_whole
 from ratinglab.formats.inputs import open_file
-from ratinglab.formats.parquet_blocks import count_parquet_rows, parquet_blocks, write_parquet
+from ratinglab.formats.parquet_blocks import parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
 from ratinglab.recommend.interest import Interest
 from ratinglab.runs.record import RunRecord, record_bytes
@@ -175,13 +175,6 @@ def count_training_ratings(
         users += np.bincount(user[is_train], minlength=num_users)
         items += np.bincount(item[is_train], minlength=num_items)
     return users, items
-
-
-def count_ratings(folder: Path) -> int:
-    """Count the ratings of all parts."""
-    path = folder / "ratings.parquet"
-    with _verified(path):
-        return count_parquet_rows(path)
 
 
 def rating_blocks(folder: Path, columns: list[str]) -> Iterator[list[NDArray[Any]]]:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import ServeOptions
 from ratinglab.inference.folded_in import FoldedIn, explain_list
-from ratinglab.inference.lists import ListOptions, order_options
 from ratinglab.inference.run import Run
 from ratinglab.runs.record import has_finished
 from ratinglab.serving.item_search import ItemSearch
@@ -114,8 +113,8 @@ class Service:
     def recommend(self, request: RecommendRequest) -> RecommendResponse:
         """Recommend items to a known user, as Run.recommend does."""
         self._check_request(request)
-        options = _list_options(request, unknown=request.unknown)
-        return RecommendResponse(recommended=self._recommended(None, request.user_id, options, why=request.why))
+        found = self._recommended(None, request.user_id, request, unknown=request.unknown)
+        return RecommendResponse(recommended=found)
 
     def fold_in(self, request: FoldInRequest) -> FoldInResponse:
         """Recommend items to a user with these ratings, as Run.fold_in and FoldedIn.recommend do."""
@@ -124,27 +123,34 @@ class Service:
         self._check_length("item_ids", request.item_ids, self._limits.max_pairs)
         folded = self.run.fold_in(request.ratings, user_id=request.user_id)
         (user_id,) = folded.user_ids
-        options = _list_options(request, unknown="error")
         predicted = _rows(folded.predict_table(request.item_ids)) if request.item_ids else []
         return FoldInResponse(
-            recommended=self._recommended(folded, user_id, options, why=request.why),
+            recommended=self._recommended(folded, user_id, request, unknown="error"),
             predictions=[
                 ItemPrediction(item_id=item_id, **row) for item_id, row in zip(request.item_ids, predicted, strict=True)
             ],
         )
 
     def _recommended(
-        self, folded: FoldedIn | None, user_id: int | str, options: ListOptions, *, why: int
+        self, folded: FoldedIn | None, user_id: int | str, request: ListRequest, *, unknown: str
     ) -> list[Recommended]:
         """List items for a user, each with the `why` ratings of the user that moved its prediction most."""
-        (found,) = (folded or self.run).lists_by_block(options, user_ids=[user_id])
+        found = (folded or self.run).recommend(
+            user_id,
+            k=request.k,
+            candidates=request.candidates,
+            exclude_seen=request.exclude_seen,
+            unknown=unknown,
+            by=request.by,
+            threshold=request.threshold,
+        )
         reasons: dict[int | str, list[Reason]] = {}
-        if why > 0:
-            for row in _rows(explain_list(self.run, folded, user_id, found["item_id"].tolist(), k=why)):
+        if request.why > 0:
+            for row in _rows(explain_list(self.run, folded, user_id, found["item_id"].tolist(), k=request.why)):
                 item_id, title = row["rated_item_id"], row.get("rated_title")
                 reason = Reason(item_id=item_id, title=title, rating=row["rating"], change=row["change"])
                 reasons.setdefault(row["item_id"], []).append(reason)
-        return [Recommended(**row, why=reasons.get(row["item_id"], [])) for row in _rows(found.drop(columns="user_id"))]
+        return [Recommended(**row, why=reasons.get(row["item_id"], [])) for row in _rows(found)]
 
     def similar(self, request: SimilarRequest) -> SimilarResponse:
         """Find the items most similar to one, as Run.similar does."""
@@ -177,16 +183,6 @@ class Service:
     def _check_length(key: str, values: Any, limit: int) -> None:
         if len(values) > limit:
             raise UserError(f"{key} must have at most {limit:,} entries, got {len(values):,}")
-
-
-def _list_options(request: ListRequest, *, unknown: str) -> ListOptions:
-    return ListOptions(
-        k=request.k,
-        candidates=request.candidates,
-        exclude_seen=request.exclude_seen,
-        unknown=unknown,
-        order=order_options(request.by, request.threshold),
-    )
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
