@@ -12,7 +12,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from ratinglab.compiled import njit
-from ratinglab.kernels.rows import Entries
+from ratinglab.kernels.rows import no_entries
 
 BLOCK_WIDTH = 8
 """Entries of a weight row in a block, about: fewer would look up rows more often, more would leave cores idle."""
@@ -135,7 +135,7 @@ def _spread(selection, change, rows):  # type: ignore[no-untyped-def]
 
 def compile_loops() -> None:
     """Load the loop from the compiler's cache, or compile it in a few seconds."""
-    bounds, start = np.zeros(2, dtype=np.int64), np.zeros(1, dtype=np.int64)
-    index, value, blocks = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((1, 0, 1), np.float32)
-    by_column, selection = Entries(bounds, start, index, value), Selection(index, value)
+    by_column, blocks = no_entries(), np.zeros((1, 0, 1), np.float32)
+    value = by_column.rating
+    selection = Selection(by_column.other, value)
     draw_columns(by_column, value, selection, value, np.float32(1), blocks, blocks, blocks)

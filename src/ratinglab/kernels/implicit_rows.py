@@ -9,7 +9,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from ratinglab.compiled import njit
-from ratinglab.kernels.rows import Entries, gram
+from ratinglab.kernels.rows import Entries, gram, no_entries
 from ratinglab.kernels.rows import compile_loops as compile_row_loops
 
 
@@ -124,7 +124,5 @@ def _times(matrix, vector, ridge, out):  # type: ignore[no-untyped-def]
 def compile_loops() -> None:
     """Load the loop, and those of `rows`, from the compiler's cache, or compile them in a few seconds."""
     compile_row_loops()
-    bounds, start = np.zeros(2, dtype=np.int64), np.zeros(1, dtype=np.int64)
-    index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((0, 1), np.float32)
-    pairs = Entries(bounds, start, index, value)
-    improve_rows(pairs, table, np.ones((1, 1), np.float32), value, 1, table)
+    pairs, table = no_entries(), np.zeros((0, 1), np.float32)
+    improve_rows(pairs, table, np.ones((1, 1), np.float32), pairs.rating, 1, table)

@@ -86,6 +86,20 @@ def sort_by(index, other, rating, first, last, place, sorted_other, sorted_ratin
             sorted_other[to], sorted_rating[to] = other[row], rating[row]
 
 
+@njit(nogil=True)
+def add_values(index, other, value, total):  # type: ignore[no-untyped-def]
+    """Add value[other[n]] to total[index[n]] for each row n, in order, like torch.bincount; does not check bounds.
+
+    Args:
+        index: (N,) int32.
+        other: (N,) int32.
+        value: (num_others,) float64.
+        total: (num_rows,) float64, changed.
+    """
+    for row in range(len(index)):
+        total[index[row]] += value[other[row]]
+
+
 @njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def sample_rows(ratings, others, priors, weight, noise, out):  # type: ignore[no-untyped-def]
     """Draw each row v from its conditional, a normal distribution with precision A and mean A⁻¹ b:
@@ -265,13 +279,17 @@ def subtract_dots(ratings, rows, features, out):  # type: ignore[no-untyped-def]
                 out[place] = rating[place] - dot
 
 
+def no_entries() -> Entries:
+    """Make a matrix without rows, to compile loops for."""
+    return Entries(np.zeros(2, np.int64), np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
+
+
 def compile_loops() -> None:
     """Load the loops from the compiler's cache, or compile them in a few seconds."""
-    bounds, start = np.zeros(2, dtype=np.int64), np.zeros(1, dtype=np.int64)
-    index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((0, 1), np.float32)
-    unit = np.ones((1, 1), np.float32)
-    ratings, others = Entries(bounds, start, index, value), OtherRows(table, value, value)
-    sort_by(index, index, value, 0, 0, start, index, value)
+    ratings, table, unit = no_entries(), np.zeros((0, 1), np.float32), np.ones((1, 1), np.float32)
+    index, value = ratings.other, ratings.rating
+    others = OtherRows(table, value, value)
+    sort_by(index, index, value, 0, 0, ratings.start, index, value)
     sample_rows(ratings, others, RowPriors(table, unit, value), value, table, table)
     gather(ratings, value, value, table, table)
     squared_errors(ratings, table, others)

@@ -174,7 +174,7 @@ def _torch_sum(index: Tensor, other: Tensor, value: Tensor, size: int) -> Tensor
 
 def _compiled_sum() -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
     """Return the same sum in a compiled loop, which is faster but takes half a second to load."""
-    from ratinglab.models.bias_sums import add_values
+    from ratinglab.kernels.rows import add_values
 
     def sum_values(index: Tensor, other: Tensor, value: Tensor, size: int) -> Tensor:
         total = torch.zeros(size, dtype=torch.float64)

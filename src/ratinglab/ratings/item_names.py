@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from difflib import SequenceMatcher
+from difflib import get_close_matches
 from functools import cached_property
 
 import numpy as np
@@ -30,8 +30,6 @@ MAX_LISTED = 3
 """Maximum number of items listed if several match."""
 MAX_COMPARED = 200
 """Maximum number of titles to compare letter by letter with an unknown one."""
-CLOSE = 0.6
-"""Minimum similarity of a suggested title, from 0 to 1, as in difflib."""
 ItemsByKey = dict[str, list[int]]
 """Item indices by title."""
 
@@ -136,10 +134,8 @@ class ItemNames:
             shared += pc.match_substring(titles, pair).to_numpy(zero_copy_only=False)
         order = np.argsort(-shared / (len(plain) + pc.utf8_length(titles).to_numpy()), kind="stable")
         compared = titles.take(order[:MAX_COMPARED]).to_pylist()
-        ratio = {title: SequenceMatcher(None, title, plain).ratio() for title in compared}
-        nearest = max(ratio, key=ratio.__getitem__, default="")
-        if ratio.get(nearest, 0) >= CLOSE:
-            return f"; did you mean {self._title_of(items[nearest][0])}?"
+        if nearest := get_close_matches(plain, compared, n=1):
+            return f"; did you mean {self._title_of(items[nearest[0]][0])}?"
         return self._ids.did_you_mean(name, among=len(self._ids))
 
 
