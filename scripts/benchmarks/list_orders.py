@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 import ratinglab
-from ratinglab.evaluation.ranking import RelevantItems, TrainingCounts, is_relevant, like_threshold, ranking_metrics
+from ratinglab.evaluation.ranking import RelevantItems, is_relevant, like_threshold, ranking_metrics
 from ratinglab.inference.evaluation import POPULARITY
 from ratinglab.inference.run import Run
 
@@ -137,10 +137,9 @@ class Split:
         relevant = RelevantItems(liked.user, liked.item)
         users = relevant.users[relevant.users < num_users]
         best = np.argsort(-scores[users], axis=1, kind="stable").astype(np.int32)
-        counts = TrainingCounts(num_users, np.bincount(self._rows["train"].item, minlength=num_items))
+        share = np.bincount(self._rows["train"].item, minlength=num_items) / num_users
         return {
-            name: ranking_metrics([(users, best[:, :k])], relevant, k=k, training=counts)[name]
-            for name, k in FIGURES.items()
+            name: ranking_metrics(users, [best[:, :k]], relevant, k=k, share=share)[name] for name, k in FIGURES.items()
         }
 
 

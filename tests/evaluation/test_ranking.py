@@ -10,7 +10,6 @@ from ratinglab.evaluation.ranking import (
     LABELS,
     OF_LISTS,
     RelevantItems,
-    TrainingCounts,
     check_threshold,
     is_relevant,
     list_metric,
@@ -57,18 +56,18 @@ def test_missing_places_of_a_short_list_count_as_not_relevant():
 
 
 def test_coverage_and_novelty_equal_values_computed_by_hand():
-    relevant, training = relevant_of({0: [9], 1: [1]}), TrainingCounts(num_users=8, of_items=np.array([8, 4, 2, 1]))
+    relevant, share = relevant_of({0: [9], 1: [1]}), np.array([8, 4, 2, 1]) / 8
     lists = lists_of([0, 1], [2])
-    found = ranking_metrics([(np.array([0, 1], dtype=np.int32), lists)], relevant, k=2, training=training)
+    found = ranking_metrics(np.array([0, 1], dtype=np.int32), [lists], relevant, k=2, share=share)
     assert found["coverage"] == 3 / 4
     assert found["novelty"] == (0 + 1 + 2) / 3  # bits: half of the users have rated item 1, a quarter item 2
 
 
 def test_lists_without_any_item_have_no_novelty_and_without_users_there_are_no_metrics():
-    relevant, training = relevant_of({0: [9]}), TrainingCounts(num_users=8, of_items=np.array([8, 4]))
-    found = ranking_metrics([(np.array([0], dtype=np.int32), lists_of([-1, -1]))], relevant, k=2, training=training)
+    relevant, share = relevant_of({0: [9]}), np.array([8, 4]) / 8
+    found = ranking_metrics(np.array([0], dtype=np.int32), [lists_of([-1, -1])], relevant, k=2, share=share)
     assert found == {**dict.fromkeys(OF_LISTS, 0.0), "coverage": 0.0}
-    assert ranking_metrics([], relevant, k=2, training=training) == {}
+    assert ranking_metrics(np.empty(0, dtype=np.int32), [], relevant, k=2, share=share) == {}
 
 
 def plain(lists, relevant, *, k, counts, num_users) -> dict[str, float]:
@@ -108,14 +107,10 @@ def test_random_cases_equal_plain_loops(seed):
         ]
         counts = random.integers(1, 12, num_items)
         user, item = (index.astype(np.int32) for index in np.nonzero(wanted))
-        blocks = [
-            (users.astype(np.int32), lists_of(*[lists[place] for place in np.searchsorted(has_relevant, users)]))
-            for users in np.array_split(has_relevant, 2)
-            if len(users) > 0
-        ]
-        found = ranking_metrics(
-            blocks, RelevantItems(user, item), k=k, training=TrainingCounts(num_users=12, of_items=counts)
-        )
+        half = len(lists) // 2
+        blocks = [lists_of(*part) for part in (lists[:half], lists[half:]) if part]
+        users = has_relevant.astype(np.int32)
+        found = ranking_metrics(users, blocks, RelevantItems(user, item), k=k, share=counts / 12)
         if len(has_relevant) == 0:
             assert found == {}
             continue

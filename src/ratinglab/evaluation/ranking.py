@@ -185,49 +185,39 @@ def metrics_of_lists(
     }
 
 
-class TrainingCounts(NamedTuple):
-    """Numbers of users and of ratings in training.
-
-    Attributes:
-        num_users: number of users with training ratings.
-        of_items: (I,) int64, number of training ratings of each item, at least 1.
-    """
-
-    num_users: int
-    of_items: NDArray[np.int64]
-
-
 def ranking_metrics(
-    blocks: Iterable[tuple[NDArray[np.int32], NDArray[np.int32]]],
+    users: NDArray[np.int32],
+    lists: Iterable[NDArray[np.int32]],
     relevant: RelevantItems,
     *,
     k: int,
-    training: TrainingCounts,
+    share: NDArray[np.float64],
 ) -> dict[str, float]:
-    """Compute all metrics of LABELS over the lists of users, block by block.
+    """Compute all metrics of LABELS over the lists of users.
 
-    Memory holds one block, and eight bytes per user and metric.
+    Memory holds one block of lists, and eight bytes per user and metric.
 
     Args:
-        blocks: users (B,), each with a relevant item, and their lists (B, K) of items with training ratings, best
-            first, K ≤ k, padded with −1.
+        users: (U,), each with a relevant item.
+        lists: blocks of lists (B, K) of items with training ratings, in the order of the users, best first, K ≤ k,
+            padded with −1.
         relevant: the relevant items of each user.
         k: number of places in a list.
-        training: counts of training ratings.
+        share: (I,) share of the users with training ratings who rated each item in training.
 
     Returns:
         The metrics by name, such as ndcg; {} without users. Without an item in any list there is no novelty.
     """
-    of_users: list[dict[str, NDArray[np.float64]]] = []
-    times_listed = np.zeros(len(training.of_items), dtype=np.int64)
-    for users, lists in blocks:
-        of_users.append(metrics_of_lists(relevant.contain(users, lists), relevant.count(users), k=k))
-        times_listed += np.bincount(lists[lists >= 0], minlength=len(times_listed))
-    if sum(len(each["ndcg"]) for each in of_users) == 0:
+    if len(users) == 0:
         return {}
+    of_users: list[dict[str, NDArray[np.float64]]] = []
+    times_listed, first = np.zeros(len(share), dtype=np.int64), 0
+    for block in lists:
+        of_block, first = users[first : first + len(block)], first + len(block)
+        of_users.append(metrics_of_lists(relevant.contain(of_block, block), relevant.count(of_block), k=k))
+        times_listed += np.bincount(block[block >= 0], minlength=len(share))
     found = {name: float(np.concatenate([each[name] for each in of_users]).mean()) for name in OF_LISTS}
     found["coverage"] = np.count_nonzero(times_listed) / len(times_listed)
     if times_listed.any():
-        information = -np.log2(training.of_items / training.num_users)
-        found["novelty"] = float((times_listed * information).sum() / times_listed.sum())
+        found["novelty"] = float((times_listed * -np.log2(share)).sum() / times_listed.sum())
     return found

@@ -239,7 +239,7 @@ def _notes_on_likes(record: RunRecord, rows: pd.DataFrame, users: NewRows) -> It
     min_stars = record.model_options["min_stars"]
     if min_stars is None:
         return
-    liked = is_liked(record.stars.to_stars(torch.from_numpy(rows["rating"].to_numpy())), min_stars).numpy()
+    liked = is_liked(torch.tensor(record.stars.to_stars(rows["rating"].to_numpy())), min_stars).numpy()
     with_likes = set(rows["user"][liked & is_trained(rows["item_index"].to_numpy(), record.num_items)])
     is_new = users.run_index == UNKNOWN
     without = [user for user, new in zip(users.ids, is_new, strict=True) if new and user not in with_likes]

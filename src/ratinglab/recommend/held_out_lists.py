@@ -1,14 +1,12 @@
 """Top-k lists of a part's users, measured against their held-out ratings."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ratinglab.batches import Batch
-from ratinglab.evaluation.ranking import RelevantItems, TrainingCounts, is_relevant, ranking_metrics
+from ratinglab.evaluation.ranking import RelevantItems, is_relevant, ranking_metrics
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
@@ -54,8 +52,8 @@ class HeldOutLists:
             threshold: lowest relevant rating, in rating units.
         """
         rows = held_out.take(is_relevant(held_out.rating, threshold))
-        self._counts = TrainingCounts(num_users, np.bincount(train[1], minlength=num_items))
-        self._candidates = by_popularity(self._counts.of_items)
+        count = np.bincount(train.item, minlength=num_items)
+        self._share, self._candidates = count / num_users, by_popularity(count)
         self._history, self._num_users = history, num_users
         seen = [train, *([] if rated_between is None else [rated_between])]
         if history is not None:
@@ -78,23 +76,12 @@ class HeldOutLists:
         if self._history is not None:
             predictor = predictor.with_users(self._history, num_users=self._num_users)
         lists = top_k_of_users(predictor, self.users, candidates=self._candidates, seen=self._seen, k=k, order=order)
-        return self._measured(lists, k=k)
+        return ranking_metrics(self.users, lists, self._relevant, k=k, share=self._share)
 
     def measure_popularity(self, *, k: int) -> dict[str, float]:
         """Measure lists of the items with the most training ratings, without those that the user has rated."""
         lists = most_popular_of_users(self.users, candidates=self._candidates, seen=self._seen, k=k)
-        return self._measured(lists, k=k)
-
-    def _measured(self, lists: Iterator[NDArray[np.int32]], *, k: int) -> dict[str, float]:
-        if len(self.users) == 0:
-            return {}
-        return ranking_metrics(self._with_users(lists), self._relevant, k=k, training=self._counts)
-
-    def _with_users(self, lists: Iterator[NDArray[np.int32]]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
-        first = 0
-        for block in lists:
-            yield self.users[first : first + len(block)], block
-            first += len(block)
+        return ranking_metrics(self.users, lists, self._relevant, k=k, share=self._share)
 
 
 def _numbered(rows: Ratings, history: Batch) -> tuple[Ratings, Batch, int]:
