@@ -177,7 +177,11 @@ class Run(TrainedModel):
             raise UserError(f"item: {tables.item_names.name_of(index)} has no training ratings, so it has no factors")
         if self._item_space.is_empty:
             raise UserError(f"run: {self.record.model} has no factors, so it finds no similar items")
-        chosen, shared = np.setdiff1d(tables.candidates(candidates), index), self._shared_raters(index)
+        user, items = tables.train_pairs
+        is_rater = np.zeros(self.record.num_users, dtype=np.bool_)
+        is_rater[user[items == index]] = True
+        shared = np.bincount(items[is_rater[user]], minlength=self.record.num_items)
+        chosen = np.setdiff1d(tables.candidates(candidates), index)
         found = self._item_space.similarities(index, shared_raters=torch.from_numpy(shared))
         mean, deviation = (each.numpy() for each in found)
         best = chosen[np.argsort(-mean[chosen], kind="stable")[:k]]
@@ -189,13 +193,6 @@ class Run(TrainedModel):
         user_count, item_count = (torch.from_numpy(count) for count in self.tables.train_counts)
         num_users, num_items = self.record.num_users, self.record.num_items
         return ItemSpace(self.predictor.model, user_count=user_count[:num_users], item_count=item_count[:num_items])
-
-    def _shared_raters(self, item: int) -> NDArray[np.int64]:
-        """Count the users who have training ratings of an item and of each other: (num_items,)."""
-        user, items = self.tables.train_pairs
-        is_rater = np.zeros(self.record.num_users, dtype=np.bool_)
-        is_rater[user[items == item]] = True
-        return np.bincount(items[is_rater[user]], minlength=self.record.num_items)
 
     def fold_in(
         self,

@@ -25,7 +25,7 @@ from ratinglab.recommend.fold_in_solver import FoldInSolver
 from ratinglab.recommend.interest import Interest, fit_interest
 from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order
 from ratinglab.recommend.topk import SeenItems, top_k_of_users
-from ratinglab.runs.storage import PARTS, count_rows, read_interest, read_part, write_interest
+from ratinglab.runs.storage import read_interest, read_part, write_interest
 
 Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]
 """Times of ratings, in any unit; those without a time zone are in UTC."""
@@ -61,7 +61,7 @@ class TrainedModel(Recommender):
     @cached_property
     def _noise_variance(self) -> float:
         """MSE of validation rows or, if there are none, training rows, in squared rating units."""
-        rows = self.part("val" if count_rows(self.tables.folder)[PARTS.index("val")] > 0 else "train")
+        rows = self.part("val") or self.part("train")
         return float((predict_by_block(self.predictor, rows) - torch.from_numpy(rows.rating)).double().square().mean())
 
     @cached_property
@@ -123,11 +123,18 @@ class TrainedModel(Recommender):
             UserError: as in `Run.predict`.
         """
         pairs, record = self._pairs(user_ids, item_ids, times), self.record
-        columns = {"prediction": predict_by_block(self.predictor, pairs).numpy()}
-        if record.is_sampled:
-            columns["standard_deviation"] = predict_by_block(self.predictor.standard_deviation, pairs).numpy()
         code = 1 * ~is_trained(pairs.user, record.num_users) + 2 * ~is_trained(pairs.item, record.num_items)
-        return pd.DataFrame(columns | {"basis": pd.Categorical.from_codes(code, pd.Index(BASES))})
+        return pd.DataFrame(self._predict(pairs) | {"basis": pd.Categorical.from_codes(code, pd.Index(BASES))})
+
+    def _predict(self, rows: Ratings) -> dict[str, NDArray[np.generic]]:
+        """Predict rows: score, or prediction and, for a run with samples, standard_deviation; (N,) float32 each."""
+        predicted = predict_by_block(self.predictor, rows).numpy()
+        if self.record.predicts_scores:
+            return {"score": predicted}
+        if not self.record.is_sampled:
+            return {"prediction": predicted}
+        deviation = predict_by_block(self.predictor.standard_deviation, rows).numpy()
+        return {"prediction": predicted, "standard_deviation": deviation}
 
     @cached_property
     def _interest(self) -> Interest:
@@ -175,7 +182,8 @@ class TrainedModel(Recommender):
             user = np.arange(len(tables.user_ids) if includes_unknown else self.record.num_users, dtype=np.int32)
             ids = tables.user_ids.ids[user]
         else:
-            self._check_known(user_ids, options)
+            if options.unknown == "error":
+                tables.check_users(user_ids, place=lambda row: "user_ids" if len(user_ids) > 1 else "user_id")
             user = tables.user_ids.index_of(user_ids)
             ids = tables.user_ids.ids[user] if (user != UNKNOWN).all() else pd.Index(user_ids).astype(str)
         chosen, seen = tables.candidates(options.candidates), None
@@ -188,26 +196,12 @@ class TrainedModel(Recommender):
         first, order = 0, self._order(options.order)
         for best in top_k_of_users(self.predictor, user, candidates=chosen, seen=seen, k=options.k, order=order):
             row, column = np.nonzero(best >= 0)
-            listed = self._listed(user[first + row], best[row, column]).assign(rank=column + 1)
+            item = best[row, column]
+            rows = Ratings(user[first + row], item, rating=np.zeros(len(item), dtype=np.float32))
+            listed = tables.listed(item, **self._predict(rows)).assign(rank=column + 1)
             listed.insert(0, "user_id", ids[first + row])
             first += len(best)
             yield listed
-
-    def _check_known(self, user_ids: Ids, options: ListOptions) -> None:
-        """Raise UserError if the options refuse one of the users."""
-        if options.unknown == "error":
-            self.tables.check_users(user_ids, place=lambda row: "user_ids" if len(user_ids) > 1 else "user_id")
-
-    def _listed(self, user: NDArray[np.int32], item: NDArray[np.int32]) -> pd.DataFrame:
-        """Make a list of items with each user's predicted ratings and their standard deviations, or scores."""
-        rows = Ratings(user=user, item=item, rating=np.zeros(len(item), dtype=np.float32))
-        predicted = predict_by_block(self.predictor, rows).numpy()
-        if self.record.predicts_scores:
-            return self.tables.listed(item, score=predicted)
-        if not self.record.is_sampled:
-            return self.tables.listed(item, prediction=predicted)
-        deviation = predict_by_block(self.predictor.standard_deviation, rows).numpy()
-        return self.tables.listed(item, prediction=predicted, standard_deviation=deviation)
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
         """List the k items that a user rated highest in any part: rank, item_id, title, rating; empty if unknown."""
