@@ -121,7 +121,7 @@ def prepare_ratinglab(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np
     from ratinglab.models.equation import TrainingData
     from ratinglab.models.mf import MFOptions
     from ratinglab.models.predictor import Predictor
-    from ratinglab.recommend.topk import SeenItems, top_k_of_users
+    from ratinglab.recommend.topk import seen_items, top_k_of_users
     from ratinglab.stars import Stars
 
     users, items = (torch.from_numpy(table[f"{side}_factors"]) for side in ("user", "item"))
@@ -133,7 +133,7 @@ def prepare_ratinglab(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np
     predictor = Predictor(model, baseline, stars=Stars(1.0, 5.0), scale=None)
 
     def recommend() -> NDArray[np.int32]:
-        seen = SeenItems(table["user"], table["item"], num_users=len(users))
+        seen = seen_items(table["user"], table["item"], num_users=len(users))
         all_users, candidates = (np.arange(len(side), dtype=np.int32) for side in (users, items))
         return np.concatenate(list(top_k_of_users(predictor, all_users, candidates=candidates, seen=seen, k=K)))
 

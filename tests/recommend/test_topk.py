@@ -9,7 +9,7 @@ from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend import topk
-from ratinglab.recommend.topk import SeenItems, by_popularity, most_popular_of_users, top_k_of_users
+from ratinglab.recommend.topk import by_popularity, most_popular_of_users, seen_items, top_k_of_users
 from ratinglab.stars import Stars
 
 NUM_USERS, NUM_ITEMS, UNTRAINED = 23, 150, 4
@@ -77,7 +77,7 @@ def test_top_k_of_users_ranks_the_predictions_of_each_user(monkeypatch, name, k,
     users, candidates = np.arange(num_users, dtype=np.int32), np.arange(NUM_ITEMS, dtype=np.int32)
     if chosen == "some":
         users, candidates = np.array([5, -1, 0, 25, 5], dtype=np.int32), np.arange(3, NUM_ITEMS, 2, dtype=np.int32)
-    seen = SeenItems(user, item, num_users=num_users)
+    seen = seen_items(user, item, num_users=num_users)
     for left_out in (seen, None):
         blocks = top_k_of_users(predictor, users, candidates=candidates, seen=left_out, k=k)
         alone = [
@@ -85,7 +85,7 @@ def test_top_k_of_users_ranks_the_predictions_of_each_user(monkeypatch, name, k,
             for row in range(len(users))
         ]
         for one, found, by_itself in zip(users, np.concatenate(list(blocks)), np.concatenate(alone), strict=True):
-            own = np.setdiff1d(candidates, item[user == one]) if left_out else candidates
+            own = np.setdiff1d(candidates, item[user == one]) if left_out is not None else candidates
             expected = ranked(predictor, int(one), own.tolist(), k=k)
             assert found.tolist() == expected + [-1] * (min(k, len(candidates)) - len(expected))
             assert by_itself.tolist() == found.tolist()
@@ -104,7 +104,7 @@ def test_most_popular_of_users_are_the_first_candidates_that_each_has_not_rated(
     user[:NUM_ITEMS], item[:NUM_ITEMS] = 0, range(NUM_ITEMS)  # the first user has rated every item
     candidates = random.permutation(NUM_ITEMS)[:100].astype(np.int32)
     users = np.array([5, -1, 0, 22, 5, *range(NUM_USERS)], dtype=np.int32)
-    seen = SeenItems(user, item, num_users=NUM_USERS)
+    seen = seen_items(user, item, num_users=NUM_USERS)
     found = np.concatenate(list(most_popular_of_users(users, candidates=candidates, seen=seen, k=k)))
     for one, chosen in zip(users, found, strict=True):
         own = [each for each in candidates.tolist() if each not in item[user == one]][:k]

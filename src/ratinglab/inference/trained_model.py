@@ -24,7 +24,7 @@ from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.fold_in_solver import FoldInSolver
 from ratinglab.recommend.interest import Interest, fit_interest
 from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order
-from ratinglab.recommend.topk import SeenItems, top_k_of_users
+from ratinglab.recommend.topk import seen_items, top_k_of_users
 from ratinglab.runs.storage import read_interest, read_part, write_interest
 
 Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]
@@ -192,7 +192,7 @@ class TrainedModel(Recommender):
         elif options.exclude_seen:
             tables.check_fits_memory(what="exclude_seen=true", instead="recommend to one user at a time")
             rated = (tables.ratings[name].to_numpy() for name in ("user", "item"))
-            seen = SeenItems(*rated, num_users=len(tables.user_ids))
+            seen = seen_items(*rated, num_users=len(tables.user_ids))
         first, order = 0, self._order(options.order)
         for best in top_k_of_users(self.predictor, user, candidates=chosen, seen=seen, k=options.k, order=order):
             row, column = np.nonzero(best >= 0)

@@ -11,7 +11,7 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.orders import Order
-from ratinglab.recommend.topk import SeenItems, by_popularity, most_popular_of_users, top_k_of_users
+from ratinglab.recommend.topk import by_popularity, most_popular_of_users, seen_items, top_k_of_users
 
 
 class HeldOutLists:
@@ -66,7 +66,7 @@ class HeldOutLists:
         self.num_without_relevant = self._num_users - len(self.users)
         self.num_without_training = len(has_relevant) - len(self.users)
         user, item = (np.concatenate(columns) for columns in zip(*seen, strict=True))
-        self._seen = SeenItems(user, item, num_users=int(user.max(initial=self._num_users - 1)) + 1)
+        self._seen = seen_items(user, item, num_users=int(user.max(initial=self._num_users - 1)) + 1)
 
     def measure(self, predictor: Predictor, *, k: int, order: Order | None) -> dict[str, float]:
         """Measure the predictor's lists in an order, by the metrics of `evaluation.ranking`; {} without users.

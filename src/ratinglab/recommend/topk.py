@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from ratinglab.models.equation import Factors
@@ -29,21 +30,10 @@ def by_popularity(item_count: NDArray[np.int64]) -> NDArray[np.int32]:
     return np.argsort(-item_count, kind="stable").astype(np.int32)
 
 
-class SeenItems:
-    """The items that each user has rated, which their lists exclude."""
-
-    def __init__(self, user: NDArray[np.int32], item: NDArray[np.int32], *, num_users: int) -> None:
-        """Take the rated pairs: user (N,), item (N,)."""
-        self._item = item[np.argsort(user, kind="stable")]
-        self._end = np.cumsum(np.bincount(user, minlength=num_users))
-
-    def pairs_of(self, users: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-        """Return the rated pairs of users (B,): the user's position in the argument, and the item, (E,) each."""
-        known = np.flatnonzero(users >= 0)
-        end = self._end[users[known]]
-        count = end - np.where(users[known] > 0, self._end[users[known] - 1], 0)
-        pair = np.arange(count.sum()) - np.repeat(np.cumsum(count) - end, count)
-        return np.repeat(known, count), self._item[pair]
+def seen_items(user: NDArray[np.int32], item: NDArray[np.int32], *, num_users: int) -> csr_array:
+    """Make the matrix of the items that each user has rated, from pairs (N,) each: (num_users, highest item + 1)."""
+    rated = np.ones(len(user), dtype=np.int8)
+    return csr_array((rated, (user, item)), shape=(num_users, int(item.max(initial=0)) + 1))
 
 
 def top_k_of_users(
@@ -51,7 +41,7 @@ def top_k_of_users(
     users: NDArray[np.int32],
     *,
     candidates: NDArray[np.int32],
-    seen: SeenItems | None,
+    seen: csr_array | None,
     k: int,
     order: Order | None = None,
 ) -> Iterator[NDArray[np.int32]]:
@@ -65,7 +55,7 @@ def top_k_of_users(
         predictor: predicts the ratings.
         users: (U,) int32 indices; users without training rows, and UNKNOWN, get the baseline's ranking.
         candidates: (C,) distinct indices of items with training rows, in the order of `by_popularity`.
-        seen: items to exclude for each user; None: none.
+        seen: items to exclude for each user, from `seen_items`; None: none.
         k: number of items per user.
         order: computes the scores from the predicted ratings; None: these are the scores.
 
@@ -83,14 +73,14 @@ def top_k_of_users(
 
 
 def most_popular_of_users(
-    users: NDArray[np.int32], *, candidates: NDArray[np.int32], seen: SeenItems, k: int
+    users: NDArray[np.int32], *, candidates: NDArray[np.int32], seen: csr_array, k: int
 ) -> Iterator[NDArray[np.int32]]:
     """Select the most popular remaining candidates of each user, without a model.
 
     Args:
         users: (U,) indices; UNKNOWN has no seen items.
         candidates: (C,) distinct item indices, in the order of `by_popularity`.
-        seen: items to exclude for each user.
+        seen: items to exclude for each user, from `seen_items`.
         k: number of items per user.
 
     Yields:
@@ -117,10 +107,12 @@ def _columns(candidates: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def _seen_positions(
-    seen: SeenItems, users: NDArray[np.int32], column_of: NDArray[np.int64], num_columns: int
+    seen: csr_array, users: NDArray[np.int32], column_of: NDArray[np.int64], num_columns: int
 ) -> NDArray[np.int64]:
     """Find the seen candidates of users (B,), as positions in the flattened table of users and candidates: (E,)."""
-    row, item = seen.pairs_of(users)
+    known = np.flatnonzero(users >= 0)
+    rated = seen[users[known]]
+    row, item = np.repeat(known, np.diff(rated.indptr)), rated.indices
     can_be = item < len(column_of)
     row, column = row[can_be], column_of[item[can_be]]
     return row[column >= 0] * num_columns + column[column >= 0]
