@@ -149,21 +149,3 @@ def test_items_folded_in_are_solved_from_who_rated_them(is_rated):
 def test_one_user_or_one_item_is_enough(shape):
     found = fitted(np.ones(shape, dtype=np.bool_))
     assert found.estimate(torch.arange(shape[0]), torch.arange(shape[1])).min() > 0.5
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"user": torch.zeros(NUM_USERS, DIM + 1)},
-        {"user": torch.zeros(NUM_USERS + 1, DIM)},
-        {"item": torch.zeros(NUM_ITEMS)},
-        {"share": torch.zeros(NUM_ITEMS, 1)},
-        {"share": torch.zeros(NUM_ITEMS, dtype=torch.float64)},
-        {"item": torch.full((NUM_ITEMS, DIM), torch.nan)},
-    ],
-)
-def test_check_refuses_tables_of_other_shapes_and_values(is_rated, change):
-    found = fitted(is_rated)
-    found.check(num_users=NUM_USERS, num_items=NUM_ITEMS)
-    with pytest.raises(ValueError, match="the tables have other"):
-        found._replace(**change).check(num_users=NUM_USERS, num_items=NUM_ITEMS)

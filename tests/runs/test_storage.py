@@ -174,20 +174,19 @@ def test_training_ratings_are_counted_without_those_held_out(tmp_path):
 
 
 def test_interest_fitted_to_other_ratings_or_changed_is_refused(tmp_path):
-    sizes = {"num_users": 2, "num_items": 3}
     (tmp_path / "ratings.parquet").write_bytes(b"some rows")
     record_digests(tmp_path, written=["ratings.parquet"])
     interest = Interest(torch.ones(2, sum(DIMS)), torch.ones(3, sum(DIMS)), torch.ones(3))
     write_interest(tmp_path, interest)
-    assert torch.equal(read_interest(tmp_path, **sizes).item, interest.item)
+    assert torch.equal(read_interest(tmp_path).item, interest.item)
     with np.load(tmp_path / "interest.npz") as file:
         tables = dict(file)
     np.savez(tmp_path / "interest.npz", **tables | {"share": tables["share"] / 2})
     refused = r"interest\.npz is damaged or of another run: delete it, and it will be refitted$"
     with pytest.raises(UserError, match=refused):
-        read_interest(tmp_path, **sizes)
+        read_interest(tmp_path)
     write_interest(tmp_path, interest)
     (tmp_path / "ratings.parquet").write_bytes(b"other rows")
     record_digests(tmp_path, written=["ratings.parquet"])
     with pytest.raises(UserError, match=refused):
-        read_interest(tmp_path, **sizes)
+        read_interest(tmp_path)

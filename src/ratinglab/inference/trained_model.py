@@ -18,7 +18,6 @@ from ratinglab.inference.lists import ListOptions, Recommender
 from ratinglab.inference.run_tables import Ids, RunTables, is_trained
 from ratinglab.models.equation import SideName, SideRows
 from ratinglab.models.predictor import Predictor
-from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.fold_in_solver import FoldInSolver
@@ -141,11 +140,12 @@ class TrainedModel(Recommender):
         """The interest model, read from the folder, or fitted to the training ratings and stored there."""
         if self._base is not None:
             return self._fold_interest(self._base._interest)
-        folder, sizes = self.tables.folder, {"num_users": self.record.num_users, "num_items": self.record.num_items}
-        interest = read_interest(folder, **sizes)
+        folder = self.tables.folder
+        interest = read_interest(folder)
         if interest is None:
             self.tables.check_fits_memory(what="by=expected_gain", instead="by=prediction does not")
-            interest = fit_interest(RatedPairs(*read_part(folder, "train", ["user", "item"])), **sizes)
+            num_users, num_items = self.record.num_users, self.record.num_items
+            interest = fit_interest(self.tables.train_pairs, num_users=num_users, num_items=num_items)
             write_interest(folder, interest)
         return interest
 

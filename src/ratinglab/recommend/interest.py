@@ -40,15 +40,6 @@ class Interest(NamedTuple):
     item: Tensor
     share: Tensor
 
-    def check(self, *, num_users: int, num_items: int) -> None:
-        """Raise ValueError unless the tables are finite, and those of so many users and items."""
-        user, item, share = self
-        shapes = (num_users, sum(DIMS)), (num_items, sum(DIMS)), (num_items,)
-        if (user.shape, item.shape, share.shape) != shapes:
-            raise ValueError("the tables have other shapes")
-        if not all(table.dtype == torch.float32 and bool(table.isfinite().all()) for table in self):
-            raise ValueError("the tables have other values")
-
     def estimate(self, user: Tensor, item: Tensor) -> Tensor:
         """Estimate the interest of users in items, at least 0: (B,) int, (C,) int → (B, C) float32.
 
