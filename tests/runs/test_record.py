@@ -98,6 +98,7 @@ def test_path_without_a_run_is_refused(tmp_path):
 
 def test_damaged_metrics_are_refused(tmp_path):
     write_json(tmp_path / "metrics.json", {"fit/epochs": 3, "test/mse": 0.5})
+    accept_files(tmp_path)
     assert read_metrics(tmp_path) == {"fit/epochs": 3, "test/mse": 0.5, "test/rmse": 0.5**0.5}
     for content in ("{", "[]", "{}"):
         (tmp_path / "metrics.json").write_text(content)

@@ -14,14 +14,12 @@ from ratinglab.evaluation.metrics import MetricKind, RankingMetric, find_metrics
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, list_metric
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, write_bytes
 from ratinglab.models.declarations import EquationOptions
-from ratinglab.options import check_options, check_types, from_plain, is_of_type
+from ratinglab.options import check_options, check_types, from_plain
 from ratinglab.stars import Stars
 from ratinglab.targets import target_class
 
 METRICS = "metrics.json"
 """File of the metrics, written when a run finishes."""
-MADE_BY_FIT = {"fit/epochs"}
-"""Tags that every finished run has."""
 
 
 @dataclass(frozen=True)
@@ -211,10 +209,6 @@ def read_record(folder: Path, *, key: str = "run") -> RunRecord:
     return record
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"it has the value {name}")
-
-
 def has_finished(folder: Path) -> bool:
     """Return whether a run has written metrics.json, even if the file is lost."""
     return os.path.lexists(folder / METRICS) or METRICS in (read_digests(folder) or {})
@@ -230,15 +224,8 @@ def read_metrics(folder: Path) -> dict[str, float]:
     check_file(path)
     if not path.exists():
         raise UserError(f"{folder} has no metrics.json: the run has not finished")
-    try:
-        metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        if not is_of_type(metrics, dict[str, float]):
-            raise ValueError("it must hold a number for each tag")
-        if missing := MADE_BY_FIT - metrics.keys():
-            raise ValueError(f"it has no {min(missing)}")
-        for part in ("val", "test"):  # tables compare RMSE even if the metrics option does not list it
-            if f"{part}/mse" in metrics:
-                metrics.setdefault(f"{part}/rmse", metrics[f"{part}/mse"] ** 0.5)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+    metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    for part in ("val", "test"):  # tables compare RMSE even if the metrics option does not list it
+        if f"{part}/mse" in metrics:
+            metrics.setdefault(f"{part}/rmse", metrics[f"{part}/mse"] ** 0.5)
     return metrics

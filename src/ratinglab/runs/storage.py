@@ -18,7 +18,7 @@ the loggers' files are never read, and have no digests.
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -145,16 +145,6 @@ def _digest_of_interest(digests: Mapping[str, list[str]], interest: Interest) ->
     return sha256.hexdigest()
 
 
-@contextmanager
-def _verified(path: Path) -> Iterator[None]:
-    """Verify a table before it is read, and raise UserError if pyarrow cannot read it."""
-    check_file(path)
-    try:
-        yield
-    except (OSError, ValueError, LookupError) as error:  # pyarrow raises any of them
-        raise UserError(f"{path} is missing or damaged") from error
-
-
 def count_rows(folder: Path) -> NDArray[np.intp]:
     """Count the rows of each part, in the order of PARTS."""
     counts = np.zeros(len(PARTS), dtype=np.intp)
@@ -178,8 +168,8 @@ def count_training_ratings(
 def rating_blocks(folder: Path, columns: list[str]) -> Iterator[list[NDArray[Any]]]:
     """Yield columns of all ratings in blocks, in bounded memory."""
     path = folder / "ratings.parquet"
-    with _verified(path):
-        yield from parquet_blocks(path, columns)
+    check_file(path)
+    yield from parquet_blocks(path, columns)
 
 
 def read_squared_errors(folder: Path, part: str) -> NDArray[np.float64] | None:
@@ -196,8 +186,8 @@ def read_parquet(
     path: Path, *, columns: list[str] | None = None, filters: list[tuple[str, str, int]] | None = None
 ) -> pd.DataFrame:
     """Read a table of the run, or some of its columns and rows."""
-    with _verified(path):
-        return pd.read_parquet(open_file(path), columns=columns, filters=filters)
+    check_file(path)
+    return pd.read_parquet(open_file(path), columns=columns, filters=filters)
 
 
 def read_part(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]:
@@ -217,8 +207,7 @@ def read_features(path: Path, names: tuple[str, ...]) -> dict[str, Column]:
     found = {}
     for name in names:
         key = f"{FEATURE_PREFIX}{name}"
-        if key not in table and name not in table:
+        if key not in table:
             raise UserError(f"{path} is damaged: it has no column {key}")
-        column = table[key if key in table else name]  # format 2 stores genres without the prefix
-        found[name] = column.to_numpy(dtype=np.float64 if column.dtype.kind == "f" else object)
+        found[name] = table[key].to_numpy(dtype=np.float64 if table[key].dtype.kind == "f" else object)
     return found
