@@ -92,6 +92,14 @@ def test_users_of_a_data_frame_are_predicted_as_each_alone(run):
         folded.recommend(k=1)
 
 
+def test_list_of_one_other_user_is_that_of_recommend(run):
+    folded, other = run.fold_in({0: 5, 7: 4}, user_id="ann"), run.user_ids.ids[2]
+    listed = folded.recommend_to_all(user_ids=[other], k=3)
+    assert listed.pop("user_id").tolist() == [other] * 3
+    pd.testing.assert_frame_equal(listed, folded.recommend(other, k=3))
+    assert listed["item_id"].tolist() == run.recommend(other, k=3)["item_id"].tolist()
+
+
 def test_other_users_of_the_run_are_predicted_as_before(run):
     folded = run.fold_in({0: 5.0})
     np.testing.assert_array_equal(folded.predict([1, 2], user_ids=[4, 5]), run.predict([4, 5], [1, 2]))
