@@ -229,8 +229,8 @@ class Posterior(Equation):
         return Factors(
             user=torch.cat(users, dim=1) / len(samples),
             item=torch.cat([group[0].item for group in groups], dim=1),
-            user_bias=_average(_tables(samples, "user_bias")) if self._has_biases else None,
-            item_bias=_average(_tables(samples, "item_bias")) if self._has_biases else None,
+            user_bias=torch.stack(_tables(samples, "user_bias")).mean(dim=0) if self._has_biases else None,
+            item_bias=torch.stack(_tables(samples, "item_bias")).mean(dim=0) if self._has_biases else None,
             mean=self._mean,
         )
 
@@ -333,7 +333,3 @@ def _rows_of(tables: list[Tensor], row: Tensor) -> Tensor:
         selected.append(selected[-1] if table is before else table.index_select(0, row))
         before = table
     return selected[0][None] if len(selected) == 1 else torch.stack(selected)
-
-
-def _average(tables: list[Tensor]) -> Tensor:
-    return torch.stack(tables).mean(dim=0)

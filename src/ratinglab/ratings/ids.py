@@ -109,10 +109,9 @@ def parsed_ids(ids: pa.StringArray | pa.Int64Array) -> IdColumn:
         bounds = np.iinfo(np.int32)
         is_small = len(integers) > 0 and bounds.min <= integers.min() and integers.max() <= bounds.max
         return integers.astype(np.int32) if is_small else integers
-    text = ids
     # pyarrow is slow if many texts are not integers, so try a few first
-    integers = None if _as_integers(text[:SAMPLE]) is None else _as_integers(text)
-    return text.dictionary_encode() if integers is None else integers
+    integers = None if _as_integers(ids[:SAMPLE]) is None else _as_integers(ids)
+    return ids.dictionary_encode() if integers is None else integers
 
 
 def with_parsed_ids(batch: pa.RecordBatch) -> list[Any]:
