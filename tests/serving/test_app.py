@@ -13,7 +13,6 @@ pytest.importorskip("fastapi")
 from odd_requests import odd_request
 from served_run import TITLES, client_of, write_served_run
 
-from ratinglab.digests import record_digests
 from ratinglab.errors import UserError
 from ratinglab.inference.run import Run
 from ratinglab.serving.schemas import Item
@@ -370,7 +369,6 @@ def test_run_that_predicts_scores_recommends_by_them(train_here, recipe):
 
 def test_run_that_lost_its_metrics_is_not_served_without_them(tmp_path):
     folder = write_served_run(tmp_path / "run")
-    record_digests(folder, written=[path.name for path in folder.iterdir() if path.is_file()])
     assert answer(client_of(folder).get("/health"))["val_rmse"] == pytest.approx(0.9)
     (folder / "metrics.json").unlink()
     with pytest.raises(UserError, match=r"metrics\.json is missing$"):
