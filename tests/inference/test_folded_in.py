@@ -174,8 +174,8 @@ def test_features_alone_predict_and_differ(featured):
 
 
 MISTAKES = [
-    ({0: 10**400}, {}, "ratings: the rating of 0 must be a number"),
-    ({0: np.True_}, {}, "ratings: the rating of 0 must be a number, got np.True_"),
+    ({0: 10**400}, {}, "ratings: the rating of '0' must be a number"),
+    ({0: np.True_}, {}, "ratings: the rating of '0' must be a number, got np.True_"),
     ({0: 5.0000001}, {}, "must be from 1 to 5, got 5.0000001"),
     (
         {"user_id": ["x"], "item_id": ["new"], "rating": [5]},
@@ -195,9 +195,9 @@ MISTAKES = [
     ("mine.csv", {}, "ratings must be a data frame or a mapping, got 'mine.csv'; read the file first"),
     ({}, {}, "ratings must have at least one rating, got none"),
     ({0: 9}, {}, "ratings: the rating of '0' must be from 1 to 5, got 9"),
-    ({0: "x"}, {}, "ratings: the rating of 0 must be a number, got 'x'"),
-    ({0: True}, {}, "ratings: the rating of 0 must be a number, got True"),
-    ({0: 5, "0": 4}, {}, "ratings: '0' is given twice"),
+    ({0: "x"}, {}, "ratings: the rating of '0' must be a number, got 'x'"),
+    ({0: True}, {}, "ratings: the rating of '0' must be a number, got True"),
+    ({0: 5, "0": 4}, {}, "ratings: '0' is rated twice by the same user"),
     ({0: 5, "title 0": 4}, {}, "ratings: '0' and 'title 0' are the same item"),
     ({"title 33": 4}, {}, "ratings: no item has the id or the title 'title 33'; did you mean title 3"),
     ({"twin": 4}, {}, "ratings: 2 items have the title 'twin': twin .id 18. and twin .id 19.; give the id"),
@@ -206,7 +206,7 @@ MISTAKES = [
     (
         {"user_id": ["a"], "item_id": [0], "rating": ["x"]},
         {},
-        "ratings, row 1, column rating: the rating must be a number",
+        "ratings, row 1, column rating: the rating of '0' must be a number",
     ),
     (
         {"user_id": ["a"], "item_id": [0], "rating": [7]},
@@ -219,7 +219,7 @@ MISTAKES = [
         "columns.user: ratings has no column 'user_id'.*did you mean",
     ),
     ({"item_id": [0, 0], "rating": [4, 4]}, {}, "row 2, column item_id: '0' is rated twice by the same user"),
-    ({"item_id": [], "rating": []}, {}, "ratings has no ratings"),
+    ({"item_id": [], "rating": []}, {}, "ratings must have at least one rating, got none"),
 ]
 
 

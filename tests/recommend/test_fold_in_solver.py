@@ -7,7 +7,7 @@ import torch
 from ratinglab.models.design import Design
 from ratinglab.models.equation import ColumnSource, RowTerm, SideRows
 from ratinglab.recommend import fold_in_solver
-from ratinglab.recommend.fold_in_solver import FoldInSolver, NewRatings
+from ratinglab.recommend.fold_in_solver import FoldInSolver, NewRows
 
 NUM_USERS, NUM_ITEMS, DIM, MEAN = 40, 12, 3, 3.5
 OWN, OTHER = [0, 0, 0, 1, 1, 3], [2, 5, 7, 0, 2, 11]
@@ -37,13 +37,8 @@ def build_solver(*, samples: int = 1, has_term: bool = False, each: int = 2, **o
     return FoldInSolver(users, side(NUM_ITEMS, samples=samples, precision=1.5, seed=1, **options), is_item=False)
 
 
-def ratings(own=OWN, other=OTHER, rating=RATING, num_rows=4) -> NewRatings:
-    return NewRatings(torch.tensor(own), torch.tensor(other), torch.tensor(rating, dtype=torch.float64), num_rows)
-
-
-def designs(solver: FoldInSolver, given: NewRatings) -> list[Design]:
-    shape = {"num_rows": given.num_rows, "num_columns": NUM_ITEMS}
-    return [Design.from_sets(given.row, given.other.int(), **shape) for _ in solver.own.terms]
+def ratings(own=OWN, other=OTHER, rating=RATING, num_rows=4) -> NewRows:
+    return NewRows(torch.tensor(own), torch.tensor(other), torch.tensor(rating, dtype=torch.float64), num_rows)
 
 
 def features_of(solver: FoldInSolver, items: torch.Tensor) -> torch.Tensor:
@@ -97,7 +92,7 @@ def expected(
 @pytest.mark.parametrize("biases", [False, True])
 def test_draws_of_a_point_fit_have_the_mean_and_the_covariance_of_the_rows(biases, has_term):
     solver, given = build_solver(biases=biases, has_term=has_term and biases), ratings()
-    folded = solver.solve(given, designs(solver, given))
+    folded = solver.solve(given)
     assert len(folded.factors) == solver.draws == 4 * (DIM + biases)
     drawn = np.stack([joined(folded, sample) for sample in range(solver.draws)])
     for user in range(4):
@@ -109,7 +104,7 @@ def test_draws_of_a_point_fit_have_the_mean_and_the_covariance_of_the_rows(biase
 
 def test_draws_from_each_sample_have_its_mean_and_over_many_samples_its_covariance():
     solver, given = build_solver(samples=400), ratings()
-    folded = solver.solve(given, [])
+    folded = solver.solve(given)
     assert len(folded.factors) == 400 * solver.draws
     drawn = np.stack([joined(folded, number)[0] for number in range(800)]).reshape(400, 2, DIM + 1)
     means, covariances = zip(*(expected(solver, sample, OTHER[:3], RATING[:3]) for sample in range(400)), strict=True)
@@ -122,11 +117,11 @@ def test_draws_from_each_sample_have_its_mean_and_over_many_samples_its_covarian
 
 def test_many_rows_in_small_blocks_equal_each_row_alone(monkeypatch):
     solver, given = build_solver(has_term=True), ratings()
-    together = solver.solve(given, designs(solver, given))
+    together = solver.solve(given)
     monkeypatch.setattr(fold_in_solver, "MAX_VALUES_AT_ONCE", 1)
-    split = solver.solve(given, designs(solver, given))
+    split = solver.solve(given)
     alone_ratings = ratings([0, 0, 0], OTHER[:3], RATING[:3], 1)
-    alone = solver.solve(alone_ratings, designs(solver, alone_ratings))
+    alone = solver.solve(alone_ratings)
     for sample in range(solver.draws):
         np.testing.assert_allclose(joined(together, sample), joined(split, sample), atol=1e-6)
         np.testing.assert_allclose(joined(together, sample)[:1], joined(alone, sample), atol=1e-6)
@@ -139,7 +134,7 @@ def test_new_user_with_noisy_ratings_has_a_lower_precision_than_one_with_clean_r
     noisy = ratings([0] * 10, list(range(10)), [1.0, 5.0] * 5, 1)
     offset = MEAN + solver.other.biases[0][:10, 0].double()
     clean = noisy._replace(rating=offset)
-    low, high = (solver.solve(given, []).precision[0] for given in (noisy, clean))
+    low, high = (solver.solve(given).precision[0] for given in (noisy, clean))
     assert low < precisions.median() < high
 
 
@@ -149,7 +144,7 @@ def test_precision_of_a_new_user_is_its_mean_given_the_errors_and_their_uncertai
     precisions = torch.distributions.Gamma(5.0, 5.0).sample((NUM_USERS,))
     solver = build_solver()
     solver.own.precision[:] = solver._own_precision[:] = [precisions]
-    folded = solver.solve(ratings([0] * 3, OTHER[:3], RATING[:3], 1), [])
+    folded = solver.solve(ratings([0] * 3, OTHER[:3], RATING[:3], 1))
     drawn, items = np.stack([joined(folded, sample)[0] for sample in range(solver.draws)]), joined(solver.other, 0)
     x, offset = items[OTHER[:3]].copy(), MEAN + items[OTHER[:3], 0]
     x[:, 0] = 1
@@ -163,7 +158,7 @@ def test_changes_are_the_differences_to_predictions_without_each_rating(has_term
     solver = build_solver(samples=3, has_term=has_term)
     given = ratings([0, 0, 0], OTHER[:3], RATING[:3], 1)
     items = torch.tensor([1, 2, 9])
-    changes = solver.changes(given, designs(solver, given), features_of(solver, items)).numpy()
+    changes = solver.changes(given, features_of(solver, items)).numpy()
     assert changes.shape == (3, 3)
 
     def predicted(other, rating):
@@ -181,7 +176,7 @@ def test_changes_are_the_differences_to_predictions_without_each_rating(has_term
 def test_the_change_of_the_only_rating_is_the_difference_to_the_prior():
     solver = build_solver(has_term=True)
     given = ratings([0], [2], [5.0], 1)
-    change = solver.changes(given, designs(solver, given), features_of(solver, torch.tensor([4]))).item()
+    change = solver.changes(given, features_of(solver, torch.tensor([4]))).item()
     item = joined(solver.other, 0)[4]
     means = expected(solver, 0, [2], [5.0])[0] - expected(solver, 0, [], [], prior_of=1)[0]
     assert change == pytest.approx(means[0] + item[1:] @ means[1:], rel=1e-5)
@@ -209,7 +204,7 @@ def test_row_has_the_prior_of_the_largest_listed_number_up_to_its_own():
     solver, given = build_solver(has_term=True, each=6), ratings([0] * 4, [2, 5, 7, 0], [5.0, 1.0, 4.0, 2.0], 1)
     three, five = (expected(solver, 0, [2, 5, 7, 0], [5.0, 1.0, 4.0, 2.0], prior_of=count)[0] for count in (3, 5))
     assert np.abs(three - five).max() > 0.01
-    folded = solver.solve(given, designs(solver, given))
+    folded = solver.solve(given)
     mean = np.mean([joined(folded, sample)[0] for sample in range(solver.draws)], axis=0)
     np.testing.assert_allclose(mean, three, rtol=1e-4, atol=1e-5)
 
@@ -225,5 +220,5 @@ def test_signs_of_new_users_and_items_cancel():
 def test_trained_rows_that_are_all_the_same_have_a_prior():
     solver = build_solver()
     solver.own.factors[0][:], solver.own.biases[0][:] = 1.0, 0.5
-    folded = solver.solve(ratings(), [])
+    folded = solver.solve(ratings())
     torch.testing.assert_close(folded.factors[0], torch.ones(4, DIM), atol=1e-3, rtol=0)

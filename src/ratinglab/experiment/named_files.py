@@ -12,7 +12,7 @@ from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.formats.typed_mapping import is_mapping, typed_pairs
 from ratinglab.formats.writing import check_name
 from ratinglab.inference.folded_in import FoldedIn, fold_in
-from ratinglab.inference.new_ratings import Pairs, RatingColumns, find_columns, read_fold_in_input
+from ratinglab.inference.given_ratings import DEFAULT_COLUMNS, Pairs, find_columns, has_users
 from ratinglab.inference.run import Run
 from ratinglab.reports.finished_runs import named_run
 from ratinglab.runs.record import RunRecord
@@ -36,10 +36,13 @@ def read_table(options: TextOptions, name: str, *, key: str) -> TextTable:
     return read_text_table(existing_file(name, key=key), options.dialect(""))
 
 
-def columns_in(names: Collection[str], columns: RatingColumnOptions, record: RunRecord) -> RatingColumns:
+def columns_in(names: Collection[str], columns: RatingColumnOptions, record: RunRecord) -> dict[str, str]:
     """Find the columns of a file with these column names: those that the options name, or the default ones."""
-    named = {"user": columns.user, "item": columns.item, "rating": columns.rating}
-    return find_columns(names, named=named, own=record.column_names)
+    return find_columns(names, named=_named(columns), own=record.column_names)
+
+
+def _named(columns: RatingColumnOptions) -> dict[str, str | None]:
+    return {role: getattr(columns, role) for role in DEFAULT_COLUMNS}
 
 
 def files_of(options: FoldInOptions) -> list[Path]:
@@ -57,14 +60,18 @@ def folded_in(run: Run, options: FoldInOptions, columns: RatingColumnOptions, *,
 
     `user_id` is the id of the user if the ratings name no users; None: a new user.
     """
-    given = read_fold_in_input(
-        _pairs_or_table(options, options.ratings, key="ratings"),
-        _pairs_or_table(options, options.user_features, key="user_features"),
-        _table(options, options.item_features, key="item_features"),
-        find_columns=lambda names: columns_in(names, columns, run.record),
+    ratings = _pairs_or_table(options, options.ratings, key="ratings")
+    if isinstance(ratings, TextTable) and has_users(ratings.names, columns_in(ratings.names, columns, run.record)):
+        user_id = None
+    return fold_in(
+        run,
+        ratings=ratings,
+        users=_pairs_or_table(options, options.user_features, key="user_features"),
+        items=_table(options, options.item_features, key="item_features"),
+        user_id=user_id,
+        columns=_named(columns),
         keys=("user_features", "item_features"),
     )
-    return fold_in(run, given, user_id=user_id)
 
 
 def _pairs_or_table(options: FoldInOptions, value: str | None, *, key: str) -> Pairs | TextTable | None:

@@ -15,7 +15,6 @@ from ratinglab.formats.text_tables import TableFile, TextTable, open_text_table
 from ratinglab.formats.timestamps import pattern_of_times, times_of_texts
 from ratinglab.formats.writing import keeps_dialect, write_table
 from ratinglab.inference.folded_in import FOLDED_IN, FoldedIn
-from ratinglab.inference.new_ratings import RatingColumns
 from ratinglab.inference.run import Run
 from ratinglab.inference.trained_model import BASES, Times
 
@@ -36,9 +35,9 @@ def predict(options: PredictOptions) -> None:
     folded = folded_in(run, options, options.columns, user_id=None) if options.folds_in else None
     pairs = open_text_table(file, options.dialect(""))  # last: it may read ahead
     columns = columns_in(pairs.schema.names, options.columns, run.record)
-    if folded is not None and folded.is_anonymous and columns.user in pairs.schema.names:
+    if folded is not None and folded.is_anonymous and columns["user"] in pairs.schema.names:
         raise UserError(
-            f"{file} has a column {columns.user!r}, but the ratings are one new user's: give ratings "
+            f"{file} has a column {columns['user']!r}, but the ratings are one new user's: give ratings "
             "with a user column, or pairs without one"
         )
     schema = _schema(pairs, has_deviation=run.record.is_sampled or folded is not None)
@@ -75,15 +74,15 @@ def _schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:
 
 
 def _predict_block(
-    run: Run, folded: FoldedIn | None, columns: RatingColumns, times: "_Times"
+    run: Run, folded: FoldedIn | None, columns: dict[str, str], times: "_Times"
 ) -> Callable[[TextTable], pd.DataFrame]:
     """Return the function that predicts the pairs of a block by the run, or by the folded-in users and items."""
 
     def predict_block(block: TextTable) -> pd.DataFrame:
-        items = block.ids(columns.item, key="columns.item", noun="item").to_pandas()
+        items = block.ids(columns["item"], key="columns.item", noun="item").to_pandas()
         if folded is not None and folded.is_anonymous:
             return folded.predict_table(items)
-        users = block.ids(columns.user, key="columns.user", noun="user").to_pandas()
+        users = block.ids(columns["user"], key="columns.user", noun="user").to_pandas()
         if folded is not None:
             return folded.predict_table(items, user_ids=users)
         return run.predict_table(users, items, times=times.parse(block))

@@ -112,7 +112,7 @@ def _candidates(
     of_genres: Ids | None = tables.items_of(options.genres, column=options.columns.genres) if options.genres else None
     if items is None:
         return of_genres
-    column = columns_in(items.names, options.columns, model.record).item
+    column = columns_in(items.names, options.columns, model.record)["item"]
     item_ids = np.array(items.ids(column, key="columns.item", noun="item").to_pylist(), dtype=object)
     is_trained = tables.trained_items(item_ids)
     if not is_trained.all():
@@ -233,7 +233,7 @@ def _user_ids(request: _ListsRequest, users: TextTable) -> list[str]:
     Raises:
         UserError: the options refuse users without training ratings, and the table has one.
     """
-    name = columns_in(users.names, request.options.columns, request.run.record).user
+    name = columns_in(users.names, request.options.columns, request.run.record)["user"]
     user_ids = list(dict.fromkeys(users.ids(name, key="columns.user", noun="user").to_pylist()))
     if request.options.unknown is UnknownUsers.error:
         rows = users.column(name, key="columns.user")

@@ -1,22 +1,31 @@
 """New users, new items, and known users with additional ratings, folded into a run without retraining it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from ratinglab.batches import Batch
 from ratinglab.errors import UserError
-from ratinglab.inference.extended_model import extend, extend_scores
+from ratinglab.formats.text_tables import TextTable
+from ratinglab.inference.extended_model import extended_predictor, with_items, with_users
+from ratinglab.inference.given_ratings import (
+    DEFAULT_COLUMNS,
+    GivenFeatures,
+    Pairs,
+    find_columns,
+    find_user,
+    has_users,
+    look_up_ratings,
+)
 from ratinglab.inference.lists import ListOptions, Recommender
-from ratinglab.inference.new_ratings import FoldInInput
-from ratinglab.inference.new_rows import NewRows, find_features, find_user, look_up, new_rows
+from ratinglab.inference.rows_to_fold_in import RowsToFoldIn, rows_to_fold_in
 from ratinglab.inference.run_tables import Ids, is_trained
 from ratinglab.inference.trained_model import BASES, TrainedModel
 from ratinglab.models.rated_pairs import is_liked
 from ratinglab.ratings.ids import UNKNOWN
-from ratinglab.recommend.fold_in_solver import NewRatings
 from ratinglab.runs.record import RunRecord
 
 FOLDED_IN = "folded_in"
@@ -39,26 +48,27 @@ class FoldedIn(Recommender):
     """
 
     def __init__(
-        self, run: TrainedModel, users: NewRows, items: NewRows, rows: pd.DataFrame, *, is_anonymous: bool
+        self, run: TrainedModel, users: RowsToFoldIn, items: RowsToFoldIn, given: pd.DataFrame, *, is_anonymous: bool
     ) -> None:
-        """Solve for the rows of the users and items; `rows` are the given ratings, from `look_up`."""
+        """Solve for the rows of the users and items; `given` are the ratings from `look_up_ratings`."""
         self.user_ids, self.item_ids, self.is_anonymous = users.ids, items.ids, is_anonymous
-        self.notes = tuple(_notes(run.record, rows, users, items))
+        self.notes = tuple(_notes(run.record, given, users, items))
         self._users, self.model = users, run
         self.users_model: TrainedModel | None = None
         if run.record.predicts_scores:
-            self.users_model = extend_scores(run, users, rows)
+            rows = Batch(users.rows.row, users.rows.other, users.rows.rating, day=None)
+            self.users_model = with_users(run, users, given, run.predictor.with_users(rows, num_users=len(users.ids)))
             return
         self._solver = solver = run.solvers["user"]
         self._item_rows = solver.other.on_last_day().repeated(solver.draws)
         if items.ids:
-            new = run.solvers["item"].solve(_in_stars(run, items.ratings), items.designs)
-            self._item_rows = self._item_rows.extended(new)
+            self._item_rows = self._item_rows.extended(run.solvers["item"].solve(items.rows))
             user_rows = solver.own.on_last_day().repeated(solver.draws)
-            self.model = extend(run, None, items, user_rows, self._item_rows, rows, base=run)
+            predictor = extended_predictor(run, user_rows, self._item_rows, items=items)
+            self.model = with_items(run, items, given, predictor)
         if users.ids:
-            user_rows = solver.solve(_in_stars(run, users.ratings), users.designs)
-            self.users_model = extend(run, users, items, user_rows, self._item_rows, rows, base=self.model)
+            predictor = extended_predictor(self.model, solver.solve(users.rows), self._item_rows, users=users)
+            self.users_model = with_users(self.model, users, given, predictor)
 
     def __repr__(self) -> str:
         return f"FoldedIn({len(self.user_ids):,} users, {len(self.item_ids):,} new items)"
@@ -152,16 +162,16 @@ class FoldedIn(Recommender):
             name = str(pd.Index(item_ids)[int(np.argmin(is_known))])
             raise UserError(f"item_ids: item {name!r} has no training ratings and was not folded in")
         item = tables.item_ids.index_of(item_ids)
-        ratings, designs = self._users.single_row(int(tables.user_ids.index_of([user_id])[0]))
+        number = int(tables.user_ids.index_of([user_id])[0])
+        own = self._users.rows.single(number)
         features = self._solver.features(self._item_rows, torch.from_numpy(item).long())
-        changes = self._solver.changes(_in_stars(folded, ratings), designs, features).numpy()
-        changes *= folded.record.stars.unit
+        changes = self._solver.changes(own, features).numpy() * folded.record.stars.unit
         best = np.argsort(-np.abs(changes), axis=1, kind="stable")[:, :k]
-        row, other = np.repeat(np.arange(len(item)), best.shape[1]), ratings.other.numpy()[best.ravel()]
+        row, other = np.repeat(np.arange(len(item)), best.shape[1]), own.other.numpy()[best.ravel()]
         columns = {"item_id": tables.item_ids.ids[item[row]], "rated_item_id": tables.item_ids.ids[other]}
         if tables.titles is not None:
             columns["rated_title"] = tables.titles[other]
-        rating = ratings.rating.numpy()[best.ravel()]
+        rating = self._users.rating[self._users.rows.row == number].numpy()[best.ravel()]
         return pd.DataFrame(columns | {"rating": rating, "change": np.take_along_axis(changes, best, axis=1).ravel()})
 
     def model_of(self, user_id: int | str) -> TrainedModel:
@@ -178,26 +188,54 @@ class FoldedIn(Recommender):
         return self.user_ids[0]
 
 
-def fold_in(model: TrainedModel, given: FoldInInput, *, user_id: int | str | None) -> FoldedIn:
+def fold_in(
+    model: TrainedModel,
+    *,
+    ratings: Pairs | TextTable | None = None,
+    users: Pairs | TextTable | None = None,
+    items: TextTable | None = None,
+    user_id: int | str | None = None,
+    columns: Mapping[str, str | None] | None = None,
+    keys: tuple[str, str] = ("users", "items"),
+) -> FoldedIn:
     """Fold ratings and features into the model of a run; see `Run.fold_in`.
 
-    If nothing is given, solves again for the user of `user_id` from the training ratings.
+    If nothing is given, solves again for the user of `user_id` from the training ratings. `keys` are the names of the
+    arguments `users` and `items` in messages.
     """
     tables, record = model.tables, model.record
-    single_user = find_user(tables.user_ids, user_id)
-    users = find_features(tables.user_ids, given.users, id_column="user_id", noun="user")
-    items = find_features(tables.item_ids, given.items, id_column="item_id", noun="item")
-    rows = look_up(tables, given.ratings, single_user)
-    needs_single_user = given.is_of_one_user or given == (None, None, None)
-    user_rows = new_rows(model, "user", rows, users, single_user=single_user if needs_single_user else None)
-    item_rows = new_rows(model, "item", rows, items)
+
+    def columns_of(table: TextTable) -> dict[str, str]:
+        return find_columns(table.names, named=columns or {}, own=record.column_names)
+
+    rating_columns = columns_of(ratings) if isinstance(ratings, TextTable) else DEFAULT_COLUMNS
+    names_users = isinstance(ratings, TextTable) and has_users(ratings.names, rating_columns)
+    has_user_features = users is not None and not isinstance(users, TextTable)
+    if names_users and user_id is not None:
+        raise UserError(f"user_id must be None for ratings with users, got {user_id!r}")
+    if names_users and has_user_features:
+        raise UserError(f"{keys[0]} must be a table with the users of ratings, got the features of one user")
+    is_of_one_user = ratings is not None or has_user_features or (users is None and items is None)
+    single_user = find_user(tables.user_ids, user_id) if is_of_one_user and not names_users else None
+    given = look_up_ratings(tables, ratings, rating_columns, single_user)
+    user_features = item_features = None
+    if isinstance(users, TextTable):
+        column = columns_of(users)["user"]
+        user_features = GivenFeatures.in_table(users, column, tables.user_ids, key=keys[0], noun="user")
+    elif users is not None and single_user is not None:
+        user_features = GivenFeatures.of_user(users, single_user, key=keys[0])
+    if items is not None:
+        column = columns_of(items)["item"]
+        item_features = GivenFeatures.in_table(items, column, tables.item_ids, key=keys[1], noun="item")
+    user_rows = rows_to_fold_in(model, "user", given, user_features, single_user=single_user)
+    item_rows = rows_to_fold_in(model, "item", given, item_features)
     if record.predicts_scores and item_rows.ids:
         raise UserError(
             f"items: {record.model} folds in users, not items, and {item_rows.ids[0]} has no training ratings"
         )
     if not user_rows.ids and not item_rows.ids:
         raise UserError("nothing to fold in: no rating is of an item, or by a user, with training ratings")
-    return FoldedIn(model, user_rows, item_rows, rows, is_anonymous=needs_single_user and user_id is None)
+    return FoldedIn(model, user_rows, item_rows, given, is_anonymous=single_user is not None and user_id is None)
 
 
 def explain_list(
@@ -212,10 +250,10 @@ def explain_list(
     item_ids = pd.Series(item_ids, dtype=object)[model.tables.trained_items(item_ids)]
     if len(item_ids) == 0 or not model.tables.has_user(user_id):
         return pd.DataFrame(dict.fromkeys(("item_id", "rated_item_id", "rating", "change"), np.empty(0)))
-    return fold_in(model, FoldInInput(None, None, None), user_id=user_id).explain(item_ids, k=k)
+    return fold_in(model, user_id=user_id).explain(item_ids, k=k)
 
 
-def _notes(record: RunRecord, rows: pd.DataFrame, users: NewRows, items: NewRows) -> Iterator[str]:
+def _notes(record: RunRecord, rows: pd.DataFrame, users: RowsToFoldIn, items: RowsToFoldIn) -> Iterator[str]:
     """Describe the folded-in items, and the ratings and users that were left out."""
     if items.ids:
         yield f"new items folded in: {len(items.ids):,}, such as {items.ids[0]}"
@@ -234,7 +272,7 @@ def _notes(record: RunRecord, rows: pd.DataFrame, users: NewRows, items: NewRows
         yield from _notes_on_likes(record, rows, users)
 
 
-def _notes_on_likes(record: RunRecord, rows: pd.DataFrame, users: NewRows) -> Iterator[str]:
+def _notes_on_likes(record: RunRecord, rows: pd.DataFrame, users: RowsToFoldIn) -> Iterator[str]:
     """Describe the new users without a rating that counts as a like, for a ranking model."""
     min_stars = record.model_options["min_stars"]
     if min_stars is None:
@@ -249,7 +287,3 @@ def _notes_on_likes(record: RunRecord, rows: pd.DataFrame, users: NewRows) -> It
             f"users without a rating of at least {lowest:g} (model.min_stars), who get the most popular items, with "
             f"scores of 0: {len(without):,}, such as {without[0]}"
         )
-
-
-def _in_stars(model: TrainedModel, ratings: NewRatings) -> NewRatings:
-    return ratings._replace(rating=model.record.stars.to_stars(ratings.rating))

@@ -22,15 +22,8 @@ from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.inference.evaluation import POPULARITY, measure_errors, measure_lists, predict_rows
 from ratinglab.inference.folded_in import FoldedIn, fold_in
+from ratinglab.inference.given_ratings import DEFAULT_COLUMNS, Pairs
 from ratinglab.inference.lists import SHORT_LIST, check_k, order_options
-from ratinglab.inference.new_ratings import (
-    DEFAULT_COLUMNS,
-    FoldInInput,
-    Pairs,
-    RatingColumns,
-    find_columns,
-    read_fold_in_input,
-)
 from ratinglab.inference.run_tables import Ids, RunTables
 from ratinglab.inference.trained_model import Times, TrainedModel, predict_by_block
 from ratinglab.models.predictor import Predictor
@@ -40,7 +33,7 @@ from ratinglab.recommend.item_space import ItemSpace
 from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.weights import load_predictor
 
-FRAME_COLUMNS = ColumnOptions(*DEFAULT_COLUMNS, timestamp=None)
+FRAME_COLUMNS = ColumnOptions(**DEFAULT_COLUMNS, timestamp=None)
 """Default column names of a data frame of ratings to evaluate."""
 
 
@@ -226,19 +219,16 @@ class Run(TrainedModel):
             UserError: a rating is invalid or off the scale, an item is unknown or rated twice, or the model has no
                 factors.
         """
-        named, roles = columns or {}, RatingColumns._fields
-        if unknown := sorted(set(named) - set(roles)):
-            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], roles)}")
-        given = read_fold_in_input(
-            _pairs_or_table(ratings, name="ratings"),
-            _pairs_or_table(users, name="users"),
-            None if items is None else _table(items, name="items"),
-            find_columns=lambda names: find_columns(names, named=named, own=self.record.column_names),
-            keys=("users", "items"),
+        if unknown := sorted(set(columns or {}) - set(DEFAULT_COLUMNS)):
+            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], DEFAULT_COLUMNS)}")
+        return fold_in(
+            self,
+            ratings=_pairs_or_table(ratings, name="ratings"),
+            users=_pairs_or_table(users, name="users"),
+            items=None if items is None else _table(items, name="items"),
+            user_id=user_id,
+            columns=columns,
         )
-        if user_id is not None and given.ratings is not None and given.ratings.user_ids is not None:
-            raise UserError(f"user_id must be None for ratings with users, got {user_id!r}")
-        return fold_in(self, given, user_id=user_id)
 
     def explain(self, user_id: int | str, item_ids: Ids, *, k: int = 3) -> pd.DataFrame:
         """List, for each item, the user's training ratings that most changed its prediction.
@@ -250,7 +240,7 @@ class Run(TrainedModel):
             UserError: the user or an item has no training ratings.
         """
         self.tables.check_users([user_id], place=lambda _: "user_id")
-        return fold_in(self, FoldInInput(None, None, None), user_id=user_id).explain(item_ids, k=k)
+        return fold_in(self, user_id=user_id).explain(item_ids, k=k)
 
     def predictions(self, part: str) -> Predictions:
         """Predict the rows of a part, val or test. Later calls return the same arrays.

@@ -159,7 +159,7 @@ def categories(
 
     Args:
         column: (N,) text, already cut to the users or items with training rows.
-        names: sorted categories that include those of the column; None: those of the column.
+        names: sorted categories, others are left out; None: those of the column.
 
     Returns:
         row (E,) int32; column (E,) int32, an index into names; and names, the sorted categories.
@@ -168,6 +168,7 @@ def categories(
     of_rows = [categories_in(text) for text in column]
     names = sorted(set().union(*of_rows)) if names is None else names
     number = {name: index for index, name in enumerate(names)}
+    of_rows = [[name for name in of_row if name in number] for of_row in of_rows]
     row = np.repeat(np.arange(len(of_rows), dtype=np.int32), [len(of_row) for of_row in of_rows])
     return row, np.array([number[name] for of_row in of_rows for name in of_row], dtype=np.int32), names
 

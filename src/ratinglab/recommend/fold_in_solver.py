@@ -26,20 +26,28 @@ MIN_PRIOR_VARIANCE = 1e-12
 """Minimum prior variance of a weight; identical rows would make the prior singular."""
 
 
-class NewRatings(NamedTuple):
-    """Ratings of new rows, sorted by row. `other` indexes the rows of the other side.
+class NewRows(NamedTuple):
+    """Ratings, sorted by row, and features of new rows.
 
     Attributes:
         row: (E,) int64, from 0 to num_rows − 1.
-        other: (E,) int64.
+        other: (E,) int64, rows of the other side.
         rating: (E,) float64, in stars.
         num_rows: number of new rows; rows without ratings are allowed.
+        features: F of the new rows for each term of the side that has a feature.
     """
 
     row: Tensor
     other: Tensor
     rating: Tensor
     num_rows: int
+    features: Sequence[Design] = ()
+
+    def single(self, number: int) -> "NewRows":
+        """Return one row."""
+        is_own = self.row == number
+        other, rating = self.other[is_own], self.rating[is_own]
+        return NewRows(torch.zeros_like(other), other, rating, 1, [each.single_row(number) for each in self.features])
 
 
 class _Prior(NamedTuple):
@@ -107,7 +115,8 @@ class FoldInSolver:
         dim = own.factors[0].shape[1] + (own.biases is not None)
         self.draws = 2 if self.num_samples > 1 else 4 * dim
         """Number of draws from each sample."""
-        self._uses_rated = any(term.source is ColumnSource.rated for term in own.terms)
+        self._rated_terms = [term for term in own.terms if term.source is ColumnSource.rated]
+        self._feature_terms = [term for term in own.terms if term.source is ColumnSource.feature]
         self._priors: dict[int, _Prior] = {}
 
     @cached_property
@@ -115,10 +124,9 @@ class FoldInSolver:
         """Select trained rows, (B,), and subtract their features: (S, B, D)."""
         index = torch.linspace(0, self.own.num_owners - 1, min(NUM_PRIOR_ROWS, self.own.num_owners)).round().long()
         rows = self.own.take(index)
-        for term in self.own.terms:
-            if term.source is ColumnSource.feature:
-                tables = [nn.Embedding.from_pretrained(weights) for weights in term.weights]
-                rows = rows - torch.stack([term.design.times(index, table) for table in tables])
+        for term in self._feature_terms:
+            tables = [nn.Embedding.from_pretrained(weights) for weights in term.weights]
+            rows = rows - torch.stack([term.design.times(index, table) for table in tables])
         return index, rows
 
     def _prior(self, count: int) -> _Prior:
@@ -130,37 +138,29 @@ class FoldInSolver:
             index, rows = self._prior_rows
             mean, slope = rows.mean(dim=1, keepdim=True), None
             residual = rows - mean
-            if self._uses_rated:
+            if self._rated_terms:
                 some = torch.zeros_like(rows)
-                for term in self.own.terms:
-                    if term.source is ColumnSource.rated:
-                        some += _times(term.design.some_columns(index, most=count), term.weights)
+                for term in self._rated_terms:
+                    some += _times(term.design.some_columns(index, most=count), term.weights)
                 center = some.mean(dim=1, keepdim=True)
                 slope = torch.linalg.solve(_shrunk(some - center), (some - center).mT @ residual / len(index))
                 mean, residual = mean - center @ slope, residual - (some - center) @ slope
             self._priors[count] = _Prior(mean[:, 0], torch.linalg.inv(_shrunk(residual)), slope)
         return self._priors[count]
 
-    def solve(self, ratings: NewRatings, designs: Sequence[Design]) -> SideRows:
-        """Solve for new rows, and draw `draws` times from their distribution in each sample.
+    def solve(self, new: NewRows) -> SideRows:
+        """Solve for new rows, and draw `draws` times from their distribution in each sample: S · draws samples.
 
         The draws of a sample have the mean of the distribution. They also have its variance: exactly for point
         estimates, else on average over the samples. Equal ratings give equal draws.
-
-        Args:
-            ratings: ratings of the new rows.
-            designs: F of the new rows for each term of `own.terms`.
-
-        Returns:
-            the new rows in S · draws samples.
         """
-        features, rated = self._terms_of(ratings.num_rows, designs)
-        counts = torch.bincount(ratings.row, minlength=ratings.num_rows)
+        features, rated = self._terms_of(new)
+        counts = torch.bincount(new.row, minlength=new.num_rows)
         blocks = self._blocks(counts)
         drawn, precision = list[Tensor](), list[Tensor]()
         for rows in blocks:
             prior = self._prior_of(int(counts[rows[0]]), features[:, rows], rated[:, rows])
-            posterior = self._solve_block(ratings, counts, rows, *prior)
+            posterior = self._solve_block(new, counts, rows, *prior)
             drawn.append(self._draw(posterior).float())
             precision.append(posterior.precision.repeat_interleave(self.draws, dim=0).float())
         order = torch.cat(blocks).argsort()
@@ -172,7 +172,7 @@ class FoldInSolver:
             precision=list(torch.cat(precision, dim=1)[:, order]),
         )
 
-    def changes(self, ratings: NewRatings, designs: Sequence[Design], other_features: Tensor) -> Tensor:
+    def changes(self, new: NewRows, other_features: Tensor) -> Tensor:
         """Compute how much each rating of one new row changed its predictions for rows of the other side.
 
         The change is the prediction minus the prediction without the rating, with the same α, m, C and Λ. It is exact:
@@ -183,8 +183,7 @@ class FoldInSolver:
         where δ is the change of z.
 
         Args:
-            ratings: ratings of the row.
-            designs: see `solve`.
+            new: one row.
             other_features: (S, C, D) float64, x of these rows, from `features`.
 
         Returns:
@@ -192,42 +191,43 @@ class FoldInSolver:
 
         Source: Cook, Weisberg, "Residuals and Influence in Regression", 1982, section 2.2.
         """
-        count = len(ratings.row)
-        mean, precision = self._prior_of(count, *self._terms_of(1, designs))
-        posterior = self._solve_block(ratings, torch.tensor([count]), torch.tensor([0]), mean, precision)
+        count = len(new.row)
+        mean, precision = self._prior_of(count, *self._terms_of(new))
+        posterior = self._solve_block(new, torch.tensor([count]), torch.tensor([0]), mean, precision)
         x, weight, error = posterior.features[:, 0], posterior.weight[:, 0], posterior.error[:, 0]
         solved = torch.cholesky_solve(x.mT, posterior.root[:, 0]).mT  # A⁻¹ x, (S, E, D)
         leverage = (weight * (x * solved).sum(dim=2))[..., None]
         moved = -(weight * error)[..., None] * solved / (1 - leverage)
-        shift = self._shift_of_terms(ratings)
+        shift = self._shift_of_terms(new.other)
         if shift is not None:
             pulled = torch.cholesky_solve(precision @ shift.mT, posterior.root[:, 0]).mT
             moved += pulled + (weight * (x * pulled).sum(dim=2))[..., None] * solved / (1 - leverage)
         return -(other_features @ moved.mT).mean(dim=0)
 
-    def _shift_of_terms(self, ratings: NewRatings) -> Tensor | None:
+    def _shift_of_terms(self, other: Tensor) -> Tensor | None:
         """Compute C δ, the change of one row's prior mean without each rating: (S, E, D); None if there is none."""
-        shifts, count = list[Tensor](), len(ratings.other)
+        shifts, count = list[Tensor](), len(other)
         slope = self._prior(_nearest_below(count)).slope
-        for term in self.own.terms:
-            if term.source is ColumnSource.rated:
-                weights = torch.stack([table[ratings.other] for table in term.weights]).double()
-                total = weights.sum(dim=1, keepdim=True)
-                shifts.append((total - weights) / max(count - 1, 1) ** 0.5 - total / count**0.5)
+        for term in self._rated_terms:
+            weights = torch.stack([table[other] for table in term.weights]).double()
+            total = weights.sum(dim=1, keepdim=True)
+            shifts.append((total - weights) / max(count - 1, 1) ** 0.5 - total / count**0.5)
         return None if slope is None else torch.stack(shifts).sum(dim=0) @ slope
 
-    def _terms_of(self, num_rows: int, designs: Sequence[Design]) -> tuple[Tensor, Tensor]:
+    def _terms_of(self, new: NewRows) -> tuple[Tensor, Tensor]:
         """Compute Σ F y and z of new rows: (S, B, D) float64 each."""
         _, rows = self._prior_rows
-        features, rated = (torch.zeros(len(rows), num_rows, rows.shape[2], dtype=torch.float64) for _ in range(2))
-        for term, design in zip(self.own.terms, designs, strict=True):
-            total = rated if term.source is ColumnSource.rated else features
-            total += _times(design, term.weights)
+        features, rated = (torch.zeros(len(rows), new.num_rows, rows.shape[2], dtype=torch.float64) for _ in range(2))
+        for term, design in zip(self._feature_terms, new.features, strict=True):
+            features += _times(design, term.weights)
+        design = Design.from_sets(new.row, new.other.int(), num_rows=new.num_rows, num_columns=self.other.num_owners)
+        for term in self._rated_terms:
+            rated += _times(design, term.weights)
         return features, rated
 
     def _prior_of(self, count: int, features: Tensor, rated: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the prior of rows with about `count` ratings: m + C z + Σ F y (S, B, D), and Λ (S, D, D)."""
-        prior = self._prior(_nearest_below(count) if self._uses_rated else 0)
+        prior = self._prior(_nearest_below(count) if self._rated_terms else 0)
         mean = prior.mean[:, None] + features
         return mean if prior.slope is None else mean + rated @ prior.slope, prior.precision
 
@@ -241,7 +241,7 @@ class FoldInSolver:
         for row in order:
             size = (len(pending) + 1) * self.num_samples * dim * (2 * int(counts[row]) + 6 * dim)
             is_same = not pending or _nearest_below(int(counts[pending[-1]])) == _nearest_below(int(counts[row]))
-            if pending and (size > MAX_VALUES_AT_ONCE or (self._uses_rated and not is_same)):
+            if pending and (size > MAX_VALUES_AT_ONCE or (self._rated_terms and not is_same)):
                 blocks.append(torch.tensor(pending))
                 pending = []
             pending.append(row)
@@ -259,20 +259,20 @@ class FoldInSolver:
         return features
 
     def _solve_block(
-        self, ratings: NewRatings, counts: Tensor, rows: Tensor, prior_mean: Tensor, prior_precision: Tensor
+        self, new: NewRows, counts: Tensor, rows: Tensor, prior_mean: Tensor, prior_precision: Tensor
     ) -> _Posterior:
         """Compute the distributions of a block of rows: rows (B,), prior_mean (S, B, D), prior_precision (S, D, D)."""
         start = torch.cumsum(counts, dim=0) - counts
         most = int(counts[rows].max())
         is_rating = torch.arange(most) < counts[rows, None]  # (B, n)
         place = torch.where(is_rating, start[rows, None] + torch.arange(most), 0)
-        distinct, index = torch.unique(ratings.other[place], return_inverse=True)
+        distinct, index = torch.unique(new.other[place], return_inverse=True)
         known = self.other.take(distinct)
         offset = torch.full(known.shape[:2], self.other.mean, dtype=torch.float64)
         if self.other.biases is not None:
             offset += known[..., 0]
             known[..., 0] = 1
-        features, target = known[:, index], ratings.rating[place] - offset[:, index]
+        features, target = known[:, index], new.rating[place] - offset[:, index]
         weight = torch.stack([precision[distinct] for precision in self._other_precision])[:, index] * is_rating
         prior_precision = prior_precision[:, None]
         pull = (prior_precision @ prior_mean[..., None])[..., 0]

@@ -1,0 +1,233 @@
+"""Ratings and features to fold in, checked and looked up in a run."""
+
+import math
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.formats.numbers import parsed_number
+from ratinglab.formats.text_tables import TextTable
+from ratinglab.inference.run_tables import RunTables
+from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
+from ratinglab.ratings.side_information import Column, is_unknown, new_values
+
+Pairs = Sequence[tuple[Any, Any]]
+"""One user's items and ratings, or features and values, as typed."""
+NEW_USER = "new user"
+"""Id of a new user whose ratings come without an id."""
+
+
+DEFAULT_COLUMNS = {"user": "user_id", "item": "item_id", "rating": "rating"}
+"""Default column names of a table of ratings, by role. A table without the user column holds one user's ratings."""
+
+
+def find_columns(names: Collection[str], *, named: Mapping[str, str | None], own: Mapping[str, str]) -> dict[str, str]:
+    """Find the columns of a table by role: the named ones, else DEFAULT_COLUMNS, else the names in the run's own data.
+
+    Args:
+        names: names of the table's columns.
+        named: columns by role, as typed; None: not named.
+        own: columns of the run's own data by role; used if the table lacks the default column.
+    """
+    found = {
+        role: own[role] if default not in names and own.get(role) in names else default
+        for role, default in DEFAULT_COLUMNS.items()
+    }
+    return found | {role: name for role, name in named.items() if name is not None}
+
+
+def has_users(names: Collection[str], columns: Mapping[str, str]) -> bool:
+    """Return whether a table of ratings has a column of users, or one that looks like it."""
+    others = set(names) - {columns["item"], columns["rating"]}
+    return any(name == columns["user"] or "user" in name.lower() for name in others)
+
+
+class GivenUser(NamedTuple):
+    """A user's id, as text, and index in the run; UNKNOWN if the run lacks the user."""
+
+    id: str
+    run_index: int
+
+
+def find_user(ids: IdMap, user_id: int | str | None) -> GivenUser:
+    """Look up the user of ratings without a user column; None: a new user.
+
+    Raises:
+        UserError: the id is missing, or a number that is not whole.
+    """
+    if user_id is None:
+        return GivenUser(NEW_USER, UNKNOWN)
+    if np.ndim(user_id) > 0 or isinstance(user_id, bool):
+        raise UserError(f"user_id must be one id, got {user_id!r}")
+    index = ids.index_of([user_id])
+    (name,) = _spelled([user_id], ids, index)
+    return GivenUser(name, int(index[0]))
+
+
+def look_up_ratings(
+    tables: RunTables, given: Pairs | TextTable | None, columns: Mapping[str, str], single_user: GivenUser | None
+) -> pd.DataFrame:
+    """Look up the users and the items of given ratings in a run.
+
+    Args:
+        tables: the run's tables.
+        given: one user's ratings by id or title, or a table with one rating per row; None: no ratings.
+        columns: the table's columns by role.
+        single_user: the user who gave all ratings; None: the table has a column of users.
+
+    Returns:
+        user and item, text as spelled in the run; user_index and item_index, UNKNOWN if the run lacks them; rating.
+
+    Raises:
+        UserError: there is no rating; a rating is not a number on the run's scale; an item is unknown (unless users are
+            given, who may rate new items); or a user has rated an item twice.
+    """
+    user_ids: list[str] = []
+    if isinstance(given, TextTable):
+        place, name, decimal = given.place, str(given.source.file), given.decimal
+        items = given.ids(columns["item"], key="columns.item", noun="item").to_pylist()
+        if single_user is None:
+            user_ids = given.ids(columns["user"], key="columns.user", noun="user").to_pylist()
+        values = given.column(columns["rating"], key="columns.rating")
+    else:
+        place, name, decimal = (lambda row, column: "ratings"), "ratings", "."
+        items, values = [item for item, _ in given or ()], [value for _, value in given or ()]
+    if given is not None and not items:
+        raise UserError(f"{name} must have at least one rating, got none")
+    rating = _numbers(values, decimal=decimal)
+    lowest, highest = tables.rating_range
+    for wrong, rule, shown in (
+        (np.isnan(rating), "a number", repr),
+        ((rating < lowest) | (rating > highest), f"from {lowest:g} to {highest:g}", str),
+    ):
+        if wrong.any():
+            row = int(wrong.argmax())
+            fault = f"the rating of {str(items[row])!r} must be {rule}, got {shown(values[row])}"
+            raise UserError(f"{place(row, columns['rating'])}: {fault}")
+    item_index = tables.item_names.find(
+        items, place=lambda row: place(row, columns["item"]), may_be_new=single_user is None
+    )
+    user_index = tables.user_ids.index_of(user_ids)
+    rows = pd.DataFrame(
+        {
+            "user": _spelled(user_ids, tables.user_ids, user_index) if single_user is None else single_user.id,
+            "item": pd.Series(_spelled(items, tables.item_ids, item_index), dtype=object),
+            "user_index": user_index if single_user is None else single_user.run_index,
+            "item_index": item_index,
+            "rating": rating,
+        }
+    )
+    twice = rows.duplicated(["user", "item"])
+    if twice.any():
+        second = int(twice.to_numpy().argmax())
+        first = int((rows[["user", "item"]] == rows.loc[second, ["user", "item"]]).all(axis=1).to_numpy().argmax())
+        names = [str(items[row]) for row in (first, second)]
+        fault = f"{names[0]!r} and {names[1]!r} are the same item"
+        if names[0] == names[1]:
+            fault = f"{names[1]!r} is rated twice by the same user"
+        raise UserError(f"{place(second, columns['item'])}: {fault}")
+    return rows
+
+
+def _numbers(values: Sequence[Any], *, decimal: str) -> NDArray[np.float64]:
+    """Parse finite numbers; NaN for anything else."""
+
+    def number(value: Any) -> float:
+        try:
+            found = parsed_number(value.strip(), decimal=decimal) if isinstance(value, str) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            return math.nan
+        return found if math.isfinite(found) and not isinstance(value, bool | np.bool_) else math.nan
+
+    return np.array([number(value) for value in values], dtype=np.float64)
+
+
+def _spelled(names: Sequence[object], ids: IdMap, index: NDArray[np.int32]) -> list[str]:
+    """Normalize names to the run's spelling; unknown ids lose a trailing `.0`."""
+    known = ids.ids[np.where(index >= 0, index, 0)].astype(str)
+    return [
+        each if place >= 0 else re.sub(WHOLE_NUMBER, r"\1", str(name).strip())
+        for name, place, each in zip(names, index.tolist(), known, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class GivenFeatures:
+    """Features of users or items.
+
+    Attributes:
+        ids: (B,) their ids, as text as spelled in the run.
+        cells: (B,) text per feature, empty if unknown.
+        place: returns the place of a cell for messages, given its row and feature.
+        key: name of the argument in messages.
+        decimal: decimal point of numbers.
+    """
+
+    ids: list[str]
+    cells: Mapping[str, list[str]]
+    place: Callable[[int, str], str]
+    key: str
+    decimal: str = "."
+
+    @classmethod
+    def of_user(cls, pairs: Pairs, user: GivenUser, *, key: str) -> "GivenFeatures":
+        """Read one user's features: pairs of a name and a value; None and null are unknown."""
+        cells: dict[str, list[str]] = {}
+        for name, value in pairs:
+            if str(name) in cells:
+                raise UserError(f"{key}: {str(name)!r} is given twice")
+            text = "" if value is None else str(value).strip()
+            cells[str(name)] = ["" if text == "null" else text]
+        return cls([user.id], cells, lambda _, name: f"{key}: {name}", key)
+
+    @classmethod
+    def in_table(cls, table: TextTable, id_column: str, ids: IdMap, *, key: str, noun: str) -> "GivenFeatures":
+        """Read the features in a table of users or items, one per row.
+
+        Raises:
+            UserError: there is no column of ids, or an id occurs twice.
+        """
+        given = table.ids(id_column, key=f"columns.{noun}", noun=noun).to_pylist()
+        spelled = pd.Series(_spelled(given, ids, ids.index_of(given)), dtype=object)
+        if not spelled.is_unique:
+            row = int(spelled.duplicated().to_numpy().argmax())
+            raise UserError(f"{table.place(row, id_column)}: {noun} {spelled[row]} has an earlier row")
+        cells = {name: table.column(name, key=key) for name in table.names if name != id_column}
+        return cls(spelled.tolist(), cells, table.place, key, table.decimal)
+
+    def check_used(self, names: Sequence[str], *, noun: str) -> None:
+        """Raise UserError if the model uses none of the features; `names` are those that it uses."""
+        if not names:
+            raise UserError(f"{self.key}: the model uses no features of {noun}s")
+        sources = [*names, *(name.removesuffix("_group") for name in names)]
+        if not any(name in self.cells for name in sources):
+            found = ", ".join(self.cells) or "none"
+            hint = next(filter(None, (did_you_mean(name, sources) for name in self.cells)), "")
+            raise UserError(
+                f"{self.key} must have at least one of the model's features, {' or '.join(names)}, got {found}{hint}"
+            )
+
+    def replace_values(self, values: Column, name: str, ids: list[str], trained: Column) -> None:
+        """Replace the values of a feature of some users or items, (N,), by the given ones, where there are any."""
+        source = name if name in self.cells else name.removesuffix("_group")
+        if source in self.cells:
+            cells, place = self.cells[source], lambda row: self.place(row, source)
+            given = new_values(cells, trained, place=place, decimal=self.decimal)
+            row = positions(self.ids, ids)
+            is_given = (row >= 0) & ~is_unknown(given)[row]
+            values[is_given] = given[row[is_given]]
+
+    def cells_of(self, ids: list[str], name: str) -> pd.Series:
+        """Return the cells of a column, such as title, of some users or items: (N,) text, empty without a row."""
+        return pd.Series(self.cells[name], self.ids, dtype=object).reindex(ids, fill_value="").reset_index(drop=True)
+
+
+def positions(ids: list[str], wanted: Sequence[str] | pd.Series) -> NDArray[np.intp]:
+    """Find the position of each wanted id among distinct ids; −1 if missing."""
+    return pd.Index(ids, dtype=object).get_indexer(pd.Index(wanted, dtype=object))
