@@ -240,3 +240,37 @@ def test_pairs_with_users_need_ratings_with_users(run, here):
     with pytest.raises(UserError, match=r"pairs.csv has a column 'user_id', but the ratings are one new user's"):
         predict(run, "ratings='{0: 5}'", "input=pairs.csv", "output=out.csv")
     assert not (here / "out.csv").exists()
+
+
+def test_predictions_are_printed_without_an_output(run, here, capsys):
+    (here / "pairs.csv").write_text("user_id,item_id\n1,1\n99,2\n")
+    predict(run, "input=pairs.csv")
+    header, *rows, note = capsys.readouterr().out.splitlines()
+    assert header.split() == ["user_id", "item_id", "prediction", "basis"]
+    first, second = run.predict([1, 99], [1, 2])
+    assert rows[0].split() == ["1", "1", f"{first:.2f}", "known"]
+    assert rows[1].split() == ["99", "2", f"{second:.2f}", "user_unknown"]
+    assert note == "note: predicted by the bias baseline, since the user has no training ratings: 1"
+    assert [path.name for path in here.iterdir()] == ["pairs.csv"]
+
+
+def test_first_predictions_are_printed_with_the_number_of_others(run, here, capsys, monkeypatch):
+    WRITE["csv"](here / "in.csv")
+    monkeypatch.setattr(predict_command, "MAX_SHOWN", 2)
+    predict(run, "input=in.csv")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["1", "99"]
+    assert lines[3] == "note: 5 more pairs: set output=FILE to write all of them"
+    assert "note: predicted by the bias baseline, since the user has no training ratings: 2" in lines
+
+
+def test_standard_deviations_are_printed_where_there_are_any(run, here, capsys):
+    (here / "items.csv").write_text("item_id\n1\n404\n")
+    predict(run, "ratings='{0: 5, 3: 1}'", "input=items.csv")
+    header, first, second, explained, *_ = capsys.readouterr().out.splitlines()
+    assert header.split() == ["item_id", "prediction", "±", "basis"]
+    table = run.fold_in({0: 5, 3: 1}).predict_table([1])
+    assert first.split() == ["1", *(f"{table[name][0]:.2f}" for name in table.columns[:2]), "folded_in"]
+    assert second.split()[-1] == "item_unknown"
+    assert len(second.split()) == 3
+    assert explained == "±: standard deviation of the rating around its prediction"

@@ -255,10 +255,11 @@ def test_new_user_of_typed_ratings_gets_a_list_with_reasons(run, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "new user rated highest"
     assert lines[1].split() == ["item_id", "title", "rating"]
-    assert lines[-4].startswith("recommended to new user, by expected gain: interest times probability of a rating of")
-    assert lines[-3].split() == ["rank", "item_id", "title", "prediction", "±", "why"]
-    assert "title 0 5: " in lines[-1]
-    assert "title 3 1: " in lines[-1]
+    assert lines[-5].startswith("recommended to new user, by expected gain: interest times probability of a rating of")
+    assert lines[-4].split() == ["rank", "item_id", "title", "prediction", "±", "why"]
+    assert "title 0 5: " in lines[-2]
+    assert "title 3 1: " in lines[-2]
+    assert lines[-1] == "±: standard deviation of the rating around its prediction"
 
 
 def test_users_of_a_file_of_ratings_get_lists(run, here, capsys):
@@ -373,4 +374,4 @@ def test_candidates_may_be_new_items(run, here, capsys):
     recommend(run, "ratings=new.csv", "items=items.csv", "user=1")
     out = capsys.readouterr().out
     assert "left out" not in out
-    assert out.splitlines()[-2].split()[:2] == ["1", "777"]
+    assert out.splitlines()[-3].split()[:2] == ["1", "777"]

@@ -389,3 +389,11 @@ def test_a_column_of_ratings_may_be_named_after_users(run):
 def test_lists_of_users_of_a_point_fit_hold_the_items_once(run):
     factors = run.fold_in({0: 5}).users_model.predictor.model.factors()
     assert factors.item.shape == run.predictor.model.factors().item.shape
+
+
+def test_tables_of_folded_in_users_and_items_refuse_the_rows_of_parts(run):
+    folded = run.fold_in(frame_of(["1", "ann"], ["777", "0"], [5, 5]))
+    for model in (folded.model, folded.users_model):
+        for name in ("train_counts", "train_pairs", "held_out"):
+            with pytest.raises(AssertionError, match="of its own tables"):
+                getattr(model.tables, name)

@@ -177,12 +177,12 @@ class PredictOptions(RunOptions, FoldInOptions):
     input: str
     """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC. It can be larger than
     memory. The user column may be missing if `ratings` are one new user's."""
-    output: str
+    output: str | None
     """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (for a run of
-    optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in. The
-    extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or .feather. Any other extension, or the same as
-    a text input's, gives text with the input's separator and encoding, or CSV if the input is not text. Add .gz, .bz2,
-    .xz or .zst to compress text or JSON Lines."""
+    optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in; null:
+    the screen, for the first 20 rows. The extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or
+    .feather. Any other extension, or the same as a text input's, gives text with the input's separator and encoding, or
+    CSV if the input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
     timestamp_format: str | None
     """Format of the times, as in data.timestamp_format; null: detect it."""
     columns: PairColumns

@@ -9,6 +9,7 @@ import pyarrow as pa
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import PredictOptions
 from ratinglab.experiment.named_files import columns_in, files_of, folded_in, load_run, table_path
+from ratinglab.experiment.screen_table import print_table
 from ratinglab.files import print_beside
 from ratinglab.formats.input_paths import existing_file
 from ratinglab.formats.text_tables import TableFile, TextTable, open_text_table
@@ -20,16 +21,19 @@ from ratinglab.inference.trained_model import BASES, Times
 
 BLOCK_ROWS = 1 << 18
 """Number of pairs held in memory at once."""
+MAX_SHOWN = 20
+"""Largest number of pairs printed without an output file."""
 
 
 def predict(options: PredictOptions) -> None:
-    """Write the pairs of a file with their predicted ratings, atomically.
+    """Print the pairs of a file with their predicted ratings, or write them to a file, atomically.
 
     Raises:
         UserError: a file cannot be read or written, or a cell is invalid.
     """
     file = existing_file(options.input, key="input")
-    output = table_path(options.output, inputs=[file.path, *files_of(options)])
+    inputs = [file.path, *files_of(options)]
+    output = None if options.output is None else table_path(options.output, inputs=inputs)
     run, notes = load_run(options.run)
     run.record.check_predicts_ratings()
     folded = folded_in(run, options, options.columns, user_id=None) if options.folds_in else None
@@ -42,11 +46,14 @@ def predict(options: PredictOptions) -> None:
         )
     schema = _schema(pairs, has_deviation=run.record.is_sampled or folded is not None)
     counts = Counter[str]()
-    dialect = pairs.dialect if keeps_dialect(output, file) else None
-    predict_block = _predict_block(run, folded, columns, _Times(options))
-    header = pairs.dialect is None or pairs.dialect.header
-    write_table(output, schema, _predicted(predict_block, pairs, schema, counts), dialect=dialect, header=header)
-    print_beside(output, f"{counts.total():,} predictions in {output}")
+    predicted = _predicted(_predict_block(run, folded, columns, _Times(options)), pairs, schema, counts)
+    if output is None:
+        _print_first(predicted, counts)
+    else:
+        dialect = pairs.dialect if keeps_dialect(output, file) else None
+        header = pairs.dialect is None or pairs.dialect.header
+        write_table(output, schema, predicted, dialect=dialect, header=header)
+        print_beside(output, f"{counts.total():,} predictions in {output}")
     notes += [f"note: {note}" for note in (*pairs.notes, *(() if folded is None else folded.notes))]
     if folded is None and run.predictor.model.takes_day and options.columns.timestamp is None:
         notes.append("note: no times given: using each user's last training day; set columns.timestamp")
@@ -99,6 +106,16 @@ def _predicted(
         counts.update({basis: int((predicted["basis"] == basis).sum()) for basis in (*BASES, FOLDED_IN)})
         added = pa.Table.from_pandas(predicted, preserve_index=False).columns
         yield pa.table([*block.content.columns, *added], names=schema.names).cast(schema)
+
+
+def _print_first(predicted: Iterator[pa.Table], counts: Counter[str]) -> None:
+    """Print the first pairs, and how many more there are."""
+    first = next(predicted).slice(0, MAX_SHOWN)
+    for _ in predicted:
+        pass  # counts the other pairs
+    print_table(first.to_pandas())
+    if counts.total() > len(first):
+        print(f"note: {counts.total() - len(first):,} more pairs: set output=FILE to write all of them")
 
 
 class _Times:

@@ -13,6 +13,7 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, like_threshold
 from ratinglab.experiment.command_options import RecommendOptions, UnknownUsers
 from ratinglab.experiment.named_files import columns_in, files_of, folded_in, load_run, read_table, table_path
+from ratinglab.experiment.screen_table import print_table
 from ratinglab.files import is_stream, print_beside
 from ratinglab.formats.text_tables import TextTable
 from ratinglab.formats.writing import write_table
@@ -21,7 +22,6 @@ from ratinglab.inference.lists import ListOptions, check_length
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import Ids
 from ratinglab.inference.trained_model import TrainedModel
-from ratinglab.reports.text_table import aligned
 
 BLOCK_ROWS = 1 << 18
 """Number of recommendations held in memory at once."""
@@ -166,10 +166,10 @@ def _print_list(listed: pd.DataFrame, request: _ListsRequest, user_id: str, *, n
     rated = request.model_of(user_id).rated_highest(user_id, k=NUM_RATED_SHOWN)
     if len(rated) > 0:
         print(f"{name} rated highest")
-        _print_items(rated.drop(columns="rank"))
+        print_table(rated.drop(columns="rank"))
         print()
     print(f"recommended to {name}, {_order_text(request.run, request.options.ranking)}")
-    _print_items(listed)
+    print_table(listed)
     if len(listed) < request.options.k:
         print(f"note: only {len(listed)} of {request.options.k}: no other candidates are left")
 
@@ -281,13 +281,3 @@ def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> None:
     merged = tables()
     first = next(merged)
     write_table(output, first.schema, chain([first], merged))
-
-
-def _print_items(items: pd.DataFrame) -> None:
-    digits = {"rating": 2, "prediction": 2, "score": 3}
-    shown = items.assign(**{name: items[name].map(f"{{:.{digits[name]}f}}".format) for name in digits if name in items})
-    if "standard_deviation" in shown:
-        deviation = shown.pop("standard_deviation")
-        shown["±"] = deviation.map("{:.2f}".format).where(deviation.notna(), "")
-        shown = shown[[*shown.columns.drop("why", errors="ignore"), *shown.columns.intersection(["why"])]]
-    print(*aligned([list(shown.columns), *shown.astype(str).to_numpy().tolist()]), sep="\n")

@@ -1,14 +1,13 @@
 """List the items most similar to one item."""
 
-import pandas as pd
 import pyarrow as pa
 
 from ratinglab.experiment.command_options import SimilarOptions
 from ratinglab.experiment.named_files import load_run, table_path
+from ratinglab.experiment.screen_table import print_table
 from ratinglab.files import is_stream, print_beside
 from ratinglab.formats.writing import write_table
 from ratinglab.inference.lists import check_length
-from ratinglab.reports.text_table import aligned
 
 
 def find_similar(options: SimilarOptions) -> None:
@@ -30,14 +29,6 @@ def find_similar(options: SimilarOptions) -> None:
     if output is not None and is_stream(output):
         return
     print(f"similar to {name}, which has {tables.train_counts[1][item]:,} training ratings")
-    _print(found)
+    print_table(found)
     if len(found) < options.k:
         print(f"note: only {len(found)} of {options.k}: no other candidates are left")
-
-
-def _print(found: pd.DataFrame) -> None:
-    shown = found.assign(similarity=found["similarity"].map("{:.2f}".format))
-    if "standard_deviation" in found:
-        shown["similarity"] += found["standard_deviation"].map(" ± {:.2f}".format)
-        del shown["standard_deviation"]
-    print(*aligned([list(shown.columns), *shown.astype(str).to_numpy().tolist()]), sep="\n")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import repeat
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -22,11 +23,17 @@ from ratinglab.runs.record import RunRecord
 from ratinglab.runs.storage import FEATURE_PREFIX
 
 
+def _refuse(_: RunTables) -> NoReturn:
+    raise AssertionError("the rows of the run's parts have the indices of its own tables")
+
+
 class ExtendedTables(RunTables):
     """Tables with folded-in users in place of the run's, or with folded-in items after the run's trained ones.
 
     Their ratings have no parts, so that they have no training and no held-out rows.
     """
+
+    train_counts = train_pairs = held_out = property(_refuse)
 
     def __init__(
         self, old: RunTables, record: RunRecord, *, user_ids: IdMap, items: pd.DataFrame, ratings: pd.DataFrame
