@@ -22,23 +22,9 @@ from starlette.exceptions import HTTPException
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.experiment.command_options import ServeOptions
+from ratinglab.serving import schemas
 from ratinglab.serving.guard import Guard
 from ratinglab.serving.reloading import CurrentRun
-from ratinglab.serving.schemas import (
-    FoldInRequest,
-    FoldInResponse,
-    Health,
-    ItemsRequest,
-    ItemsResponse,
-    Mistake,
-    PredictRequest,
-    PredictResponse,
-    RecommendRequest,
-    RecommendResponse,
-    SimilarRequest,
-    SimilarResponse,
-    explain,
-)
 from ratinglab.serving.service import Service
 
 PAGES = {
@@ -65,7 +51,7 @@ def build_app(current: CurrentRun, options: ServeOptions) -> Guard:
         docs_url=None,  # it loads from elsewhere; /docs is one of PAGES
         redoc_url=None,
         lifespan=partial(_lifespan, current, options),
-        responses={422: {"model": Mistake, "description": "A mistake in the request"}},
+        responses={422: {"model": schemas.Mistake, "description": "A mistake in the request"}},
     )
     app.router.route_class = _StrictRoute
     _add_endpoints(app, current)
@@ -158,27 +144,27 @@ def _add_endpoints(app: FastAPI, current: CurrentRun) -> None:
         return service
 
     @app.post("/predict", summary="Predict the ratings of pairs of a user and an item.")
-    def predict(request: PredictRequest, response: Response) -> PredictResponse:
+    def predict(request: schemas.PredictRequest, response: Response) -> schemas.PredictResponse:
         return answering(response).predict(request)
 
     @app.post("/recommend", summary="Recommend items to a known user.")
-    def recommend(request: RecommendRequest, response: Response) -> RecommendResponse:
+    def recommend(request: schemas.RecommendRequest, response: Response) -> schemas.RecommendResponse:
         return answering(response).recommend(request)
 
     @app.post("/fold_in", summary="Recommend items to a new user with a few ratings.")
-    def fold_in(request: FoldInRequest, response: Response) -> FoldInResponse:
+    def fold_in(request: schemas.FoldInRequest, response: Response) -> schemas.FoldInResponse:
         return answering(response).fold_in(request)
 
     @app.post("/similar", summary="Find the items most similar to one.")
-    def similar(request: SimilarRequest, response: Response) -> SimilarResponse:
+    def similar(request: schemas.SimilarRequest, response: Response) -> schemas.SimilarResponse:
         return answering(response).similar(request)
 
     @app.get("/items", summary="Search for items by title or id.")
-    def items(request: Annotated[ItemsRequest, Query()], response: Response) -> ItemsResponse:
+    def items(request: Annotated[schemas.ItemsRequest, Query()], response: Response) -> schemas.ItemsResponse:
         return answering(response).items(request)
 
     @app.get("/health", summary="Describe the run that answers.")
-    def health(response: Response) -> Health:
+    def health(response: Response) -> schemas.Health:
         return answering(response).health()
 
 
@@ -186,11 +172,7 @@ def _add_pages(app: FastAPI) -> None:
     """Add the pages and the files that they load."""
     for path, (name, kind) in PAGES.items():
         content = files("ratinglab.serving").joinpath(name).read_bytes()
-        app.add_route(path, partial(_page, content, kind), include_in_schema=False)
-
-
-def _page(content: bytes, kind: str, _: Request) -> Response:
-    return Response(content, media_type=kind)
+        app.add_route(path, Response(content, media_type=kind), methods=["GET"], include_in_schema=False)
 
 
 async def _on_mistake(_: Request, error: Exception) -> JSONResponse:
@@ -199,7 +181,7 @@ async def _on_mistake(_: Request, error: Exception) -> JSONResponse:
 
 async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return _one_line(422, explain(error.errors()))
+    return _one_line(422, schemas.explain(error.errors()))
 
 
 async def _on_refusal(app: FastAPI, request: Request, error: Exception) -> JSONResponse:

@@ -1,16 +1,11 @@
 """Limits on requests: the host they are addressed to, and the size of the body."""
 
 import ipaddress
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_READ_FACTOR = 10
 """Multiple of the largest body after which the connection is closed."""
@@ -33,13 +28,13 @@ HEADERS = {
 class Guard:
     """Wrapper that refuses invalid requests to an app, and adds headers to all responses."""
 
-    def __init__(self, app: App, *, names: Sequence[str], max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, names: Sequence[str], max_body_bytes: int) -> None:
         """Take the app, the host names that it answers to, and the largest body in bytes."""
         self._app = app
         self._names = {"localhost", *(name.casefold().rstrip(".") for name in names)}
         self._max_body_bytes = max_body_bytes
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)

@@ -1,7 +1,6 @@
 """JSON requests and responses of the server. Mistakes are worded as on the command line."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -17,20 +16,22 @@ MAX_SHOWN = 60
 """Maximum length of a value in a message, in characters."""
 EXACT = 2**53
 """Integers from here on are not exact in JavaScript."""
-MUST_BE = {
-    "int_type": "an integer",
-    "int_parsing": "an integer",
-    "int_from_float": "an integer",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "dict_type": "an object",
-    "model_type": "an object",
-    "model_attributes_type": "an object",
+MESSAGES = {
+    "missing": "must be given",
+    "too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be one of {expected}",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be an integer"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be an object"),
 }
-"""Ends of the message `KEY must be …` by pydantic's error type."""
+"""Messages by pydantic's error type, which follow the key, with pydantic's values in braces."""
 
 
 def _id(value: Any) -> int | str:
@@ -313,26 +314,15 @@ def explain(errors: Sequence[Mapping[str, Any]]) -> str:
     """Convert the first of pydantic's errors to one line, worded as on the command line."""
     error = errors[0]
     place, kind, context = _place(error["loc"][1:]), error["type"], error.get("ctx", {})
-    shown = f", got {_shown(error['input'])}"
     if kind == "unknown_key":
         return f"unknown key {_joined(place, _shortened(context['key']))}{context['hint']}"
-    key = place or "the body"
-    if kind == "missing":
-        return f"{key} must be given"
-    if kind in MUST_BE:
-        return f"{key} must be {MUST_BE[kind]}{shown}"
-    bounds = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
-    if kind in bounds:
-        name, words = bounds[kind]
-        return f"{key} must be {words} {context[name]}{shown}"
+    fallback = error["msg"] if kind == "ours" else f"is invalid: {error['msg']}"
+    message = MESSAGES[kind].format(**context) if kind in MESSAGES else fallback
     if kind == "literal_error":
-        return f"{key} must be one of {re.sub(' or |, ', ', ', context['expected'])}{shown}".replace("'", "")
-    if kind == "too_short":
-        return f"{key} must not be empty"
-    if kind == "string_too_long":
-        return f"{key} must have at most {context['max_length']} characters, got {len(error['input']):,}"
-    message = error["msg"] if kind == "ours" else f"is invalid: {error['msg']}"
-    return f"{key} {message}{shown}"
+        message = message.replace(" or ", ", ").replace("'", "")
+    if kind not in ("missing", "too_short"):
+        message += f", got {len(error['input']):,}" if kind == "string_too_long" else f", got {_shown(error['input'])}"
+    return f"{place or 'the body'} {message}"
 
 
 def _place(location: Sequence[int | str]) -> str:

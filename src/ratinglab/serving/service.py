@@ -15,29 +15,8 @@ from ratinglab.experiment.command_options import ServeOptions
 from ratinglab.inference.folded_in import FoldedIn, explain_list
 from ratinglab.inference.run import Run
 from ratinglab.runs.record import has_finished
+from ratinglab.serving import schemas
 from ratinglab.serving.item_search import ItemSearch
-from ratinglab.serving.schemas import (
-    FoldInRequest,
-    FoldInResponse,
-    Health,
-    Item,
-    ItemPrediction,
-    ItemsRequest,
-    ItemsResponse,
-    ListRequest,
-    Pair,
-    Prediction,
-    PredictRequest,
-    PredictResponse,
-    RatingScale,
-    Reason,
-    Recommended,
-    RecommendRequest,
-    RecommendResponse,
-    Similar,
-    SimilarRequest,
-    SimilarResponse,
-)
 
 MAX_LEVELS = 1000
 """Maximum number of steps from the lowest to the highest rating; beyond it, ratings count as continuous."""
@@ -66,22 +45,23 @@ class Service:
         """Warm up: run each request type once, to detect faults and to speed up the first request."""
         user_id, item_id = str(self.run.user_ids.ids[0]), str(self.run.item_ids.ids[0])
         if not self.run.record.predicts_scores:
-            self.predict(PredictRequest(pairs=[Pair(user_id=user_id, item_id=item_id)]))
-        self.recommend(RecommendRequest(user_id=user_id, k=1, exclude_seen=False))
-        rating = {item_id: self._rating_scale.highest}
+            self.predict(schemas.PredictRequest(pairs=[schemas.Pair(user_id=user_id, item_id=item_id)]))
+        known = schemas.RecommendRequest(user_id=user_id, k=1, exclude_seen=False)
+        new = schemas.FoldInRequest(ratings={item_id: self._rating_scale.highest}, k=1, exclude_seen=False)
+        self.recommend(known)
         for attempt in (
-            lambda: self.recommend(RecommendRequest(user_id=user_id, k=1, exclude_seen=False, why=1)),
-            lambda: self.fold_in(FoldInRequest(ratings=rating, k=1, exclude_seen=False)),
-            lambda: self.fold_in(FoldInRequest(ratings=rating, k=1, exclude_seen=False, why=1, item_ids=[item_id])),
-            lambda: self.similar(SimilarRequest(item=item_id, k=1)),
+            lambda: self.recommend(known.model_copy(update={"why": 1})),
+            lambda: self.fold_in(new),
+            lambda: self.fold_in(new.model_copy(update={"why": 1, "item_ids": [item_id]})),
+            lambda: self.similar(schemas.SimilarRequest(item=item_id, k=1)),
         ):
             with suppress(UserError):  # the run cannot answer this, as requests will be told
                 attempt()
 
-    def health(self) -> Health:
+    def health(self) -> schemas.Health:
         """Describe the run."""
         record = self.run.record
-        return Health(
+        return schemas.Health(
             status="ok",
             run=str(self.run.folder),
             data=record.provenance["data_digest"],
@@ -96,44 +76,39 @@ class Service:
             loaded_at=self._loaded_at,
         )
 
-    def predict(self, request: PredictRequest) -> PredictResponse:
+    def predict(self, request: schemas.PredictRequest) -> schemas.PredictResponse:
         """Predict the ratings of pairs, as Run.predict_table does."""
         self._check_length("pairs", request.pairs, self._limits.max_pairs)
         times = [pair.time for pair in request.pairs if pair.time is not None]
         if 0 < len(times) < len(request.pairs):
             number = next(number for number, pair in enumerate(request.pairs) if pair.time is None)
             raise UserError(f"pairs[{number}].time must be given, since other pairs have a time")
-        user_ids, item_ids = ([getattr(pair, name) for pair in request.pairs] for name in ("user_id", "item_id"))
-        table = self.run.predict_table(user_ids, item_ids, times=times or None)
-        rows = zip(user_ids, item_ids, _rows(table), strict=True)
-        return PredictResponse(
-            predictions=[Prediction(user_id=user_id, item_id=item_id, **row) for user_id, item_id, row in rows]
-        )
+        ids = {name: [getattr(pair, name) for pair in request.pairs] for name in ("user_id", "item_id")}
+        table = self.run.predict_table(*ids.values(), times=times or None).assign(**ids)
+        return schemas.PredictResponse(predictions=[schemas.Prediction(**row) for row in _rows(table)])
 
-    def recommend(self, request: RecommendRequest) -> RecommendResponse:
+    def recommend(self, request: schemas.RecommendRequest) -> schemas.RecommendResponse:
         """Recommend items to a known user, as Run.recommend does."""
         self._check_request(request)
         found = self._recommended(None, request.user_id, request, unknown=request.unknown)
-        return RecommendResponse(recommended=found)
+        return schemas.RecommendResponse(recommended=found)
 
-    def fold_in(self, request: FoldInRequest) -> FoldInResponse:
+    def fold_in(self, request: schemas.FoldInRequest) -> schemas.FoldInResponse:
         """Recommend items to a user with these ratings, as Run.fold_in and FoldedIn.recommend do."""
         self._check_request(request)
         self._check_length("ratings", request.ratings, self._limits.max_ratings)
         self._check_length("item_ids", request.item_ids, self._limits.max_pairs)
         folded = self.run.fold_in(request.ratings, user_id=request.user_id)
         (user_id,) = folded.user_ids
-        predicted = _rows(folded.predict_table(request.item_ids)) if request.item_ids else []
-        return FoldInResponse(
+        predicted = _rows(folded.predict_table(request.item_ids).assign(item_id=request.item_ids))
+        return schemas.FoldInResponse(
             recommended=self._recommended(folded, user_id, request, unknown="error"),
-            predictions=[
-                ItemPrediction(item_id=item_id, **row) for item_id, row in zip(request.item_ids, predicted, strict=True)
-            ],
+            predictions=[schemas.ItemPrediction(**row) for row in predicted],
         )
 
     def _recommended(
-        self, folded: FoldedIn | None, user_id: int | str, request: ListRequest, *, unknown: str
-    ) -> list[Recommended]:
+        self, folded: FoldedIn | None, user_id: int | str, request: schemas.ListRequest, *, unknown: str
+    ) -> list[schemas.Recommended]:
         """List items for a user, each with the `why` ratings of the user that moved its prediction most."""
         found = (folded or self.run).recommend(
             user_id,
@@ -144,37 +119,38 @@ class Service:
             by=request.by,
             threshold=request.threshold,
         )
-        reasons: dict[int | str, list[Reason]] = {}
+        reasons: dict[int | str, list[schemas.Reason]] = {}
         if request.why > 0:
             for row in _rows(explain_list(self.run, folded, user_id, found["item_id"].tolist(), k=request.why)):
                 item_id, title = row["rated_item_id"], row.get("rated_title")
-                reason = Reason(item_id=item_id, title=title, rating=row["rating"], change=row["change"])
+                reason = schemas.Reason(item_id=item_id, title=title, rating=row["rating"], change=row["change"])
                 reasons.setdefault(row["item_id"], []).append(reason)
-        return [Recommended(**row, why=reasons.get(row["item_id"], [])) for row in _rows(found)]
+        return [schemas.Recommended(**row, why=reasons.get(row["item_id"], [])) for row in _rows(found)]
 
-    def similar(self, request: SimilarRequest) -> SimilarResponse:
+    def similar(self, request: schemas.SimilarRequest) -> schemas.SimilarResponse:
         """Find the items most similar to one, as Run.similar does."""
         self._check_request(request)
         (item,) = self.run.tables.item_names.find([request.item], place=lambda _: "item")
         found = self.run.similar(request.item, k=request.k, candidates=request.candidates)
-        return SimilarResponse(item=self._item(int(item)), similar=[Similar(**row) for row in _rows(found)])
+        similar = [schemas.Similar(**row) for row in _rows(found)]
+        return schemas.SimilarResponse(item=self._item(int(item)), similar=similar)
 
-    def items(self, request: ItemsRequest) -> ItemsResponse:
+    def items(self, request: schemas.ItemsRequest) -> schemas.ItemsResponse:
         """Search for items by title or id."""
         found = self._search.find(request.query)
         last = request.offset + request.limit
         items = [self._item(int(item)) for item in found[request.offset : last]]
-        return ItemsResponse(items=items, more=last < len(found))
+        return schemas.ItemsResponse(items=items, more=last < len(found))
 
-    def _item(self, item: int) -> Item:
+    def _item(self, item: int) -> schemas.Item:
         """Describe an item by its index."""
         tables = self.run.tables
         title = None if tables.titles is None else _value(tables.titles[item])
-        item_id = tables.item_ids.ids[item]
+        (item_id,) = tables.item_ids.ids[[item]].tolist()
         count = int(self._num_ratings[item]) if item < len(self._num_ratings) else 0
-        return Item(item_id=item_id if isinstance(item_id, str) else int(item_id), title=title, num_ratings=count)
+        return schemas.Item(item_id=item_id, title=title, num_ratings=count)
 
-    def _check_request(self, request: RecommendRequest | FoldInRequest | SimilarRequest) -> None:
+    def _check_request(self, request: schemas.ListRequest | schemas.SimilarRequest) -> None:
         if request.k > self._limits.max_k:
             raise UserError(f"k must be at most {self._limits.max_k}, got {request.k}")
         self._check_length("candidates", request.candidates or (), self._limits.max_pairs)
@@ -205,14 +181,14 @@ def _spread(item: NDArray[np.int32], rating: NDArray[np.float32], count: NDArray
     return np.sqrt(np.maximum(squares / filled - (total / filled) ** 2, 0))
 
 
-def rating_scale(rating: NDArray[np.float32], *, scale: Sequence[float] | None) -> RatingScale:
+def rating_scale(rating: NDArray[np.float32], *, scale: Sequence[float] | None) -> schemas.RatingScale:
     """Find the lowest and highest rating, and the step between ratings, from the ratings (N,) that occur."""
     levels = np.unique(rating.astype(np.float64).round(6))
     lowest, highest = (float(levels[0]), float(levels[-1])) if scale is None else (float(scale[0]), float(scale[1]))
     width = highest - lowest
     if len(levels) < 2:
-        return RatingScale(lowest=lowest, highest=highest, step=width or 1.0)
+        return schemas.RatingScale(lowest=lowest, highest=highest, step=width or 1.0)
     smallest = float(np.diff(levels).min())
     steps = (np.append(levels, highest) - lowest) / smallest
     is_even = np.allclose(steps, steps.round(), atol=1e-3) and width / smallest <= MAX_LEVELS
-    return RatingScale(lowest=lowest, highest=highest, step=round(smallest, 6) if is_even else width / 100)
+    return schemas.RatingScale(lowest=lowest, highest=highest, step=round(smallest, 6) if is_even else width / 100)
