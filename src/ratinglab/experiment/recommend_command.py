@@ -193,32 +193,22 @@ def _reasons(changes: pd.DataFrame, item_ids: pd.Series) -> list[str]:
     As in `because of Alien (1979) 5: +0.21; despite Heat (1995) 2: -0.04`. Leaves out changes that round to 0.
     """
     changes = changes[changes["change"].round(2) != 0]
-    name = changes["rated_title" if "rated_title" in changes else "rated_item_id"].astype(str)
-    reasons: dict[str, tuple[list[str], list[str]]] = {item_id: ([], []) for item_id in item_ids.astype(str)}
-    columns = changes["item_id"].astype(str), name, changes["rating"], changes["change"]
-    for item_id, rated, rating, change in zip(*columns, strict=True):
-        raised, lowered = reasons[item_id]
-        (raised if change > 0 else lowered).append(f"{rated} {rating:g}: {change:+.2f}")
-    words = ("because of", "despite")
-    return [
-        "; ".join(f"{word} {'; '.join(each)}" for word, each in zip(words, reasons[item_id], strict=True) if each)
-        for item_id in item_ids.astype(str)
-    ]
+    name = changes["rated_title" if "rated_title" in changes else "rated_item_id"]
+    columns = zip(name, changes["rating"], changes["change"], strict=True)
+    text = np.array([f"{rated} {rating:g}: {change:+.2f}" for rated, rating, change in columns], dtype=object)
+    is_raised, item = changes["change"].to_numpy() > 0, changes["item_id"].astype(str).to_numpy()
+
+    def reasons(item_id: str) -> str:
+        found = {"because of": text[(item == item_id) & is_raised], "despite": text[(item == item_id) & ~is_raised]}
+        return "; ".join(f"{word} {'; '.join(each)}" for word, each in found.items() if len(each) > 0)
+
+    return [reasons(item_id) for item_id in item_ids.astype(str)]
 
 
 def _recommend_to_several(request: _ListsRequest, users: TextTable | None, output: Path, notes: Sequence[str]) -> None:
     """Write the lists of the users in a table, None: of all users, to a file, and print how many there are."""
     user_ids = None if users is None else _user_ids(request, users)
-    num_rows = num_users = 0
-
-    def counted() -> Iterator[pd.DataFrame]:
-        nonlocal num_rows, num_users
-        for block in request.lists_by_block(user_ids):
-            num_rows += len(block)
-            num_users += block["user_id"].nunique()
-            yield block
-
-    _write(output, counted())
+    num_rows, num_users = _write(output, request.lists_by_block(user_ids))
     print_beside(output, f"{num_rows:,} recommendations for {num_users:,} users in {output}")
     for note in notes:
         print_beside(output, note)
@@ -265,12 +255,19 @@ def _notes_on_users(request: _ListsRequest, user_ids: list[str] | None, *, num_l
         yield f"note: left out, since no other candidates are left: {asked - num_listed:,} users"
 
 
-def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> None:
-    """Write one or more blocks of recommendations, merged into larger ones: Parquet should have few row groups."""
+def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> tuple[int, int]:
+    """Write one or more blocks of recommendations, and return the numbers of rows and of users.
+
+    Merges blocks into larger ones, since Parquet should have few row groups.
+    """
+    num_rows = num_users = 0
 
     def tables() -> Iterator[pa.Table]:
+        nonlocal num_rows, num_users
         pending = list[pd.DataFrame]()
         for block in blocks:
+            num_rows += len(block)
+            num_users += block["user_id"].nunique()
             pending.append(block)
             if sum(map(len, pending)) >= BLOCK_ROWS:
                 yield pa.Table.from_pandas(pd.concat(pending), preserve_index=False)
@@ -281,3 +278,4 @@ def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> None:
     merged = tables()
     first = next(merged)
     write_table(output, first.schema, chain([first], merged))
+    return num_rows, num_users

@@ -13,12 +13,12 @@ from ratinglab.formats.text_tables import TextTable
 from ratinglab.inference.extended_model import extended_predictor, with_items, with_users
 from ratinglab.inference.given_ratings import (
     DEFAULT_COLUMNS,
-    GivenFeatures,
     Pairs,
     find_columns,
     find_user,
     has_users,
     look_up_ratings,
+    read_features,
 )
 from ratinglab.inference.lists import ListOptions, Recommender
 from ratinglab.inference.rows_to_fold_in import RowsToFoldIn, rows_to_fold_in
@@ -218,15 +218,8 @@ def fold_in(
     is_of_one_user = ratings is not None or has_user_features or (users is None and items is None)
     single_user = find_user(tables.user_ids, user_id) if is_of_one_user and not names_users else None
     given = look_up_ratings(tables, ratings, rating_columns, single_user)
-    user_features = item_features = None
-    if isinstance(users, TextTable):
-        column = columns_of(users)["user"]
-        user_features = GivenFeatures.in_table(users, column, tables.user_ids, key=keys[0], noun="user")
-    elif users is not None and single_user is not None:
-        user_features = GivenFeatures.of_user(users, single_user, key=keys[0])
-    if items is not None:
-        column = columns_of(items)["item"]
-        item_features = GivenFeatures.in_table(items, column, tables.item_ids, key=keys[1], noun="item")
+    user_features = read_features(users, tables.user_ids, columns_of, single_user=single_user, key=keys[0], noun="user")
+    item_features = read_features(items, tables.item_ids, columns_of, key=keys[1], noun="item")
     user_rows = rows_to_fold_in(model, "user", given, user_features, single_user=single_user)
     item_rows = rows_to_fold_in(model, "item", given, item_features)
     if record.predicts_scores and item_rows.ids:

@@ -175,32 +175,6 @@ class GivenFeatures:
     key: str
     decimal: str = "."
 
-    @classmethod
-    def of_user(cls, pairs: Pairs, user: GivenUser, *, key: str) -> "GivenFeatures":
-        """Read one user's features: pairs of a name and a value; None and null are unknown."""
-        cells: dict[str, list[str]] = {}
-        for name, value in pairs:
-            if str(name) in cells:
-                raise UserError(f"{key}: {str(name)!r} is given twice")
-            text = "" if value is None else str(value).strip()
-            cells[str(name)] = ["" if text == "null" else text]
-        return cls([user.id], cells, lambda _, name: f"{key}: {name}", key)
-
-    @classmethod
-    def in_table(cls, table: TextTable, id_column: str, ids: IdMap, *, key: str, noun: str) -> "GivenFeatures":
-        """Read the features in a table of users or items, one per row.
-
-        Raises:
-            UserError: there is no column of ids, or an id occurs twice.
-        """
-        given = table.ids(id_column, key=f"columns.{noun}", noun=noun).to_pylist()
-        spelled = pd.Series(_spelled(given, ids, ids.index_of(given)), dtype=object)
-        if not spelled.is_unique:
-            row = int(spelled.duplicated().to_numpy().argmax())
-            raise UserError(f"{table.place(row, id_column)}: {noun} {spelled[row]} has an earlier row")
-        cells = {name: table.column(name, key=key) for name in table.names if name != id_column}
-        return cls(spelled.tolist(), cells, table.place, key, table.decimal)
-
     def check_used(self, names: Sequence[str], *, noun: str) -> None:
         """Raise UserError if the model uses none of the features; `names` are those that it uses."""
         if not names:
@@ -226,6 +200,50 @@ class GivenFeatures:
     def cells_of(self, ids: list[str], name: str) -> pd.Series:
         """Return the cells of a column, such as title, of some users or items: (N,) text, empty without a row."""
         return pd.Series(self.cells[name], self.ids, dtype=object).reindex(ids, fill_value="").reset_index(drop=True)
+
+
+def read_features(
+    given: Pairs | TextTable | None,
+    ids: IdMap,
+    find: Callable[[TextTable], Mapping[str, str]],
+    *,
+    single_user: GivenUser | None = None,
+    key: str,
+    noun: str,
+) -> GivenFeatures | None:
+    """Read features of users or items: pairs of a name and a value of the single user, or a table with one row each.
+
+    Args:
+        given: the pairs, where the values None and null are unknown; or the table; or None.
+        ids: the ids of the run.
+        find: finds the columns of a table by role.
+        single_user: the user of the pairs.
+        key: name of the argument in messages.
+        noun: user or item.
+
+    Raises:
+        UserError: a name or an id occurs twice, or there is no column of ids.
+    """
+    if given is None:
+        return None
+    cells: dict[str, list[str]] = {}
+    if isinstance(given, TextTable):
+        column = find(given)[noun]
+        named = given.ids(column, key=f"columns.{noun}", noun=noun).to_pylist()
+        spelled = _spelled(named, ids, ids.index_of(named))
+        is_twice = pd.Index(spelled).duplicated()
+        if is_twice.any():
+            row = int(is_twice.argmax())
+            raise UserError(f"{given.place(row, column)}: {noun} {spelled[row]} has an earlier row")
+        cells = {name: given.column(name, key=key) for name in given.names if name != column}
+        return GivenFeatures(spelled, cells, given.place, key, given.decimal)
+    assert single_user is not None, "pairs are of a single user"
+    for name, value in given:
+        if str(name) in cells:
+            raise UserError(f"{key}: {str(name)!r} is given twice")
+        text = "" if value is None else str(value).strip()
+        cells[str(name)] = ["" if text == "null" else text]
+    return GivenFeatures([single_user.id], cells, lambda _, name: f"{key}: {name}", key)
 
 
 def positions(ids: list[str], wanted: Sequence[str] | pd.Series) -> NDArray[np.intp]:
