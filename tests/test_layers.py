@@ -101,7 +101,9 @@ def imports(path: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
-            found.append(node.module)
+            is_folder = node.module.startswith("ratinglab.") and (SOURCE / node.module.split(".")[1]).is_dir()
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += names if is_folder and node.module.count(".") == 1 else [node.module]
         elif isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
     return found
