@@ -1,7 +1,8 @@
 """Predict the ratings of the pairs in a file, in bounded memory."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from functools import partial
 
 import pandas as pd
 import pyarrow as pa
@@ -15,9 +16,9 @@ from ratinglab.formats.input_paths import existing_file
 from ratinglab.formats.text_tables import TableFile, TextTable, open_text_table
 from ratinglab.formats.timestamps import pattern_of_times, times_of_texts
 from ratinglab.formats.writing import keeps_dialect, write_table
-from ratinglab.inference.folded_in import FOLDED_IN, FoldedIn
+from ratinglab.inference.folded_in import FoldedIn
 from ratinglab.inference.run import Run
-from ratinglab.inference.trained_model import BASES, Times
+from ratinglab.inference.trained_model import Times
 
 BLOCK_ROWS = 1 << 18
 """Number of pairs held in memory at once."""
@@ -45,8 +46,9 @@ def predict(options: PredictOptions) -> None:
             "with a user column, or pairs without one"
         )
     schema = _schema(pairs, has_deviation=run.record.is_sampled or folded is not None)
-    counts = Counter[str]()
-    predicted = _predicted(_predict_block(run, folded, columns, _Times(options)), pairs, schema, counts)
+    counts = Counter[Hashable]()
+    predict_block = partial(_predict_block, run=run, folded=folded, columns=columns, times=_Times(options))
+    predicted = _with_predictions(pairs, predict_block, schema, counts)
     if output is None:
         _print_first(predicted, counts)
     else:
@@ -81,34 +83,30 @@ def _schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:
 
 
 def _predict_block(
-    run: Run, folded: FoldedIn | None, columns: dict[str, str], times: "_Times"
-) -> Callable[[TextTable], pd.DataFrame]:
-    """Return the function that predicts the pairs of a block by the run, or by the folded-in users and items."""
-
-    def predict_block(block: TextTable) -> pd.DataFrame:
-        items = block.ids(columns["item"], key="columns.item", noun="item").to_pandas()
-        if folded is not None and folded.is_anonymous:
-            return folded.predict_table(items)
-        users = block.ids(columns["user"], key="columns.user", noun="user").to_pandas()
-        if folded is not None:
-            return folded.predict_table(items, user_ids=users)
-        return run.predict_table(users, items, times=times.parse(block))
-
-    return predict_block
+    block: TextTable, *, run: Run, folded: FoldedIn | None, columns: Mapping[str, str], times: "_Times"
+) -> pd.DataFrame:
+    """Predict the pairs of a block by the run, or by the folded-in users and items."""
+    items = block.ids(columns["item"], key="columns.item", noun="item").to_pandas()
+    if folded is not None and folded.is_anonymous:
+        return folded.predict_table(items)
+    users = block.ids(columns["user"], key="columns.user", noun="user").to_pandas()
+    if folded is not None:
+        return folded.predict_table(items, user_ids=users)
+    return run.predict_table(users, items, times=times.parse(block))
 
 
-def _predicted(
-    predict_block: Callable[[TextTable], pd.DataFrame], pairs: TableFile, schema: pa.Schema, counts: Counter[str]
+def _with_predictions(
+    pairs: TableFile, predict_block: Callable[[TextTable], pd.DataFrame], schema: pa.Schema, counts: Counter[Hashable]
 ) -> Iterator[pa.Table]:
     """Yield blocks of the pairs with their predictions, and count the values of `basis`."""
     for block in pairs.blocks(BLOCK_ROWS):
         predicted = predict_block(block)
-        counts.update({basis: int((predicted["basis"] == basis).sum()) for basis in (*BASES, FOLDED_IN)})
+        counts.update(predicted["basis"].value_counts().to_dict())
         added = pa.Table.from_pandas(predicted, preserve_index=False).columns
         yield pa.table([*block.content.columns, *added], names=schema.names).cast(schema)
 
 
-def _print_first(predicted: Iterator[pa.Table], counts: Counter[str]) -> None:
+def _print_first(predicted: Iterator[pa.Table], counts: Counter[Hashable]) -> None:
     """Print the first pairs, and how many more there are."""
     first = next(predicted).slice(0, MAX_SHOWN)
     for _ in predicted:
