@@ -20,7 +20,7 @@ from ratinglab.inference.given_ratings import (
     look_up_ratings,
     read_features,
 )
-from ratinglab.inference.lists import ListOptions, Recommender
+from ratinglab.inference.lists import ListOptions, Recommender, check_k
 from ratinglab.inference.rows_to_fold_in import RowsToFoldIn, rows_to_fold_in
 from ratinglab.inference.run_tables import Ids, is_trained
 from ratinglab.inference.trained_model import BASES, TrainedModel
@@ -154,8 +154,7 @@ class FoldedIn(Recommender):
             raise UserError(f"user {user_id} was not folded in; Run.explain explains users of the run")
         if np.ndim(item_ids) != 1:
             raise UserError(f"item_ids must be a list of ids, got {item_ids!r}")
-        if k < 1:
-            raise UserError(f"k must be at least 1, got {k}")
+        check_k(k)
         tables = folded.tables
         is_known = tables.trained_items(item_ids)
         if not is_known.all():
