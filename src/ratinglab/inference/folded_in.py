@@ -1,4 +1,9 @@
-"""New users, new items, and known users with additional ratings, folded into a run without retraining it."""
+"""New users, new items, and known users with additional ratings, folded into a run without retraining it.
+
+`given_ratings` reads ratings and features, and looks them up in the run. `rows_to_fold_in` collects the users and items
+to fold in, with their ratings and features by index. `FoldInSolver` solves for their weights. `extended_model` adds the
+items to the run's model, which then serves the other users, and makes a second model with only the folded-in users.
+"""
 
 from collections.abc import Iterator, Mapping
 
