@@ -57,7 +57,7 @@ def build_app(current: CurrentRun, options: ServeOptions) -> Guard:
     _add_endpoints(app, current)
     _add_pages(app)
     app.add_exception_handler(UserError, _on_mistake)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(RequestValidationError, _on_mistake)
     app.add_exception_handler(HTTPException, partial(_on_refusal, app))
     app.add_exception_handler(Exception, _on_fault)
     return Guard(app, names=options.names, max_body_bytes=options.max_body_bytes)
@@ -176,12 +176,8 @@ def _add_pages(app: FastAPI) -> None:
 
 
 async def _on_mistake(_: Request, error: Exception) -> JSONResponse:
-    return _one_line(422, str(error))
-
-
-async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    return _one_line(422, schemas.explain(error.errors()))
+    detail = schemas.explain(error.errors()) if isinstance(error, RequestValidationError) else str(error)
+    return _one_line(422, detail)
 
 
 async def _on_refusal(app: FastAPI, request: Request, error: Exception) -> JSONResponse:
