@@ -100,19 +100,9 @@ def look_up_ratings(
         items, values = [item for item, _ in given or ()], [value for _, value in given or ()]
     if given is not None and not items:
         raise UserError(f"{name} must have at least one rating, got none")
-    rating = _numbers(values, decimal=decimal)
-    lowest, highest = tables.rating_range
-    for wrong, rule, shown in (
-        (np.isnan(rating), "a number", repr),
-        ((rating < lowest) | (rating > highest), f"from {lowest:g} to {highest:g}", str),
-    ):
-        if wrong.any():
-            row = int(wrong.argmax())
-            fault = f"the rating of {str(items[row])!r} must be {rule}, got {shown(values[row])}"
-            raise UserError(f"{place(row, columns['rating'])}: {fault}")
-    item_index = tables.item_names.find(
-        items, place=lambda row: place(row, columns["item"]), may_be_new=single_user is None
-    )
+    rating_place, item_place = (lambda row, role=role: place(row, columns[role]) for role in ("rating", "item"))
+    rating = _parsed_ratings(values, items, scale=tables.rating_range, decimal=decimal, place=rating_place)
+    item_index = tables.item_names.find(items, place=item_place, may_be_new=single_user is None)
     user_index = tables.user_ids.index_of(user_ids)
     rows = pd.DataFrame(
         {
@@ -123,20 +113,23 @@ def look_up_ratings(
             "rating": rating,
         }
     )
-    twice = rows.duplicated(["user", "item"])
-    if twice.any():
-        second = int(twice.to_numpy().argmax())
-        first = int((rows[["user", "item"]] == rows.loc[second, ["user", "item"]]).all(axis=1).to_numpy().argmax())
-        names = [str(items[row]) for row in (first, second)]
-        fault = f"{names[0]!r} and {names[1]!r} are the same item"
-        if names[0] == names[1]:
-            fault = f"{names[1]!r} is rated twice by the same user"
-        raise UserError(f"{place(second, columns['item'])}: {fault}")
+    _check_distinct(rows, items, place=item_place)
     return rows
 
 
-def _numbers(values: Sequence[Any], *, decimal: str) -> NDArray[np.float64]:
-    """Parse finite numbers; NaN for anything else."""
+def _parsed_ratings(
+    values: Sequence[Any],
+    items: Sequence[object],
+    *,
+    scale: tuple[float, float],
+    decimal: str,
+    place: Callable[[int], str],
+) -> NDArray[np.float64]:
+    """Parse the ratings of items.
+
+    Raises:
+        UserError: a rating is not a finite number on the scale.
+    """
 
     def number(value: Any) -> float:
         try:
@@ -145,7 +138,29 @@ def _numbers(values: Sequence[Any], *, decimal: str) -> NDArray[np.float64]:
             return math.nan
         return found if math.isfinite(found) and not isinstance(value, bool | np.bool_) else math.nan
 
-    return np.array([number(value) for value in values], dtype=np.float64)
+    rating, (lowest, highest) = np.array([number(value) for value in values], dtype=np.float64), scale
+    for wrong, rule, shown in (
+        (np.isnan(rating), "a number", repr),
+        ((rating < lowest) | (rating > highest), f"from {lowest:g} to {highest:g}", str),
+    ):
+        if wrong.any():
+            row = int(wrong.argmax())
+            fault = f"the rating of {str(items[row])!r} must be {rule}, got {shown(values[row])}"
+            raise UserError(f"{place(row)}: {fault}")
+    return rating
+
+
+def _check_distinct(rows: pd.DataFrame, items: Sequence[object], *, place: Callable[[int], str]) -> None:
+    """Raise UserError if a user has rated an item twice."""
+    pairs = rows[["user", "item"]]
+    twice = pairs.duplicated().to_numpy()
+    if twice.any():
+        second = int(twice.argmax())
+        first = int((pairs == pairs.loc[second]).all(axis=1).to_numpy().argmax())
+        names = [str(items[row]) for row in (first, second)]
+        if names[0] != names[1]:
+            raise UserError(f"{place(second)}: {names[0]!r} and {names[1]!r} are the same item")
+        raise UserError(f"{place(second)}: {names[1]!r} is rated twice by the same user")
 
 
 def _spelled(names: Sequence[object], ids: IdMap, index: NDArray[np.int32]) -> list[str]:
