@@ -28,12 +28,9 @@ DEFAULT_COLUMNS = {"user": "user_id", "item": "item_id", "rating": "rating"}
 
 
 def find_columns(names: Collection[str], *, named: Mapping[str, str | None], own: Mapping[str, str]) -> dict[str, str]:
-    """Find the columns of a table by role: the named ones, else DEFAULT_COLUMNS, else the names in the run's own data.
+    """Find the columns of a table by role, given the names of all its columns.
 
-    Args:
-        names: names of the table's columns.
-        named: columns by role, as typed; None: not named.
-        own: columns of the run's own data by role; used if the table lacks the default column.
+    A column that is not `named` has the default name or, if the table lacks that, its name in the run's `own` data.
     """
     found = {
         role: own[role] if default not in names and own.get(role) in names else default
@@ -226,15 +223,10 @@ def read_features(
     key: str,
     noun: str,
 ) -> GivenFeatures | None:
-    """Read features of users or items: pairs of a name and a value of the single user, or a table with one row each.
+    """Read features of users or items: a table with one row each, or the names and values of the single user.
 
-    Args:
-        given: the pairs, where the values None and null are unknown; or the table; or None.
-        ids: the ids of the run.
-        find: finds the columns of a table by role.
-        single_user: the user of the pairs.
-        key: name of the argument in messages.
-        noun: user or item.
+    The values None and null are unknown. `find` finds the columns of a table by role, `key` is the name of the argument
+    in messages.
 
     Raises:
         UserError: a name or an id occurs twice, or there is no column of ids.

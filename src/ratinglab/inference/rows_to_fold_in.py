@@ -52,15 +52,8 @@ def rows_to_fold_in(
 ) -> RowsToFoldIn:
     """Collect the users or items to fold in: those with features or with ratings that count, and `single_user`.
 
-    A rating counts if its other side has training ratings. A user with training ratings keeps them; a given rating
-    replaces the one of the same item. An item with training ratings is not folded in.
-
-    Args:
-        model: the model to fold into.
-        side: user or item.
-        given: ratings from `look_up_ratings`.
-        features: features of this side.
-        single_user: a user to fold in with or without ratings.
+    A rating from `look_up_ratings` counts if its other side has training ratings. A user with training ratings keeps
+    them; a given rating replaces the one of the same item. An item with training ratings is not folded in.
     """
     record, tables, other = model.record, model.tables, other_side(side)
     ids, num_others = {"user": (tables.user_ids, record.num_items), "item": (tables.item_ids, record.num_users)}[side]
