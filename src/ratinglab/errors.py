@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import NoReturn
 
 
@@ -15,6 +16,12 @@ class ConflictError(UserError):
 
 class RunFailedError(RuntimeError):
     """A run that cannot be completed, for example because its loss is NaN. The message is one line."""
+
+
+def require(*packages: str, extra: str, asked_by: str) -> None:
+    """Raise UserError if a package is missing that an extra of ratinglab installs; `asked_by` is what needs it."""
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise UserError(f"{asked_by} needs {', '.join(missing)}: pip install 'ratinglab[{extra}]'")
 
 
 def refuse_arguments(message: str) -> NoReturn:

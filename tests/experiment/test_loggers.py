@@ -116,7 +116,7 @@ def test_missing_package_gives_a_one_line_error_and_no_files(command, tmp_path, 
         f"runpy.run_path({str(SCRIPTS / 'train.py')!r}, run_name='__main__')\n"
     )
     outcome = command(tmp_path, str(script.with_suffix("")), *QUICK, f"logger=[csv,{name}]", status=2)
-    assert outcome.stderr == f"error: logger={name} needs the package {name}: pip install 'ratinglab[{name}]'\n"
+    assert outcome.stderr == f"error: logger={name} needs {name}: pip install 'ratinglab[{name}]'\n"
     assert [path.name for path in tmp_path.iterdir()] == ["hidden.py"]
 
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from itertools import takewhile
-from typing import Any
 
 import yaml
 
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+from ratinglab.runs.sweep_folder import LOADER
+
 KeyPath = tuple[str, ...]
 """Path of a nested key, such as ("columns", "user")."""
 

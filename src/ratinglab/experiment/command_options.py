@@ -1,12 +1,10 @@
 """Options of each command. Imports nothing slow: the command line reads this module first."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from importlib.util import find_spec
 
 from ratinglab.datasets.sources import DataOptions
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, require
 from ratinglab.evaluation.ranking import OrderOptions, RankingOptions
 from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.formats.text_options import TextOptions, check_timestamp_format
@@ -196,11 +194,6 @@ class PredictOptions(RunOptions, FoldInOptions):
             raise UserError("columns.timestamp must be null with ratings: users folded in are the same on all days")
 
 
-def _check_installed(packages: Sequence[str], *, extra: str, needed_by: str) -> None:
-    if missing := [name for name in packages if find_spec(name) is None]:
-        raise UserError(f"{needed_by} needs {', '.join(missing)}: pip install 'ratinglab[{extra}]'")
-
-
 class ExportFormat(Enum):
     """Formats of an exported run."""
 
@@ -227,7 +220,7 @@ class ExportOptions(RunOptions):
     def check_together(self) -> None:
         """Raise UserError if a package is missing."""
         if self.format is ExportFormat.onnx:
-            _check_installed(ONNX_PACKAGES, extra="export", needed_by="format=onnx")
+            require(*ONNX_PACKAGES, extra="export", asked_by="format=onnx")
 
 
 @dataclass
@@ -262,7 +255,7 @@ class ServeOptions(RunOptions):
         """Raise UserError if a package is missing or the host is blank, which would be every address."""
         if not self.host.strip():
             raise UserError("host must not be blank")
-        _check_installed(("fastapi", "uvicorn"), extra="serve", needed_by="serve")
+        require("fastapi", "uvicorn", extra="serve", asked_by="serve")
 
 
 ROOTS: dict[str, type] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.train_options import TrainOptions
-from ratinglab.files import RUN_RECORD, VALIDATION_FIT, remove_half_done, user_path
+from ratinglab.files import BEST, LAST, RUN_RECORD, VALIDATION_FIT, remove_half_done, user_path
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
 from ratinglab.runs.record import METRICS, RunRecord, has_finished, read_record
@@ -87,7 +87,7 @@ def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord
     check_same_scale(before, record, folder=folder, key="from")
     if before.model_target != record.model_target:
         raise UserError(f"from: {folder} was fitted with model={before.model}, but this run has model={record.model}")
-    epoch = load_equation(predictor, folder / "checkpoints" / "best.ckpt", record=before, key="from")
+    epoch = load_equation(predictor, folder / BEST, record=before, key="from")
     log.info("from       %s, after %d epochs", folder, epoch)
 
 
@@ -121,9 +121,9 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
                 f"resume: {name} is {as_yaml(value)} now, but {run_folder} was started with a version that lacks it"
             )
     is_finished = (run_folder / METRICS).exists()
-    last = run_folder / "checkpoints" / "last.ckpt"
+    last = run_folder / LAST
     if is_finished or (has_best and last.exists()):
-        read_checkpoint(run_folder / "checkpoints" / "best.ckpt", record=before, key="resume")
+        read_checkpoint(run_folder / BEST, record=before, key="resume")
     if (record.max_epochs, record.max_time) != (before.max_epochs, before.max_time):
         _check_extendable(options, record, before, last=last, is_finished=is_finished)
         return replace(before, max_epochs=record.max_epochs, max_time=record.max_time)

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from ratinglab.digests import seal_archive
 from ratinglab.evaluation.metrics import MetricKind
 from ratinglab.files import write_whole
+from ratinglab.fitting.trainer import was_validated
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +80,7 @@ class BestAndLast(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files that are due. Lightning runs this last, after all other callbacks."""
-        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
-        if self.monitor is not None and self.best_value is not None and validated:
+        if self.monitor is not None and self.best_value is not None and was_validated(trainer):
             value = float(trainer.callback_metrics[f"val/{self.monitor.name}"])
             if self.monitor.is_better(value, than=self.best_value):
                 self._write_best(trainer, value, self.monitor, epoch=trainer.current_epoch + 1)

@@ -10,6 +10,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ratinglab.files import write_whole
+from ratinglab.fitting.trainer import was_validated
 
 
 class LearningCurve(Callback):
@@ -34,12 +35,10 @@ class LearningCurve(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch."""
-        epoch = trainer.current_epoch + 1
-        is_validated = epoch % (trainer.check_val_every_n_epoch or 1) == 0
         for tag, values in self._columns.items():
             if tag == "epoch":
-                values.append(epoch)
-            elif tag.startswith("val/") and not is_validated:
+                values.append(trainer.current_epoch + 1)
+            elif tag.startswith("val/") and not was_validated(trainer):
                 values.append(math.nan)
             else:
                 values.append(float(trainer.callback_metrics[tag]))

@@ -5,11 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import Enum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ratinglab.errors import UserError
+from ratinglab.errors import require
 from ratinglab.options import at_least
 
 if TYPE_CHECKING:
@@ -19,22 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class LoggerOptions(ABC):
-    """Options of a logger.
-
-    Attributes:
-        name: the choice in conf/logger.
-        package: the package that it needs, which the extra of the same name installs; None: no other.
-    """
+    """Options of a logger; `name` is the choice in conf/logger."""
 
     name: ClassVar[str]
-    package: ClassVar[str | None] = None
-
-    def check_together(self) -> None:
-        """Raise UserError if the package is missing."""
-        if self.package is not None and find_spec(self.package) is None:
-            raise UserError(
-                f"logger={self.name} needs the package {self.package}: pip install 'ratinglab[{self.package}]'"
-            )
 
     @abstractmethod
     def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | GuardedLogger:
@@ -81,12 +67,15 @@ class MLflowOptions(LoggerOptions):
     """An MLflow run."""
 
     name: ClassVar[str] = "mlflow"
-    package: ClassVar[str | None] = "mlflow"
 
     tracking_uri: str
     """Where MLflow keeps its runs: a database file, as in sqlite:///FILE, or a server, as in http://HOST:5000."""
     experiment_name: str
     """MLflow experiment that the run belongs to."""
+
+    def check_together(self) -> None:
+        """Raise UserError if the package is missing."""
+        require("mlflow", extra="mlflow", asked_by="logger=mlflow")
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
         """Make Lightning's MLFlowLogger for a new run, or for the one that a resumed run began."""
@@ -109,12 +98,15 @@ class WandbOptions(LoggerOptions):
     """A run of Weights & Biases (W&B), written to the run's folder."""
 
     name: ClassVar[str] = "wandb"
-    package: ClassVar[str | None] = "wandb"
 
     project: str
     """W&B project that the run belongs to."""
     mode: WandbMode
     """offline: write files that `wandb sync FOLDER` uploads; online: upload during the fit, after `wandb login`."""
+
+    def check_together(self) -> None:
+        """Raise UserError if the package is missing."""
+        require("wandb", extra="wandb", asked_by="logger=wandb")
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
         """Make Lightning's WandbLogger for a new run, or for the one that a resumed run began."""

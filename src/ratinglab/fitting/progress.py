@@ -8,6 +8,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 
+from ratinglab.fitting.trainer import was_validated
+
 log = logging.getLogger(__name__)
 
 
@@ -48,8 +50,7 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch's training error, and the validation error and the monitored metric."""
-        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
-        prefixes = ("train/", "val/") if validated else ("train/",)
+        prefixes = ("train/", "val/") if was_validated(trainer) else ("train/",)
         measured = [tag for prefix in prefixes for tag in trainer.callback_metrics if tag.startswith(prefix)]
         text = "   ".join(f"{tag} {float(trainer.callback_metrics[tag]):.4f}" for tag in measured)
         log.info("%s", f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}   {text}".rstrip())

@@ -8,6 +8,7 @@ import optuna
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ratinglab.evaluation.metrics import MetricKind
+from ratinglab.fitting.trainer import was_validated
 from ratinglab.runs.learning_curves import Curve
 
 
@@ -58,9 +59,9 @@ class MedianPruning(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Report the epoch's validation metric, and end the fit if Optuna prunes it."""
-        epoch = trainer.current_epoch + 1
-        if epoch % (trainer.check_val_every_n_epoch or 1) != 0:
+        if not was_validated(trainer):
             return
+        epoch = trainer.current_epoch + 1
         tag = f"val/{self._monitor.name}"
         value = float(trainer.callback_metrics[tag])
         self._trial.report(value, epoch - 1)

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, require
 from ratinglab.options import above, above_zero_to, added_later, at_least
 
 if TYPE_CHECKING:
@@ -171,6 +171,11 @@ class TrainerOptions:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
 
 
+def was_validated(trainer: Trainer) -> bool:
+    """Return whether the epoch that has just ended was validated."""
+    return (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+
+
 @dataclass
 class EarlyStoppingOptions:
     """Early stopping, once the monitored metric no longer improves."""
@@ -209,10 +214,8 @@ class PruningOptions:
         Raises:
             UserError: optuna is not installed.
         """
-        try:
-            from ratinglab.fitting.pruning import MedianPruning
-        except ModuleNotFoundError as error:
-            raise UserError("callbacks.pruning.enabled needs optuna: pip install 'ratinglab[sweep]'") from error
+        require("optuna", extra="sweep", asked_by="callbacks.pruning.enabled")
+        from ratinglab.fitting.pruning import MedianPruning
 
         return MedianPruning(
             curves, monitor=monitor, n_startup_trials=self.n_startup_trials, n_warmup_steps=self.n_warmup_steps

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, require
 from ratinglab.fitting.fit_options import WHOLE_EPOCHS, CompiledOptions, SteppingOptions, WholeEpochOptions
 from ratinglab.models.declarations import EquationForm, EquationOptions
 from ratinglab.options import at_least, from_zero_below, within
@@ -201,6 +200,5 @@ class SparkALSOptions(WholeEpochOptions):
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
         """Raise UserError if pyspark is missing, or the fit does not support the model."""
-        if find_spec("pyspark") is None:
-            raise UserError("optimizer=spark_als needs pyspark: pip install 'ratinglab[spark]'")
+        require("pyspark", extra="spark", asked_by="optimizer=spark_als")
         super().check(model=model, trainer=trainer)

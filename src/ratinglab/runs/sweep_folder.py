@@ -19,7 +19,7 @@ from ratinglab.errors import UserError
 from ratinglab.files import RUN_RECORD, VALIDATION_FIT, write_whole
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The same loader, nine times as fast where PyYAML has its compiled half: a report reads two files of each run."""
+"""The safe loader, nine times as fast where PyYAML has its compiled half: a report reads two files of each run."""
 SAVED = ".hydra"
 """Subfolder of a run where Hydra stores the configuration."""
 SAVED_FILES = ("config.yaml", "overrides.yaml", "hydra.yaml")

@@ -8,6 +8,7 @@ import torch
 from ratinglab.batches import Batch
 from ratinglab.digests import check_archive
 from ratinglab.errors import UserError
+from ratinglab.files import BEST
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.building import build_equation
 from ratinglab.models.design import Design
@@ -82,7 +83,7 @@ def build_predictor(record: RunRecord, training: TrainingData, *, seed: int) -> 
 def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
     """Load a run's predictor with its best weights. Also returns the number of epochs that trained them."""
     predictor = build_predictor(record, read_training_data(record, folder), seed=0)
-    path = folder / "checkpoints" / "best.ckpt"
+    path = folder / BEST
     best_epoch = load_weights(predictor, path, record=record)
     if record.is_sampled and predictor.model.num_samples == 0:
         longer = "" if record.max_time is None else " with a higher trainer.max_time"
