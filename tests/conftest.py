@@ -233,14 +233,14 @@ def start(server: Server) -> Callable[..., Started]:
 @pytest.fixture
 def train_here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Train a run in this process, without a log: train_here(*overrides) returns its folder."""
-    from ratinglab.experiment.training import train
+    from ratinglab.experiment.training import train_run
 
     monkeypatch.setenv("RATINGLAB_DATA", str(cache))
 
     def run(*overrides: str) -> Path:
         folder = tmp_path / f"run {len(list(tmp_path.iterdir()))}"
         folder.mkdir()
-        train(options_of("train", *overrides, "logger=none"), folder, command=[])
+        train_run(options_of("train", *overrides, "logger=none"), folder, command=[])
         return folder
 
     return run

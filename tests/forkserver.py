@@ -63,7 +63,7 @@ def train_once() -> None:
         path.write_text("\n".join(["user_id,item_id,rating", *rows]), encoding="utf-8")
         data = ["data=csv", f"data.path={path}", "data.cache=null", "logger=[tensorboard,csv]"]
         call = job_of_call([*data, "trainer.max_epochs=2", "optimizer.lr=1e-2"], config_dir=None)
-        training.train(call.options, Path(folder) / "run", command=[])
+        training.train_run(call.options, Path(folder) / "run", command=[])
 
 
 def pause_after_epochs(seconds: float) -> None:

@@ -422,7 +422,7 @@ def test_finished_folds_of_a_failed_cross_validation_are_named(frame, monkeypatc
         folders.append(folder)
         if len(folders) == 2:
             raise ratinglab.RunFailedError("diverged")
-        return training.train(options, folder, command=command)
+        return training.train_run(options, folder, command=command)
 
     monkeypatch.setattr(api, "train_run", train_or_diverge)
     with pytest.raises(ratinglab.RunFailedError) as caught:

@@ -13,8 +13,7 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.datasets.sources import FRAME
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.experiment.isolation import interruptible, isolated, logged
-from ratinglab.experiment.training import build_lightning
-from ratinglab.experiment.training import train as train_run
+from ratinglab.experiment.training import build_lightning, train_run
 from ratinglab.fitting.fit import Fit
 from ratinglab.formats.frames import Frame, Frames, reusable
 from ratinglab.inference.run import Run
@@ -131,7 +130,7 @@ def train(*overrides: str, **settings: Unpack[Settings]) -> Run:
         RunFailedError: the fit diverged, or a checkpoint could not be written; the folder remains.
     """
     with isolated():
-        return _train(overrides, _checked(overrides, settings))
+        return _train_one(overrides, _checked(overrides, settings))
 
 
 @_with_keywords
@@ -171,7 +170,7 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
         for fold in range(1, folds + 1):
             of_fold: Settings = {**settings, "folder": parent / f"{fold - 1}-fold-{fold}", "verbose": False}
             try:
-                run = _train((*overrides, f"split.fold={fold}"), of_fold)
+                run = _train_one((*overrides, f"split.fold={fold}"), of_fold)
             except (Exception, KeyboardInterrupt) as error:
                 if rows:
                     error.add_note(f"{len(rows)} of {folds} folds are finished: {shown_path(parent)}")
@@ -252,7 +251,7 @@ def _job(overrides: Sequence[str], settings: Settings) -> Job:
     return job
 
 
-def _train(overrides: Sequence[str], settings: Settings) -> Run:
+def _train_one(overrides: Sequence[str], settings: Settings) -> Run:
     """Train one run, inside `isolated`."""
     job, verbose = _job(overrides, settings), settings.get("verbose", True)
     folder, is_resumed = folder_of_call(job, "run"), job.request.rerun is not None

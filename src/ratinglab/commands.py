@@ -48,19 +48,19 @@ def _join_fit(options: TrainOptions, run_folder: Path) -> None:
 @Command(config_name="train", find_run=resumed_run, join_fit=_join_fit)
 def train(options: TrainOptions, run_folder: Path) -> float | None:
     """Fit a model on a table of ratings."""
-    return _train(options, run_folder)
+    return _train_and_print(options, run_folder)
 
 
 @Command(config_name="train", positional="run", find_run=reproduced_run, usage=REPRODUCE_USAGE, join_fit=_join_fit)
 def reproduce(options: TrainOptions, run_folder: Path) -> None:
     """Train a run again from its record, and compare the metrics."""
-    _train(options, run_folder)
+    _train_and_print(options, run_folder)
 
 
-def _train(options: TrainOptions, run_folder: Path) -> float | None:
-    from ratinglab.experiment.training import compare_with_original, train
+def _train_and_print(options: TrainOptions, run_folder: Path) -> float | None:
+    from ratinglab.experiment.training import compare_with_original, train_run
 
-    objective = train(options, run_folder, command=sys.argv)
+    objective = train_run(options, run_folder, command=sys.argv)
     print(shown_path(run_folder), flush=True)
     if options.reproduces is not None:
         compare_with_original(run_folder, Path(options.reproduces))

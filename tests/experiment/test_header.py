@@ -1,6 +1,7 @@
 """The header that training prints."""
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -29,7 +30,8 @@ def lines_of(*overrides, **changed) -> str:
     options = replace(job_of_call(overrides, config_dir=None).options, **changed)
     holdout = holdout_of(table_with_features(), options.model)
     model = Posterior(build_equation(options.model, training_data(holdout), seed=0))
-    return "\n".join(header(options, holdout=holdout, model=model, first_epoch=1, refit_epochs=None))
+    prepared = SimpleNamespace(options=options, holdout=holdout, record=SimpleNamespace(refit_epochs=None))
+    return "\n".join(header(prepared, model, asked=options.model.name, epochs_done=0))
 
 
 def test_a_sampling_fit_of_ones_own_has_a_header():

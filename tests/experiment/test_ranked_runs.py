@@ -10,7 +10,7 @@ from equal_runs import assert_equal_runs
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import LABELS
-from ratinglab.experiment.training import build_lightning, train
+from ratinglab.experiment.training import build_lightning, train_run
 from ratinglab.fitting.fit import Fit
 from ratinglab.inference.run import Run
 from ratinglab.reports.finished_runs import basis
@@ -164,7 +164,7 @@ def test_objective_of_a_search_is_lower_for_a_better_metric(cache, tmp_path, mon
     monkeypatch.setenv("RATINGLAB_DATA", str(cache))
     (tmp_path / "run").mkdir()
     options = options_of("train", *MONITORED, f"monitor={monitor}", "trainer.max_epochs=1")
-    objective = train(options, tmp_path / "run", command=[])
+    objective = train_run(options, tmp_path / "run", command=[])
     assert objective == sign * metrics_of(tmp_path / "run")[monitor]
     assert metrics_of(tmp_path / "run")[monitor] > 0
 

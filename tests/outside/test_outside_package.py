@@ -16,7 +16,7 @@ from ratinglab.config.conversion import to_options
 from ratinglab.config.hydra_api import initialized
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.experiment.train_options import TrainOptions
-from ratinglab.experiment.training import train
+from ratinglab.experiment.training import train_run
 from ratinglab.inference.run import Run
 
 LAB = Path(__file__).parent / "lab"
@@ -90,7 +90,7 @@ def trained_here(folder: Path, name: str, run: Path, *more: str) -> dict[str, fl
     with initialized():
         config, _ = conf.compose([*data, "logger=none", *EXTENSIONS[name], *users, *more])
     run.mkdir(exist_ok=True)
-    objective, metrics = train(to_options(config, TrainOptions), run, command=[]), metrics_of(run)
+    objective, metrics = train_run(to_options(config, TrainOptions), run, command=[]), metrics_of(run)
     assert objective == (-metrics["val/within_half"] if name == "metric" else metrics["val/mse"])
     return metrics
 

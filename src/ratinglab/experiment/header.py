@@ -2,19 +2,25 @@
 
 from collections.abc import Iterator
 
+from ratinglab.experiment.preparation import Preparation
 from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.models.best import BestOptions
 from ratinglab.models.equation import Equation
 from ratinglab.options import as_yaml, to_plain
 from ratinglab.ratings.side_information import AvailableData
-from ratinglab.splits.holdout import Holdout
 from ratinglab.splits.split import TEST, TEST_HISTORY, TRAIN, VALIDATION, VALIDATION_HISTORY
 
 
-def header(
-    options: TrainOptions, *, holdout: Holdout, model: Equation, first_epoch: int, refit_epochs: int | None
-) -> Iterator[str]:
-    """Summarize data, split, model and fit in a few lines, with notes on anything unusual."""
+def header(prepared: Preparation, model: Equation, *, asked: str, epochs_done: int) -> Iterator[str]:
+    """Summarize data, split, model and fit in a few lines, with notes on anything unusual.
+
+    Args:
+        prepared: the rows and the options.
+        model: the equation being fitted, or its posterior.
+        asked: the model as typed, which may be `best`.
+        epochs_done: number of epochs before this process.
+    """
+    options, holdout, refit_epochs = prepared.options, prepared.holdout, prepared.record.refit_epochs
     table, split = holdout.table, holdout.split
     train, validation, test = (split.count(part) for part in (TRAIN, VALIDATION, TEST))
     lowest, highest = holdout.scale
@@ -48,11 +54,13 @@ def header(
             f"note: test ratings lie outside the scale of the others, {lowest:g} to {highest:g}, to which predictions "
             "are clipped; data.scale sets it"
         )
-    if first_epoch > 1:
-        yield f"note: the run resumes after {first_epoch - 1} epochs"
+    if epochs_done > 0:
+        yield f"note: the run resumes after {epochs_done} epochs"
     yield from options.optimizer.notes(max_epochs=options.trainer.max_epochs, sample_bytes=model.sample_bytes)
     if validation == 0 and not options.optimizer.keeps_samples:
         yield "note: no validation rows, so no early stopping: the run keeps its last weights"
+    if asked != options.model.name:
+        yield f"note: model={asked} is {options.model.name} here, {terms_text(prepared.available)}"
 
 
 def terms_text(available: AvailableData) -> str:

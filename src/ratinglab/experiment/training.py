@@ -20,10 +20,10 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.experiment.continuation import check_resumable, check_same_data
 from ratinglab.experiment.dashboard import RunLogger, show_experiment, show_results
-from ratinglab.experiment.header import best_recipe_tip, header, terms_text
+from ratinglab.experiment.header import best_recipe_tip, header
 from ratinglab.experiment.preparation import Preparation, prepare
 from ratinglab.experiment.train_options import TrainOptions
-from ratinglab.files import VALIDATION_FIT
+from ratinglab.files import BEST, LAST, VALIDATION_FIT
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.learning_curve import LearningCurve
@@ -41,7 +41,6 @@ from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read
 from ratinglab.runs.storage import write_predictions, write_run
 from ratinglab.runs.sweep_folder import PRUNED, write_reason
 from ratinglab.runs.weights import read_checkpoint
-from ratinglab.splits.holdout import Holdout
 
 if TYPE_CHECKING:
     from ratinglab.fitting.pruning import MedianPruning  # needs the extra `sweep`
@@ -60,6 +59,7 @@ class _ReadyFit:
         fit: the fit, with initial weights or those of the checkpoint.
         trainer: Lightning's Trainer for the fit.
         data: training and validation rows in batches.
+        digests: digests of the data, the side information and the split that this process has read.
         record: the run's record.
         run_folder: the run's folder.
         checkpoint: last.ckpt of a resumed run; None for a new one.
@@ -69,13 +69,14 @@ class _ReadyFit:
     fit: Fit
     trainer: Trainer
     data: RatingDataModule
+    digests: list[str]
     record: RunRecord
     run_folder: Path
     checkpoint: Path | None
-    pruning: MedianPruning | None = None
+    pruning: MedianPruning | None
 
 
-def train(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) -> float | None:
+def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) -> float | None:
     """Train a run into an empty folder, or resume the run in the folder; its record names the command line.
 
     Prints a header, the progress and a table of results. The metrics belong to the best weights, read back from the
@@ -93,10 +94,8 @@ def train(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) ->
         UserError: the data or an option is wrong, or the run to reproduce is not finished; nothing has been trained.
         RunFailedError: the loss is no longer finite, or a checkpoint could not be written; files written so far remain.
     """
-    _quiet_lightning()
-    # treat this process as rank 0 regardless of Slurm: Lightning writes events only in rank 0
-    rank_zero_only.rank = 0  # type: ignore[attr-defined]
-    _check_processes(options)
+    # rank 0 regardless of Slurm: Lightning writes events only in rank 0
+    _set_up_process(options, rank=0)
     if options.reproduces is not None:
         read_metrics(Path(options.reproduces))  # fail before training
     found = None
@@ -115,27 +114,15 @@ def train(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) ->
 
 def join_fit(options: TrainOptions, run_folder: Path) -> None:
     """Take part in the fit of a run that another process trains, without output or files."""
-    _quiet_lightning()
-    rank_zero_only.rank = process_rank()  # type: ignore[attr-defined]
     silent = replace(options.trainer, enable_progress_bar=False, enable_model_summary=False)
     options = replace(options, trainer=silent, logger={})
-    _check_processes(options)
-    if not wait_for_rank_zero(_bare_trainer(options)):
+    _set_up_process(options, rank=process_rank())
+    if not wait_for_rank_zero(options.trainer):
         return
     prepared = prepare(options)
-    trainer = _build_trainer(prepared, run_folder)
-    last = run_folder / "checkpoints" / "last.ckpt"
-    checkpoint = last if last.exists() else None
-    fit = prepared.build_fit(checkpoint=checkpoint, record=None if checkpoint is None else read_record(run_folder))
-    ready = _ReadyFit(
-        fit=fit,
-        trainer=trainer,
-        data=prepared.data,
-        record=prepared.record,
-        run_folder=run_folder,
-        checkpoint=checkpoint,
-    )
-    _run_trainer(ready)
+    is_resumed = (run_folder / LAST).exists()
+    record = read_record(run_folder) if is_resumed else prepared.record
+    _run_trainer(_build(prepared, run_folder, record=record, is_new=not is_resumed))
 
 
 def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
@@ -161,23 +148,37 @@ def _fit_run(
     """
     refit_epochs = None if found is None else int(found["fit/best_epoch"])
     prepared = prepare(options, command=command, refit_epochs=refit_epochs)
-    record = _start_or_resume(prepared, run_folder)
+    record: RunRecord | None = prepared.record
+    if options.resume is not None:
+        record = check_resumable(
+            prepared.options, record=prepared.record, run_folder=run_folder, has_best=prepared.has_best
+        )
     if record is None:
         log.info("note: the run is already finished")
-        release_ranks(_bare_trainer(options))
+        release_ranks(options.trainer)
         return prepared.available
-    first_epoch = _first_epoch(run_folder, record)
-    loggers = [each.build(run_folder=run_folder, first_epoch=first_epoch) for each in options.logger.values()]
-    ready = _build(prepared, run_folder, record=record, loggers=loggers, is_new=first_epoch == 1)
-    lines = _show_header(options, prepared, record=record, fit=ready.fit, first_epoch=first_epoch)
-    _write_start(run_folder, record=record, holdout=prepared.holdout)
+    last = run_folder / LAST
+    epochs_done = read_checkpoint(last, record=record).epochs if last.exists() else 0
+    is_new = epochs_done == 0
+    loggers = [each.build(run_folder=run_folder, first_epoch=epochs_done + 1) for each in options.logger.values()]
+    ready = _build(prepared, run_folder, record=record, is_new=is_new, loggers=loggers)
+    lines = list(header(prepared, ready.fit.predictor.model, asked=options.model.name, epochs_done=epochs_done))
+    for line in lines:
+        log.info(line)
+    run_folder.mkdir(exist_ok=True)
+    write_run(run_folder, record=record, holdout=prepared.holdout)
+    for name in ("metrics.json", PRUNED):  # of the run before it was extended
+        (run_folder / name).unlink(missing_ok=True)
     options = prepared.options
     available = prepared.available
     is_on_disk = prepared.data.folder is not None
     del prepared  # frees the table and the split: the fit needs only the rows in its data, 12 or 16 bytes per row
     try:
-        show_experiment(loggers, options, lines, record=record, run_folder=run_folder, is_new=first_epoch == 1)
-        facts = _fit(ready)
+        show_experiment(loggers, options, lines, record=record, run_folder=run_folder, is_new=is_new)
+        facts = _run_trainer(ready)
+        if ready.pruning is not None and ready.pruning.reason is not None:
+            log.info("pruned     %s", ready.pruning.reason)
+            write_reason(run_folder / PRUNED, ready.pruning.reason)
         del ready  # the best weights are about to be read from the folder
         if is_on_disk:  # memory is short
             gc.collect()  # frees the fit's weights, since the fit and its Trainer refer to each other
@@ -188,28 +189,15 @@ def _fit_run(
     return available
 
 
-def _start_or_resume(prepared: Preparation, run_folder: Path) -> RunRecord | None:
-    """Return the record of a new run, or of the one to resume; None if that one is finished."""
-    if prepared.options.resume is None:
-        return prepared.record
-    return check_resumable(prepared.options, record=prepared.record, run_folder=run_folder, has_best=prepared.has_best)
-
-
-def _first_epoch(run_folder: Path, record: RunRecord) -> int:
-    """Return the number of the first epoch to fit: 1, or the one after those of last.ckpt."""
-    last = run_folder / "checkpoints" / "last.ckpt"
-    return 1 + (read_checkpoint(last, record=record).epochs if last.exists() else 0)
-
-
 def _build(
-    prepared: Preparation, run_folder: Path, *, record: RunRecord, loggers: Sequence[RunLogger], is_new: bool
+    prepared: Preparation, run_folder: Path, *, record: RunRecord, is_new: bool, loggers: Sequence[RunLogger] = ()
 ) -> _ReadyFit:
     """Build the fit of a new run, or of one that resumes from its last checkpoint, with its Trainer.
 
     Raises:
         UserError: the rows or the weights in `from=` do not suit the fit; nothing has been written.
     """
-    checkpoint = None if is_new else run_folder / "checkpoints" / "last.ckpt"
+    checkpoint = None if is_new else run_folder / LAST
     pruning = _pruning(prepared, run_folder)
     trainer = _build_trainer(prepared, run_folder, loggers=loggers, pruning=pruning)
     fit = prepared.build_fit(checkpoint=checkpoint, record=record)
@@ -219,56 +207,12 @@ def _build(
         fit=fit,
         trainer=trainer,
         data=prepared.data,
+        digests=[prepared.record.provenance[name] for name in ("data_digest", "side_digest", "split")],
         record=record,
         run_folder=run_folder,
         checkpoint=checkpoint,
         pruning=pruning,
     )
-
-
-def _write_start(run_folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
-    """Write the record and the tables of a run, and remove the results of the run before it was extended."""
-    run_folder.mkdir(exist_ok=True)
-    write_run(run_folder, record=record, holdout=holdout)
-    for name in ("metrics.json", PRUNED):
-        (run_folder / name).unlink(missing_ok=True)
-
-
-def _fit(ready: _ReadyFit) -> dict[str, float]:
-    """Run the fit, and return its speed and size; say why, if it was pruned."""
-    facts = _run_trainer(ready)
-    if ready.pruning is not None and ready.pruning.reason is not None:
-        log.info("pruned     %s", ready.pruning.reason)
-        write_reason(ready.run_folder / PRUNED, ready.pruning.reason)
-    return facts
-
-
-def _show_header(
-    asked: TrainOptions, prepared: Preparation, *, record: RunRecord, fit: Fit, first_epoch: int
-) -> list[str]:
-    """Print the header of a fit, and return its lines; `asked` are the options as typed."""
-    options = prepared.options
-    model = fit.predictor.model
-    epochs = record.refit_epochs
-    lines = [*header(options, holdout=prepared.holdout, model=model, first_epoch=first_epoch, refit_epochs=epochs)]
-    if asked.model.name != options.model.name:
-        terms = terms_text(prepared.available)
-        lines.append(f"note: model={asked.model.name} is {options.model.name} here, {terms}")
-    for line in lines:
-        log.info(line)
-    return lines
-
-
-def _check_processes(options: TrainOptions) -> None:
-    """Raise UserError if processes or devices of the fit are missing."""
-    check_started(devices=options.trainer.devices, num_nodes=options.trainer.num_nodes)
-    if options.trainer.num_processes > 1:
-        _bare_trainer(options)
-
-
-def _bare_trainer(options: TrainOptions) -> Trainer:
-    """Make a Trainer that only connects with other processes."""
-    return options.trainer.build(run_folder=Path(), loggers=[], callbacks=[])
 
 
 def _exact_epochs(prepared: Preparation) -> int | None:
@@ -299,14 +243,14 @@ def _build_trainer(
     prepared: Preparation,
     run_folder: Path,
     *,
-    loggers: Sequence[RunLogger] = (),
-    pruning: MedianPruning | None = None,
+    loggers: Sequence[RunLogger],
+    pruning: MedianPruning | None,
 ) -> Trainer:
     """Make Lightning's Trainer. Neither trainer.max_epochs nor a clock limits a fit with an exact number of epochs."""
     options = prepared.options
     exact_epochs = _exact_epochs(prepared)
     callbacks = options.callbacks.build(
-        checkpoint_folder=run_folder / "checkpoints", monitor=prepared.monitor if prepared.has_best else None
+        checkpoint_folder=(run_folder / LAST).parent, monitor=prepared.monitor if prepared.has_best else None
     )
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
     callbacks.append(LearningCurve(run_folder / "epochs.csv", tags=prepared.curve_tags()))
@@ -326,10 +270,9 @@ def _build_trainer(
 def _intact_checkpoints(ready: _ReadyFit) -> str:
     """List the undamaged checkpoints with their epochs."""
     whole = []
-    for name in ("best.ckpt", "last.ckpt"):
+    for path in (ready.run_folder / BEST, ready.run_folder / LAST):
         with suppress(UserError):
-            epochs = read_checkpoint(ready.run_folder / "checkpoints" / name, record=ready.record).epochs
-            whole.append(f"{name}, from epoch {epochs}")
+            whole.append(f"{path.name}, from epoch {read_checkpoint(path, record=ready.record).epochs}")
     return "; ".join(whole) or "none"
 
 
@@ -342,8 +285,7 @@ def _run_trainer(ready: _ReadyFit) -> dict[str, float]:
         torch.set_num_threads(1)
     try:
         with started(trainer, ready.run_folder):
-            provenance = ready.record.provenance
-            barrier(trainer, digests=[provenance[name] for name in ("data_digest", "side_digest", "split")])
+            barrier(trainer, digests=ready.digests)
             begun = perf_counter()
             trainer.fit(fit, datamodule=ready.data, ckpt_path=ready.checkpoint, weights_only=True)
             seconds = perf_counter() - begun
@@ -423,8 +365,10 @@ def _conclude(run_folder: Path) -> float | None:
     return -value if value is not None and record.monitored().higher_is_better else value
 
 
-def _quiet_lightning() -> None:
-    """Silence Lightning's warnings about intended settings."""
+def _set_up_process(options: TrainOptions, *, rank: int) -> None:
+    """Set Lightning's rank, silence its warnings about intended settings, and check that all processes are there."""
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]
+    check_started(options.trainer)
     for quiet in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(quiet).setLevel(logging.WARNING)
     for shown in ("callbacks.model_summary", "profilers.profiler"):
