@@ -95,6 +95,7 @@ def test_one_value_is_a_list_of_one():
         ({"deep": {}}, "group.deep.depth has no value: set it in the YAML file of group"),
         ({"deep": {"depth": "???"}}, "group.deep.depth must be given, as in group.deep.depth=VALUE"),
         ({"path": "${oc.env:NOT_SET_HERE}"}, "group.path: "),
+        ({"path": [1, 2]}, "group.path must be text, got [1,2]"),
     ],
 )
 def test_wrong_value_gives_a_one_line_error(changes, message):

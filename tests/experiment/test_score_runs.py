@@ -289,9 +289,11 @@ def test_items_are_similar_by_the_factors_of_implicit_als(trained):
             "monitor must be a ranking metric, such as val/ndcg@10, with model=ease, which predicts scores, not "
             "ratings; got val/mse",
         ),
-        (["recipe=ease", "optimizer=implicit_als"], "optimizer=implicit_als fits implicit_mf, got model=ease"),
-        (["model=mf", "optimizer=implicit_als"], "optimizer=implicit_als fits implicit_mf, got model=mf"),
-        (["model=mf", "optimizer=closed_form"], "optimizer=closed_form fits ease and item_knn, got model=mf"),
+        (
+            ["recipe=ease", "optimizer=implicit_als"],
+            "optimizer=implicit_als fits implicit_mf, got model=ease, which needs optimizer=closed_form; recipe=ease "
+            "sets it, and the monitor",
+        ),
         (
             ["recipe=ease", "trainer.check_val_every_n_epoch=2"],
             "trainer.check_val_every_n_epoch must be 1 with optimizer=closed_form, got 2",
@@ -311,11 +313,21 @@ def test_invalid_choices_are_one_line(command, folder, arguments, message):
     assert failed.stderr == f"error: {message}\n"
 
 
+@pytest.mark.parametrize(("fit", "names"), [("implicit_als", "implicit_mf"), ("closed_form", "ease and item_knn")])
+def test_valid_fits_of_the_model_are_named(command, folder, fit, names):
+    failed = command(folder, "train", *DATA, "model=mf", f"optimizer={fit}", status=2)
+    start, _, fits = failed.stderr.partition("optimizer=adam, ")
+    assert start == f"error: optimizer={fit} fits {names}, got model=mf, which needs "
+    # other tests in this process may have added fits of their own
+    assert {"adamw", "als", "block_sgd", "gibbs", "sgd", "spark_als", "sparse_adam"} <= set(re.findall(r"\w+", fits))
+
+
 def test_valid_models_of_the_fit_are_named(command, folder):
     failed = command(folder, "train", *DATA, "model=ease", status=2)
     # other tests in this process may have added equations of their own
     assert failed.stderr.startswith("error: optimizer=adam fits ")
-    assert failed.stderr.endswith(", got model=ease\n")
+    hint = "recipe=ease sets it, and the monitor"
+    assert failed.stderr.endswith(f", got model=ease, which needs optimizer=closed_form; {hint}\n")
     assert set(OF_RATINGS) <= set(re.findall(r"\w+", failed.stderr))
 
 

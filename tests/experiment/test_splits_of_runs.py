@@ -175,8 +175,9 @@ def test_cold_and_warm_test_rows_have_separate_metrics(command, tmp_path):
     assert metrics["test/cold/mse"] == metrics["baseline/bias/test/cold/mse"]
     assert "note: 13 test rows are cold: their user or item has no training ratings" in outcome.stdout
     shown = command(tmp_path, "evaluate", f"run={outcome.run}").stdout
-    for label in ("test warm", "test cold"):
-        (line,) = (line for line in shown.splitlines() if line.split()[:3] == [*label.split(), "mf"])
-        assert float(line.split()[-3]) == pytest.approx(metrics[f"{label.replace(' ', '/')}/mse"], abs=1e-4)
+    for group, name in (("warm", "mf"), ("cold", "bias")):
+        (line, *_) = (line for line in shown.splitlines() if line.split()[:2] == ["test", group])
+        assert line.split()[2] == name, "cold rows are predicted by the bias baseline"
+        assert float(line.split()[-3]) == pytest.approx(metrics[f"test/{group}/mse"], abs=1e-4)
     cold = (part.user >= run.record.num_users) | (part.item >= run.record.num_items)
     assert np.array_equal(np.flatnonzero(cold), np.arange(7, 20))

@@ -67,7 +67,7 @@ def test_run_of_a_sweep_stopped_by_a_signal_ends_the_sweep_and_resumes(command, 
 def test_sampler_stopped_in_burn_in_keeps_its_state(command, start, tmp_path):
     options = ["recipe=biased_mf_gibbs", "trainer.max_epochs=400", "optimizer.burn_in=390", "logger=none"]
     process = start(tmp_path, "train", *options)
-    process.until("epoch 2/")
+    process.until("epoch 1/")
     _, _, stderr = process.end(signal.SIGINT)
     run, done = stopped_run(tmp_path, stderr, number=signal.SIGINT, epochs=400)
     outcome = command(tmp_path, "evaluate", f"run={run}", status=2)
@@ -99,7 +99,7 @@ def test_first_of_two_fits_names_the_main_run(command, start, tmp_path):
 
 def test_min_epochs_do_not_delay_the_stop(start, tmp_path):
     process = start(tmp_path, "train", "trainer.max_epochs=900", "trainer.min_epochs=900", "logger=none")
-    process.until("epoch 2/")
+    process.until("epoch 1/")
     _, _, stderr = process.end(signal.SIGTERM)
     assert stopped_run(tmp_path, stderr, number=signal.SIGTERM, epochs=900)[1] < 20
 

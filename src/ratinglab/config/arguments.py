@@ -51,13 +51,12 @@ def parse_arguments(*, positional: str | None) -> argparse.Namespace:
         raise UserError("--cfg shows the configuration of one run: leave out -m")
     arguments.flags = [argument for argument in sys.argv[1:] if argument not in arguments.overrides]
     if positional is not None:
-        arguments.overrides = [
-            text if "=" in text or text.startswith("~") else f"{positional}={text}" for text in arguments.overrides
-        ]
-    if arguments.multirun:
-        _check_form(arguments.overrides)
-    else:
-        arguments.overrides = overrides_of_one_job(arguments.overrides)
+        bare = [index for index, text in enumerate(arguments.overrides) if _is_bare(text)]
+        if bare and not any(text.startswith(f"{positional}=") for text in arguments.overrides):
+            arguments.overrides[bare[0]] = f"{positional}={arguments.overrides[bare[0]]}"
+    _check_form(arguments.overrides, positional=positional)
+    if not arguments.multirun:
+        arguments.overrides = [_as_typed(argument) for argument in arguments.overrides]
     return arguments
 
 
@@ -67,17 +66,22 @@ def overrides_of_one_job(arguments: Sequence[str]) -> list[str]:
     return [_as_typed(argument) for argument in arguments]
 
 
-def _check_form(overrides: Sequence[str]) -> None:
+def _check_form(overrides: Sequence[str], *, positional: str | None = None) -> None:
     """Refuse `KEY = VALUE` and arguments that are not overrides."""
     for before, argument in itertools.pairwise(["", *overrides]):
         if argument.startswith("=") or (before.endswith("=") and "=" not in argument):
             raise UserError(f"{before} {argument}: leave out the spaces around =".lstrip())
-    for argument in overrides:
-        if "=" not in argument and not argument.startswith("~"):
-            path = Path(argument)
-            hint = f", such as resume={argument}" if path.is_dir() else ""
-            hint = f", such as data=csv data.path={argument}" if path.is_file() else hint
-            raise UserError(f"{argument}: an argument must be KEY=VALUE{hint}; see --help")
+    for argument in filter(_is_bare, overrides):
+        hint = "" if positional is None else f", since {positional}= is given"
+        if positional is None and Path(argument).exists():
+            key = "resume" if Path(argument).is_dir() else "data=csv data.path"
+            hint = f", such as {key}={argument}"
+        raise UserError(f"{argument}: an argument must be KEY=VALUE{hint}; see --help")
+
+
+def _is_bare(argument: str) -> bool:
+    """Return whether an argument has no key."""
+    return "=" not in argument and not argument.startswith("~")
 
 
 def yaml_value(value: Any) -> str:

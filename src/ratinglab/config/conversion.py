@@ -183,9 +183,9 @@ def wrong_value(key: str, value: Any, error: OmegaConfBaseException) -> str:
     """Explain in one line why OmegaConf refuses a value."""
     reason = _first_line(error)
     shown = as_yaml(value)
-    converted = re.search(r"could not be converted to (\w+)", reason)
-    if converted and converted[1] in TYPE_NAMES:
-        return f"{key} must be {TYPE_NAMES[converted[1]]}, got {shown}"
+    converted = re.search(r"(?:could not be converted|Cannot convert '\w+') to (\w+)", reason)
+    if converted and (name := converted[1].capitalize()) in TYPE_NAMES:
+        return f"{key} must be {TYPE_NAMES[name]}, got {shown}"
     chosen = re.search(r"expected one of \[(.*)\]", reason)
     if chosen:
         names = chosen[1].split(", ")

@@ -39,7 +39,8 @@ def header(prepared: Preparation, model: Equation, *, asked: str, epochs_done: i
     if options.optimizer.takes_one_epoch:
         epochs = "one epoch"
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    settings = ", ".join(f"{key}={as_yaml(value)}" for key, value in to_plain(options.model).items())
+    used = {key: value for key, value in to_plain(options.model).items() if key not in options.optimizer.ignores}
+    settings = ", ".join(f"{key}={as_yaml(value)}" for key, value in used.items())
     yield f"model      {options.model.name}: {settings}; {parameters:,} parameters"
     yield f"optimizer  {options.optimizer.name}: {_fit_settings(options)}, {epochs}"
     if options.trainer.limit_train_batches < 1:

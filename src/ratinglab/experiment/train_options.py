@@ -1,5 +1,6 @@
 """Options of training, and checks of how they go together. Imports nothing slow: the command line reads this first."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ratinglab.datasets.sources import DataOptions
@@ -68,9 +69,13 @@ class TrainOptions:
         """Raise UserError if groups conflict."""
         fit = self.optimizer
         if self.model.form not in fit.forms:
-            names = names_of(fit.forms)
-            listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-            raise UserError(f"optimizer={fit.name} fits {listed}, got model={self.model.name}")
+            others = sorted(cls.name for cls in named_fits() if self.model.form in cls.forms)
+            recipe = getattr(self.model, "recipe", "")
+            hint = f"; recipe={recipe} sets it, and the monitor" if recipe else ""
+            raise UserError(
+                f"optimizer={fit.name} fits {_listed(names_of(fit.forms))}, got model={self.model.name}, "
+                f"which needs optimizer={_listed(others, last='or')}{hint}"
+            )
         if fit.initial_lr is None and self.schedule.name != "constant":
             raise UserError(
                 f"schedule must be constant with optimizer={fit.name}, which has no learning rate; "
@@ -144,3 +149,8 @@ class TrainOptions:
                 f"ranking.by must be expected_gain or prediction with monitor={self.monitor}: before the first sample, "
                 "there are no lower bounds"
             )
+
+
+def _listed(names: Sequence[str], *, last: str = "and") -> str:
+    """Join names, as in `a, b and c`."""
+    return f" {last} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -52,6 +52,8 @@ class FitOptions(ABC):
     """Frequency of updates of the weights, shown in the header."""
     takes_mapped_rows: ClassVar[bool] = False
     """Whether it reads rows in an order suited to memory-mapped files."""
+    ignores: ClassVar[tuple[str, ...]] = ()
+    """Options of the equation that have no effect on it."""
     takes_one_epoch: ClassVar[bool] = False
     """Whether its first epoch computes the final weights."""
 
@@ -63,7 +65,7 @@ class FitOptions(ABC):
     def notes(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
         """Yield notes for the header, such as on settings without effect; one sample takes `sample_bytes`."""
         if self.keeps_samples:
-            yield "note: early stopping has no effect: the last epoch of a fit with samples is its best"
+            yield "note: early stopping has no effect"
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:  # noqa: B027
         """Raise UserError if these options conflict with the equation's or the Trainer's."""

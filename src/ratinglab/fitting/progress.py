@@ -12,6 +12,9 @@ from ratinglab.fitting.trainer import was_validated
 
 log = logging.getLogger(__name__)
 
+MAX_LINES = 50
+"""Approximate maximum number of lines that EpochLines logs."""
+
 
 class ProgressBar(TQDMProgressBar):
     """Lightning's bar with the epoch number, the training error, val/mse and the monitored metric.
@@ -46,14 +49,31 @@ class ProgressBar(TQDMProgressBar):
 
 
 class EpochLines(Callback):
-    """One line per epoch, for output that is not a terminal."""
+    """About MAX_LINES lines of metrics, for output that is not a terminal: at least the first and the last epoch's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_first, self._unlogged = True, ""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch's training error, and the validation error and the monitored metric."""
         prefixes = ("train/", "val/") if was_validated(trainer) else ("train/",)
         measured = [tag for prefix in prefixes for tag in trainer.callback_metrics if tag.startswith(prefix)]
         text = "   ".join(f"{tag} {float(trainer.callback_metrics[tag]):.4f}" for tag in measured)
-        log.info("%s", f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}   {text}".rstrip())
+        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
+        self._unlogged = f"epoch {epoch}/{epochs}   {text}".rstrip()
+        if self._is_first or epoch % max(1, epochs // MAX_LINES) == 0:
+            self._log()
+        self._is_first = False
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the last epoch."""
+        self._log()
+
+    def _log(self) -> None:
+        if self._unlogged:
+            log.info("%s", self._unlogged)
+        self._unlogged = ""
 
 
 def progress_callbacks(*, enabled: bool) -> list[Callback]:

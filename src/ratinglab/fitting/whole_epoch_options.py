@@ -60,6 +60,7 @@ class GibbsOptions(CompiledOptions):
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.terms)
     keeps_samples: ClassVar[bool] = True
     pace: ClassVar[str] = "one sweep per epoch"
+    ignores: ClassVar[tuple[str, ...]] = ("regularization",)
     fit_class: ClassVar[str] = "gibbs:GibbsFit"
 
     burn_in: int = field(metadata=at_least(0))
@@ -83,7 +84,7 @@ class GibbsOptions(CompiledOptions):
 
     def notes(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
         """Yield a note on settings without effect, and a warning if the samples would take much memory."""
-        yield "note: the fit samples its own priors: model.regularization and early stopping have no effect"
+        yield from super().notes(max_epochs=max_epochs, sample_bytes=sample_bytes)
         kept = self.num_samples(max_epochs)
         if self.max_samples is not None and kept * sample_bytes > MANY_BYTES:
             yield (
@@ -164,6 +165,7 @@ class SparkALSOptions(WholeEpochOptions):
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings,)
     trainer_values: ClassVar[Mapping[str, object]] = ClosedFormOptions.trainer_values
     pace: ClassVar[str] = "all iterations"
+    ignores: ClassVar[tuple[str, ...]] = ("init_std",)
     takes_mapped_rows: ClassVar[bool] = True
     takes_one_epoch: ClassVar[bool] = True
     takes_features: ClassVar[bool] = False

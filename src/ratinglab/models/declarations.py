@@ -107,6 +107,9 @@ class FeatureOptions(FactorOptions):
 class ScoreOptions(EquationOptions):
     """Options common to equations that predict scores from implicit feedback."""
 
+    recipe: ClassVar[str] = ""
+    """Recipe that chooses a fit and a monitor for the equation; "" without one."""
+
     min_stars: float | None = field(metadata=finite())
     """Lowest rating that counts as positive feedback, in stars: every rating scale is mapped to 1 to 5. null: every
     rating counts."""

@@ -28,6 +28,7 @@ class EASEOptions(ItemWeightsOptions):
     """Options of EASE."""
 
     name: ClassVar[str] = "ease"
+    recipe: ClassVar[str] = "ease"
 
     ridge: float = field(metadata=above(0))
     """λ, in users: added to each item's number of raters. Raise it for sparse data."""

@@ -20,6 +20,7 @@ class ImplicitMFOptions(ScoreOptions):
     """Options of implicit-feedback matrix factorization."""
 
     name: ClassVar[str] = "implicit_mf"
+    recipe: ClassVar[str] = "ials"
     form: ClassVar[EquationForm] = EquationForm.score_product
 
     embedding_dim: int = field(metadata=within(1, 65_536))

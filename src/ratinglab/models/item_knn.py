@@ -22,6 +22,7 @@ class ItemKNNOptions(ItemWeightsOptions):
     """Options of item-based nearest neighbors."""
 
     name: ClassVar[str] = "item_knn"
+    recipe: ClassVar[str] = "item_knn"
 
     num_neighbors: int = field(metadata=within(1, 65_536))
     """Number of neighbors of each item."""

@@ -24,7 +24,7 @@ def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[st
         for group in ("", "/warm", "/cold"):
             if f"{part}{group}/mse" not in values:
                 continue
-            for prefix, name in SYSTEMS:
+            for prefix, name in SYSTEMS[1:] if group == "/cold" else SYSTEMS:  # the model's equal the bias baseline's
                 cells = [_cell(values.get(f"{prefix}{part}{group}/{metric.name}")) for metric in metrics]
                 rows.append([f"{label}{group.replace('/', ' ')}", name or record.model, *cells])
     if record.noise_floor is not None:
