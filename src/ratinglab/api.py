@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast
 import pandas as pd
 
 from ratinglab.config.claimed_folder import claimed_folder
-from ratinglab.config.request import Job, folder_of_call, job_of_call
+from ratinglab.config.request import ComposedJob, folder_of_call, job_of_call
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.datasets.sources import FRAME
 from ratinglab.errors import UserError, did_you_mean
@@ -242,7 +242,7 @@ def _keys(overrides: Sequence[str]) -> set[str]:
     return {key for key, _, value in (text.partition("=") for text in overrides) if value != "null"}
 
 
-def _job(overrides: Sequence[str], settings: Settings) -> Job:
+def _job(overrides: Sequence[str], settings: Settings) -> ComposedJob:
     config_dir = settings.get("config_dir")
     arguments = _arguments(overrides, settings)
     job = job_of_call(arguments, config_dir=None if config_dir is None else os.fspath(config_dir))

@@ -38,16 +38,16 @@ def test_argument_without_a_key_is_the_run(command, tmp_path, quick, script):
     assert command(tmp_path, script, "nowhere", status=2).stderr == "error: run: there is no folder nowhere\n"
 
 
-@pytest.mark.parametrize(
-    "script",
-    ["train", "evaluate", "recommend", "similar", "predict", "export", "serve", "inspect_data", "reproduce", "report"],
-)
 @pytest.mark.parametrize("run", ["run=nowhere", "nowhere"])
 def test_second_argument_without_a_key_is_refused(command, tmp_path, run):
     refused = command(tmp_path, "predict", run, "pairs.csv", status=2)
     assert refused.stderr == "error: pairs.csv: an argument must be KEY=VALUE, since run= is given; see --help\n"
 
 
+@pytest.mark.parametrize(
+    "script",
+    ["train", "evaluate", "recommend", "similar", "predict", "export", "serve", "inspect_data", "reproduce", "report"],
+)
 def test_version_is_that_of_ratinglab(command, tmp_path, script):
     assert command(tmp_path, script, "--version").stdout.startswith("ratinglab ")
 

@@ -19,7 +19,7 @@ from scipy import stats
 from tables import table_with_features
 
 from ratinglab.reports.sweep_report import sweep_report
-from ratinglab.runs.sweep_folder import Job
+from ratinglab.runs.sweep_folder import SweepJob
 
 EPOCHS = 3
 MODEL = options_of("mf")
@@ -239,7 +239,7 @@ def job(folder, number, *, metrics, failure=None, **arguments):
         write_record(run, RECORD)
         (run / "metrics.json").write_text(json.dumps({"fit/epochs": 1, "val/mse": metrics, "test/mse": 2 * metrics}))
         accept_files(run)
-    return Job(run, {key.replace("__", "."): str(value) for key, value in arguments.items()}, failure)
+    return SweepJob(run, {key.replace("__", "."): str(value) for key, value in arguments.items()}, failure)
 
 
 def test_jobs_that_differ_in_seed_and_fold_share_a_row(tmp_path):

@@ -23,7 +23,7 @@ from ratinglab.config.conf import Conf
 from ratinglab.config.help_text import for_this_program, help_text
 from ratinglab.config.hydra_api import hydra_app, initialized, run_composed
 from ratinglab.config.mistakes import explained
-from ratinglab.config.request import FindRun, Job, Request, as_in_app, folder_of
+from ratinglab.config.request import ComposedJob, FindRun, Request, as_in_app, folder_of
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.config.sweep import check_sweep, first_job, run_job, run_sweep
 from ratinglab.errors import RunFailedError, UserError
@@ -79,7 +79,7 @@ class _Invocation:
         self._trains = command.config_name == "train"
         self._typed = list(sys.argv)
         self._request: Request
-        self._checked: Job | None = None  # None in a sweep
+        self._checked: ComposedJob | None = None  # None in a sweep
         self._folder: Path | None = None
 
     def main(self) -> None:
@@ -159,7 +159,7 @@ class _Invocation:
             )
         return job.hydra
 
-    def _take_part(self, checked: Job) -> None:
+    def _take_part(self, checked: ComposedJob) -> None:
         """Take part in a fit. Rank 0 claims, writes and prints the run, and reports how the fit ends.
 
         A bug in this process keeps its traceback.
@@ -192,7 +192,7 @@ class _Invocation:
             claim(folder, typed, config_dir=self._conf.extra_folder)
         self._folder = folder
 
-    def _run(self, checked: Job) -> None:
+    def _run(self, checked: ComposedJob) -> None:
         """Run the task once on the checked config."""
         config = checked.config.copy()
         with open_dict(config):

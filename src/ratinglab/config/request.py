@@ -22,7 +22,7 @@ FindRun = Callable[..., Rerun | None]
 """Takes the overrides, and multirun by keyword; returns the earlier run that they name, if any."""
 
 
-class Job(NamedTuple):
+class ComposedJob(NamedTuple):
     """The checked options of a run, the config that they come from, Hydra's part of the config, and the request."""
 
     options: Any
@@ -71,7 +71,7 @@ class Request:
             with initialized():
                 self.overrides = [*conf.keys_of_choices(overrides), *overrides]
 
-    def job(self, overrides: Sequence[str]) -> Job:
+    def job(self, overrides: Sequence[str]) -> ComposedJob:
         """Compose and check one job; call it inside `initialized`.
 
         Raises:
@@ -79,10 +79,10 @@ class Request:
         """
         if self.rerun is not None:
             config, hydra = self.rerun.compose(self.conf)
-            return Job(self.options(config, self.rerun.as_typed()), config, hydra, self)
+            return ComposedJob(self.options(config, self.rerun.as_typed()), config, hydra, self)
         config, hydra = self.conf.compose(overrides)
         try:
-            return Job(self.options(config, overrides), config, hydra, self)
+            return ComposedJob(self.options(config, overrides), config, hydra, self)
         except UnknownKeyError as error:
             raise with_file(error, self.conf, overrides) from error
 
@@ -104,7 +104,7 @@ def folder_of(hydra: DictConfig, kind: str) -> Path:
     return user_path(str(hydra[kind].dir), key=f"hydra.{kind}.dir").absolute()
 
 
-def folder_of_call(job: Job, kind: str) -> Path:
+def folder_of_call(job: ComposedJob, kind: str) -> Path:
     """Return the folder that a call from Python writes to, hydra.run.dir or hydra.sweep.dir.
 
     Raises:
@@ -127,7 +127,7 @@ def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -
     return hydra
 
 
-def job_of_call(overrides: Sequence[str], *, config_dir: str | None) -> Job:
+def job_of_call(overrides: Sequence[str], *, config_dir: str | None) -> ComposedJob:
     """Compose and check the run that a call from Python asks for."""
     register_resolvers()
     conf = Conf("train")

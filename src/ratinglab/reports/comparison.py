@@ -25,7 +25,7 @@ from ratinglab.reports.protocols import (
     verdict,
 )
 from ratinglab.reports.sweep_report import sweep_report
-from ratinglab.reports.sweep_results import Column, evaluate_test_rows, find_best
+from ratinglab.reports.sweep_results import TableColumn, evaluate_test_rows, find_best
 from ratinglab.reports.text_table import aligned, markdown
 from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, read_jobs, short_number
 
@@ -261,7 +261,7 @@ def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     part = "val" if has_validation else "test"
     tag = f"{part}/{metric.name}"
     folds = _folds(rows)
-    column = Column(metric.label, tag, metric.higher_is_better)
+    column = TableColumn(metric.label, tag, metric.higher_is_better)
     ranked = sorted(rows, key=lambda row: (row.lacking(folds) != "", column.rank(row.runs)))
     yield f"{title}: {'validation' if has_validation else 'test'} {metric.label}"
     num_seeds = max(len(row.by_seed()) for row in rows)

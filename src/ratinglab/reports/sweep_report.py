@@ -27,7 +27,7 @@ from ratinglab.reports.sweep_results import (
     read_results,
 )
 from ratinglab.reports.text_table import aligned, latex, markdown
-from ratinglab.runs.sweep_folder import SAVED, Job, config_dir_of, short_number
+from ratinglab.runs.sweep_folder import SAVED, SweepJob, config_dir_of, short_number
 
 MAX_SHOWN, NUM_BEST = 8, 5
 """The terminal shows tables of up to MAX_SHOWN rows, and the NUM_BEST best rows of longer ones."""
@@ -54,7 +54,7 @@ class SweepReport(NamedTuple):
         write_figures(folder, self.sets)
 
 
-def sweep_report(jobs: Sequence[Job]) -> SweepReport:
+def sweep_report(jobs: Sequence[SweepJob]) -> SweepReport:
     """Report jobs by the arguments in which they differ, best monitored validation metric first.
 
     Jobs that differ only in REPLICATES share a row: their number, and each metric's mean with its 95% confidence

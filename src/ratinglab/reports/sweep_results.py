@@ -16,10 +16,10 @@ from ratinglab.reports.averages import mean_of
 from ratinglab.reports.finished_runs import REPLICATES, FinishedRun, basis
 from ratinglab.runs.record import METRICS, RunRecord, defined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.storage import write_predictions
-from ratinglab.runs.sweep_folder import Job, config_dir_of
+from ratinglab.runs.sweep_folder import SweepJob, config_dir_of
 
 
-class Column(NamedTuple):
+class TableColumn(NamedTuple):
     """A metric of the table: its heading, its tag, and whether higher values are better."""
 
     label: str
@@ -32,14 +32,14 @@ class Column(NamedTuple):
         return math.inf if math.isnan(mean) else -mean if self.higher_is_better else mean
 
 
-TEST_COLUMNS = (Column("test MSE", "test/mse"), Column("test RMSE", "test/rmse"))
+TEST_COLUMNS = (TableColumn("test MSE", "test/mse"), TableColumn("test RMSE", "test/rmse"))
 """Columns besides the monitored metric, if all finished jobs have them."""
 
 
 class JobResult(NamedTuple):
     """A job, the record of its run (None before training begins), and its metrics ({} before it finishes)."""
 
-    job: Job
+    job: SweepJob
     record: RunRecord | None
     metrics: dict[str, float]
 
@@ -99,7 +99,7 @@ class ComparableJobs(NamedTuple):
 
     basis: dict[str, str]
     replicates: list[str]
-    columns: list[Column]
+    columns: list[TableColumn]
     groups: list[Group]
 
     @property
@@ -115,7 +115,7 @@ class ComparableJobs(NamedTuple):
         return first if first.num_missing == 0 and first.settings and has_metric else None
 
 
-def read_results(jobs: Sequence[Job]) -> list[JobResult]:
+def read_results(jobs: Sequence[SweepJob]) -> list[JobResult]:
     """Read the records and metrics of jobs. Jobs with damaged files count as failed."""
     results = []
     for job in jobs:
@@ -128,7 +128,7 @@ def read_results(jobs: Sequence[Job]) -> list[JobResult]:
     return results
 
 
-def find_best(jobs: Sequence[Job]) -> Group | None:
+def find_best(jobs: Sequence[SweepJob]) -> Group | None:
     """Find the best group of a sweep; None if there is none, or not all jobs are comparable."""
     sets = comparable_sets(read_results(jobs))
     return sets[0].best if len(sets) == 1 else None
@@ -195,13 +195,13 @@ def find_differing_keys(results: Sequence[JobResult]) -> list[str]:
     return [key for key in keys if len({result.job.arguments.get(key) for result in results}) > 1]
 
 
-def _columns(results: Sequence[JobResult]) -> list[Column]:
+def _columns(results: Sequence[JobResult]) -> list[TableColumn]:
     """List the monitored metric, and the test metrics that all finished jobs have."""
     finished = [result for result in results if result.has_metrics]
     kinds = {result.record.monitored() for result in results if result.record is not None}
     monitor: MetricKind = next(iter(kinds), MSE)
     of_monitor = [
-        Column(f"{part} {monitor.label}", f"{part}/{monitor.name}", monitor.higher_is_better)
+        TableColumn(f"{part} {monitor.label}", f"{part}/{monitor.name}", monitor.higher_is_better)
         for part in ("val", "test")
     ]
     of_test = dict.fromkeys([*TEST_COLUMNS, *of_monitor[1:]])

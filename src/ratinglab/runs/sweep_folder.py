@@ -31,7 +31,7 @@ CHOOSES_JOBS = re.compile(
 """Arguments that determine the jobs. Other Hydra settings only determine where and how they run."""
 
 
-class Job(NamedTuple):
+class SweepJob(NamedTuple):
     """A job of a sweep.
 
     Attributes:
@@ -173,12 +173,12 @@ def short_number(value: str) -> str:
         return value
 
 
-def read_jobs(folder: Path) -> list[Job]:
+def read_jobs(folder: Path) -> list[SweepJob]:
     """Read the jobs that have started, in order. For jobs with the same arguments, keeps the first finished one."""
-    found: dict[tuple[tuple[str, str], ...], Job] = {}
+    found: dict[tuple[tuple[str, str], ...], SweepJob] = {}
     for run in job_folders(folder):
         arguments = arguments_of(run)
         key = tuple(sorted(arguments.items()))
         if key not in found or not (found[key].folder / "metrics.json").exists():
-            found[key] = Job(run, arguments, _read_reason(run / FAILURE), _read_reason(run / PRUNED))
+            found[key] = SweepJob(run, arguments, _read_reason(run / FAILURE), _read_reason(run / PRUNED))
     return list(found.values())
