@@ -230,14 +230,15 @@ def test_figures_projector_and_tensorboard_can_be_turned_off(command, tmp_path):
     assert list(silent.glob("events.out.tfevents.*")) == []
 
 
-def job(folder, number, *, metrics, failure=None, **arguments):
+def job(folder, number, *, metrics, failure=None, parameters=1, **arguments):
     """Make a job of a sweep whose run was not trained."""
     run = folder / f"{number}-job"
     (run / ".hydra").mkdir(parents=True)
     (run / ".hydra" / "config.yaml").write_text(f"number: {number}\n")
     if metrics:
         write_record(run, RECORD)
-        (run / "metrics.json").write_text(json.dumps({"fit/epochs": 1, "val/mse": metrics, "test/mse": 2 * metrics}))
+        values = {"fit/epochs": 1, "fit/parameters": parameters, "val/mse": metrics, "test/mse": 2 * metrics}
+        (run / "metrics.json").write_text(json.dumps(values))
         accept_files(run)
     return SweepJob(run, {key.replace("__", "."): str(value) for key, value in arguments.items()}, failure)
 
@@ -267,6 +268,20 @@ def test_jobs_that_differ_in_seed_and_fold_share_a_row(tmp_path):
     _, *rows, _, best = sweep_report(jobs).lines
     assert [row.split()[:3] for row in rows] == [["0.2", "3", "0.7000"], ["0.1", "3", "1.1000"]]
     assert best.endswith(" optimizer.lr=0.2 x=3")
+
+
+def test_of_equal_errors_that_with_fewer_parameters_wins_and_the_key_has_no_effect(tmp_path):
+    errors = {(2, 0.1): 0.70002, (8, 0.1): 0.70001, (32, 0.1): 0.70003, (2, 0.3): 0.8, (8, 0.3): 0.8, (32, 0.3): 0.8}
+    jobs = [
+        job(tmp_path, number, metrics=error, parameters=100 * dim, model__embedding_dim=dim, optimizer__lr=lr)
+        for number, ((dim, lr), error) in enumerate(errors.items())
+    ]
+    _, *rows, note, best = sweep_report(jobs).lines
+    assert [row.split()[0] for row in rows] == ["2", "8", "32"] * 2
+    assert note == "note: model.embedding_dim has no effect here: it changes val MSE by less than 0.00005"
+    assert best.endswith(" model.embedding_dim=2 optimizer.lr=0.1")
+    changed = job(tmp_path, 6, metrics=0.8001, parameters=1, model__embedding_dim=64, optimizer__lr=0.3)
+    assert not any("no effect" in line for line in sweep_report([*jobs, changed]).lines)
 
 
 def test_test_errors_do_not_choose(tmp_path):

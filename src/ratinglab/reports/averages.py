@@ -12,6 +12,8 @@ from ratinglab.reports.finished_runs import FinishedRun
 from ratinglab.reports.paired_tests import by_split, corrected_t, evaluated_share
 from ratinglab.runs.learning_curves import Curve
 
+DECIMALS = 4
+"""Decimals of a printed metric."""
 HALF_WIDTH_HEADER = "± 95%"
 """Header of a column of half-widths."""
 
@@ -54,7 +56,7 @@ def half_width_of(runs: Sequence[FinishedRun], tag: str) -> float:
 
 def decimals(value: float) -> str:
     """Format a metric; "" for NaN."""
-    return "" if math.isnan(value) else f"{value:.4f}"
+    return "" if math.isnan(value) else f"{value:.{DECIMALS}f}"
 
 
 def explain_intervals(groups: Iterable[Sequence[FinishedRun]], tag: str) -> list[str]:

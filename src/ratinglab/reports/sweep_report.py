@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,15 @@ import pandas as pd
 from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
 from ratinglab.program import shell_command
-from ratinglab.reports.averages import HALF_WIDTH_HEADER, decimals, explain_intervals, half_width_of, mean_of, values_of
+from ratinglab.reports.averages import (
+    DECIMALS,
+    HALF_WIDTH_HEADER,
+    decimals,
+    explain_intervals,
+    half_width_of,
+    mean_of,
+    values_of,
+)
 from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.finished_runs import FOLD, FinishedRun, describe
 from ratinglab.reports.importance import compute_explained_share
@@ -180,6 +189,7 @@ def _notes(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> It
     for test in dict.fromkeys(difference.test for difference in differences.values()):
         yield f"behind     difference from the best and its 95% interval, by {test}"
     yield from _importance(jobs)
+    yield from _keys_without_effect(jobs)
     pruned = sum(result.status == "pruned" for result in jobs.results)
     if pruned:
         yield f"pruned     {pruned} of {len(jobs.results)} jobs ended early: they were worse than the median"
@@ -201,6 +211,20 @@ def _importance(jobs: ComparableJobs) -> Iterator[str]:
     shares = {key: compute_explained_share([group.settings[key] for group in groups], metric) for key in keys}
     listed = ", ".join(f"{key} {shares[key]:.0%}" for key in sorted(keys, key=lambda key: -shares[key]))
     yield f"importance {listed} (share of the variance in {column.label} ranks that each key explains alone)"
+
+
+def _keys_without_effect(jobs: ComparableJobs) -> Iterator[str]:
+    """Name the swept keys that change the metric by less than is printed, all other keys being equal."""
+    tag, least = jobs.columns[0].tag, 0.5 * 10**-DECIMALS
+    for key in jobs.groups[0].settings:
+        means: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
+        for group in jobs.groups:
+            if group.num_missing == 0 and values_of(group.runs, tag):
+                others = tuple(value for other, value in group.settings.items() if other != key)
+                means[others].append(mean_of(group.runs, tag))
+        differences = [max(each) - min(each) for each in means.values() if len(each) > 1]
+        if differences and max(differences) < least:
+            yield f"note: {key} has no effect here: it changes {jobs.columns[0].label} by less than {least:.5f}"
 
 
 def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:

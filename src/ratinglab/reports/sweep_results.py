@@ -12,7 +12,7 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import MSE, MetricKind
 from ratinglab.files import RUN_RECORD
 from ratinglab.inference.run import Run
-from ratinglab.reports.averages import mean_of
+from ratinglab.reports.averages import DECIMALS, mean_of
 from ratinglab.reports.finished_runs import REPLICATES, FinishedRun, basis
 from ratinglab.runs.record import METRICS, RunRecord, defined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.storage import write_predictions
@@ -26,10 +26,14 @@ class TableColumn(NamedTuple):
     tag: str
     higher_is_better: bool = False
 
-    def rank(self, runs: Sequence[FinishedRun]) -> float:
-        """Return a sort key for the runs of a configuration: lower is better, infinite if a run lacks the metric."""
+    def rank(self, runs: Sequence[FinishedRun]) -> tuple[float, float, float]:
+        """Return a sort key for the runs of a configuration; the last one if a run lacks the metric.
+
+        Of configurations whose means are equal as printed, the one with fewer parameters is first.
+        """
         mean = mean_of(runs, self.tag)
-        return math.inf if math.isnan(mean) else -mean if self.higher_is_better else mean
+        cost = math.inf if math.isnan(mean) else -mean if self.higher_is_better else mean
+        return round(cost, DECIMALS), float(np.nan_to_num(mean_of(runs, "fit/parameters"))), cost
 
 
 TEST_COLUMNS = (TableColumn("test MSE", "test/mse"), TableColumn("test RMSE", "test/rmse"))
