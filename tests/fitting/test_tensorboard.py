@@ -6,6 +6,7 @@ import time
 import pandas as pd
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 from ratinglab.fitting.tensorboard import EventLog, write_band
 
@@ -45,16 +46,14 @@ def test_log_that_cannot_be_written_gives_one_warning(tmp_path, monkeypatch, cap
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(log.experiment, "add_scalar", full)
+    monkeypatch.setattr(SummaryWriter, "add_scalar", full)
     with caplog.at_level(logging.WARNING):
         for epoch in (1, 2, 3):
             log.log_metrics({"val/mse": 1.0}, epoch)
         log.log_results({"lr": 0.1}, {"test/mse": 3.0}, step=3)
         log.close()
     messages = [record.message for record in caplog.records]
-    assert messages == [
-        "warning: TensorBoard events cannot be written: No space left on device; the run continues without them"
-    ]
+    assert messages == ["warning: TensorBoard cannot be written: No space left on device; the run continues without it"]
 
 
 @pytest.mark.parametrize("value", [1, 0.5, "adam", None, True])

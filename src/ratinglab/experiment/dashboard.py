@@ -24,11 +24,9 @@ from ratinglab.options import group_to_plain
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.sweep_folder import SAVED, swept_arguments
 
-RunLogger = EventLog | GuardedLogger
-
 
 def show_experiment(
-    loggers: Sequence[RunLogger],
+    loggers: Sequence[GuardedLogger],
     options: TrainOptions,
     header: Sequence[str],
     *,
@@ -59,7 +57,7 @@ def _show_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path, pr
 
 
 def show_results(
-    loggers: Sequence[RunLogger], options: TrainOptions, *, run: Run, metrics: Mapping[str, float]
+    loggers: Sequence[GuardedLogger], options: TrainOptions, *, run: Run, metrics: Mapping[str, float]
 ) -> None:
     """Log the final metrics to all loggers, and figures to TensorBoard.
 

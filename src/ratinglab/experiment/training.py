@@ -19,13 +19,14 @@ from pytorch_lightning.utilities import rank_zero_only
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.experiment.continuation import check_resumable, check_same_data
-from ratinglab.experiment.dashboard import RunLogger, show_experiment, show_results
+from ratinglab.experiment.dashboard import show_experiment, show_results
 from ratinglab.experiment.header import best_recipe_tip, header
 from ratinglab.experiment.preparation import Preparation, prepare
 from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.files import BEST, LAST, VALIDATION_FIT
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit
+from ratinglab.fitting.guarded_logger import GuardedLogger
 from ratinglab.fitting.learning_curve import LearningCurve
 from ratinglab.fitting.processes import barrier, check_started, release_ranks, started, wait_for_rank_zero
 from ratinglab.fitting.progress import progress_callbacks
@@ -190,7 +191,7 @@ def _fit_run(
 
 
 def _build(
-    prepared: Preparation, run_folder: Path, *, record: RunRecord, is_new: bool, loggers: Sequence[RunLogger] = ()
+    prepared: Preparation, run_folder: Path, *, record: RunRecord, is_new: bool, loggers: Sequence[GuardedLogger] = ()
 ) -> _ReadyFit:
     """Build the fit of a new run, or of one that resumes from its last checkpoint, with its Trainer.
 
@@ -243,7 +244,7 @@ def _build_trainer(
     prepared: Preparation,
     run_folder: Path,
     *,
-    loggers: Sequence[RunLogger],
+    loggers: Sequence[GuardedLogger],
     pruning: MedianPruning | None,
 ) -> Trainer:
     """Make Lightning's Trainer. Neither trainer.max_epochs nor a clock limits a fit with an exact number of epochs."""
@@ -319,7 +320,7 @@ def _finish(
     run_folder: Path,
     *,
     facts: Mapping[str, float],
-    loggers: Sequence[RunLogger],
+    loggers: Sequence[GuardedLogger],
     found: Mapping[str, float] | None,
 ) -> None:
     """Evaluate the best weights, write metrics.json and show the results."""

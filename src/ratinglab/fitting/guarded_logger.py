@@ -24,7 +24,7 @@ class GuardedLogger(Logger):
         super().__init__()
         self._title, self._start, self._end = title, start, end
         self._status = "failed"
-        self._logger: Logger | None = None
+        self._logger: Any = None
         self._failed = False
 
     @property
@@ -54,7 +54,7 @@ class GuardedLogger(Logger):
         if self._logger is not None and (end := self._end) is not None:
             self._try(lambda logger: end(logger, self._status))
 
-    def _try(self, write: Callable[[Logger], object]) -> None:
+    def _try(self, write: Callable[[Any], object]) -> None:
         if self._failed:
             return
         try:

@@ -13,7 +13,6 @@ from ratinglab.options import at_least
 
 if TYPE_CHECKING:
     from ratinglab.fitting.guarded_logger import GuardedLogger
-    from ratinglab.fitting.tensorboard import EventLog
 
 
 @dataclass
@@ -23,7 +22,7 @@ class LoggerOptions(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | GuardedLogger:
+    def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
         """Make a logger for the epochs from first_epoch on, counted from 1. It writes nothing before its first use."""
 
 
@@ -41,7 +40,7 @@ class TensorBoardOptions(LoggerOptions):
     """Number of most rated items whose embeddings the projector shows; 0: none, the default in a sweep. Each takes 12
     kB at embedding_dim 64."""
 
-    def build(self, *, run_folder: Path, first_epoch: int) -> EventLog:
+    def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
         """Make a logger that writes an event file in the run's folder."""
         from ratinglab.fitting.tensorboard import EventLog
 

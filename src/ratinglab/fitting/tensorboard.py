@@ -1,9 +1,7 @@
 """TensorBoard events of one run."""
 
-import logging
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,18 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from ratinglab.errors import UserError
+from ratinglab.fitting.guarded_logger import GuardedLogger
 from ratinglab.options import loggable
-
-log = logging.getLogger(__name__)
 
 FIRST_CARDS = {"train/mse": "MSE/train", "val/mse": "MSE/val"}
 """Second tags of the two curves to look at first. TensorBoard sorts its cards by tag, uppercase before lowercase."""
 
 
-class EventLog(TensorBoardLogger):
-    """Lightning's TensorBoard logger, which stays open after the fit; a write error does not stop training.
+class EventLog(GuardedLogger):
+    """Lightning's TensorBoard logger, with texts, charts, figures and the projector.
 
     Lightning closes its logger when the fit ends, and a later event would open a second file. This one stays open
-    until `close`, after the test errors are written. If events cannot be written, it warns once and logs nothing more.
+    until `close`, after the test errors are written.
     """
 
     def __init__(self, run_folder: Path, *, first_epoch: int) -> None:
@@ -38,78 +35,60 @@ class EventLog(TensorBoardLogger):
         """
         if os.fsencode(run_folder) != str(run_folder).encode(errors="replace"):
             raise UserError(f"logger: in this locale TensorBoard cannot write to {run_folder}: set PYTHONUTF8=1")
+        purge_step = first_epoch if first_epoch > 1 else None
         super().__init__(
-            run_folder,
-            name="",
-            version="",
-            default_hp_metric=False,
-            purge_step=first_epoch if first_epoch > 1 else None,
+            "TensorBoard",
+            lambda: TensorBoardLogger(run_folder, name="", version="", default_hp_metric=False, purge_step=purge_step),
+            end=lambda logger, _: logger.experiment.close(),
         )
-        self._failed = False
 
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Log scalars; the step is the number of finished epochs."""
 
-        def write() -> None:  # Lightning's function turns the OSError of a full disk into a ValueError
+        def write(logger: Any) -> None:  # Lightning's function turns the OSError of a full disk into a ValueError
             for tag, value in metrics.items():
-                self.experiment.add_scalar(tag, value, step)
+                logger.experiment.add_scalar(tag, value, step)
                 if tag in FIRST_CARDS:
-                    self.experiment.add_scalar(FIRST_CARDS[tag], value, step)
+                    logger.experiment.add_scalar(FIRST_CARDS[tag], value, step)
 
         self._try(write)
 
     def log_text(self, name: str, markdown: str) -> None:
         """Log a page of text."""
-        self._try(lambda: self.experiment.add_text(name, markdown))
+        self._try(lambda logger: logger.experiment.add_text(name, markdown))
 
     def log_charts(self, charts: dict[str, list[str]]) -> None:
         """Lay out charts of several scalars each, by title, in the custom scalars tab."""
         # TensorBoard treats tags as regular expressions; a bare val/mse also matches longer tags
         patterns = {title: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]] for title, tags in charts.items()}
-        self._try(lambda: self.experiment.add_custom_scalars({"charts": patterns}))
+        self._try(lambda logger: logger.experiment.add_custom_scalars({"charts": patterns}))
 
     def log_figure(self, name: str, figure: Figure, *, step: int) -> None:
         """Log a figure."""
-        self._try(lambda: self.experiment.add_figure(name, figure, global_step=step))
+        self._try(lambda logger: logger.experiment.add_figure(name, figure, global_step=step))
 
     def log_embeddings(self, name: str, embeddings: Tensor, *, columns: list[str], labels: list[list[str]]) -> None:
         """Log points for the projector: embeddings (N, D) float32, and N rows of labels, one per column name."""
-        self._try(lambda: self.experiment.add_embedding(embeddings, metadata=labels, metadata_header=columns, tag=name))
+        self._try(
+            lambda logger: logger.experiment.add_embedding(
+                embeddings, metadata=labels, metadata_header=columns, tag=name
+            )
+        )
 
     def log_results(self, hyperparameters: dict[str, Any], metrics: dict[str, float], *, step: int) -> None:
         """Log the run's row of the hyperparameter table. Lightning's would log each metric again, at step 0."""
         self.log_metrics(metrics, step)
         plain = loggable(hyperparameters)
 
-        def write() -> None:
-            writer = self.experiment._get_file_writer()
+        def write(logger: Any) -> None:
             for summary in hparams(plain, metrics):
-                writer.add_summary(summary)
+                logger.experiment._get_file_writer().add_summary(summary)
 
         self._try(write)
 
     def finalize(self, status: str) -> None:
         """Flush all events to the file."""
-        self._try(lambda: self.experiment.flush())
-
-    def save(self) -> None:
-        """Flush all events. Writes no hparams.yaml, which would be empty: run.json has the options."""
-        self._try(lambda: self.experiment.flush())
-
-    def close(self) -> None:
-        """Write everything and close the file."""
-        self._try(lambda: self.experiment.close())
-
-    def _try(self, write: Callable[[], None]) -> None:
-        if self._failed:
-            return
-        try:
-            write()
-        except OSError as error:
-            self._failed = True
-            log.warning(
-                "warning: TensorBoard events cannot be written: %s; the run continues without them", error.strerror
-            )
+        self._try(lambda logger: logger.experiment.flush())
 
 
 BAND = {column: f"with_interval/{column}" for column in ("mean", "low", "high")}
