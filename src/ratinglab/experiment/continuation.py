@@ -31,20 +31,6 @@ def check_same_rows(before: RunRecord, record: RunRecord, *, folder: Path, key: 
             )
 
 
-def check_same_scale(before: RunRecord, record: RunRecord, *, folder: Path, key: str) -> None:
-    """Check that two runs map ratings to the same stars.
-
-    Raises:
-        UserError: the rating scale differs.
-    """
-    old, new = before.stars, record.stars
-    if old != new:
-        raise UserError(
-            f"{key}: {folder} was fitted with {old.lowest:g} to {old.highest:g} as 1 to 5 stars, "
-            f"but this run has {new.lowest:g} to {new.highest:g}"
-        )
-
-
 def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunRecord:
     """Check that a run used the data, split and metrics of `record`, and return the run's own record.
 
@@ -84,7 +70,11 @@ def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord
         folder = folder / VALIDATION_FIT
         before = read_record(folder, key="from")
     check_same_rows(before, record, folder=folder, key="from")
-    check_same_scale(before, record, folder=folder, key="from")
+    if (old := before.stars) != (new := record.stars):
+        raise UserError(
+            f"from: {folder} was fitted with {old.lowest:g} to {old.highest:g} as 1 to 5 stars, "
+            f"but this run has {new.lowest:g} to {new.highest:g}"
+        )
     if before.model_target != record.model_target:
         raise UserError(f"from: {folder} was fitted with model={before.model}, but this run has model={record.model}")
     epoch = load_equation(predictor, folder / BEST, record=before, key="from")
@@ -114,7 +104,6 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
     if not (run_folder / RUN_RECORD).exists():
         return record
     before = check_same_data(run_folder, record, key="resume")
-    check_same_scale(before, record, folder=run_folder, key="resume")
     for name, value in record.fit.items():
         if name not in before.fit:
             raise UserError(
