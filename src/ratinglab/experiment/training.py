@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import torch
 from pytorch_lightning import Trainer
@@ -40,11 +39,8 @@ from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import read_sibling_curves
 from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.storage import write_predictions, write_run
-from ratinglab.runs.sweep_folder import PRUNED, write_reason
+from ratinglab.runs.sweep_folder import PRUNED
 from ratinglab.runs.weights import read_checkpoint
-
-if TYPE_CHECKING:
-    from ratinglab.fitting.pruning import MedianPruning  # needs the extra `sweep`
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +60,6 @@ class _ReadyFit:
         record: the run's record.
         run_folder: the run's folder.
         checkpoint: last.ckpt of a resumed run; None for a new one.
-        pruning: the callback that may end the fit early, if any.
     """
 
     fit: Fit
@@ -74,7 +69,6 @@ class _ReadyFit:
     record: RunRecord
     run_folder: Path
     checkpoint: Path | None
-    pruning: MedianPruning | None
 
 
 def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) -> float | None:
@@ -177,9 +171,6 @@ def _fit_run(
     try:
         show_experiment(loggers, options, lines, record=record, run_folder=run_folder, is_new=is_new)
         facts = _run_trainer(ready)
-        if ready.pruning is not None and ready.pruning.reason is not None:
-            log.info("pruned     %s", ready.pruning.reason)
-            write_reason(run_folder / PRUNED, ready.pruning.reason)
         del ready  # the best weights are about to be read from the folder
         if is_on_disk:  # memory is short
             gc.collect()  # frees the fit's weights, since the fit and its Trainer refer to each other
@@ -199,8 +190,7 @@ def _build(
         UserError: the rows or the weights in `from=` do not suit the fit; nothing has been written.
     """
     checkpoint = None if is_new else run_folder / LAST
-    pruning = _pruning(prepared, run_folder)
-    trainer = _build_trainer(prepared, run_folder, loggers=loggers, pruning=pruning)
+    trainer = _build_trainer(prepared, run_folder, loggers=loggers)
     fit = prepared.build_fit(checkpoint=checkpoint, record=record)
     fit.run_id = record.id
     fit.prepare(run_folder)
@@ -212,7 +202,6 @@ def _build(
         record=record,
         run_folder=run_folder,
         checkpoint=checkpoint,
-        pruning=pruning,
     )
 
 
@@ -230,33 +219,18 @@ def _exact_epochs(prepared: Preparation) -> int | None:
     return record.refit_epochs
 
 
-def _pruning(prepared: Preparation, run_folder: Path) -> MedianPruning | None:
-    """Make the callback that may end this job of a sweep early; None without validation rows or with split.refit."""
-    options = prepared.options
-    monitor = prepared.monitor
-    if not options.callbacks.pruning.enabled or options.split.refit or not prepared.has_validation:
-        return None
-    curves = read_sibling_curves(run_folder, f"val/{monitor.name}", split=prepared.holdout.split.identity)
-    return options.callbacks.pruning.build(curves=curves, monitor=monitor)
-
-
-def _build_trainer(
-    prepared: Preparation,
-    run_folder: Path,
-    *,
-    loggers: Sequence[GuardedLogger],
-    pruning: MedianPruning | None,
-) -> Trainer:
+def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence[GuardedLogger]) -> Trainer:
     """Make Lightning's Trainer. Neither trainer.max_epochs nor a clock limits a fit with an exact number of epochs."""
-    options = prepared.options
+    options, monitor = prepared.options, prepared.monitor
     exact_epochs = _exact_epochs(prepared)
     callbacks = options.callbacks.build(
-        checkpoint_folder=(run_folder / LAST).parent, monitor=prepared.monitor if prepared.has_best else None
+        checkpoint_folder=(run_folder / LAST).parent, monitor=monitor if prepared.has_best else None
     )
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
     callbacks.append(LearningCurve(run_folder / "epochs.csv", tags=prepared.curve_tags()))
-    if pruning is not None:
-        callbacks.append(pruning)
+    if options.callbacks.pruning.enabled and prepared.has_validation and not options.split.refit:
+        curves = read_sibling_curves(run_folder, f"val/{monitor.name}", split=prepared.holdout.split.identity)
+        callbacks.append(options.callbacks.pruning.build(curves=curves, monitor=monitor))
     callbacks.append(StopOnSignal(run_folder.parent if prepared.is_first_of_two else run_folder))
     trainer = options.trainer
     if options.optimizer.on_cpu_only:
@@ -278,7 +252,11 @@ def _intact_checkpoints(ready: _ReadyFit) -> str:
 
 
 def _run_trainer(ready: _ReadyFit) -> dict[str, float]:
-    """Run the fit in all its processes, from its checkpoint if it has one, and return its speed and size."""
+    """Run the fit in all its processes, from its checkpoint if it has one, and return its speed and size.
+
+    Raises:
+        RunFailedError: the loss is no longer finite, or a checkpoint could not be written.
+    """
     fit = ready.fit
     trainer = ready.trainer
     threads = torch.get_num_threads()
@@ -295,24 +273,16 @@ def _run_trainer(ready: _ReadyFit) -> dict[str, float]:
         raise
     finally:
         torch.set_num_threads(threads)
-    _check_checkpoints(ready)
+    checkpoints = trainer.checkpoint_callback
+    assert isinstance(checkpoints, BestAndLast)
+    if checkpoints.faults:
+        raise RunFailedError(f"{'; '.join(checkpoints.faults)}; intact checkpoints: {_intact_checkpoints(ready)}")
     return {
         "fit/seconds": fit.seconds + seconds,
         "fit/ratings_per_second": 0.0 if fit.rows_trained == 0 else fit.rows_trained / fit.step_seconds,
         "fit/epochs": fit.epochs_done,  # Lightning counts an epoch only after its callbacks, where a signal can end it
         "fit/parameters": sum(parameter.numel() for parameter in fit.predictor.model.parameters()),
     }
-
-
-def _check_checkpoints(ready: _ReadyFit) -> None:
-    """Raise RunFailedError if a checkpoint could not be written."""
-    checkpoints = ready.trainer.checkpoint_callback
-    assert isinstance(checkpoints, BestAndLast)
-    if checkpoints.failed or checkpoints.lost:
-        reasons = list(checkpoints.failed.values())
-        if checkpoints.lost is not None:
-            reasons.append(f"the best epoch, {checkpoints.lost['epoch']}, could not be written to best.ckpt")
-        raise RunFailedError(f"{'; '.join(reasons)}; intact checkpoints: {_intact_checkpoints(ready)}")
 
 
 def _finish(

@@ -43,8 +43,7 @@ class BestAndLast(Checkpoint):
     epoch if at least `last_every_seconds` have passed since the last write. Without a monitored metric, the last epoch
     counts as the best, and both are written together.
 
-    If a checkpoint cannot be written, warns and keeps the previous one: a full disk does not stop training. After the
-    fit, `failed` has the files that are out of date, and `lost` the best epoch if best.ckpt holds another one.
+    If a checkpoint cannot be written, warns and keeps the previous one: a full disk does not stop training.
     """
 
     def __init__(self, folder: Path, *, monitor: MetricKind | None, last_every_seconds: float) -> None:
@@ -58,6 +57,12 @@ class BestAndLast(Checkpoint):
         self.lost: dict[str, float] | None = None
         """The best epoch and its value if best.ckpt could not be written for it; else None."""
         self._last_written = monotonic()
+
+    @property
+    def faults(self) -> list[str]:
+        """Reasons why the files do not hold the last and the best epoch; [] if they do."""
+        lost = [] if self.lost is None else [f"the best epoch, {self.lost['epoch']}, could not be written to best.ckpt"]
+        return [*self.failed.values(), *lost]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value so far, and the best epoch if it could not be written, for resuming."""

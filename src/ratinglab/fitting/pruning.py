@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -10,13 +11,16 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from ratinglab.evaluation.metrics import MetricKind
 from ratinglab.fitting.trainer import was_validated
 from ratinglab.runs.learning_curves import Curve
+from ratinglab.runs.sweep_folder import PRUNED, write_reason
+
+log = logging.getLogger(__name__)
 
 
 class MedianPruning(Callback):
     """Callback that ends a fit whose best value so far is worse than the median of other jobs at the same epoch.
 
     Optuna's MedianPruner decides from the other jobs' learning curves, not from Optuna's study, which a job may not be
-    able to access from a launcher's process.
+    able to access from a launcher's process. The reason is written into the run's folder at the end of the fit.
     """
 
     def __init__(
@@ -61,8 +65,7 @@ class MedianPruning(Callback):
         """Report the epoch's validation metric, and end the fit if Optuna prunes it."""
         if not was_validated(trainer):
             return
-        epoch = trainer.current_epoch + 1
-        tag = f"val/{self._monitor.name}"
+        epoch, tag = trainer.current_epoch + 1, f"val/{self._monitor.name}"
         value = float(trainer.callback_metrics[tag])
         self._trial.report(value, epoch - 1)
         if self._trial.should_prune():
@@ -71,3 +74,9 @@ class MedianPruning(Callback):
             reached = sum(epoch in curve for curve in self._curves)
             jobs = f"{reached} finished job{'s' if reached > 1 else ''}"
             self.reason = f"after {epochs}, its best {tag} was worse than the median of {jobs}"
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log why the fit was pruned, if it was, and write it into the run's folder."""
+        if self.reason is not None and trainer.is_global_zero:
+            log.info("pruned     %s", self.reason)
+            write_reason(Path(trainer.default_root_dir) / PRUNED, self.reason)
