@@ -19,7 +19,7 @@ from typing import Any, get_type_hints
 from omegaconf import DictConfig
 
 from ratinglab.config.comments import KeyPath, file_comment, key_comments, key_lines
-from ratinglab.config.conf import SEVERAL, Conf
+from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.hydra_api import initialized
 from ratinglab.config.resolvers import register_resolvers
@@ -107,7 +107,7 @@ def _classes(path: Path) -> tuple[type, dict[str, type], list[str]]:
         for key in config
         if is_dataclass(hints[key]) and "_target_" in config[key]
     }
-    for key in SEVERAL:
+    for key in MULTIPLE_CHOICE_GROUPS:
         for choice, values in config.get(key, {}).items():
             classes[f"{key}.{choice}"] = target_class(values["_target_"], base=object, key=key)
     package = [] if is_primary or _is_overlay(path) else [override[0].partition("=")[0]]

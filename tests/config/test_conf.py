@@ -8,17 +8,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from ratinglab.config.comments import file_comment, key_comments
-from ratinglab.config.conf import SEVERAL, Conf
+from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.hydra_api import initialized
-from ratinglab.config.mistakes import MAY_BE_NONE
+from ratinglab.config.mistakes import OPTIONAL_GROUPS
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import ROOTS
 from ratinglab.options import as_yaml, field_key
 
-OVERLAYS = ("protocol", *MAY_BE_NONE)
-GROUP_FILES = [path for path in FILES if path.parent != CONF and path.parent.name not in OVERLAYS]
-OVERLAY_FILES = [path for path in FILES if path.parent.name in OVERLAYS]
+OVERLAY_GROUPS = ("protocol", *OPTIONAL_GROUPS)
+GROUP_FILES = [path for path in FILES if path.parent != CONF and path.parent.name not in OVERLAY_GROUPS]
+OVERLAY_FILES = [path for path in FILES if path.parent.name in OVERLAY_GROUPS]
 OF_LISTS = "monitor=val/ndcg@10"
 REQUIRED = {
     "data=csv": ["data.path=x.csv"],
@@ -38,8 +38,7 @@ REQUIRED = {
 @pytest.fixture(autouse=True)
 def has_all_packages(monkeypatch):
     """Let the options of loggers, fits and the server be made, whether or not their packages are installed."""
-    for module in ("fitting.loggers", "fitting.whole_epoch_options", "experiment.command_options"):
-        monkeypatch.setattr(f"ratinglab.{module}.find_spec", lambda name: name)
+    monkeypatch.setattr("ratinglab.errors.find_spec", lambda name: name)
 
 
 def choice(path):
@@ -54,7 +53,7 @@ def test_every_choice_sets_each_field_and_no_field_has_a_default_in_python(path)
         assert getattr(options, group) == config[group] == {}
         return
     content, found = config[group], getattr(options, group)
-    if group in SEVERAL:
+    if group in MULTIPLE_CHOICE_GROUPS:
         assert content.keys() == found.keys() == {path.stem}
         content, found = content[path.stem], found[path.stem]
     fields = dataclasses.fields(found)

@@ -1,6 +1,6 @@
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ratinglab.config.sweep import MANY, first_job, jobs_to_check
+from ratinglab.config.sweep import MAX_CHECKED_JOBS, first_job, jobs_to_check
 
 
 def parsed(*overrides):
@@ -15,7 +15,7 @@ def test_all_jobs_of_a_small_sweep_are_checked():
 
 def test_each_value_of_a_large_sweep_is_checked_once():
     jobs = list(jobs_to_check(parsed("a=range(0,100)", "b=range(0,100)")))
-    assert len(jobs) == 199 > MANY
+    assert len(jobs) == 199 > MAX_CHECKED_JOBS
     assert jobs[0] == ["a=0", "b=0"]
     assert {tuple(job) for job in jobs} >= {("a=99", "b=0"), ("a=0", "b=99")}
 

@@ -304,7 +304,7 @@ def test_parity_is_relative_to_predictions_above_10(run_of, tmp_path, monkeypatc
 
 
 def test_missing_packages_of_onnx_are_named(monkeypatch):
-    monkeypatch.setattr("ratinglab.experiment.command_options.find_spec", lambda name: name == "onnx" or None)
+    monkeypatch.setattr("ratinglab.errors.find_spec", lambda name: name == "onnx" or None)
     options = ExportOptions(run="x", format=ExportFormat.onnx, output=None)
     with pytest.raises(
         UserError, match=r"^format=onnx needs onnxscript, onnxruntime: pip install 'ratinglab\[export\]'$"

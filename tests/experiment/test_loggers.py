@@ -111,8 +111,6 @@ def test_missing_package_gives_a_one_line_error_and_no_files(command, tmp_path, 
         "import importlib.util, runpy\n"
         "find = importlib.util.find_spec\n"
         f"importlib.util.find_spec = lambda name, *more: None if name == {name!r} else find(name, *more)\n"
-        "import ratinglab.fitting.loggers as loggers\n"
-        "loggers.find_spec = importlib.util.find_spec\n"
         f"runpy.run_path({str(SCRIPTS / 'train.py')!r}, run_name='__main__')\n"
     )
     outcome = command(tmp_path, str(script.with_suffix("")), *QUICK, f"logger=[csv,{name}]", status=2)

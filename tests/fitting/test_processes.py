@@ -7,13 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import NO_FIGURES, REPOSITORY, Started, environment
-from documented import options_of
 
 from ratinglab import exits
 from ratinglab.errors import UserError
@@ -204,13 +202,13 @@ def test_wrong_number_of_processes_is_a_mistake(monkeypatch, variables, devices,
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=f"^{re.escape(message)}"):
-        check_started(replace(options_of("train").trainer, devices=devices, num_nodes=num_nodes))
+        check_started(devices=devices, num_nodes=num_nodes)
 
 
 def test_fit_of_one_process_takes_no_notice_of_srun(monkeypatch):
     for name, value in {**SLURM, "SLURM_PROCID": "1"}.items():
         monkeypatch.setenv(name, value)
-    check_started(options_of("train").trainer)
+    check_started(devices=1, num_nodes=1)
     assert cluster_environment(1).world_size() == 1
     assert cluster_environment(2).world_size() == 2
 

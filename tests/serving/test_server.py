@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 def test_missing_packages_are_one_line(monkeypatch):
     options = serve_options("x")
-    monkeypatch.setattr("ratinglab.experiment.command_options.find_spec", lambda name: None)
+    monkeypatch.setattr("ratinglab.errors.find_spec", lambda name: None)
     with pytest.raises(ConflictError, match=r"^serve needs fastapi, uvicorn: pip install 'ratinglab\[serve\]'$"):
         check_options(options)
 

@@ -17,10 +17,10 @@ from ratinglab.formats.typed_mapping import is_mapping
 from ratinglab.options import as_yaml, quoted
 from ratinglab.program import shell_command
 
-TYPED_MAPPINGS = ("ratings", "user_features")
+MAPPING_KEYS = ("ratings", "user_features")
 """Keys whose mapping is parsed later: Hydra's grammar has no quoted names, and keeps only the last of equal names."""
 
-TITLES = ("item",)
+TITLE_KEYS = ("item",)
 """Keys whose values are titles. These may hold commas and are never swept over."""
 
 
@@ -95,11 +95,11 @@ def _as_typed(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not (equals and re.fullmatch(r"[\w./@]+", key)):
         return argument
-    if key in TYPED_MAPPINGS and is_mapping(value):
+    if key in MAPPING_KEYS and is_mapping(value):
         return f"{key}={quoted(value)}"
     try:
         is_sweep = OverridesParser.create().parse_override(argument).is_sweep_override()
-        is_text = is_sweep and (key in TITLES or Path(value).exists())
+        is_text = is_sweep and (key in TITLE_KEYS or Path(value).exists())
     except HydraException:
         is_text = True
     except OSError:  # too long for a path

@@ -19,11 +19,11 @@ from ratinglab.options import quoted
 
 FOLDER = (Path(__file__).parents[1] / "conf").resolve()
 """Folder of the configs: conf/ in a checkout."""
-MAY_BE_NONE = ("recipe", "search", "experiment")
+OPTIONAL_GROUPS = ("recipe", "search", "experiment")
 """Groups that may be left out; their choices only set keys of other groups."""
-OVERLAYS = ("protocol", *MAY_BE_NONE)
+OVERLAY_GROUPS = ("protocol", *OPTIONAL_GROUPS)
 """Groups whose choices set keys of other groups."""
-SEVERAL = ("logger",)
+MULTIPLE_CHOICE_GROUPS = ("logger",)
 """Groups with several choices per run, as in logger=[tensorboard,csv]. The keys of each choice are below its name."""
 
 
@@ -176,7 +176,7 @@ class Conf:
         return self._keys_of_choices[choices]
 
     def _find_keys_of_choices(self, overrides: Sequence[str]) -> list[str]:
-        if not set(OVERLAYS).intersection(text.partition("=")[0] for text in overrides):
+        if not set(OVERLAY_GROUPS).intersection(text.partition("=")[0] for text in overrides):
             return []
         found: list[str] = []
         files = self.chosen_files(overrides)

@@ -19,7 +19,7 @@ from ratinglab.config.conversion import TARGET
 from ratinglab.options import as_yaml
 from ratinglab.program import shell_command
 
-COLUMN = 36
+DESCRIPTION_COLUMN = 36
 """Column where descriptions begin; a longer name gets a line of its own."""
 HOW_TO = """\
 GROUP=NAME makes a choice, KEY=VALUE sets a key. `*` marks what is chosen. To see the keys of another choice, name it:
@@ -101,9 +101,9 @@ def _shown(value: Any) -> str:
 def _entry(name: str, text: str, *, mark: str = " ") -> list[str]:
     """Format a name and its description side by side."""
     head = f"  {mark} {name}"
-    indent = " " * COLUMN
-    above = [head] if len(head) > COLUMN - 2 or not text else []
-    first = indent if above else head.ljust(COLUMN)
+    indent = " " * DESCRIPTION_COLUMN
+    above = [head] if len(head) > DESCRIPTION_COLUMN - 2 or not text else []
+    first = indent if above else head.ljust(DESCRIPTION_COLUMN)
     beside = textwrap.wrap(text, _width(), initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
     return [*above, *beside]
 

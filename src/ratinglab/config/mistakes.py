@@ -13,20 +13,20 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
-from ratinglab.config.conf import MAY_BE_NONE, SEVERAL, Conf, flat, one_or_several
+from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, OPTIONAL_GROUPS, Conf, flat, one_or_several
 from ratinglab.config.conversion import TARGET, UnknownKeyError, wrong_value
 from ratinglab.config.hydra_api import initialized
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.trainer import NOT_IN_TRAINER
 from ratinglab.options import as_yaml
 
-OURS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
+FOLDER_KEYS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
 """Hydra settings on which the folders of runs depend."""
-ON_COMMAND_LINE = ("resume", "reproduces")
+COMMAND_LINE_KEYS = ("resume", "reproduces")
 """Keys that load all other settings from an earlier run."""
-LISTS = ("data.path", "data.unrated", "model.user_features", "model.item_features")
+LIST_KEYS = ("data.path", "data.unrated", "model.user_features", "model.item_features")
 """Keys whose value is a list."""
-NEEDS_EXTRA = {
+EXTRA_OF_PLUGIN = {
     "hydra/sweeper/optuna": "sweep",
     "hydra/launcher/joblib": "sweep",
     "hydra/launcher/submitit_local": "sweep",
@@ -52,14 +52,14 @@ def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
                 raise UserError(f"{typed}: a key cannot be removed, only set, as in KEY=VALUE")
             if override.is_add() or override.is_force_add():
                 raise UserError(f"{typed}: a key cannot be added; try {typed.lstrip('+')}")
-        elif key in OURS:
+        elif key in FOLDER_KEYS:
             hint = "use -m" if key == "hydra.mode" else "use hydra.run.dir or hydra.sweep.dir"
             raise UserError(f"{typed}: {key} cannot be set; {hint}")
         if key in groups and not override.is_sweep_override():
             value: Any = override.value()
-            names = value if isinstance(value, list) and key in SEVERAL else [value]
+            names = value if isinstance(value, list) and key in MULTIPLE_CHOICE_GROUPS else [value]
             if not names or not all(isinstance(name, str) for name in names):
-                hint = "; leave it out for none" if key in MAY_BE_NONE else ""
+                hint = "; leave it out for none" if key in OPTIONAL_GROUPS else ""
                 raise UserError(f"{typed}: {key} must be one of {', '.join(conf.choices(key))}{hint}")
             for name in names:
                 _check_file(conf, f"{key}/{name}.yaml")
@@ -81,7 +81,7 @@ def _check_file(conf: Conf, name: str) -> None:
         return
     if content is not None and not isinstance(content, dict):
         raise UserError(f"{path} must hold keys and their values, got {as_yaml(content)[:80]}")
-    for key in ON_COMMAND_LINE:
+    for key in COMMAND_LINE_KEYS:
         if content is not None and content.get(key) is not None:
             raise UserError(f"{path} sets {key}, which only the command line can: {key}={content[key]}")
 
@@ -89,7 +89,7 @@ def _check_file(conf: Conf, name: str) -> None:
 def with_file(error: UnknownKeyError, conf: Conf, overrides: Sequence[str]) -> UserError:
     """Name the chosen file that sets an unknown key in the error; call it inside `initialized`."""
     files = conf.chosen_files(overrides)
-    if error.key in MAY_BE_NONE:
+    if error.key in OPTIONAL_GROUPS:
         path = next(file.path for file in files if file.package == error.key)
         return UserError(f"{path} must begin with the line `# @package _global_`, to set keys of other groups")
     setting = next((file.label for file in reversed(files) if error.key in file.set_keys()), None)
@@ -138,7 +138,7 @@ def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Co
     ambiguous = re.match(r"\s*Ambiguous value for argument '(?P<argument>.*)'", text)
     if ambiguous:
         key, _, values = ambiguous["argument"].partition("=")
-        hint = f"; for several in one run, {key}='[{values}]'" if key in (*SEVERAL, *LISTS) else ""
+        hint = f"; for several in one run, {key}='[{values}]'" if key in (*MULTIPLE_CHOICE_GROUPS, *LIST_KEYS) else ""
         return f"{ambiguous['argument']}: several values need a sweep: add -m{hint}"
     merging = re.match(r"Error merging override (?P<key>[^=]*)=(?P<value>.*)", text)
     if merging and isinstance(error.__cause__, ValidationError):  # a Hydra setting: only those have types here
@@ -150,9 +150,9 @@ def _missing_config(error: MissingConfigException, conf: Conf) -> str:
     missing = error.missing_cfg_file or ""
     is_hydra = missing.startswith("hydra/")
     group, _, name = missing.rpartition("/") if is_hydra else missing.partition("/")
-    if missing in NEEDS_EXTRA:
-        return f"{group}={name} needs a plugin of Hydra: pip install 'ratinglab[{NEEDS_EXTRA[missing]}]'"
-    plugins = [Path(choice).name for choice in NEEDS_EXTRA if choice.startswith(f"{group}/")]
+    if missing in EXTRA_OF_PLUGIN:
+        return f"{group}={name} needs a plugin of Hydra: pip install 'ratinglab[{EXTRA_OF_PLUGIN[missing]}]'"
+    plugins = [Path(choice).name for choice in EXTRA_OF_PLUGIN if choice.startswith(f"{group}/")]
     options = list(conf.choices(group)) or sorted({*(error.options or []), *plugins})
     if not (name and options):
         return " ".join(str(error).split())
@@ -168,7 +168,7 @@ def _unknown_key(key: str, conf: Conf) -> str:
     if key == "hydra.sweeper.params":
         return f"unknown key {key}: add it, as in \"+{key}={{model.embedding_dim: 'choice(8,16)'}}\""
     choice = name.partition(".")[0]
-    if group in SEVERAL and choice in conf.choices(group) and choice not in choices[group]:
+    if group in MULTIPLE_CHOICE_GROUPS and choice in conf.choices(group) and choice not in choices[group]:
         made = [other for other in choices[group] if other != "none"]
         add = one_or_several([*made, choice])
         return f"unknown key {key} with {group}={one_or_several(choices[group])}; it needs {group}={add}"

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
-from ratinglab.config.conf import MAY_BE_NONE, SEVERAL, Conf, flat, one_or_several
+from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, OPTIONAL_GROUPS, Conf, flat, one_or_several
 from ratinglab.config.conversion import TARGET
 from ratinglab.digests import check_file
 from ratinglab.errors import UserError
@@ -23,12 +23,12 @@ from ratinglab.options import quoted
 from ratinglab.program import shell_command
 from ratinglab.runs.sweep_folder import SAVED, config_dir_of, saved_text
 
-EXTENDS = ("trainer.max_epochs", "trainer.max_time")
+LIMIT_KEYS = ("trainer.max_epochs", "trainer.max_time")
 """Keys that extend a resumed run: more epochs of the same experiment."""
-MACHINES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
+DEVICE_KEYS = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
 """Keys of devices. They can change on resume, since they do not affect the batches."""
-LOCATION = re.compile(r"data\.(\w+\.)*(path|root|cache)")
-"""Keys of locations of files. They can change on resume: the contents are compared with the run's."""
+PATH_KEY = re.compile(r"data\.(\w+\.)*(path|root|cache)")
+"""Keys of paths of files. They can change on resume: the contents are compared with the run's."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Rerun:
 
     def as_typed(self) -> list[str]:
         """List the overrides that the run was started with, and the new settings."""
-        settings = [text for text in self.settings if not LOCATION.fullmatch(text.partition("=")[0])]
+        settings = [text for text in self.settings if not PATH_KEY.fullmatch(text.partition("=")[0])]
         keys = tuple(f"{text.partition('=')[0]}=" for text in self.settings)
         return [*(text for text in map(str, self._saved("overrides.yaml")) if not text.startswith(keys)), *settings]
 
@@ -88,7 +88,7 @@ class Rerun:
         from `saved`, since the class may have moved.
         """
         chosen = self._choices(saved)
-        groups = [group for group in conf.groups() if group not in MAY_BE_NONE and (not chosen or group in chosen)]
+        groups = [group for group in conf.groups() if group not in OPTIONAL_GROUPS and (not chosen or group in chosen)]
         if not set(groups) <= set(saved):
             raise UserError(f"{self.key}: {self.folder / SAVED / 'config.yaml'} is damaged: it lacks groups of options")
         kept = {group: chosen[group] for group in groups if set(chosen.get(group, [""])) <= set(conf.choices(group))}
@@ -97,7 +97,7 @@ class Rerun:
         OmegaConf.set_struct(config, True)
         for group in groups:
             if group in kept:
-                for choice in saved[group].values() if group in SEVERAL else [saved[group]]:
+                for choice in saved[group].values() if group in MULTIPLE_CHOICE_GROUPS else [saved[group]]:
                     choice.pop(TARGET, None)
             else:
                 OmegaConf.update(config, group, saved[group], merge=False, force_add=True)
@@ -111,7 +111,7 @@ class Rerun:
             value = setting.value()
             if key not in keys:
                 raise UserError(f"{setting.input_line}: the run has no key {key}")
-            if LOCATION.fullmatch(key) and value is not None and not _text(setting).startswith("~"):
+            if PATH_KEY.fullmatch(key) and value is not None and not _text(setting).startswith("~"):
                 value = str(Path.cwd() / _text(setting))  # a reproduction may be resumed elsewhere
             OmegaConf.update(config, key, value)
 
@@ -125,7 +125,7 @@ class Rerun:
         """Return the values of the keys that name an earlier run. An extended run reproduces no other."""
         if self.key == "run":
             return {"resume": None, "reproduces": str(self.folder)}
-        is_extended = is_extended or any(text.startswith(EXTENDS) for text in self.settings)
+        is_extended = is_extended or any(text.startswith(LIMIT_KEYS) for text in self.settings)
         reproduces = None if is_extended else OmegaConf.select(saved, "reproduces")
         return {"resume": str(self.folder), "reproduces": reproduces}
 
@@ -133,7 +133,7 @@ class Rerun:
         """Return the choices of each group. Hydra's record lacks lists: those are the keys of the configuration."""
         recorded = OmegaConf.select(self._saved("hydra.yaml"), "hydra.runtime.choices") or {}
         chosen = {str(group): [str(name)] for group, name in recorded.items()}
-        for group in SEVERAL if chosen and isinstance(saved, DictConfig) else ():
+        for group in MULTIPLE_CHOICE_GROUPS if chosen and isinstance(saved, DictConfig) else ():
             if group in saved:
                 chosen[group] = list(map(str, saved[group] or {})) or ["none"]
         return chosen
@@ -159,7 +159,7 @@ class Rerun:
     def _locate(self, saved: DictConfig) -> None:
         """Make relative paths absolute, from the folder in which the run was started, if they exist there."""
         started_in = Path(OmegaConf.select(self._saved("hydra.yaml"), "hydra.runtime.cwd") or ".")
-        keys = [key for key in flat(OmegaConf.to_container(saved)) if key == "from" or LOCATION.fullmatch(key)]
+        keys = [key for key in flat(OmegaConf.to_container(saved)) if key == "from" or PATH_KEY.fullmatch(key)]
         for key in keys:
             path = OmegaConf.select(saved, key)
             if isinstance(path, str) and not path.startswith("~") and not Path(path).is_absolute():
@@ -171,7 +171,7 @@ class Rerun:
         """Return the trainer keys that have extended the run since it was started."""
         record = _read_record(self.folder)
         changed = {}
-        for key in EXTENDS:
+        for key in LIMIT_KEYS:
             name = key.removeprefix("trainer.")
             before = OmegaConf.select(saved, key)
             if record.get(name, before) != before:
@@ -197,13 +197,13 @@ def resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
     settings = []
     for override in parsed:
         key = str(override.key_or_group)
-        if key in (*EXTENDS, *MACHINES) or LOCATION.fullmatch(key):
+        if key in (*LIMIT_KEYS, *DEVICE_KEYS) or PATH_KEY.fullmatch(key):
             settings.append(override.input_line or "")
         elif override is not resume:
             raise UserError(
                 f"{override.input_line} cannot be set with resume, which continues the run with its own configuration: "
-                f"only {', '.join((*EXTENDS, *MACHINES))} and the paths of the data can; from={_text(resume)} starts a "
-                "new run from its weights"
+                f"only {', '.join((*LIMIT_KEYS, *DEVICE_KEYS))} and the paths of the data can; from={_text(resume)} "
+                "starts a new run from its weights"
             )
     folder = _existing(user_path(_text(resume), key="resume"), key="resume")
     path = quoted(str(folder))
@@ -219,7 +219,7 @@ def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     _check_single_values(parsed)
     run = [override for override in parsed if override.key_or_group == "run"]
-    settings = [override for override in parsed if LOCATION.fullmatch(str(override.key_or_group))]
+    settings = [override for override in parsed if PATH_KEY.fullmatch(str(override.key_or_group))]
     if multirun or len(run) != 1 or len(parsed) != 1 + len(settings):
         raise UserError("reproduce takes run=FOLDER and, if the data has moved, its path, as in data.path=FILE")
     from ratinglab.reports.finished_runs import named_run  # torch takes a second: keep --help fast

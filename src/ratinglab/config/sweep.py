@@ -29,7 +29,7 @@ from ratinglab.runs.sweep_folder import FAILURE, has_started, read_jobs, write_r
 
 log = logging.getLogger(__name__)
 
-MANY = 24
+MAX_CHECKED_JOBS = 24
 """Maximum number of jobs that are all checked; composing takes 0.1 s per job. Larger sweeps check each value once."""
 
 
@@ -39,12 +39,12 @@ def first_job(overrides: Sequence[Override]) -> list[str]:
 
 
 def jobs_to_check(overrides: Sequence[Override]) -> Iterator[list[str]]:
-    """Yield every job of a sweep; beyond MANY jobs, the first one and all that differ from it in one key.
+    """Yield every job of a sweep; beyond MAX_CHECKED_JOBS jobs, the first one and all that differ from it in one key.
 
     If a key is given twice, the last one counts.
     """
     values = {override.get_key_element(): _values(override) for override in overrides}
-    if math.prod(map(len, values.values())) <= MANY:
+    if math.prod(map(len, values.values())) <= MAX_CHECKED_JOBS:
         yield from _combinations(values)
         return
     yield from _combinations({key: those[:1] for key, those in values.items()})

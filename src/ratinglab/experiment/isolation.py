@@ -22,11 +22,11 @@ from ratinglab.interrupts import StoppedError
 from ratinglab.openmp import sleeping_threads
 from ratinglab.program import shown_path
 
-LOGGED = ("ratinglab", "pytorch_lightning")
+LOGGER_NAMES = ("ratinglab", "pytorch_lightning")
 """Loggers that training writes to."""
 
 
-CALLS = threading.RLock()
+ONE_CALL = threading.RLock()
 """Allows one call at a time: training changes loggers and random states of the whole process."""
 
 
@@ -39,7 +39,7 @@ def isolated() -> Iterator[None]:
 
     A UserError loses its causes, which a notebook would print above its one line.
     """
-    with CALLS, ExitStack() as restored:
+    with ONE_CALL, ExitStack() as restored:
         restored.enter_context(warnings.catch_warnings())
         restored.enter_context(torch.inference_mode(False))  # enables gradients, too
         restored.callback(torch.set_default_dtype, torch.get_default_dtype())
@@ -92,10 +92,10 @@ def logged(file: Path, *, on_screen: bool) -> Iterator[None]:
         restored.callback(logging.disable, logging.root.manager.disable)
         logging.disable(logging.NOTSET)
         for name, logger in list(logging.root.manager.loggerDict.items()):
-            if isinstance(logger, logging.Logger) and name.startswith(LOGGED):
+            if isinstance(logger, logging.Logger) and name.startswith(LOGGER_NAMES):
                 restored.callback(setattr, logger, "disabled", logger.disabled)
                 logger.disabled = False  # as logging.config leaves loggers that it does not name
-        for logger in map(logging.getLogger, LOGGED):
+        for logger in map(logging.getLogger, LOGGER_NAMES):
             restored.callback(setattr, logger, "propagate", logger.propagate)
             logger.propagate = False  # the caller's handlers would print each line once more
             for handler in handlers:

@@ -90,17 +90,17 @@ def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]
         RunFailedError: the loss is no longer finite, or a checkpoint could not be written; files written so far remain.
     """
     # rank 0 regardless of Slurm: Lightning writes events only in rank 0
-    _set_up_process(options, rank=0)
+    _set_up_process(options, run_folder, rank=0)
     if options.reproduces is not None:
         read_metrics(Path(options.reproduces))  # fail before training
-    found = None
+    first_fit = None
     if options.split.refit:
         validation_fit = run_folder / VALIDATION_FIT
         _fit_run(options, validation_fit, command=command)
-        found = read_metrics(validation_fit)
-        epochs = found["fit/best_epoch"]
+        first_fit = read_metrics(validation_fit)
+        epochs = first_fit["fit/best_epoch"]
         log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
-    available = _fit_run(options, run_folder, command=command, found=found)
+    available = _fit_run(options, run_folder, command=command, first_fit=first_fit)
     objective = _conclude(run_folder)
     if (options.model.name, options.optimizer.name) == DEFAULT_CHOICE:
         log.info(best_recipe_tip(available))
@@ -111,8 +111,8 @@ def join_fit(options: TrainOptions, run_folder: Path) -> None:
     """Take part in the fit of a run that another process trains, without output or files."""
     silent = replace(options.trainer, enable_progress_bar=False, enable_model_summary=False)
     options = replace(options, trainer=silent, logger={})
-    _set_up_process(options, rank=process_rank())
-    if not wait_for_rank_zero(options.trainer):
+    _set_up_process(options, run_folder, rank=process_rank())
+    if not wait_for_rank_zero(options.trainer.build(run_folder=run_folder)):
         return
     prepared = prepare(options)
     is_resumed = (run_folder / LAST).exists()
@@ -135,13 +135,14 @@ def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
 
 
 def _fit_run(
-    options: TrainOptions, run_folder: Path, *, command: Sequence[str], found: Mapping[str, float] | None = None
+    options: TrainOptions, run_folder: Path, *, command: Sequence[str], first_fit: Mapping[str, float] | None = None
 ) -> AvailableData:
-    """Fit a model into a run's folder, unless the run is finished; `found` has the metrics of the first of two fits.
+    """Fit a model into a run's folder, unless the run is finished.
 
-    Returns the side information in the data.
+    `first_fit` has the metrics of the first of two fits; None for any other fit. Returns the side information in the
+    data.
     """
-    refit_epochs = None if found is None else int(found["fit/best_epoch"])
+    refit_epochs = None if first_fit is None else int(first_fit["fit/best_epoch"])
     prepared = prepare(options, command=command, refit_epochs=refit_epochs)
     record: RunRecord | None = prepared.record
     if options.resume is not None:
@@ -150,7 +151,7 @@ def _fit_run(
         )
     if record is None:
         log.info("note: the run is already finished")
-        release_ranks(options.trainer)
+        release_ranks(options.trainer.build(run_folder=run_folder))
         return prepared.available
     last = run_folder / LAST
     epochs_done = read_checkpoint(last, record=record).epochs if last.exists() else 0
@@ -174,7 +175,7 @@ def _fit_run(
         del ready  # the best weights are about to be read from the folder
         if is_on_disk:  # memory is short
             gc.collect()  # frees the fit's weights, since the fit and its Trainer refer to each other
-        _finish(options, run_folder, facts=facts, loggers=loggers, found=found)
+        _finish(options, run_folder, facts=facts, loggers=loggers, first_fit=first_fit)
     finally:
         for logger in loggers:
             logger.close()
@@ -239,7 +240,7 @@ def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence
         # a sampler would otherwise end once min_gain is reached
         min_epochs = exact_epochs if options.optimizer.keeps_samples else min(trainer.min_epochs, exact_epochs)
         trainer = replace(trainer, max_epochs=exact_epochs, min_epochs=min_epochs, max_time=None)
-    return trainer.build(run_folder=run_folder, loggers=list(loggers), callbacks=callbacks)
+    return trainer.build(run_folder=run_folder, loggers=loggers, callbacks=callbacks)
 
 
 def _intact_checkpoints(ready: _ReadyFit) -> str:
@@ -291,20 +292,20 @@ def _finish(
     *,
     facts: Mapping[str, float],
     loggers: Sequence[GuardedLogger],
-    found: Mapping[str, float] | None,
+    first_fit: Mapping[str, float] | None,
 ) -> None:
     """Evaluate the best weights, write metrics.json and show the results."""
     run = Run.load(run_folder)
-    finds_epochs = options.split.refit and found is None
+    finds_epochs = options.split.refit and first_fit is None
     # with two fits, only the second one sees the test rows
     parts = ("val", "test") if options.test and not finds_epochs else ("val",)
     metrics = run.evaluate(parts=parts) | run.evaluate_own_ranking(parts=parts)
     if not run.record.predicts_scores:
         write_predictions(run.folder, {part: run.predictions(part) for part in parts})
     metrics |= {**facts, "fit/best_epoch": run.best_epoch}
-    if found is not None:
-        metrics |= {tag: value for tag, value in found.items() if "val/" in tag}
-        metrics["fit/seconds"] += found["fit/seconds"]
+    if first_fit is not None:
+        metrics |= {tag: value for tag, value in first_fit.items() if "val/" in tag}
+        metrics["fit/seconds"] += first_fit["fit/seconds"]
     metrics = defined_metrics(metrics, monitor=options.monitor)
     write_metrics(run_folder, metrics, written=["epochs.csv"])
     if not finds_epochs:  # the first of two fits shows no results
@@ -336,10 +337,17 @@ def _conclude(run_folder: Path) -> float | None:
     return -value if value is not None and record.monitored().higher_is_better else value
 
 
-def _set_up_process(options: TrainOptions, *, rank: int) -> None:
-    """Set Lightning's rank, silence its warnings about intended settings, and check that all processes are there."""
+def _set_up_process(options: TrainOptions, run_folder: Path, *, rank: int) -> None:
+    """Set Lightning's rank, silence its warnings about intended settings, and check the processes of the fit.
+
+    Raises:
+        UserError: processes or devices are missing.
+    """
     rank_zero_only.rank = rank  # type: ignore[attr-defined]
-    check_started(options.trainer)
+    trainer = options.trainer
+    check_started(devices=trainer.devices, num_nodes=trainer.num_nodes)
+    if trainer.num_processes > 1:
+        trainer.build(run_folder=run_folder)  # raises if a device is missing
     for quiet in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(quiet).setLevel(logging.WARNING)
     for shown in ("callbacks.model_summary", "profilers.profiler"):

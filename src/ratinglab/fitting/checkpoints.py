@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from ratinglab.digests import seal_archive
 from ratinglab.evaluation.metrics import MetricKind
 from ratinglab.files import write_whole
-from ratinglab.fitting.trainer import was_validated
+from ratinglab.fitting.learning_curve import was_validated
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,11 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ratinglab.files import write_whole
-from ratinglab.fitting.trainer import was_validated
+
+
+def was_validated(trainer: Trainer) -> bool:
+    """Return whether the epoch that has just ended was validated."""
+    return (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
 
 
 class LearningCurve(Callback):

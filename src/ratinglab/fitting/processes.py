@@ -18,7 +18,6 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import distributed
 
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.fitting.trainer import TrainerOptions
 from ratinglab.interrupts import resume_hint
 from ratinglab.program import RANK_VARIABLE, process_rank, same_command, started_by_slurm, started_by_torchrun
 
@@ -80,47 +79,38 @@ def environment(num_processes: int) -> ClusterEnvironment:
     return OwnProcesses() if num_processes > 1 else OneProcess()
 
 
-def check_started(options: TrainerOptions) -> None:
-    """Raise UserError if devices are missing, or a launcher has started another number of processes than asked for."""
-    asked = options.num_processes
+def check_started(*, devices: int, num_nodes: int) -> None:
+    """Raise UserError if a launcher has started a different number of processes than the options ask for."""
+    asked = devices * num_nodes
     if started_by_torchrun():
         launcher, number = "torchrun", int(os.environ["WORLD_SIZE"])
     elif started_by_slurm() and asked > 1:
         launcher, number = "srun", int(os.environ["SLURM_NTASKS"])
-    elif options.num_nodes > 1:
-        raise UserError(f"trainer.num_nodes={options.num_nodes} needs torchrun or srun to start the processes")
+    elif num_nodes > 1:
+        raise UserError(f"trainer.num_nodes={num_nodes} needs torchrun or srun to start the processes")
     else:
-        launcher, number = "rank 0", asked
+        return
     if number != asked:
         raise UserError(
-            f"trainer.devices={options.devices} trainer.num_nodes={options.num_nodes} needs {asked} processes, "
+            f"trainer.devices={devices} trainer.num_nodes={num_nodes} needs {asked} processes, "
             f"but {launcher} has started {number}"
         )
-    if asked > 1:
-        _bare_trainer(options)
 
 
-def _bare_trainer(options: TrainerOptions) -> Trainer:
-    """Make a Trainer that only connects with other processes."""
-    return options.build(run_folder=Path(), loggers=[], callbacks=[])
-
-
-def wait_for_rank_zero(options: TrainerOptions) -> bool:
+def wait_for_rank_zero(trainer: Trainer) -> bool:
     """Wait until rank 0 is about to fit; return whether there is anything to fit.
 
     Where a launcher has started all processes at once, the others must not read files that rank 0 still checks,
     writes or removes. A process started by rank 0 does not wait.
     """
-    trainer = _bare_trainer(options)
     if _are_own(trainer):
         return True
     _connect(trainer)
     return trainer.strategy.broadcast(True)  # of rank 0
 
 
-def release_ranks(options: TrainerOptions) -> None:
+def release_ranks(trainer: Trainer) -> None:
     """Tell the other ranks, if a launcher has started them, to exit because there is nothing to fit."""
-    trainer = _bare_trainer(options)
     if trainer.world_size > 1 and not _are_own(trainer):
         _connect(trainer)
         trainer.strategy.broadcast(False)

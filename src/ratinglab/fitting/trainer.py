@@ -129,7 +129,7 @@ class TrainerOptions:
 
         return Timer(self.max_time).time_remaining()
 
-    def build(self, *, run_folder: Path, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
+    def build(self, *, run_folder: Path, loggers: Sequence[Logger] = (), callbacks: Sequence[Callback] = ()) -> Trainer:
         """Make Lightning's Trainer. Per-batch options go to the fit, which loops over batches itself.
 
         Raises:
@@ -163,17 +163,12 @@ class TrainerOptions:
                 num_sanity_val_steps=0,
                 log_every_n_steps=1,  # fits log per epoch; with a larger value Lightning warns of few steps
                 default_root_dir=run_folder,
-                logger=loggers or False,
+                logger=list(loggers) or False,
                 callbacks=callbacks,
                 plugins=[WholeCheckpointIO(), environment(self.num_processes)],
             )
         except MisconfigurationException as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
-
-
-def was_validated(trainer: Trainer) -> bool:
-    """Return whether the epoch that has just ended was validated."""
-    return (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
 
 
 @dataclass

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ratinglab.options import short_keys
 
-FEW = 8
+MAX_SEPARATE_VALUES = 8
 """Maximum number of distinct numbers of a key that are averaged and labelled one by one."""
-BEYOND = "tab:orange"
+OUTLIER_COLOR = "tab:orange"
 """Color of runs beyond an axis."""
 
 Numbers = NDArray[np.float64]
@@ -142,7 +142,7 @@ def mark_beyond(axes: Axes, place: Numbers, metric: Numbers, limits: Limits) -> 
         places = place[is_beyond & np.isfinite(place)]
         if len(places):  # an empty line that is not clipped has no extent to lay out
             edges, transform = np.full(len(places), edge), axes.get_xaxis_transform()
-            axes.plot(places, edges, marker, color=BEYOND, transform=transform, clip_on=False)
+            axes.plot(places, edges, marker, color=OUTLIER_COLOR, transform=transform, clip_on=False)
 
 
 def fractions_of(axis: Axis, values: Numbers) -> Numbers:
@@ -157,7 +157,7 @@ def set_scale_and_ticks(axes: Axes, key: SweptKey, *, inches: float) -> None:
     options = {"linthresh": key.place[key.place > 0].min()} if key.scale == "symlog" else {}
     axes.set_xscale(key.scale, **options)
     ticks = np.unique(key.place[np.isfinite(key.place)])
-    if len(ticks) > FEW and not key.categories:
+    if len(ticks) > MAX_SEPARATE_VALUES and not key.categories:
         ticks = _round_numbers(ticks, key.scale)
     labels = key.categories or [shortened(f"{tick:.15g}") for tick in ticks]
     middles = inches * fractions_of(axes.xaxis, ticks)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ratinglab.reports.averages import average_curves
 from ratinglab.reports.sweep_axes import (
-    FEW,
+    MAX_SEPARATE_VALUES,
     Limits,
     Numbers,
     SweptKey,
@@ -37,8 +37,8 @@ SIZE = (7.0, 4.2)
 """Inches, at 100 dots per inch; figures with many panels, axes or names are larger."""
 MAX_NAMED_RUNS = 6
 """Maximum number of runs on the Pareto front that are named."""
-RUN, MEAN, BEST = "tab:blue", "0.2", "tab:red"
-NAMES: dict[str, Any] = {"loc": "outside lower left", "frameon": False, "fontsize": 9}
+RUN_COLOR, MEAN_COLOR, BEST_COLOR = "tab:blue", "0.2", "tab:red"
+LEGEND_STYLE: dict[str, Any] = {"loc": "outside lower left", "frameon": False, "fontsize": 9}
 """Style of a legend with names of runs."""
 
 
@@ -63,9 +63,9 @@ def marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_better: 
         axes.set_ylabel(label)
     beyond = describe_outliers(metric, limits)
     handles = [
-        Line2D([], [], color=RUN, marker="o", linestyle="", alpha=0.5, label="run"),
-        Line2D([], [], color=MEAN, marker=".", label="mean of the runs within the axis" if beyond else "mean"),
-        Line2D([], [], color=BEST, marker="*", markersize=11, linestyle="", label="best run"),
+        Line2D([], [], color=RUN_COLOR, marker="o", linestyle="", alpha=0.5, label="run"),
+        Line2D([], [], color=MEAN_COLOR, marker=".", label="mean of the runs within the axis" if beyond else "mean"),
+        Line2D([], [], color=BEST_COLOR, marker="*", markersize=11, linestyle="", label="best run"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     write_title(
@@ -86,7 +86,7 @@ def metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_is_be
     axes.plot(seconds, metric, "o", color="0.6", alpha=0.6)
     # the best run stays the best for longer fits
     until, best_until = np.append(seconds[front], seconds.max()), np.append(metric[front], metric[front[-1]])
-    axes.plot(until, best_until, color=RUN, drawstyle="steps-post", marker="o", markevery=range(len(front)))
+    axes.plot(until, best_until, color=RUN_COLOR, drawstyle="steps-post", marker="o", markevery=range(len(front)))
     mark_beyond(axes, seconds, metric, limits)
     scale = "log" if 0 < 10 * seconds.min() < seconds.max() else "linear"
     set_scale_and_ticks(axes, SweptKey("", seconds, scale), inches=SIZE[0] - 1)
@@ -103,7 +103,7 @@ def metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_is_be
         handles.append(Line2D([], [], linestyle="", label=text))
         lines += 1 + text.count("\n")
     figure.set_size_inches(SIZE[0], SIZE[1] + 0.2 * lines)
-    figure.legend(handles=handles, handlelength=0, **NAMES)
+    figure.legend(handles=handles, handlelength=0, **LEGEND_STYLE)
     write_title(
         figure,
         f"{label} against time",
@@ -146,7 +146,7 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -> Fig
         color: Any = f"C{number}" if len(curves) <= 10 else colormaps["turbo"](number / (len(curves) - 1))
         notes |= dict.fromkeys(_draw_group(axes, group, color=color))
         handles.append(Line2D([], [], color=color, label=f"{shortened(name, 80)} ({count_text(len(group))})"))
-    figure.legend(handles=handles, ncols=columns, **NAMES)
+    figure.legend(handles=handles, ncols=columns, **LEGEND_STYLE)
     beyond = sum(bool(((curve < limits[0]) | (curve > limits[1])).any()) for curve in values)
     note = f"{count_text(beyond)} partly beyond the axis" if beyond else ""
     write_title(figure, f"{label} by epoch", "; ".join(sorted(notes)), note)
@@ -175,11 +175,11 @@ def _draw_effect(axes: Axes, key: SweptKey, metric: Numbers, *, limits: Limits, 
     missing = int(np.isnan(key.place).sum())
     axes.set(xlabel=key.label + (f" (not set in {count_text(missing)})" if missing else ""), ylim=limits)
     axes.ticklabel_format(axis="y", useOffset=False)
-    axes.plot(key.place, metric, "o", color=RUN, alpha=0.5)
+    axes.plot(key.place, metric, "o", color=RUN_COLOR, alpha=0.5)
     is_shown = np.isfinite(key.place) & (limits[0] <= metric) & (metric <= limits[1])
     place, shown = key.place[is_shown], metric[is_shown]
     group: NDArray[Any] = place
-    if len(np.unique(place)) > FEW and not key.categories:
+    if len(np.unique(place)) > MAX_SEPARATE_VALUES and not key.categories:
         borders = np.quantile(place, np.linspace(0, 1, min(6, len(place) // 4) + 1))
         group = np.searchsorted(borders[1:-1], place, side="right")
     groups = np.unique(group)
@@ -187,8 +187,8 @@ def _draw_effect(axes: Axes, key: SweptKey, metric: Numbers, *, limits: Limits, 
     style: dict[str, Any] = {"marker": "."}
     if key.categories:  # without a line, since their order means nothing
         style = {"marker": "_", "linestyle": "", "markersize": min(22, 40 * inches / len(key.categories))}
-    axes.plot([np.median(place[group == each]) for each in groups], means, color=MEAN, markeredgewidth=2, **style)
-    axes.plot(key.place[[best]], metric[[best]], "*", color=BEST, markersize=13)
+    axes.plot([np.median(place[group == each]) for each in groups], means, color=MEAN_COLOR, markeredgewidth=2, **style)
+    axes.plot(key.place[[best]], metric[[best]], "*", color=BEST_COLOR, markersize=13)
     if key.categories:
         axes.set_xlim(-0.5, len(key.categories) - 0.5)
     mark_beyond(axes, key.place, metric, limits)
