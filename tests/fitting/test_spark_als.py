@@ -19,8 +19,8 @@ from fits import TRAINER, fit, objective
 from pytorch_lightning import Callback
 from tables import table_with_features
 
+from ratinglab import errors
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.fitting import whole_epoch_options
 from ratinglab.fitting.spark_als import SparkProcess, check_reachable, read_factors
 from ratinglab.fitting.whole_epoch_options import ALSOptions, SparkALSOptions
 from ratinglab.models.biased_mf import BiasedMFOptions
@@ -95,7 +95,7 @@ def test_biases_stay_and_residuals_are_fitted(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("model", [MF, BIASED])
 def test_rows_without_a_unique_solution_and_features_are_refused(monkeypatch, model):
-    monkeypatch.setattr(whole_epoch_options, "find_spec", lambda name: name)
+    monkeypatch.setattr(errors, "find_spec", lambda name: name)
     with pytest.raises(UserError, match=r"^model\.regularization must be above 0 with optimizer=spark_als, got 0\.0$"):
         OPTIMIZER.check(model=replace(model, regularization=0.0), trainer=TRAINER)
     with pytest.raises(UserError, match=r"^model\.user_features must be \[\] with optimizer=spark_als, got \[age\]$"):
@@ -103,7 +103,7 @@ def test_rows_without_a_unique_solution_and_features_are_refused(monkeypatch, mo
 
 
 def test_missing_pyspark_is_one_line(monkeypatch):
-    monkeypatch.setattr(whole_epoch_options, "find_spec", lambda name: None)
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"^optimizer=spark_als needs pyspark: pip install 'ratinglab\[spark\]'$"):
         OPTIMIZER.check(model=MF, trainer=TRAINER)
 
@@ -222,7 +222,7 @@ def test_jvm_ends_with_a_killed_process(tmp_path):
         f"spark = SparkProcess(master='local[1]', folder=None, conf={{}})\nspark.start(Path({str(tmp_path)!r}))\n"
         "print(spark._gateway.proc.pid, flush=True)\ntime.sleep(600)\n"
     )
-    source = str(Path(whole_epoch_options.__file__).parents[2])
+    source = str(Path(errors.__file__).parents[1])
     python = subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
