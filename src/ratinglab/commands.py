@@ -39,19 +39,13 @@ Keys (KEY=VALUE):
 """
 
 
-def _join_fit(options: TrainOptions, run_folder: Path) -> None:
-    from ratinglab.experiment.training import join_fit
-
-    join_fit(options, run_folder)
-
-
-@Command(config_name="train", find_run=resumed_run, join_fit=_join_fit)
+@Command(config_name="train", find_run=resumed_run)
 def train(options: TrainOptions, run_folder: Path) -> float | None:
     """Fit a model on a table of ratings."""
     return _train_and_print(options, run_folder)
 
 
-@Command(config_name="train", positional="run", find_run=reproduced_run, usage=REPRODUCE_USAGE, join_fit=_join_fit)
+@Command(config_name="train", positional="run", find_run=reproduced_run, usage=REPRODUCE_USAGE)
 def reproduce(options: TrainOptions, run_folder: Path) -> None:
     """Train a run again from its record, and compare the metrics."""
     _train_and_print(options, run_folder)

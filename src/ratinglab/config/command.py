@@ -51,14 +51,12 @@ class Command:
         positional: key that an argument without a key sets.
         find_run: finds the run that the arguments resume or reproduce.
         usage: text of --help; None: groups and keys of the primary config.
-        join_fit: task of the other processes of the same fit (rank > 0).
     """
 
     config_name: str
     positional: str | None = None
     find_run: FindRun | None = None
     usage: str | None = None
-    join_fit: Task | None = None
 
     def __call__(self, task: Task) -> Callable[[], None]:
         """Return the function that runs the command with the arguments in sys.argv."""
@@ -164,8 +162,8 @@ class _Invocation:
 
         A bug in this process keeps its traceback.
         """
-        join_fit = self._command.join_fit
-        assert join_fit is not None, "every command that trains has one"
+        from ratinglab.experiment.training import join_fit  # torch takes a second: keep --help fast
+
         exit_with_rank_zero()
         logging.disable(logging.CRITICAL)
         warnings.simplefilter("ignore")
