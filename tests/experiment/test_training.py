@@ -10,6 +10,7 @@ import termios
 import threading
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY
@@ -87,16 +88,18 @@ def test_train_writes_the_files_of_a_run(textbook):
 
 
 def test_best_and_last_checkpoints_hold_the_best_and_last_epoch(textbook):
-    lines = re.findall(r"^epoch (\d+)/100 .* val/mse (\S+)$", textbook.stdout, re.MULTILINE)
-    best = min(lines, key=lambda line: float(line[1]))
+    curve = pd.read_csv(textbook.run / "epochs.csv", index_col="epoch")["val/mse"]
+    shown = re.findall(r"^epoch (\d+)/100 .* val/mse (\S+)$", textbook.stdout, re.MULTILINE)
+    assert all(float(value) == pytest.approx(curve[int(epoch)], abs=1e-4) for epoch, value in shown)
+    assert int(shown[-1][0]) == len(curve), "the last epoch is printed, however few are"
     epochs = {
         name: torch.load(textbook.run / "checkpoints" / f"{name}.ckpt", weights_only=True)["epochs"]
         for name in ("best", "last")
     }
     metrics = metrics_of(textbook.run)
-    assert epochs == {"best": int(best[0]), "last": len(lines)}
+    assert epochs == {"best": curve.idxmin(), "last": len(curve)}
     assert (metrics["fit/best_epoch"], metrics["fit/epochs"]) == (epochs["best"], epochs["last"])
-    assert metrics["val/mse"] == pytest.approx(float(best[1]), abs=1e-4)
+    assert metrics["val/mse"] == pytest.approx(curve.min(), rel=1e-6)
 
 
 def test_metrics_are_flat_and_complete(textbook):
