@@ -141,7 +141,7 @@ def test_rows_are_not_tested_against_a_run_that_ended_early(splits, command, tmp
 
 
 def test_figures_of_the_sweep_are_drawn(folds, splits):
-    names = {"effects.png", "seconds.png", "curves.png"}
+    names = {"effects.png", "parallel.png", "seconds.png", "curves.png"}
     assert {path.name for path in (folds / "figures").iterdir()} == names
     assert {path.name for path in (splits / "figures").iterdir()} == {
         name.replace(".", f"-{number}.") for name in names for number in (1, 2)

@@ -12,12 +12,13 @@ from ratinglab.reports.sweep_figures import (
     learning_curves,
     marginal_effects,
     metric_against_seconds,
+    parallel_coordinates,
     pareto_front,
 )
 
 # matplotlib warns of a layout that fails, or of an axis without length
 pytestmark = pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
-FIGURES = [marginal_effects, metric_against_seconds]
+FIGURES = [marginal_effects, parallel_coordinates, metric_against_seconds]
 
 
 def runs_of(key, metrics: dict[str, float]) -> list[SweptRun]:
@@ -195,11 +196,12 @@ def test_far_runs_are_beyond_the_axis_and_counted(sign):
         assert ("2 runs above the axis, up to 1e+06" if sign > 0 else "2 runs below the axis, down to -1e+06") in title(
             figure
         )
-        low, high = figure.axes[0].get_ylim()
-        assert high - low == pytest.approx(0.19 * 1.16)
-        edge = 1 if sign > 0 else 0
-        x = [20, 21] if draw is marginal_effects else [30, 31]
-        assert triangles(figure.axes[0]) == [[[x[0], edge], [x[1], edge]]]
+        if draw is not parallel_coordinates:
+            low, high = figure.axes[0].get_ylim()
+            assert high - low == pytest.approx(0.19 * 1.16)
+            edge = 1 if sign > 0 else 0
+            x = [20, 21] if draw is marginal_effects else [30, 31]
+            assert triangles(figure.axes[0]) == [[[x[0], edge], [x[1], edge]]]
 
 
 def test_good_runs_are_never_beyond_the_axis():
@@ -218,8 +220,42 @@ def test_a_small_sweep_shows_all_its_runs_unless_one_is_huge():
     assert "1 run above the axis, up to 1e+06" in title(figure)
 
 
-def test_a_run_without_a_key_is_counted_below_its_panel():
+# ---------------------------------------------------------------- parallel coordinates
+
+
+def test_each_run_is_a_line_across_the_axes_with_the_best_on_top():
+    runs = [
+        SweptRun({"k": "1", "features": "[]"}, 3.0, 1.0),
+        SweptRun({"k": "3", "features": "[genres]"}, 1.0, 1.0),
+        SweptRun({"k": "2", "features": "[]"}, 2.0, 1.0),
+    ]
+    figure = saved(parallel_coordinates(runs, label="MSE", higher_is_better=False))
+    host, first, second, metric, _ = figure.axes
+    low, high = metric.get_ylim()
+    heights = [line.get_ydata().tolist() for line in host.get_lines()]
+    assert heights == [
+        pytest.approx(height)
+        for height in ([0, 0, (3 - low) / (high - low)], [0.5, 0, 0.5], [1, 1, (1 - low) / (high - low)])
+    ]
+    assert [line.get_linewidth() for line in host.get_lines()] == [1, 1, 3]
+    assert texts(host.get_xticklabels()) == ["k", "features", "MSE"]
+    assert texts(first.get_yticklabels()) == ["1", "2", "3"]
+    assert texts(second.get_yticklabels()) == ["[]", "[genres]"]
+
+
+def test_parallel_axes_are_logarithmic_and_the_best_of_a_metric_to_maximize_is_dark():
+    figure = saved(parallel_coordinates(GRID, label="NDCG", higher_is_better=True))
+    host, _, lr, *_ = figure.axes
+    assert lr.get_yscale() == "log"
+    thin, thick = (np.sum(host.get_lines()[index].get_color()[:3]) for index in (0, -1))
+    assert thick < thin
+
+
+def test_a_run_without_a_key_passes_below_its_axis():
     runs = [*runs_of("k", {"1": 1.0, "2": 2.0}), SweptRun({"other": "a"}, 3.0, 1.0)]
+    figure = saved(parallel_coordinates(runs, label="MSE", higher_is_better=False))
+    assert figure.axes[0].get_lines()[0].get_ydata()[0] < 0
+    assert "not set" in texts(figure.axes[0].texts)
     assert "k (not set in 1 run)" in [
         axes.get_xlabel() for axes in marginal_effects(runs, label="MSE", higher_is_better=False).axes
     ]
@@ -228,8 +264,8 @@ def test_a_run_without_a_key_is_counted_below_its_panel():
 def test_long_names_are_cut_and_stay_distinct():
     values = ["/data/a/long/folder/ratings.csv", "/data/another/folder/ratings.csv", "[genres,year,occupation,age]"]
     runs = runs_of("path", {value: 1.0 + number for number, value in enumerate(values)})
-    figure = saved(marginal_effects(runs, label="MSE", higher_is_better=False))
-    assert texts(figure.axes[0].get_xticklabels()) == ["1: …/ratings.csv", "2: …/ratings.csv", "3: [genre…on,age]"]
+    figure = saved(parallel_coordinates(runs, label="MSE", higher_is_better=False))
+    assert texts(figure.axes[1].get_yticklabels()) == ["1: …/ratings.csv", "2: …/ratings.csv", "3: [genre…on,age]"]
 
 
 # ---------------------------------------------------------------- metric against seconds
@@ -356,8 +392,11 @@ ODD = {
 def test_odd_sweeps_are_drawn_whole(name):
     runs = ODD[name]
     keys = {key for run in runs for key in run.values}
-    effects, against = (saved(draw(runs, label="val", higher_is_better=False)) for draw in FIGURES)
+    effects, parallel, against = (saved(draw(runs, label="val", higher_is_better=False)) for draw in FIGURES)
     assert len(effects.axes) == len(keys)
+    assert len(parallel.axes) == 1 + len(keys) + 2  # with the metric and the color bar
+    assert len(parallel.axes[0].get_lines()) == len(runs)
+    assert all(np.isfinite(line.get_ydata()).all() for line in parallel.axes[0].get_lines())
     dots = against.axes[0].get_lines()[0].get_xydata()
     assert dots.tolist() == [[run.seconds, run.metric] for run in runs]
     assert 1 <= len(named(against)) <= 6

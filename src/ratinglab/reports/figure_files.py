@@ -17,6 +17,7 @@ from ratinglab.reports.sweep_figures import (
     learning_curves,
     marginal_effects,
     metric_against_seconds,
+    parallel_coordinates,
 )
 from ratinglab.reports.sweep_results import ComparableJobs, Group
 from ratinglab.runs.learning_curves import Curve, read_curve
@@ -31,9 +32,9 @@ FIGURES, MEANS = "figures", "mean"
 def write_figures(folder: Path, sets: Sequence[ComparableJobs]) -> None:
     """Write the figures of a sweep into its folder as PNG, and remove earlier ones.
 
-    effects: the monitored metric against each swept key; seconds: against the time of the fit, with the Pareto front;
-    curves: by epoch, of the best configurations. With several sets of jobs, the figures of each set are numbered. If
-    the runs log to TensorBoard and differ in seed or fold, also writes mean curves.
+    effects: the monitored metric against each swept key; parallel: against all of them; seconds: against the time of
+    the fit, with the Pareto front; curves: by epoch, of the best configurations. With several sets of jobs, the figures
+    of each set are numbered. If the runs log to TensorBoard and differ in seed or fold, also writes mean curves.
     """
     for path in [*folder.glob(f"{FIGURES}/*.png"), *folder.glob(f"{MEANS}*/*/events.out.tfevents.*")]:
         path.unlink()
@@ -65,7 +66,11 @@ def _figures(jobs: ComparableJobs, curves: Mapping[str, Sequence[Curve]]) -> Ite
         if result.has_metrics and {column.tag, "fit/seconds"} <= result.metrics.keys()
     ]
     if len(runs) > 1 and keys:
-        for name, draw in (("effects", marginal_effects), ("seconds", metric_against_seconds)):
+        for name, draw in (
+            ("effects", marginal_effects),
+            ("parallel", parallel_coordinates),
+            ("seconds", metric_against_seconds),
+        ):
             yield name, draw(runs, label=column.label, higher_is_better=column.higher_is_better)
     if curves:
         yield "curves", learning_curves(curves, label=column.label)

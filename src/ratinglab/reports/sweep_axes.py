@@ -152,25 +152,26 @@ def fractions_of(axis: Axis, values: Numbers) -> Numbers:
     return (axis.get_transform().transform(values) - low) / (high - low)
 
 
-def set_scale_and_ticks(axes: Axes, key: SweptKey, *, inches: float) -> None:
-    """Set the scale of the horizontal axis, and as many ticks as fit its length."""
+def set_scale_and_ticks(axis: Axis, key: SweptKey, *, inches: float) -> None:
+    """Set the scale of an axis, and as many ticks as fit its length."""
+    is_x = isinstance(axis, XAxis)
     options = {"linthresh": key.place[key.place > 0].min()} if key.scale == "symlog" else {}
-    axes.set_xscale(key.scale, **options)
+    (axis.axes.set_xscale if is_x else axis.axes.set_yscale)(key.scale, **options)
     ticks = np.unique(key.place[np.isfinite(key.place)])
     if len(ticks) > MAX_SEPARATE_VALUES and not key.categories:
         ticks = _round_numbers(ticks, key.scale)
     labels = key.categories or [shortened(f"{tick:.15g}") for tick in ticks]
-    middles = inches * fractions_of(axes.xaxis, ticks)
-    sizes = np.array([0.1 + 0.08 * len(text) for text in labels])
+    middles = inches * fractions_of(axis, ticks)
+    sizes = np.array([0.1 + 0.08 * len(text) for text in labels]) if is_x else np.full(len(ticks), 0.16)
     style: dict[str, Any] = {}
-    if key.categories and (np.diff(middles) < (sizes[1:] + sizes[:-1]) / 2).any():
+    if is_x and key.categories and (np.diff(middles) < (sizes[1:] + sizes[:-1]) / 2).any():
         sizes, style = np.full(len(ticks), 0.2), {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
     kept: list[int] = []
     for tick, (middle, size) in enumerate(zip(middles, sizes, strict=True)):
         if not kept or middle - middles[kept[-1]] >= (size + sizes[kept[-1]]) / 2:
             kept.append(tick)
-    axes.set_xticks(ticks[kept], [labels[tick] for tick in kept], **style)
-    axes.xaxis.set_minor_locator(NullLocator())
+    axis.set_ticks(ticks[kept], [labels[tick] for tick in kept], **style)
+    axis.set_minor_locator(NullLocator())
 
 
 def _round_numbers(values: Numbers, scale: str) -> Numbers:

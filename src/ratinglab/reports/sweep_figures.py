@@ -1,13 +1,15 @@
-"""Figures of a sweep: the metric by swept key and by time, and learning curves."""
+"""Figures of a sweep: the metric by swept key, by combination of values and by time, and learning curves."""
 
 import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -74,6 +76,32 @@ def marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_better: 
     return figure
 
 
+def parallel_coordinates(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
+    """Draw each run as a line across a vertical axis per key and one of the metric; the best tenth is thick."""
+    keys = read_keys(runs)
+    metric, limits, order = _read(runs, higher_is_better=higher_is_better)
+    width = max(SIZE[0], 2 + 1.4 * len(keys))
+    figure = Figure(figsize=(width, SIZE[1]), dpi=100, layout="constrained")
+    host = figure.add_subplot()
+    host.set(xlim=(0, len(keys)), ylim=(0, 1), yticks=[])
+    host.spines[:].set_visible(False)
+    host.xaxis.tick_top()
+    host.tick_params(axis="x", length=0, pad=10)
+    host.set_xticks(range(len(keys) + 1), [shortened(name, 16) for name in [*(key.label for key in keys), label]])
+    heights = [_draw_vertical_axis(host, key, at=at) for at, key in enumerate(keys)]
+    heights.append(_draw_vertical_axis(host, SweptKey(label, metric, "linear"), at=len(keys), limits=limits))
+    colors = ScalarMappable(Normalize(*limits), colormaps["viridis_r" if higher_is_better else "viridis"])
+    thick = math.ceil(len(runs) / 10)
+    for rank, run in reversed(list(enumerate(order))):  # the best last, so on top
+        style: dict[str, Any] = {"linewidth": 3} if rank < thick else {"linewidth": 1, "alpha": 0.6}
+        host.plot([height[run] for height in heights], color=colors.to_rgba(metric[run]), clip_on=False, **style)
+    bar = figure.colorbar(colors, ax=host, pad=0.8 / width, label=f"{label} (dark is better)")
+    bar.ax.ticklabel_format(axis="y", useOffset=False)
+    note = f"thick: best {count_text(thick)}" if thick > 1 else "thick: best run"
+    write_title(figure, f"{label} by combination of values", note, describe_outliers(metric, limits))
+    return figure
+
+
 def metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
     """Draw the metric against the duration of the fit, and name the runs of the Pareto front by number."""
     metric, limits, _ = _read(runs, higher_is_better=higher_is_better)
@@ -89,7 +117,7 @@ def metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_is_be
     axes.plot(until, best_until, color=RUN_COLOR, drawstyle="steps-post", marker="o", markevery=range(len(front)))
     mark_beyond(axes, seconds, metric, limits)
     scale = "log" if 0 < 10 * seconds.min() < seconds.max() else "linear"
-    set_scale_and_ticks(axes, SweptKey("", seconds, scale), inches=SIZE[0] - 1)
+    set_scale_and_ticks(axes.xaxis, SweptKey("", seconds, scale), inches=SIZE[0] - 1)
     front = front[(limits[0] <= metric[front]) & (metric[front] <= limits[1])]
     places = np.column_stack([fractions_of(axes.xaxis, seconds[front]), fractions_of(axes.yaxis, metric[front])])
     settings, handles, lines = format_settings(runs), [], 0
@@ -192,7 +220,27 @@ def _draw_effect(axes: Axes, key: SweptKey, metric: Numbers, *, limits: Limits, 
     if key.categories:
         axes.set_xlim(-0.5, len(key.categories) - 0.5)
     mark_beyond(axes, key.place, metric, limits)
-    set_scale_and_ticks(axes, key, inches=inches)
+    set_scale_and_ticks(axes.xaxis, key, inches=inches)
+
+
+def _draw_vertical_axis(host: Axes, key: SweptKey, *, at: int, limits: Limits | None = None) -> Numbers:
+    """Draw the axis of a key, or of the metric if it has limits; return the height of each run on it, 0 to 1."""
+    axes = host.twinx()
+    side: Literal["left", "right"] = "left" if limits is None else "right"
+    axes.spines[:].set_visible(False)
+    axes.spines[side].set(visible=True, position=("data", at))
+    axes.yaxis.set_ticks_position(side)
+    axes.ticklabel_format(axis="y", useOffset=False)
+    low, high = np.nanmin(key.place), np.nanmax(key.place)
+    pad = 0 if low < high else abs(low) / 10 or 0.5
+    axes.set_ylim(limits or (low - pad, high + pad))
+    if limits is None:
+        set_scale_and_ticks(axes.yaxis, key, inches=SIZE[1] - 1)
+    for text in axes.get_yticklabels():
+        text.set(size=9, bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.5})
+    if np.isnan(key.place).any():
+        host.text(at, -0.1, "not set", ha="center", va="top", fontsize=9)
+    return np.nan_to_num(fractions_of(axes.yaxis, key.place).clip(-0.04, 1.04), nan=-0.09)
 
 
 def _read(runs: Sequence[SweptRun], *, higher_is_better: bool) -> tuple[Numbers, Limits, list[int]]:
