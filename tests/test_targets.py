@@ -9,7 +9,7 @@ import pytest
 from ratinglab.errors import UserError
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.mf import MFOptions
-from ratinglab.targets import MOVED, import_named, target_class
+from ratinglab.targets import import_named, target_class
 
 
 @dataclass
@@ -59,12 +59,6 @@ def test_classes_are_imported_by_dotted_path(folder):
     assert target_class("ratinglab.models.mf.MFOptions", base=EquationOptions, key="x") is MFOptions
     assert target_class("own_options.Own", base=Base, key="x").__name__ == "Own"
     assert target_class("own_options.Same", base=Base, key="x").__name__ == "Same"  # without fields of its own
-
-
-@pytest.mark.parametrize("dotted_path", MOVED)
-def test_old_paths_of_moved_classes_name_the_classes(dotted_path):
-    found = target_class(dotted_path, base=object, key="x")
-    assert found.__qualname__ == dotted_path.rpartition(".")[2]
 
 
 @pytest.mark.parametrize(

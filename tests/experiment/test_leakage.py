@@ -78,7 +78,7 @@ def predictions_of(run: Run) -> dict[tuple[int, int], float]:
     """Map each test pair to the run's prediction."""
     predicted = run.predictions("test")
     user, item = run.user_ids.ids[predicted.rows.user], run.item_ids.ids[predicted.rows.item]
-    return dict(zip(zip(user, item, strict=True), predicted.model.tolist(), strict=True))
+    return dict(zip(zip(user, item, strict=True), predicted.predicted.tolist(), strict=True))
 
 
 def with_other_ratings(test: pd.DataFrame) -> pd.DataFrame:
