@@ -230,3 +230,16 @@ def test_times_can_be_any_dates(timed):
     for wrong in ([1, 2], ["1970-01-01", "1970-01-03"]):
         with pytest.raises(UserError, match="times must be dates with times, such as datetime64, got"):
             run.predict(*ids, times=wrong)
+
+
+def test_other_ratings_can_have_times_in_any_format(timed):
+    run, columns = Run.load(timed.run), {"timestamp": "when"}
+    days = pd.Series(np.array(["1970-01-01", "1970-01-03"], dtype="datetime64[s]"))
+    frame = pd.DataFrame({"user_id": [3, 3], "item_id": [5, 6], "rating": [2.0, 4.0], "when": days})
+    expected = run.evaluate(frame, columns=columns)
+    written = frame.assign(when=days.dt.strftime("%d.%m.%Y"))
+    assert run.evaluate(written, columns=columns, timestamp_format="%d.%m.%Y") == expected
+    with pytest.raises(UserError, match=r"timestamp_format='%d\.%m\.%Y' reads it"):
+        run.evaluate(written, columns=columns)
+    with pytest.raises(UserError, match=r"^timestamp_format must be one of s, ms, us, ns, or a pattern"):
+        run.evaluate(written, columns=columns, timestamp_format="d.m.Y")

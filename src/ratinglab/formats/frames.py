@@ -62,19 +62,19 @@ class FrameFile(InputFile):
 
 
 def read_frame(
-    frame: Frame, columns: ColumnOptions
+    frame: Frame, columns: ColumnOptions, *, timestamp_format: str | None = None
 ) -> tuple["pd.Series[str]", "pd.Series[str]", NDArray[np.float32], NDArray[np.datetime64] | None]:
-    """Read and check the ratings of a data frame.
+    """Read and check the ratings of a data frame; None: the format of its times is detected.
 
     Returns:
         user ids and item ids, (N,) categories of text; ratings, (N,) float32; and times, (N,) datetime64[ms], None
         without a column of times.
     """
     file = frame_file(frame, name="ratings", columns=columns.by_role().values())
-    found = pa.Table.from_batches(read_columnar(file, columns, timestamp_format=None))
+    found = pa.Table.from_batches(read_columnar(file, columns, timestamp_format=timestamp_format))
     times = None
     if columns.timestamp is not None:
-        times = milliseconds(found["timestamp"], None)[0].astype("datetime64[ms]")
+        times = milliseconds(found["timestamp"], timestamp_format)[0].astype("datetime64[ms]")
     user_ids, item_ids = (found[side].cast(pa.string()).dictionary_encode().to_pandas() for side in ("user", "item"))
     return user_ids, item_ids, found["rating"].to_numpy().copy(), times  # torch wants writable arrays
 

@@ -18,7 +18,7 @@ from ratinglab.evaluation.ranking import LABELS, check_threshold, like_threshold
 from ratinglab.files import user_path
 from ratinglab.formats.frames import Frame, frame_file, read_frame
 from ratinglab.formats.text_dialects import TextDialect
-from ratinglab.formats.text_options import ColumnOptions
+from ratinglab.formats.text_options import ColumnOptions, check_timestamp_format
 from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.inference.evaluation import POPULARITY, measure_errors, measure_lists, predict_rows
 from ratinglab.inference.folded_in import FoldedIn, fold_in
@@ -258,6 +258,7 @@ class Run(TrainedModel):
         ratings: Frame | None = None,
         *,
         columns: Mapping[str, str] | None = None,
+        timestamp_format: str | None = None,
         parts: Sequence[str] = ("val", "test"),
     ) -> dict[str, float]:
         """Evaluate the model and the baselines on the run's own validation and test rows, or on other ratings.
@@ -268,6 +269,7 @@ class Run(TrainedModel):
         Args:
             ratings: data frame with the columns user_id, item_id and rating; None: the run's own rows.
             columns: other column names by role: user, item, rating, and timestamp for a model that uses days.
+            timestamp_format: format of the data frame's times, as in `ratinglab.train`; None: detected.
             parts: the run's own parts to evaluate.
 
         Returns:
@@ -280,18 +282,20 @@ class Run(TrainedModel):
             UserError: a column or a cell of the data frame is invalid.
         """
         if ratings is not None:
-            rows = self._rows_of(ratings, columns or {})
+            rows = self._rows_of(ratings, columns or {}, timestamp_format)
             return measure_errors(self, predict_rows(self, rows), prefix="")
         metrics: dict[str, float] = {}
         for part in () if self.record.predicts_scores else parts:
             metrics |= measure_errors(self, self.predictions(part), prefix=f"{part}/")
         return metrics
 
-    def _rows_of(self, ratings: Frame, columns: Mapping[str, str]) -> Ratings:
+    def _rows_of(self, ratings: Frame, columns: Mapping[str, str], timestamp_format: str | None) -> Ratings:
         """Read the rows of a data frame."""
+        check_timestamp_format(timestamp_format, key="timestamp_format")
         if unknown := sorted(columns.keys() - vars(FRAME_COLUMNS).keys()):
             raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], vars(FRAME_COLUMNS))}")
-        user_ids, item_ids, rating, times = read_frame(ratings, replace(FRAME_COLUMNS, **columns))
+        frame_columns = replace(FRAME_COLUMNS, **columns)
+        user_ids, item_ids, rating, times = read_frame(ratings, frame_columns, timestamp_format=timestamp_format)
         return replace(self._pairs(user_ids, item_ids, times), rating=rating)
 
     def evaluate_ranking(
