@@ -97,6 +97,13 @@ def test_edited_record_is_refused(run, changed):
         Run.load(run)
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "run.json", "ratings.parquet"])
+def test_file_of_a_folder_without_digests_is_refused(run, name):
+    (run / "digests.json").unlink()
+    with pytest.raises(UserError, match=r"digests\.json is missing: the files of the run cannot be checked"):
+        check_file(run / name)
+
+
 def test_kill_between_the_digest_and_the_file_leaves_both_valid(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(b"old")
     record_digests(tmp_path, written=["a"])

@@ -46,7 +46,7 @@ def record_digests(
         next_contents: contents about to replace files; until then, both the old and the new content are valid.
         keep_others: whether to keep the digests of other files.
     """
-    found = (read_digests(folder) or {}) if keep_others else {}
+    found = read_digests(folder) if keep_others else {}
     found |= {name: [_digest(folder / name)] for name in written}
     for name, content in (next_contents or {}).items():
         old = [_digest(folder / name)] if (folder / name).is_file() else []
@@ -56,22 +56,21 @@ def record_digests(
 
 
 def write_recorded(folder: Path, contents: Mapping[str, bytes], *, written: Iterable[str] = ()) -> None:
-    """Replace files of a folder atomically, and record their digests if the folder has digests."""
-    if (folder / DIGESTS).exists():
-        record_digests(folder, written=written, next_contents=contents)
+    """Replace files of a folder atomically, and record their digests."""
+    record_digests(folder, written=written, next_contents=contents)
     for name, content in contents.items():
         write_bytes(folder / name, content)
 
 
-def read_digests(folder: Path) -> dict[str, list[str]] | None:
-    """Read the valid digests of each file; None for a folder without digests.
+def read_digests(folder: Path) -> dict[str, list[str]]:
+    """Read the valid digests of each file; {} for a folder without digests.
 
     Raises:
         UserError: digests.json is damaged.
     """
     path = folder / DIGESTS
     if not os.path.lexists(path):
-        return None
+        return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found: dict[str, list[str]] = content["sha256"]
@@ -84,7 +83,7 @@ def read_digests(folder: Path) -> dict[str, list[str]] | None:
 
 
 def check_file(path: Path, *, key: str = "") -> None:
-    """Verify a file against its recorded digest, if the folder has digests. Messages begin with `key`.
+    """Verify a file against its recorded digest. Messages begin with `key`.
 
     Raises:
         UserError: the file differs from its digest, is recorded but missing, or exists but is not recorded.
@@ -92,15 +91,16 @@ def check_file(path: Path, *, key: str = "") -> None:
     prefix = f"{key}: " if key else ""
     for is_last in (False, True):  # a run in training may replace the file between the two reads
         digest = _digest_if_any(path, prefix=prefix)
-        digests = read_digests(path.parent)
-        valid = None if digests is None else digests.get(path.name, [])
-        if valid is None or digest in valid:
+        valid = read_digests(path.parent).get(path.name, [])
+        if digest in valid:
             return
         if digest is None and valid:
             raise UserError(f"{prefix}{path} is missing")
         if digest is None:
             return
         if is_last:
+            if not os.path.lexists(path.with_name(DIGESTS)):
+                raise UserError(f"{prefix}{path.with_name(DIGESTS)} is missing: the files of the run cannot be checked")
             reason = DIFFERS if valid else "the run did not write it"
             raise UserError(f"{prefix}{path} is damaged: {reason}")
 

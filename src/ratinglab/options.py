@@ -214,7 +214,7 @@ def named_subclasses(base: type[Any]) -> list[Any]:
     classes = [base]
     for cls in classes:
         classes += cls.__subclasses__()
-    return [cls for cls in classes if "name" in vars(cls)]
+    return [cls for cls in dict.fromkeys(classes) if "name" in vars(cls)]
 
 
 def as_yaml(value: Any) -> str:

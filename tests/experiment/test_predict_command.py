@@ -243,13 +243,13 @@ def test_pairs_with_users_need_ratings_with_users(run, here):
 
 
 def test_predictions_are_printed_without_an_output(run, here, capsys):
-    (here / "pairs.csv").write_text("user_id,item_id\n1,1\n99,2\n")
+    (here / "pairs.csv").write_text("user_id,item_id,rating\n1,1,4.5\n99,2,3\n")
     predict(run, "input=pairs.csv")
     header, *rows, note = capsys.readouterr().out.splitlines()
-    assert header.split() == ["user_id", "item_id", "prediction", "basis"]
+    assert header.split() == ["user_id", "item_id", "rating", "prediction", "basis"]
     first, second = run.predict([1, 99], [1, 2])
-    assert rows[0].split() == ["1", "1", f"{first:.2f}", "known"]
-    assert rows[1].split() == ["99", "2", f"{second:.2f}", "user_unknown"]
+    assert rows[0].split() == ["1", "1", "4.5", f"{first:.2f}", "known"]
+    assert rows[1].split() == ["99", "2", "3", f"{second:.2f}", "user_unknown"]
     assert note == "note: predicted by the bias baseline, since the user has no training ratings: 1"
     assert [path.name for path in here.iterdir()] == ["pairs.csv"]
 

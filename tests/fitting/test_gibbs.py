@@ -200,7 +200,7 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
         terms = before._addends(side)
         assert len(terms) == counts[side]
         stored = {f"term_{name}_{kind}" for name in terms for kind in ("bias", "precision")}
-        assert stored <= before.state_dict().keys(), "runs of earlier versions have these names"
+        assert stored <= before.state_dict().keys()
         own = before.own_rows(side)
         assert all(np.abs(term).max() > 0.01 for term in terms.values())
         assert rows[:, 1:] == pytest.approx(own[:, 1:], abs=1e-5)

@@ -31,3 +31,15 @@ def test_long_fits_log_about_fifty_lines(caplog, first, done, epochs, shown):
     callback.on_train_end(trainer, SimpleNamespace())
     expected = [f"epoch {epoch}/{epochs}   train/mse {epoch:.4f}   val/mse 2.0000" for epoch in shown]
     assert caplog.messages == expected
+
+
+def test_last_epoch_before_a_failure_is_logged(caplog):
+    caplog.set_level(logging.INFO, logger="ratinglab")
+    trainer = SimpleNamespace(max_epochs=1000, check_val_every_n_epoch=1)
+    callback = EpochLines()
+    for epoch in range(1, 6):
+        trainer.current_epoch = epoch - 1
+        trainer.callback_metrics = {"train/mse": torch.tensor(10.0**epoch)}
+        callback.on_train_epoch_end(trainer, SimpleNamespace())
+    callback.on_exception(trainer, SimpleNamespace(), ValueError())
+    assert [line.split()[1] for line in caplog.messages] == ["1/1000", "5/1000"]

@@ -92,6 +92,7 @@ def test_path_without_a_run_is_refused(tmp_path):
             read_record(tmp_path / name)
         assert str(error.value) == message
     (tmp_path / "runs" / "run.json").write_text("{")
+    accept_files(tmp_path / "runs")
     with pytest.raises(UserError, match=r"run\.json is damaged: "):
         read_record(tmp_path / "runs")
 

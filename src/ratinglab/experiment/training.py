@@ -344,10 +344,6 @@ def _set_up_process(options: TrainOptions, run_folder: Path, *, rank: int) -> No
         UserError: processes or devices are missing.
     """
     rank_zero_only.rank = rank  # type: ignore[attr-defined]
-    trainer = options.trainer
-    check_started(devices=trainer.devices, num_nodes=trainer.num_nodes)
-    if trainer.num_processes > 1:
-        trainer.build(run_folder=run_folder)  # raises if a device is missing
     for quiet in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(quiet).setLevel(logging.WARNING)
     for shown in ("callbacks.model_summary", "profilers.profiler"):
@@ -359,3 +355,7 @@ def _set_up_process(options: TrainOptions, run_folder: Path, *, rank: int) -> No
     warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # fits pool errors themselves
+    trainer = options.trainer
+    check_started(devices=trainer.devices, num_nodes=trainer.num_nodes)
+    if trainer.num_processes > 1:
+        trainer.build(run_folder=run_folder)  # raises if a device is missing

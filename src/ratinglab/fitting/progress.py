@@ -70,6 +70,10 @@ class EpochLines(Callback):
         """Log the last epoch."""
         self._log()
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Log the last epoch before a failure."""
+        self._log()
+
     def _log(self) -> None:
         if self._unlogged:
             log.info("%s", self._unlogged)

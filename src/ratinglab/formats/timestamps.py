@@ -206,13 +206,20 @@ def _dates_of(number: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int
     unit = 10 ** (digits - 4) if digits in INTEGER_DATES else 0
     if unit == 0 or number.min() < 1900 * unit or number.max() >= 2100 * unit or (number % 1 != 0).any():
         return None
-    values, place = np.unique(number, return_inverse=True)
-    texts = pd.Series(values.astype(np.int64)).astype(str)
-    dates = pd.to_datetime(texts, format=INTEGER_DATES[digits][1], errors="coerce")
-    if dates.isna().any():
+    rest = number.astype(np.int64) * 10 ** (14 - digits)
+    parts = []
+    for size in (10**10, 10**8, 10**6, 10**4, 100, 1):
+        part, rest = np.divmod(rest, size)
+        parts.append(part)
+    year, month, day, hour, minute, second = parts
+    month, day = (np.maximum(part, 1) if digits <= least else part for part, least in ((month, 4), (day, 6)))
+    if (month < 1).any() or (month > 12).any() or (hour > 23).any() or (minute > 59).any() or (second > 60).any():
         return None
-    milliseconds_of: NDArray[np.int64] = dates.to_numpy().astype("datetime64[ms]").astype(np.int64)
-    return milliseconds_of[place]
+    first = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
+    date = first.astype("datetime64[D]") + (day - 1)
+    if (date.astype("datetime64[M]") != first).any():
+        return None
+    return date.astype("datetime64[ms]").astype(np.int64) + ((hour * 60 + minute) * 60 + second) * 1000
 
 
 def times_of_texts(

@@ -18,7 +18,7 @@ def read_curve(folder: Path, tag: str) -> Curve:
     path = folder / "epochs.csv"
     if not path.exists():
         return {}
-    if path.name in (read_digests(folder) or {}):  # an unfinished run has not recorded it yet
+    if path.name in read_digests(folder):  # an unfinished run has not recorded it yet
         check_file(path)
     try:
         with path.open(encoding="utf-8", newline="") as file:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ratinglab.digests import DIGESTS, check_file, read_digests, write_recorded
+from ratinglab.digests import check_file, read_digests, write_recorded
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
 from ratinglab.evaluation.metrics import MetricKind, RankingMetric, find_metrics, monitored
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, list_metric
@@ -204,14 +204,12 @@ def read_record(folder: Path, *, key: str = "run") -> RunRecord:
         raise
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
-    if not (folder / DIGESTS).is_file():
-        raise UserError(f"{folder / DIGESTS} is missing: the files of the run cannot be checked")
     return record
 
 
 def has_finished(folder: Path) -> bool:
     """Return whether a run has written metrics.json, even if the file is lost."""
-    return os.path.lexists(folder / METRICS) or METRICS in (read_digests(folder) or {})
+    return os.path.lexists(folder / METRICS) or METRICS in read_digests(folder)
 
 
 def read_metrics(folder: Path) -> dict[str, float]:

@@ -85,7 +85,7 @@ def _is_whole(path: Path) -> bool:
     """Return whether a file exists and matches its recorded digest."""
     with suppress(UserError):
         check_file(path)
-        return path.is_file() and (read_digests(path.parent) or {}).get(path.name) is not None
+        return path.is_file() and read_digests(path.parent).get(path.name) is not None
     return False
 
 
@@ -119,7 +119,7 @@ def read_interest(folder: Path) -> Interest | None:
     try:
         with np.load(path, allow_pickle=False) as tables:
             interest = Interest(*(torch.from_numpy(tables[name]) for name in Interest._fields))
-            if str(tables["digest"]) != _digest_of_interest(read_digests(folder) or {}, interest):
+            if str(tables["digest"]) != _digest_of_interest(read_digests(folder), interest):
                 raise ValueError(DIFFERS)
     except Exception as error:  # an incomplete or foreign file can raise anything
         raise UserError(f"{path} is damaged or of another run: delete it, and it will be refitted") from error
@@ -129,7 +129,7 @@ def read_interest(folder: Path) -> Interest | None:
 def write_interest(folder: Path, interest: Interest) -> None:
     """Write the interest model; if the folder is read-only, it is fitted again on the next load."""
     tables = {name: table.numpy() for name, table in interest._asdict().items()}
-    tables["digest"] = np.array(_digest_of_interest(read_digests(folder) or {}, interest))
+    tables["digest"] = np.array(_digest_of_interest(read_digests(folder), interest))
     with suppress(OSError):
         write_whole(folder / INTEREST, lambda file: np.savez(file, **tables))
 
