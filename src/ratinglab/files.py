@@ -129,9 +129,10 @@ def is_stream(path: Path) -> bool:
     return is_own_stream or (path.exists() and not path.is_file())
 
 
-def print_beside(output: Path | None, text: str) -> None:
-    """Print a note, on stderr if the output may be stdout; None: no output file."""
-    print(text, file=sys.stderr if output is not None and is_stream(output) else sys.stdout)
+def print_beside(output: Path | None, *lines: str) -> None:
+    """Print lines, on stderr if the output may be stdout; None: no output file."""
+    for line in lines:
+        print(line, file=sys.stderr if output is not None and is_stream(output) else sys.stdout)
 
 
 def _open_stream(path: Path) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from ratinglab.evaluation.ranking import LABELS
 from ratinglab.experiment.training import build_lightning, train_run
 from ratinglab.fitting.fit import Fit
 from ratinglab.inference.run import Run
+from ratinglab.inference.run_tables import RunTables
 from ratinglab.reports.finished_runs import basis
 from ratinglab.reports.results import lists_tables
 from ratinglab.runs.record import read_record
@@ -243,15 +245,24 @@ def test_tensorboard_has_the_curve_the_test_lists_and_hparams(command, tmp_path)
     assert events.Scalars("best/val_ndcg@5")[0].value == pytest.approx(metrics["val/ndcg@5"])
 
 
+def test_left_out_users_are_counted_below_the_lowest_rating_that_reaches_the_threshold(monitored):
+    tables = RunTables(monitored.run, read_record(monitored.run))
+    counts = dict.fromkeys(("val/ranked_users", "val/users_without_relevant", "val/users_without_training"), 7)
+    order = replace(tables.record.order_options(), threshold=3.9)
+    (line,) = lists_tables(counts, tables, order=order)
+    assert line.endswith("7 users; left out: 7 without a validation rating of at least 4, 7 without training ratings")
+
+
 def test_warning_compares_ndcg_with_the_most_popular_items_on_the_last_part(monitored):
     record = read_record(monitored.run)
+    tables = RunTables(monitored.run, record)
     values = {"val/ndcg@5": 0.3, "baseline/popularity/val/ndcg@5": 0.2}
     order = record.order_options()
     start = "warning: the lists of biased_mf are worse than the most popular items on"
 
     def warnings(**more) -> list[str]:
         found = {f"{tag.replace('_', '/')}/ndcg@5": value for tag, value in more.items()}
-        return [line for line in lists_tables(values | found, record, order=order) if line.startswith("warning")]
+        return [line for line in lists_tables(values | found, tables, order=order) if line.startswith("warning")]
 
     assert warnings() == []
     assert warnings(val=0.1) == [f"{start} validation rows: NDCG@5 0.1000 against 0.2000"]

@@ -96,8 +96,8 @@ def test_users_without_a_list_are_counted(run, here, capsys):
 @pytest.mark.parametrize(
     ("user", "message"),
     [
-        ("9999", "user: no user '9999' has training ratings (unknown=error)"),
-        ("30", "user: no user '30' has training ratings (unknown=error)"),
+        ("9999", "user: '9999' has no training ratings; unknown=baseline recommends the bias baseline's list"),
+        ("30", "user: '30' has no training ratings; unknown=baseline recommends the bias baseline's list"),
     ],
 )
 def test_unknown_user_is_an_error(run, here, user, message):
@@ -131,8 +131,8 @@ def test_error_for_an_unknown_user_of_a_file_names_the_line(run, here):
     (here / "users.csv").write_text("user_id\n7\n229\n")
     with pytest.raises(UserError) as error:
         recommend(run, "users=users.csv", "output=out.csv")
-    place = "users.csv, line 3, column user_id"
-    assert str(error.value) == f"{place}: no user '229' has training ratings (unknown=error)"
+    rule = "has no training ratings; unknown=baseline recommends the bias baseline's list"
+    assert str(error.value) == f"users.csv, line 3, column user_id: '229' {rule}"
     recommend(run, "users=users.csv", "output=out.csv", "k=2", "unknown=baseline")
     assert pd.read_csv(here / "out.csv")["user_id"].tolist() == [7, 7, 229, 229]
 
@@ -233,7 +233,7 @@ def test_lists_from_python_have_ten_items_by_default(run):
     [
         (
             {"user_ids": [7, 229]},
-            r"^user_ids: no user '229' has training ratings \(unknown=error\)$",
+            r"^user_ids: '229' has no training ratings; unknown=baseline recommends the bias baseline's list$",
         ),
         ({"candidates": ["a"]}, r"^none of the 1 candidates has training ratings$"),
         ({"unknown": "mean"}, r"^unknown must be one of error, baseline, got mean$"),

@@ -196,7 +196,7 @@ def test_recommend_command_prints_recommendations_and_highest_ratings(command, b
 @pytest.mark.parametrize("user", ["1e5", "007", "nobody", "1_000"])
 def test_recommend_command_refuses_unknown_users_and_ranks_by_baseline_on_request(command, biased, tmp_path, user):
     refused = command(tmp_path, "recommend", f"run={biased.run}", f"user={user}", "k=3", status=2)
-    assert refused.stderr.startswith(f"error: user: no user {user!r} has training ratings (unknown=error)")
+    assert refused.stderr.startswith(f"error: user: {user!r} has no training ratings; unknown=baseline recommends")
     by_rating = ["unknown=baseline", "ranking.by=prediction"]
     outcome = command(tmp_path, "recommend", f"run={biased.run}", f"user={user}", "k=3", *by_rating)
     run = Run.load(biased.run)

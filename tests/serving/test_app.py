@@ -103,7 +103,7 @@ def test_recommend_equals_the_python_call(client, run, changed):
 
 
 def test_recommend_to_an_unknown_user_asks_for_the_baseline(client, run):
-    assert mistake(client.post("/recommend", json={"user_id": "nobody"})).startswith("user_id: no user 'nobody' has")
+    assert mistake(client.post("/recommend", json={"user_id": "nobody"})).startswith("user_id: 'nobody' has no")
     body = {"user_id": "nobody", "unknown": "baseline", "k": 5, "why": 3}
     found = answer(client.post("/recommend", json=body))["recommended"]
     assert [row["item_id"] for row in found] == run.recommend("nobody", k=5, unknown="baseline")["item_id"].tolist()

@@ -2,7 +2,7 @@
 
 from ratinglab.evaluation.ranking import OrderOptions, like_threshold
 from ratinglab.experiment.command_options import EvaluateOptions
-from ratinglab.experiment.named_files import load_run
+from ratinglab.experiment.option_files import load_run
 from ratinglab.reports.results import lists_tables, metrics_table
 from ratinglab.runs.record import read_metrics
 
@@ -34,7 +34,7 @@ def evaluate(options: EvaluateOptions) -> None:
     for note in notes:
         print(note)
     print(f"{record.model} on {provenance['data']}, split {provenance['split']}, seed {provenance['seed']}")
-    for line in (*metrics_table(metrics, record), *lists_tables(of_lists, record, order=order)):
+    for line in (*metrics_table(metrics, record), *lists_tables(of_lists, run.tables, order=order)):
         print(line)
     if k is not None and not of_lists:
         print("note: the run holds out no rows, so no lists are measured")

@@ -12,7 +12,7 @@ from ratinglab.batches import Batch, as_tensors
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import ONNX_PACKAGES, ExportFormat, ExportOptions
 from ratinglab.experiment.export_formats import WRITERS, WrittenExport
-from ratinglab.experiment.named_files import load_run
+from ratinglab.experiment.option_files import load_run
 from ratinglab.files import output_folder, whole_folder
 from ratinglab.inference.run import Run
 from ratinglab.runs.record import write_json

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import PredictOptions
-from ratinglab.experiment.named_files import columns_in, files_of, folded_in, load_run, table_path
+from ratinglab.experiment.option_files import columns_in, files_of, folded_in, load_run, table_path
 from ratinglab.experiment.screen_table import print_table
 from ratinglab.files import print_beside
 from ratinglab.formats.input_paths import existing_file
@@ -65,8 +65,7 @@ def predict(options: PredictOptions) -> None:
         for side, count in untrained.items()
         if count > 0
     ]
-    for note in notes:
-        print_beside(output, note)
+    print_beside(output, *notes)
 
 
 def _schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:

@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions, like_threshold
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.experiment.command_options import RecommendOptions, UnknownUsers
-from ratinglab.experiment.named_files import columns_in, files_of, folded_in, load_run, read_table, table_path
+from ratinglab.experiment.option_files import columns_in, files_of, folded_in, load_run, read_table, table_path
 from ratinglab.experiment.screen_table import print_table
 from ratinglab.files import is_stream, print_beside
 from ratinglab.formats.text_tables import TextTable
@@ -133,15 +133,14 @@ def _candidates(
 
 def _recommend_to_one(request: _ListsRequest, user_id: str, output: Path | None, notes: Sequence[str]) -> None:
     """Write a user's list to a file, if asked to, and print it below the user's highest ratings."""
-    own_notes = list(_notes_on_user(request, user_id))
+    notes_on_user = list(_notes_on_user(request, user_id))
     (listed,) = request.lists_by_block([user_id])
     is_new = request.folded is not None and request.folded.is_anonymous
     name = user_id if is_new else f"user {user_id}"
     if output is not None:
         _write(output, [listed.assign(user_id=user_id)])
         print_beside(output, f"{len(listed):,} recommendations for {name} in {output}")
-    for note in (*notes, *own_notes):
-        print_beside(output, note)
+    print_beside(output, *notes, *notes_on_user)
     if output is None or not is_stream(output):
         _print_list(listed.drop(columns="user_id"), request, user_id, name=name)
 
@@ -182,8 +181,7 @@ def _order_text(run: Run, order: OrderOptions) -> str:
         return "by predicted rating"
     if order.by is OrderBy.lower_bound:
         return "by lower bound: predicted rating minus its standard deviation"
-    threshold, levels = like_threshold(order.threshold, run.record.stars), run.tables.rating_levels
-    liked = min(levels[levels >= threshold], default=threshold)
+    liked = run.tables.lowest_liked(order.threshold)
     return f"by expected gain: interest times probability of a rating of at least {liked:g}"
 
 
@@ -210,11 +208,9 @@ def _recommend_to_several(request: _ListsRequest, users: TextTable | None, outpu
     user_ids = None if users is None else _user_ids(request, users)
     num_rows, num_users = _write(output, request.lists_by_block(user_ids))
     print_beside(output, f"{num_rows:,} recommendations for {num_users:,} users in {output}")
-    for note in notes:
-        print_beside(output, note)
+    print_beside(output, *notes)
     if request.folded is None:
-        for note in _notes_on_users(request, user_ids, num_listed=num_users):
-            print_beside(output, note)
+        print_beside(output, *_notes_on_users(request, user_ids, num_listed=num_users))
 
 
 def _user_ids(request: _ListsRequest, users: TextTable) -> list[str]:

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from ratinglab.experiment.command_options import SimilarOptions
-from ratinglab.experiment.named_files import load_run, table_path
+from ratinglab.experiment.option_files import load_run, table_path
 from ratinglab.experiment.screen_table import print_table
 from ratinglab.files import is_stream, print_beside
 from ratinglab.formats.writing import write_table
@@ -24,8 +24,7 @@ def find_similar(options: SimilarOptions) -> None:
         table = pa.Table.from_pandas(found, preserve_index=False)
         write_table(output, table.schema, [table])
         print_beside(output, f"{len(found):,} items similar to {name} in {output}")
-    for note in notes:
-        print_beside(output, note)
+    print_beside(output, *notes)
     if output is not None and is_stream(output):
         return
     print(f"similar to {name}, which has {tables.train_counts[1][item]:,} training ratings")

@@ -32,6 +32,7 @@ from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.trainer import Accelerator
 from ratinglab.inference.run import Run
+from ratinglab.inference.run_tables import RunTables
 from ratinglab.program import process_rank
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.reports.protocols import compared_tag, table_among_figures
@@ -328,7 +329,7 @@ def _conclude(run_folder: Path) -> float | None:
     """Print the results of a finished run, and return its objective."""
     record = read_record(run_folder)
     values = read_metrics(run_folder)
-    lines = list(results(values, record))
+    lines = list(results(values, RunTables(run_folder, record)))
     if (tag := compared_tag(record)) in values:
         lines += table_among_figures([record], values[tag])
     for line in lines:

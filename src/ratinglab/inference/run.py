@@ -239,7 +239,7 @@ class Run(TrainedModel):
         Raises:
             UserError: the user or an item has no training ratings.
         """
-        self.tables.check_users([user_id], place=lambda _: "user_id")
+        self.tables.check_users([user_id], place=lambda _: "user_id", for_lists=False)
         return fold_in(self, user_id=user_id).explain(item_ids, k=k)
 
     def predictions(self, part: str) -> Predictions:

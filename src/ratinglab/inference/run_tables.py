@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
+from ratinglab.evaluation.ranking import like_threshold
 from ratinglab.models.equation import SideName
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import UNKNOWN, IdMap
@@ -129,6 +130,11 @@ class RunTables:
         (rating,) = read_part(self.folder, "train", ["rating"])
         return levels_of(rating)
 
+    def lowest_liked(self, threshold: float | None) -> float:
+        """Return the lowest training rating that counts as liked; the threshold if none reaches it."""
+        threshold = like_threshold(threshold, self.record.stars)
+        return float(min(self.rating_levels[self.rating_levels >= threshold], default=threshold))
+
     @cached_property
     def train_pairs(self) -> RatedPairs:
         """Who rated what in training."""
@@ -155,15 +161,20 @@ class RunTables:
         """Return whether a user has training ratings."""
         return bool(self.trained_users([user_id])[0])
 
-    def check_users(self, user_ids: Ids, *, place: Callable[[int], str]) -> None:
-        """Raise UserError if a user has no training ratings; `place` returns the place of a row for the message."""
+    def check_users(self, user_ids: Ids, *, place: Callable[[int], str], for_lists: bool = True) -> None:
+        """Raise UserError if a user has no training ratings.
+
+        Args:
+            place: returns the place of a row, for the message.
+            for_lists: whether the users are to get lists, so that the message names the option for such users.
+        """
         is_known = self.trained_users(user_ids)
         if not is_known.all():
             row = int(np.argmin(is_known))
             nearest = self.user_ids.did_you_mean(user_ids[row], among=self.record.num_users)
-            raise UserError(
-                f"{place(row)}: no user {str(user_ids[row])!r} has training ratings (unknown=error){nearest}"
-            )
+            instead = "the most popular items" if self.record.predicts_scores else "the bias baseline's list"
+            advice = f"; unknown=baseline recommends {instead}" if for_lists else ""
+            raise UserError(f"{place(row)}: {str(user_ids[row])!r} has no training ratings{advice}{nearest}")
 
     def candidates(self, item_ids: Ids | None) -> NDArray[np.int32]:
         """Return the distinct indices of those items that have training ratings, most popular first; None: all items.

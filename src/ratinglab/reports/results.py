@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from ratinglab.evaluation.ranking import LABELS, OrderOptions, like_threshold
+from ratinglab.evaluation.ranking import LABELS, OrderOptions
 from ratinglab.inference.evaluation import POPULARITY
+from ratinglab.inference.run_tables import RunTables
 from ratinglab.reports.text_table import aligned
 from ratinglab.runs.record import RunRecord
 
@@ -39,11 +40,12 @@ def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[st
             )
 
 
-def lists_tables(values: Mapping[str, float], record: RunRecord, *, order: OrderOptions) -> Iterator[str]:
+def lists_tables(values: Mapping[str, float], tables: RunTables, *, order: OrderOptions) -> Iterator[str]:
     """Tabulate the ranking metrics of the model and of the most popular items, a table per length; none without any.
 
     Also counts the measured users, and warns if the model's NDCG on the last part is below the most popular items'.
     """
+    record = tables.record
     lengths = sorted({int(found[1]) for tag in values if (found := re.fullmatch(r"(?:val|test)/ndcg@(\d+)", tag))})
     for k in lengths:
         rows = [[f"top {k}", "", *LABELS.values()]]
@@ -53,7 +55,6 @@ def lists_tables(values: Mapping[str, float], record: RunRecord, *, order: Order
                     cells = [_cell(values.get(f"{prefix}{part}/{metric}@{k}")) for metric in LABELS]
                     rows.append([label, name, *cells])
         yield from aligned(rows, right=range(2, 2 + len(LABELS)))
-    least = f" of at least {like_threshold(order.threshold, record.stars):g}"
     by = "score" if record.predicts_scores else order.by.value.replace("_", " ")
     for part, label in PARTS.items():
         if f"{part}/ranked_users" in values:
@@ -61,9 +62,10 @@ def lists_tables(values: Mapping[str, float], record: RunRecord, *, order: Order
                 f"{values[f'{part}/{name}']:,}"
                 for name in ("ranked_users", "users_without_relevant", "users_without_training")
             )
+            liked = tables.lowest_liked(order.threshold)
             yield (
-                f"lists      {label}: by {by}, {ranked} users; left out: {irrelevant} "
-                f"without a {label} rating{least}, {untrained} without training ratings"
+                f"lists      {label}: by {by}, {ranked} users; left out: {irrelevant} without a {label} rating of at "
+                f"least {liked:g}, {untrained} without training ratings"
             )
     for k in lengths:
         part = "test" if f"test/ndcg@{k}" in values else "val"
@@ -80,10 +82,11 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def results(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
+def results(values: Mapping[str, float], tables: RunTables) -> Iterator[str]:
     """Report all metrics, the time of the fit, and warnings."""
+    record = tables.record
     yield from metrics_table(values, record)
-    yield from lists_tables(values, record, order=record.order_options())
+    yield from lists_tables(values, tables, order=record.order_options())
     yield (
         f"fit        {values['fit/seconds']:.1f} s, {values['fit/epochs']} epochs, best after "
         f"{values['fit/best_epoch']}; {values['fit/ratings_per_second']:,.0f} ratings/s"
