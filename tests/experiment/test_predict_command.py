@@ -180,6 +180,28 @@ def test_output_in_another_text_format_keeps_the_cells(run, here):
     assert [line.rsplit(",", 2)[0] for line in lines] == ["user_id,item_id,note", '1,1,"a,b"', '2,2,"c ""d"']
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|", "::"])
+def test_separator_of_the_header_is_detected_and_kept(run, here, separator):
+    WRITE["csv"](here / "in.csv")
+    predict(run, "input=in.csv", "output=comma.csv")
+    (here / "in.txt").write_text((here / "in.csv").read_text().replace(",", separator))
+    predict(run, "input=in.txt", "output=out.txt")
+    assert (here / "out.txt").read_text() == (here / "comma.csv").read_text().replace(",", separator)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("user_id item_id\n1 2\n", "it has user_id item_id; separator=spaces splits it"),
+        ("user_id;item|id\n1;2\n", "it has user_id;item|id; is separator right?"),
+    ],
+)
+def test_separator_that_may_be_part_of_a_name_is_not_detected(run, here, content, message):
+    (here / "in.csv").write_text(content)
+    with pytest.raises(UserError, match=re.escape(f"columns.item: in.csv has no column 'item_id'; {message}") + "$"):
+        predict(run, "input=in.csv")
+
+
 @pytest.fixture(scope="module")
 def timed(tmp_path_factory) -> Run:
     folder = tmp_path_factory.mktemp("timed") / "run"

@@ -120,7 +120,7 @@ def test_unknown_user_gets_the_baseline_ranking_on_request(run, capsys):
 
 def test_users_of_a_file_keep_their_order(run, here, capsys):
     (here / "users.csv").write_text("name;user_id\na;7\nb;3\nc;7\n")
-    recommend(run, "users=users.csv", "separator=semicolon", "output=out.csv", "k=2")
+    recommend(run, "users=users.csv", "output=out.csv", "k=2")
     found = pd.read_csv(here / "out.csv")
     assert found["user_id"].tolist() == [7, 7, 3, 3]
     assert found["item_id"].tolist() == [*run.recommend(7, k=2)["item_id"], *run.recommend(3, k=2)["item_id"]]

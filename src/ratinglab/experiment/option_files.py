@@ -7,8 +7,9 @@ from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import FoldInOptions, RatingColumnOptions
 from ratinglab.files import output_path
 from ratinglab.formats.input_paths import existing_file
+from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_options import TextOptions
-from ratinglab.formats.text_tables import TextTable, read_text_table
+from ratinglab.formats.text_tables import TableFile, TextTable, open_text_table, with_separator_of
 from ratinglab.formats.typed_mapping import is_mapping, typed_pairs
 from ratinglab.formats.writing import check_name
 from ratinglab.inference.folded_in import FoldedIn, fold_in
@@ -31,9 +32,14 @@ def table_path(text: str, *, inputs: Iterable[Path] = ()) -> Path:
     return path
 
 
+def open_table(options: TextOptions, file: InputFile) -> TableFile:
+    """Open a table; see `with_separator_of` for its separator."""
+    return open_text_table(file, with_separator_of(file, options.dialect("")))
+
+
 def read_table(options: TextOptions, name: str, *, key: str) -> TextTable:
-    """Read the file that `key` names."""
-    return read_text_table(existing_file(name, key=key), options.dialect(""))
+    """Read the table in the file that `key` names."""
+    return open_table(options, existing_file(name, key=key)).whole()
 
 
 def columns_in(names: Collection[str], columns: RatingColumnOptions, record: RunRecord) -> dict[str, str]:

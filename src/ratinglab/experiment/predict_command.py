@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import PredictOptions
-from ratinglab.experiment.option_files import columns_in, files_of, folded_in, load_run, table_path
+from ratinglab.experiment.option_files import columns_in, files_of, folded_in, load_run, open_table, table_path
 from ratinglab.experiment.screen_table import print_table
 from ratinglab.files import print_beside
 from ratinglab.formats.input_paths import existing_file
-from ratinglab.formats.text_tables import TableFile, TextTable, open_text_table
+from ratinglab.formats.text_tables import TableFile, TextTable
 from ratinglab.formats.timestamps import pattern_of_times, times_of_texts
 from ratinglab.formats.writing import keeps_dialect, write_table
 from ratinglab.inference.folded_in import FoldedIn
@@ -38,7 +38,7 @@ def predict(options: PredictOptions) -> None:
     run, notes = load_run(options.run)
     run.record.check_predicts_ratings()
     folded = folded_in(run, options, options.columns, user_id=None) if options.folds_in else None
-    pairs = open_text_table(file, options.dialect(""))  # last: it may read ahead
+    pairs = open_table(options, file)  # last: it may read ahead
     columns = columns_in(pairs.schema.names, options.columns, run.record)
     if folded is not None and folded.is_anonymous and columns["user"] in pairs.schema.names:
         raise UserError(

@@ -9,7 +9,7 @@ from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.numbers import is_number
 from ratinglab.formats.row_reader import first_rows, printable
 from ratinglab.formats.text_dialects import QuoteScan, TextDialect
-from ratinglab.formats.text_options import ColumnOptions
+from ratinglab.formats.text_options import SEPARATORS, ColumnOptions
 from ratinglab.formats.timestamps import TimeFormat, format_of_times
 from ratinglab.options import quoted
 
@@ -149,7 +149,11 @@ def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputF
         raise UserError(f"{key}: {file} has {count} columns named {wanted!r}")
     group = key.rpartition(".")[0].removesuffix("columns").removesuffix(".")
     prefix = f"{group}." if group else ""
-    hint = f"; is {prefix}separator right?" if len(names) == 1 and header is not None else ""
+    suggestion, hint = did_you_mean(wanted, names), ""
+    if len(names) == 1 and header is not None:
+        hint = f"; is {prefix}separator right?"
+        if len(fitting := separators_in(names[0])) == 1:
+            suggestion, hint = "", f"; {prefix}separator={fitting[0]} splits it"
     if header is False:
         rule = f"a column's position from 1 to {len(names)} ({prefix}header=false)"
         raise UserError(f"{key} must be {rule}, got {wanted!r}{hint}")
@@ -161,8 +165,13 @@ def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputF
         role = key.rpartition(".")[2]
         argument = f"columns={{'{role}': NAME}}" if group == "data" else f'"{key}=NAME"'
         hint = f"; {argument} names it"
-    suggestion = did_you_mean(wanted, names)
     raise UserError(f"{key}: {file} has no column {wanted!r}; it has {listed(names)}{suggestion}{hint}")
+
+
+def separators_in(header: str) -> list[str]:
+    """List the names of the separators that occur in a header; spaces only if no other does."""
+    found = [name for name, text in SEPARATORS.items() if text in header]
+    return found or ["spaces"] * (" " in header)
 
 
 def listed(names: Sequence[str]) -> str:

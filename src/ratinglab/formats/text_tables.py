@@ -19,9 +19,10 @@ from ratinglab.formats.faults import (
     wrong_width,
 )
 from ratinglab.formats.inputs import InputFile
-from ratinglab.formats.layouts import Layout, check_unique, column_position, positions_of
+from ratinglab.formats.layouts import Layout, check_unique, column_position, positions_of, separators_in
 from ratinglab.formats.row_reader import first_rows, printable
 from ratinglab.formats.text_dialects import QuoteScan, TextDialect
+from ratinglab.formats.text_options import SEPARATORS
 from ratinglab.formats.text_parsing import TextStream, parsed_batches
 
 
@@ -134,6 +135,18 @@ class TextTable:
             return f"{source.file}, row {number + 1}, column {column}"
         (line,) = lines_of_rows(source.file, source.layout, [number])
         return f"{source.file}, line {line}, column {column}"
+
+
+def with_separator_of(file: InputFile, dialect: TextDialect) -> TextDialect:
+    """Return the dialect with the separator of the file's header, if the file has one and is text.
+
+    Replaces a comma that does not split the header by the only tab, semicolon, pipe or double colon that does.
+    """
+    if dialect.separator != "," or not dialect.header or format_of(file) is not Format.TEXT:
+        return dialect
+    ((_, cells),) = first_rows(file, dialect.adapted(file), 1)
+    fitting = separators_in(cells[0]) if len(cells) == 1 else []
+    return dialect if len(fitting) != 1 or fitting == ["spaces"] else replace(dialect, separator=SEPARATORS[fitting[0]])
 
 
 def read_text_table(file: InputFile, dialect: TextDialect) -> TextTable:
