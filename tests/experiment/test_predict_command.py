@@ -231,6 +231,37 @@ def test_times_have_one_format_in_all_blocks(timed, here, texts):
     assert pd.read_parquet(here / "out.parquet")["prediction"].tolist() == expected.tolist()
 
 
+@pytest.fixture(scope="module")
+def timed_by_days(tmp_path_factory) -> Run:
+    """Make a run whose data had the times in a column `Datum`, day first."""
+    folder = tmp_path_factory.mktemp("timed") / "run"
+    provenance = PROVENANCE | {"columns": {"timestamp": "Datum"}, "timestamp_format": "%d.%m.%Y"}
+    write_run_of(folder, equation_options("timesvdpp"), table_with_features(), provenance=provenance)
+    return Run.load(folder)
+
+
+def test_times_may_have_the_column_and_the_format_of_the_runs_own_data(timed_by_days, here, capsys):
+    days = ["01.02.1970", "02.01.1970", "03.01.1970", "02.01.1970", "01.01.1970", "05.01.1970", "01.01.1970"]
+    PAIRS.assign(Datum=days).to_csv(here / "in.csv", index=False)
+    times = pd.to_datetime(pd.Series(days), format="%d.%m.%Y").to_numpy()
+    expected = timed_by_days.predict(PAIRS["user_id"], PAIRS["item_id"], times=times).tolist()
+    note = "note: predicted for the times in the column Datum, named as in the training data"
+    for argument, is_noted in (("columns.timestamp=null", True), ("columns.timestamp=Datum", False)):
+        predict(timed_by_days, "input=in.csv", "output=out.parquet", argument)
+        assert pd.read_parquet(here / "out.parquet")["prediction"].tolist() == expected
+        assert (note in capsys.readouterr().out.splitlines()) is is_noted
+    with pytest.raises(UserError, match=r"^in\.csv, line 2, column Datum: the timestamp must be written as '%d/%m/%Y'"):
+        predict(timed_by_days, "input=in.csv", "timestamp_format='%d/%m/%Y'")
+
+
+def test_pairs_without_times_are_predicted_for_the_last_day(timed_by_days, here, capsys):
+    PAIRS.to_csv(here / "in.csv", index=False)
+    predict(timed_by_days, "input=in.csv", "output=out.parquet")
+    expected = timed_by_days.predict(PAIRS["user_id"], PAIRS["item_id"]).tolist()
+    assert pd.read_parquet(here / "out.parquet")["prediction"].tolist() == expected
+    assert "note: no times given: using each user's last training day" in capsys.readouterr().out
+
+
 def test_error_for_a_time_in_another_format_names_its_line(timed, here):
     PAIRS.assign(at=["2000-01-01"] * 6 + ["946684800"]).to_csv(here / "in.csv", index=False)
     with pytest.raises(UserError, match=r"^in\.csv, line 8, column at: a time must be written like the first one"):

@@ -16,8 +16,8 @@ class RunOptions:
     """Options of commands that use a run."""
 
     run: str
-    """Folder of the run, or its name: latest is the run below outputs/ that finished last, best the one with the best
-    validation metric on the same split. FOLDER/latest searches another folder."""
+    """Folder of the run, or its name. latest: the run below outputs/ that finished last; best: the run with the best
+    validation metric among those with the data and split of the latest run. FOLDER/latest searches another folder."""
 
 
 @dataclass
@@ -165,7 +165,8 @@ class PairColumns(RatingColumnOptions):
     """Names of the columns in the files of pairs and of ratings."""
 
     timestamp: str | None
-    """Column of the times, for a model that uses days; null: each user's last day in training."""
+    """Column of the times, for a model that uses days; null: the name in the run's own data or, if the file lacks it,
+    each user's last day in training."""
 
 
 @dataclass
@@ -182,7 +183,8 @@ class PredictOptions(RunOptions, FoldInOptions):
     .feather. Any other extension, or the same as a text input's, gives text with the input's separator and encoding, or
     CSV if the input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
     timestamp_format: str | None
-    """Format of the times, as in data.timestamp_format; null: detect it."""
+    """Format of the times, as in data.timestamp_format; null: that of the run's own data for a column of the same name,
+    otherwise detect it."""
     columns: PairColumns
     """Columns of the input."""
 

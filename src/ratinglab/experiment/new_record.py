@@ -89,6 +89,7 @@ def _provenance(options: TrainOptions, holdout: Holdout) -> dict[str, Any]:
         "from": options.from_,
         "data": holdout.table.name,
         "columns": options.data.column_names(),
+        "timestamp_format": getattr(options.data, "timestamp_format", None),
         "data_digest": holdout.table.digest,
         "side_digest": holdout.side_information.digest(),
         "split": holdout.split.identity,

@@ -1,7 +1,7 @@
 """Predict the ratings of the pairs in a file, in bounded memory."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 
 import pandas as pd
@@ -47,7 +47,8 @@ def predict(options: PredictOptions) -> None:
         )
     schema = _schema(pairs, has_deviation=run.record.is_sampled or folded is not None)
     counts = Counter[Hashable]()
-    predict_block = partial(_predict_block, run=run, folded=folded, columns=columns, times=_Times(options))
+    times = _times_in(pairs.schema.names, options, run, notes) if folded is None else None
+    predict_block = partial(_predict_block, run=run, folded=folded, columns=columns, times=times)
     predicted = _with_predictions(pairs, predict_block, schema, counts)
     if output is None:
         _print_first(predicted, counts)
@@ -57,8 +58,6 @@ def predict(options: PredictOptions) -> None:
         write_table(output, schema, predicted, dialect=dialect, header=header)
         print_beside(output, f"{counts.total():,} predictions in {output}")
     notes += [f"note: {note}" for note in (*pairs.notes, *(() if folded is None else folded.notes))]
-    if folded is None and run.predictor.model.takes_day and options.columns.timestamp is None:
-        notes.append("note: no times given: using each user's last training day; set columns.timestamp")
     untrained = {side: counts[f"{side}_unknown"] + counts["both_unknown"] for side in ("user", "item")}
     notes += [
         f"note: predicted by the bias baseline, since the {side} has no training ratings: {count:,}"
@@ -82,7 +81,7 @@ def _schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:
 
 
 def _predict_block(
-    block: TextTable, *, run: Run, folded: FoldedIn | None, columns: Mapping[str, str], times: "_Times"
+    block: TextTable, *, run: Run, folded: FoldedIn | None, columns: Mapping[str, str], times: "_Times | None"
 ) -> pd.DataFrame:
     """Predict the pairs of a block by the run, or by the folded-in users and items."""
     items = block.ids(columns["item"], key="columns.item", noun="item").to_pandas()
@@ -91,7 +90,7 @@ def _predict_block(
     users = block.ids(columns["user"], key="columns.user", noun="user").to_pandas()
     if folded is not None:
         return folded.predict_table(items, user_ids=users)
-    return run.predict_table(users, items, times=times.parse(block))
+    return run.predict_table(users, items, times=None if times is None else times.parse(block))
 
 
 def _with_predictions(
@@ -115,19 +114,33 @@ def _print_first(predicted: Iterator[pa.Table], counts: Counter[Hashable]) -> No
         print(f"note: {counts.total() - len(first):,} more pairs: set output=FILE to write all of them")
 
 
+def _times_in(names: Sequence[str], options: PredictOptions, run: Run, notes: list[str]) -> "_Times | None":
+    """Find the column of times among those of the pairs, and add a note if the options do not name it.
+
+    None without such a column, and for models without days unless the options name it.
+    """
+    column, trained_column = options.columns.timestamp, run.record.column_names.get("timestamp")
+    if column is None and run.predictor.model.takes_day:
+        if trained_column in names:
+            column = trained_column
+            notes.append(f"note: predicted for the times in the column {column}, named as in the training data")
+        else:
+            notes.append("note: no times given: using each user's last training day; set columns.timestamp")
+    trained_format = run.record.timestamp_format if column == trained_column else None
+    return None if column is None else _Times(column, options.timestamp_format or trained_format)
+
+
 class _Times:
     """Parser of times, block by block, in the format of the first time."""
 
-    def __init__(self, options: PredictOptions) -> None:
-        self._column = options.columns.timestamp
-        self._pattern = options.timestamp_format
+    def __init__(self, column: str, pattern: str | None) -> None:
+        self._column = column
+        self._pattern = pattern
         self._first: str | None = None
 
-    def parse(self, block: TextTable) -> Times | None:
-        """Parse the times of a block; None if no column of times is set."""
+    def parse(self, block: TextTable) -> Times:
+        """Parse the times of a block."""
         name = self._column
-        if name is None:
-            return None
         texts = block.column(name, key="columns.timestamp")
         first, pattern = self._first, self._pattern
         times = times_of_texts(texts, pattern=pattern, place=lambda row: block.place(row, name), first=first)

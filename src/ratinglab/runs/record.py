@@ -36,8 +36,8 @@ class RunRecord:
         scale: lowest and highest rating to clip predictions to; None: no clipping.
         noise_floor: MSE of a perfect model; None unless the data is generated.
         max_epochs: epochs after which the fit ends, unless it stops early.
-        provenance: versions, git commit, names of columns, digests of data and side information, identity of the split,
-            seed, threads, command line.
+        provenance: versions, git commit, names of columns, format of times, digests of data and side information,
+            identity of the split, seed, threads, command line.
         refit_epochs: epochs of the second fit, on training and validation rows; None without a second fit.
         is_sampled: whether the run holds samples of the weights and averages their predictions.
         fit: name and options of the optimizer and the schedule, and other settings that affect the weights.
@@ -96,6 +96,11 @@ class RunRecord:
         """Column names of the run's data by role; {} if the data has no names."""
         names: Mapping[str, str] = self.provenance["columns"]
         return names
+
+    @property
+    def timestamp_format(self) -> str | None:
+        """Format of the times in the run's data; None: detected, or unknown, as in runs of earlier versions."""
+        return self.provenance.get("timestamp_format")
 
     def metric_kinds(self) -> list[MetricKind]:
         """List the names and directions of the metrics of every part, without importing user modules."""
