@@ -195,8 +195,16 @@ def test_mistake_is_a_one_line_error_and_leaves_no_files(run, here, arguments, m
 
 
 def test_users_of_a_file_need_an_output(run, here):
-    with pytest.raises(UserError, match=r"^set output=FILE to recommend to the users of a file$"):
+    (here / "users.csv").write_text("user_id\n7\n3\n")
+    with pytest.raises(UserError, match=r"^set output=FILE to recommend to 2 users, or user=ID for one of them$"):
         recommend(run, "users=users.csv")
+
+
+def test_user_given_as_a_file_of_users_is_a_mistake(run, here):
+    with pytest.raises(UserError, match=r"^users: there is no file 42; user=42 names one user$"):
+        recommend(run, "users=42")
+    with pytest.raises(UserError, match=r"^users: there is no file none\.csv$"):
+        recommend(run, "users=none.csv")
 
 
 def test_genres_need_a_table_of_items(tmp_path):

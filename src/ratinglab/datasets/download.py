@@ -44,10 +44,10 @@ def download(path: Path, *, address: str, sha256: str | None) -> None:
 
 def _published_md5(url: str) -> str:
     with urllib.request.urlopen(f"{url}.md5", timeout=TIMEOUT) as answer:
-        found = re.search(r"\b[0-9a-f]{32}\b", answer.read(10_000).decode("ascii", "replace").lower())
-    if found is None:
+        match = re.search(r"\b[0-9a-f]{32}\b", answer.read(10_000).decode("ascii", "replace").lower())
+    if match is None:
         raise ValueError(f"{url}.md5 holds no MD5")
-    return found[0]
+    return match[0]
 
 
 def _fetch(url: str, file: BinaryIO, *, digest: str, expected: str) -> None:

@@ -107,26 +107,26 @@ def guess_layout(options: CsvOptions) -> tuple[CsvOptions, tuple[str, ...]]:
     file = existing_files(options.path, key="data.path")[0]
     first, notes = _first_ratings(options, file)
     by_name = _columns_by_name(first)
-    found = _columns_by_cells(first, by_name)
+    positions = _columns_by_cells(first, by_name)
     pattern = options.timestamp_format
-    if "timestamp" in found:
-        pattern = _time_pattern(first.column(found["timestamp"]), pattern)
+    if "timestamp" in positions:
+        pattern = _time_pattern(first.column(positions["timestamp"]), pattern)
         if pattern == "?":
-            name, pattern = first.names[found.pop("timestamp")], None
+            name, pattern = first.names[positions.pop("timestamp")], None
             notes.append(
                 f"the time format of column {name} cannot be guessed; to read the times, set "
                 f"data.columns.timestamp={name} and data.timestamp_format"
             )
-    named = {role: first.names[found[role]] for role in COLUMN_NAMES if role in found}
+    named = {role: first.names[positions[role]] for role in COLUMN_NAMES if role in positions}
     unsure = [f"{role}={name}" for role, name in named.items() if role not in by_name]
     if first.options.header and unsure:
         notes.append(f"columns guessed by their cells and their order: {', '.join(unsure)}")
-    missing = [f"data.columns.{role}" for role in ("user", "item", "rating") if role not in found]
+    missing = [f"data.columns.{role}" for role in ("user", "item", "rating") if role not in positions]
     problems = _problems(file, first.options, missing, named=named, names=first.names)
     tables: dict[str, Any] = {"user": options.users, "item": options.items}
     for noun, table in tables.items():
         if table.path is not None:
-            ids = set(first.column(found[noun])) if noun in found else set()
+            ids = set(first.column(positions[noun])) if noun in positions else set()
             tables[noun], more_notes, more_problems = _guess_table(table, noun=noun, ids=ids)
             notes, problems = notes + more_notes, problems + more_problems
     if problems:
@@ -235,8 +235,8 @@ def _guess_encoding(options: Form, file: InputFile, *, prefix: str) -> tuple[For
 def _dialects(options: Form, file: InputFile, *, prefix: str) -> Iterator[Form]:
     """Yield options to try: each separator, with and without quotes, and possible escapes and comments."""
     start = file.start().decode(options.dialect(prefix).adapted(file).encoding, "ignore").removeprefix("\ufeff")
-    given = separator_text(options.separator, key=f"{prefix}separator")
-    names = [*([] if given in SEPARATORS.values() else [options.separator]), *SEPARATOR_ORDER]
+    separator = separator_text(options.separator, key=f"{prefix}separator")
+    names = [*([] if separator in SEPARATORS.values() else [options.separator]), *SEPARATOR_ORDER]
     if SEPARATOR_LINE.match(start.encode()):
         names = ["comma"]  # the file names its separator itself
     has_escapes = options.quote is Quote.double and any(b'\\"' in block for block in file.blocks())
@@ -287,7 +287,7 @@ def _are_numbers(cells: Sequence[str], decimal: Decimal = Decimal.point) -> bool
 def _columns_by_name(first: FirstRows[CsvOptions]) -> dict[str, int]:
     """Find the position of each role's column, as named by the user, or by a known name in the header and its cells."""
     options, names = first.options, first.names
-    found = {role: names.index(name) for role, name in vars(options.columns).items() if name in names}
+    positions = {role: names.index(name) for role, name in vars(options.columns).items() if name in names}
     plain = [_normalized(name.partition(":")[0]) for name in names] if options.header else []
 
     def fits(role: str, cells: list[str]) -> bool:
@@ -297,47 +297,47 @@ def _columns_by_name(first: FirstRows[CsvOptions]) -> dict[str, int]:
 
     for role in ("rating", "timestamp", "user", "item"):
         known = map(_normalized, COLUMN_NAMES[role].split(","))
-        named = [p for name in known for p, each in enumerate(plain) if each == name and p not in found.values()]
+        named = [p for name in known for p, other in enumerate(plain) if other == name and p not in positions.values()]
         # times may be in a format that cannot be guessed
         fitting = [p for p in named if fits(role, first.column(p))] or (named if role == "timestamp" else [])
-        if role not in found and fitting:
-            found[role] = fitting[0]
-    return found
+        if role not in positions and fitting:
+            positions[role] = fitting[0]
+    return positions
 
 
 def _normalized(name: str) -> str:
     return re.sub(r"[\W_]", "", name).lower()
 
 
-def _columns_by_cells(first: FirstRows[CsvOptions], found: dict[str, int]) -> dict[str, int]:
+def _columns_by_cells(first: FirstRows[CsvOptions], positions: dict[str, int]) -> dict[str, int]:
     """Find the columns of missing roles by their cells and their order.
 
     The rating is the numeric column with the fewest values. With a header, the timestamp is the only column of dates,
     and users and items are found only if no other column is left.
     """
-    found, header = dict(found), first.options.header
+    positions, header = dict(positions), first.options.header
     columns = {position: first.column(position) for position, name in enumerate(first.names) if name}
 
     def free() -> dict[int, list[str]]:
-        return {position: cells for position, cells in columns.items() if position not in found.values()}
+        return {position: cells for position, cells in columns.items() if position not in positions.values()}
 
-    if "timestamp" not in found:
+    if "timestamp" not in positions:
         times = [p for p, cells in free().items() if _looks_like_times(cells) and not (header and _are_numbers(cells))]
-        found |= {"timestamp": times[-1]} if len(times) == 1 or (times and not header) else {}
+        positions |= {"timestamp": times[-1]} if len(times) == 1 or (times and not header) else {}
     distinct = {position: len(set(cells)) for position, cells in columns.items()}
-    if "rating" not in found:
+    if "rating" not in positions:
         numeric = [p for p, cells in free().items() if distinct[p] > 1 and _are_numbers(cells, first.options.decimal)]
         fractional = [p for p in numeric if any(re.search(r"[.,]0*[1-9]", cell) for cell in columns[p])]
         fewest = min(fractional or numeric, key=lambda position: (distinct[position], -position), default=None)
-        found |= {} if fewest is None else {"rating": fewest}
-    missing, ids = [role for role in ("user", "item") if role not in found], list(free())
+        positions |= {} if fewest is None else {"rating": fewest}
+    missing, ids = [role for role in ("user", "item") if role not in positions], list(free())
     if len(ids) < len(missing) or (header and len(ids) > len(missing)):
-        return found
+        return positions
     if len(ids) > len(missing):
         ids.sort(key=lambda position: (distinct[position] <= 2, position))
     if len(missing) == 2 and all(ITEM_CODES.fullmatch(cell) for cell in columns[ids[0]]):
         ids[:2] = ids[1::-1]
-    return found | dict(zip(missing, ids, strict=False))
+    return positions | dict(zip(missing, ids, strict=False))
 
 
 def _looks_like_times(cells: list[str]) -> bool:
@@ -347,11 +347,11 @@ def _looks_like_times(cells: list[str]) -> bool:
     return bool(cells) and _time_pattern(cells, None) != "?"
 
 
-def _time_pattern(cells: list[str], given: str | None) -> str | None:
+def _time_pattern(cells: list[str], chosen: str | None) -> str | None:
     """Guess data.timestamp_format from cells; "?" if no format fits, or several do."""
     if not cells:
-        return given
-    for pattern in (given, None):
+        return chosen
+    for pattern in (chosen, None):
         if are_times(cells, pattern):
             return pattern
     suitable = date_patterns(cells)

@@ -190,7 +190,7 @@ class CsvOptions(TextOptions, DataOptions):
 
     def _check_on_disk(self) -> None:
         """Raise UserError for an option that needs all rows in memory."""
-        given: dict[str, tuple[object, object]] = {
+        required: dict[str, tuple[object, object]] = {
             "columns.timestamp": (self.columns.timestamp, None),
             "duplicates": (self.duplicates.name, Duplicates.error.name),
             "min_ratings_per_user": (self.min_ratings_per_user, 0),
@@ -198,7 +198,7 @@ class CsvOptions(TextOptions, DataOptions):
             "min_rating": (self.min_rating, None),
             "unrated": (self.unrated, []),
         }
-        for key, (value, wanted) in given.items():
+        for key, (value, wanted) in required.items():
             if value != wanted:
                 raise UserError(f"data.{key} must be {as_yaml(wanted)} with data.on_disk=true, got {as_yaml(value)}")
         if self.cache is None:

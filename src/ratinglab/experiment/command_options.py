@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 
 from ratinglab.datasets.sources import DataOptions
 from ratinglab.errors import UserError, require
@@ -129,11 +130,11 @@ class RecommendOptions(RunOptions, FoldInOptions):
             raise UserError("user must not be blank")
         if self.user is not None and self.users is not None:
             raise UserError("set user=ID or users=FILE, not both")
-        if self.users is not None and self.output is None:
-            raise UserError("set output=FILE to recommend to the users of a file")
+        if self.users is not None and self.users.isalnum() and not Path(self.users).exists():
+            raise UserError(f"users: there is no file {self.users}; user={self.users} names one user")
         if self.users is not None and self.folds_in:
             raise UserError("leave out users: with ratings or features, their users get the lists")
-        if self.user is None and self.output is None and self.ratings is None and self.user_features is None:
+        if (self.user, self.users, self.output, self.ratings, self.user_features) == (None,) * 5:
             raise UserError("set output=FILE to recommend to all users, or user=ID for one; got neither")
 
 

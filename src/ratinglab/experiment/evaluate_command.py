@@ -22,14 +22,14 @@ def evaluate(options: EvaluateOptions) -> None:
     record = run.record
     provenance = run.record.provenance
     k = options.ranking.k
-    own = record.order_options()
-    has_own_order = record.predicts_scores or order.by is own.by
-    thresholds = {like_threshold(each.threshold, record.stars) for each in (order, own)}
+    recorded_order = record.order_options()
+    has_own_order = record.predicts_scores or order.by is recorded_order.by
+    thresholds = {like_threshold(chosen.threshold, record.stars) for chosen in (order, recorded_order)}
     is_own = has_own_order and len(thresholds) == 1
     of_lists = {} if k is None else run.evaluate_ranking(k=k, by=order.by.value, threshold=order.threshold)
     if record.predicts_scores and k is None:  # there is nothing else to measure
         of_lists = run.evaluate_own_ranking(parts=("val", "test"))
-        order = own
+        order = recorded_order
         is_own = True
     for note in notes:
         print(note)
@@ -53,5 +53,5 @@ def evaluate(options: EvaluateOptions) -> None:
     if difference == 0:
         print("equal to metrics.json to the last digit")
         return
-    is_rounding = all(each <= ROUNDING * max(1, abs(recorded[tag])) for each, tag in differences)
+    is_rounding = all(size <= ROUNDING * max(1, abs(recorded[tag])) for size, tag in differences)
     print(f"{'' if is_rounding else 'warning: '}differs from metrics.json by at most {difference:.1e} ({tag})")

@@ -78,7 +78,7 @@ def measure_parity(run: Run, written: WrittenExport) -> Parity:
         columns = (user, item, day) if written.takes_day and day is not None else (user, item)
         with torch.inference_mode():
             expected = run.predictor(*columns).numpy()
-        differences.append(np.abs(written.predict(*(each.numpy() for each in columns)) - expected).max())
+        differences.append(np.abs(written.predict(*(column.numpy() for column in columns)) - expected).max())
         magnitudes.append(np.abs(expected).max())
     allowed = max(TOLERANCE, RELATIVE_TOLERANCE * float(np.max(magnitudes)))
     return Parity(part, len(rows), len(cold.user), float(np.max(differences)), allowed)

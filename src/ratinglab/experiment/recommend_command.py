@@ -98,8 +98,7 @@ def recommend(options: RecommendOptions) -> None:
         _recommend_to_one(request, request.user_id, output, notes)
         return
     if output is None:
-        assert folded is not None, "the options refuse several users without a file"
-        count = len(folded.user_ids) or run.record.num_users
+        count = len(tables["users"].content) if folded is None else len(folded.user_ids) or run.record.num_users
         raise UserError(f"set output=FILE to recommend to {count:,} users, or user=ID for one of them")
     _recommend_to_several(request, tables.get("users"), output, notes)
 
@@ -156,8 +155,8 @@ def _notes_on_user(request: _ListsRequest, user_id: str) -> Iterator[str]:
     if request.options.unknown is UnknownUsers.error:
         request.run.tables.check_users([user_id], place=lambda _: "user")
     is_popular = request.run.record.predicts_scores
-    given = "the list has the most popular items" if is_popular else "the bias baseline predicts"
-    yield f"note: user {user_id} has no training ratings; {given}, the same for everyone"
+    instead = "the list has the most popular items" if is_popular else "the bias baseline predicts"
+    yield f"note: user {user_id} has no training ratings; {instead}, the same for everyone"
 
 
 def _print_list(listed: pd.DataFrame, request: _ListsRequest, user_id: str, *, name: str) -> None:
@@ -197,8 +196,9 @@ def _reasons(changes: pd.DataFrame, item_ids: pd.Series) -> list[str]:
     is_raised, item = changes["change"].to_numpy() > 0, changes["item_id"].astype(str).to_numpy()
 
     def reasons(item_id: str) -> str:
-        found = {"because of": text[(item == item_id) & is_raised], "despite": text[(item == item_id) & ~is_raised]}
-        return "; ".join(f"{word} {'; '.join(each)}" for word, each in found.items() if len(each) > 0)
+        is_of_item = item == item_id
+        parts = {"because of": text[is_of_item & is_raised], "despite": text[is_of_item & ~is_raised]}
+        return "; ".join(f"{word} {'; '.join(texts)}" for word, texts in parts.items() if len(texts) > 0)
 
     return [reasons(item_id) for item_id in item_ids.astype(str)]
 
@@ -240,8 +240,8 @@ def _notes_on_users(request: _ListsRequest, user_ids: list[str] | None, *, num_l
     untrained = num_all - num_trained
     asked = num_all if unknown is UnknownUsers.baseline else num_trained
     if untrained > 0 and unknown is UnknownUsers.baseline:
-        given = "the most popular items" if run.record.predicts_scores else "the bias baseline's list"
-        yield f"note: {untrained:,} users without training ratings got {given}"
+        instead = "the most popular items" if run.record.predicts_scores else "the bias baseline's list"
+        yield f"note: {untrained:,} users without training ratings got {instead}"
     elif untrained > 0:
         yield (
             f"note: left out, since they have no training ratings: {untrained:,} users; "

@@ -17,17 +17,17 @@ def find_similar(options: SimilarOptions) -> None:
     check_length(options.k, num_items=run.record.num_items)
     tables = run.tables
     candidates = tables.items_of(options.genres, column=options.columns.genres) if options.genres else None
-    found = run.similar(options.item, k=options.k, candidates=candidates)
+    similar = run.similar(options.item, k=options.k, candidates=candidates)
     (item,) = tables.item_names.find([options.item], place=lambda _: "item").tolist()
     name = tables.item_names.name_of(item)
     if output is not None:
-        table = pa.Table.from_pandas(found, preserve_index=False)
+        table = pa.Table.from_pandas(similar, preserve_index=False)
         write_table(output, table.schema, [table])
-        print_beside(output, f"{len(found):,} items similar to {name} in {output}")
+        print_beside(output, f"{len(similar):,} items similar to {name} in {output}")
     print_beside(output, *notes)
     if output is not None and is_stream(output):
         return
     print(f"similar to {name}, which has {tables.train_counts[1][item]:,} training ratings")
-    print_table(found)
-    if len(found) < options.k:
-        print(f"note: only {len(found)} of {options.k}: no other candidates are left")
+    print_table(similar)
+    if len(similar) < options.k:
+        print(f"note: only {len(similar)} of {options.k}: no other candidates are left")

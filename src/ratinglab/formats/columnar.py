@@ -38,12 +38,12 @@ def read_columnar(file: InputFile, columns: ColumnOptions, *, timestamp_format: 
     if not any(map(len, batches)):
         raise EmptyFileError(f"{file} has no ratings")
     table = pa.Table.from_batches(batches)
-    found = _converted(table, columns, file=file)
+    converted = _converted(table, columns, file=file)
     if columns.timestamp is not None:
         times = table[columns.timestamp]
         _refuse(pc.is_null(times), f"{columns.timestamp!r} must not be null", file=file)
-        found["timestamp"] = _times(times, timestamp_format, file=file)
-    return pa.table(found).to_batches()
+        converted["timestamp"] = _times(times, timestamp_format, file=file)
+    return pa.table(converted).to_batches()
 
 
 def stream_columnar(file: InputFile, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
@@ -71,15 +71,15 @@ def _converted(
     table: pa.Table, columns: ColumnOptions, *, file: InputFile, first_row: int = 0
 ) -> dict[str, pa.ChunkedArray]:
     """Convert user, item and rating; `first_row` is the number of rows before these."""
-    found = {}
+    converted = {}
     for role, name in (("user", columns.user), ("item", columns.item), ("rating", columns.rating)):
         column = table[name]
         _refuse(pc.is_null(column), f"{name!r} must not be null", file=file, first_row=first_row)
         if role == "rating":
-            found[role] = _numbers(column, file=file, first_row=first_row)
+            converted[role] = _numbers(column, file=file, first_row=first_row)
         else:
-            found[role] = _ids(column, file=file, role=role, first_row=first_row)
-    return found
+            converted[role] = _ids(column, file=file, role=role, first_row=first_row)
+    return converted
 
 
 def _refuse(
@@ -160,10 +160,10 @@ def _json_fault(file: InputFile, schema: pa.Schema, *, otherwise: str) -> UserEr
 def _first_object(file: InputFile) -> dict[str, Any]:
     try:
         _, line = next(_json_lines(file))
-        found: dict[str, Any] = json.loads(line)
+        first: dict[str, Any] = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise _json_fault(file, pa.schema([]), otherwise=str(error)) from error
-    return found
+    return first
 
 
 def _json_lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
@@ -278,7 +278,7 @@ def text_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column.cast(pa.string()).fill_null("")
     except pa.ArrowInvalid:
         bytes_of = column.cast(pa.binary()).fill_null(b"").to_pylist()
-        return _column_of(each.decode("utf-8", "backslashreplace") for each in bytes_of)
+        return _column_of(content.decode("utf-8", "backslashreplace") for content in bytes_of)
 
 
 def _column_of(texts: Iterable[str]) -> pa.ChunkedArray:
@@ -294,7 +294,7 @@ def _float_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _nested_text(value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return "|".join(value)
     return "" if value is None else json.dumps(value, default=str)
 
@@ -342,8 +342,8 @@ def _times(column: pa.ChunkedArray, pattern: str | None, *, file: InputFile) -> 
         parsed = column_of_times(texts, time_format)
         if parsed is None:
             row = next(row for row, text in enumerate(texts) if not matches_format(text.as_py(), time_format.any_dates))
-            found = texts[row].as_py()
-            raise UserError(f"{file}, row {row + 1}: the timestamp must be {time_format.rule}, got {found!r}")
+            wrong = texts[row].as_py()
+            raise UserError(f"{file}, row {row + 1}: the timestamp must be {time_format.rule}, got {wrong!r}")
         column = parsed
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return column.cast(DATES[1] if getattr(column.type, "tz", None) else DATES[0], safe=False)

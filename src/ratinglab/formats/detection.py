@@ -68,9 +68,9 @@ def format_of(file: InputFile) -> Format:
         UserError: the file cannot be read, or its format is unsupported; the message explains how to convert it.
     """
     start = file.start()
-    found = next((kind for signature, kind in BINARY.items() if start.startswith(signature)), None)
-    if found is not None and CONTROL.search(start[:1000]):
-        return found
+    binary_format = next((kind for signature, kind in BINARY.items() if start.startswith(signature)), None)
+    if binary_format is not None and CONTROL.search(start[:1000]):
+        return binary_format
     if any(signature.match(start) for signature in SIGNATURES):
         raise UserError(f"{file} is compressed twice: decompress it once")
     text = start.removeprefix(b"\xef\xbb\xbf")

@@ -142,7 +142,7 @@ def _hint_on_number(text: str, cells: list[str], layout: Layout) -> str:
 
 def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]:
     """Find the line, from 1, of each row, from 0. Reads the file once, up to the last of the rows."""
-    found: dict[int, int] = {}
+    line_of_row: dict[int, int] = {}
     remaining, first = set(rows), 0
     one_line = replace(layout, spans_lines=False)
     for text, first_line in whole_rows(file, layout):
@@ -153,12 +153,12 @@ def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]
                 continue
         for line, _ in rows_in([text], layout.dialect, file=file, first_line=first_line):
             if first in remaining:
-                found[first] = line
+                line_of_row[first] = line
                 remaining.remove(first)
             first += 1
         if not remaining:
             break
-    return [found[row] for row in rows]
+    return [line_of_row[row] for row in rows]
 
 
 def num_rows_by_line(file: InputFile, layout: Layout) -> int:

@@ -71,12 +71,12 @@ def read_frame(
         without a column of times.
     """
     file = frame_file(frame, name="ratings", columns=columns.by_role().values())
-    found = pa.Table.from_batches(read_columnar(file, columns, timestamp_format=timestamp_format))
+    table = pa.Table.from_batches(read_columnar(file, columns, timestamp_format=timestamp_format))
     times = None
     if columns.timestamp is not None:
-        times = milliseconds(found["timestamp"], timestamp_format)[0].astype("datetime64[ms]")
-    user_ids, item_ids = (found[side].cast(pa.string()).dictionary_encode().to_pandas() for side in ("user", "item"))
-    return user_ids, item_ids, found["rating"].to_numpy().copy(), times  # torch wants writable arrays
+        times = milliseconds(table["timestamp"], timestamp_format)[0].astype("datetime64[ms]")
+    user_ids, item_ids = (table[side].cast(pa.string()).dictionary_encode().to_pandas() for side in ("user", "item"))
+    return user_ids, item_ids, table["rating"].to_numpy().copy(), times  # torch wants writable arrays
 
 
 def reusable(frame: Frame) -> Frame:
@@ -95,15 +95,15 @@ def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = Non
     Raises:
         UserError: a column has values of several types, or of a type that Arrow lacks.
     """
-    found: list[tuple[str, Any]] = []
+    labelled: list[tuple[str, Any]] = []
     for label, values in _columns_of(frame, name=name):
         # keep the names of all columns for later checks and their messages
         is_kept = columns is None or label in columns
-        found.append((label, _as_arrow(values, place=f"{name}, column {label!r}") if is_kept else None))
-    num_rows = next((len(values) for _, values in found if values is not None), 0)
-    arrays = [pa.nulls(num_rows) if values is None else values for _, values in found]
+        labelled.append((label, _as_arrow(values, place=f"{name}, column {label!r}") if is_kept else None))
+    num_rows = next((len(values) for _, values in labelled if values is not None), 0)
+    arrays = [pa.nulls(num_rows) if values is None else values for _, values in labelled]
     try:
-        table = pa.table(arrays, names=[label for label, _ in found])
+        table = pa.table(arrays, names=[label for label, _ in labelled])
     except (pa.ArrowException, ValueError) as error:
         raise UserError(f"{name}: {' '.join(str(error).split())}") from error
     sink = pa.BufferOutputStream()

@@ -62,10 +62,10 @@ def _matching(pattern: str, *, key: str) -> list[InputFile]:
             return [InputFile(part) for part in parts]
     if path.exists() or not has_magic(str(path)):
         return [existing_file(pattern, key=key)]
-    found = [InputFile(name) for name in map(Path, sorted(glob(str(path), recursive=True))) if name.is_file()]
-    if not found:
+    files = [InputFile(name) for name in map(Path, sorted(glob(str(path), recursive=True))) if name.is_file()]
+    if not files:
         raise UserError(f"{key}: no file matches {pattern}")
-    return found
+    return files
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -106,19 +106,19 @@ class EmptyFileError(UserError):
 
 def read_each(files: Sequence[InputFile], read: Callable[[InputFile], Result]) -> tuple[list[Result], list[str]]:
     """Read files; return the results, and a note if some of several files have no ratings and are skipped."""
-    found, empty = [], []
+    results, empty = [], []
     for file in files:
         try:
-            found.append(read(file))
+            results.append(read(file))
         except EmptyFileError:
             if len(files) == 1:
                 raise
             empty.append(file)
-    if not found:
+    if not results:
         raise UserError(f"data.path: none of the {len(files)} files has ratings; the first is {empty[0]}")
     if not empty:
-        return found, []
-    return found, [f"files without ratings: {len(empty):,} of {len(files):,}, such as {empty[0]}"]
+        return results, []
+    return results, [f"files without ratings: {len(empty):,} of {len(files):,}, such as {empty[0]}"]
 
 
 def open_file(path: Path) -> pa.OSFile:

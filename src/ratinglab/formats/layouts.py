@@ -109,8 +109,8 @@ def find_columns(
     missing = {role: name for role, name in wanted.items() if name not in names}
     is_plausible = len(names) > 1 and not any(is_number(name) for name in names)  # separator and header
     if len(missing) > 1 and is_plausible:  # name all, so that the user can correct them at once
-        found = {role: did_you_mean(name, names).removeprefix("; ") for role, name in missing.items()}
-        hints = {role: f" ({hint})" if hint else "" for role, hint in found.items()}
+        suggestions = {role: did_you_mean(name, names).removeprefix("; ") for role, name in missing.items()}
+        hints = {role: f" ({hint})" if hint else "" for role, hint in suggestions.items()}
         keys = ", ".join(f"data.columns.{role}={quoted(name)}{hints[role]}" for role, name in missing.items())
         raise UserError(f"{file} lacks {len(missing)} columns: {keys}; it has {listed(names)}")
     positions = {
@@ -170,8 +170,8 @@ def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputF
 
 def separators_in(header: str) -> list[str]:
     """List the names of the separators that occur in a header; spaces only if no other does."""
-    found = [name for name, text in SEPARATORS.items() if text in header]
-    return found or ["spaces"] * (" " in header)
+    separators = [name for name, text in SEPARATORS.items() if text in header]
+    return separators or ["spaces"] * (" " in header)
 
 
 def listed(names: Sequence[str]) -> str:

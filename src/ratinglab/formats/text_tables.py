@@ -213,7 +213,7 @@ def _is_table(batches: Iterator[pa.RecordBatch]) -> bool:
 def _encloses_a_cell(batch: pa.RecordBatch) -> bool:
     """Return whether quotation marks enclose a cell of a batch that was read without quotes."""
     enclosed = (pc.match_substring_regex(column, r'^\s*"([^"]|"")*"\s*$') for column in batch.columns)
-    return any(pc.any(each).as_py() for each in enclosed)
+    return any(pc.any(column).as_py() for column in enclosed)
 
 
 def _fault_of_row(cells: list[str], lines: list[bytes], layout: Layout) -> str | None:

@@ -80,9 +80,9 @@ def format_of_times(
     Raises:
         UserError: the text is neither a number nor an ISO date, or does not match the pattern.
     """
-    found = _format_of(text, pattern, decimal=decimal, key=key)
-    if found is not None:
-        return found
+    time_format = _format_of(text, pattern, decimal=decimal, key=key)
+    if time_format is not None:
+        return time_format
     if pattern is not None:
         rule = f"Unix time ({key})" if pattern in UNITS else TimeFormat(pa.string(), pattern, key).rule
         raise UserError(f"{place}: the timestamp must be {rule}, got {text.strip()!r}")
@@ -106,7 +106,7 @@ def _format_of(
             return TimeFormat(pa.float64(), pattern, key)
     kinds = () if pattern in UNITS else (*(DATES if pattern is None else ()), pa.string())
     formats = (TimeFormat(kind, pattern, key) for kind in kinds)
-    return next((each for each in formats if matches_format(text, each)), None)
+    return next((time_format for time_format in formats if matches_format(text, time_format)), None)
 
 
 def date_patterns(texts: list[str]) -> list[str]:
@@ -287,7 +287,8 @@ def note_on_unusual(time: NDArray[np.int64]) -> list[str]:
     if time.min() >= LIKELY_YEARS[0] and time.max() < LIKELY_YEARS[1]:
         return []
     unusual = time[(time < LIKELY_YEARS[0]) | (time >= LIKELY_YEARS[1])]
-    examples = dict.fromkeys(str(np.datetime64(int(each) // 1000, "s")) for each in (unusual.min(), unusual.max()))
+    extremes = int(unusual.min()), int(unusual.max())
+    examples = dict.fromkeys(str(np.datetime64(time_ms // 1000, "s")) for time_ms in extremes)
     return [
         f"timestamps: {len(unusual):,} of {len(time):,} are before 1990 or after 2099, such as "
         f"{' and '.join(examples)}; if they are in another format, set data.timestamp_format"

@@ -67,7 +67,7 @@ def _extensions(path: Path) -> tuple[str, str]:
 
 def keeps_dialect(path: Path, source: InputFile) -> bool:
     """Return whether text output keeps the dialect of its source, unless the extension asks for another one."""
-    extension, of_source = (_extensions(each)[0] for each in (path, Path(str(source))))
+    extension, of_source = (_extensions(file)[0] for file in (path, Path(str(source))))
     return extension == of_source or extension not in DIALECTS
 
 

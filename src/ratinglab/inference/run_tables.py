@@ -214,7 +214,7 @@ class RunTables:
         for genre in genres:
             if genre not in known:
                 raise UserError(f"genres: no item has the genre {genre!r}{did_you_mean(genre, known)}")
-        return self.item_ids.ids[[not each.isdisjoint(genres) for each in of_items]].to_numpy()
+        return self.item_ids.ids[[not of_item.isdisjoint(genres) for of_item in of_items]].to_numpy()
 
     def listed(self, item: NDArray[np.int32], **values: NDArray[np.generic]) -> pd.DataFrame:
         """Make a list of items, best first: rank, item_id, title if the data had titles, and the values, (B,) each."""

@@ -37,7 +37,7 @@ class IdMap:
     """
 
     def __init__(self, ids: "NDArray[np.int64] | Sequence[int] | Sequence[str] | pd.Index") -> None:
-        """Take distinct ids, all integers or all text."""
+        """Map distinct ids, all integers or all text, in index order."""
         self.ids = pd.Index(ids)
         assert self.ids.is_unique, "ids must be unique"
 

@@ -38,7 +38,7 @@ class ItemNames:
     """The ids and titles of all items."""
 
     def __init__(self, ids: IdMap, titles: NDArray[np.object_] | None) -> None:
-        """Take the ids and, if any, the titles, (num_items,) text by index, empty if unknown."""
+        """Name items by ids and titles: (num_items,) text by index, empty if unknown; None without titles."""
         self._ids = ids
         self._titles = titles
 
@@ -67,9 +67,9 @@ class ItemNames:
             raise UserError(f"{place(row)}: an item's id or title must not be missing, got {wanted[row]}")
         index = self._ids.index_of(wanted)
         for row in np.flatnonzero(index == UNKNOWN).tolist():
-            found = self._find_title(wanted[row], place=place(row), ids_only=may_be_new and self._ids.are_integers)
-            if found is not None:
-                index[row] = found
+            item = self._find_title(wanted[row], place=place(row), ids_only=may_be_new and self._ids.are_integers)
+            if item is not None:
+                index[row] = item
             elif not may_be_new:
                 raise UserError(f"{place(row)}: {self._unknown(wanted[row])}")
         return index
@@ -80,13 +80,13 @@ class ItemNames:
             return None
         plain = plain_titles([name])[0].as_py()
         exact, *others = self._items_by_title
-        for found in (exact.get(name, []), *(items.get(plain, []) for items in others)):
-            if len(found) > 1:
+        for matches in (exact.get(name, []), *(items.get(plain, []) for items in others)):
+            if len(matches) > 1:
                 raise UserError(
-                    f"{place}: {len(found):,} items have the title {name!r}: {self._listed(found)}; give the id"
+                    f"{place}: {len(matches):,} items have the title {name!r}: {self._listed(matches)}; give the id"
                 )
-            if found:
-                return found[0]
+            if matches:
+                return matches[0]
         return None
 
     def _unknown(self, name: object) -> str:
@@ -95,10 +95,10 @@ class ItemNames:
         plain = plain_titles([name])[0].as_py()
         return f"no item has the id or the title {name!r}{self._did_you_mean(name, plain)}"
 
-    def _listed(self, found: list[int]) -> str:
-        listed = [self.name_of(item) for item in found[:MAX_LISTED]]
-        if len(found) > MAX_LISTED:
-            listed.append(f"{len(found) - MAX_LISTED:,} more")
+    def _listed(self, items: list[int]) -> str:
+        listed = [self.name_of(item) for item in items[:MAX_LISTED]]
+        if len(items) > MAX_LISTED:
+            listed.append(f"{len(items) - MAX_LISTED:,} more")
         return f"{', '.join(listed[:-1])} and {listed[-1]}"
 
     def name_of(self, item: int) -> str:
@@ -115,7 +115,7 @@ class ItemNames:
         titles = np.empty(0, dtype=object) if self._titles is None else self._titles
         plain = plain_titles(titles)
         shortened = (pc.replace_substring_regex(plain, end, "") for end in (YEAR, BRACKETS))
-        return _by_key(titles), *(_by_key(each.to_pylist()) for each in (plain, *shortened))
+        return _by_key(titles), *(_by_key(form.to_pylist()) for form in (plain, *shortened))
 
     def _did_you_mean(self, name: str, plain: str) -> str:
         """Suggest the nearest title, else the nearest id, like `errors.did_you_mean`.

@@ -63,9 +63,9 @@ def blocks_of(count: int) -> Iterator[slice]:
 
 def count_values(index: NDArray[np.int32], count: int, *, where: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
     """Count the rows of each index below `count`: (count,) int64. A mask selects the rows to count."""
-    found = np.zeros(count, dtype=np.int64)
+    counts = np.zeros(count, dtype=np.int64)
     for rows in blocks_of(len(index)):
         block = index[rows] if where is None else index[rows][where[rows]]
-        found += np.bincount(block, minlength=count)
+        counts += np.bincount(block, minlength=count)
         release(index)
-    return found
+    return counts

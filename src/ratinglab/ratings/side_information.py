@@ -78,8 +78,8 @@ def informative(columns: dict[str, Column], *, is_trained: NDArray[np.bool_]) ->
         row, _, names = categories(column)
         return len(names) > 1 and 2 * len(names) <= len(np.unique(row))
 
-    found = {name: column[is_trained] for name, column in columns.items() if f"{name}_group" not in columns}
-    return tuple(name for name, column in found.items() if is_informative(column))
+    candidates = {name: column[is_trained] for name, column in columns.items() if f"{name}_group" not in columns}
+    return tuple(name for name, column in candidates.items() if is_informative(column))
 
 
 @dataclass(frozen=True)
@@ -241,10 +241,10 @@ def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], 
 def _groups(names: Collection[str]) -> dict[str, tuple[float, float]]:
     """Return the bounds of each group of numbers, such as `30–36` or `40`; {} if the names are not groups."""
     bounds = {name: name.split("–") for name in names}
-    is_range = any(len(each) == 2 for each in bounds.values())
-    if not is_range or not all(is_number(bound) for each in bounds.values() for bound in each):
+    is_range = any(len(ends) == 2 for ends in bounds.values())
+    if not is_range or not all(is_number(bound) for ends in bounds.values() for bound in ends):
         return {}
-    return {name: (float(each[0]), float(each[-1])) for name, each in bounds.items()}
+    return {name: (float(ends[0]), float(ends[-1])) for name, ends in bounds.items()}
 
 
 def _nearest_group(number: float, groups: dict[str, tuple[float, float]]) -> str:

@@ -138,13 +138,13 @@ class RatingTable:
         Returns:
             The hashes by name: `times`, `user_features.NAME`, `item_features.NAME`.
         """
-        found = {}
+        digests = {}
         if needs.days:
             times = np.ascontiguousarray(self.times(asked_by="a digest"), dtype="<i8")
-            found["times"] = blake2b(times.data, digest_size=16).hexdigest()
-        found |= {f"user_features.{name}": feature_digest(self.user_columns[name]) for name in needs.user_features}
-        found |= {f"item_features.{name}": feature_digest(self.item_columns[name]) for name in needs.item_features}
-        return found
+            digests["times"] = blake2b(times.data, digest_size=16).hexdigest()
+        digests |= {f"user_features.{name}": feature_digest(self.user_columns[name]) for name in needs.user_features}
+        digests |= {f"item_features.{name}": feature_digest(self.item_columns[name]) for name in needs.item_features}
+        return digests
 
     @cached_property
     def digest(self) -> str:
@@ -154,11 +154,11 @@ class RatingTable:
             return blake2b(content, digest_size=16).digest()
 
         def hashed_rows(column: NDArray[Any]) -> bytes:
-            found = blake2b(digest_size=16)
+            digest = blake2b(digest_size=16)
             for rows in blocks_of(len(column)):
-                found.update(np.ascontiguousarray(column[rows]).data)
+                digest.update(np.ascontiguousarray(column[rows]).data)
                 release(column)
-            return found.digest()
+            return digest.digest()
 
         columns = (self.ratings.user, self.ratings.item, self.ratings.rating)
         with ThreadPoolExecutor() as threads:  # hashing releases the GIL

@@ -43,7 +43,7 @@ class Cleaning:
     @property
     def set_scale(self) -> tuple[float | None, float | None]:
         """Lowest and highest possible rating, rounded to float32 like the ratings; None: not set."""
-        lowest, highest = (None if each is None else float(np.float32(each)) for each in (self.lowest, self.highest))
+        lowest, highest = (None if bound is None else float(np.float32(bound)) for bound in (self.lowest, self.highest))
         return lowest, highest
 
 
@@ -76,20 +76,20 @@ def scale_of(rows: Rows, cleaning: Cleaning, *, name: str) -> tuple[float, float
         UserError: a rating is outside the scale that is set, or all ratings are equal.
     """
     rating = rows.ratings.rating
-    found = float(rating.min()), float(rating.max())
+    observed = float(rating.min()), float(rating.max())
     lowest, highest = (
-        bound if fixed is None else fixed for bound, fixed in zip(found, cleaning.set_scale, strict=True)
+        bound if fixed is None else fixed for bound, fixed in zip(observed, cleaning.set_scale, strict=True)
     )
-    if found[0] < lowest or found[1] > highest:
+    if observed[0] < lowest or observed[1] > highest:
         off = (rating < lowest) | (rating > highest)
         row = int(np.argmax(off))
         raise UserError(
             f"{rows.places([row])[0]}: the rating {rating[row]:g} is outside data.scale, {lowest:g} to {highest:g}; "
             f"rows outside it in total: {off.sum():,} of {len(rating):,}; data.unrated drops rows without a rating"
         )
-    if found[0] == found[1]:
+    if observed[0] == observed[1]:
         raise UserError(
-            f"{name}: every rating is {found[0]:g}: there is nothing to predict; is data.columns.rating right?"
+            f"{name}: every rating is {observed[0]:g}: there is nothing to predict; is data.columns.rating right?"
         )
     return lowest, highest
 
@@ -211,11 +211,11 @@ def _repeats_by_bucket(ratings: Ratings, *, num_items: int, folder: Path) -> Ite
 def _rows_of_repeats(ratings: Ratings, *, num_items: int, folder: Path) -> NDArray[np.int64]:
     """Find all rows whose pair is repeated."""
     repeated = np.concatenate(list(_repeats_by_bucket(ratings, num_items=num_items, folder=folder)))
-    found = [
+    repeats = [
         rows.start + np.flatnonzero(np.isin(_pairs(block, num_items=num_items), repeated))
         for rows, block in ratings.blocks()
     ]
-    return np.concatenate(found)
+    return np.concatenate(repeats)
 
 
 def _has_repeats(pair: NDArray[np.int64]) -> bool:

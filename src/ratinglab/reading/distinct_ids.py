@@ -19,7 +19,7 @@ class DistinctIds:
     """
 
     def __init__(self, *, what: str) -> None:
-        """Start without ids; `what` is "user" or "item"."""
+        """Hold no ids yet; `what` is "user" or "item", for messages."""
         self._what = what
         self._lowest, self._is_used = 0, np.zeros(0, dtype=np.bool_)
         self._texts = pa.array([], pa.string())
@@ -74,19 +74,19 @@ class DistinctIds:
         """Look up the index of each id of a batch: (B,) int32, UNKNOWN if it was not added."""
         if not isinstance(ids, np.ndarray):
             place = self._text_table.get_indexer(ids.dictionary.to_pandas())
-            found = np.where(place >= 0, np.append(self._index_of_text, UNKNOWN)[place], UNKNOWN)
-            return found.astype(np.int32)[ids.indices.to_numpy()]
+            index = np.where(place >= 0, np.append(self._index_of_text, UNKNOWN)[place], UNKNOWN)
+            return index.astype(np.int32)[ids.indices.to_numpy()]
         offset = ids - np.int64(self._lowest)
         is_near = (offset >= 0) & (offset < len(self._index_of_near))
         if is_near.all():
-            found = self._index_of_near[offset]
+            index = self._index_of_near[offset]
         else:
-            found = np.full(len(ids), UNKNOWN, dtype=np.int32)
-            found[is_near] = self._index_of_near[offset[is_near]]
-        if len(self._text_table) > 0 and (found == UNKNOWN).any():  # outside the table of flags when they were added
-            rest = np.flatnonzero(found == UNKNOWN)
-            found[rest] = self.index_of(_as_texts(ids[rest]))
-        return found
+            index = np.full(len(ids), UNKNOWN, dtype=np.int32)
+            index[is_near] = self._index_of_near[offset[is_near]]
+        if len(self._text_table) > 0 and (index == UNKNOWN).any():  # outside the table of flags when they were added
+            rest = np.flatnonzero(index == UNKNOWN)
+            index[rest] = self.index_of(_as_texts(ids[rest]))
+        return index
 
 
 def _as_texts(ids: NDArray[np.int32] | NDArray[np.int64]) -> pa.DictionaryArray:

@@ -96,7 +96,7 @@ class FeatureTable:
         noun, where = self.origin.noun, self.origin.place
         without = str(ids.ids[int(np.argmin(has_row))])
         number = f"only {has_row.sum():,}" if has_row.any() else "none"
-        other = next((each for each, number in zip(self.ids, index, strict=True) if number == UNKNOWN), None)
+        other = next((row_id for row_id, number in zip(self.ids, index, strict=True) if number == UNKNOWN), None)
         example = f", including {other!r}, which has no ratings" if other is not None else ""
         return (
             f"{where} has rows for {number} of the {len(ids):,} {noun}s with ratings (not for {without!r}); it has "
@@ -106,9 +106,9 @@ class FeatureTable:
 
 def _by_index(column: NDArray, index: NDArray[np.int32], *, count: int) -> NDArray:  # type: ignore[type-arg]
     """Reorder a column from file rows to indices: (count,), unknown for the others."""
-    found = np.full(count, np.nan if is_numeric(column) else "", dtype=column.dtype)
-    found[index[index != UNKNOWN]] = column[index != UNKNOWN]
-    return found
+    reordered = np.full(count, np.nan if is_numeric(column) else "", dtype=column.dtype)
+    reordered[index[index != UNKNOWN]] = column[index != UNKNOWN]
+    return reordered
 
 
 def groups_of(numbers: NDArray[np.float64]) -> NDArray[np.object_]:
@@ -152,8 +152,8 @@ def read_features(source: FeatureFile) -> FeatureTable:
     key = KEYS[origin.noun]
     ids = table.ids(layout.id, key=f"{key}.{origin.noun}", noun=origin.noun).to_pylist()
     titles = None if layout.title is None else table.column(layout.title, key=f"{key}.title")
-    whole = [re.sub(WHOLE_NUMBER, r"\1", each) for each in ids]  # 1.0 finds user 1
-    repeated = next((each for each, count in Counter(whole).items() if count > 1), None)
+    whole = [re.sub(WHOLE_NUMBER, r"\1", name) for name in ids]  # 1.0 finds user 1
+    repeated = next((name for name, count in Counter(whole).items() if count > 1), None)
     if repeated is not None:
         place = table.place(whole.index(repeated, whole.index(repeated) + 1), layout.id)
         raise UserError(f"{place}: {origin.noun} {repeated} has an earlier row")

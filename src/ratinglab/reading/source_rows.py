@@ -87,15 +87,15 @@ class Rows:
         number = np.array(rows) if self.number is None else self.number[rows]
         file_of_row = np.searchsorted(self.stops, number, side="right")
         row_in_file = number - np.concatenate([[0], self.stops])[file_of_row]
-        found = [""] * len(rows)
+        places = [""] * len(rows)
         for index in np.unique(file_of_row):
             file, layout = self.files[index]
             inside = np.flatnonzero(file_of_row == index)
             of_file = row_in_file[inside].tolist()
             named = [row + 1 for row in of_file] if layout is None else lines_of_rows(file, layout, of_file)
             for position, count in zip(inside, named, strict=True):
-                found[position] = f"{file}, {'row' if layout is None else 'line'} {count}"
-        return found
+                places[position] = f"{file}, {'row' if layout is None else 'line'} {count}"
+        return places
 
     def matrix_hint(self) -> str | None:
         """Return advice on the first file that looks like a matrix; None if there is none."""

@@ -59,24 +59,25 @@ def stream_rows(source: TableFiles, folder: Path) -> Rows:
                 num_rows += len(rating)
             return file, layout, num_rows
 
-        found, notes = read_each(source.ratings, collect_ids)
+        files_read, notes = read_each(source.ratings, collect_ids)
         (user_ids, user_notes), (item_ids, item_notes) = users.indexed(), items.indexed()
         with ExitStack() as stack:
             targets = [stack.enter_context((folder / name).open("wb")) for name in COLUMNS]
-            for file, layout, num_rows in found:
+            for file, layout, num_rows in files_read:
                 batches = _batches(file, layout, source.columns, threads)
                 _write_rows(file, batches, users, items, targets=targets, num_rows=num_rows)
     for file, fingerprint in zip(source.ratings, before, strict=True):
         if file.fingerprint() != fingerprint:
             raise _changed(file)
+    layout_notes = [note for _, layout, _ in files_read if layout is not None for note in layout.notes]
     return Rows(
         ratings=map_rows(folder),
         timestamp=None,
         user_ids=user_ids,
         item_ids=item_ids,
-        files=[(file, layout) for file, layout, _ in found],
-        stops=np.cumsum([num_rows for *_, num_rows in found]),
-        notes=(*notes, *user_notes, *item_notes, *(note for _, layout, _ in found if layout for note in layout.notes)),
+        files=[(file, layout) for file, layout, _ in files_read],
+        stops=np.cumsum([num_rows for *_, num_rows in files_read]),
+        notes=(*notes, *user_notes, *item_notes, *layout_notes),
     )
 
 

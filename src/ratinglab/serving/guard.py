@@ -29,7 +29,7 @@ class Guard:
     """Wrapper that refuses invalid requests to an app, and adds headers to all responses."""
 
     def __init__(self, app: ASGIApp, *, names: Sequence[str], max_body_bytes: int) -> None:
-        """Take the app, the host names that it answers to, and the largest body in bytes."""
+        """Guard an app that answers to these host names and localhost, and to bodies of at most `max_body_bytes`."""
         self._app = app
         self._names = {"localhost", *(name.casefold().rstrip(".") for name in names)}
         self._max_body_bytes = max_body_bytes

@@ -18,7 +18,7 @@ class ItemSearch:
     """Search index of a run's items with training ratings."""
 
     def __init__(self, tables: RunTables, *, spread: NDArray[np.float64]) -> None:
-        """Take the run's tables and the standard deviation of each item's ratings: (num_items,)."""
+        """Index the items; `spread` is the standard deviation of each item's ratings: (num_items,)."""
         count = tables.train_counts[1][: tables.record.num_items]
         self._ids = tables.item_ids.ids[: len(count)].astype(str).str.casefold().tolist()
         titles = self._ids if tables.titles is None else [str(title) for title in tables.titles[: len(count)]]
@@ -38,12 +38,12 @@ class ItemSearch:
         if not wanted:
             return self._worth_rating
         words = [f" {word}" for word in wanted.split()]
-        found: list[list[int]] = [[] for _ in range(NUM_RANKS)]
+        by_rank: list[list[int]] = [[] for _ in range(NUM_RANKS)]
         for item in self._by_count.tolist():
             rank = self._rank(item, wanted, words, query_id)
             if rank is not None:
-                found[rank].append(item)
-        return np.array(list(chain.from_iterable(found)), dtype=np.int64)
+                by_rank[rank].append(item)
+        return np.array(list(chain.from_iterable(by_rank)), dtype=np.int64)
 
     def _rank(self, item: int, wanted: str, words: list[str], query_id: str) -> int | None:
         """Rank the match of an item, from 0 (best); None without a match."""

@@ -42,10 +42,10 @@ class CurrentRun:
         """
         try:
             named = named_run(self._options.run)
-            found = _fingerprint(named.folder)
-            if found == self._loaded and not always:
+            fingerprint = _fingerprint(named.folder)
+            if fingerprint == self._loaded and not always:
                 return
-            self._loaded = found  # before loading, so that a broken run is retried only after it changes
+            self._loaded = fingerprint  # before loading, so that a broken run is retried only after it changes
             self.service = _load(named.folder, self._options)
         except UserError as error:
             if always or str(error) != self._last_fault:
@@ -66,11 +66,11 @@ def _load(folder: Path, options: ServeOptions) -> Service:
 def _fingerprint(folder: Path) -> Fingerprint:
     """Return the run's folder, and the time, size and inode of each file, which change with the run."""
     folder = folder.resolve()
-    found: list[tuple[int, int, int] | None] = []
+    states: list[tuple[int, int, int] | None] = []
     for name in FILES:
         try:
             status = (folder / name).stat()
-            found.append((status.st_mtime_ns, status.st_size, status.st_ino))
+            states.append((status.st_mtime_ns, status.st_size, status.st_ino))
         except OSError:
-            found.append(None)
-    return str(folder), *found
+            states.append(None)
+    return str(folder), *states

@@ -92,8 +92,8 @@ def _run(server: uvicorn.Server, listening: socket.socket) -> None:
         received.append(number)
         server.should_exit = True
 
-    numbers = [each for each in STOP_SIGNALS if each not in uvicorn.server.HANDLED_SIGNALS]
-    handled = [each for each in numbers if signal.getsignal(each) not in (signal.SIG_IGN, None)]
+    numbers = [number for number in STOP_SIGNALS if number not in uvicorn.server.HANDLED_SIGNALS]
+    handled = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     before = {number: signal.signal(number, stop) for number in handled}
     try:
         server.run(sockets=[listening])

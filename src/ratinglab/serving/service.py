@@ -90,8 +90,8 @@ class Service:
     def recommend(self, request: schemas.RecommendRequest) -> schemas.RecommendResponse:
         """Recommend items to a known user, as Run.recommend does."""
         self._check_request(request)
-        found = self._recommended(None, request.user_id, request, unknown=request.unknown)
-        return schemas.RecommendResponse(recommended=found)
+        recommended = self._recommended(None, request.user_id, request, unknown=request.unknown)
+        return schemas.RecommendResponse(recommended=recommended)
 
     def fold_in(self, request: schemas.FoldInRequest) -> schemas.FoldInResponse:
         """Recommend items to a user with these ratings, as Run.fold_in and FoldedIn.recommend do."""
@@ -110,7 +110,7 @@ class Service:
         self, folded: FoldedIn | None, user_id: int | str, request: schemas.ListRequest, *, unknown: str
     ) -> list[schemas.Recommended]:
         """List items for a user, each with the `why` ratings of the user that moved its prediction most."""
-        found = (folded or self.run).recommend(
+        listed = (folded or self.run).recommend(
             user_id,
             k=request.k,
             candidates=request.candidates,
@@ -121,26 +121,26 @@ class Service:
         )
         reasons: dict[int | str, list[schemas.Reason]] = {}
         if request.why > 0:
-            for row in _rows(explain_list(self.run, folded, user_id, found["item_id"].tolist(), k=request.why)):
+            for row in _rows(explain_list(self.run, folded, user_id, listed["item_id"].tolist(), k=request.why)):
                 item_id, title = row["rated_item_id"], row.get("rated_title")
                 reason = schemas.Reason(item_id=item_id, title=title, rating=row["rating"], change=row["change"])
                 reasons.setdefault(row["item_id"], []).append(reason)
-        return [schemas.Recommended(**row, why=reasons.get(row["item_id"], [])) for row in _rows(found)]
+        return [schemas.Recommended(**row, why=reasons.get(row["item_id"], [])) for row in _rows(listed)]
 
     def similar(self, request: schemas.SimilarRequest) -> schemas.SimilarResponse:
         """Find the items most similar to one, as Run.similar does."""
         self._check_request(request)
         (item,) = self.run.tables.item_names.find([request.item], place=lambda _: "item")
-        found = self.run.similar(request.item, k=request.k, candidates=request.candidates)
-        similar = [schemas.Similar(**row) for row in _rows(found)]
+        table = self.run.similar(request.item, k=request.k, candidates=request.candidates)
+        similar = [schemas.Similar(**row) for row in _rows(table)]
         return schemas.SimilarResponse(item=self._item(int(item)), similar=similar)
 
     def items(self, request: schemas.ItemsRequest) -> schemas.ItemsResponse:
         """Search for items by title or id."""
-        found = self._search.find(request.query)
+        matches = self._search.find(request.query)
         last = request.offset + request.limit
-        items = [self._item(int(item)) for item in found[request.offset : last]]
-        return schemas.ItemsResponse(items=items, more=last < len(found))
+        items = [self._item(int(item)) for item in matches[request.offset : last]]
+        return schemas.ItemsResponse(items=items, more=last < len(matches))
 
     def _item(self, item: int) -> schemas.Item:
         """Describe an item by its index."""

@@ -83,14 +83,14 @@ class FilesSplit(RandomValidationSplit):
     def _matches(self, table: RatingTable, pattern: str, *, key: str) -> NDArray[np.bool_]:
         """Return whether each row comes from a matching file: (N,) bool."""
         num_rows = np.diff([source.stop for source in table.sources], prepend=0)
-        found = np.repeat([_is_named(source.name, pattern) for source in table.sources], num_rows)
-        if not found.any():
+        is_match = np.repeat([_is_named(source.name, pattern) for source in table.sources], num_rows)
+        if not is_match.any():
             names = [source.name.rpartition("/")[2] for source in table.sources]
             shown = ", ".join(names[:10])
             raise UserError(
                 f"{key}: no file of data.path matches {pattern}: it has {shown}{did_you_mean(pattern, names)}"
             )
-        return found
+        return is_match
 
 
 def _is_named(name: str, pattern: str) -> bool:

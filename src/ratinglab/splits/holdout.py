@@ -68,12 +68,12 @@ class Holdout:
     @cached_property
     def scale(self) -> tuple[float, float]:
         """Range that predictions are clipped to: the scale as set, or else as found outside the test rows."""
-        set_bounds, found = self.table.set_scale, []
+        set_bounds, extremes = self.table.set_scale, []
         for rows, block in self.table.ratings.blocks():
             rating = block.rating[self.split.part[rows] != TEST]
-            found += [rating.min(), rating.max()] if len(rating) > 0 else []
+            extremes += [rating.min(), rating.max()] if len(rating) > 0 else []
         lowest, highest = (
-            float(extreme(found)) if bound is None else bound
+            float(extreme(extremes)) if bound is None else bound
             for bound, extreme in zip(set_bounds, (min, max), strict=True)
         )
         return lowest, highest
@@ -98,12 +98,12 @@ class Holdout:
         copied = Ratings(user, item, rating, None if self.side_information.day is None else np.empty(count, np.int32))
         first = 0
         for rows, block in self._blocks_of_table():
-            found = self._renumbered(block.take(self.split.part[rows] == part))
-            target = copied.take(slice(first, first + len(found)))
-            first += len(found)
+            rows_of_part = self._renumbered(block.take(self.split.part[rows] == part))
+            target = copied.take(slice(first, first + len(rows_of_part)))
+            first += len(rows_of_part)
             for column, values in vars(target).items():
                 if values is not None:
-                    values[:] = getattr(found, column)
+                    values[:] = getattr(rows_of_part, column)
             release(user, item, rating)
         return copied
 

@@ -107,7 +107,8 @@ class SplitOptions(ABC):
         return Split(part=part.astype(np.int8, copy=False), identity=self._identity(table), notes=self.notes(table))
 
     def _identity(self, table: RatingTable) -> str:
-        policy = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("fold", "refit")}
+        names = [option.name for option in fields(self) if option.name not in ("fold", "refit")]
+        policy = {name: getattr(self, name) for name in names}
         # the digest leaves out the borders of files; sorting makes the order of fields irrelevant
         borders = [source.stop for source in table.sources] if self.by_file else []
         content = (VERSION, table.digest, self.name, sorted(policy.items()), borders)
