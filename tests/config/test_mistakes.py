@@ -208,7 +208,7 @@ MISTAKES = [
     (["model.embedding_dim=8,abc", "-m"], "model.embedding_dim must be an integer, got abc"),
     (["--sweep"], "unrecognized arguments: --sweep; see --help"),
     (["data=movielens_1n"], "unknown data=movielens_1n: choose from csv, demo, movielens_100k, "),
-    (["data=movielens_1m", "data.root=nowhere"], "data.root: there is no nowhere"),
+    (["data=movielens_1m", "data.root=nowhere"], "data.root: there is no folder or archive nowhere"),
     (["split=movielens_u"], "split=movielens_u needs all rows of MovieLens 100K"),
     (["split=random", "split.refit=true", "split.validation=0"], "split.refit=true needs validation rows"),
     (["data=csv", "data.path=none.csv"], "data.path: there is no file none.csv"),

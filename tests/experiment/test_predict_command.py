@@ -117,8 +117,8 @@ def test_notes_count_the_pairs_of_all_blocks(run, here, capsys):
     predict(run, "input=in.csv", "output=out.csv")
     assert capsys.readouterr().out.splitlines() == [
         "7 predictions in out.csv",
-        "note: predicted by the bias baseline, since the user has no training ratings: 2",
-        "note: predicted by the bias baseline, since the item has no training ratings: 2",
+        "note: pairs predicted by the bias baseline, since the user has no training ratings: 2",
+        "note: pairs predicted by the bias baseline, since the item has no training ratings: 2",
     ]
 
 
@@ -259,7 +259,7 @@ def test_pairs_without_times_are_predicted_for_the_last_day(timed_by_days, here,
     predict(timed_by_days, "input=in.csv", "output=out.parquet")
     expected = timed_by_days.predict(PAIRS["user_id"], PAIRS["item_id"]).tolist()
     assert pd.read_parquet(here / "out.parquet")["prediction"].tolist() == expected
-    assert "note: no times given: using each user's last training day" in capsys.readouterr().out
+    assert "note: no times: predicted for each user's last training day" in capsys.readouterr().out
 
 
 def test_error_for_a_time_in_another_format_names_its_line(timed, here):
@@ -303,7 +303,7 @@ def test_predictions_are_printed_without_an_output(run, here, capsys):
     first, second = run.predict([1, 99], [1, 2])
     assert rows[0].split() == ["1", "1", "4.5", f"{first:.2f}", "known"]
     assert rows[1].split() == ["99", "2", "3", f"{second:.2f}", "user_unknown"]
-    assert note == "note: predicted by the bias baseline, since the user has no training ratings: 1"
+    assert note == "note: pairs predicted by the bias baseline, since the user has no training ratings: 1"
     assert [path.name for path in here.iterdir()] == ["pairs.csv"]
 
 
@@ -314,7 +314,7 @@ def test_first_predictions_are_printed_with_the_number_of_others(run, here, caps
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["1", "99"]
     assert lines[3] == "note: 5 more pairs: set output=FILE to write all of them"
-    assert "note: predicted by the bias baseline, since the user has no training ratings: 2" in lines
+    assert "note: pairs predicted by the bias baseline, since the user has no training ratings: 2" in lines
 
 
 def test_standard_deviations_are_printed_where_there_are_any(run, here, capsys):

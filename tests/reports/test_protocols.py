@@ -320,7 +320,8 @@ def test_other_number_of_ratings_is_a_departure():
 
 def test_protocol_without_its_data_set_is_refused(command, tmp_path):
     options = ["protocol=movielens_1m_held_out_users", "recipe=ials", "data.root=ml-1m"]
-    assert command(tmp_path, "train", *options, status=2).stderr == "error: data.root: there is no ml-1m\n"
+    refused = command(tmp_path, "train", *options, status=2)
+    assert refused.stderr == "error: data.root: there is no folder or archive ml-1m\n"
 
 
 @pytest.fixture

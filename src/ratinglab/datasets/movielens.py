@@ -174,7 +174,7 @@ def _in_place(data_set: DataSet, root: Path) -> dict[str, InputFile]:
         if path.is_file():
             return _in_zip(data_set, path)
     if not root.exists():
-        raise UserError(f"data.root: there is no {root}")
+        raise UserError(f"data.root: there is no folder or archive {root}")
     raise UserError(
         f"data.root: {root} has neither {data_set.ratings} nor {data_set.archive}; without data.root the data "
         "set is downloaded"
@@ -189,13 +189,13 @@ def _in_zip(data_set: DataSet, path: Path) -> dict[str, InputFile]:
     except DAMAGED as error:
         raise UserError(f"{path} is not a zip archive, or is cut off: {error}") from error
     members = {name: f"{data_set.folder}/{name}" for name in _names(data_set)}
-    found = {name: member for name, member in members.items() if member in sizes}
-    if data_set.ratings not in found:
+    present = {name: member for name, member in members.items() if member in sizes}
+    if data_set.ratings not in present:
         raise UserError(f"{path} has no {members[data_set.ratings]}; it has {', '.join(sorted(sizes)[:10])}")
-    for member in found.values():
+    for member in present.values():
         if sizes[member] > MAX_MEMBER_BYTES:
             raise UserError(f"{path}: {member} would unpack to {sizes[member]:,} bytes, more than {MAX_MEMBER_BYTES:,}")
-    return {name: InputFile(path, member) for name, member in found.items()}
+    return {name: InputFile(path, member) for name, member in present.items()}
 
 
 def _names(data_set: DataSet) -> list[str]:

@@ -75,8 +75,8 @@ class RatingColumnOptions:
     item: str | None
     """Column of the item ids; null: item_id or, if a file lacks it, the name in the run's own data."""
     rating: str | None
-    """Column of the ratings in the file `ratings`; null: rating or, if it lacks that, the name in the run's own
-    data."""
+    """Column of the ratings in the file `ratings`; null: rating or, if that file lacks it, the name in the run's
+    own data."""
 
 
 @dataclass
@@ -176,7 +176,8 @@ class PredictOptions(RunOptions, FoldInOptions):
 
     input: str
     """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC. It can be larger than
-    memory. The user column may be missing if `ratings` are one new user's."""
+    memory. The separator of text is detected if the header has only one besides spaces. The user column may be missing
+    if `ratings` are one new user's."""
     output: str | None
     """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (for a run of
     optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in; null:

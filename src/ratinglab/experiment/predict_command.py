@@ -60,7 +60,7 @@ def predict(options: PredictOptions) -> None:
     notes += [f"note: {note}" for note in (*pairs.notes, *(() if folded is None else folded.notes))]
     untrained = {side: counts[f"{side}_unknown"] + counts["both_unknown"] for side in ("user", "item")}
     notes += [
-        f"note: predicted by the bias baseline, since the {side} has no training ratings: {count:,}"
+        f"note: pairs predicted by the bias baseline, since the {side} has no training ratings: {count:,}"
         for side, count in untrained.items()
         if count > 0
     ]
@@ -125,13 +125,14 @@ def _times_in(names: Sequence[str], options: PredictOptions, run: Run, notes: li
             column = trained_column
             notes.append(f"note: predicted for the times in the column {column}, named as in the training data")
         else:
-            notes.append("note: no times given: using each user's last training day; set columns.timestamp")
+            day = "each user's last training day"
+            notes.append(f"note: no times: predicted for {day}; columns.timestamp=NAME names their column")
     trained_format = run.record.timestamp_format if column == trained_column else None
     return None if column is None else _Times(column, options.timestamp_format or trained_format)
 
 
 class _Times:
-    """Parser of times, block by block, in the format of the first time."""
+    """The times of the pairs, parsed block by block, all in the format of the first one."""
 
     def __init__(self, column: str, pattern: str | None) -> None:
         self._column = column

@@ -118,7 +118,7 @@ def _candidates(
         count = (~is_trained).sum()
         example = item_ids[int(np.argmin(is_trained))]
         notes.append(
-            f"note: left out, since they have no training ratings: {count:,} of the {len(item_ids):,} items in "
+            f"note: items left out, since they have no training ratings: {count:,} of the {len(item_ids):,} in "
             f"{items.source.file}, such as {example}"
         )
     if of_genres is not None:
@@ -169,7 +169,7 @@ def _print_list(listed: pd.DataFrame, request: _ListsRequest, user_id: str, *, n
     print(f"recommended to {name}, {_order_text(request.run, request.options.ranking)}")
     print_table(listed)
     if len(listed) < request.options.k:
-        print(f"note: only {len(listed)} of {request.options.k}: no other candidates are left")
+        print(f"note: only {len(listed)} of {request.options.k} items: no other candidates are left")
 
 
 def _order_text(run: Run, order: OrderOptions) -> str:
@@ -239,16 +239,16 @@ def _notes_on_users(request: _ListsRequest, user_ids: list[str] | None, *, num_l
         num_all = len(user_ids)
     untrained = num_all - num_trained
     asked = num_all if unknown is UnknownUsers.baseline else num_trained
+    instead = "the most popular items" if run.record.predicts_scores else "the bias baseline's list"
     if untrained > 0 and unknown is UnknownUsers.baseline:
-        instead = "the most popular items" if run.record.predicts_scores else "the bias baseline's list"
-        yield f"note: {untrained:,} users without training ratings got {instead}"
+        yield f"note: users without training ratings, who got {instead}: {untrained:,}"
     elif untrained > 0:
         yield (
-            f"note: left out, since they have no training ratings: {untrained:,} users; "
-            "unknown=baseline recommends to them by the bias baseline"
+            f"note: users left out, since they have no training ratings: {untrained:,}; "
+            f"unknown=baseline recommends {instead}"
         )
     if num_listed < asked:
-        yield f"note: left out, since no other candidates are left: {asked - num_listed:,} users"
+        yield f"note: users left out, since no candidates are left for them: {asked - num_listed:,}"
 
 
 def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> tuple[int, int]:

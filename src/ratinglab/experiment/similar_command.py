@@ -30,4 +30,4 @@ def find_similar(options: SimilarOptions) -> None:
     print(f"similar to {name}, which has {tables.train_counts[1][item]:,} training ratings")
     print_table(similar)
     if len(similar) < options.k:
-        print(f"note: only {len(similar)} of {options.k}: no other candidates are left")
+        print(f"note: only {len(similar)} of {options.k} items: no other candidates are left")

@@ -32,12 +32,14 @@ from ratinglab.runs.storage import (
 Ids = Sequence[int | str] | NDArray[np.generic] | pd.Series
 """Ids of users or items, as in the data; 42 and "42" are the same."""
 MAX_RATINGS_IN_MEMORY = 200_000_000
-"""About 10 GB."""
+"""Number of ratings, about 10 GB, above which they are never read all at once."""
 
 
 @dataclass(eq=False)
 class RunTables:
-    """The tables in a run's folder, each read when first used; `extended_model` sets those of what is folded in.
+    """The tables in a run's folder, each read when first used.
+
+    `inference.extended_model` replaces some of them, to add users and items that are folded in.
 
     Attributes:
         folder: the run's folder.
@@ -225,5 +227,5 @@ class RunTables:
 
 
 def is_trained(index: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
-    """Return whether each user or item index has training ratings: `count` is the number of those that have."""
+    """Return whether each index (B,) is of a user or item with training ratings, which are the first `count`: (B,)."""
     return (index >= 0) & (index < count)

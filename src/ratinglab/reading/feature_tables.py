@@ -44,7 +44,7 @@ class FeatureLayout:
 
 
 class FeatureFile(NamedTuple):
-    """A file of users or items with its layout, which are None without a file; and, for messages, its origin."""
+    """A file of users or items and its layout, both None without a file, and its origin, for messages."""
 
     origin: Origin
     file: InputFile | None = None
