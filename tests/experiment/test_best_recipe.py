@@ -90,7 +90,7 @@ def test_best_uses_the_data_and_says_which(command, tmp_path):
     lacking = "no item columns, no times without data.columns.timestamp"
     note = f"note: model=best is svdpp here, with implicit feedback, user columns (gender); {lacking}"
     assert note in outcome.stdout
-    data.append("data.columns.timestamp=time")
+    data += ["data.columns.timestamp=time", "data.timestamp_format=s"]
     outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")
     parts = "with implicit feedback, times, user columns (gender); no item columns"
     assert f"note: model=best is timesvdpp here, {parts}" in outcome.stdout
@@ -99,6 +99,7 @@ def test_best_uses_the_data_and_says_which(command, tmp_path):
     assert (record["model"], record["model_options"]["user_features"]) == ("timesvdpp", ["gender"])
     columns = {"user": "user_id", "item": "item_id", "rating": "rating", "timestamp": "time"}
     assert record["provenance"]["columns"] == columns
+    assert record["provenance"]["timestamp_format"] == "s"
     assert "every metric is equal" in command(tmp_path, "reproduce", f"run={outcome.run}").stdout
     again = ["trainer.max_epochs=5", f"resume={outcome.run}"]
     assert "epoch 5/5" in command(tmp_path, "train", *again).stdout

@@ -164,12 +164,7 @@ class RunTables:
         return bool(self.trained_users([user_id])[0])
 
     def check_users(self, user_ids: Ids, *, place: Callable[[int], str], for_lists: bool = True) -> None:
-        """Raise UserError if a user has no training ratings.
-
-        Args:
-            place: returns the place of a row, for the message.
-            for_lists: whether the users are to get lists, so that the message names the option for such users.
-        """
+        """Raise UserError, with the `place` of the row, if a user has no training ratings; for lists, with advice."""
         is_known = self.trained_users(user_ids)
         if not is_known.all():
             row = int(np.argmin(is_known))
