@@ -6,9 +6,9 @@ import torch
 
 from ratinglab.models.bias import BiasOptions
 from ratinglab.models.biased_mf import BiasedMFOptions
-from ratinglab.models.building import build_equation
-from ratinglab.models.declarations import EquationOptions
+from ratinglab.models.build_equation import build_equation
 from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.models.equation_options import EquationOptions
 from ratinglab.models.mean import MeanOptions
 from ratinglab.models.mf import MFOptions
 from ratinglab.models.nmf import NMFOptions

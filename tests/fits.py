@@ -18,10 +18,10 @@ from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.trainer import Accelerator, Strategy, TrainerOptions
 from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.building import build_equation
-from ratinglab.models.declarations import EquationOptions
+from ratinglab.models.build_equation import build_equation
 from ratinglab.models.design import Design
 from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.models.equation_options import EquationOptions
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.table import RatingTable

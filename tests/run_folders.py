@@ -11,7 +11,7 @@ import torch
 from fits import SPLIT, holdout_of, training_data
 
 from ratinglab.digests import DIGESTS, record_digests, seal_archive
-from ratinglab.models.declarations import EquationOptions
+from ratinglab.models.equation_options import EquationOptions
 from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import to_plain

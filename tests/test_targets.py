@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from ratinglab.errors import UserError
-from ratinglab.models.declarations import EquationOptions
+from ratinglab.models.equation_options import EquationOptions
 from ratinglab.models.mf import MFOptions
 from ratinglab.targets import import_named, target_class
 

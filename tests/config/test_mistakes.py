@@ -179,7 +179,7 @@ MISTAKES = [
     (["--resolve"], "--resolve works only with --cfg, as in --cfg job --resolve"),
     (
         ["model._target_=torch.load"],
-        "model._target_ must be a subclass of ratinglab.models.declarations.EquationOptions",
+        "model._target_ must be a subclass of ratinglab.models.equation_options.EquationOptions",
     ),
     (["callbacks.early_stopping=5"], "callbacks.early_stopping has keys of its own (patience, min_delta), got 5"),
     (["recipe=nul"], "unknown recipe=nul: choose from best, biased_mf_als, "),

@@ -23,8 +23,8 @@ from ratinglab.experiment.command_options import ExportFormat, ExportOptions
 from ratinglab.experiment.export_command import export, measure_parity
 from ratinglab.experiment.export_formats import WRITERS, search_left
 from ratinglab.inference.run import Run
-from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.models.equation_options import EquationOptions
 from ratinglab.models.posterior import Posterior
 from ratinglab.options import check_options
 from ratinglab.targets import target_class

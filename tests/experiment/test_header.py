@@ -11,7 +11,7 @@ from tables import table_with_features
 from ratinglab.config.request import job_of_call
 from ratinglab.experiment.header import header
 from ratinglab.fitting.fit_options import FitOptions
-from ratinglab.models.building import build_equation
+from ratinglab.models.build_equation import build_equation
 from ratinglab.models.posterior import Posterior
 
 

@@ -17,7 +17,7 @@ from ratinglab.fitting.gradient_options import (
     SparseAdamOptions,
 )
 from ratinglab.fitting.whole_epoch_options import ALSOptions, BlockSGDOptions, GibbsOptions, Noise
-from ratinglab.models.declarations import EquationForm
+from ratinglab.models.equation_options import EquationForm
 
 GIBBS = GibbsOptions(burn_in=2, noise=Noise.own, thin=3, max_samples=None, min_gain=0.0)
 FITS = [

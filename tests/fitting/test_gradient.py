@@ -17,7 +17,7 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.gradient_options import AdamOptions, AdamWOptions, GradientOptions, SGDOptions
-from ratinglab.models.building import build_equation
+from ratinglab.models.build_equation import build_equation
 from ratinglab.models.mf import MF, MFOptions
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY, RatingTable
 from ratinglab.splits.chosen_rows import RowsSplit

@@ -329,7 +329,10 @@ def test_run_without_a_checkpoint_is_refused(copy):
             {"model_target": "os"},
             "run.json: model_target must be the dotted path of a class, as in module.Class, got os",
         ),
-        ({"model_target": "torch.load"}, "run.json: model_target must be a subclass of ratinglab.models.declarations."),
+        (
+            {"model_target": "torch.load"},
+            "run.json: model_target must be a subclass of ratinglab.models.equation_options.",
+        ),
         (
             {"model_target": "gone.Options"},
             "run.json: model_target: there is no module gone; to import from",

@@ -11,10 +11,10 @@ import torch
 from ratinglab.batches import Batch
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.models import ease as ease_module
-from ratinglab.models.building import build_equation
-from ratinglab.models.declarations import EquationForm
+from ratinglab.models.build_equation import build_equation
 from ratinglab.models.ease import EASEOptions
 from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.models.equation_options import EquationForm
 from ratinglab.models.implicit_mf import ImplicitMFOptions
 from ratinglab.models.item_knn import ItemKNNOptions
 from ratinglab.models.rated_pairs import liked_rows

@@ -225,7 +225,7 @@ def test_target_of_the_wrong_class_is_refused(command, folder, tmp_path):
     (lab / "model" / "other.yaml").write_text("_target_: lbfgs.LBFGSOptions\nlr: 1.0\nmax_iter: 1\n")
     for choice, message in (
         ("lost", "error: model._target_: "),
-        ("other", "error: model._target_ must be a subclass of ratinglab.models.declarations.EquationOptions"),
+        ("other", "error: model._target_ must be a subclass of ratinglab.models.equation_options.EquationOptions"),
     ):
         outcome = command(tmp_path, "train", "--config-dir", str(lab), f"model={choice}", status=2)
         assert outcome.stderr.startswith(message)

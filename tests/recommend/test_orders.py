@@ -12,7 +12,7 @@ from tables import table_with_features
 
 from ratinglab.evaluation.ranking import like_threshold
 from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.building import build_equation
+from ratinglab.models.build_equation import build_equation
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend import orders

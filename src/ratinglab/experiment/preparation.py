@@ -20,7 +20,7 @@ from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.building import check_equation
+from ratinglab.models.build_equation import check_equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import blocks_of, empty, release
 from ratinglab.ratings.side_information import AvailableData

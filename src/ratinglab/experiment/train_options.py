@@ -10,7 +10,7 @@ from ratinglab.fitting.fit_options import FitOptions, named_fits
 from ratinglab.fitting.loggers import LoggerOptions
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import Accelerator, CallbackOptions, TrainerOptions
-from ratinglab.models.declarations import EquationOptions, names_of
+from ratinglab.models.equation_options import EquationOptions, names_of
 from ratinglab.options import named_subclasses, seed_rule
 from ratinglab.reports.protocols import ProtocolOptions
 from ratinglab.splits.split import SplitOptions

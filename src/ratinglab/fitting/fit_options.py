@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError
-from ratinglab.models.declarations import RATING_FORMS, EquationForm, EquationOptions
+from ratinglab.models.equation_options import RATING_FORMS, EquationForm, EquationOptions
 from ratinglab.options import above, as_yaml, named_subclasses
 
 if TYPE_CHECKING:

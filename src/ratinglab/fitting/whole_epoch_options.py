@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError, require
 from ratinglab.fitting.fit_options import WHOLE_EPOCHS, CompiledOptions, SteppingOptions, WholeEpochOptions
-from ratinglab.models.declarations import EquationForm, EquationOptions
+from ratinglab.models.equation_options import EquationForm, EquationOptions
 from ratinglab.options import at_least, from_zero_below, within
 
 if TYPE_CHECKING:

@@ -6,13 +6,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ratinglab.batches import Batch
     from ratinglab.models.day_rows import DayRows
-    from ratinglab.models.declarations import (
-        EquationForm,
-        EquationOptions,
-        FactorOptions,
-        FeatureOptions,
-        ScoreOptions,
-    )
     from ratinglab.models.design import Design
     from ratinglab.models.equation import (
         ColumnSource,
@@ -21,6 +14,13 @@ if TYPE_CHECKING:
         TrainingData,
         normal_embedding,
         zero_embedding,
+    )
+    from ratinglab.models.equation_options import (
+        EquationForm,
+        EquationOptions,
+        FactorOptions,
+        FeatureOptions,
+        ScoreOptions,
     )
     from ratinglab.models.factor_equation import BiasedFactorEquation, FactorEquation, Side, Term
     from ratinglab.models.item_weights import ItemWeights, ItemWeightsOptions
@@ -59,7 +59,7 @@ __all__ = [
 _MODULES = (
     "ratinglab.options",
     "ratinglab.ratings.side_information",
-    "ratinglab.models.declarations",  # the modules below import torch
+    "ratinglab.models.equation_options",  # the modules below import torch
     "ratinglab.batches",
     "ratinglab.models.design",
     "ratinglab.models.day_rows",

@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import torch
 
-from ratinglab.models.declarations import EquationForm, FactorOptions
 from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.models.equation_options import EquationForm, FactorOptions
 from ratinglab.models.svdpp import Implicit, SVDppOptions
 from ratinglab.models.timesvdpp import TimeSVDppOptions
 from ratinglab.ratings.side_information import AvailableData

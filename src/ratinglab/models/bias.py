@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.equation import Equation, TrainingData, zero_embedding
+from ratinglab.models.equation_options import EquationOptions
 from ratinglab.options import at_least
 
 

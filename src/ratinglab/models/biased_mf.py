@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import torch
 
-from ratinglab.models.declarations import FeatureOptions
 from ratinglab.models.equation import TrainingData
+from ratinglab.models.equation_options import FeatureOptions
 from ratinglab.models.factor_equation import BiasedFactorEquation, Side
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from ratinglab.models.day_rows import DayRows
-from ratinglab.models.declarations import FactorOptions, FeatureOptions
 from ratinglab.models.design import Design
 from ratinglab.models.equation import (
     ColumnSource,
@@ -20,6 +19,7 @@ from ratinglab.models.equation import (
     normal_embedding,
     zero_embedding,
 )
+from ratinglab.models.equation_options import FactorOptions, FeatureOptions
 from ratinglab.models.traceable_rows import TraceableRows
 
 

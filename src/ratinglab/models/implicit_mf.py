@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from ratinglab.batches import Batch
-from ratinglab.models.declarations import EquationForm, ScoreOptions
 from ratinglab.models.equation import ScoreEquation, TrainingData, normal_embedding
+from ratinglab.models.equation_options import EquationForm, ScoreOptions
 from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.models.rated_pairs import ImplicitObjective, RatedPairs, liked_rows, solve_rows
 from ratinglab.options import above, at_least, within

@@ -11,8 +11,8 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from ratinglab.batches import Batch
-from ratinglab.models.declarations import EquationForm, ScoreOptions
 from ratinglab.models.equation import ScoreEquation, TrainingData
+from ratinglab.models.equation_options import EquationForm, ScoreOptions
 from ratinglab.models.rated_pairs import liked_rows
 from ratinglab.ratings.side_information import Needs
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.models.equation_options import EquationOptions
 
 
 @dataclass

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ratinglab.models.declarations import EquationForm, FactorOptions
 from ratinglab.models.equation import TrainingData, normal_embedding
+from ratinglab.models.equation_options import EquationForm, FactorOptions
 from ratinglab.models.factor_equation import FactorEquation, Side
 
 

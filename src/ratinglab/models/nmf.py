@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ratinglab.models.declarations import FactorOptions
 from ratinglab.models.equation import Equation, Factors, TrainingData, normal_embedding
+from ratinglab.models.equation_options import FactorOptions
 from ratinglab.options import at_least
 
 

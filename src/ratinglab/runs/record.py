@@ -13,7 +13,7 @@ from ratinglab.errors import RunFailedError, UserError, did_you_mean
 from ratinglab.evaluation.metrics import MetricKind, RankingMetric, find_metrics, monitored
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, list_metric
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, write_bytes
-from ratinglab.models.declarations import EquationOptions
+from ratinglab.models.equation_options import EquationOptions
 from ratinglab.options import check_options, check_types, from_plain
 from ratinglab.stars import Stars
 from ratinglab.targets import target_class

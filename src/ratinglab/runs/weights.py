@@ -10,7 +10,7 @@ from ratinglab.digests import check_archive
 from ratinglab.errors import UserError
 from ratinglab.files import BEST
 from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.building import build_equation
+from ratinglab.models.build_equation import build_equation
 from ratinglab.models.design import Design
 from ratinglab.models.equation import TrainingData
 from ratinglab.models.factor_equation import as_factor_equation

@@ -1,4 +1,4 @@
-"""Build an equation from its options."""
+"""Build an equation from its options, and check it."""
 
 import inspect
 
@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError
-from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.models.equation_options import EquationOptions
 from ratinglab.models.factor_equation import FactorEquation, Side
 
 ROWS_TRIED = 3

@@ -1,9 +1,9 @@
-"""Declarations of equations: forms and needs."""
+"""Options of equations: forms and needs."""
 
 import pytest
 from equations import CLASSES, options_of
 
-from ratinglab.models.declarations import RATING_FORMS, EquationForm, EquationOptions, names_of
+from ratinglab.models.equation_options import RATING_FORMS, EquationForm, EquationOptions, names_of
 from ratinglab.ratings.side_information import Needs
 
 

@@ -1,4 +1,4 @@
-"""Declarations of an equation: options, form, needs. Imports nothing slow, since the command line reads it first."""
+"""Options of equations: form, needs, checks. Imports nothing slow, since the command line reads it first."""
 
 from __future__ import annotations
 
