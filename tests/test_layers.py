@@ -11,7 +11,7 @@ TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "ratinglab"
 
 LAYERS = [
-    ["errors", "program", "openmp", "compiled"],
+    ["errors", "program", "openmp", "compiled", "threads"],
     ["interrupts"],
     ["options", "files", "targets", "locks", "exits"],
     ["digests"],

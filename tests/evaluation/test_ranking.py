@@ -7,8 +7,8 @@ import pytest
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import (
-    LABELS,
-    OF_LISTS,
+    METRIC_LABELS,
+    PER_USER_LABELS,
     RelevantItems,
     check_threshold,
     is_relevant,
@@ -66,13 +66,13 @@ def test_coverage_and_novelty_equal_values_computed_by_hand():
 def test_lists_without_any_item_have_no_novelty_and_without_users_there_are_no_metrics():
     relevant, share = relevant_of({0: [9]}), np.array([8, 4]) / 8
     found = ranking_metrics(np.array([0], dtype=np.int32), [lists_of([-1, -1])], relevant, k=2, share=share)
-    assert found == {**dict.fromkeys(OF_LISTS, 0.0), "coverage": 0.0}
+    assert found == {**dict.fromkeys(PER_USER_LABELS, 0.0), "coverage": 0.0}
     assert ranking_metrics(np.empty(0, dtype=np.int32), [], relevant, k=2, share=share) == {}
 
 
 def plain(lists, relevant, *, k, counts, num_users) -> dict[str, float]:
     """Compute the metrics of lists by user in plain loops, from the definitions."""
-    sums, listed = dict.fromkeys(OF_LISTS, 0.0), []
+    sums, listed = dict.fromkeys(PER_USER_LABELS, 0.0), []
     for user, items in lists.items():
         items, wanted = items[:k], relevant[user]
         hits = [item in wanted for item in items]
@@ -117,7 +117,7 @@ def test_random_cases_equal_plain_loops(seed):
         relevant = {user: set(np.flatnonzero(wanted[user])) for user in has_relevant}
         expected = plain(dict(zip(has_relevant, lists, strict=True)), relevant, k=k, counts=counts, num_users=12)
         assert found == pytest.approx(expected, abs=1e-12)
-        assert list(found) == [name for name in LABELS if name in expected]
+        assert list(found) == [name for name in METRIC_LABELS if name in expected]
 
 
 def test_ratings_equal_to_the_threshold_are_relevant():

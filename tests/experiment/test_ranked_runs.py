@@ -10,7 +10,7 @@ from documented import options_of
 from equal_runs import assert_equal_runs
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.ranking import LABELS
+from ratinglab.evaluation.ranking import METRIC_LABELS
 from ratinglab.experiment.training import build_lightning, train_run
 from ratinglab.fitting.fit import Fit
 from ratinglab.inference.run import Run
@@ -49,7 +49,7 @@ def monitored(command, tmp_path_factory):
 def test_train_and_evaluate_have_equal_tags_and_tables(command, tmp_path):
     trained = command(tmp_path, "train", *QUICK, *LISTS, "logger=none")
     metrics = metrics_of(trained.run)
-    names = {f"{system}{part}/{name}@5" for system in SYSTEMS for part in ("val", "test") for name in LABELS}
+    names = {f"{system}{part}/{name}@5" for system in SYSTEMS for part in ("val", "test") for name in METRIC_LABELS}
     assert names <= set(metrics)
     found = Run.load(trained.run).evaluate_ranking(k=5, threshold=4)
     assert found == {tag: metrics[tag] for tag in found}

@@ -16,7 +16,7 @@ from ratinglab.inference.run import Run
 RECIPES = ["ease", "item_knn", "ials"]
 SHORT = ["logger=none", "ranking.threshold=4", "trainer.max_epochs=3"]
 OF_RATINGS = ["best", "bias", "biased_mf", "mean", "mf", "nmf", "svdpp", "timesvdpp"]
-REFUSED = "predicts scores to order lists by, not ratings"
+REFUSED = "predicts ranking scores, not ratings"
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from run_folders import write_run_of
 from tables import table_with_features
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.ranking import LABELS
+from ratinglab.evaluation.ranking import METRIC_LABELS
 from ratinglab.inference.run import Run
 
 SYSTEMS = ("", "baseline/popularity/")
@@ -43,7 +43,7 @@ def test_recall_and_coverage_equal_plain_loops_for_both_parts_and_systems(tmp_pa
     run = run_of(tmp_path, "biased_mf")
     run.predictor.scale = None  # predict ranks by the unclipped score
     found = run.evaluate_ranking(k=3, by="prediction", threshold=threshold)
-    names = {f"{system}{part}/{name}@3" for system in SYSTEMS for part in ("val", "test") for name in LABELS}
+    names = {f"{system}{part}/{name}@3" for system in SYSTEMS for part in ("val", "test") for name in METRIC_LABELS}
     assert set(found) == names | {f"{part}/{name}" for part in ("val", "test") for name in COUNTS}
     for part in ("val", "test"):
         rows = run.part(part)

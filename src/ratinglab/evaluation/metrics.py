@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ratinglab.batches import BLOCK_SIZE
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
-from ratinglab.evaluation.ranking import OF_LISTS, OrderBy, OrderOptions, list_metric
+from ratinglab.evaluation.ranking import PER_USER_LABELS, OrderBy, OrderOptions, list_metric
 from ratinglab.targets import import_attribute
 
 Kind = TypeVar("Kind", bound="MetricKind")
@@ -154,8 +154,8 @@ def monitored(monitor: str, metrics: Iterable[Kind], *, order: OrderOptions) -> 
             name, found.label, higher_is_better=True, **found._asdict(), by=order.by, threshold=order.threshold
         )
     measure, _, k = name.partition("@")
-    if part == "val" and measure in OF_LISTS and k:
+    if part == "val" and measure in PER_USER_LABELS and k:
         raise UserError(f"monitor: the k after @ must be an integer of at least 1, got {monitor}")
-    listed = ", ".join([*tags, *(f"val/{name}@K" for name in OF_LISTS)])
-    near = [*tags, *(f"val/{name}@{k if re.fullmatch('[1-9][0-9]*', k) else 10}" for name in OF_LISTS)]
+    listed = ", ".join([*tags, *(f"val/{name}@K" for name in PER_USER_LABELS)])
+    near = [*tags, *(f"val/{name}@{k if re.fullmatch('[1-9][0-9]*', k) else 10}" for name in PER_USER_LABELS)]
     raise UserError(f"monitor must be one of {listed}, got {monitor}{did_you_mean(monitor, near)}")

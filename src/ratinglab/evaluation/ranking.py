@@ -41,7 +41,7 @@ from ratinglab.options import at_least, finite
 if TYPE_CHECKING:
     from ratinglab.stars import Stars  # slow to import: the command line reads this file first
 
-OF_LISTS = {
+PER_USER_LABELS = {
     "precision": "precision",
     "recall": "recall",
     "ndcg": "NDCG",
@@ -50,11 +50,8 @@ OF_LISTS = {
     "hit_rate": "hit rate",
 }
 """Labels of metrics averaged over users; higher is better."""
-OF_ALL_LISTS = {"coverage": "coverage", "novelty": "novelty"}
-"""Labels of metrics of all lists together, which do not depend on relevance."""
-LABELS = OF_LISTS | OF_ALL_LISTS
-
-
+METRIC_LABELS = PER_USER_LABELS | {"coverage": "coverage", "novelty": "novelty"}
+"""Labels of all metrics. The last two are of all lists together and do not depend on relevance."""
 LIKED = 4.0
 """Lowest rating in stars that counts as liked, unless ranking.threshold is set."""
 
@@ -90,7 +87,7 @@ class RankingOptions(OrderOptions):
 
 
 class ListMetric(NamedTuple):
-    """A metric of OF_LISTS for lists of k items, such as ndcg@10."""
+    """A metric of PER_USER_LABELS for lists of k items, such as ndcg@10."""
 
     measure: str
     k: int
@@ -98,12 +95,12 @@ class ListMetric(NamedTuple):
     @property
     def label(self) -> str:
         """Label in tables, such as NDCG@10."""
-        return f"{OF_LISTS[self.measure]}@{self.k}"
+        return f"{PER_USER_LABELS[self.measure]}@{self.k}"
 
 
 def list_metric(name: str) -> ListMetric | None:
     """Parse the name of a ranking metric, such as ndcg@10; None for any other text."""
-    found = re.fullmatch(rf"({'|'.join(OF_LISTS)})@([1-9][0-9]*)", name)
+    found = re.fullmatch(rf"({'|'.join(PER_USER_LABELS)})@([1-9][0-9]*)", name)
     return None if found is None else ListMetric(found[1], int(found[2]))
 
 
@@ -159,7 +156,7 @@ class RelevantItems:
 def metrics_of_lists(
     is_hit: NDArray[np.bool_], num_relevant: NDArray[np.int64], *, k: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Compute the metrics of OF_LISTS of each user's list; the module's docstring has the equations.
+    """Compute the metrics of PER_USER_LABELS of each user's list; the module's docstring has the equations.
 
     Args:
         is_hit: (B, K) whether each item of each list is relevant, K ≤ k.
@@ -193,7 +190,7 @@ def ranking_metrics(
     k: int,
     share: NDArray[np.float64],
 ) -> dict[str, float]:
-    """Compute all metrics of LABELS over the lists of users.
+    """Compute all metrics of METRIC_LABELS over the lists of users.
 
     Memory holds one block of lists, and eight bytes per user and metric.
 
@@ -216,7 +213,7 @@ def ranking_metrics(
         of_block, first = users[first : first + len(block)], first + len(block)
         of_users.append(metrics_of_lists(relevant.contain(of_block, block), relevant.count(of_block), k=k))
         times_listed += np.bincount(block[block >= 0], minlength=len(share))
-    found = {name: float(np.concatenate([each[name] for each in of_users]).mean()) for name in OF_LISTS}
+    found = {name: float(np.concatenate([each[name] for each in of_users]).mean()) for name in PER_USER_LABELS}
     found["coverage"] = np.count_nonzero(times_listed) / len(times_listed)
     if times_listed.any():
         found["novelty"] = float((times_listed * -np.log2(share)).sum() / times_listed.sum())

@@ -14,7 +14,7 @@ from ratinglab.evaluation.figures import (
     rating_histogram,
 )
 from ratinglab.evaluation.metrics import MSE, find_metrics
-from ratinglab.evaluation.ranking import LABELS
+from ratinglab.evaluation.ranking import METRIC_LABELS
 from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.fitting.guarded_logger import GuardedLogger
 from ratinglab.fitting.loggers import TensorBoardOptions
@@ -78,7 +78,7 @@ def _show_pages(
     """Log the final metrics, figures, and the hyperparameters; in a sweep, only the swept ones."""
     step = int(metrics["fit/epochs"])
     tests = [f"test/{metric.name}" for metric in find_metrics(options.metrics) if metric is not MSE]
-    tests += [f"test/{name}@{k}" for k in run.record.list_lengths() for name in LABELS]
+    tests += [f"test/{name}@{k}" for k in run.record.list_lengths() for name in METRIC_LABELS]
     logger.log_metrics({tag: metrics[tag] for tag in tests if tag in metrics}, step)
     monitor = options.monitor.removeprefix("val/")
     tags = {f"best/val_{monitor}": options.monitor, "test/mse": "test/mse"}

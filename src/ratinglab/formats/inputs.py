@@ -8,9 +8,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, ClassVar, TypeVar, cast
@@ -37,7 +35,6 @@ OFFICE_MEMBERS = {
 }
 """Members that identify office documents among zip archives: name of the document, and advice."""
 DECOMPRESSORS = {"bzip2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor}
-Value = TypeVar("Value")
 Result = TypeVar("Result")
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 """Exceptions of decompressors for truncated, corrupted and password-protected files."""
@@ -142,19 +139,6 @@ class BlockStream(io.RawIOBase):
             self._rest += block
         block, self._rest = self._rest[:size], self._rest[size:]
         return block
-
-
-def in_order(
-    threads: ThreadPoolExecutor, function: Callable[[Value], Result], values: Iterable[Value], *, ahead: int
-) -> Iterator[Result]:
-    """Yield the function's result for each value, in order. Threads compute at most `ahead` values ahead."""
-    pending: deque[Future[Result]] = deque()
-    for value in values:
-        pending.append(threads.submit(function, value))
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
 
 
 def _open(file: InputFile, compression: str | None) -> IO[bytes]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.predictions import Predictions
-from ratinglab.evaluation.ranking import LABELS, check_threshold, like_threshold
+from ratinglab.evaluation.ranking import METRIC_LABELS, check_threshold, like_threshold
 from ratinglab.files import user_path
 from ratinglab.formats.frames import Frame, frame_file, read_frame
 from ratinglab.formats.text_dialects import TextDialect
@@ -75,7 +75,7 @@ class Run(TrainedModel):
         systems = {"": self.record.model, "baseline/bias/": "bias baseline", "baseline/mean/": "mean baseline"}
         if self.record.predicts_scores:
             lengths = self.record.list_lengths()
-            labels = {f"{name}@{k}": f"{label}@{k}" for k in lengths for name, label in LABELS.items()}
+            labels = {f"{name}@{k}": f"{label}@{k}" for k in lengths for name, label in METRIC_LABELS.items()}
             systems = {"": self.record.model, POPULARITY: "most popular"}
         metrics = self.metrics
         rows = {

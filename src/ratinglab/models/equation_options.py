@@ -36,7 +36,7 @@ class EquationForm(Enum):
 
 
 RATING_FORMS = (EquationForm.embeddings, EquationForm.terms, EquationForm.function)
-"""Forms of equations that predict ratings; the others predict scores, to order lists by."""
+"""Forms of equations that predict ratings; the others predict ranking scores."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class EquationOptions(ABC):
 
     @property
     def predicts_scores(self) -> bool:
-        """Whether it predicts scores to order lists by, not ratings."""
+        """Whether it predicts ranking scores, not ratings."""
         return self.form not in RATING_FORMS
 
     def needs(self) -> Needs:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from ratinglab.errors import UserError
 from ratinglab.formats.columnar import stream_columnar
 from ratinglab.formats.detection import Format, format_of
-from ratinglab.formats.inputs import InputFile, in_order, read_each
+from ratinglab.formats.inputs import InputFile, read_each
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.parquet_blocks import count_parquet_rows
 from ratinglab.formats.text_options import ColumnOptions
@@ -24,6 +24,7 @@ from ratinglab.ratings.table import Ratings
 from ratinglab.reading.distinct_ids import DistinctIds
 from ratinglab.reading.source_rows import Rows, TableFiles
 from ratinglab.reading.text_ratings import stream_text
+from ratinglab.threads import in_order
 
 COLUMNS = {"user": np.dtype("<i4"), "item": np.dtype("<i4"), "rating": np.dtype("<f4")}
 """Types of the columns by name, which is also the name of the column's file."""

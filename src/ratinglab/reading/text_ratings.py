@@ -13,12 +13,13 @@ import pyarrow.compute as pc
 
 from ratinglab.errors import UserError
 from ratinglab.formats.faults import fault_of_ratings, first_fault, has_regular_rows, num_rows_by_line
-from ratinglab.formats.inputs import InputFile, in_order
+from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.text_dialects import QuoteScan, pieces_of
 from ratinglab.formats.text_parsing import TextStream, parsed_batches
 from ratinglab.formats.timestamps import parsed_times
 from ratinglab.ratings.ids import with_parsed_ids
+from ratinglab.threads import in_order
 
 ENCLOSED = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
 """A cell that quotation marks enclose or one mark opens, so that the marks are not text."""

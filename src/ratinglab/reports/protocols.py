@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.ranking import OF_LISTS, list_metric
+from ratinglab.evaluation.ranking import PER_USER_LABELS, list_metric
 from ratinglab.options import at_least, finite
 from ratinglab.ratings.side_information import Information
 from ratinglab.reports.text_table import aligned
@@ -83,7 +83,7 @@ class Protocol(ProtocolOptions):
     def check_together(self) -> None:
         """Raise UserError for an unknown metric."""
         if self.metric not in OF_RATINGS and list_metric(self.metric) is None:
-            names = ", ".join([*OF_RATINGS, *(f"{name}@K" for name in OF_LISTS)])
+            names = ", ".join([*OF_RATINGS, *(f"{name}@K" for name in PER_USER_LABELS)])
             raise UserError(f"protocol.metric must be one of {names}, got {self.metric}")
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from ratinglab.evaluation.ranking import LABELS, OrderOptions
+from ratinglab.evaluation.ranking import METRIC_LABELS, OrderOptions
 from ratinglab.inference.evaluation import POPULARITY
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.reports.text_table import aligned
@@ -48,13 +48,13 @@ def lists_tables(values: Mapping[str, float], tables: RunTables, *, order: Order
     record = tables.record
     lengths = sorted({int(found[1]) for tag in values if (found := re.fullmatch(r"(?:val|test)/ndcg@(\d+)", tag))})
     for k in lengths:
-        rows = [[f"top {k}", "", *LABELS.values()]]
+        rows = [[f"top {k}", "", *METRIC_LABELS.values()]]
         for part, label in PARTS.items():
             for prefix, name in (("", record.model), (POPULARITY, "most popular")):
                 if f"{prefix}{part}/ndcg@{k}" in values:
-                    cells = [_cell(values.get(f"{prefix}{part}/{metric}@{k}")) for metric in LABELS]
+                    cells = [_cell(values.get(f"{prefix}{part}/{metric}@{k}")) for metric in METRIC_LABELS]
                     rows.append([label, name, *cells])
-        yield from aligned(rows, right=range(2, 2 + len(LABELS)))
+        yield from aligned(rows, right=range(2, 2 + len(METRIC_LABELS)))
     by = "score" if record.predicts_scores else order.by.value.replace("_", " ")
     for part, label in PARTS.items():
         if f"{part}/ranked_users" in values:

@@ -89,7 +89,7 @@ class RunRecord:
     def check_predicts_ratings(self) -> None:
         """Raise UserError for a model that predicts scores."""
         if self.predicts_scores:
-            raise UserError(f"run: {self.model} predicts scores to order lists by, not ratings")
+            raise UserError(f"run: {self.model} predicts ranking scores, not ratings")
 
     @property
     def column_names(self) -> Mapping[str, str]:
