@@ -11,8 +11,9 @@ import torch
 from fits import SPLIT, holdout_of, training_data
 
 from ratinglab.digests import DIGESTS, record_digests, seal_archive
+from ratinglab.models.equation import Factors, SideFactors
 from ratinglab.models.equation_options import EquationOptions
-from ratinglab.models.posterior import Posterior, Sample
+from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import to_plain
 from ratinglab.ratings.table import RatingTable
@@ -79,13 +80,13 @@ def write_run_of(
 
 def add_samples(model: Posterior, random: torch.Generator) -> None:
     """Keep three random samples."""
-    sides = model.equation.user_side(), model.equation.item_side()
-    shapes = [side.embedding.weight.shape for side in sides]
-    shapes += [None if side.bias is None else side.bias.weight.shape for side in sides]
-    precisions = [(len(side.last_rows()),) for side in sides]
+    sides = model.equation.sides()
+    tables = [side.embedding for side in sides] + [side.bias for side in sides]
     for _ in range(3):
-        tables = [None if shape is None else torch.randn(*shape, generator=random) for shape in shapes]
-        model.keep(Sample(*tables, *(torch.randn(*shape, generator=random).abs() for shape in precisions)))
+        weights = [None if table is None else torch.randn(*table.weight.shape, generator=random) for table in tables]
+        precisions = [torch.randn(len(side.last_rows()), generator=random).abs() for side in sides]
+        user, item = map(SideFactors, weights[:2], weights[2:], precisions)
+        model.keep(Factors(user, item, mean=float(model.equation.rating_mean)))
 
 
 def write_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:

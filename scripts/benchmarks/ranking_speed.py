@@ -131,9 +131,9 @@ def predictor_of(table: Table) -> Any:
     import torch
 
     from ratinglab.models.baselines import BiasBaseline
-    from ratinglab.models.equation import Equation, TrainingData
+    from ratinglab.models.equation import Equation, Factors, SideFactors, TrainingData
     from ratinglab.models.mf import MFOptions
-    from ratinglab.models.posterior import Posterior, Sample
+    from ratinglab.models.posterior import Posterior
     from ratinglab.models.predictor import Predictor
     from ratinglab.stars import Stars
 
@@ -145,8 +145,8 @@ def predictor_of(table: Table) -> Any:
     if len(users) > 1:
         model = Posterior(mf)
         for user, item in zip(users, items, strict=True):
-            precisions = torch.ones(len(user)), torch.ones(len(item))
-            model.keep(Sample(user, item, None, None, *precisions))
+            of_users, of_items = (SideFactors(table, precision=torch.ones(len(table))) for table in (user, item))
+            model.keep(Factors(of_users, of_items, mean=0.0))
     mf.user_embedding.weight.data, mf.item_embedding.weight.data = users[0], items[0]
     baseline = BiasBaseline(num_users=training.num_users, num_items=training.num_items)
     return Predictor(model, baseline, stars=Stars(1.0, 5.0), scale=None)

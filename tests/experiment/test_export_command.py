@@ -139,7 +139,7 @@ def test_factors_predict_like_the_run_on_the_last_day(run_of, tmp_path, case, fo
     assert (items["item_id"].tolist(), set(items["title"])) == (run.item_ids.ids[: len(items)].tolist(), {"title"})
     if format is ExportFormat.parquet:
         assert items["embedding"][0].dtype == np.float32
-        assert items["embedding"][1].tolist() == run.predictor.model.factors().item[1].tolist()
+        assert items["embedding"][1].tolist() == run.predictor.model.factors().item.factors[1].tolist()
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from ratinglab.errors import UserError
 from ratinglab.experiment.similar_command import find_similar
 from ratinglab.inference.lists import SHORT_LIST
 from ratinglab.inference.run import Run
-from ratinglab.models.posterior import Sample
+from ratinglab.models.equation import Factors, SideFactors
 from ratinglab.splits.split import TEST
 
 NUM_USERS, NUM_ITEMS = 30, 20
@@ -36,9 +36,10 @@ def write_run(folder, name, **changed) -> Run:
     if changed.get("is_sampled"):
         for seed in range(2):
             draws = torch.Generator().manual_seed(seed)
-            sizes = [(NUM_USERS, 2), (NUM_ITEMS, 2), (NUM_USERS, 1), (NUM_ITEMS, 1)]
-            weights = [torch.randn(size, generator=draws) for size in sizes]
-            predictor.model.keep(Sample(*weights, torch.ones(NUM_USERS), torch.ones(NUM_ITEMS)))
+            counts = NUM_USERS, NUM_ITEMS
+            factors, biases = ([torch.randn(count, dim, generator=draws) for count in counts] for dim in (2, 1))
+            sides = map(SideFactors, factors, biases, map(torch.ones, counts))
+            predictor.model.keep(Factors(*sides, mean=float(predictor.model.equation.rating_mean)))
         write_weights(folder, {f"predictor.{key}": weight for key, weight in predictor.state_dict().items()})
     return Run.load(folder)
 

@@ -9,16 +9,18 @@ from test_gibbs import made_table
 from ratinglab.batches import Batch
 from ratinglab.fitting.chain import Chain
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
-from ratinglab.models.equation import Factors
-from ratinglab.models.posterior import FixedRows, Posterior, Sample
+from ratinglab.models.equation import Factors, SideFactors
+from ratinglab.models.posterior import FixedRows, Posterior
 
 
-def empty_posterior() -> Posterior:
-    return Posterior(FixedRows(Factors(torch.zeros(2, 1), torch.zeros(50, 1), None, None, 0.0)))
+def empty_posterior(num_users: int = 2, dim: int = 1) -> Posterior:
+    sides = SideFactors(torch.zeros(num_users, dim)), SideFactors(torch.zeros(50, dim))
+    return Posterior(FixedRows(Factors(*sides, mean=0.0)))
 
 
-def sample(items: torch.Tensor) -> Sample:
-    return Sample(torch.ones(2, 1), items[:, None], None, None, torch.ones(2), torch.ones(50))
+def sample(items: torch.Tensor) -> Factors:
+    sides = SideFactors(torch.ones(2, 1), None, torch.ones(2)), SideFactors(items[:, None], None, torch.ones(50))
+    return Factors(*sides, mean=0.0)
 
 
 def rows() -> Batch:
@@ -38,7 +40,7 @@ def test_of_too_many_samples_every_second_is_dropped():
 def test_number_of_samples_follows_from_their_size():
     posterior = empty_posterior()
     assert Chain(posterior, thin=1, max_samples=None).max_samples == 1000
-    large = Posterior(FixedRows(Factors(torch.zeros(200_000, 25), torch.zeros(50, 25), None, None, 0.0)))
+    large = empty_posterior(200_000, 25)
     assert Chain(large, thin=1, max_samples=None).max_samples == 400_000_000 // large.sample_bytes
     assert 16 < 400_000_000 // large.sample_bytes < 1000
 

@@ -275,8 +275,8 @@ def test_days_lower_the_error_of_changing_users_and_default_to_the_last_day():
     last = torch.full_like(day, 2)
     assert torch.equal(predictor.predict_unclipped(user, item), predictor.predict_unclipped(user, item, last))
     factors = posterior.factors()
-    rating = factors.mean + (factors.user[user.long()] * factors.item[item.long()]).sum(dim=1)
-    rating = rating + factors.user_bias[user.long(), 0] + factors.item_bias[item.long(), 0]
+    rating = factors.mean + (factors.user.factors[user.long()] * factors.item.factors[item.long()]).sum(dim=1)
+    rating = rating + factors.user.bias[user.long(), 0] + factors.item.bias[item.long(), 0]
     assert torch.allclose(rating, posterior(user, item), atol=1e-4)
 
 

@@ -388,7 +388,7 @@ def test_a_column_of_ratings_may_be_named_after_users(run):
 
 def test_lists_of_users_of_a_point_fit_hold_the_items_once(run):
     factors = run.fold_in({0: 5}).users_model.predictor.model.factors()
-    assert factors.item.shape == run.predictor.model.factors().item.shape
+    assert factors.item.factors.shape == run.predictor.model.factors().item.factors.shape
 
 
 def test_tables_of_folded_in_users_and_items_refuse_the_rows_of_parts(run):

@@ -94,7 +94,7 @@ def test_nmf_predicts_the_dot_product_of_squares():
     assert model(USER, ITEM).tolist() == [4 + 4, 9 * 0.25 + 1, 9 * 4 + 1]
     fourths = (1 + 16 + 16 + 1) + (81 + 1 + 0.0625 + 1) + (81 + 1 + 16 + 1)
     assert model.penalty(USER, ITEM).item() == pytest.approx(0.5 * fourths / 3)
-    assert model.factors().user.tolist() == [[1, 4], [9, 1]]
+    assert model.factors().user.factors.tolist() == [[1, 4], [9, 1]]
 
 
 Y, X = [[1.0, 0.0], [0.0, 2.0], [-1.0, 1.0]], [[3.0, 1.0], [1.0, -1.0]]
@@ -125,8 +125,8 @@ def test_svdpp_adds_implicit_factors(implicit, users, items):
     expected = 3 + bias + (users[USER.long()] * items[ITEM.long()]).sum(dim=1)
     assert model(USER, ITEM).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
     factors = model.factors()
-    assert factors.user.tolist() == [pytest.approx(row) for row in users.tolist()]
-    assert factors.item.tolist() == [pytest.approx(row) for row in items.tolist()]
+    assert factors.user.factors.tolist() == [pytest.approx(row) for row in users.tolist()]
+    assert factors.item.factors.tolist() == [pytest.approx(row) for row in items.tolist()]
     squares = (5 + 5 + 0.01 + 1) + (10 + 1.25 + 0.04 + 0.09) + (10 + 5 + 0.04 + 1)
     if implicit != Implicit.item:
         squares += 2 + 7 + 7  # of the users 0, 1, 1
@@ -145,7 +145,7 @@ def test_item_features_are_added_to_item_factors():
     fill(model.item_features, **{"0": Z})
     # (0.5,1) + (1,1); nothing; (2,1) + (1,5)/√2
     expected = [[1.5, 2.0], [0.0, 0.0], [2 + 0.5**0.5, 1 + 5 * 0.5**0.5]]
-    assert model.factors().item.tolist() == [pytest.approx(row) for row in expected]
+    assert model.factors().item.factors.tolist() == [pytest.approx(row) for row in expected]
     without = fill(
         build("svdpp", implicit=Implicit.user), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES
     )
@@ -218,8 +218,8 @@ def test_timesvdpp_uses_the_last_day_without_a_day_and_for_factors():
     last = torch.tensor([7, 10, 10], dtype=torch.int32)
     assert torch.equal(model(USER, ITEM, None), model(USER, ITEM, last))
     factors = model.factors()
-    rating = factors.mean + (factors.user[USER.long()] * factors.item[ITEM.long()]).sum(dim=1)
-    rating = rating + factors.user_bias[USER.long(), 0] + factors.item_bias[ITEM.long(), 0]
+    rating = factors.mean + (factors.user.factors[USER.long()] * factors.item.factors[ITEM.long()]).sum(dim=1)
+    rating = rating + factors.user.bias[USER.long(), 0] + factors.item.bias[ITEM.long(), 0]
     assert rating.tolist() == pytest.approx(model(USER, ITEM).tolist(), abs=1e-5)
 
 
@@ -249,11 +249,11 @@ def test_factors_reproduce_the_equation_for_all_pairs(name):
     for number, parameter in enumerate(model.parameters()):
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
     factors = model.factors()
-    assert (factors.user.shape, factors.item.shape) == ((2, 2), (3, 2))
-    rating = factors.mean + factors.user @ factors.item.T
-    if factors.user_bias is not None:
-        assert (factors.user_bias.shape, factors.item_bias.shape) == ((2, 1), (3, 1))
-        rating = rating + factors.user_bias + factors.item_bias.T
+    assert (factors.user.factors.shape, factors.item.factors.shape) == ((2, 2), (3, 2))
+    rating = factors.mean + factors.user.factors @ factors.item.factors.T
+    if factors.user.bias is not None:
+        assert (factors.user.bias.shape, factors.item.bias.shape) == ((2, 1), (3, 1))
+        rating = rating + factors.user.bias + factors.item.bias.T
     pairs = torch.arange(2).repeat_interleave(3).int(), torch.arange(3).repeat(2).int()
     assert torch.allclose(rating.flatten(), model(*pairs), atol=1e-5)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from equations import equation_of
 
-from ratinglab.models.equation import TrainingData
-from ratinglab.models.posterior import Posterior, Sample
+from ratinglab.models.equation import Factors, SideFactors, TrainingData
+from ratinglab.models.posterior import Posterior
 
 USER, ITEM = torch.tensor([0, 1], dtype=torch.int32), torch.tensor([2, 0], dtype=torch.int32)
 
@@ -14,27 +14,29 @@ def posterior(name="biased_mf", *, num_items=3) -> Posterior:
     return Posterior(equation_of(name, TrainingData(num_users=2, num_items=num_items, rating_mean=3.0)))
 
 
-def sample(seed: int, *, biased=True, noise_precision=2.0) -> Sample:
+def sample(seed: int, *, biased=True, noise_precision=2.0) -> Factors:
     random = torch.Generator().manual_seed(seed)
-    sizes = {"user": (2, 2), "item": (3, 2), "user_bias": (2, 1), "item_bias": (3, 1)}
+    shapes = (2, 2), (3, 2), (2, 1), (3, 1)
+    user, item, user_bias, item_bias = (torch.randn(shape, generator=random) for shape in shapes)
     own = torch.tensor([1.0, 2.0]) * noise_precision
-    weights = {name: torch.randn(size, generator=random) for name, size in sizes.items()}
-    if not biased:
-        weights |= {"user_bias": None, "item_bias": None}
-    return Sample(**weights, user_precision=own, item_precision=torch.tensor([1.0, 2.0, 4.0]))
+    return Factors(
+        SideFactors(user, user_bias if biased else None, own),
+        SideFactors(item, item_bias if biased else None, torch.tensor([1.0, 2.0, 4.0])),
+        mean=3.0 if biased else 0.0,
+    )
 
 
-def by_hand(one: Sample, mean: float) -> list[float]:
+def by_hand(one: Factors, mean: float) -> list[float]:
     pairs = zip(USER.tolist(), ITEM.tolist(), strict=True)
-    bias = [0.0] * 2 if one.user_bias is None else [float(one.user_bias[u] + one.item_bias[i]) for u, i in pairs]
+    bias = [0.0] * 2 if one.user.bias is None else [float(one.user.bias[u] + one.item.bias[i]) for u, i in pairs]
     pairs = zip(USER.tolist(), ITEM.tolist(), strict=True)
-    return [mean + b + float(one.user[u] @ one.item[i]) for b, (u, i) in zip(bias, pairs, strict=True)]
+    return [mean + b + float(one.user.factors[u] @ one.item.factors[i]) for b, (u, i) in zip(bias, pairs, strict=True)]
 
 
 def test_posterior_without_samples_predicts_like_the_equation():
     model = posterior()
     assert torch.equal(model(USER, ITEM), model.equation(USER, ITEM))
-    assert torch.equal(model.factors().user, model.equation.factors().user)
+    assert torch.equal(model.factors().user.factors, model.equation.factors().user.factors)
 
 
 @pytest.mark.parametrize(("name", "mean"), [("biased_mf", 3.0), ("mf", 0.0)])
@@ -60,9 +62,9 @@ def test_factors_reproduce_the_mean_prediction(name):
     for seed in range(3):
         model.keep(sample(seed, biased=name != "mf"))
     factors = model.factors()
-    rating = factors.mean + (factors.user[USER.long()] * factors.item[ITEM.long()]).sum(dim=1)
-    if factors.user_bias is not None:
-        rating = rating + factors.user_bias[USER.long(), 0] + factors.item_bias[ITEM.long(), 0]
+    rating = factors.mean + (factors.user.factors[USER.long()] * factors.item.factors[ITEM.long()]).sum(dim=1)
+    if factors.user.bias is not None:
+        rating = rating + factors.user.bias[USER.long(), 0] + factors.item.bias[ITEM.long(), 0]
     assert rating.tolist() == pytest.approx(model(USER, ITEM).tolist(), abs=1e-5)
 
 
@@ -93,7 +95,7 @@ def test_samples_hold_tables_of_biases_only_if_there_are_biases(name):
         model.keep(sample(seed, biased=name != "mf"))
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(USER, ITEM), model(USER, ITEM))
-    assert (other.factors().user_bias is None) == (name == "mf")
+    assert (other.factors().user.bias is None) == (name == "mf")
     assert set(other.get_extra_state()) == set(model.get_extra_state())
     assert ("user_bias" in model.get_extra_state()) == (name != "mf")
 
@@ -103,7 +105,7 @@ def test_sample_bytes_is_known_before_the_first_sample(name):
     model = posterior(name)
     foretold = model.sample_bytes
     one = sample(0, biased=name != "mf")
-    assert foretold == sum(tensor.nbytes for tensor in one[:-1] if tensor is not None)
+    assert foretold == sum(tensor.nbytes for tensor in (*one.user, *one.item) if tensor is not None)
 
 
 def test_samples_of_another_shape_are_refused():

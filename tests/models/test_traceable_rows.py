@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ratinglab.models import traceable_rows
-from ratinglab.models.equation import Factors
+from ratinglab.models.equation import Factors, SideFactors
 from ratinglab.models.traceable_rows import TraceableRows
 
 USER, ITEM = torch.tensor([0, 29, 1], dtype=torch.int32), torch.tensor([39, 0, 1], dtype=torch.int32)
@@ -14,14 +14,14 @@ def rows(dim: int, *, biased: bool = True) -> Factors:
     """Make rows of 30 users and 40 items."""
     random = torch.Generator().manual_seed(0)
     user, item = torch.randn(30, dim, generator=random), torch.randn(40, dim, generator=random)
-    biases = [torch.randn(count, 1, generator=random) if biased else None for count in (30, 40)]
-    return Factors(user, item, *biases, mean=3.0)
+    user_bias, item_bias = (torch.randn(count, 1, generator=random) if biased else None for count in (30, 40))
+    return Factors(SideFactors(user, user_bias), SideFactors(item, item_bias), mean=3.0)
 
 
 def by_hand(rows: Factors) -> list[float]:
     user, item = USER.long(), ITEM.long()
-    bias = 0 if rows.user_bias is None else rows.user_bias[user, 0] + rows.item_bias[item, 0]
-    return (rows.mean + bias + (rows.user[user] * rows.item[item]).sum(dim=1)).tolist()
+    bias = 0 if rows.user.bias is None else rows.user.bias[user, 0] + rows.item.bias[item, 0]
+    return (rows.mean + bias + (rows.user.factors[user] * rows.item.factors[item]).sum(dim=1)).tolist()
 
 
 @pytest.mark.parametrize("biased", [True, False])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ratinglab.models.design import Design
-from ratinglab.models.equation import ColumnSource, RowTerm, SideRows
+from ratinglab.models.equation import ColumnSource, RowTerm, SideFactors, SideRows
 from ratinglab.recommend import fold_in_solver
 from ratinglab.recommend.fold_in_solver import FoldInSolver, NewRows
 
@@ -18,8 +18,9 @@ RATING = [5.0, 1.0, 4.0, 2.0, 3.0, 5.0]
 def side(count: int, *, samples: int, precision: float, seed: int, terms=(), biases: bool = True) -> SideRows:
     random = torch.Generator().manual_seed(seed)
     factors = [torch.randn(count, DIM, generator=random) for _ in range(samples)]
-    bias = [torch.randn(count, 1, generator=random) for _ in range(samples)] if biases else None
-    return SideRows(factors, bias, MEAN, precision=[torch.full((count,), precision)] * samples, terms=terms)
+    bias = [torch.randn(count, 1, generator=random) if biases else None for _ in range(samples)]
+    precisions = [torch.full((count,), precision)] * samples
+    return SideRows([*map(SideFactors, factors, bias, precisions)], MEAN, terms=terms)
 
 
 def rated_term(samples: int, each: int) -> RowTerm:
@@ -46,8 +47,7 @@ def features_of(solver: FoldInSolver, items: torch.Tensor) -> torch.Tensor:
 
 
 def joined(rows: SideRows, sample: int) -> np.ndarray:
-    tables = [rows.factors] if rows.biases is None else [rows.biases, rows.factors]
-    return np.hstack([table[sample].double().numpy() for table in tables])
+    return rows.samples[sample].joined().double().numpy()
 
 
 def expected(
@@ -59,7 +59,7 @@ def expected(
     """
     count = len(other) if prior_of is None else prior_of
     own, items = joined(solver.own, sample), joined(solver.other, sample)
-    dim = DIM + 1 if solver.own.biases else DIM
+    dim = DIM + 1 if solver.own.has_biases else DIM
 
     def shrunk(rows: np.ndarray) -> np.ndarray:
         scatter = rows.T @ rows
@@ -80,7 +80,7 @@ def expected(
             mean = mean + weights[other].sum(axis=0) / np.sqrt(len(other)) @ slopes
     prior = np.linalg.inv(shrunk(residual))
     offset = np.full(NUM_ITEMS, MEAN)
-    if solver.own.biases:
+    if solver.own.has_biases:
         offset += items[:, 0]
         items[:, 0] = 1
     x, target = items[other], np.array(rating) - offset[other]
@@ -93,7 +93,7 @@ def expected(
 def test_draws_of_a_point_fit_have_the_mean_and_the_covariance_of_the_rows(biases, has_term):
     solver, given = build_solver(biases=biases, has_term=has_term and biases), ratings()
     folded = solver.solve(given)
-    assert len(folded.factors) == solver.draws == 4 * (DIM + biases)
+    assert len(folded.samples) == solver.draws == 4 * (DIM + biases)
     drawn = np.stack([joined(folded, sample) for sample in range(solver.draws)])
     for user in range(4):
         rows = [row for row, each in enumerate(OWN) if each == user]
@@ -105,7 +105,7 @@ def test_draws_of_a_point_fit_have_the_mean_and_the_covariance_of_the_rows(biase
 def test_draws_from_each_sample_have_its_mean_and_over_many_samples_its_covariance():
     solver, given = build_solver(samples=400), ratings()
     folded = solver.solve(given)
-    assert len(folded.factors) == 400 * solver.draws
+    assert len(folded.samples) == 400 * solver.draws
     drawn = np.stack([joined(folded, number)[0] for number in range(800)]).reshape(400, 2, DIM + 1)
     means, covariances = zip(*(expected(solver, sample, OTHER[:3], RATING[:3]) for sample in range(400)), strict=True)
     np.testing.assert_allclose(drawn.mean(axis=1), means, rtol=1e-4, atol=1e-4)
@@ -130,11 +130,11 @@ def test_many_rows_in_small_blocks_equal_each_row_alone(monkeypatch):
 def test_new_user_with_noisy_ratings_has_a_lower_precision_than_one_with_clean_ratings():
     precisions = torch.distributions.Gamma(5.0, 5.0).sample((NUM_USERS,))
     solver = build_solver(samples=2)
-    solver.own.precision[:] = solver._own_precision[:] = [precisions, precisions]
+    solver.own.samples[:] = [sample._replace(precision=precisions) for sample in solver.own.samples]
     noisy = ratings([0] * 10, list(range(10)), [1.0, 5.0] * 5, 1)
-    offset = MEAN + solver.other.biases[0][:10, 0].double()
+    offset = MEAN + solver.other.samples[0].bias[:10, 0].double()
     clean = noisy._replace(rating=offset)
-    low, high = (solver.solve(given).precision[0] for given in (noisy, clean))
+    low, high = (solver.solve(given).precisions()[0] for given in (noisy, clean))
     assert low < precisions.median() < high
 
 
@@ -143,14 +143,14 @@ def test_precision_of_a_new_user_is_its_mean_given_the_errors_and_their_uncertai
     monkeypatch.setattr(fold_in_solver, "NOISE_STEPS", 100)
     precisions = torch.distributions.Gamma(5.0, 5.0).sample((NUM_USERS,))
     solver = build_solver()
-    solver.own.precision[:] = solver._own_precision[:] = [precisions]
+    solver.own.samples[:] = [sample._replace(precision=precisions) for sample in solver.own.samples]
     folded = solver.solve(ratings([0] * 3, OTHER[:3], RATING[:3], 1))
     drawn, items = np.stack([joined(folded, sample)[0] for sample in range(solver.draws)]), joined(solver.other, 0)
     x, offset = items[OTHER[:3]].copy(), MEAN + items[OTHER[:3], 0]
     x[:, 0] = 1
     squares = np.square(np.array(RATING[:3])[:, None] - offset[:, None] - x @ drawn.T).mean(axis=1)
     rate = (5 - 1 / 3) / precisions.double().median().item()
-    assert folded.precision[0].item() == pytest.approx(13 / (2 * rate + 1.5 * squares.sum()), rel=1e-4)
+    assert folded.precisions()[0].item() == pytest.approx(13 / (2 * rate + 1.5 * squares.sum()), rel=1e-4)
 
 
 @pytest.mark.parametrize("has_term", [False, True])
@@ -188,7 +188,7 @@ def test_the_fewer_ratings_the_less_who_rated_what_moves_the_prior():
     weights = [torch.randn(200, DIM, generator=random)]
     term = RowTerm(ColumnSource.rated, "", Design.from_sets(user, item.int(), num_rows=400, num_columns=200), weights)
     rows = term.design.times_all(weights[0]) + 0.1 * torch.randn(400, DIM, generator=random)
-    own = SideRows([rows], None, MEAN, precision=[torch.ones(400)], terms=(term,))
+    own = SideRows([SideFactors(rows, None, torch.ones(400))], MEAN, terms=(term,))
     solver = FoldInSolver(own, side(200, samples=1, precision=1.0, seed=1, biases=False), is_item=False)
     slopes = [solver._prior(count).slope[0].diagonal().mean().item() for count in (0, 2, 8, 18, 40)]
     assert slopes[0] == 0
@@ -219,6 +219,7 @@ def test_signs_of_new_users_and_items_cancel():
 
 def test_trained_rows_that_are_all_the_same_have_a_prior():
     solver = build_solver()
-    solver.own.factors[0][:], solver.own.biases[0][:] = 1.0, 0.5
+    own = solver.own.samples[0]
+    own.factors[:], own.bias[:] = 1.0, 0.5
     folded = solver.solve(ratings())
-    torch.testing.assert_close(folded.factors[0], torch.ones(4, DIM), atol=1e-3, rtol=0)
+    torch.testing.assert_close(folded.samples[0].factors, torch.ones(4, DIM), atol=1e-3, rtol=0)

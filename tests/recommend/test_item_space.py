@@ -6,7 +6,7 @@ import torch
 from equations import equation_of
 
 from ratinglab.models.equation import Equation, TrainingData
-from ratinglab.models.posterior import Posterior, Sample
+from ratinglab.models.posterior import Posterior
 from ratinglab.recommend.item_space import SHRINKAGE, ItemSpace
 
 NUM_USERS, NUM_ITEMS, DIM = 40, 25, 3
@@ -29,9 +29,7 @@ def posterior(*, num_samples: int) -> tuple[Posterior, list[Equation]]:
     """Make a posterior, and the equations that its samples come from."""
     model, drawn = Posterior(equation("biased_mf")), [equation("biased_mf", seed=seed) for seed in range(num_samples)]
     for each in drawn:
-        rows = each.factors()
-        ones = torch.ones(NUM_USERS), torch.ones(NUM_ITEMS)
-        model.keep(Sample(rows.user.detach(), rows.item.detach(), rows.user_bias, rows.item_bias, *ones))
+        model.keep(each.factors())
     return model, drawn
 
 

@@ -14,7 +14,8 @@ from tables import table_with_features
 
 from ratinglab.digests import record_digests
 from ratinglab.errors import UserError
-from ratinglab.models.posterior import Sample
+from ratinglab.models.equation import Factors, SideFactors
+from ratinglab.models.factor_equation import Side
 from ratinglab.models.svdpp import Implicit
 from ratinglab.recommend.interest import DIMS, Interest
 from ratinglab.runs.record import read_record
@@ -85,13 +86,14 @@ def test_training_data_holds_only_what_the_equation_needs(tmp_path):
         assert (part.rows is not None and part.rows.day is not None) == days
 
 
-def sample(predictor) -> Sample:
+def sample(predictor) -> Factors:
     random = torch.Generator().manual_seed(3)
-    side = predictor.model.equation.user_side(), predictor.model.equation.item_side()
-    weights = [each.embedding.weight for each in side] + [each.bias.weight for each in side]
-    owners = [len(each.last_rows()) for each in side]
-    drawn = [torch.randn(weight.shape, generator=random) for weight in weights]
-    return Sample(*drawn, *(torch.ones(count) for count in owners))
+
+    def drawn(side: Side) -> SideFactors:
+        factors, bias = (torch.randn(table.weight.shape, generator=random) for table in (side.embedding, side.bias))
+        return SideFactors(factors, bias, torch.ones(len(side.last_rows())))
+
+    return Factors(*map(drawn, predictor.model.equation.sides()), mean=float(predictor.model.equation.rating_mean))
 
 
 def test_samples_of_a_run_with_features_are_loaded(tmp_path):

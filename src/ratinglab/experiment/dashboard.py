@@ -111,9 +111,10 @@ def _show_errors(logger: EventLog, run: Run, *, part: str, step: int) -> None:
 
 def _show_items(logger: EventLog, run: Run, *, count: int) -> None:
     """Log the embeddings of the most rated items, if the equation has any."""
-    embedding = run.predictor.model.item_vectors()
-    if embedding is None:
+    factors = run.predictor.equation.factors()
+    if factors is None:
         return
+    embedding = factors.item.factors.detach()
     item_count = run.tables.train_counts[1][: len(embedding)]
     item = np.argsort(-item_count, kind="stable")[:count]
     tables = run.tables

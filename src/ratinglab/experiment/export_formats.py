@@ -220,12 +220,11 @@ def _arrays(run: Run, format: ExportFormat) -> Arrays:
             f"format={format.name} needs a model with factors, got model={run.record.model}: "
             "use format=torch or format=onnx"
         )
-    biases = (factors.user_bias, torch.zeros(len(factors.user))), (factors.item_bias, torch.zeros(len(factors.item)))
-    user_bias, item_bias = (zeros if bias is None else bias[:, 0] for bias, zeros in biases)
-    stars = run.predictor.stars
+    sides, stars = (factors.user, factors.item), run.predictor.stars
+    user_bias, item_bias = (torch.zeros(len(side.factors)) if side.bias is None else side.bias[:, 0] for side in sides)
     tensors = {
-        "user_factors": factors.user * stars.unit,
-        "item_factors": factors.item,
+        "user_factors": factors.user.factors * stars.unit,
+        "item_factors": factors.item.factors,
         "user_bias": user_bias * stars.unit,
         "item_bias": item_bias * stars.unit,
         "mean": torch.tensor(stars.to_rating(factors.mean)),

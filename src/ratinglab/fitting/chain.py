@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ratinglab.batches import Batch
-from ratinglab.models.posterior import Posterior, Sample
+from ratinglab.models.equation import Factors
+from ratinglab.models.posterior import Posterior
 
 MAX_TOTAL_SAMPLE_BYTES = 400_000_000
 """Maximum bytes of all samples, if max_samples is None."""
@@ -48,7 +49,7 @@ class Chain:
         self._predicted: list[Tensor] = []
         """Predictions of each sample for the rows, (R,) float32."""
 
-    def keep(self, sample: Sample) -> bool:
+    def keep(self, sample: Factors) -> bool:
         """Keep a sample. Return whether others were dropped."""
         self._posterior.keep(sample)
         if self._posterior.num_samples <= self.max_samples:

@@ -18,9 +18,9 @@ from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.kernels.column_draws import compile_loops, in_blocks, out_of_blocks
 from ratinglab.kernels.rows import Entries, RowPriors, gram, sample_rows, subtract_dots
 from ratinglab.kernels.sorted_ratings import chunk_bounds
-from ratinglab.models.equation import SIDE_NAMES, ColumnSource, SideName, other_side
+from ratinglab.models.equation import SIDE_NAMES, Factors, SideFactors, SideName, other_side
 from ratinglab.models.factor_equation import FactorEquation, Term
-from ratinglab.models.posterior import Posterior, Sample
+from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 
 MIN_NOISE_STD = 0.01
@@ -285,13 +285,17 @@ class GibbsFit(RowFit):
 
     def _keep(self, users: FloatArray, items: FloatArray) -> None:
         """Keep the rows, all terms summed, as a sample."""
-        factors = [torch.from_numpy(self._factors(rows)).clone() for rows in (users, items)]
-        biases = [torch.from_numpy(rows[:, :1]).clone() if self.has_biases else None for rows in (users, items)]
-        precisions = self.user_precision.clone(), self.item_precision.clone()
-        sides = [self.side(name) for name in SIDE_NAMES]
-        terms = [term for side in sides for term in side.terms if term.source is not ColumnSource.own]
+        user, item = (
+            SideFactors(
+                torch.from_numpy(self._factors(rows)).clone(),
+                torch.from_numpy(rows[:, :1]).clone() if self.has_biases else None,
+                precision.clone(),
+            )
+            for rows, precision in ((users, self.user_precision), (items, self.item_precision))
+        )
+        terms = [term for name in SIDE_NAMES for term in self.side(name).terms_of_new_rows]
         weights = {term.name: torch.from_numpy(self._weights(term)) for term in terms}
-        is_thinned = self.chain.keep(Sample._make([*factors, *biases, *precisions, weights]))
+        is_thinned = self.chain.keep(Factors(user, item, float(self.equation.rating_mean), weights))
         if is_thinned:
             self._sums.clear()
         self.stops_early = self.stops_early or self._is_done(is_thinned=is_thinned)

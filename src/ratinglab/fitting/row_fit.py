@@ -42,8 +42,8 @@ class RowFit(Fit):
         return as_factor_equation(self.predictor.model)
 
     def side(self, name: SideName) -> Side:
-        """Return the "user" or the "item" side of the equation."""
-        return self.equation.user_side() if name == "user" else self.equation.item_side()
+        """Return the side of this name of the equation."""
+        return self.equation.side(name)
 
     def on_train_start(self) -> None:
         """Sort the training ratings by the rows of both sides."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import repeat
 from typing import NoReturn
 
 import numpy as np
@@ -16,7 +15,7 @@ from ratinglab.inference.run_tables import RunTables
 from ratinglab.inference.trained_model import TrainedModel
 from ratinglab.models.baselines import SHRINKAGE, BiasBaseline
 from ratinglab.models.equation import Factors, SideRows
-from ratinglab.models.posterior import FixedRows, Posterior, Sample
+from ratinglab.models.posterior import FixedRows, Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import IdMap
 from ratinglab.runs.record import RunRecord
@@ -88,12 +87,9 @@ def extended_predictor(
 
     Also folds them into the bias baseline.
     """
-    assert user_rows.precision is not None
-    assert item_rows.precision is not None
-    tables: list[Iterable[Tensor | None]] = [user_rows.factors, item_rows.factors]
-    tables += [repeat(None) if side.biases is None else side.biases for side in (user_rows, item_rows)]
-    samples = [Sample(*each) for each in zip(*tables, user_rows.precision, item_rows.precision, strict=False)]
-    posterior = Posterior(FixedRows(Factors(*samples[0][:4], mean=user_rows.mean)))
+    pairs = zip(user_rows.samples, item_rows.samples, strict=True)
+    samples = [Factors(user, item, user_rows.mean) for user, item in pairs]
+    posterior = Posterior(FixedRows(samples[0]))
     for sample in samples:
         posterior.keep(sample)
     old, stars, scale = model.predictor.baseline, model.record.stars, model.predictor.scale

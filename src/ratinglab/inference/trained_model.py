@@ -81,10 +81,11 @@ class TrainedModel(Recommender):
         rows = self.predictor.model.side_rows(side)
         if rows is None:
             raise UserError(f"model={self.record.model} cannot fold in or explain ratings: it has no factors")
-        if rows.precision is not None:
+        if rows.samples[0].precision is not None:
             return rows
         precision = self.record.stars.unit**2 / self._noise_variance if side == "user" else 1.0
-        return rows._replace(precision=[torch.full((rows.num_owners,), precision)])
+        precisions = torch.full((rows.num_owners,), precision)
+        return rows._replace(samples=[sample._replace(precision=precisions) for sample in rows.samples])
 
     def _pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None = None) -> Ratings:
         """Look up pairs of users and items, whose ratings are 0 in the result.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError
-from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.models.equation import SIDE_NAMES, Equation, TrainingData
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.models.factor_equation import FactorEquation, Side
 
@@ -42,8 +42,8 @@ def check_equation(equation: Equation, rows: Batch, *, name: str) -> None:
             together.
     """
     if isinstance(equation, FactorEquation):
-        for side_name, side in (("user", equation.user_side()), ("item", equation.item_side())):
-            _check_side(side, place=f"model={name}, the {side_name} side")
+        for side_name in SIDE_NAMES:
+            _check_side(equation.side(side_name), place=f"model={name}, the {side_name} side")
     count = min(ROWS_TRIED, len(rows.rating))
     user, item, _, day = rows.take(torch.arange(count))
     is_training = equation.training

@@ -1,9 +1,10 @@
 """Base class for equations, and the training data they are built from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -48,22 +49,57 @@ def other_side(name: SideName) -> SideName:
     return "item" if name == "user" else "user"
 
 
-class Factors(NamedTuple):
-    """The terms of μ + b_u + b_i + x_u · y_i for every user and item, on the last known day, or for every row.
+class SideFactors(NamedTuple):
+    """The factors and biases of all users or of all items, all terms summed, in one sample of the weights.
 
     Attributes:
-        user: (num_users, D) float32, x.
-        item: (num_items, D) float32, y.
-        user_bias: (num_users, 1) float32; None for an equation without biases.
-        item_bias: (num_items, 1) float32; None for an equation without biases.
-        mean: μ, in stars.
+        factors: (num_rows, D) float32, a row per user or item, or per user and day.
+        bias: (num_rows, 1) float32; None for an equation without biases.
+        precision: (num_owners,) float32. The product of the precisions of a user and an item is 1 / variance of a
+            rating around its prediction. None if unknown, as for an equation without samples.
     """
 
-    user: Tensor
-    item: Tensor
-    user_bias: Tensor | None
-    item_bias: Tensor | None
+    factors: Tensor
+    bias: Tensor | None = None
+    precision: Tensor | None = None
+
+    def take(self, row: Tensor) -> "SideFactors":
+        """Select rows: (B,) → (B, D) and (B, 1). Keeps the precisions, which belong to users or items."""
+        return self._replace(factors=self.factors[row], bias=None if self.bias is None else self.bias[row])
+
+    def joined(self) -> Tensor:
+        """Join the bias, if there is one, and the factors of each row: (num_rows, D) float32."""
+        return self.factors if self.bias is None else torch.cat([self.bias, self.factors], dim=1)
+
+    def extended(self, new: "SideFactors") -> "SideFactors":
+        """Append the rows of new users or items."""
+
+        def join(old: Tensor | None, added: Tensor | None) -> Tensor | None:
+            return None if old is None or added is None else torch.cat([old, added])
+
+        precision = join(self.precision, new.precision)
+        return SideFactors(torch.cat([self.factors, new.factors]), join(self.bias, new.bias), precision)
+
+
+class Factors(NamedTuple):
+    """The factors and biases of μ + b_u + b_i + x_u · y_i, in one sample of the weights.
+
+    Attributes:
+        user: x and b_u of all users: on each one's last day or, for tracing and in a sample, of all their rows.
+        item: y and b_i of all items.
+        mean: μ, in stars.
+        terms: in a sample, the weights of the terms that a new row has too, by name: (num_columns, D) float32, the bias
+            first if there are biases. The rows include these terms.
+    """
+
+    user: SideFactors
+    item: SideFactors
     mean: float
+    terms: Mapping[str, Tensor] = MappingProxyType({})
+
+    def side(self, name: SideName) -> SideFactors:
+        """Return the side of this name."""
+        return self.user if name == "user" else self.item
 
 
 class ColumnSource(Enum):
@@ -94,56 +130,50 @@ class RowTerm(NamedTuple):
 
 
 class SideRows(NamedTuple):
-    """The rows of all users or of all items, with their terms summed, in one or more samples of the weights.
+    """One side of an equation for fold-in: its rows in one or more samples of the weights, and their terms.
 
     Attributes:
-        factors: (num_rows, D) float32 for each sample.
-        biases: (num_rows, 1) float32 for each sample; None for an equation without biases.
+        samples: the rows in each sample.
         mean: μ, in stars.
         last_row: (num_owners,) int64, the row of each user or item on its last day; None: one row each.
-        precision: (num_owners,) float32 for each sample. The product of the precisions of a user and an item is
-            1 / variance of a rating around its prediction. None if unknown, as for an equation without samples.
         terms: the terms that a new row has too; they are included in the rows.
     """
 
-    factors: list[Tensor]
-    biases: list[Tensor] | None
+    samples: list[SideFactors]
     mean: float
     last_row: Tensor | None = None
-    precision: list[Tensor] | None = None
     terms: tuple[RowTerm, ...] = ()
 
     def on_last_day(self) -> "SideRows":
         """Keep one row per user or item, on its last day."""
         if self.last_row is None:
             return self
-        biases = None if self.biases is None else [table[self.last_row] for table in self.biases]
-        return self._replace(factors=[table[self.last_row] for table in self.factors], biases=biases, last_row=None)
+        return self._replace(samples=[sample.take(self.last_row) for sample in self.samples], last_row=None)
 
     def repeated(self, times: int) -> "SideRows":
         """Repeat each sample, without copying it."""
-
-        def repeat(tables: list[Tensor] | None) -> list[Tensor]:
-            return [table for table in tables or () for _ in range(times)]
-
-        biases = None if self.biases is None else repeat(self.biases)
-        return self._replace(factors=repeat(self.factors), biases=biases, precision=repeat(self.precision))
+        return self._replace(samples=[sample for sample in self.samples for _ in range(times)])
 
     def extended(self, new: "SideRows") -> "SideRows":
         """Append new rows, in as many samples. Both sides have one row per user or item."""
+        pairs = zip(self.samples, new.samples, strict=True)
+        return self._replace(samples=[sample.extended(added) for sample, added in pairs])
 
-        def join(first: list[Tensor] | None, second: list[Tensor] | None) -> list[Tensor]:
-            return [torch.cat(pair) for pair in zip(first or (), second or (), strict=True)]
-
-        biases = None if self.biases is None else join(self.biases, new.biases)
-        return self._replace(
-            factors=join(self.factors, new.factors), biases=biases, precision=join(self.precision, new.precision)
-        )
+    @property
+    def has_biases(self) -> bool:
+        """Whether the equation has biases."""
+        return self.samples[0].bias is not None
 
     @property
     def num_owners(self) -> int:
         """Number of users or items."""
-        return len(self.factors[0] if self.last_row is None else self.last_row)
+        return len(self.samples[0].factors if self.last_row is None else self.last_row)
+
+    def precisions(self) -> list[Tensor]:
+        """List the precisions of each sample: (num_owners,) float32. All samples must have them."""
+        known = [sample.precision for sample in self.samples if sample.precision is not None]
+        assert len(known) == len(self.samples), "the caller sets the precisions"
+        return known
 
     def take(self, index: Tensor) -> Tensor:
         """Select users or items on their last day: (B,) int64 → (S, B, D) float64, the bias first if there are biases.
@@ -151,8 +181,7 @@ class SideRows(NamedTuple):
         S is the number of samples.
         """
         row = index if self.last_row is None else self.last_row[index]
-        tables = [self.factors] if self.biases is None else [self.biases, self.factors]
-        return torch.cat([torch.stack([table[row] for table in samples]) for samples in tables], dim=2).double()
+        return torch.stack([sample.take(row).joined() for sample in self.samples]).double()
 
 
 class Equation(nn.Module, ABC):
@@ -168,8 +197,9 @@ class Equation(nn.Module, ABC):
     """Whether forward and penalty take days; build_equation sets it from the options."""
     predicts_scores: ClassVar[bool] = False
     """Whether forward returns scores, not ratings: see ScoreEquation."""
-    has_score_table: bool = False
-    """Whether score_table predicts all items for a user faster than forward does."""
+    score_table: Callable[[Tensor], Tensor] | None = None
+    """Method that predicts all items for each user, (B,) int → (B, num_items) float32, faster than forward does; None:
+    the equation has none."""
 
     @property
     def num_samples(self) -> int:
@@ -212,21 +242,15 @@ class Equation(nn.Module, ABC):
         """Return the equation as one product of matrices; None if it has another form."""
         return None
 
+    @torch.no_grad()
     def side_rows(self, name: SideName) -> SideRows | None:
         """Return the rows of the side `name` for fold-in; None for an equation without factors."""
         factors = self.factors()
-        if factors is None:
-            return None
-        rows, biases = (factors.user, factors.user_bias) if name == "user" else (factors.item, factors.item_bias)
-        return SideRows([rows.detach()], None if biases is None else [biases.detach()], factors.mean)
+        return None if factors is None else SideRows([factors.side(name)], factors.mean)
 
     def predict_items(self, user: int, items: Tensor) -> Tensor:
         """Predict one user's ratings of these items on the last day: (C,) int32 → (C,) float32."""
         return self.predict(torch.full_like(items, user), items, None)
-
-    def score_table(self, user: Tensor) -> Tensor:
-        """Predict all items for each user: (B,) int → (B, num_items) float32. Only if `has_score_table`."""
-        raise NotImplementedError
 
     def factors_of_samples(self) -> Iterator[Factors]:
         """Yield the factors of each sample; without samples, the equation's own; nothing if it has another form."""
@@ -237,11 +261,6 @@ class Equation(nn.Module, ABC):
     def traceable(self) -> "Equation":
         """Return an equation with the same predictions that torch.export can trace: this one, unless overridden."""
         return self
-
-    def item_vectors(self) -> Tensor | None:
-        """Return (num_items, D) float32 for TensorBoard's projector; None for an equation without factors."""
-        factors = self.factors()
-        return None if factors is None else factors.item.detach()
 
 
 class ScoreEquation(Equation):

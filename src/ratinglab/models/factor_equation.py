@@ -1,6 +1,7 @@
 """Factor equations: dot products of a user's and an item's row of weights, each row a sum of terms."""
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -13,6 +14,7 @@ from ratinglab.models.equation import (
     Equation,
     Factors,
     RowTerm,
+    SideFactors,
     SideName,
     SideRows,
     TrainingData,
@@ -85,6 +87,15 @@ class Side(NamedTuple):
                 total = total + term.design.times(row, term.bias)
         return total
 
+    def compute(self, row: Tensor) -> SideFactors:
+        """Compute the factors and biases of rows, all terms summed: row (B,)."""
+        return SideFactors(self.factors(row), None if self.bias is None else self.biases(row))
+
+    @property
+    def terms_of_new_rows(self) -> list[Term]:
+        """The terms that a new row has too."""
+        return [term for term in self.terms if term.source is not ColumnSource.own]
+
     def squares(self, row: Tensor) -> Tensor:
         """Sum the squares of all weights that make up these rows, each weight unscaled: (B,) → () float32."""
         total: Tensor = self.embedding(row).square().sum()
@@ -116,13 +127,21 @@ class FactorEquation(Equation):
     def item_side(self) -> Side:
         """Return the items' rows as a sum of terms."""
 
+    def side(self, name: SideName) -> Side:
+        """Return the side of this name."""
+        return self.user_side() if name == "user" else self.item_side()
+
+    def sides(self) -> tuple[Side, Side]:
+        """Return the users' and the items' side."""
+        return self.user_side(), self.item_side()
+
     def rows(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Tensor, Tensor]:
         """Find the rows of both sides: user (B,), item (B,), day (B,) or None → (B,) and (B,)."""
         return self.user_side().find(user, day), self.item_side().find(item, day)
 
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32."""
-        users, items = self.user_side(), self.item_side()
+        users, items = self.sides()
         user_row, item_row = users.find(user, day), items.find(item, day)
         product = (users.factors(user_row) * items.factors(item_row)).sum(dim=-1)
         if users.bias is None:
@@ -131,45 +150,39 @@ class FactorEquation(Equation):
 
     def penalty(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """Average the penalty over these ratings: user, item and day (B,) int32 → () float32."""
-        users, items = self.user_side(), self.item_side()
+        users, items = self.sides()
         squares = users.squares(users.find(user, day)) + items.squares(items.find(item, day))
         return self.regularization * squares / len(user)
 
     def factors(self) -> Factors:
         """Compute the values of both sides on the last day, all terms summed."""
-        return self._factors_of(self.user_side().last_rows(), self.item_side().last_rows())
+        users, items = (side.compute(side.last_rows()) for side in self.sides())
+        return Factors(users, items, float(self.rating_mean))
 
     @torch.no_grad()
     def side_rows(self, name: SideName) -> SideRows:
         """Return the rows of the side `name` on the last day, all terms summed, and its terms."""
-        side = self.user_side() if name == "user" else self.item_side()
+        side = self.side(name)
+        weights = {term.name: _with_bias(term, side) for term in side.terms_of_new_rows}
+        sample = side.compute(side.last_rows())
+        return SideRows([sample], float(self.rating_mean), terms=self.row_terms(name, [weights]))
+
+    def row_terms(self, name: SideName, samples: Sequence[Mapping[str, Tensor]]) -> tuple[RowTerm, ...]:
+        """Collect the terms that a new row of a side has too, given their weights by name in each sample."""
+        side = self.side(name)
         last = side.last_rows()
-        terms = [
-            RowTerm(term.source, term.feature, term.design.select_rows(last), [_with_bias(term, side)])
-            for term in side.terms
-            if term.source is not ColumnSource.own
-        ]
-        biases = None if side.bias is None else [side.biases(last)]
-        return SideRows([side.factors(last)], biases, float(self.rating_mean), terms=tuple(terms))
+        return tuple(
+            RowTerm(term.source, term.feature, term.design.select_rows(last), [sample[term.name] for sample in samples])
+            for term in side.terms_of_new_rows
+        )
 
     @torch.no_grad()
     def traceable(self) -> Equation:
         """Sum the terms of all rows in advance: torch.export cannot trace the sums of a design."""
-        users, items = self.user_side(), self.item_side()
-        rows = self._factors_of(*(torch.arange(side.embedding.num_embeddings) for side in (users, items)))
+        users, items = self.sides()
+        of_users, of_items = (side.compute(torch.arange(side.embedding.num_embeddings)) for side in (users, items))
+        rows = Factors(of_users, of_items, float(self.rating_mean))
         return TraceableRows(rows, user_days=users.rows, item_days=items.rows)
-
-    def _factors_of(self, user_row: Tensor, item_row: Tensor) -> Factors:
-        """Compute the values of these rows, all terms summed."""
-        users, items = self.user_side(), self.item_side()
-        has_biases = users.bias is not None
-        return Factors(
-            user=users.factors(user_row),
-            item=items.factors(item_row),
-            user_bias=users.biases(user_row) if has_biases else None,
-            item_bias=items.biases(item_row) if has_biases else None,
-            mean=float(self.rating_mean),
-        )
 
 
 def _with_bias(term: Term, side: Side) -> Tensor:

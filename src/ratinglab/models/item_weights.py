@@ -38,8 +38,6 @@ class ItemWeights(ScoreEquation):
     are equal, and lists show the most popular items.
     """
 
-    has_score_table = True
-
     def __init__(self, options: ItemWeightsOptions, training: TrainingData) -> None:
         """Keep the training pairs that count."""
         super().__init__()

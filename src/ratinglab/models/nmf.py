@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ratinglab.models.equation import Equation, Factors, TrainingData, normal_embedding
+from ratinglab.models.equation import Equation, Factors, SideFactors, TrainingData, normal_embedding
 from ratinglab.models.equation_options import FactorOptions
 from ratinglab.options import at_least
 
@@ -53,10 +53,5 @@ class NMF(Equation):
 
     def factors(self) -> Factors:
         """Return the values of p and q."""
-        return Factors(
-            user=self.user_embedding.weight.square(),
-            item=self.item_embedding.weight.square(),
-            user_bias=None,
-            item_bias=None,
-            mean=0.0,
-        )
+        user, item = (SideFactors(each.weight.square()) for each in (self.user_embedding, self.item_embedding))
+        return Factors(user, item, mean=0.0)

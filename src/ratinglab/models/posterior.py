@@ -3,13 +3,11 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
-from types import MappingProxyType
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ratinglab.models.equation import ColumnSource, Equation, Factors, RowTerm, SideName, SideRows
+from ratinglab.models.equation import SIDE_NAMES, Equation, Factors, SideFactors, SideName, SideRows
 from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.models.traceable_rows import TraceableRows
 
@@ -17,32 +15,8 @@ BLOCK_NUMBERS = 1 << 18
 """Number of factors of pairs multiplied at once: 1 MiB, in the processor's cache."""
 TERM_PREFIX = "term/"
 """Prefix of the terms' weights in the state_dict."""
-
-
-class Sample(NamedTuple):
-    """One draw of the rows of both sides, all terms summed. All tensors are float32.
-
-    Attributes:
-        user: (num_user_rows, D), a row per user, or per user and day.
-        item: (num_item_rows, D).
-        user_bias: (num_user_rows, 1); None for an equation without biases.
-        item_bias: (num_item_rows, 1); None for an equation without biases.
-        user_precision: (num_users,); its product with the item's is 1 / variance of a rating around its prediction.
-        item_precision: (num_items,).
-        terms: the weights of the terms that a new row has too, by name: (num_columns, D), the bias first if there are
-            biases. The rows include these terms.
-    """
-
-    user: Tensor
-    item: Tensor
-    user_bias: Tensor | None
-    item_bias: Tensor | None
-    user_precision: Tensor
-    item_precision: Tensor
-    terms: Mapping[str, Tensor] = MappingProxyType({})
-
-
-TABLES = [name for name in Sample._fields if name != "terms"]
+SUFFIXES = {"factors": "", "bias": "_bias", "precision": "_precision"}
+"""Suffix in the state_dict of each field of SideFactors, such as user_bias."""
 
 
 class Posterior(Equation):
@@ -59,8 +33,7 @@ class Posterior(Equation):
         super().__init__()
         self.takes_day = equation.takes_day
         self.equation = equation
-        self._mean = float(equation.rating_mean)
-        self._samples: list[Sample] = []
+        self._samples: list[Factors] = []
 
     @property
     def num_samples(self) -> int:
@@ -70,17 +43,13 @@ class Posterior(Equation):
     @property
     def sample_bytes(self) -> int:
         """Bytes of one sample in memory and in a checkpoint."""
-        sides = self.equation.user_side(), self.equation.item_side()
+        sides = self.equation.sides()
         tables = [table for side in sides for table in (side.embedding, side.bias) if table is not None]
-        tables += [term.embedding for side in sides for term in side.terms if term.source is not ColumnSource.own]
+        tables += [term.embedding for side in sides for term in side.terms_of_new_rows]
         return 4 * (sum(table.weight.numel() for table in tables) + sum(len(side.last_rows()) for side in sides))
 
-    @property
-    def _has_biases(self) -> bool:
-        return self._samples[0].user_bias is not None
-
-    def keep(self, sample: Sample) -> None:
-        """Keep a sample."""
+    def keep(self, sample: Factors) -> None:
+        """Keep a sample: the factors of all rows, with their precisions, and the weights of terms."""
         self._samples.append(sample)
 
     def keep_every_second(self) -> None:
@@ -105,18 +74,18 @@ class Posterior(Equation):
             total += ratings.sum(dim=0)
         return (total / len(self._samples)).float()
 
-    def _predictions(self, user: Tensor, item: Tensor, day: Tensor | None) -> Iterator[tuple[list[Sample], Tensor]]:
+    def _predictions(self, user: Tensor, item: Tensor, day: Tensor | None) -> Iterator[tuple[list[Factors], Tensor]]:
         """Yield blocks of C samples with their predictions: (C, B) float64."""
         user_row, item_row = self.equation.rows(user, item, day)
         # torch.export needs a size that does not depend on the number of pairs
         is_traced = torch.compiler.is_compiling()
-        size = 1 if is_traced else max(1, BLOCK_NUMBERS // max(1, len(user) * self._samples[0].user.shape[1]))
+        size = 1 if is_traced else max(1, BLOCK_NUMBERS // max(1, len(user) * self._samples[0].user.factors.shape[1]))
         for samples in (self._samples[start : start + size] for start in range(0, len(self._samples), size)):
-            factors = _rows_of([sample.user for sample in samples], user_row)
-            ratings = self._mean + (factors * _rows_of([sample.item for sample in samples], item_row)).sum(dim=2)
-            if self._has_biases:
-                biases = _rows_of(_tables(samples, "user_bias"), user_row)[..., 0]
-                ratings = ratings + biases + _rows_of(_tables(samples, "item_bias"), item_row)[..., 0]
+            product = _select(samples, "user", "factors", user_row) * _select(samples, "item", "factors", item_row)
+            ratings = samples[0].mean + product.sum(dim=2)
+            if samples[0].user.bias is not None:
+                biases = _select(samples, "user", "bias", user_row)[..., 0]
+                ratings = ratings + biases + _select(samples, "item", "bias", item_row)[..., 0]
             yield samples, ratings.double()
 
     def predict_items(self, user: int, items: Tensor) -> Tensor:
@@ -125,21 +94,20 @@ class Posterior(Equation):
             return self.equation.predict_items(user, items)
         item_row = self.equation.item_side().find(items, None).long()
         user_row = self.equation.user_side().find(torch.tensor([user]), None)
+        num_rows = len(self._samples[0].item.factors)
         # of few candidates, the rows are selected first; of many, their ratings last, which copies less
-        is_few = 2 * len(item_row) < len(self._samples[0].item)
-        total = torch.zeros(len(items) if is_few else len(self._samples[0].item), dtype=torch.float64)
-        users, start = _rows_of([sample.user for sample in self._samples], user_row)[:, 0], 0
+        is_few = 2 * len(item_row) < num_rows
+        total = torch.zeros(len(items) if is_few else num_rows, dtype=torch.float64)
+        users, start = _select(self._samples, "user", "factors", user_row)[:, 0], 0
         for samples in _by_item_table(self._samples):
-            factors, biases = samples[0].item, samples[0].item_bias
-            if is_few:
-                factors, biases = factors.index_select(0, item_row), _select(biases, item_row)
-            total += factors @ users[start : start + len(samples)].sum(dim=0)
-            if biases is not None:
-                total += len(samples) * biases[:, 0]
+            table = samples[0].item.take(item_row) if is_few else samples[0].item
+            total += table.factors @ users[start : start + len(samples)].sum(dim=0)
+            if table.bias is not None:
+                total += len(samples) * table.bias[:, 0]
             start += len(samples)
-        if self._has_biases:
-            total += _rows_of(_tables(self._samples, "user_bias"), user_row).double().sum()
-        ratings = self._mean + total / len(self._samples)
+        if self._samples[0].user.bias is not None:
+            total += _select(self._samples, "user", "bias", user_row).double().sum()
+        ratings = self._samples[0].mean + total / len(self._samples)
         return (ratings if is_few else ratings[item_row]).float()
 
     def moments(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -161,8 +129,8 @@ class Posterior(Equation):
         for samples, ratings in self._predictions(user, item, day):
             total += ratings.sum(dim=0)
             squares += ratings.square().sum(dim=0)
-            precision = _rows_of([sample.user_precision for sample in samples], user.long())
-            precision = precision * _rows_of([sample.item_precision for sample in samples], item.long())
+            precision = _select(samples, "user", "precision", user.long())
+            precision = precision * _select(samples, "item", "precision", item.long())
             noise += (1 / precision).sum(dim=0)
         count = len(self._samples)
         average = total / count
@@ -183,56 +151,39 @@ class Posterior(Equation):
         """
         squares = torch.zeros_like(mean)
         for factors in self.factors_of_samples():
-            difference = factors.user[user] @ factors.item[item].T
-            if factors.user_bias is not None and factors.item_bias is not None:
-                difference += factors.user_bias[user] + factors.item_bias[item].T
+            users, items = factors.user.take(user), factors.item.take(item)
+            difference = users.factors @ items.factors.T
+            if users.bias is not None and items.bias is not None:
+                difference += users.bias + items.bias.T
             squares += difference.add_(factors.mean).sub_(mean).square_()
-        user_variance = 1 / torch.stack([sample.user_precision[user] for sample in self._samples])
-        item_variance = 1 / torch.stack([sample.item_precision[item] for sample in self._samples])
+        user_variance = 1 / _select(self._samples, "user", "precision", user)
+        item_variance = 1 / _select(self._samples, "item", "precision", item)
         return ((squares + user_variance.T @ item_variance) / len(self._samples)).sqrt_()
 
     def factors(self) -> Factors:
         """Return the mean prediction as one product: the samples' factors side by side, divided by their number."""
         if not self._samples:
             return self.equation.factors()
-        return self._side_by_side([self._on_last_day(sample) for sample in self._samples])
+        return _side_by_side([self._on_last_day(sample) for sample in self._samples])
 
     def factors_of_samples(self) -> Iterator[Factors]:
         """Yield the factors of each sample, on the last day; without days, the sample's own tables."""
         if not self._samples:
             yield from super().factors_of_samples()
-        for sample in self._samples:
-            yield Factors(*self._on_last_day(sample)[:4], mean=self._mean)
+        yield from map(self._on_last_day, self._samples)
 
-    def _on_last_day(self, sample: Sample) -> Sample:
+    def _on_last_day(self, sample: Factors) -> Factors:
         """Select the rows of users and items on their last day, without a copy if they are the same on all days."""
-        users, items = self.equation.user_side(), self.equation.item_side()
-        if users.rows is not None:
-            row = users.last_rows()
-            sample = sample._replace(user=sample.user[row], user_bias=_select(sample.user_bias, row))
-        if items.rows is not None:
-            row = items.last_rows()
-            sample = sample._replace(item=sample.item[row], item_bias=_select(sample.item_bias, row))
-        return sample
+        pairs = zip(sample[:2], self.equation.sides(), strict=True)
+        user, item = (rows if side.rows is None else rows.take(side.last_rows()) for rows, side in pairs)
+        return sample._replace(user=user, item=item)
 
     def traceable(self) -> Equation:
         """Put the samples of all rows side by side: a trace of the loop over samples would be long."""
         if not self._samples:
             return self.equation.traceable()
-        users, items = self.equation.user_side(), self.equation.item_side()
-        return TraceableRows(self._side_by_side(self._samples), user_days=users.rows, item_days=items.rows)
-
-    def _side_by_side(self, samples: list[Sample]) -> Factors:
-        """Return the mean prediction of the samples as one product."""
-        groups = list(_by_item_table(samples))
-        users = [sum((sample.user for sample in group[1:]), group[0].user) for group in groups]
-        return Factors(
-            user=torch.cat(users, dim=1) / len(samples),
-            item=torch.cat([group[0].item for group in groups], dim=1),
-            user_bias=torch.stack(_tables(samples, "user_bias")).mean(dim=0) if self._has_biases else None,
-            item_bias=torch.stack(_tables(samples, "item_bias")).mean(dim=0) if self._has_biases else None,
-            mean=self._mean,
-        )
+        users, items = self.equation.sides()
+        return TraceableRows(_side_by_side(self._samples), user_days=users.rows, item_days=items.rows)
 
     def side_rows(self, name: SideName) -> SideRows | None:
         """Return the samples of the rows of the side `name`, with the terms that a new row has too.
@@ -242,35 +193,25 @@ class Posterior(Equation):
         """
         if not self._samples:
             return self.equation.side_rows(name)
-        side = self.equation.user_side() if name == "user" else self.equation.item_side()
-        last, terms = side.last_rows(), list[RowTerm]()
-        for term in side.terms:
-            if term.source is ColumnSource.own:
-                continue
-            weights = [sample.terms[term.name] for sample in self._samples]
-            terms.append(RowTerm(term.source, term.feature, term.design.select_rows(last), weights))
+        side = self.equation.side(name)
         return SideRows(
-            factors=_tables(self._samples, name),
-            biases=_tables(self._samples, f"{name}_bias") if self._has_biases else None,
-            mean=self._mean,
-            last_row=None if side.rows is None else last,
-            precision=_tables(self._samples, f"{name}_precision"),
-            terms=tuple(terms),
+            [sample.side(name) for sample in self._samples],
+            mean=self._samples[0].mean,
+            last_row=None if side.rows is None else side.last_rows(),
+            terms=self.equation.row_terms(name, [sample.terms for sample in self._samples]),
         )
-
-    def item_vectors(self) -> Tensor | None:
-        """Return the item embeddings of the current draw."""
-        return self.equation.item_vectors()
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """Stack the samples for state_dict."""
         if not self._samples:
             return {}
-        first = self._samples[0]
-        names = [name for name in TABLES if getattr(first, name) is not None]
-        stacked = {name: torch.stack(_tables(self._samples, name)) for name in names}
-        for name in first.terms:
-            stacked[f"{TERM_PREFIX}{name}"] = torch.stack([sample.terms[name] for sample in self._samples])
+        stacked = {}
+        for field, suffix in SUFFIXES.items():
+            for name in SIDE_NAMES:
+                if getattr(self._samples[0].side(name), field) is not None:
+                    stacked[f"{name}{suffix}"] = torch.stack(_tables(self._samples, name, field))
+        for term in self._samples[0].terms:
+            stacked[f"{TERM_PREFIX}{term}"] = torch.stack([sample.terms[term] for sample in self._samples])
         return stacked
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
@@ -280,56 +221,70 @@ class Posterior(Equation):
             RuntimeError: the samples do not fit this equation's shapes.
         """
         terms = {key.removeprefix(TERM_PREFIX): state[key] for key in state if key.startswith(TERM_PREFIX)}
-        samples = []
+        samples, mean = [], float(self.equation.rating_mean)
         for number in range(len(state["user"]) if state else 0):
-            tables = [state[name][number] if name in state else None for name in TABLES]
-            samples.append(Sample._make([*tables, {name: table[number] for name, table in terms.items()}]))
-        shapes = tuple(side.embedding.weight.shape for side in (self.equation.user_side(), self.equation.item_side()))
-        if any((each.user.shape, each.item.shape) != shapes for each in samples):
+            user, item = (_side_of(state, name, number) for name in SIDE_NAMES)
+            samples.append(Factors(user, item, mean, {name: table[number] for name, table in terms.items()}))
+        shapes = tuple(side.embedding.weight.shape for side in self.equation.sides())
+        if any((sample.user.factors.shape, sample.item.factors.shape) != shapes for sample in samples):
             raise RuntimeError("the samples' shapes differ from the equation's")
         self._samples = samples
 
 
 class FixedRows(FactorEquation):
-    """r̂_ui = μ + b_u + b_i + x_u · y_i over stored rows, such as rows of folded-in users. Not for fitting."""
+    """Equation of a Posterior whose rows were solved for, such as those of folded-in users: one per user and item.
 
-    regularization = 0.0
+    The samples hold all weights, so that the equation itself never predicts.
+    """
 
     def __init__(self, rows: Factors) -> None:
-        """Store the rows without copying them."""
+        """Take the shapes and the mean of the rows."""
         super().__init__()
         self.rating_mean = rows.mean
-        self._user, self._item = nn.Embedding.from_pretrained(rows.user), nn.Embedding.from_pretrained(rows.item)
-        self._user_bias = None if rows.user_bias is None else nn.Embedding.from_pretrained(rows.user_bias)
-        self._item_bias = None if rows.item_bias is None else nn.Embedding.from_pretrained(rows.item_bias)
+        self._user, self._item = (Side(nn.Embedding.from_pretrained(side.factors)) for side in rows[:2])
 
     def user_side(self) -> Side:
         """Return the users' rows."""
-        return Side(self._user, self._user_bias)
+        return self._user
 
     def item_side(self) -> Side:
         """Return the items' rows."""
-        return Side(self._item, self._item_bias)
+        return self._item
 
 
-def _by_item_table(samples: list[Sample]) -> Iterator[list[Sample]]:
+def _side_of(state: Mapping[str, Tensor], name: SideName, number: int) -> SideFactors:
+    """Return one side of a sample in the state."""
+    tables = (state.get(f"{name}{suffix}") for suffix in SUFFIXES.values())
+    return SideFactors._make(None if table is None else table[number] for table in tables)
+
+
+def _side_by_side(samples: list[Factors]) -> Factors:
+    """Return the mean prediction of the samples as one product."""
+    groups = list(_by_item_table(samples))
+    users = [sum((sample.user.factors for sample in group[1:]), group[0].user.factors) for group in groups]
+    has_biases = samples[0].user.bias is not None
+    user_bias, item_bias = (
+        torch.stack(_tables(samples, name, "bias")).mean(dim=0) if has_biases else None for name in SIDE_NAMES
+    )
+    user = SideFactors(torch.cat(users, dim=1) / len(samples), user_bias)
+    item = SideFactors(torch.cat([group[0].item.factors for group in groups], dim=1), item_bias)
+    return Factors(user, item, samples[0].mean)
+
+
+def _by_item_table(samples: list[Factors]) -> Iterator[list[Factors]]:
     """Group adjacent samples that share their table of items, as the draws of a user folded in do."""
-    return (list(group) for _, group in groupby(samples, key=lambda sample: id(sample.item)))
+    return (list(group) for _, group in groupby(samples, key=lambda sample: id(sample.item.factors)))
 
 
-def _select(table: Tensor | None, row: Tensor) -> Tensor | None:
-    return None if table is None else table[row]
+def _tables(samples: list[Factors], name: SideName, field: str) -> list[Tensor]:
+    """Collect a table of a side of each sample, which all samples have."""
+    return [getattr(sample.side(name), field) for sample in samples]
 
 
-def _tables(samples: list[Sample], name: str) -> list[Tensor]:
-    """Collect a table of each sample, which all samples have."""
-    return [getattr(sample, name) for sample in samples]
-
-
-def _rows_of(tables: list[Tensor], row: Tensor) -> Tensor:
-    """Select rows of tables: (N, …) each, row (B,) → (C, B, …). Consecutive identical tables are read once."""
+def _select(samples: list[Factors], name: SideName, field: str, row: Tensor) -> Tensor:
+    """Select rows of a table of a side: (N, …) each, row (B,) → (S, B, …). Reads consecutive identical tables once."""
     selected, before = list[Tensor](), None
-    for table in tables:
+    for table in _tables(samples, name, field):
         selected.append(selected[-1] if table is before else table.index_select(0, row))
         before = table
     return selected[0][None] if len(selected) == 1 else torch.stack(selected)

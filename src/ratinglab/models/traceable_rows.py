@@ -11,7 +11,7 @@ MAX_COLUMNS = 1024
 
 
 class TraceableRows(Equation):
-    """r̂_ui = μ + b_u + b_i + x_u · y_i over stored rows.
+    """r̂_ui = μ + b_u + b_i + x_u · y_i over the rows of a fitted equation, for torch.export.
 
     Stores the rating of every pair of rows instead of the factors if it takes less memory, as with many samples of few
     users and items.
@@ -44,11 +44,12 @@ class TraceableRows(Equation):
 
 def _with_biases(rows: Factors) -> tuple[Tensor, Tensor]:
     """Write μ + b_u + b_i + x · y as one product: rows (x, b_u, 1) of users and (y, 1, μ + b_i) of items."""
-    ones = torch.ones(len(rows.user), 1), torch.ones(len(rows.item), 1)
-    user_bias = torch.zeros_like(ones[0]) if rows.user_bias is None else rows.user_bias
-    item_bias = torch.zeros_like(ones[1]) if rows.item_bias is None else rows.item_bias
-    user = torch.cat([rows.user, user_bias, ones[0]], dim=1).detach()
-    return user, torch.cat([rows.item, ones[1], rows.mean + item_bias], dim=1).detach()
+    users, items = rows.user.factors, rows.item.factors
+    ones = torch.ones(len(users), 1), torch.ones(len(items), 1)
+    user_bias = torch.zeros_like(ones[0]) if rows.user.bias is None else rows.user.bias
+    item_bias = torch.zeros_like(ones[1]) if rows.item.bias is None else rows.item.bias
+    user = torch.cat([users, user_bias, ones[0]], dim=1).detach()
+    return user, torch.cat([items, ones[1], rows.mean + item_bias], dim=1).detach()
 
 
 def _table(weights: Tensor) -> nn.Embedding:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ratinglab.models.design import Design
-from ratinglab.models.equation import ColumnSource, SideRows
+from ratinglab.models.equation import ColumnSource, SideFactors, SideRows
 
 NUM_PRIOR_ROWS = 2_000
 """Number of trained rows, evenly spaced, from which the prior of a new row is estimated."""
@@ -109,10 +109,8 @@ class FoldInSolver:
     def __init__(self, own: SideRows, other: SideRows, *, is_item: bool) -> None:
         """Take the trained rows of this side and of the other side, with their precisions."""
         self.own, self.other, self.is_item = own, other, is_item
-        self._own_precision, self._other_precision = own.precision or [], other.precision or []
-        assert self._own_precision, "the caller sets the precisions"
-        self.num_samples = len(own.factors)
-        dim = own.factors[0].shape[1] + (own.biases is not None)
+        self.num_samples = len(own.samples)
+        dim = own.samples[0].joined().shape[1]
         self.draws = 2 if self.num_samples > 1 else 4 * dim
         """Number of draws from each sample."""
         self._rated_terms = [term for term in own.terms if term.source is ColumnSource.rated]
@@ -164,13 +162,12 @@ class FoldInSolver:
             drawn.append(self._draw(posterior).float())
             precision.append(posterior.precision.repeat_interleave(self.draws, dim=0).float())
         order = torch.cat(blocks).argsort()
-        rows, num_biases = torch.cat(drawn, dim=1)[:, order], int(self.own.biases is not None)
-        return SideRows(
-            factors=list(rows[..., num_biases:]),
-            biases=list(rows[..., :1]) if num_biases > 0 else None,
-            mean=self.own.mean,
-            precision=list(torch.cat(precision, dim=1)[:, order]),
-        )
+        rows, has_biases = torch.cat(drawn, dim=1)[:, order], self.own.has_biases
+        samples = [
+            SideFactors(row[:, 1:], row[:, :1], own) if has_biases else SideFactors(row, None, own)
+            for row, own in zip(rows, torch.cat(precision, dim=1)[:, order], strict=True)
+        ]
+        return SideRows(samples, self.own.mean)
 
     def changes(self, new: NewRows, other_features: Tensor) -> Tensor:
         """Compute how much each rating of one new row changed its predictions for rows of the other side.
@@ -254,7 +251,7 @@ class FoldInSolver:
         """
         drawn = others.take(index)
         features = drawn.unflatten(0, (self.num_samples, self.draws)).mean(dim=1)
-        if others.biases is not None:
+        if others.has_biases:
             features[..., 0] = 1
         return features
 
@@ -269,11 +266,11 @@ class FoldInSolver:
         distinct, index = torch.unique(new.other[place], return_inverse=True)
         known = self.other.take(distinct)
         offset = torch.full(known.shape[:2], self.other.mean, dtype=torch.float64)
-        if self.other.biases is not None:
+        if self.other.has_biases:
             offset += known[..., 0]
             known[..., 0] = 1
         features, target = known[:, index], new.rating[place] - offset[:, index]
-        weight = torch.stack([precision[distinct] for precision in self._other_precision])[:, index] * is_rating
+        weight = torch.stack([precision[distinct] for precision in self.other.precisions()])[:, index] * is_rating
         prior_precision = prior_precision[:, None]
         pull = (prior_precision @ prior_mean[..., None])[..., 0]
         gram = (features * weight[..., None]).mT @ features
@@ -294,7 +291,7 @@ class FoldInSolver:
     @cached_property
     def _noise_prior(self) -> tuple[Tensor, float, Tensor]:
         """Return the initial α (S, 1), and ν and γ (S, 1) of its prior; ν is 0 if α is fixed."""
-        trained = torch.stack(self._own_precision).double()
+        trained = torch.stack(self.own.precisions()).double()
         # not the mean: users who rate everything alike have far higher precisions
         middle = trained.median(dim=1, keepdim=True).values
         is_common = bool((trained == middle).all())

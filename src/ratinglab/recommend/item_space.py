@@ -89,11 +89,12 @@ class _Sample(NamedTuple):
     @classmethod
     def from_factors(cls, factors: Factors, user_weight: Tensor, item_weight: Tensor) -> "_Sample":
         """Compute the metric from the weighted covariances of the factors."""
-        _, user_covariance = _moments(factors.user, user_weight)
-        mean, item_covariance = _moments(factors.item, item_weight)
+        item = factors.item.factors
+        _, user_covariance = _moments(factors.user.factors, user_weight)
+        mean, item_covariance = _moments(item, item_weight)
         balancing = _balancing(user_covariance, item_covariance).float()
-        length = ((factors.item - mean) @ balancing).norm(dim=1)
-        return cls(factors.item, mean, balancing @ balancing.T, length)
+        length = ((item - mean) @ balancing).norm(dim=1)
+        return cls(item, mean, balancing @ balancing.T, length)
 
     def cosine(self, item: int) -> Tensor:
         """Compute the cosines of an item with all items: (num_items,) float32; 0 for items of length 0."""

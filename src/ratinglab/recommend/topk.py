@@ -141,8 +141,8 @@ def _blocks_of_scores(
     table_size = SCORES_AT_ONCE if order is None else SCORES_AT_ONCE // ORDER_MEMORY_FACTOR
     if (factors := predictor.model.factors()) is not None:
         score, size = _by_factors(predictor, factors, item, is_ordered=order is not None), table_size // len(item)
-    elif predictor.model.has_score_table:  # with a column for every item
-        score, size = _by_table(predictor, item), table_size // len(predictor.baseline.item_bias)
+    elif (score_table := predictor.model.score_table) is not None:  # with a column for every item
+        score, size = _by_table(predictor, score_table, item), table_size // len(predictor.baseline.item_bias)
     memory = torch.empty(min(max(1, size), len(users)), len(item), device=device)
     for block in _split(users, size=max(1, size)):
         scores, user = memory[: len(block)], torch.from_numpy(block).to(device)
@@ -159,24 +159,24 @@ def _blocks_of_scores(
 
 def _by_factors(predictor: Predictor, factors: Factors, item: Tensor, *, is_ordered: bool) -> Score:
     """Score by a matrix product, in rating units if an order follows."""
-    item_factors = factors.item[item].T
-    no_bias = torch.zeros(1, len(item), device=item.device)
-    item_bias = no_bias if factors.item_bias is None else factors.item_bias[item].T
+    users, items = factors.user, factors.item.take(item)
+    item_factors = items.factors.T
+    item_bias = torch.zeros(1, len(item), device=item.device) if items.bias is None else items.bias.T
 
     def score(user: Tensor, scores: Tensor) -> None:
-        torch.addmm(item_bias, factors.user[user], item_factors, out=scores)
+        torch.addmm(item_bias, users.factors[user], item_factors, out=scores)
         if is_ordered:
-            user_bias = 0.0 if factors.user_bias is None else factors.user_bias[user]
+            user_bias = 0.0 if users.bias is None else users.bias[user]
             scores.copy_(predictor.stars.to_rating(scores.add_(factors.mean + user_bias)))
 
     return score
 
 
-def _by_table(predictor: Predictor, item: Tensor) -> Score:
+def _by_table(predictor: Predictor, score_table: Callable[[Tensor], Tensor], item: Tensor) -> Score:
     """Score by the model's table of scores, in rating units."""
 
     def score(user: Tensor, scores: Tensor) -> None:
-        scores.copy_(predictor.stars.to_rating(predictor.model.score_table(user)[:, item]))
+        scores.copy_(predictor.stars.to_rating(score_table(user)[:, item]))
 
     return score
 
