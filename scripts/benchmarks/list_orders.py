@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 import ratinglab
-from ratinglab.evaluation.ranking import RelevantItems, is_relevant, like_threshold, ranking_metrics
+from ratinglab.evaluation.ranking import RelevantItems, like_threshold, ranking_metrics
 from ratinglab.inference.evaluation import POPULARITY
 from ratinglab.inference.run import Run
+from ratinglab.stars import is_liked
 
 RECIPES = ["fast", "biased_mf_gibbs", "svdpp_gibbs", "item_knn", "ease", "ials"]
 SPLITS = {"per_user": ["split=per_user", "split.seed={seed}"], "leave_last": ["split=leave_last", "seed={seed}"]}
@@ -115,7 +116,7 @@ class Split:
 
     def __init__(self, run: Run) -> None:
         self._rows = {part: run.part(part) for part in ("train", "val", "test")}
-        self._threshold = like_threshold(None, run.record.stars)
+        self._threshold, self._unit = like_threshold(None, run.record.stars), run.record.stars.unit
         self._shape = run.record.num_users, run.record.num_items
         self.matrix = self.rated(liked_only=False)
 
@@ -123,7 +124,7 @@ class Split:
         """Return 1 for each training rating, or for those of liked items: (U, I)."""
         rows = self._rows["train"]
         if liked_only:
-            rows = rows.take(is_relevant(rows.rating, self._threshold))
+            rows = rows.take(is_liked(rows.rating, self._threshold, unit=self._unit))
         return csr_matrix((np.ones(len(rows), dtype=np.float32), (rows.user, rows.item)), shape=self._shape)
 
     def measure(self, scores: Scores, part: str) -> Figures:
@@ -133,7 +134,7 @@ class Split:
         if part == "test":
             is_candidate = (val.user < num_users) & (val.item < num_items)
             scores[val.user[is_candidate], val.item[is_candidate]] = -np.inf
-        liked = rows.take(is_relevant(rows.rating, self._threshold))
+        liked = rows.take(is_liked(rows.rating, self._threshold, unit=self._unit))
         relevant = RelevantItems(liked.user, liked.item)
         users = relevant.users[relevant.users < num_users]
         best = np.argsort(-scores[users], axis=1, kind="stable").astype(np.int32)

@@ -118,7 +118,7 @@ def prepare(system: str, table: Table) -> Callable[[], int]:
         order = ExpectedGain(Interest(user, item, torch.ones(num_items)), border=0.0, standard_deviation=1.0)
 
     def rank() -> int:
-        lists = HeldOutLists(held_out, train=train, num_users=num_users, num_items=num_items, threshold=1.0)
+        lists = HeldOutLists(held_out, train=train, num_users=num_users, num_items=num_items)
         found = lists.measure_popularity(k=K) if system == "popular" else lists.measure(predictor, k=K, order=order)
         assert 0 < found["ndcg"] < 1
         return len(lists.users)

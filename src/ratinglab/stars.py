@@ -1,15 +1,19 @@
 """The scale of fitted ratings: every rating scale becomes 1 to 5 stars."""
 
-from typing import NamedTuple, TypeVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor  # slow to import: the command line reads this file first
 
 TOLERANCE = 1e-3
 """Maximum error of a rating converted to stars, or to stars and back, in stars."""
 
-Values = TypeVar("Values", float, Tensor, NDArray[np.float32])
+Values = TypeVar("Values", float, "Tensor", NDArray[np.float32])
 
 
 class Stars(NamedTuple):
@@ -43,3 +47,11 @@ class Stars(NamedTuple):
     def to_rating(self, stars: Values) -> Values:
         """Convert stars to ratings."""
         return stars * self.unit + self._zero
+
+
+def is_liked(rating: NDArray[np.floating], threshold: float, *, unit: float = 1.0) -> NDArray[np.bool_]:
+    """Return whether each rating is at least the threshold, allowing for the rounding of converted ratings.
+
+    rating (N,) → (N,). `unit` is `Stars.unit` for ratings in rating units, 1 for ratings in stars.
+    """
+    return rating >= threshold - TOLERANCE * unit

@@ -11,7 +11,6 @@ from ratinglab.evaluation.ranking import (
     PER_USER_LABELS,
     RelevantItems,
     check_threshold,
-    is_relevant,
     list_metric,
     metrics_of_lists,
     ranking_metrics,
@@ -120,17 +119,12 @@ def test_random_cases_equal_plain_loops(seed):
         assert list(found) == [name for name in METRIC_LABELS if name in expected]
 
 
-def test_ratings_equal_to_the_threshold_are_relevant():
-    rating = np.array([4.0, 4.1, 3.9], dtype=np.float32)
-    assert is_relevant(rating, 4.1).tolist() == [False, True, False]  # 4.1 is not a float32
-
-
 def test_a_threshold_that_no_rating_reaches_is_refused():
     parts = [np.array([1.0, 4.5], dtype=np.float32), np.array([], dtype=np.float32)]
-    check_threshold(4.5, parts)
-    check_threshold(9, [parts[1]])
+    check_threshold(4.5, parts, unit=1)
+    check_threshold(9, [parts[1]], unit=1)
     with pytest.raises(UserError) as error:
-        check_threshold(4.6, parts)
+        check_threshold(4.6, parts, unit=1)
     start = "ranking.threshold must be at most 4.5, the highest held-out rating, got 4.6"
     assert str(error.value) == f"{start}: no item would be relevant"
 

@@ -42,7 +42,8 @@ TRAIN = pairs((0, 0), (0, 1), (1, 0), (2, 2), (2, 0), (1, 1))
 
 
 def lists_of(held_out: Ratings, *, between=None, threshold=1.0) -> HeldOutLists:
-    return HeldOutLists(held_out, train=TRAIN, rated_between=between, num_users=3, num_items=3, threshold=threshold)
+    liked = held_out.take(held_out.rating >= threshold)
+    return HeldOutLists(liked, train=TRAIN, rated_between=between, num_users=3, num_items=3)
 
 
 def test_users_need_training_ratings_and_a_relevant_held_out_rating():
@@ -75,7 +76,7 @@ def test_users_with_a_history_are_folded_in_and_its_items_are_no_candidates():
     history = as_tensors(rows((7, 0, 5), (7, 5, 5), (9, 2, 4), (9, 1, 1), (11, 0, 5)))  # item 5 has no training rows
     held_out = rows((7, 2, 5), (7, 1, 2), (9, 0, 5), (11, 1, 3), (12, 1, 5))
     numbers = {"num_users": 3, "num_items": 3}
-    lists = HeldOutLists(held_out, train=TRAIN, history=history, **numbers, threshold=4)
+    lists = HeldOutLists(held_out.take(held_out.rating >= 4), train=TRAIN, history=history, **numbers)
     assert (lists.users.tolist(), lists.num_without_relevant, lists.num_without_training) == ([0, 1], 1, 0)
     # item 1 is the most popular one left for user 7, and item 0 for user 9
     assert lists.measure_popularity(k=1)["hit_rate"] == 0.5
@@ -108,12 +109,11 @@ def test_lists_are_those_of_top_k_and_equal_scores_go_to_the_more_popular_item(m
     )
     rating = random.integers(1, 6, len(held_out[0])).astype(np.float32)
     lists = HeldOutLists(
-        Ratings(*held_out, rating=rating),
+        Ratings(*held_out, rating=rating).take(rating >= 3),
         train=RatedPairs(*train),
         rated_between=RatedPairs(*between),
         num_users=NUM_USERS,
         num_items=NUM_ITEMS,
-        threshold=3,
     )
     predictor = predictor_of(name, num_users=NUM_USERS, num_items=NUM_ITEMS)
     count = np.bincount(train[1], minlength=NUM_ITEMS)

@@ -30,16 +30,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.options import at_least, finite
-
-if TYPE_CHECKING:
-    from ratinglab.stars import Stars  # slow to import: the command line reads this file first
+from ratinglab.stars import Stars, is_liked
 
 PER_USER_LABELS = {
     "precision": "precision",
@@ -109,17 +107,12 @@ def like_threshold(threshold: float | None, stars: Stars) -> float:
     return stars.to_rating(LIKED) if threshold is None else threshold
 
 
-def is_relevant(rating: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-    """Return whether each rating (N,) reaches the threshold."""
-    return rating >= np.float32(threshold)
-
-
-def check_threshold(threshold: float, ratings: Iterable[NDArray[np.float32]]) -> None:
-    """Raise UserError if there are held-out ratings, (N,) per part, but none reaches the threshold."""
-    highest = max((float(rating.max()) for rating in ratings if len(rating) > 0), default=None)
-    if highest is not None and highest < np.float32(threshold):
+def check_threshold(threshold: float, ratings: Iterable[NDArray[np.float32]], *, unit: float) -> None:
+    """Raise UserError if there are held-out ratings, (N,) per part, but none is liked; `unit` is `Stars.unit`."""
+    rating = np.concatenate([np.empty(0, np.float32), *ratings])
+    if len(rating) > 0 and not is_liked(rating, threshold, unit=unit).any():
         raise UserError(
-            f"ranking.threshold must be at most {highest:g}, the highest held-out rating, got {threshold:g}: "
+            f"ranking.threshold must be at most {rating.max():g}, the highest held-out rating, got {threshold:g}: "
             "no item would be relevant"
         )
 

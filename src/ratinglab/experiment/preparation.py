@@ -13,7 +13,7 @@ from ratinglab.batches import Batch, Blocks, as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import MSE, Metric, RankingMetric, find_metrics, monitored
-from ratinglab.evaluation.ranking import check_threshold, is_relevant, like_threshold
+from ratinglab.evaluation.ranking import check_threshold, like_threshold
 from ratinglab.experiment.continuation import start_from
 from ratinglab.experiment.new_record import record_run
 from ratinglab.experiment.train_options import TrainOptions
@@ -29,6 +29,7 @@ from ratinglab.runs.record import RunRecord
 from ratinglab.runs.weights import build_predictor, load_weights, training_data
 from ratinglab.splits.holdout import Holdout, find_available_data, hold_out
 from ratinglab.splits.split import VALIDATION
+from ratinglab.stars import is_liked
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,10 @@ def _check_lists(
     rows = data.validation_ratings
     is_monitored = isinstance(monitor, RankingMetric)
     if is_monitored or options.ranking.k is not None:
-        check_threshold(threshold, [rows.rating, *([holdout.test.rating] if options.test else [])])
+        held_out = [rows.rating, *([holdout.test.rating] if options.test else [])]
+        check_threshold(threshold, held_out, unit=data.stars.unit)
     if is_monitored and len(rows) > 0:
-        is_ranked = is_relevant(rows.rating, threshold)
+        is_ranked = is_liked(rows.rating, threshold, unit=data.stars.unit)
         if len(data.validation_history) == 0:
             is_ranked &= rows.user < data.num_users
         if not is_ranked.any():

@@ -9,6 +9,7 @@ from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.recommend.held_out_lists import HeldOutLists
 from ratinglab.recommend.interest import fit_interest
 from ratinglab.recommend.orders import ExpectedGain, Order, levels_of
+from ratinglab.stars import is_liked
 
 
 class MonitoredLists:
@@ -25,13 +26,13 @@ class MonitoredLists:
         num_users, num_items = data.num_users, data.num_items
         self._threshold = like_threshold(monitor.threshold, data.stars)
         self._levels = data.stars.to_rating(levels_of(train.rating))
+        held_out = data.validation_ratings
         self._held_out = HeldOutLists(
-            data.validation_ratings,
+            held_out.take(is_liked(held_out.rating, self._threshold, unit=data.stars.unit)),
             train=pairs,
             history=as_tensors(data.validation_history) if len(data.validation_history) > 0 else None,
             num_users=num_users,
             num_items=num_items,
-            threshold=self._threshold,
         )
         self._interest = None
         if monitor.by is OrderBy.expected_gain:

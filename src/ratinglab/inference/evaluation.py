@@ -15,6 +15,7 @@ from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.held_out_lists import HeldOutLists
 from ratinglab.recommend.orders import Order
 from ratinglab.runs.storage import read_part
+from ratinglab.stars import is_liked
 
 POPULARITY = "baseline/popularity/"
 """Prefix of the tags of the most popular items' lists."""
@@ -84,13 +85,12 @@ def measure_lists(
         if len(rows) == 0:
             continue
         lists = HeldOutLists(
-            rows,
+            rows.take(is_liked(rows.rating, threshold, unit=model.record.stars.unit)),
             train=model.tables.train_pairs,
             rated_between=RatedPairs(val.user, val.item) if part == "test" else None,
             history=_history(model, part),
             num_users=model.record.num_users,
             num_items=model.record.num_items,
-            threshold=threshold,
         )
         metrics[f"{part}/ranked_users"] = len(lists.users)
         metrics[f"{part}/users_without_relevant"] = lists.num_without_relevant

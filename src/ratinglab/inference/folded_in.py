@@ -29,9 +29,9 @@ from ratinglab.inference.lists import ListOptions, Recommender, check_k
 from ratinglab.inference.rows_to_fold_in import RowsToFoldIn, rows_to_fold_in
 from ratinglab.inference.run_tables import Ids, is_trained
 from ratinglab.inference.trained_model import BASES, TrainedModel
-from ratinglab.models.rated_pairs import is_liked
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.runs.record import RunRecord
+from ratinglab.stars import is_liked
 
 FOLDED_IN = "folded_in"
 """Basis of predictions of pairs with a folded-in user or item."""
@@ -274,7 +274,7 @@ def _notes_on_likes(record: RunRecord, rows: pd.DataFrame, users: RowsToFoldIn) 
     min_stars = record.model_options["min_stars"]
     if min_stars is None:
         return
-    liked = is_liked(torch.tensor(record.stars.to_stars(rows["rating"].to_numpy())), min_stars).numpy()
+    liked = is_liked(record.stars.to_stars(rows["rating"].to_numpy()), min_stars)
     with_likes = set(rows["user"][liked & is_trained(rows["item_index"].to_numpy(), record.num_items)])
     is_new = users.run_index == UNKNOWN
     without = [user for user, new in zip(users.ids, is_new, strict=True) if new and user not in with_likes]

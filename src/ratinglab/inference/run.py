@@ -331,7 +331,7 @@ class Run(TrainedModel):
         check_k(k)
         options, held_out = order_options(by, threshold), self.tables.held_out
         liked = like_threshold(threshold, self.record.stars)
-        check_threshold(liked, [held_out[part].rating for part in parts])
+        check_threshold(liked, [held_out[part].rating for part in parts], unit=self.record.stars.unit)
         return measure_lists(self, [k], self._order(options), threshold=liked, parts=parts)
 
     def evaluate_own_ranking(self, *, parts: Sequence[str]) -> dict[str, float]:

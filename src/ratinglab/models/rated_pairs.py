@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ratinglab.batches import Batch
-from ratinglab.stars import TOLERANCE
+from ratinglab.stars import is_liked
 
 if TYPE_CHECKING:
     from ratinglab.kernels.rows import Entries
@@ -29,14 +29,9 @@ class RatedPairs(NamedTuple):
         return RatedPairs(self.item, self.user)
 
 
-def is_liked(rating: Tensor, min_stars: float) -> Tensor:
-    """Return whether each rating, in stars, is at least min_stars, allowing for the rounding of other scales: (N,)."""
-    return rating >= min_stars - TOLERANCE
-
-
 def liked_rows(rows: Batch, min_stars: float | None) -> Batch:
     """Select the rows whose rating, in stars, is at least min_stars; None: all rows."""
-    return rows if min_stars is None else rows.take(is_liked(rows.rating, min_stars))
+    return rows if min_stars is None else rows.take(torch.from_numpy(is_liked(rows.rating.numpy(), min_stars)))
 
 
 class ImplicitObjective(NamedTuple):

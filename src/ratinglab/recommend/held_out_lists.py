@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ratinglab.batches import Batch
-from ratinglab.evaluation.ranking import RelevantItems, is_relevant, ranking_metrics
+from ratinglab.evaluation.ranking import RelevantItems, ranking_metrics
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
@@ -31,36 +31,33 @@ class HeldOutLists:
 
     def __init__(
         self,
-        held_out: Ratings,
+        liked: Ratings,
         *,
         train: RatedPairs,
         rated_between: RatedPairs | None = None,
         history: Batch | None = None,
         num_users: int,
         num_items: int,
-        threshold: float,
     ) -> None:
         """Find the users.
 
         Args:
-            held_out: rows of the part, with ratings in rating units.
+            liked: rows of the part whose items are relevant.
             train: the training rows.
             rated_between: the validation rows, for test rows; None: none.
             history: rows of users to fold in, with ratings in stars; None: the users have training rows.
             num_users: number of users with training rows, which have the lowest indices.
             num_items: number of items with training rows, which have the lowest indices.
-            threshold: lowest relevant rating, in rating units.
         """
-        rows = held_out.take(is_relevant(held_out.rating, threshold))
         count = np.bincount(train.item, minlength=num_items)
         self._share, self._candidates = count / num_users, by_popularity(count)
         self._history, self._num_users = history, num_users
         seen = [train, *([] if rated_between is None else [rated_between])]
         if history is not None:
-            rows, history, self._num_users = _numbered(rows, history)
+            liked, history, self._num_users = _numbered(liked, history)
             seen = [RatedPairs(history.user.numpy(), history.item.numpy())]
             self._history = history.take(history.item < num_items)
-        self._relevant = RelevantItems(rows.user, rows.item)
+        self._relevant = RelevantItems(liked.user, liked.item)
         has_relevant = self._relevant.users
         self.users = has_relevant[has_relevant < self._num_users]
         self.num_without_relevant = self._num_users - len(self.users)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend.interest import Interest
-from ratinglab.stars import TOLERANCE, Stars
+from ratinglab.stars import Stars, is_liked
 
 MIN_STANDARD_DEVIATION = 0.01
 """Minimum σ, in stars; avoids a division by 0 for an exact fit."""
@@ -53,10 +53,9 @@ class ExpectedGain:
             mse: MSE of predictions, in squared rating units.
             stars: the rating scale.
         """
-        is_liked = levels >= threshold - TOLERANCE * stars.unit
-        border = threshold
-        if is_liked.any() and not is_liked.all():
-            border = (float(levels[is_liked].min()) + float(levels[~is_liked].max())) / 2
+        border, liked = threshold, is_liked(levels, threshold, unit=stars.unit)
+        if liked.any() and not liked.all():
+            border = (float(levels[liked].min()) + float(levels[~liked].max())) / 2
         lowest = max(MIN_STANDARD_DEVIATION * stars.unit, float(np.finfo(np.float32).tiny))
         return cls(interest, border, max(UNRATED_STD_FACTOR * mse**0.5, lowest))
 
