@@ -1,11 +1,9 @@
-import functools
-
 import numpy as np
 import pytest
 import torch
 
 from ratinglab.models import baselines
-from ratinglab.models.baselines import SHRINKAGE, BiasBaseline, fit_biases
+from ratinglab.models.baselines import SHRINKAGE, BiasBaseline
 from ratinglab.models.equation import Equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.stars import Stars
@@ -27,10 +25,10 @@ def test_biases_solve_the_normal_equations(monkeypatch, chunk):
     design[np.arange(5), 3 + ITEM] = 1
     residual = RATING.numpy() - RATING.numpy().mean()
     solution = np.linalg.solve(design.T @ design + SHRINKAGE * np.eye(6), design.T @ residual)
-    user_bias, item_bias = fit_biases(USER, ITEM, RATING, mean=3.0, num_users=3, num_items=3)
-    assert user_bias.tolist() == pytest.approx(solution[:3].tolist(), abs=1e-6)
-    assert item_bias.tolist() == pytest.approx(solution[3:].tolist(), abs=1e-6)
-    assert float(fitted().mean) == 3.0
+    baseline = fitted()
+    assert baseline.user_bias.tolist() == pytest.approx([*solution[:3], 0], abs=1e-6)
+    assert baseline.item_bias.tolist() == pytest.approx([*solution[3:], 0], abs=1e-6)
+    assert float(baseline.mean) == 3.0
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])
@@ -38,13 +36,14 @@ def test_compiled_sums_and_threads_leave_every_bit_as_it_is(monkeypatch, num_thr
     rng = np.random.default_rng(0)
     user, item = (torch.from_numpy(rng.integers(0, n, 50_000, dtype=np.int32)) for n in (900, 300))
     rating = torch.from_numpy(rng.integers(1, 11, 50_000).astype(np.float32) / 2)
-    fit = functools.partial(fit_biases, user, item, rating, mean=2.7, num_users=900, num_items=300)
     monkeypatch.setattr(baselines, "CHUNK_ROWS", 7000)
-    expected, released = fit(), []
+    expected, released = BiasBaseline(num_users=900, num_items=300).fit(user=user, item=item, rating=rating), []
     monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
     monkeypatch.setattr(baselines, "COMPILED_FROM", 0)
-    for found, bias in zip(fit(after_chunk=lambda: released.append(1)), expected, strict=True):
-        assert torch.equal(found, bias)
+    found = BiasBaseline(num_users=900, num_items=300)
+    found.fit(user=user, item=item, rating=rating, after_chunk=lambda: released.append(1))
+    for name, value in expected.state_dict().items():
+        assert torch.equal(found.state_dict()[name], value)
     assert len(released) > 20
 
 

@@ -35,6 +35,7 @@ class BiasBaseline(nn.Module):
     def __init__(self, *, num_users: int, num_items: int) -> None:
         """Start at zero; `fit` or `load_state_dict` sets the values."""
         super().__init__()
+        self.num_users, self.num_items = num_users, num_items
         self.register_buffer("mean", torch.zeros(()))
         # one extra entry for unknown ids; it stays 0
         self.register_buffer("user_bias", torch.zeros(num_users + 1))
@@ -45,33 +46,62 @@ class BiasBaseline(nn.Module):
     ) -> "BiasBaseline":
         """Fit on training rows: user (N,) int32, item (N,) int32, rating (N,) float32. Returns itself.
 
-        Calls `after_chunk` between chunks of each pass, so that rows in mapped files can be dropped from memory.
+        The users' biases have the closed form b_u = Σ_{i of u} (r − μ − b_i) / (λ + n_u). Substituting it leaves a
+        linear system in the items' biases, which conjugate gradients solve in passes over the rows. Memory: a few MiB
+        for any number of rows, and for each user 100 bytes and 8 more per thread. Calls `after_chunk` between chunks of
+        each pass, so that rows in mapped files can be dropped from memory.
         """
-        mean = float(rating.numpy().mean(dtype=np.float64))
-        self.mean.fill_(mean)
+        mean, num_users, num_items = float(rating.numpy().mean(dtype=np.float64)), self.num_users, self.num_items
         after_chunk()
-        self.user_bias[:-1], self.item_bias[:-1] = fit_biases(
-            user,
-            item,
-            rating,
-            mean=mean,
-            num_users=len(self.user_bias) - 1,
-            num_items=len(self.item_bias) - 1,
-            after_chunk=after_chunk,
+        # each chunk adds to all users and items, so it should have more rows than there are users or items
+        size = CHUNK_ROWS if max(num_users, num_items) <= CHUNK_ROWS else 4 * max(num_users, num_items)
+        chunks = list(zip(user.split(size), item.split(size), rating.split(size), strict=True))
+        is_compiled = len(user) >= COMPILED_FROM
+        sum_values = _compiled_sum() if is_compiled else _torch_sum
+        num_threads = torch.get_num_threads() if is_compiled else 1  # torch's functions have threads of their own
+
+        def over_rows(sum_of_chunk: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+            """Add the new tensors of all chunks in their order, so that threads do not change the sum."""
+            total: Tensor | None = None
+            with ThreadPoolExecutor(num_threads) as pool:
+                for part in in_order(pool, lambda chunk: sum_of_chunk(*chunk), chunks, ahead=num_threads):
+                    after_chunk()
+                    total = part if total is None else total.add_(part)
+            assert total is not None, "there is at least one row"
+            return total
+
+        def by_user(item_value: Tensor) -> Tensor:
+            """Compute Σ_{i of u} value_i."""
+            return over_rows(lambda u, i, _: sum_values(u, i, item_value, num_users))
+
+        def by_item(user_value: Tensor) -> Tensor:
+            """Compute Σ_{u of i} value_u."""
+            return over_rows(lambda u, i, _: sum_values(i, u, user_value, num_items))
+
+        user_weight = SHRINKAGE + over_rows(lambda u, *_: torch.bincount(u, minlength=num_users)).double()
+        item_weight = SHRINKAGE + over_rows(lambda _, i, __: torch.bincount(i, minlength=num_items)).double()
+        user_sum = over_rows(lambda u, _, r: torch.bincount(u, r.double() - mean, minlength=num_users))
+        item_sum = over_rows(lambda _, i, r: torch.bincount(i, r.double() - mean, minlength=num_items))
+        item_bias = solve(
+            lambda bias: item_weight * bias - by_item(by_user(bias) / user_weight),
+            item_sum - by_item(user_sum / user_weight),
+            diagonal=item_weight,
         )
+        self.mean.fill_(mean)
+        self.user_bias[:-1], self.item_bias[:-1] = (user_sum - by_user(item_bias)) / user_weight, item_bias
         return self
 
-    def fit_popularity(self, item: Tensor) -> "BiasBaseline":
-        """Predict the share of users who rated the item, for ranking models: item (N,) int32. Returns itself."""
-        num_users, num_items = len(self.user_bias) - 1, len(self.item_bias) - 1
-        self.item_bias[:-1] = torch.bincount(item, minlength=num_items) / num_users
-        return self
+    def fit_popularity(self, item: Tensor) -> None:
+        """Predict the share of users who rated the item, for ranking models: item (N,) int32."""
+        self.item_bias[:-1] = torch.bincount(item, minlength=self.num_items) / self.num_users
 
     def known(self, user: Tensor, item: Tensor) -> Tensor:
         """Return whether user and item both have training rows: (B,) bool."""
-        known_user = (user >= 0) & (user < len(self.user_bias) - 1)
-        known_item = (item >= 0) & (item < len(self.item_bias) - 1)
-        return known_user & known_item
+        return self.known_users(user) & (item >= 0) & (item < self.num_items)
+
+    def known_users(self, user: Tensor) -> Tensor:
+        """Return whether each user has training rows: (B,) → (B,) bool."""
+        return (user >= 0) & (user < self.num_users)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → rating: (B,) float32. An index out of range counts as unknown."""
@@ -81,59 +111,6 @@ class BiasBaseline(nn.Module):
 def _entry(bias: Tensor, index: Tensor) -> Tensor:
     unknown = len(bias) - 1
     return bias[torch.where((index < 0) | (index > unknown), unknown, index).long()]
-
-
-def fit_biases(
-    user: Tensor,
-    item: Tensor,
-    rating: Tensor,
-    *,
-    mean: float,
-    num_users: int,
-    num_items: int,
-    after_chunk: Callable[[], None] = lambda: None,
-) -> tuple[Tensor, Tensor]:
-    """Minimize Σ (r − μ − b_u − b_i)² + λ (Σ b_u² + Σ b_i²): b_u (num_users,) and b_i (num_items,), both float64.
-
-    The users' biases have the closed form b_u = Σ_{i of u} (r − μ − b_i) / (λ + n_u). Substituting it leaves a linear
-    system in the items' biases, which conjugate gradients solve in passes over the rows. Memory: a few MiB for any
-    number of rows, and for each user 100 bytes and 8 more per thread.
-    """
-    # each chunk adds to all users and items, so it should have more rows than there are users or items
-    size = CHUNK_ROWS if max(num_users, num_items) <= CHUNK_ROWS else 4 * max(num_users, num_items)
-    chunks = list(zip(user.split(size), item.split(size), rating.split(size), strict=True))
-    is_compiled = len(user) >= COMPILED_FROM
-    sum_values = _compiled_sum() if is_compiled else _torch_sum
-    num_threads = torch.get_num_threads() if is_compiled else 1  # torch's functions have threads of their own
-
-    def over_rows(sum_of_chunk: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-        """Add the new tensors of all chunks in their order, so that the sum is the same for any number of threads."""
-        total: Tensor | None = None
-        with ThreadPoolExecutor(num_threads) as pool:
-            for found in in_order(pool, lambda chunk: sum_of_chunk(*chunk), chunks, ahead=num_threads):
-                after_chunk()
-                total = found if total is None else total.add_(found)
-        assert total is not None, "there is at least one row"
-        return total
-
-    def by_user(item_value: Tensor) -> Tensor:
-        """Compute Σ_{i of u} value_i."""
-        return over_rows(lambda u, i, _: sum_values(u, i, item_value, num_users))
-
-    def by_item(user_value: Tensor) -> Tensor:
-        """Compute Σ_{u of i} value_u."""
-        return over_rows(lambda u, i, _: sum_values(i, u, user_value, num_items))
-
-    user_weight = SHRINKAGE + over_rows(lambda u, *_: torch.bincount(u, minlength=num_users)).double()
-    item_weight = SHRINKAGE + over_rows(lambda _, i, __: torch.bincount(i, minlength=num_items)).double()
-    user_sum = over_rows(lambda u, _, r: torch.bincount(u, r.double() - mean, minlength=num_users))
-    item_sum = over_rows(lambda _, i, r: torch.bincount(i, r.double() - mean, minlength=num_items))
-    item_bias = solve(
-        lambda bias: item_weight * bias - by_item(by_user(bias) / user_weight),
-        item_sum - by_item(user_sum / user_weight),
-        diagonal=item_weight,
-    )
-    return (user_sum - by_user(item_bias)) / user_weight, item_bias
 
 
 def solve(product_with: Callable[[Tensor], Tensor], right: Tensor, *, diagonal: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class Predictor(nn.Module):
     def with_users(self, rows: Batch, *, num_users: int) -> "Predictor":
         """Return the predictor with other users, folded into a ranking model from their ratings in stars."""
         assert isinstance(self.model, ScoreEquation), "users are folded into the rows of other models"
-        baseline = BiasBaseline(num_users=num_users, num_items=len(self.baseline.item_bias) - 1)
+        baseline = BiasBaseline(num_users=num_users, num_items=self.baseline.num_items)
         baseline.item_bias.copy_(self.baseline.item_bias)
         model = self.model.with_users(rows, num_users=num_users)
         return Predictor(model, baseline, stars=self.stars, scale=self.scale).eval()

@@ -79,9 +79,8 @@ class LowerBound:
 
         All items must have training ratings.
         """
-        bound = predicted.clone()
-        is_trained = (user >= 0) & (user < len(self.predictor.baseline.user_bias) - 1)
-        for row in is_trained.nonzero()[:, 0].split(max(1, STANDARD_DEVIATIONS_AT_ONCE // len(item))):
+        bound, known = predicted.clone(), self.predictor.baseline.known_users(user).nonzero()[:, 0]
+        for row in known.split(max(1, STANDARD_DEVIATIONS_AT_ONCE // len(item))):
             bound[row] -= self.predictor.standard_deviation_table(user[row], item, predicted[row])
         return bound
 

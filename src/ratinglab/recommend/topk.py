@@ -142,13 +142,13 @@ def _blocks_of_scores(
     if (factors := predictor.model.factors()) is not None:
         score, size = _by_factors(predictor, factors, item, is_ordered=order is not None), table_size // len(item)
     elif (score_table := predictor.model.score_table) is not None:  # with a column for every item
-        score, size = _by_table(predictor, score_table, item), table_size // len(predictor.baseline.item_bias)
+        score, size = _by_table(predictor, score_table, item), table_size // predictor.baseline.num_items
     memory = torch.empty(min(max(1, size), len(users)), len(item), device=device)
     for block in _split(users, size=max(1, size)):
         scores, user = memory[: len(block)], torch.from_numpy(block).to(device)
         is_scored = torch.zeros_like(user, dtype=torch.bool)
         if score is not None:
-            is_scored = (user >= 0) & (user < len(predictor.baseline.user_bias) - 1)
+            is_scored = predictor.baseline.known_users(user)
             score(torch.where(is_scored, user, 0), scores)
         if not is_scored.all():
             for row in (~is_scored).nonzero()[:, 0].split(max(1, PAIRS_PREDICTED_AT_ONCE // len(item))):
