@@ -253,7 +253,7 @@ def test_feature_absorbs_the_mean_of_its_users():
     fitted = fit("biased_mf", table=table_of_groups(), epochs=60, burn_in=20, user_features=["group"])
     module = fitted.module
     (term,) = module.side("user").terms
-    items = fitted.equation.item_side().factors(torch.arange(fitted.data.num_items)).detach().numpy()
+    items = fitted.equation.item_side().compute(torch.arange(fitted.data.num_items)).factors.detach().numpy()
     mean_item = np.concatenate([[1], items.mean(axis=0)])
     group_means = module._weights(term) @ mean_item
     assert np.diff(group_means) == pytest.approx([1.5, 1.5], abs=0.4)
@@ -317,7 +317,7 @@ def test_noise_is_drawn_from_its_conditionals_given_the_errors(name, monkeypatch
     rows = []
     for side in (equation.user_side(), equation.item_side()):
         index = torch.arange(side.embedding.num_embeddings)
-        rows.append(torch.cat([side.biases(index), side.factors(index)], dim=1).detach().numpy())
+        rows.append(side.compute(index).joined().detach().numpy())
     monkeypatch.setattr(noise, "DEGREES", np.array([10.0]))
     means = SimpleNamespace(
         gamma=lambda shape, scale: shape * scale, gumbel=lambda size: np.zeros(size), exponential=lambda: np.inf

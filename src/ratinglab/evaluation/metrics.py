@@ -109,16 +109,16 @@ def find_metrics(names: Iterable[str]) -> list[Metric]:
         UserError: a metric is unknown or listed twice, or MSE is missing.
     """
     names = list(names)
-    found = [METRICS[name] if name in METRICS else _imported(name) for name in names]
-    tags = [metric.name for metric in found]
+    metrics = [METRICS[name] if name in METRICS else _imported(name) for name in names]
+    tags = [metric.name for metric in metrics]
     for tag in tags:
         if tags.count(tag) > 1:
             raise UserError(f"metrics: {tag} is listed twice")
         if not re.fullmatch(r"\w+", tag):
             raise UserError(f"metrics: the name of a metric must be one word, got {tag!r}")
-    if MSE not in found:
+    if MSE not in metrics:
         raise UserError(f"metrics must contain the built-in mse, got [{','.join(names)}]")
-    return found
+    return metrics
 
 
 def _imported(name: str) -> Metric:
@@ -149,9 +149,9 @@ def monitored(monitor: str, metrics: Iterable[Kind], *, order: OrderOptions) -> 
     if monitor in tags:
         return tags[monitor]
     part, _, name = monitor.partition("/")
-    if part == "val" and (found := list_metric(name)) is not None:
+    if part == "val" and (ranking := list_metric(name)) is not None:
         return RankingMetric(
-            name, found.label, higher_is_better=True, **found._asdict(), by=order.by, threshold=order.threshold
+            name, ranking.label, higher_is_better=True, **ranking._asdict(), by=order.by, threshold=order.threshold
         )
     measure, _, k = name.partition("@")
     if part == "val" and measure in PER_USER_LABELS and k:

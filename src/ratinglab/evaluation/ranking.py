@@ -98,8 +98,8 @@ class ListMetric(NamedTuple):
 
 def list_metric(name: str) -> ListMetric | None:
     """Parse the name of a ranking metric, such as ndcg@10; None for any other text."""
-    found = re.fullmatch(rf"({'|'.join(PER_USER_LABELS)})@([1-9][0-9]*)", name)
-    return None if found is None else ListMetric(found[1], int(found[2]))
+    match = re.fullmatch(rf"({'|'.join(PER_USER_LABELS)})@([1-9][0-9]*)", name)
+    return None if match is None else ListMetric(match[1], int(match[2]))
 
 
 def like_threshold(threshold: float | None, stars: Stars) -> float:
@@ -121,7 +121,7 @@ class RelevantItems:
     """The relevant items of each user, as a set of pairs."""
 
     def __init__(self, user: NDArray[np.int32], item: NDArray[np.int32]) -> None:
-        """Take distinct pairs: user (N,), item (N,), indices from 0."""
+        """`user` (N,) and `item` (N,) are distinct pairs of indices from 0."""
         self._num_items = int(item.max(initial=0)) + 1
         self._pairs = np.sort(self._code(user, item))
         self._count = np.bincount(user)
@@ -206,8 +206,8 @@ def ranking_metrics(
         of_block, first = users[first : first + len(block)], first + len(block)
         of_users.append(metrics_of_lists(relevant.contain(of_block, block), relevant.count(of_block), k=k))
         times_listed += np.bincount(block[block >= 0], minlength=len(share))
-    found = {name: float(np.concatenate([each[name] for each in of_users]).mean()) for name in PER_USER_LABELS}
-    found["coverage"] = np.count_nonzero(times_listed) / len(times_listed)
+    metrics = {name: float(np.concatenate([block[name] for block in of_users]).mean()) for name in PER_USER_LABELS}
+    metrics["coverage"] = np.count_nonzero(times_listed) / len(times_listed)
     if times_listed.any():
-        found["novelty"] = float((times_listed * -np.log2(share)).sum() / times_listed.sum())
-    return found
+        metrics["novelty"] = float((times_listed * -np.log2(share)).sum() / times_listed.sum())
+    return metrics

@@ -60,7 +60,7 @@ def _errors_of(model: TrainedModel, predictions: Predictions, *, prefix: str) ->
         "baseline/bias/": torch.from_numpy(predictions.baseline),
         "baseline/mean/": predictor.clip(predictor.baseline.mean).repeat(len(rating)),
     }
-    kinds = find_metrics([each["target"] for each in model.record.metrics])
+    kinds = find_metrics([metric["target"] for metric in model.record.metrics])
     return {
         f"{system}{prefix}{metric.name}": metric(values, rating)
         for system, values in systems.items()
@@ -97,8 +97,8 @@ def measure_lists(
         metrics[f"{part}/users_without_training"] = lists.num_without_training
         for k in lengths:
             measured = lists.measure(model.predictor, k=k, order=order)
-            for system, found in {"": measured, POPULARITY: lists.measure_popularity(k=k)}.items():
-                metrics |= {f"{system}{part}/{name}@{k}": value for name, value in found.items()}
+            for system, values in {"": measured, POPULARITY: lists.measure_popularity(k=k)}.items():
+                metrics |= {f"{system}{part}/{name}@{k}": value for name, value in values.items()}
     return metrics
 
 

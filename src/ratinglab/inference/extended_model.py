@@ -37,7 +37,7 @@ class ExtendedTables(RunTables):
     def __init__(
         self, old: RunTables, record: RunRecord, *, user_ids: IdMap, items: pd.DataFrame, ratings: pd.DataFrame
     ) -> None:
-        """Take the tables that are extended, the extended model's record, and its ids and ratings by index."""
+        """Extend the tables `old`; the ids, items and ratings are by the indices of the extended model."""
         super().__init__(old.folder, record)
         self.user_ids, self.items, self.ratings = user_ids, items, ratings
         self.item_ids = IdMap(items["item_id"].to_numpy())
@@ -45,24 +45,24 @@ class ExtendedTables(RunTables):
         self.items_by_popularity = np.concatenate([old.items_by_popularity, added])
 
 
-def with_items(model: TrainedModel, items: RowsToFoldIn, given: pd.DataFrame, predictor: Predictor) -> TrainedModel:
-    """Add items to a run's own model; `given` are the ratings from `look_up_ratings`."""
+def with_items(model: TrainedModel, items: RowsToFoldIn, ratings: pd.DataFrame, predictor: Predictor) -> TrainedModel:
+    """Add items to a run's own model; `ratings` is the result of `look_up_ratings`."""
     old, count, pairs = model.tables, len(items.ids), items.pairs().swapped()
     table = _with_new_items(old, items)
     item_ids = IdMap(table["item_id"].to_numpy())
     index = item_ids.index_of(old.item_ids.ids.astype(str).to_numpy())
     known = old.ratings.assign(item=index[old.ratings["item"]])
-    given = given.assign(user=given["user_index"], item=item_ids.index_of(given["item"]))
+    ratings = ratings.assign(user=ratings["user_index"], item=item_ids.index_of(ratings["item"]))
     record = replace(model.record, num_items=model.record.num_items + count, is_sampled=True)
-    tables = ExtendedTables(old, record, user_ids=old.user_ids, items=table, ratings=_joined(given, known))
+    tables = ExtendedTables(old, record, user_ids=old.user_ids, items=table, ratings=_joined(ratings, known))
     return TrainedModel(predictor, tables, model, lambda interest: interest.with_items(pairs, count))
 
 
-def with_users(model: TrainedModel, users: RowsToFoldIn, given: pd.DataFrame, predictor: Predictor) -> TrainedModel:
-    """Replace the users of a model, to which items may have been added; `given` as for `with_items`."""
+def with_users(model: TrainedModel, users: RowsToFoldIn, ratings: pd.DataFrame, predictor: Predictor) -> TrainedModel:
+    """Replace the users of a model, to which items may have been added; `ratings` as for `with_items`."""
     old, count, pairs = model.tables, len(users.ids), users.pairs()
-    given = given.assign(user=positions(users.ids, given["user"]), item=old.item_ids.index_of(given["item"]))
-    ratings = _joined(given, old.ratings_of(users.run_index))
+    ratings = ratings.assign(user=positions(users.ids, ratings["user"]), item=old.item_ids.index_of(ratings["item"]))
+    ratings = _joined(ratings, old.ratings_of(users.run_index))
     record = replace(model.record, num_users=count, is_sampled=not model.record.predicts_scores)
     user_ids = IdMap(_ids(users.ids, like=old.user_ids))
     tables = ExtendedTables(old, record, user_ids=user_ids, items=old.items, ratings=ratings)

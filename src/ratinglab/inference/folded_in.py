@@ -53,16 +53,16 @@ class FoldedIn(Recommender):
     """
 
     def __init__(
-        self, run: TrainedModel, users: RowsToFoldIn, items: RowsToFoldIn, given: pd.DataFrame, *, is_anonymous: bool
+        self, run: TrainedModel, users: RowsToFoldIn, items: RowsToFoldIn, ratings: pd.DataFrame, *, is_anonymous: bool
     ) -> None:
-        """Solve for the rows of the users and items; `given` are the ratings from `look_up_ratings`."""
+        """Solve for the rows of the users and items; `ratings` is the result of `look_up_ratings`."""
         self.user_ids, self.item_ids, self.is_anonymous = users.ids, items.ids, is_anonymous
-        self.notes = tuple(_notes(run.record, given, users, items))
+        self.notes = tuple(_notes(run.record, ratings, users, items))
         self._users, self.model = users, run
         self.users_model: TrainedModel | None = None
         if run.record.predicts_scores:
             rows = Batch(users.rows.row, users.rows.other, users.rows.rating, day=None)
-            self.users_model = with_users(run, users, given, run.predictor.with_users(rows, num_users=len(users.ids)))
+            self.users_model = with_users(run, users, ratings, run.predictor.with_users(rows, num_users=len(users.ids)))
             return
         self._solver = solver = run.solvers["user"]
         self._item_rows = solver.other.on_last_day().repeated(solver.draws)
@@ -70,10 +70,10 @@ class FoldedIn(Recommender):
             self._item_rows = self._item_rows.extended(run.solvers["item"].solve(items.rows))
             user_rows = solver.own.on_last_day().repeated(solver.draws)
             predictor = extended_predictor(run, user_rows, self._item_rows, items=items)
-            self.model = with_items(run, items, given, predictor)
+            self.model = with_items(run, items, ratings, predictor)
         if users.ids:
             predictor = extended_predictor(self.model, solver.solve(users.rows), self._item_rows, users=users)
-            self.users_model = with_users(self.model, users, given, predictor)
+            self.users_model = with_users(self.model, users, ratings, predictor)
 
     def __repr__(self) -> str:
         return f"FoldedIn({len(self.user_ids):,} users, {len(self.item_ids):,} new items)"
@@ -221,18 +221,18 @@ def fold_in(
         raise UserError(f"{keys[0]} must be a table with the users of ratings, got the features of one user")
     is_of_one_user = ratings is not None or has_user_features or (users is None and items is None)
     single_user = find_user(tables.user_ids, user_id) if is_of_one_user and not names_users else None
-    given = look_up_ratings(tables, ratings, rating_columns, single_user)
+    looked_up = look_up_ratings(tables, ratings, rating_columns, single_user)
     user_features = read_features(users, tables.user_ids, columns_of, single_user=single_user, key=keys[0], noun="user")
     item_features = read_features(items, tables.item_ids, columns_of, key=keys[1], noun="item")
-    user_rows = rows_to_fold_in(model, "user", given, user_features, single_user=single_user)
-    item_rows = rows_to_fold_in(model, "item", given, item_features)
+    user_rows = rows_to_fold_in(model, "user", looked_up, user_features, single_user=single_user)
+    item_rows = rows_to_fold_in(model, "item", looked_up, item_features)
     if record.predicts_scores and item_rows.ids:
         raise UserError(
             f"items: {record.model} folds in users, not items, and {item_rows.ids[0]} has no training ratings"
         )
     if not user_rows.ids and not item_rows.ids:
         raise UserError("nothing to fold in: no rating is of an item, or by a user, with training ratings")
-    return FoldedIn(model, user_rows, item_rows, given, is_anonymous=single_user is not None and user_id is None)
+    return FoldedIn(model, user_rows, item_rows, looked_up, is_anonymous=single_user is not None and user_id is None)
 
 
 def explain_list(

@@ -32,11 +32,11 @@ def find_columns(names: Collection[str], *, named: Mapping[str, str | None], own
 
     A column that is not `named` has the default name or, if the table lacks that, its name in the run's `own` data.
     """
-    found = {
+    columns = {
         role: own[role] if default not in names and own.get(role) in names else default
         for role, default in DEFAULT_COLUMNS.items()
     }
-    return found | {role: name for role, name in named.items() if name is not None}
+    return columns | {role: name for role, name in named.items() if name is not None}
 
 
 def has_users(names: Collection[str], columns: Mapping[str, str]) -> bool:
@@ -68,13 +68,13 @@ def find_user(ids: IdMap, user_id: int | str | None) -> GivenUser:
 
 
 def look_up_ratings(
-    tables: RunTables, given: Pairs | TextTable | None, columns: Mapping[str, str], single_user: GivenUser | None
+    tables: RunTables, ratings: Pairs | TextTable | None, columns: Mapping[str, str], single_user: GivenUser | None
 ) -> pd.DataFrame:
     """Look up the users and the items of given ratings in a run.
 
     Args:
         tables: the run's tables.
-        given: one user's ratings by id or title, or a table with one rating per row; None: no ratings.
+        ratings: one user's ratings by id or title, or a table with one rating per row; None: no ratings.
         columns: the table's columns by role.
         single_user: the user who gave all ratings; None: the table has a column of users.
 
@@ -86,16 +86,16 @@ def look_up_ratings(
             given, who may rate new items); or a user has rated an item twice.
     """
     user_ids: list[str] = []
-    if isinstance(given, TextTable):
-        place, name, decimal = given.place, str(given.source.file), given.decimal
-        items = given.ids(columns["item"], key="columns.item", noun="item").to_pylist()
+    if isinstance(ratings, TextTable):
+        place, name, decimal = ratings.place, str(ratings.source.file), ratings.decimal
+        items = ratings.ids(columns["item"], key="columns.item", noun="item").to_pylist()
         if single_user is None:
-            user_ids = given.ids(columns["user"], key="columns.user", noun="user").to_pylist()
-        values = given.column(columns["rating"], key="columns.rating")
+            user_ids = ratings.ids(columns["user"], key="columns.user", noun="user").to_pylist()
+        values = ratings.column(columns["rating"], key="columns.rating")
     else:
         place, name, decimal = (lambda row, column: "ratings"), "ratings", "."
-        items, values = [item for item, _ in given or ()], [value for _, value in given or ()]
-    if given is not None and not items:
+        items, values = [item for item, _ in ratings or ()], [value for _, value in ratings or ()]
+    if ratings is not None and not items:
         raise UserError(f"{name} must have at least one rating, got none")
     rating_place, item_place = (lambda row, role=role: place(row, columns[role]) for role in ("rating", "item"))
     rating = _parsed_ratings(values, items, scale=tables.rating_range, decimal=decimal, place=rating_place)
@@ -130,10 +130,10 @@ def _parsed_ratings(
 
     def number(value: Any) -> float:
         try:
-            found = parsed_number(value.strip(), decimal=decimal) if isinstance(value, str) else float(value)
+            parsed = parsed_number(value.strip(), decimal=decimal) if isinstance(value, str) else float(value)
         except (TypeError, ValueError, OverflowError):
             return math.nan
-        return found if math.isfinite(found) and not isinstance(value, bool | np.bool_) else math.nan
+        return parsed if math.isfinite(parsed) and not isinstance(value, bool | np.bool_) else math.nan
 
     rating, (lowest, highest) = np.array([number(value) for value in values], dtype=np.float64), scale
     for wrong, rule, shown in (
@@ -164,8 +164,8 @@ def _spelled(names: Sequence[object], ids: IdMap, index: NDArray[np.int32]) -> l
     """Normalize names to the run's spelling; unknown ids lose a trailing `.0`."""
     known = ids.ids[np.where(index >= 0, index, 0)].astype(str)
     return [
-        each if place >= 0 else re.sub(WHOLE_NUMBER, r"\1", str(name).strip())
-        for name, place, each in zip(names, index.tolist(), known, strict=True)
+        known_id if place >= 0 else re.sub(WHOLE_NUMBER, r"\1", str(name).strip())
+        for name, place, known_id in zip(names, index.tolist(), known, strict=True)
     ]
 
 
@@ -193,10 +193,10 @@ class GivenFeatures:
             raise UserError(f"{self.key}: the model uses no features of {noun}s")
         sources = [*names, *(name.removesuffix("_group") for name in names)]
         if not any(name in self.cells for name in sources):
-            found = ", ".join(self.cells) or "none"
+            got = ", ".join(self.cells) or "none"
             hint = next(filter(None, (did_you_mean(name, sources) for name in self.cells)), "")
             raise UserError(
-                f"{self.key} must have at least one of the model's features, {' or '.join(names)}, got {found}{hint}"
+                f"{self.key} must have at least one of the model's features, {' or '.join(names)}, got {got}{hint}"
             )
 
     def replace_values(self, values: Column, name: str, ids: list[str], trained: Column) -> None:
@@ -204,10 +204,10 @@ class GivenFeatures:
         source = name if name in self.cells else name.removesuffix("_group")
         if source in self.cells:
             cells, place = self.cells[source], lambda row: self.place(row, source)
-            given = new_values(cells, trained, place=place, decimal=self.decimal)
+            new = new_values(cells, trained, place=place, decimal=self.decimal)
             row = positions(self.ids, ids)
-            is_given = (row >= 0) & ~is_unknown(given)[row]
-            values[is_given] = given[row[is_given]]
+            is_given = (row >= 0) & ~is_unknown(new)[row]
+            values[is_given] = new[row[is_given]]
 
     def cells_of(self, ids: list[str], name: str) -> pd.Series:
         """Return the cells of a column, such as title, of some users or items: (N,) text, empty without a row."""
@@ -215,7 +215,7 @@ class GivenFeatures:
 
 
 def read_features(
-    given: Pairs | TextTable | None,
+    features: Pairs | TextTable | None,
     ids: IdMap,
     find: Callable[[TextTable], Mapping[str, str]],
     *,
@@ -231,21 +231,21 @@ def read_features(
     Raises:
         UserError: a name or an id occurs twice, or there is no column of ids.
     """
-    if given is None:
+    if features is None:
         return None
     cells: dict[str, list[str]] = {}
-    if isinstance(given, TextTable):
-        column = find(given)[noun]
-        named = given.ids(column, key=f"columns.{noun}", noun=noun).to_pylist()
+    if isinstance(features, TextTable):
+        column = find(features)[noun]
+        named = features.ids(column, key=f"columns.{noun}", noun=noun).to_pylist()
         spelled = _spelled(named, ids, ids.index_of(named))
         is_twice = pd.Index(spelled).duplicated()
         if is_twice.any():
             row = int(is_twice.argmax())
-            raise UserError(f"{given.place(row, column)}: {noun} {spelled[row]} has an earlier row")
-        cells = {name: given.column(name, key=key) for name in given.names if name != column}
-        return GivenFeatures(spelled, cells, given.place, key, given.decimal)
+            raise UserError(f"{features.place(row, column)}: {noun} {spelled[row]} has an earlier row")
+        cells = {name: features.column(name, key=key) for name in features.names if name != column}
+        return GivenFeatures(spelled, cells, features.place, key, features.decimal)
     assert single_user is not None, "pairs are of a single user"
-    for name, value in given:
+    for name, value in features:
         if str(name) in cells:
             raise UserError(f"{key}: {str(name)!r} is given twice")
         text = "" if value is None else str(value).strip()

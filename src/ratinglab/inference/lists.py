@@ -159,7 +159,7 @@ def order_options(name: str, threshold: float | None) -> OrderOptions:
     Raises:
         UserError: there is none of this name, or the threshold is not finite.
     """
-    names = [each.value for each in OrderBy]
+    names = [order.value for order in OrderBy]
     if name not in names:
         raise UserError(f"by must be one of {', '.join(names)}, got {name!r}{did_you_mean(str(name), names)}")
     if threshold is not None and not np.isfinite(threshold):

@@ -45,7 +45,7 @@ class RowsToFoldIn:
 def rows_to_fold_in(
     model: TrainedModel,
     side: SideName,
-    given: pd.DataFrame,
+    ratings: pd.DataFrame,
     features: GivenFeatures | None,
     *,
     single_user: GivenUser | None = None,
@@ -57,7 +57,7 @@ def rows_to_fold_in(
     """
     record, tables, other = model.record, model.tables, other_side(side)
     ids, num_others = {"user": (tables.user_ids, record.num_items), "item": (tables.item_ids, record.num_users)}[side]
-    rated = given[is_trained(given[f"{other}_index"].to_numpy(), num_others)]
+    rated = ratings[is_trained(ratings[f"{other}_index"].to_numpy(), num_others)]
     index_of = dict(zip(rated[side], rated[f"{side}_index"], strict=True))
     if features is not None:
         index_of |= dict(zip(features.ids, ids.index_of(features.ids), strict=True))
@@ -66,39 +66,42 @@ def rows_to_fold_in(
     if side == "item":
         index_of = {name: index for name, index in index_of.items() if not 0 <= index < record.num_items}
     names, run_index = list(index_of), np.array(list(index_of.values()), dtype=np.int32)
-    found = pd.DataFrame(
+    entries = pd.DataFrame(
         {"row": positions(names, rated[side]), "other": rated[f"{other}_index"], "rating": rated["rating"]}
     )
     if side == "user":
         old = tables.ratings_of(np.where(is_trained(run_index, record.num_users), run_index, UNKNOWN))
         old = old[old["part"] == 0].rename(columns={"user": "row", "item": "other"})
-        found = pd.concat([found, old[list(found)]]).drop_duplicates(["row", "other"])  # the given ratings come first
-    found = found[found["row"] >= 0].sort_values("row", kind="stable")
+        # the given ratings come first
+        entries = pd.concat([entries, old[list(entries)]]).drop_duplicates(["row", "other"])
+    entries = entries[entries["row"] >= 0].sort_values("row", kind="stable")
     kinds = {"row": np.int64, "other": np.int64, "rating": np.float64}
-    row, other_index, rating = (torch.from_numpy(found[name].to_numpy(kind, copy=True)) for name, kind in kinds.items())
+    row, other_index, rating = (
+        torch.from_numpy(entries[name].to_numpy(kind, copy=True)) for name, kind in kinds.items()
+    )
     designs = _designs(model, side, names, run_index, features)
     rows = NewRows(row, other_index, record.stars.to_stars(rating), len(names), designs)
     return RowsToFoldIn(names, run_index, rows, rating, features)
 
 
 def _designs(
-    model: TrainedModel, side: SideName, ids: list[str], run_index: NDArray[np.int32], given: GivenFeatures | None
+    model: TrainedModel, side: SideName, ids: list[str], run_index: NDArray[np.int32], features: GivenFeatures | None
 ) -> list[Design]:
     """Build the designs of the features of rows to fold in: their given values, else the run's, else unknown."""
     if model.record.predicts_scores:  # its rows have no terms
-        if given is not None and side == "user":
-            given.check_used([], noun=side)
+        if features is not None and side == "user":
+            features.check_used([], noun=side)
         return []
     own = model.solvers[side].own
     names = [term.feature for term in own.terms if term.source is ColumnSource.feature]
-    if given is not None and not (side == "item" and "title" in given.cells):
-        given.check_used(names, noun=side)
+    if features is not None and not (side == "item" and "title" in features.cells):
+        features.check_used(names, noun=side)
     designs = []
     for name in names:
         column = model.tables.feature(side, name)
         trained = column[: own.num_owners]
         values = np.append(column, np.nan if is_numeric(column) else "")[run_index]  # UNKNOWN is the last entry
-        if given is not None:
-            given.replace_values(values, name, ids, trained)
+        if features is not None:
+            features.replace_values(values, name, ids, trained)
         designs.append(Design.from_new_rows(values, trained))
     return designs

@@ -49,7 +49,7 @@ class Run(TrainedModel):
     """
 
     def __init__(self, predictor: Predictor, tables: RunTables, *, best_epoch: int) -> None:
-        """Take the predictor and its tables; `load` reads them."""
+        """`load` reads the predictor and the tables of a folder."""
         super().__init__(predictor, tables)
         self.folder, self.best_epoch = tables.folder, best_epoch
         self._predictions: dict[str, Predictions] = {}
@@ -175,8 +175,8 @@ class Run(TrainedModel):
         is_rater[user[items == index]] = True
         shared = np.bincount(items[is_rater[user]], minlength=self.record.num_items)
         chosen = np.setdiff1d(tables.candidates(candidates), index)
-        found = self._item_space.similarities(index, shared_raters=torch.from_numpy(shared))
-        mean, deviation = (each.numpy() for each in found)
+        similarities = self._item_space.similarities(index, shared_raters=torch.from_numpy(shared))
+        mean, deviation = (values.numpy() for values in similarities)
         best = chosen[np.argsort(-mean[chosen], kind="stable")[:k]]
         deviations = {"standard_deviation": deviation[best]} if self.record.is_sampled else {}
         return tables.listed(best, similarity=mean[best], **deviations, shared_raters=shared[best])

@@ -213,10 +213,10 @@ class TrainedModel(Recommender):
 
 def _in_utc(times: Times) -> NDArray[np.datetime64]:
     """Convert times to datetime64 in UTC; those without a time zone are in UTC."""
-    given = pd.Index(times)
-    if given.inferred_type not in ("datetime64", "datetime", "date", "empty"):
-        raise UserError(f"times must be dates with times, such as datetime64, got {given.inferred_type} values")
-    return pd.DatetimeIndex(pd.to_datetime(given, utc=True)).tz_localize(None).to_numpy()
+    index = pd.Index(times)
+    if index.inferred_type not in ("datetime64", "datetime", "date", "empty"):
+        raise UserError(f"times must be dates with times, such as datetime64, got {index.inferred_type} values")
+    return pd.DatetimeIndex(pd.to_datetime(index, utc=True)).tz_localize(None).to_numpy()
 
 
 def predict_by_block(predict: Callable[[Tensor, Tensor, Tensor | None], Tensor], rows: Ratings) -> Tensor:

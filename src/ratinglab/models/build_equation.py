@@ -49,10 +49,10 @@ def check_equation(equation: Equation, rows: Batch, *, name: str) -> None:
     is_training = equation.training
     with torch.no_grad():
         arguments = equation.eval().arguments(user, item, day)
-        found = {"forward": equation(*arguments), "penalty": equation.penalty(*arguments)}
+        outputs = {"forward": equation(*arguments), "penalty": equation.penalty(*arguments)}
     equation.train(is_training)
     for method, shape in (("forward", (count,)), ("penalty", ())):
-        value = found[method]
+        value = outputs[method]
         if not (isinstance(value, Tensor) and value.shape == shape and value.is_floating_point()):
             shown = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
             file = inspect.getsourcefile(type(equation))
@@ -67,10 +67,10 @@ def _check_side(side: Side, *, place: str) -> None:
         largest = int(design.column.max()) if len(design.column) else -1
         if largest >= design.num_columns:
             raise UserError(f"{place}: the design of {term.name} has column {largest} of {design.num_columns}")
-        for what, found, wanted in (
+        for what, actual, wanted in (
             ("rows in its design", design.num_rows, num_rows),
             ("rows of weights", num_columns, design.num_columns),
             ("factors", term_dim, dim),
         ):
-            if found != wanted:
-                raise UserError(f"{place}: {term.name} must have {wanted} {what}, got {found}")
+            if actual != wanted:
+                raise UserError(f"{place}: {term.name} must have {wanted} {what}, got {actual}")

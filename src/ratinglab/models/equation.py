@@ -73,12 +73,8 @@ class SideFactors(NamedTuple):
 
     def extended(self, new: "SideFactors") -> "SideFactors":
         """Append the rows of new users or items."""
-
-        def join(old: Tensor | None, added: Tensor | None) -> Tensor | None:
-            return None if old is None or added is None else torch.cat([old, added])
-
-        precision = join(self.precision, new.precision)
-        return SideFactors(torch.cat([self.factors, new.factors]), join(self.bias, new.bias), precision)
+        pairs = zip(self, new, strict=True)
+        return SideFactors._make(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
 
 
 class Factors(NamedTuple):

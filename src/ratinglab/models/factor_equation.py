@@ -71,25 +71,15 @@ class Side(NamedTuple):
             return torch.arange(self.embedding.num_embeddings)
         return self.rows.find(torch.arange(int(self.rows.owner[-1]) + 1), None)
 
-    def factors(self, row: Tensor) -> Tensor:
-        """Compute the factors of rows, all terms summed: (B,) → (B, D) float32."""
-        total: Tensor = self.embedding(row)
-        for term in self.terms:
-            total = total + term.design.times(row, term.embedding)
-        return total
-
-    def biases(self, row: Tensor) -> Tensor:
-        """Compute the biases of rows, all terms summed: (B,) → (B, 1) float32. Only for a side with biases."""
-        assert self.bias is not None
-        total: Tensor = self.bias(row)
-        for term in self.terms:
-            if term.bias is not None:
-                total = total + term.design.times(row, term.bias)
-        return total
-
     def compute(self, row: Tensor) -> SideFactors:
         """Compute the factors and biases of rows, all terms summed: row (B,)."""
-        return SideFactors(self.factors(row), None if self.bias is None else self.biases(row))
+        factors: Tensor = self.embedding(row)
+        bias: Tensor | None = None if self.bias is None else self.bias(row)
+        for term in self.terms:
+            factors = factors + term.design.times(row, term.embedding)
+            if bias is not None and term.bias is not None:
+                bias = bias + term.design.times(row, term.bias)
+        return SideFactors(factors, bias)
 
     @property
     def terms_of_new_rows(self) -> list[Term]:
@@ -141,12 +131,13 @@ class FactorEquation(Equation):
 
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32."""
-        users, items = self.sides()
-        user_row, item_row = users.find(user, day), items.find(item, day)
-        product = (users.factors(user_row) * items.factors(item_row)).sum(dim=-1)
-        if users.bias is None:
+        user_side, item_side = self.sides()
+        users = user_side.compute(user_side.find(user, day))
+        items = item_side.compute(item_side.find(item, day))
+        product = (users.factors * items.factors).sum(dim=-1)
+        if users.bias is None or items.bias is None:
             return self.rating_mean + product
-        return self.rating_mean + users.biases(user_row)[:, 0] + items.biases(item_row)[:, 0] + product
+        return self.rating_mean + users.bias[:, 0] + items.bias[:, 0] + product
 
     def penalty(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """Average the penalty over these ratings: user, item and day (B,) int32 → () float32."""

@@ -53,5 +53,5 @@ class NMF(Equation):
 
     def factors(self) -> Factors:
         """Return the values of p and q."""
-        user, item = (SideFactors(each.weight.square()) for each in (self.user_embedding, self.item_embedding))
-        return Factors(user, item, mean=0.0)
+        user, item = self.user_embedding.weight.square(), self.item_embedding.weight.square()
+        return Factors(SideFactors(user), SideFactors(item), mean=0.0)

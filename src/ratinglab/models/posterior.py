@@ -186,11 +186,7 @@ class Posterior(Equation):
         return TraceableRows(_side_by_side(self._samples), user_days=users.rows, item_days=items.rows)
 
     def side_rows(self, name: SideName) -> SideRows | None:
-        """Return the samples of the rows of the side `name`, with the terms that a new row has too.
-
-        Raises:
-            UserError: the samples lack the weights of such a term.
-        """
+        """Return the samples of the rows of the side `name`, with the terms that a new row has too."""
         if not self._samples:
             return self.equation.side_rows(name)
         side = self.equation.side(name)
@@ -238,7 +234,7 @@ class FixedRows(FactorEquation):
     """
 
     def __init__(self, rows: Factors) -> None:
-        """Take the shapes and the mean of the rows."""
+        """The shapes and the mean are those of `rows`."""
         super().__init__()
         self.rating_mean = rows.mean
         self._user, self._item = (Side(nn.Embedding.from_pretrained(side.factors)) for side in rows[:2])

@@ -46,8 +46,8 @@ class NewRows(NamedTuple):
     def single(self, number: int) -> "NewRows":
         """Return one row."""
         is_own = self.row == number
-        other, rating = self.other[is_own], self.rating[is_own]
-        return NewRows(torch.zeros_like(other), other, rating, 1, [each.single_row(number) for each in self.features])
+        other, features = self.other[is_own], [design.single_row(number) for design in self.features]
+        return NewRows(torch.zeros_like(other), other, self.rating[is_own], 1, features)
 
 
 class _Prior(NamedTuple):
@@ -107,7 +107,7 @@ class FoldInSolver:
     """
 
     def __init__(self, own: SideRows, other: SideRows, *, is_item: bool) -> None:
-        """Take the trained rows of this side and of the other side, with their precisions."""
+        """`own` has the trained rows of this side, `other` those of the fixed side; both with precisions."""
         self.own, self.other, self.is_item = own, other, is_item
         self.num_samples = len(own.samples)
         dim = own.samples[0].joined().shape[1]
@@ -164,8 +164,8 @@ class FoldInSolver:
         order = torch.cat(blocks).argsort()
         rows, has_biases = torch.cat(drawn, dim=1)[:, order], self.own.has_biases
         samples = [
-            SideFactors(row[:, 1:], row[:, :1], own) if has_biases else SideFactors(row, None, own)
-            for row, own in zip(rows, torch.cat(precision, dim=1)[:, order], strict=True)
+            SideFactors(sample[:, 1:], sample[:, :1], alpha) if has_biases else SideFactors(sample, None, alpha)
+            for sample, alpha in zip(rows, torch.cat(precision, dim=1)[:, order], strict=True)
         ]
         return SideRows(samples, self.own.mean)
 
@@ -322,12 +322,12 @@ class FoldInSolver:
 
 def _nearest_below(count: int) -> int:
     """Find the largest of COUNTS that is at most `count`."""
-    return max(each for each in COUNTS if each <= count)
+    return max(listed for listed in COUNTS if listed <= count)
 
 
 def _times(design: Design, weights: Sequence[Tensor]) -> Tensor:
     """Compute F w in each sample: (S, num_rows, D) float64."""
-    return torch.stack([design.times_all(each) for each in weights]).double()
+    return torch.stack([design.times_all(table) for table in weights]).double()
 
 
 def _shrunk(rows: Tensor) -> Tensor:

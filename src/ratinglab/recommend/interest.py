@@ -46,9 +46,9 @@ class Interest(NamedTuple):
         Users from U on, and UNKNOWN, have no ratings.
         """
         is_known = (user >= 0) & (user < len(self.user))
-        found = self.user[torch.where(is_known, user, 0)] @ self.item[item].T
-        found[~is_known] = self.share[item]
-        return found.clamp_(min=0)
+        interest = self.user[torch.where(is_known, user, 0)] @ self.item[item].T
+        interest[~is_known] = self.share[item]
+        return interest.clamp_(min=0)
 
     def with_items(self, pairs: RatedPairs, count: int) -> "Interest":
         """Append `count` items, solved for from who rated them; in the pairs, the first of them is item 0."""
