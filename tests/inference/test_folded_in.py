@@ -348,6 +348,17 @@ def test_a_new_item_with_a_text_id_makes_all_ids_text(run):
     assert folded.predict_table([1, "new"], user_ids=[5, 5])["basis"].tolist() == ["known", "folded_in"]
 
 
+def test_lists_of_folded_in_and_other_users_are_those_of_each(run):
+    folded = run.fold_in(frame_of(["ann", "bob"], [0, 3], [5.0, 1.0]))
+    users = ["ann", 4, 5, "bob"]
+    lists = folded.recommend_to_all(user_ids=users, k=2)
+    assert lists["user_id"].tolist() == [str(user) for user in users for _ in range(2)]
+    for user in users:
+        own = lists[lists["user_id"] == str(user)].drop(columns="user_id").reset_index(drop=True)
+        pd.testing.assert_frame_equal(own, folded.recommend(user, k=2), check_dtype=False)
+    assert len(folded.recommend_to_all(user_ids=[4, 5], k=2)) == 4
+
+
 def test_tables_have_all_columns_for_users_who_were_not_folded_in(run):
     folded = run.fold_in({0: 5})
     assert folded.predict_table([1], user_ids=[4])["standard_deviation"].isna().all()

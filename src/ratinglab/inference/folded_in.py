@@ -5,6 +5,7 @@ to fold in, with their ratings and features by index. `FoldInSolver` solves for 
 items to the run's model, which then serves the other users, and makes a second model with only the folded-in users.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -126,13 +127,26 @@ class FoldedIn(Recommender):
 
     def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
         """Make lists like `recommend_to_all`, in blocks of bounded memory; at least one block."""
-        model = self.users_model or self.model
-        if user_ids is not None and len(user_ids) == 1:
-            model = self.model_of(user_ids[0])
-        for block in model.lists_by_block(options, user_ids=user_ids):
-            if "standard_deviation" not in block and not model.record.predicts_scores:
-                block["standard_deviation"] = np.float32(np.nan)
-            yield block
+        models = list(self._models_of(user_ids))
+        for model, ids in models:
+            for block in model.lists_by_block(options, user_ids=ids):
+                if len(models) > 1:  # the ids of one model can be integers, those of the other text
+                    block["user_id"] = block["user_id"].astype(str)
+                if "standard_deviation" not in block and not model.record.predicts_scores:
+                    block["standard_deviation"] = np.float32(np.nan)
+                yield block
+
+    def _models_of(self, user_ids: Ids | None) -> Iterator[tuple[TrainedModel, Ids | None]]:
+        """Yield the users in their order, with the model that predicts for them; None: all folded-in users."""
+        folded = self.users_model
+        if folded is None or user_ids is None or len(user_ids) == 0:
+            yield folded or self.model, user_ids
+            return
+        ids = pd.Series(user_ids, dtype=object)
+        is_folded = folded.tables.trained_users(ids)
+        borders = [0, *(np.flatnonzero(np.diff(is_folded)) + 1), len(ids)]
+        for start, stop in itertools.pairwise(borders):
+            yield (folded if is_folded[start] else self.model), ids.iloc[start:stop]
 
     def explain(self, item_ids: Ids, *, user_id: int | str | None = None, k: int = 3) -> pd.DataFrame:
         """List, for each item, the user's ratings that most changed its prediction.

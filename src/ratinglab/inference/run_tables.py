@@ -28,6 +28,7 @@ from ratinglab.runs.storage import (
     read_parquet,
     read_part,
 )
+from ratinglab.stars import is_liked
 
 Ids = Sequence[int | str] | NDArray[np.generic] | pd.Series
 """Ids of users or items, as in the data; 42 and "42" are the same."""
@@ -135,7 +136,8 @@ class RunTables:
     def lowest_liked(self, threshold: float | None) -> float:
         """Return the lowest training rating that counts as liked; the threshold if none reaches it."""
         threshold = like_threshold(threshold, self.record.stars)
-        return float(min(self.rating_levels[self.rating_levels >= threshold], default=threshold))
+        levels = self.rating_levels
+        return float(min(levels[is_liked(levels, threshold, unit=self.record.stars.unit)], default=threshold))
 
     @cached_property
     def train_pairs(self) -> RatedPairs:
