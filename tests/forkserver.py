@@ -50,8 +50,9 @@ from ratinglab.experiment import (  # noqa: F401
     similar_command,
     training,
 )
-from ratinglab.fitting import als, block_sgd, gibbs, processes, sparse_adam  # noqa: F401
+from ratinglab.fitting import als, block_sgd, processes, sparse_adam  # noqa: F401
 from ratinglab.fitting.fit import Fit
+from ratinglab.fitting.gibbs import gibbs_fit  # noqa: F401
 from ratinglab.reports import comparison, sweep_report  # noqa: F401
 
 

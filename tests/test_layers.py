@@ -37,7 +37,7 @@ LAYERS = [
     ["__init__"],
     ["__main__"],
 ]
-"""Layers, lowest first. Files of a folder may import one another, without cycles."""
+"""Layers, lowest first. Files of a folder and its subfolders may import one another, without cycles."""
 
 OF_TABLES = {"formats", "ratings", "reading", "datasets"}
 ONLY_ON = {
@@ -101,9 +101,9 @@ def imports(path: Path) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
-            is_folder = node.module.startswith("ratinglab.") and (SOURCE / node.module.split(".")[1]).is_dir()
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found += names if is_folder and node.module.count(".") == 1 else [node.module]
+            root, *folders = node.module.split(".")
+            is_folder = root == "ratinglab" and folders and SOURCE.joinpath(*folders).is_dir()
+            found += [f"{node.module}.{alias.name}" for alias in node.names] if is_folder else [node.module]
         elif isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
     return found

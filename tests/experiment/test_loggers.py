@@ -11,7 +11,7 @@ from conftest import NO_FIGURES
 from equal_runs import assert_equal_runs
 from pytorch_lightning.loggers import MLFlowLogger
 
-from ratinglab.fitting.trackers import NamesWithoutAt
+from ratinglab.fitting.loggers.trackers import NamesWithoutAt
 
 EPOCHS = 6
 EXPERIMENT = [f"trainer.max_epochs={EPOCHS}", "callbacks.early_stopping.patience=null"]

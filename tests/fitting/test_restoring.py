@@ -9,7 +9,7 @@ from pytorch_lightning import Trainer
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import UserError
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.gibbs import GibbsFit
+from ratinglab.fitting.gibbs.gibbs_fit import GibbsFit
 from ratinglab.fitting.gradient import GradientFit
 from ratinglab.inference.run import Run
 

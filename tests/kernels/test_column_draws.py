@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from ratinglab.fitting.priors import Normal
+from ratinglab.fitting.gibbs.priors import Normal
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.kernels.column_draws import BLOCK_WIDTH, in_blocks, out_of_blocks
 from ratinglab.models.design import Design

@@ -16,9 +16,9 @@ from ratinglab.evaluation.figures import (
 from ratinglab.evaluation.metrics import MSE, find_metrics
 from ratinglab.evaluation.ranking import METRIC_LABELS
 from ratinglab.experiment.train_options import TrainOptions
-from ratinglab.fitting.guarded_logger import GuardedLogger
-from ratinglab.fitting.loggers import TensorBoardOptions
-from ratinglab.fitting.tensorboard import EventLog
+from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
+from ratinglab.fitting.loggers.logger_options import TensorBoardOptions
+from ratinglab.fitting.loggers.tensorboard import EventLog
 from ratinglab.inference.run import Run
 from ratinglab.options import group_to_plain
 from ratinglab.runs.record import RunRecord

@@ -7,7 +7,7 @@ from ratinglab.datasets.sources import DataOptions
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, RankingOptions
 from ratinglab.fitting.fit_options import FitOptions, named_fits
-from ratinglab.fitting.loggers import LoggerOptions
+from ratinglab.fitting.loggers.logger_options import LoggerOptions
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import Accelerator, CallbackOptions, TrainerOptions
 from ratinglab.models.equation_options import EquationOptions, names_of

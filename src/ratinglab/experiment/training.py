@@ -25,8 +25,8 @@ from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.files import BEST, LAST, VALIDATION_FIT
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.guarded_logger import GuardedLogger
 from ratinglab.fitting.learning_curve import LearningCurve
+from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
 from ratinglab.fitting.processes import barrier, check_started, release_ranks, started, wait_for_rank_zero
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.stopping import StopOnSignal

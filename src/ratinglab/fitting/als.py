@@ -3,12 +3,11 @@
 import numpy as np
 
 from ratinglab.batches import Batch
-from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.row_fit import RowFit, joined, tables_of, write_joined
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import ALSOptions
-from ratinglab.kernels.rows import RowPriors
+from ratinglab.kernels.rows import FloatArray, RowPriors
 from ratinglab.models.design import Design
 from ratinglab.models.equation import SIDE_NAMES, other_side
 from ratinglab.models.factor_equation import Term

@@ -8,11 +8,10 @@ import torch
 
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
 from ratinglab.kernels.implicit_rows import compile_loops
-from ratinglab.kernels.rows import Entries, gram
+from ratinglab.kernels.rows import Entries, FloatArray, gram
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.equation import SideName
 from ratinglab.models.implicit_mf import ImplicitMF

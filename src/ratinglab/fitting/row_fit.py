@@ -10,9 +10,8 @@ from torch import Tensor
 
 from ratinglab.batches import as_tensors
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.setup import FitSetup
-from ratinglab.kernels.rows import Entries, OtherRows, RowPriors, compile_loops, sample_rows, squared_errors
+from ratinglab.kernels.rows import Entries, FloatArray, OtherRows, RowPriors, compile_loops, sample_rows, squared_errors
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.equation import SIDE_NAMES, SideName, other_side
 from ratinglab.models.factor_equation import FactorEquation, Side, Term, as_factor_equation

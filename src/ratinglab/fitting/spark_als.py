@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from ratinglab.batches import Batch
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.whole_epoch_options import SparkALSOptions
 from ratinglab.formats.parquet_blocks import write_parquet
@@ -149,7 +148,7 @@ class SparkALSFit(Fit):
         return squares / len(self.data.train_ratings)
 
 
-def read_factors(folder: Path, rows: FloatArray) -> None:
+def read_factors(folder: Path, rows: NDArray[np.float32]) -> None:
     """Read the factors that Spark has written into the rows of a side: (num_rows, D) float32.
 
     Raises:

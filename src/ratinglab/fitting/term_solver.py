@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from ratinglab.fitting.priors import FloatArray, Normal
+from ratinglab.fitting.gibbs.priors import Normal
 from ratinglab.kernels.column_draws import Selection, draw_columns, in_blocks, out_of_blocks
-from ratinglab.kernels.rows import Entries, column_dots, gather, gram
+from ratinglab.kernels.rows import Entries, FloatArray, column_dots, gather, gram
 from ratinglab.kernels.sorted_ratings import chunk_bounds, sort_ratings
 from ratinglab.models.design import Design
 

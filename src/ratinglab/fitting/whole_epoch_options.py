@@ -61,7 +61,7 @@ class GibbsOptions(CompiledOptions):
     keeps_samples: ClassVar[bool] = True
     pace: ClassVar[str] = "one sweep per epoch"
     ignores: ClassVar[tuple[str, ...]] = ("regularization",)
-    fit_class: ClassVar[str] = "gibbs:GibbsFit"
+    fit_class: ClassVar[str] = "gibbs.gibbs_fit:GibbsFit"
 
     burn_in: int = field(metadata=at_least(0))
     """Number of epochs before the first kept sample. Must be below trainer.max_epochs."""

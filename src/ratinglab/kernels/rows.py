@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ratinglab.compiled import njit
 
+FloatArray = NDArray[np.float32]
 SUM_CHUNKS = 64
 """Chunks of rows that a sum over rows is split into."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ratinglab.files import write_bytes
-from ratinglab.fitting.tensorboard import write_band
+from ratinglab.fitting.loggers.tensorboard import write_band
 from ratinglab.options import short_keys
 from ratinglab.reports.averages import average_curves
 from ratinglab.reports.paired_tests import by_split

@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ratinglab.batches import Batch, as_tensors
-from ratinglab.fitting.chain import Chain
-from ratinglab.fitting.noise import draw_common, draw_precisions, redraw_common
-from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
+from ratinglab.fitting.gibbs.chain import Chain
+from ratinglab.fitting.gibbs.noise import draw_common, draw_precisions, redraw_common
+from ratinglab.fitting.gibbs.priors import Normal, draw_normal
 from ratinglab.fitting.row_fit import RowFit, joined, write_joined
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.kernels.column_draws import compile_loops, in_blocks, out_of_blocks
-from ratinglab.kernels.rows import Entries, RowPriors, gram, sample_rows, subtract_dots
+from ratinglab.kernels.rows import Entries, FloatArray, RowPriors, gram, sample_rows, subtract_dots
 from ratinglab.kernels.sorted_ratings import chunk_bounds
 from ratinglab.models.equation import SIDE_NAMES, Factors, SideFactors, SideName, other_side
 from ratinglab.models.factor_equation import FactorEquation, Term

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ratinglab.fitting.priors import PRIOR_MEAN_WEIGHT, Normal, draw_normal, draw_wishart
+from ratinglab.fitting.gibbs.priors import PRIOR_MEAN_WEIGHT, Normal, draw_normal, draw_wishart
 
 
 def test_wishart_draws_have_the_expected_mean():

@@ -4,10 +4,10 @@ import pytest
 import torch
 from equations import options_of
 from fits import fit as fit_equation
-from test_gibbs import made_table
+from test_gibbs_fit import made_table
 
 from ratinglab.batches import Batch
-from ratinglab.fitting.chain import Chain
+from ratinglab.fitting.gibbs.chain import Chain
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.models.equation import Factors, SideFactors
 from ratinglab.models.posterior import FixedRows, Posterior

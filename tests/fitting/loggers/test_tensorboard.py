@@ -8,7 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from ratinglab.fitting.tensorboard import EventLog, write_band
+from ratinglab.fitting.loggers.tensorboard import EventLog, write_band
 
 
 def scalars(folder) -> dict[str, list[tuple[int, float]]]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ratinglab.fitting import noise
-from ratinglab.fitting.noise import draw_common, draw_precisions, redraw_common
+from ratinglab.fitting.gibbs import noise
+from ratinglab.fitting.gibbs.noise import draw_common, draw_precisions, redraw_common
 
 
 def made_errors(degrees, *, num_users=2_000):

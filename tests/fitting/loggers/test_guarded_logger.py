@@ -7,7 +7,7 @@ import os
 import pytest
 from pytorch_lightning.loggers import CSVLogger
 
-from ratinglab.fitting.guarded_logger import GuardedLogger
+from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
 from ratinglab.interrupts import StoppedError
 
 

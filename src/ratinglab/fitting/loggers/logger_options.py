@@ -12,7 +12,7 @@ from ratinglab.errors import require
 from ratinglab.options import at_least
 
 if TYPE_CHECKING:
-    from ratinglab.fitting.guarded_logger import GuardedLogger
+    from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
 
 
 @dataclass
@@ -42,7 +42,7 @@ class TensorBoardOptions(LoggerOptions):
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
         """Make a logger that writes an event file in the run's folder."""
-        from ratinglab.fitting.tensorboard import EventLog
+        from ratinglab.fitting.loggers.tensorboard import EventLog
 
         return EventLog(run_folder, first_epoch=first_epoch)
 
@@ -55,8 +55,8 @@ class CSVOptions(LoggerOptions):
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
         """Make Lightning's CSVLogger, which keeps the rows of earlier epochs."""
-        from ratinglab.fitting.epoch_table import EpochTable
-        from ratinglab.fitting.guarded_logger import GuardedLogger
+        from ratinglab.fitting.loggers.epoch_table import EpochTable
+        from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
 
         return GuardedLogger("metrics.csv", lambda: EpochTable(run_folder, first_epoch=first_epoch))
 
@@ -78,8 +78,8 @@ class MLflowOptions(LoggerOptions):
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
         """Make Lightning's MLFlowLogger for a new run, or for the one that a resumed run began."""
-        from ratinglab.fitting.guarded_logger import GuardedLogger
-        from ratinglab.fitting.trackers import start_mlflow
+        from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
+        from ratinglab.fitting.loggers.trackers import start_mlflow
 
         uri, experiment = self.tracking_uri, self.experiment_name
         return GuardedLogger("MLflow", lambda: start_mlflow(run_folder, tracking_uri=uri, experiment_name=experiment))
@@ -109,8 +109,8 @@ class WandbOptions(LoggerOptions):
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
         """Make Lightning's WandbLogger for a new run, or for the one that a resumed run began."""
-        from ratinglab.fitting.guarded_logger import GuardedLogger
-        from ratinglab.fitting.trackers import end_wandb, start_wandb
+        from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
+        from ratinglab.fitting.loggers.trackers import end_wandb, start_wandb
 
         project, is_offline = self.project, self.mode is WandbMode.offline
         return GuardedLogger(

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from ratinglab.errors import UserError
-from ratinglab.fitting.guarded_logger import GuardedLogger
+from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
 from ratinglab.options import loggable
 
 FIRST_CARDS = {"train/mse": "MSE/train", "val/mse": "MSE/val"}

@@ -12,8 +12,8 @@ from fits import fit as fit_equation
 from tables import table_of
 
 from ratinglab.batches import Blocks, as_tensors
-from ratinglab.fitting import gibbs, noise
-from ratinglab.fitting.priors import draw_normal
+from ratinglab.fitting.gibbs import gibbs_fit, noise
+from ratinglab.fitting.gibbs.priors import draw_normal
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.kernels.column_draws import out_of_blocks
@@ -186,7 +186,7 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
         return drawn
 
     own_draw = TermSolver.draw
-    monkeypatch.setattr(gibbs, "draw_normal", recorded)
+    monkeypatch.setattr(gibbs_fit, "draw_normal", recorded)
     monkeypatch.setattr(TermSolver, "draw", draw)
     before = fit(name, epochs=5).module
     fit(name, epochs=6)

@@ -2,7 +2,7 @@
 
 import csv
 
-from ratinglab.fitting.epoch_table import EpochTable
+from ratinglab.fitting.loggers.epoch_table import EpochTable
 
 
 def rows(folder) -> list[dict[str, str]]:

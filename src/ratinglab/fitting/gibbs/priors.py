@@ -5,9 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ratinglab.kernels.rows import gram, times
+from ratinglab.kernels.rows import FloatArray, gram, times
 
-FloatArray = NDArray[np.float32]
 PRIOR_MEAN_WEIGHT = 2.0
 """β₀: weight of the prior mean, 0, in rows."""
 

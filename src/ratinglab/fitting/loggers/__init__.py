@@ -1,0 +1,1 @@
+"""Loggers: TensorBoard, CSV, MLflow and W&B, with their options."""
