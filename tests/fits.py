@@ -14,8 +14,8 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_options import FitOptions
+from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.schedules import Schedule
-from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.trainer import Accelerator, Strategy, TrainerOptions
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.build_equation import build_equation

@@ -5,8 +5,8 @@ import torch
 from fits import TRAINER
 
 from ratinglab.evaluation.metrics import MSE
+from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule
-from ratinglab.fitting.setup import FitSetup
 
 
 def factors(schedule, max_epochs=5):

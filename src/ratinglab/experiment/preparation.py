@@ -18,7 +18,7 @@ from ratinglab.experiment.continuation import start_from
 from ratinglab.experiment.new_record import record_run
 from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.setup import FitSetup
+from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.build_equation import check_equation
 from ratinglab.models.predictor import Predictor

@@ -18,8 +18,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.experiment.continuation import check_resumable, check_same_data
-from ratinglab.experiment.dashboard import show_experiment, show_results
 from ratinglab.experiment.header import best_recipe_tip, header
+from ratinglab.experiment.logging_pages import log_end, log_start
 from ratinglab.experiment.preparation import Preparation, prepare
 from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.files import BEST, LAST, VALIDATION_FIT
@@ -171,7 +171,7 @@ def _fit_run(
     is_on_disk = prepared.data.folder is not None
     del prepared  # frees the table and the split: the fit needs only the rows in its data, 12 or 16 bytes per row
     try:
-        show_experiment(loggers, options, lines, record=record, run_folder=run_folder, is_new=is_new)
+        log_start(loggers, options, lines, record=record, run_folder=run_folder, is_new=is_new)
         facts = _run_trainer(ready)
         del ready  # the best weights are about to be read from the folder
         if is_on_disk:  # memory is short
@@ -310,7 +310,7 @@ def _finish(
     metrics = defined_metrics(metrics, monitor=options.monitor)
     write_metrics(run_folder, metrics, written=["epochs.csv"])
     if not finds_epochs:  # the first of two fits shows no results
-        show_results(loggers, options, run=run, metrics=metrics)
+        log_end(loggers, options, run=run, metrics=metrics)
 
 
 def compare_with_original(run_folder: Path, original_folder: Path) -> None:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from ratinglab.batches import Batch
+from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.row_fit import RowFit, joined, tables_of, write_joined
-from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import ALSOptions
 from ratinglab.kernels.rows import FloatArray, RowPriors

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ratinglab.batches import Batch
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.setup import FitSetup
+from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.whole_epoch_options import BlockSGDOptions
 from ratinglab.kernels.block_epochs import compile_loops, epoch, move_to_blocks, sort_blocks_by_user
 from ratinglab.models.factor_equation import FactorEquation, as_factor_equation

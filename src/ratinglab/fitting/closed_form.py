@@ -2,7 +2,7 @@
 
 from ratinglab.batches import Batch
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.setup import FitSetup
+from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.whole_epoch_options import ClosedFormOptions
 from ratinglab.models.item_weights import ItemWeights
 from ratinglab.models.predictor import Predictor

@@ -17,9 +17,9 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
 from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.checkpoints import BestAndLast
+from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.monitored_lists import MonitoredLists
 from ratinglab.fitting.restoring import read_fit_parts
-from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.predictor import Predictor
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from ratinglab.options import above, as_yaml, named_subclasses
 
 if TYPE_CHECKING:
     from ratinglab.fitting.fit import Fit
-    from ratinglab.fitting.setup import FitSetup
+    from ratinglab.fitting.fit_setup import FitSetup
     from ratinglab.fitting.trainer import TrainerOptions
     from ratinglab.models.predictor import Predictor
 

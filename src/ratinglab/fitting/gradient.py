@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from ratinglab.batches import Batch, ShuffledBatches, WholeEpochs
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.setup import FitSetup
+from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.models.predictor import Predictor
 
 LITTLE_WORK = 1 << 20

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from ratinglab.fitting.fit import Fit
-    from ratinglab.fitting.setup import FitSetup
+    from ratinglab.fitting.fit_setup import FitSetup
     from ratinglab.models.predictor import Predictor
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import find_metrics, monitored
+from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.schedules import Schedule
-from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.trainer import TrainerOptions
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import from_plain

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ratinglab.batches import as_tensors
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.setup import FitSetup
+from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.kernels.rows import Entries, FloatArray, OtherRows, RowPriors, compile_loops, sample_rows, squared_errors
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.equation import SIDE_NAMES, SideName, other_side

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ratinglab.batches import Batch, as_tensors
+from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.gibbs.chain import Chain
 from ratinglab.fitting.gibbs.noise import draw_common, draw_precisions, redraw_common
 from ratinglab.fitting.gibbs.priors import Normal, draw_normal
 from ratinglab.fitting.row_fit import RowFit, joined, write_joined
-from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.kernels.column_draws import compile_loops, in_blocks, out_of_blocks

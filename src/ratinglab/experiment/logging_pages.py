@@ -1,4 +1,4 @@
-"""Contents of the loggers besides the curves: hyperparameters, final metrics, and TensorBoard's pages."""
+"""Loggers' pages besides the curves: hyperparameters, final metrics, and TensorBoard's texts and figures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ from ratinglab.runs.record import RunRecord
 from ratinglab.runs.sweep_folder import SAVED, swept_arguments
 
 
-def show_experiment(
+def log_start(
     loggers: Sequence[GuardedLogger],
     options: TrainOptions,
     header: Sequence[str],
@@ -37,13 +37,13 @@ def show_experiment(
     """Log texts and a chart to TensorBoard, and hyperparameters to the other loggers once, when the run is new."""
     for logger in loggers:
         if isinstance(logger, EventLog):
-            _show_texts(logger, header, run_folder=run_folder, predicts_scores=record.predicts_scores)
+            _log_texts(logger, header, run_folder=run_folder, predicts_scores=record.predicts_scores)
         elif is_new:
             found = hyperparameters(options, data=record.provenance["data"])
             logger.log_hyperparams(found | swept_arguments(run_folder))
 
 
-def _show_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path, predicts_scores: bool) -> None:
+def _log_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path, predicts_scores: bool) -> None:
     """Log the overrides, the header and the full configuration as text, and a chart of train and val MSE, if any."""
     texts = {"2_header": list(header)}
     for name, file in (("1_overrides", "overrides.yaml"), ("3_config", "config.yaml")):
@@ -56,9 +56,7 @@ def _show_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path, pr
         logger.log_charts({"train and validation MSE": ["train/mse", "val/mse"]})
 
 
-def show_results(
-    loggers: Sequence[GuardedLogger], options: TrainOptions, *, run: Run, metrics: Mapping[str, float]
-) -> None:
+def log_end(loggers: Sequence[GuardedLogger], options: TrainOptions, *, run: Run, metrics: Mapping[str, float]) -> None:
     """Log the final metrics to all loggers, and figures to TensorBoard.
 
     Validation metrics of the best epoch get names of their own, since val/… are curves.
@@ -66,13 +64,13 @@ def show_results(
     for pages, logger in zip(options.logger.values(), loggers, strict=True):
         if isinstance(logger, EventLog):
             assert isinstance(pages, TensorBoardOptions), "no other options make such a logger"
-            _show_pages(logger, options, pages, run=run, metrics=metrics)
+            _log_pages(logger, options, pages, run=run, metrics=metrics)
         else:
             names = {tag: f"best/{tag.replace('/', '_')}" for tag in metrics if tag.startswith("val/")}
             logger.log_metrics({names.get(tag, tag): metrics[tag] for tag in metrics}, int(metrics["fit/epochs"]))
 
 
-def _show_pages(
+def _log_pages(
     logger: EventLog, options: TrainOptions, pages: TensorBoardOptions, *, run: Run, metrics: Mapping[str, float]
 ) -> None:
     """Log the final metrics, figures, and the hyperparameters; in a sweep, only the swept ones."""
@@ -87,16 +85,16 @@ def _show_pages(
     shown = swept_arguments(run.folder) or hyperparameters(options, data=run.record.provenance["data"])
     logger.log_results(shown, results, step=step)
     if pages.figures and not run.record.predicts_scores:
-        _show_errors(logger, run, part="test" if "test/mse" in metrics else "val", step=step)
+        _log_errors(logger, run, part="test" if "test/mse" in metrics else "val", step=step)
     if pages.data_figures:
         item_count = run.tables.train_counts[1]
         logger.log_figure("data/ratings", rating_histogram(run.part("train").rating), step=step)
         logger.log_figure("data/long_tail", long_tail(item_count[item_count > 0]), step=step)
     if pages.projector_items > 0:
-        _show_items(logger, run, count=pages.projector_items)
+        _log_items(logger, run, count=pages.projector_items)
 
 
-def _show_errors(logger: EventLog, run: Run, *, part: str, step: int) -> None:
+def _log_errors(logger: EventLog, run: Run, *, part: str, step: int) -> None:
     if len(run.part(part)) > 0:
         predictions = run.predictions(part)
         user_count, item_count = run.tables.train_counts
@@ -109,7 +107,7 @@ def _show_errors(logger: EventLog, run: Run, *, part: str, step: int) -> None:
             logger.log_figure(f"{part}/{name}", figure, step=step)
 
 
-def _show_items(logger: EventLog, run: Run, *, count: int) -> None:
+def _log_items(logger: EventLog, run: Run, *, count: int) -> None:
     """Log the embeddings of the most rated items, if the equation has any."""
     factors = run.predictor.equation.factors()
     if factors is None:
