@@ -13,12 +13,13 @@ from ratinglab.fitting.progress import EpochLines
     ("first", "done", "epochs", "shown"),
     [
         (1, 4, 4, [1, 2, 3, 4]),
-        (1, 99, 99, range(1, 100)),
+        (1, 50, 50, range(1, 51)),
+        (1, 99, 99, [1, *range(2, 100, 2), 99]),
         (1, 1000, 1000, [1, *range(20, 1001, 20)]),
         (1, 47, 1000, [1, 20, 40, 47]),
         (33, 61, 1000, [33, 40, 60, 61]),
     ],
-    ids=["few epochs", "99 epochs", "1000 epochs", "stopped early", "resumed"],
+    ids=["few epochs", "50 epochs", "99 epochs", "1000 epochs", "stopped early", "resumed"],
 )
 def test_long_fits_log_about_fifty_lines(caplog, first, done, epochs, shown):
     caplog.set_level(logging.INFO, logger="ratinglab")

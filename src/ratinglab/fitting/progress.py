@@ -60,9 +60,9 @@ class EpochLines(Callback):
         prefixes = ("train/", "val/") if was_validated(trainer) else ("train/",)
         measured = [tag for prefix in prefixes for tag in trainer.callback_metrics if tag.startswith(prefix)]
         text = "   ".join(f"{tag} {float(trainer.callback_metrics[tag]):.4f}" for tag in measured)
-        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
+        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 1
         self._unlogged = f"epoch {epoch}/{epochs}   {text}".rstrip()
-        if self._is_first or epoch % max(1, epochs // MAX_LINES) == 0:
+        if self._is_first or epoch % -(-epochs // MAX_LINES) == 0:
             self._log()
         self._is_first = False
 
