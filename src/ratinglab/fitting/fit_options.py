@@ -63,9 +63,8 @@ class FitOptions(ABC):
         return None
 
     def notes(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
-        """Yield notes for the header, such as on settings without effect; one sample takes `sample_bytes`."""
-        if self.keeps_samples:
-            yield "note: early stopping has no effect"
+        """Yield notes for the header; one sample takes `sample_bytes`."""
+        yield from ()
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:  # noqa: B027
         """Raise UserError if these options conflict with the equation's or the Trainer's."""
@@ -86,6 +85,7 @@ class WholeEpochOptions(FitOptions):
     trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
     takes_batches: ClassVar[bool] = False
     on_cpu_only: ClassVar[bool] = True
+    has_compiled_loops: ClassVar[bool] = True
     fit_class: ClassVar[str]
     """The fit, as `module:Class` in ratinglab.fitting. Its module, which may import a compiler, is imported late."""
     takes_features: ClassVar[bool] = True
@@ -106,13 +106,6 @@ class WholeEpochOptions(FitOptions):
         """Make the fit from these options."""
         fit: Fit = resolve_name(f"ratinglab.fitting.{self.fit_class}")(predictor, setup, self)
         return fit
-
-
-@dataclass
-class CompiledOptions(WholeEpochOptions):
-    """Options of fits in compiled loops."""
-
-    has_compiled_loops: ClassVar[bool] = True
 
 
 @dataclass

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError, require
-from ratinglab.fitting.fit_options import WHOLE_EPOCHS, CompiledOptions, SteppingOptions, WholeEpochOptions
+from ratinglab.fitting.fit_options import WHOLE_EPOCHS, SteppingOptions, WholeEpochOptions
 from ratinglab.models.equation_options import EquationForm, EquationOptions
 from ratinglab.options import at_least, from_zero_below, within
 
@@ -21,7 +21,7 @@ MANY_BYTES = 1 << 30
 
 
 @dataclass
-class BlockSGDOptions(CompiledOptions, SteppingOptions):
+class BlockSGDOptions(WholeEpochOptions, SteppingOptions):
     """Stochastic gradient descent, one step per rating, in compiled loops on all cores (Zhuang et al. 2013).
 
     A step is −lr times the gradient of (r − r̂)² + λ · penalty. Papers often drop the factor 2, so their learning rate
@@ -48,7 +48,7 @@ class Noise(Enum):
 
 
 @dataclass
-class GibbsOptions(CompiledOptions):
+class GibbsOptions(WholeEpochOptions):
     """Gibbs sampling: Bayesian matrix factorization, one sweep per epoch (Salakhutdinov and Mnih 2008).
 
     It has no learning rate and no regularization to tune. Predictions are means over the kept samples, and have a
@@ -83,8 +83,7 @@ class GibbsOptions(CompiledOptions):
         return kept if self.max_samples is None else min(kept, self.max_samples)
 
     def notes(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
-        """Yield a note on settings without effect, and a warning if the samples would take much memory."""
-        yield from super().notes(max_epochs=max_epochs, sample_bytes=sample_bytes)
+        """Yield a warning if the samples would take much memory."""
         kept = self.num_samples(max_epochs)
         if self.max_samples is not None and kept * sample_bytes > MANY_BYTES:
             yield (
@@ -101,7 +100,7 @@ class GibbsOptions(CompiledOptions):
 
 
 @dataclass
-class ALSOptions(CompiledOptions):
+class ALSOptions(WholeEpochOptions):
     """Alternating least squares, one sweep per epoch (Zhou et al. 2008): solves for each weight row in closed form.
 
     It has no learning rate: model.regularization is the main value to tune. It ignores data.batch_size.
@@ -120,7 +119,7 @@ class ALSOptions(CompiledOptions):
 
 
 @dataclass
-class ImplicitALSOptions(CompiledOptions):
+class ImplicitALSOptions(WholeEpochOptions):
     """Alternating least squares for implicit feedback, one sweep per epoch (Hu, Koren and Volinsky 2008).
 
     It has no learning rate: model.unrated_weight and model.regularization are the values to tune. It ignores
@@ -148,6 +147,7 @@ class ClosedFormOptions(WholeEpochOptions):
         {**WHOLE_EPOCHS, "check_val_every_n_epoch": 1, "min_epochs": 0}
     )
     train_tag: ClassVar[str | None] = None
+    has_compiled_loops: ClassVar[bool] = False
     pace: ClassVar[str] = "closed form"
     takes_one_epoch: ClassVar[bool] = True
     fit_class: ClassVar[str] = "closed_form:ClosedFormFit"
@@ -164,6 +164,7 @@ class SparkALSOptions(WholeEpochOptions):
     name: ClassVar[str] = "spark_als"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings,)
     trainer_values: ClassVar[Mapping[str, object]] = ClosedFormOptions.trainer_values
+    has_compiled_loops: ClassVar[bool] = False
     pace: ClassVar[str] = "all iterations"
     ignores: ClassVar[tuple[str, ...]] = ("init_std",)
     takes_mapped_rows: ClassVar[bool] = True
