@@ -140,7 +140,7 @@ def fit(
     predictor = Predictor(
         Posterior(equation) if optimizer.keeps_samples else equation, baseline, stars=data.stars, scale=scale
     )
-    setup = FitSetup(optimizer.initial_lr, ScheduleOf(lr_factor), trainer, monitor, seed)
+    setup = FitSetup(ScheduleOf(lr_factor), trainer, monitor, seed)
     module = optimizer.build(predictor, setup)
     finished = run_fit(
         module, data, epochs, threads, callbacks=callbacks, checkpoint=checkpoint, validate_every=validate_every

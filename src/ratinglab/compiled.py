@@ -34,6 +34,11 @@ def fill(values):  # type: ignore[no-untyped-def]
         values[row] = 1
 
 
+def set_num_threads(count: int) -> None:
+    """Let parallel loops use this many threads, but no more than numba can start."""
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+
+
 def start_threads() -> None:
     """Start numba's threads, by the shortest parallel loop."""
     fill(np.zeros(1))

@@ -47,6 +47,6 @@ def test_cosine_of_one_epoch_trains_at_the_full_rate():
     ],
 )
 def test_learning_rate_of_a_fit_is_its_first_times_the_factor_over_max_epochs(schedule, expected):
-    setup = FitSetup(0.5, schedule, replace(TRAINER, max_epochs=4, min_epochs=1), MSE, seed=0)
-    assert [setup.lr(epoch) for epoch in range(4)] == pytest.approx(expected)
-    assert setup._replace(initial_lr=None).lr(0) is None
+    setup = FitSetup(schedule, replace(TRAINER, max_epochs=4, min_epochs=1), MSE, seed=0)
+    assert [setup.lr(epoch, initial=0.5) for epoch in range(4)] == pytest.approx(expected)
+    assert setup.lr(0, initial=None) is None

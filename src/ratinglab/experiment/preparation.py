@@ -104,13 +104,7 @@ class Preparation:
                 baseline = predictor.baseline
                 unit = predictor.stars.unit
                 predictor.model.start_from_baseline(baseline.user_bias[:-1] / unit, baseline.item_bias[:-1] / unit)
-        setup = FitSetup(
-            initial_lr=options.optimizer.initial_lr,
-            schedule=options.schedule,
-            trainer=options.trainer,
-            monitor=self.monitor,
-            seed=options.seed,
-        )
+        setup = FitSetup(options.schedule, options.trainer, self.monitor, options.seed)
         fit = options.optimizer.build(predictor, setup)
         if checkpoint is not None:
             assert record is not None

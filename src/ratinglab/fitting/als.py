@@ -38,8 +38,7 @@ class ALSFit(RowFit):
     """
 
     def __init__(self, predictor: Predictor, setup: FitSetup, options: ALSOptions) -> None:
-        """Fit `predictor.model`, a factor equation."""
-        super().__init__(predictor, setup)
+        super().__init__(predictor, setup, options)
         self.damping = np.float32(options.damping)
         self._solvers: dict[str, TermSolver] = {}
         """By term, for √N F."""

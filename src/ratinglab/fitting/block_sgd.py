@@ -1,16 +1,15 @@
 """Stochastic gradient descent, one step per rating, over blocks of users × items."""
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ratinglab.batches import Batch
-from ratinglab.fitting.fit import Fit
+from ratinglab.compiled import set_num_threads
+from ratinglab.fitting.fit import FactorFit
 from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.whole_epoch_options import BlockSGDOptions
 from ratinglab.kernels.block_epochs import compile_loops, epoch, move_to_blocks, sort_blocks_by_user
-from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import count_values, release
 
@@ -18,7 +17,7 @@ MIN_FOR_16_SLICES = 8_000_000
 """Slices per side; independent of the thread count, so that results are reproducible."""
 
 
-class BlockFit(Fit):
+class BlockFit(FactorFit):
     """Stochastic gradient descent on (r − r̂)² + λ · penalty, one rating at a time.
 
     The fit orders the training rows once. It cuts users and items into slices with about equal numbers of ratings; a
@@ -31,24 +30,18 @@ class BlockFit(Fit):
     """
 
     def __init__(self, predictor: Predictor, setup: FitSetup, options: BlockSGDOptions) -> None:
-        """Fit `predictor.model`, a factor equation without terms."""
-        super().__init__(predictor, setup)
+        super().__init__(predictor, setup, options)
         for side in (self.equation.user_side(), self.equation.item_side()):
             assert not side.terms, "the options refuse an equation with terms"
             assert side.rows is None, "the options refuse an equation with several rows per user or item"
-        self.slices, self.seed = options.slices, setup.seed
+        self.slices = options.slices
         self._start: NDArray[np.int64] | None = None
         compile_loops()  # before the fit is timed
-
-    @property
-    def equation(self) -> FactorEquation:
-        """The equation being fitted."""
-        return as_factor_equation(self.predictor.model)
 
     def on_train_start(self) -> None:
         """Sort the training rows into blocks, in place."""
         super().on_train_start()
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        set_num_threads(torch.get_num_threads())
         rows = self.data.train_ratings
         slices = self.slices or (16 if len(rows) >= MIN_FOR_16_SLICES else 8)
         user_slice, item_slice = (

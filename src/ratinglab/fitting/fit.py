@@ -17,9 +17,11 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
 from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.checkpoints import BestAndLast
+from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.monitored_lists import MonitoredLists
-from ratinglab.fitting.restoring import read_fit_parts
+from ratinglab.fitting.restoring import read_fit
+from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
 from ratinglab.models.predictor import Predictor
 
 log = logging.getLogger(__name__)
@@ -44,12 +46,13 @@ class Fit(LightningModule):
     predictor: Predictor
     """The model being fitted, with its fallback."""
 
-    def __init__(self, predictor: Predictor, setup: FitSetup) -> None:
-        """Fit `predictor.model`."""
+    def __init__(self, predictor: Predictor, setup: FitSetup, options: FitOptions) -> None:
+        """Prepare to fit `predictor.model`, from its weights as they are."""
         super().__init__()
         self.automatic_optimization = False  # the fits' own loops over batches cost a fraction of Lightning's
         self.predictor = predictor
-        self.lr, self.monitor = setup.lr, setup.monitor
+        self.monitor, self.seed = setup.monitor, setup.seed
+        self._setup, self._initial_lr = setup, options.initial_lr
         self.validated: list[tuple[Tensor, Tensor]] = []
         """Predicted and true ratings of each block of validation rows in this epoch."""
         self.baseline_mse: float | None = None
@@ -81,8 +84,7 @@ class Fit(LightningModule):
             UserError: the checkpoint is missing or damaged, or is not in the folder of a run.
             TypeError: the checkpoint is of another class of fits.
         """
-        optimizer, predictor, setup = read_fit_parts(Path(checkpoint_path))
-        fit = optimizer.build(predictor, setup)
+        fit = read_fit(Path(checkpoint_path))
         if not isinstance(fit, cls):
             raise TypeError(f"{checkpoint_path} is the checkpoint of a {type(fit).__name__}, not of a {cls.__name__}")
         return fit
@@ -133,13 +135,17 @@ class Fit(LightningModule):
             log.info("note: this run has stopped early; no epoch is left to train")
             self.trainer.should_stop = True
 
+    def stop_early(self) -> None:
+        """End the fit after this epoch, for good: a resumed run trains no further."""
+        self.stops_early = self.trainer.should_stop = True
+
     def configure_optimizers(self) -> Optimizer | None:
         """Return None: the steps change the weights in place."""
         return None
 
     def on_train_epoch_start(self) -> None:
         # computed from the epoch number: a scheduler saved before its step would resume one step behind
-        self.epoch_lr = self.lr(self.current_epoch)
+        self.epoch_lr = self._setup.lr(self.current_epoch, initial=self._initial_lr)
 
     def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
         self._step_started = perf_counter()
@@ -252,3 +258,12 @@ class Fit(LightningModule):
     def _log(self, tag: str, value: float) -> None:
         """Keep a scalar for the loggers, which receive all scalars of an epoch at its end."""
         self._scalars[tag] = value
+
+
+class FactorFit(Fit):
+    """Base class for fits of factor equations only."""
+
+    @property
+    def equation(self) -> FactorEquation:
+        """The equation being fitted; if the model is a posterior, the one that holds the current draw."""
+        return as_factor_equation(self.predictor.equation)

@@ -11,20 +11,17 @@ class FitSetup(NamedTuple):
     """Settings of a fit besides its own options.
 
     Attributes:
-        initial_lr: learning rate at the start; None for a fit without one.
         schedule: learning-rate schedule.
         trainer: options of the Trainer.
         monitor: validation metric that decides which epoch is the best.
         seed: seed of the order of the training rows and of all draws.
     """
 
-    initial_lr: float | None
     schedule: Schedule
     trainer: TrainerOptions
     monitor: Metric | RankingMetric
     seed: int
 
-    def lr(self, epoch: int) -> float | None:
-        """Compute the learning rate in an epoch, counted from 0."""
-        factor = self.schedule.factor(epoch, self.trainer.max_epochs)
-        return None if self.initial_lr is None else self.initial_lr * factor
+    def lr(self, epoch: int, *, initial: float | None) -> float | None:
+        """Compute the learning rate in an epoch, counted from 0; None for a fit without an initial one."""
+        return None if initial is None else initial * self.schedule.factor(epoch, self.trainer.max_epochs)

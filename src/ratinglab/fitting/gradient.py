@@ -1,12 +1,10 @@
 """Minibatch gradient descent on an equation."""
 
-from collections.abc import Callable, Iterator
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
@@ -14,6 +12,9 @@ from ratinglab.batches import Batch, ShuffledBatches, WholeEpochs
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.models.predictor import Predictor
+
+if TYPE_CHECKING:
+    from ratinglab.fitting.gradient_options import GradientOptions
 
 LITTLE_WORK = 1 << 20
 """Values read per step below which one thread is as fast as two, and much faster on a busy machine."""
@@ -29,13 +30,9 @@ class GradientFit(Fit):
     work. The seed and the epoch number determine an equation's randomness, such as dropout.
     """
 
-    def __init__(
-        self, predictor: Predictor, setup: FitSetup, *, optimizer: Callable[[Iterator[Parameter]], Optimizer]
-    ) -> None:
-        """Fit `predictor.model`; `optimizer` makes the optimizer from the parameters."""
-        super().__init__(predictor, setup)
-        self.make_optimizer = optimizer
-        self.seed = setup.seed
+    def __init__(self, predictor: Predictor, setup: FitSetup, options: "GradientOptions") -> None:
+        super().__init__(predictor, setup, options)
+        self.make_optimizer = options.optimizer
         self.accumulate_grad_batches = setup.trainer.accumulate_grad_batches
         self.gradient_clip_val = setup.trainer.gradient_clip_val
         self._batches_seen = 0

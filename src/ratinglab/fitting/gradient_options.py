@@ -33,7 +33,7 @@ class GradientOptions(SteppingOptions):
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
         from ratinglab.fitting.gradient import GradientFit
 
-        return GradientFit(predictor, setup, optimizer=self.optimizer)
+        return GradientFit(predictor, setup, self)
 
 
 @dataclass

@@ -2,11 +2,11 @@
 
 import math
 
-import numba
 import numpy as np
 import torch
 
 from ratinglab.batches import Batch, as_tensors
+from ratinglab.compiled import set_num_threads
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
@@ -35,8 +35,7 @@ class ImplicitALSFit(Fit):
     """
 
     def __init__(self, predictor: Predictor, setup: FitSetup, options: ImplicitALSOptions) -> None:
-        """Fit `predictor.model`."""
-        super().__init__(predictor, setup)
+        super().__init__(predictor, setup, options)
         self.cg_steps, self.train_loss = options.cg_steps, math.nan
         self._pairs: dict[str, Entries] = {}
         compile_loops()  # before the fit is timed
@@ -51,7 +50,7 @@ class ImplicitALSFit(Fit):
     def on_train_start(self) -> None:
         """Sort the rated pairs by user and by item."""
         super().on_train_start()
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        set_num_threads(torch.get_num_threads())
         train, dim = self.data.train_ratings, self.equation.user_embedding.embedding_dim
         user, item, rating = (each.numpy() for each in liked_rows(as_tensors(train), self.equation.min_stars)[:3])
         for name, row, other, count in (

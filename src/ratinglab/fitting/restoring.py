@@ -1,49 +1,49 @@
-"""Read the parts of a fit from a checkpoint in a run's folder."""
+"""Rebuild a fit from a checkpoint in a run's folder."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import find_metrics, monitored
+from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import TrainerOptions
-from ratinglab.models.predictor import Predictor
 from ratinglab.options import from_plain
 from ratinglab.runs.record import read_record
 from ratinglab.runs.sweep_folder import read_saved
 from ratinglab.runs.weights import build_predictor, load_weights, read_training_data
 from ratinglab.targets import target_class
 
+if TYPE_CHECKING:
+    from ratinglab.fitting.fit import Fit
 
-def read_fit_parts(path: Path) -> tuple[Any, Predictor, FitSetup]:
-    """Read the options, the trained predictor and the settings of the fit that wrote a checkpoint of a run."""
+
+def read_fit(path: Path) -> "Fit":
+    """Rebuild the fit that wrote a checkpoint of a run, with the checkpoint's weights."""
     folder = path.absolute().parents[1]
     record = read_record(folder)
     predictor = build_predictor(record, read_training_data(record, folder), seed=0)
     load_weights(predictor, path, record=record)
     config = _saved_config(folder)
-    optimizer = _options(config, "optimizer", base=object)  # not FitOptions: its file uses Fit, which uses this
     setup = FitSetup(
-        initial_lr=optimizer.initial_lr,
         schedule=_options(config, "schedule", base=Schedule),
         trainer=_options(config, "trainer", base=TrainerOptions),
         monitor=monitored(
-            record.monitor,
-            find_metrics([each["target"] for each in record.metrics]),
-            order=record.order_options(),
+            record.monitor, find_metrics([metric["target"] for metric in record.metrics]), order=record.order_options()
         ),
         seed=config["seed"],
     )
-    return optimizer, predictor, setup
+    optimizer: FitOptions = _options(config, "optimizer", base=FitOptions)
+    return optimizer.build(predictor, setup)
 
 
 def _saved_config(folder: Path) -> dict[str, Any]:
     """Read a run's configuration, which the first of two fits shares."""
     for place in (folder, folder.parent):
-        found: dict[str, Any] | None = read_saved(place, "config.yaml", kind=dict)
-        if found is not None:
-            return found
+        config: dict[str, Any] | None = read_saved(place, "config.yaml", kind=dict)
+        if config is not None:
+            return config
     raise UserError(f"{folder} has no .hydra/config.yaml, which its fit is built from")
 
 

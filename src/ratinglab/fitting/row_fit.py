@@ -2,43 +2,38 @@
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ratinglab.batches import as_tensors
-from ratinglab.fitting.fit import Fit
+from ratinglab.compiled import set_num_threads
+from ratinglab.fitting.fit import FactorFit
+from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.kernels.rows import Entries, FloatArray, OtherRows, RowPriors, compile_loops, sample_rows, squared_errors
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.equation import SIDE_NAMES, SideName, other_side
-from ratinglab.models.factor_equation import FactorEquation, Side, Term, as_factor_equation
+from ratinglab.models.factor_equation import Side, Term
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import release
 
 
-class RowFit(Fit):
+class RowFit(FactorFit):
     """Base class for fits that update a factor equation row by row. A row is its bias, if any, then its factors.
 
     An epoch is one sweep over both sides. The rows of a side are independent: they are solved in parallel and are the
     same, bit for bit, for any number of threads. train/mse uses the weights after the sweep.
     """
 
-    def __init__(self, predictor: Predictor, setup: FitSetup) -> None:
-        """Fit the weights of a factor equation."""
-        super().__init__(predictor, setup)
+    def __init__(self, predictor: Predictor, setup: FitSetup, options: FitOptions) -> None:
+        super().__init__(predictor, setup, options)
         names = [term.name for name in SIDE_NAMES for term in self.side(name).terms]
         assert len(set(names)) == len(names), f"two terms share a name: {names}"
         self.has_biases = self.side("user").bias is not None
         self._ratings: dict[str, Entries] = {}
         compile_loops()  # before the fit is timed
-
-    @property
-    def equation(self) -> FactorEquation:
-        """The equation being fitted."""
-        return as_factor_equation(self.predictor.model)
 
     def side(self, name: SideName) -> Side:
         """Return the side of this name of the equation."""
@@ -47,7 +42,7 @@ class RowFit(Fit):
     def on_train_start(self) -> None:
         """Sort the training ratings by the rows of both sides."""
         super().on_train_start()
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        set_num_threads(torch.get_num_threads())
         user, item, rating, day = as_tensors(self.data.train_ratings)
         index = (row.int().numpy() for row in self.equation.rows(user, item, day))
         rows = dict(zip(SIDE_NAMES, index, strict=True))

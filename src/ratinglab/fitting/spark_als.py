@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 
 from ratinglab.batches import Batch
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.fitting.fit import Fit
+from ratinglab.fitting.fit import FactorFit
 from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.whole_epoch_options import SparkALSOptions
 from ratinglab.formats.parquet_blocks import write_parquet
-from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import release
 
@@ -44,7 +43,7 @@ JAVA_ERROR = re.compile(r"(?:[a-z]\w*\.)+[A-Z]\w*(?:Exception|Error): +(\S.*)")
 Value = TypeVar("Value")
 
 
-class SparkALSFit(Fit):
+class SparkALSFit(FactorFit):
     """Minimize Σ (r − r̂)² + λ (‖p_u‖² + ‖q_i‖²) over the training ratings by MLlib, in a single epoch.
 
     MLlib weights its regParam by the number of ratings of each row, so λ and the objective are the same as under
@@ -64,15 +63,9 @@ class SparkALSFit(Fit):
     """
 
     def __init__(self, predictor: Predictor, setup: FitSetup, options: SparkALSOptions) -> None:
-        """Fit `predictor.model`, a factor equation without terms."""
-        super().__init__(predictor, setup)
-        self.seed, self.iterations, self.blocks = setup.seed, setup.trainer.max_epochs, options.blocks
+        super().__init__(predictor, setup, options)
+        self.iterations, self.blocks = setup.trainer.max_epochs, options.blocks
         self._spark = SparkProcess(master=options.master, folder=options.folder, conf=options.conf or {})
-
-    @property
-    def equation(self) -> FactorEquation:
-        """The equation being fitted."""
-        return as_factor_equation(self.predictor.model)
 
     def prepare(self, run_folder: Path) -> None:
         """Start Spark and connect to the master."""
@@ -90,7 +83,7 @@ class SparkALSFit(Fit):
             for name, side in (("user", self.equation.user_side()), ("item", self.equation.item_side())):
                 read_factors(folder / name, side.embedding.weight.numpy())
         self.train_mse = self._mean_squared_error()
-        self.stops_early = self.trainer.should_stop = True
+        self.stop_early()
 
     def on_train_batch_end(self, outputs: object, batch: list[Batch], batch_idx: int) -> None:
         """Count the rows of every iteration, as optimizer=als does."""

@@ -19,7 +19,7 @@ from ratinglab.kernels.column_draws import compile_loops, in_blocks, out_of_bloc
 from ratinglab.kernels.rows import Entries, FloatArray, RowPriors, gram, sample_rows, subtract_dots
 from ratinglab.kernels.sorted_ratings import chunk_bounds
 from ratinglab.models.equation import SIDE_NAMES, Factors, SideFactors, SideName, other_side
-from ratinglab.models.factor_equation import FactorEquation, Term
+from ratinglab.models.factor_equation import Term
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 
@@ -79,9 +79,8 @@ class GibbsFit(RowFit):
     noise_precision: Tensor
 
     def __init__(self, predictor: Predictor, setup: FitSetup, options: GibbsOptions) -> None:
-        """Sample the equation in `predictor.model`, a Posterior of a factor equation."""
-        super().__init__(predictor, setup)
-        self.options, self.seed = options, setup.seed
+        super().__init__(predictor, setup, options)
+        self.options = options
         self.chain = Chain(self.posterior, thin=options.thin, max_samples=options.max_samples)
         # buffers, so that checkpoints keep them
         for name in SIDE_NAMES:
@@ -107,11 +106,6 @@ class GibbsFit(RowFit):
         model = self.predictor.model
         assert isinstance(model, Posterior)
         return model
-
-    @property
-    def equation(self) -> FactorEquation:
-        """The equation being sampled."""
-        return self.posterior.equation
 
     def on_train_start(self) -> None:
         """Sort the training ratings by row and build the term solvers."""
@@ -298,8 +292,8 @@ class GibbsFit(RowFit):
         is_thinned = self.chain.keep(Factors(user, item, float(self.equation.rating_mean), weights))
         if is_thinned:
             self._sums.clear()
-        self.stops_early = self.stops_early or self._is_done(is_thinned=is_thinned)
-        self.trainer.should_stop = self.trainer.should_stop or self.stops_early
+        if self.stops_early or self._is_done(is_thinned=is_thinned):
+            self.stop_early()
 
     def _is_done(self, *, is_thinned: bool) -> bool:
         """Return whether more samples would gain too little; checked once in a while."""
