@@ -87,12 +87,12 @@ def test_best_uses_the_data_and_says_which(command, tmp_path):
     data = ["data=csv", "data.path=ratings.csv", "data.users.path=users.csv"]
     outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")
     assert "model      svdpp: embedding_dim=16" in outcome.stdout
-    lacking = "no item columns, no times without data.columns.timestamp"
-    note = f"note: model=best is svdpp here, with implicit feedback, user columns (gender); {lacking}"
+    lacking = "the data have no informative item features and no times (data.columns.timestamp)"
+    note = f"note: model=best is svdpp here, with implicit feedback, user features (gender); {lacking}"
     assert note in outcome.stdout
     data += ["data.columns.timestamp=time", "data.timestamp_format=s"]
     outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")
-    parts = "with implicit feedback, times, user columns (gender); no item columns"
+    parts = "with implicit feedback, times, user features (gender); the data have no informative item features"
     assert f"note: model=best is timesvdpp here, {parts}" in outcome.stdout
     assert "tip:" not in outcome.stdout
     record = json.loads((outcome.run / "run.json").read_text())
@@ -104,7 +104,7 @@ def test_best_uses_the_data_and_says_which(command, tmp_path):
     again = ["trainer.max_epochs=5", f"resume={outcome.run}"]
     assert "epoch 5/5" in command(tmp_path, "train", *again).stdout
     shown = command(tmp_path, "train", *data, "trainer.max_epochs=1", "logger=none").stdout
-    assert f"tip: recipe=best would fit timesvdpp by Gibbs sampling {parts}" in shown
+    assert f"tip: recipe=best fits timesvdpp by Gibbs sampling here, {parts}" in shown
 
 
 def test_run_that_only_gets_worse_keeps_the_bias_baseline(command, tmp_path):

@@ -65,22 +65,23 @@ def header(prepared: Preparation, model: Equation, *, asked: str, epochs_done: i
 
 
 def terms_text(available: AvailableData) -> str:
-    """List the terms that the data support, and what they lack for the others."""
-    columns = {"user": available.user_features, "item": available.item_features}
-    used = ["implicit feedback", *(["times"] if available.has_sessions else [])]
-    used += [f"{side} columns ({', '.join(names)})" for side, names in columns.items() if names]
-    without_columns = [side for side, names in columns.items() if not names]
-    lacking = [f"no {' or '.join(without_columns)} columns"] if without_columns else []
-    if not available.has_sessions:
-        too_few = "too few ratings per user and day for times"
-        lacking.append(too_few if available.has_times else "no times without data.columns.timestamp")
-    return f"with {', '.join(used)}" + (f"; {', '.join(lacking)}" if lacking else "")
+    """List the terms that the data support, and why others are left out."""
+    features = {"user": available.user_features, "item": available.item_features}
+    terms = ["implicit feedback", *(["times"] if available.has_sessions else [])]
+    terms += [f"{side} features ({', '.join(names)})" for side, names in features.items() if names]
+    without = [side for side, names in features.items() if not names]
+    lacking = [f"no informative {without[0] if len(without) == 1 else 'user or item'} features"] if without else []
+    if not available.has_times:
+        lacking.append("no times (data.columns.timestamp)")
+    elif not available.has_sessions:
+        lacking.append("too few ratings per user and day for times")
+    return f"with {', '.join(terms)}" + (f"; the data have {' and '.join(lacking)}" if lacking else "")
 
 
 def best_recipe_tip(available: AvailableData) -> str:
     """Return the tip about recipe=best for these data."""
     model = BestOptions(embedding_dim=1, regularization=0.0, init_std=0.0).for_data(available)
-    return f"tip: recipe=best would fit {model.name} by Gibbs sampling {terms_text(available)}"
+    return f"tip: recipe=best fits {model.name} by Gibbs sampling here, {terms_text(available)}"
 
 
 def _fit_settings(options: TrainOptions) -> str:

@@ -34,7 +34,7 @@ class TrainOptions:
     trainer: TrainerOptions
     """Lightning's Trainer: epochs, device, speed."""
     callbacks: CallbackOptions
-    """Early stopping and checkpoints."""
+    """Early stopping, checkpoints, and pruning of a search's jobs."""
     logger: dict[str, LoggerOptions]
     """Where to log metrics, besides metrics.json. For several, logger=[tensorboard,csv]."""
     protocol: ProtocolOptions

@@ -219,7 +219,7 @@ class PruningOptions:
 
 @dataclass
 class CallbackOptions:
-    """Callbacks between epochs."""
+    """Early stopping, checkpoints, and pruning of a search's jobs."""
 
     early_stopping: EarlyStoppingOptions
     """Stops the fit once the monitored metric (monitor=…) no longer improves."""
