@@ -14,7 +14,8 @@ from ratinglab.errors import UserError
 
 RUN_RECORD, RUN_FORMAT = "run.json", 4
 """File that marks a folder as a run, and the current version of the format."""
-BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
+CHECKPOINTS = "checkpoints"
+BEST, LAST = f"{CHECKPOINTS}/best.ckpt", f"{CHECKPOINTS}/last.ckpt"
 """Checkpoints of a run: the best epoch, and the last one, from which the run resumes."""
 VALIDATION_FIT = "validation"
 """Subfolder for the first of the two fits of a run with split.refit."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.train_options import TrainOptions
-from ratinglab.files import BEST, LAST, RUN_RECORD, VALIDATION_FIT, remove_half_done, user_path
+from ratinglab.files import BEST, CHECKPOINTS, LAST, RUN_RECORD, VALIDATION_FIT, remove_half_done, user_path
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
 from ratinglab.runs.record import METRICS, RunRecord, has_finished, read_record
@@ -99,7 +99,7 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
     Raises:
         UserError: as in `check_same_data`, a checkpoint is damaged, or the run cannot be extended as asked.
     """
-    for folder in (run_folder, run_folder / "checkpoints"):
+    for folder in (run_folder, run_folder / CHECKPOINTS):
         remove_half_done(folder)
     if not (run_folder / RUN_RECORD).exists():
         return record

@@ -22,7 +22,7 @@ from ratinglab.experiment.header import best_recipe_tip, header
 from ratinglab.experiment.logging_pages import log_end, log_start
 from ratinglab.experiment.preparation import Preparation, prepare
 from ratinglab.experiment.train_options import TrainOptions
-from ratinglab.files import BEST, LAST, VALIDATION_FIT
+from ratinglab.files import BEST, CHECKPOINTS, LAST, VALIDATION_FIT
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.learning_curve import LearningCurve
@@ -37,8 +37,8 @@ from ratinglab.program import process_rank
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.reports.protocols import compared_tag, table_among_figures
 from ratinglab.reports.results import results
-from ratinglab.runs.learning_curves import read_sibling_curves
-from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
+from ratinglab.runs.learning_curves import EPOCHS, read_sibling_curves
+from ratinglab.runs.record import METRICS, RunRecord, defined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.storage import write_predictions, write_run
 from ratinglab.runs.sweep_folder import PRUNED
 from ratinglab.runs.weights import read_checkpoint
@@ -51,7 +51,9 @@ DEFAULT_CHOICE = ("mf", "adam")
 
 @dataclass(frozen=True, kw_only=True)
 class _ReadyFit:
-    """A fit that is about to run in a run's folder. It refers to neither the table nor the split.
+    """A fit that is about to run in a run's folder.
+
+    Keeps no reference to the table or the split, so that their memory can be freed.
 
     Attributes:
         fit: the fit, with initial weights or those of the checkpoint.
@@ -157,14 +159,14 @@ def _fit_run(
     last = run_folder / LAST
     epochs_done = read_checkpoint(last, record=record).epochs if last.exists() else 0
     is_new = epochs_done == 0
-    loggers = [each.build(run_folder=run_folder, first_epoch=epochs_done + 1) for each in options.logger.values()]
+    loggers = [logger.build(run_folder=run_folder, first_epoch=epochs_done + 1) for logger in options.logger.values()]
     ready = _build(prepared, run_folder, record=record, is_new=is_new, loggers=loggers)
     lines = list(header(prepared, ready.fit.predictor.model, asked=options.model.name, epochs_done=epochs_done))
     for line in lines:
         log.info(line)
     run_folder.mkdir(exist_ok=True)
     write_run(run_folder, record=record, holdout=prepared.holdout)
-    for name in ("metrics.json", PRUNED):  # of the run before it was extended
+    for name in (METRICS, PRUNED):  # of the run before it was extended
         (run_folder / name).unlink(missing_ok=True)
     options = prepared.options
     available = prepared.available
@@ -226,10 +228,10 @@ def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence
     options, monitor = prepared.options, prepared.monitor
     exact_epochs = _exact_epochs(prepared)
     callbacks = options.callbacks.build(
-        checkpoint_folder=(run_folder / LAST).parent, monitor=monitor if prepared.has_best else None
+        checkpoint_folder=run_folder / CHECKPOINTS, monitor=monitor if prepared.has_best else None
     )
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
-    callbacks.append(LearningCurve(run_folder / "epochs.csv", tags=prepared.curve_tags()))
+    callbacks.append(LearningCurve(run_folder / EPOCHS, tags=prepared.curve_tags()))
     if options.callbacks.pruning.enabled and prepared.has_validation and not options.split.refit:
         curves = read_sibling_curves(run_folder, f"val/{monitor.name}", split=prepared.holdout.split.identity)
         callbacks.append(options.callbacks.pruning.build(curves=curves, monitor=monitor))
@@ -308,7 +310,7 @@ def _finish(
         metrics |= {tag: value for tag, value in first_fit.items() if "val/" in tag}
         metrics["fit/seconds"] += first_fit["fit/seconds"]
     metrics = defined_metrics(metrics, monitor=options.monitor)
-    write_metrics(run_folder, metrics, written=["epochs.csv"])
+    write_metrics(run_folder, metrics, written=[EPOCHS])
     if not finds_epochs:  # the first of two fits shows no results
         log_end(loggers, options, run=run, metrics=metrics)
 

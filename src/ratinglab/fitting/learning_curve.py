@@ -1,12 +1,11 @@
 """The learning curve of a fit: its train and validation metrics by epoch."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ratinglab.files import write_whole
@@ -24,7 +23,7 @@ class LearningCurve(Callback):
     """
 
     def __init__(self, path: Path, *, tags: Iterable[str]) -> None:
-        """Take the file to write, and the tags of the metrics."""
+        """Start an empty curve of the metrics with these tags, to be written to `path`."""
         super().__init__()
         self._path = path
         self._columns: dict[str, list[float]] = {tag: [] for tag in ("epoch", *tags)}
@@ -51,9 +50,5 @@ class LearningCurve(Callback):
         """Write the file, even if a resumed fit has no epoch left to train."""
         if not trainer.is_global_zero:
             return
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self._columns)
-        for row in zip(*self._columns.values(), strict=True):
-            writer.writerow("" if math.isnan(value) else value for value in row)
-        write_whole(self._path, lambda file: file.write(text.getvalue().encode()))
+        table = pd.DataFrame(self._columns)  # writes NaN as a blank
+        write_whole(self._path, lambda file: table.to_csv(file, index=False, lineterminator="\n"))

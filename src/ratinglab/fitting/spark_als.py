@@ -169,7 +169,7 @@ class SparkProcess:
     """
 
     def __init__(self, *, master: str, folder: str | None, conf: Mapping[str, str]) -> None:
-        """Take the options; see SparkALSOptions. Starts nothing."""
+        """Keep the settings for `start`; see SparkALSOptions."""
         self._master, self._parent = master, folder
         self._conf = dict(conf)
         self._session: Any = None

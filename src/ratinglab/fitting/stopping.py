@@ -21,7 +21,7 @@ class StopOnSignal(Checkpoint):
     """
 
     def __init__(self, run_folder: Path) -> None:
-        """Take the folder of the run to resume, for messages."""
+        """Name `run_folder` in messages, as the run to resume."""
         super().__init__()
         self._request = StopRequest(run_folder)
 

@@ -11,11 +11,12 @@ from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, job_folders
 
 Curve = dict[int, float]
 """Values of a metric by epoch, counted from 1."""
+EPOCHS = "epochs.csv"
 
 
 def read_curve(folder: Path, tag: str) -> Curve:
     """Read a metric by epoch from epochs.csv; {} if the run lacks the file or the metric."""
-    path = folder / "epochs.csv"
+    path = folder / EPOCHS
     if not path.exists():
         return {}
     if path.name in read_digests(folder):  # an unfinished run has not recorded it yet

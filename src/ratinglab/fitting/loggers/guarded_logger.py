@@ -17,9 +17,12 @@ class GuardedLogger(Logger):
     def __init__(
         self, title: str, start: Callable[[], Any], *, end: Callable[[Any, str], object] | None = None
     ) -> None:
-        """Take the title for messages, and functions that start and end Lightning's logger.
+        """Wrap the logger of Lightning that `start` makes.
 
-        `end` takes the logger and "success" or "failed".
+        Args:
+            title: name of the logger in messages.
+            start: makes the logger, at the first use.
+            end: ends the logger, given it and "success" or "failed".
         """
         super().__init__()
         self._title, self._start, self._end = title, start, end
