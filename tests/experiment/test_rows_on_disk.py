@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(mapped_arrays, "BLOCK", 900)
-    monkeypatch.setattr(sorted_ratings, "WRITTEN", 700)
+    monkeypatch.setattr(sorted_ratings, "RATINGS_PER_PASS", 700)
 
 
 @pytest.mark.parametrize("fit", ["block_sgd", "als"])

@@ -26,7 +26,7 @@ def test_ratings_are_grouped_by_row_in_their_original_order(own, other, count):
 @pytest.mark.parametrize("written", [1, 7, 1000])
 def test_mapped_files_hold_all_ratings_whatever_is_written_in_a_pass(monkeypatch, tmp_path, written):
     """The first row and the last have a single rating each."""
-    monkeypatch.setattr(sorted_ratings, "WRITTEN", written)
+    monkeypatch.setattr(sorted_ratings, "RATINGS_PER_PASS", written)
     index = np.concatenate([[0], 1 + USER, [NUM_USERS + 1]]).astype(np.int32)
     other, rating = np.append(ITEM, [3, 4]).astype(np.int32), np.append(RATING, [-8, 8]).astype(np.float32)
     found, expected = (

@@ -53,7 +53,7 @@ def isolated() -> Iterator[None]:
         restored.callback(setattr, rank_zero_only, "rank", rank_zero_only.rank)  # type: ignore[attr-defined]
         restored.callback(gc.set_threshold, *gc.get_threshold())
         loggers = (logging.root, *logging.root.manager.loggerDict.values())
-        restored.callback(_restore_levels, {each: each.level for each in loggers if isinstance(each, logging.Logger)})
+        restored.callback(_restore_levels, {log: log.level for log in loggers if isinstance(log, logging.Logger)})
         restored.callback(os.environ.update, dict(os.environ))
         restored.callback(os.environ.clear)
         restored.callback(sys.path.__setitem__, slice(None), list(sys.path))

@@ -39,8 +39,8 @@ def log_start(
         if isinstance(logger, EventLog):
             _log_texts(logger, header, run_folder=run_folder, predicts_scores=record.predicts_scores)
         elif is_new:
-            found = hyperparameters(options, data=record.provenance["data"])
-            logger.log_hyperparams(found | swept_arguments(run_folder))
+            settings = hyperparameters(options, data=record.provenance["data"])
+            logger.log_hyperparams(settings | swept_arguments(run_folder))
 
 
 def _log_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path, predicts_scores: bool) -> None:

@@ -125,9 +125,9 @@ def protocol_record(
     if not isinstance(protocol, Protocol):
         return None
     departures = [
-        f"{key} is {found}, but the protocol requires {value}"
-        for key, value in protocol.pins.items()
-        if (found := _value(options, key)) != value
+        f"{key} is {value}, but the protocol requires {pinned}"
+        for key, pinned in protocol.pins.items()
+        if (value := _value(options, key)) != pinned
     ]
     if protocol.num_ratings not in (None, len(split.part)):
         departures.append(f"there are {len(split.part):,} ratings, but the protocol has {protocol.num_ratings:,}")
@@ -138,7 +138,7 @@ def protocol_record(
     if held_out > 0 and not options.split.refit:
         departures.append(f"{held_out:,} rows were held out for validation and not trained on")
     figures = [
-        asdict(figure) | {"kind": figure.kind.value, "uses": [each.value for each in figure.uses]}
+        asdict(figure) | {"kind": figure.kind.value, "uses": [use.value for use in figure.uses]}
         for figure in protocol.figures
     ]
     return {
@@ -146,7 +146,7 @@ def protocol_record(
         "metric": protocol.metric,
         "folds": protocol.folds,
         "figures": figures,
-        "uses": [each.value for each in options.model.needs().information()],
+        "uses": [use.value for use in options.model.needs().information()],
         "departures": departures,
     }
 
@@ -164,7 +164,7 @@ def _side_departures(protocol: Protocol, side_digests: Mapping[str, str]) -> Ite
 
 def _value(options: TrainOptions, key: str) -> Any:
     """Look up the plain value of a key; "not there" if the chosen groups lack the key."""
-    found: Any = options
+    value: Any = options
     for name in key.split("."):
-        found = getattr(found, name, "not there")
-    return found.name if isinstance(found, Enum) else found
+        value = getattr(value, name, "not there")
+    return value.name if isinstance(value, Enum) else value

@@ -68,7 +68,7 @@ class ALSFit(RowFit):
         ones = {name: np.ones(len(rows[name]), dtype=np.float32) for name in SIDE_NAMES}
         for name in SIDE_NAMES:
             other = other_side(name)
-            counts, zeros = self._ratings[name].counts.astype(np.float32), np.zeros_like(rows[name])
+            counts, zeros = self._ratings[name].counts, np.zeros_like(rows[name])
             for term in self.side(name).terms:
                 addends[name][term.name] = self._fit_term(term, rows[name], addends[name], counts)
             term_sum = sum(addends[name].values(), zeros.copy())
@@ -95,7 +95,8 @@ class ALSFit(RowFit):
 
     def _fit_term(self, term: Term, rows: FloatArray, addends: dict[str, FloatArray], counts: FloatArray) -> FloatArray:
         """Solve for a term's weights y, write them to the equation, and return F y."""
-        rest = rows - sum((each for name, each in addends.items() if name != term.name), np.zeros_like(rows))
+        others = (addend for name, addend in addends.items() if name != term.name)
+        rest = rows - sum(others, np.zeros_like(rows))
         if self.has_biases and term.bias is None:
             rest = np.ascontiguousarray(rest[:, 1:])
         solver, tables = self._solvers[term.name], tables_of(term)

@@ -14,7 +14,8 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import count_values, release
 
 MIN_FOR_16_SLICES = 8_000_000
-"""Slices per side; independent of the thread count, so that results are reproducible."""
+"""Number of ratings from which each side has 16 slices instead of 8. Threads do not count, so that results are
+reproducible."""
 
 
 class BlockFit(FactorFit):

@@ -149,7 +149,7 @@ class Fit(LightningModule):
 
     def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
         self._step_started = perf_counter()
-        self.batch_rows = [len(each.rating) for each in batch]
+        self.batch_rows = [len(shard.rating) for shard in batch]
         if self.trainer.world_size > 1:
             rows = torch.tensor(self.batch_rows, device=self.device)
             distributed.all_reduce(rows)

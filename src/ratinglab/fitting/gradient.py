@@ -43,8 +43,8 @@ class GradientFit(Fit):
     def wants_one_thread(self, batch_size: int) -> bool:
         """Return True for steps of little work, in which several threads mostly wait for each other."""
         parameters = list(self.predictor.model.parameters())
-        row = sum(each.numel() // len(each) if each.dim() > 0 else 1 for each in parameters)
-        return sum(each.numel() for each in parameters) + batch_size * row < LITTLE_WORK
+        row = sum(table.numel() // len(table) if table.dim() > 0 else 1 for table in parameters)
+        return sum(table.numel() for table in parameters) + batch_size * row < LITTLE_WORK
 
     def configure_optimizers(self) -> Optimizer:
         """Make the optimizer over the model's parameters."""

@@ -52,7 +52,8 @@ class ImplicitALSFit(Fit):
         super().on_train_start()
         set_num_threads(torch.get_num_threads())
         train, dim = self.data.train_ratings, self.equation.user_embedding.embedding_dim
-        user, item, rating = (each.numpy() for each in liked_rows(as_tensors(train), self.equation.min_stars)[:3])
+        liked = liked_rows(as_tensors(train), self.equation.min_stars)
+        user, item, rating = (column.numpy() for column in liked[:3])
         for name, row, other, count in (
             ("user", user, item, self.data.num_users),
             ("item", item, user, self.data.num_items),

@@ -130,11 +130,11 @@ def barrier(trainer: Trainer, *, digests: Sequence[str]) -> None:
     _connect(trainer)
     if trainer.is_global_zero and not _are_own(trainer):
         trainer.strategy.broadcast(True)
-    found: list[Sequence[str]] = [[]] * trainer.world_size
-    distributed.all_gather_object(found, digests)
-    for rank, other in enumerate(found):
-        if other != found[0]:
-            raise UserError(f"the data of process {rank} differ from those of process 0: {other}, {found[0]}")
+    by_rank: list[Sequence[str]] = [[]] * trainer.world_size
+    distributed.all_gather_object(by_rank, digests)
+    for rank, other in enumerate(by_rank):
+        if other != by_rank[0]:
+            raise UserError(f"the data of process {rank} differ from those of process 0: {other}, {by_rank[0]}")
 
 
 def _connect(trainer: Trainer) -> None:

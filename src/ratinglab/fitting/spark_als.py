@@ -99,9 +99,10 @@ class SparkALSFit(FactorFit):
         rows = self.data.train_ratings
         for start in range(0, len(rows), ROWS_AT_ONCE):
             taken = slice(start, start + ROWS_AT_ONCE)
-            user, item, rating = (torch.from_numpy(each[taken]) for each in (rows.user, rows.item, rows.rating))
+            columns = rows.user, rows.item, rows.rating
+            user, item, rating = (torch.from_numpy(column[taken]) for column in columns)
             yield user, item, rating
-            release(rows.user, rows.item, rows.rating)
+            release(*columns)
 
     def _columns(self) -> Iterator[Mapping[str, NDArray[Any] | None]]:
         """Yield the training rows with what is left of the ratings beyond mean and biases, in stars."""
@@ -300,10 +301,10 @@ class SparkProcess:
         logged = JAVA_ERROR.findall(log)
         if "java.lang.OutOfMemoryError" in log:
             return "out of memory (java.lang.OutOfMemoryError); optimizer.conf sets spark.driver.memory and others"
-        found = logged[-1:] if has_ended else JAVA_ERROR.findall(str(error))[:1]
-        if has_ended and not found:  # Java itself refuses an argument, or the process was killed
-            found = [line for line in log.splitlines() if line.startswith(("Error", "Invalid"))][:1]
-        text = found[0] if found else "its JVM has ended" if has_ended else str(error)
+        reasons = logged[-1:] if has_ended else JAVA_ERROR.findall(str(error))[:1]
+        if has_ended and not reasons:  # Java itself refuses an argument, or the process was killed
+            reasons = [line for line in log.splitlines() if line.startswith(("Error", "Invalid"))][:1]
+        text = reasons[0] if reasons else "its JVM has ended" if has_ended else str(error)
         return " ".join(text.split())[:300]
 
     def _end(self) -> None:
@@ -331,13 +332,13 @@ class SparkProcess:
 
 def check_reachable(master: str) -> None:
     """Raise UserError if no host of a spark:// or k8s:// master accepts connections; Spark would try for a minute."""
-    found = re.fullmatch(r"(?:spark|k8s)://(?:(https?)://)?([^/]+)/?", master)
-    if found is None:
+    match = re.fullmatch(r"(?:spark|k8s)://(?:(https?)://)?([^/]+)/?", master)
+    if match is None:
         return
     failures = []
-    for address in found[2].split(","):
+    for address in match[2].split(","):
         host, _, port = address.rpartition(":") if re.search(r":\d+$", address) else (address, "", "")
-        number = int(port or {"spark": 7077, "k8s": 80 if found[1] == "http" else 443}[master.partition(":")[0]])
+        number = int(port or {"spark": 7077, "k8s": 80 if match[1] == "http" else 443}[master.partition(":")[0]])
         try:
             socket.create_connection((host.strip("[]"), number), timeout=CONNECT_SECONDS).close()
         except (OSError, OverflowError, UnicodeError) as error:

@@ -18,8 +18,8 @@ def prefetch(_context: Any, array: Any, row: Any, column: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = signature.args[0]
         indices = [
-            context.cast(builder, value, each, types.intp)
-            for value, each in zip(arguments[1:], signature.args[1:], strict=True)
+            context.cast(builder, value, type_, types.intp)
+            for value, type_ in zip(arguments[1:], signature.args[1:], strict=True)
         ]
         place = cgutils.get_item_pointer(
             context, builder, kind, context.make_array(kind)(context, builder, arguments[0]), indices, wraparound=False

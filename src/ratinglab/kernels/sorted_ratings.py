@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ratinglab.kernels.rows import Entries, sort_by
 from ratinglab.ratings.mapped_arrays import blocks_of, count_values, empty, release
 
-WRITTEN = 1 << 26
+RATINGS_PER_PASS = 1 << 26
 """Approximate number of ratings written to mapped files in one pass: 512 MB."""
 ROW_CHUNKS = 64
 """Chunks of rows that run in parallel; independent of the thread count, so that results are reproducible."""
@@ -50,10 +50,10 @@ def sort_ratings(
         OSError: the disk is full.
     """
     start = np.concatenate([[0], np.cumsum(count_values(index, count))])
-    sorted_other, sorted_rating = (empty(len(each), each.dtype, folder=folder) for each in (other, rating))
+    sorted_other, sorted_rating = (empty(len(column), column.dtype, folder=folder) for column in (other, rating))
     place = start[:-1].copy()
     # one pass in memory; for mapped files, one pass over all ratings for each range that is written
-    written = len(index) if folder is None else WRITTEN
+    written = len(index) if folder is None else RATINGS_PER_PASS
     borders = np.unique(np.searchsorted(start, [*range(0, len(index), written), len(index)]))
     for first, last in pairwise(borders.tolist()):
         for rows in blocks_of(len(index)):

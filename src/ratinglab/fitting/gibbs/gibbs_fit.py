@@ -245,8 +245,8 @@ class GibbsFit(RowFit):
         if self.current_epoch == 0:
             return Normal(np.zeros(own.shape[1]), np.eye(own.shape[1]) / START_STD**2)
         weights = [(self._precision_of(term), self._weights(term)) for term in self.side(name).terms]
-        spread = sum((precision * gram(each, each) for precision, each in weights), np.zeros(()))
-        count = sum(len(each) for _, each in weights)
+        spread = sum((precision * gram(y, y) for precision, y in weights), np.zeros(()))
+        count = sum(len(y) for _, y in weights)
         return draw_normal(own, random, spread=spread, spread_rows=count)
 
     def _draw_noise(self, users: FloatArray, items: FloatArray, random: np.random.Generator) -> None:
