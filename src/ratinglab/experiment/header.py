@@ -61,27 +61,33 @@ def header(prepared: Preparation, model: Equation, *, asked: str, epochs_done: i
     if validation == 0 and not options.optimizer.keeps_samples:
         yield "note: no validation rows, so no early stopping: the run keeps its last weights"
     if asked != options.model.name:
-        yield f"note: model={asked} is {options.model.name} here, {terms_text(prepared.available)}"
+        yield f"note: model={asked} is {options.model.name} here, {_terms(prepared.available)}{_lacking(prepared.available)}"
 
 
-def terms_text(available: AvailableData) -> str:
-    """List the terms that the data support, and why others are left out."""
+def _terms(available: AvailableData) -> str:
+    """List the terms that the data support."""
     features = {"user": available.user_features, "item": available.item_features}
     terms = ["implicit feedback", *(["times"] if available.has_sessions else [])]
     terms += [f"{side} features ({', '.join(names)})" for side, names in features.items() if names]
+    return f"with {', '.join(terms)}"
+
+
+def _lacking(available: AvailableData) -> str:
+    """Say which terms the data do not support, and why; "" if they support all."""
+    features = {"user": available.user_features, "item": available.item_features}
     without = [side for side, names in features.items() if not names]
     lacking = [f"no informative {without[0] if len(without) == 1 else 'user or item'} features"] if without else []
     if not available.has_times:
         lacking.append("no times (data.columns.timestamp)")
     elif not available.has_sessions:
         lacking.append("too few ratings per user and day for times")
-    return f"with {', '.join(terms)}" + (f"; the data have {' and '.join(lacking)}" if lacking else "")
+    return f"; the data have {' and '.join(lacking)}" if lacking else ""
 
 
 def best_recipe_tip(available: AvailableData) -> str:
     """Return the tip about recipe=best for these data."""
     model = BestOptions(embedding_dim=1, regularization=0.0, init_std=0.0).for_data(available)
-    return f"tip: recipe=best fits {model.name} by Gibbs sampling here, {terms_text(available)}"
+    return f"tip: recipe=best fits {model.name} by Gibbs sampling here, {_terms(available)}"
 
 
 def _fit_settings(options: TrainOptions) -> str:

@@ -100,7 +100,7 @@ class TrainerOptions:
     profiler: Profiler | None
     """Lightning profiler, which reports time per operation: simple or advanced; null: none."""
     enable_progress_bar: bool
-    """Whether to show progress: a bar on a terminal, lines of about 50 epochs elsewhere."""
+    """Whether to show progress: a bar on a terminal, about 50 lines elsewhere."""
     enable_model_summary: bool
     """Whether to print Lightning's table of modules and parameters."""
 

@@ -53,7 +53,8 @@ def test_log_that_cannot_be_written_gives_one_warning(tmp_path, monkeypatch, cap
         log.log_results({"lr": 0.1}, {"test/mse": 3.0}, step=3)
         log.close()
     messages = [record.message for record in caplog.records]
-    assert messages == ["warning: TensorBoard cannot be written: No space left on device; the run continues without it"]
+    reason = "No space left on device; the run continues without it"
+    assert messages == [f"warning: TensorBoard's event file cannot be written: {reason}"]
 
 
 @pytest.mark.parametrize("value", [1, 0.5, "adam", None, True])

@@ -37,7 +37,7 @@ class EventLog(GuardedLogger):
             raise UserError(f"logger: in this locale TensorBoard cannot write to {run_folder}: set PYTHONUTF8=1")
         purge_step = first_epoch if first_epoch > 1 else None
         super().__init__(
-            "TensorBoard",
+            "TensorBoard's event file",
             lambda: TensorBoardLogger(run_folder, name="", version="", default_hp_metric=False, purge_step=purge_step),
             end=lambda logger, _: logger.experiment.close(),
         )
