@@ -19,7 +19,7 @@ from ratinglab.formats.frames import Frame, Frames, reusable
 from ratinglab.inference.run import Run
 from ratinglab.options import as_override
 from ratinglab.program import shown_path
-from ratinglab.reports.finished_runs import named_run
+from ratinglab.runs.finished_runs import named_run
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -14,7 +14,10 @@ from ratinglab.errors import UserError
 
 RUN_RECORD, RUN_FORMAT = "run.json", 4
 """File that marks a folder as a run, and the current version of the format."""
+METRICS = "metrics.json"
+"""File of the metrics, written when a run finishes."""
 CHECKPOINTS = "checkpoints"
+"""Subfolder of a run for its checkpoints."""
 BEST, LAST = f"{CHECKPOINTS}/best.ckpt", f"{CHECKPOINTS}/last.ckpt"
 """Checkpoints of a run: the best epoch, and the last one, from which the run resumes."""
 VALIDATION_FIT = "validation"

@@ -80,6 +80,15 @@ def short_keys(keys: Iterable[str]) -> dict[str, str]:
     return {key: word if list(last.values()).count(word) == 1 else key for key, word in last.items()}
 
 
+def short_number(value: str) -> str:
+    """Round a number longer than eight characters to four digits; return integers and other text unchanged."""
+    try:
+        is_long = len(value) > 8 and not re.fullmatch(r"[+-]?\d+", value)
+        return (f"{float(value):.4g}" if is_long else value).replace("e+", "e")
+    except ValueError:
+        return value
+
+
 def check_options(options: Any, prefix: str = "") -> None:
     """Check every field of an options dataclass, and of nested ones, against its rule.
 

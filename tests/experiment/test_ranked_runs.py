@@ -15,8 +15,8 @@ from ratinglab.experiment.training import build_lightning, train_run
 from ratinglab.fitting.fit import Fit
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import RunTables
-from ratinglab.reports.finished_runs import basis
 from ratinglab.reports.results import lists_tables
+from ratinglab.runs.finished_runs import basis
 from ratinglab.runs.record import read_record
 
 LISTS = ["ranking.k=5", "ranking.threshold=4"]

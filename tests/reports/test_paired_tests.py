@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ratinglab.reports.finished_runs import FinishedRun
 from ratinglab.reports.importance import compute_explained_share
 from ratinglab.reports.paired_tests import bootstrap, corrected_t, paired_difference
+from ratinglab.runs.finished_runs import FinishedRun
 
 DIFFERENCES = np.array([0.011, 0.004, 0.009, -0.001, 0.007])
 

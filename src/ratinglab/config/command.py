@@ -31,7 +31,8 @@ from ratinglab.exits import exit_on_storage_fault, exit_with, exits_in_one_line
 from ratinglab.interrupts import StoppedError, resume_hint
 from ratinglab.options import quoted
 from ratinglab.program import exit_with_rank_zero, process_rank
-from ratinglab.runs.sweep_folder import SAVED, claim, has_started
+from ratinglab.runs.hydra_files import SAVED
+from ratinglab.runs.sweep_folder import claim, has_started
 from ratinglab.startup import configure_process
 
 Task = Callable[[Any, Path], float | None]

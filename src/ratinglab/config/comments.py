@@ -5,7 +5,7 @@ from itertools import takewhile
 
 import yaml
 
-from ratinglab.runs.sweep_folder import LOADER
+from ratinglab.runs.hydra_files import LOADER
 
 KeyPath = tuple[str, ...]
 """Path of a nested key, such as ("columns", "user")."""

@@ -16,7 +16,7 @@ from ratinglab.config.rerun import Rerun, resumed_run
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.experiment.command_options import ROOTS
 from ratinglab.files import user_path
-from ratinglab.runs.sweep_folder import SAVED
+from ratinglab.runs.hydra_files import SAVED
 
 FindRun = Callable[..., Rerun | None]
 """Takes the overrides, and multirun by keyword; returns the earlier run that they name, if any."""

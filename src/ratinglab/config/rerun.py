@@ -21,7 +21,7 @@ from ratinglab.errors import UserError
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, user_path
 from ratinglab.options import quoted
 from ratinglab.program import shell_command
-from ratinglab.runs.sweep_folder import SAVED, config_dir_of, saved_text
+from ratinglab.runs.hydra_files import SAVED, config_dir_of, saved_text
 
 LIMIT_KEYS = ("trainer.max_epochs", "trainer.max_time")
 """Keys that extend a resumed run: more epochs of the same experiment."""
@@ -222,7 +222,7 @@ def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     settings = [override for override in parsed if PATH_KEY.fullmatch(str(override.key_or_group))]
     if multirun or len(run) != 1 or len(parsed) != 1 + len(settings):
         raise UserError("reproduce takes run=FOLDER and, if the data has moved, its path, as in data.path=FILE")
-    from ratinglab.reports.finished_runs import named_run  # torch takes a second: keep --help fast
+    from ratinglab.runs.finished_runs import named_run  # torch takes a second: keep --help fast
 
     named = named_run(_text(run[0]))
     if named.note is not None:

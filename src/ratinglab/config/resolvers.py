@@ -13,8 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from ratinglab.config.hydra_api import is_search, register_resolver
-from ratinglab.options import short_keys
-from ratinglab.runs.sweep_folder import short_number
+from ratinglab.options import short_keys, short_number
 
 MAX_NAME_LENGTH = 80
 """Maximum number of characters of a job's folder, without the number and a hash."""

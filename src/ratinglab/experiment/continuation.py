@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.train_options import TrainOptions
-from ratinglab.files import BEST, CHECKPOINTS, LAST, RUN_RECORD, VALIDATION_FIT, remove_half_done, user_path
+from ratinglab.files import BEST, CHECKPOINTS, LAST, METRICS, RUN_RECORD, VALIDATION_FIT, remove_half_done, user_path
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
-from ratinglab.runs.record import METRICS, RunRecord, has_finished, read_record
+from ratinglab.runs.record import RunRecord, has_finished, read_record
 from ratinglab.runs.storage import find_damaged_tables
 from ratinglab.runs.weights import load_equation, read_checkpoint
 

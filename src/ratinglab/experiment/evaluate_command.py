@@ -3,6 +3,7 @@
 from ratinglab.evaluation.ranking import OrderOptions, like_threshold
 from ratinglab.experiment.command_options import EvaluateOptions
 from ratinglab.experiment.option_files import load_run
+from ratinglab.files import METRICS
 from ratinglab.reports.results import lists_tables, metrics_table
 from ratinglab.runs.record import read_metrics
 
@@ -38,7 +39,7 @@ def evaluate(options: EvaluateOptions) -> None:
         print(line)
     if k is not None and not of_lists:
         print("note: the run holds out no rows, so no lists are measured")
-    if not (run.folder / "metrics.json").is_file():
+    if not (run.folder / METRICS).is_file():
         print("metrics.json is missing: the run has not finished")
         return
     recorded = read_metrics(run.folder)

@@ -21,8 +21,8 @@ from ratinglab.fitting.loggers.logger_options import TensorBoardOptions
 from ratinglab.fitting.loggers.tensorboard import EventLog
 from ratinglab.inference.run import Run
 from ratinglab.options import group_to_plain
+from ratinglab.runs.hydra_files import SAVED, swept_arguments
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.sweep_folder import SAVED, swept_arguments
 
 
 def log_start(

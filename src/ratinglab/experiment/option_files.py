@@ -15,7 +15,7 @@ from ratinglab.formats.writing import check_name
 from ratinglab.inference.folded_in import FoldedIn, fold_in
 from ratinglab.inference.given_ratings import DEFAULT_COLUMNS, Pairs, find_columns, has_users
 from ratinglab.inference.run import Run
-from ratinglab.reports.finished_runs import named_run
+from ratinglab.runs.finished_runs import named_run
 from ratinglab.runs.record import RunRecord
 
 

@@ -22,7 +22,7 @@ from ratinglab.experiment.header import best_recipe_tip, header
 from ratinglab.experiment.logging_pages import log_end, log_start
 from ratinglab.experiment.preparation import Preparation, prepare
 from ratinglab.experiment.train_options import TrainOptions
-from ratinglab.files import BEST, CHECKPOINTS, LAST, VALIDATION_FIT
+from ratinglab.files import BEST, CHECKPOINTS, LAST, METRICS, VALIDATION_FIT
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.learning_curve import LearningCurve
@@ -38,7 +38,7 @@ from ratinglab.ratings.side_information import AvailableData
 from ratinglab.reports.protocols import compared_tag, table_among_figures
 from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import EPOCHS, read_sibling_curves
-from ratinglab.runs.record import METRICS, RunRecord, defined_metrics, read_metrics, read_record, write_metrics
+from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.storage import write_predictions, write_run
 from ratinglab.runs.sweep_folder import PRUNED
 from ratinglab.runs.weights import read_checkpoint

@@ -10,8 +10,8 @@ from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import TrainerOptions
 from ratinglab.options import from_plain
+from ratinglab.runs.hydra_files import read_saved
 from ratinglab.runs.record import read_record
-from ratinglab.runs.sweep_folder import read_saved
 from ratinglab.runs.weights import build_predictor, load_weights, read_training_data
 from ratinglab.targets import target_class
 

@@ -8,8 +8,8 @@ import pandas as pd
 from scipy import stats
 
 from ratinglab.errors import UserError
-from ratinglab.reports.finished_runs import FinishedRun
 from ratinglab.reports.paired_tests import by_split, corrected_t, evaluated_share
+from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.learning_curves import Curve
 
 DECIMALS = 4

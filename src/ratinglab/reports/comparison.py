@@ -12,9 +12,8 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import METRICS, MetricKind
 from ratinglab.evaluation.ranking import list_metric
 from ratinglab.files import user_path
-from ratinglab.options import as_yaml
+from ratinglab.options import as_yaml, short_number
 from ratinglab.reports.averages import HALF_WIDTH_HEADER, decimals, explain_intervals, half_width_of, mean_of, values_of
-from ratinglab.reports.finished_runs import FinishedRun, basis, describe, find_runs
 from ratinglab.reports.paired_tests import paired_difference
 from ratinglab.reports.protocols import (
     NOTE,
@@ -27,7 +26,8 @@ from ratinglab.reports.protocols import (
 from ratinglab.reports.sweep_report import sweep_report
 from ratinglab.reports.sweep_results import TableColumn, evaluate_test_rows, find_best
 from ratinglab.reports.text_table import aligned, markdown
-from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, read_jobs, short_number
+from ratinglab.runs.finished_runs import FinishedRun, basis, describe, find_runs
+from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, read_jobs
 
 
 class Row(NamedTuple):

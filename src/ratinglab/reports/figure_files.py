@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ratinglab.files import write_bytes
 from ratinglab.fitting.loggers.tensorboard import write_band
-from ratinglab.options import short_keys
+from ratinglab.options import short_keys, short_number
 from ratinglab.reports.averages import average_curves
 from ratinglab.reports.paired_tests import by_split
 from ratinglab.reports.sweep_axes import SweptRun
@@ -21,7 +21,6 @@ from ratinglab.reports.sweep_figures import (
 )
 from ratinglab.reports.sweep_results import ComparableJobs, Group
 from ratinglab.runs.learning_curves import Curve, read_curve
-from ratinglab.runs.sweep_folder import short_number
 
 MAX_GROUPS = 6
 """Number of best groups whose learning curves are drawn."""

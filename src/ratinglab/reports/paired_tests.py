@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ratinglab.reports.finished_runs import FinishedRun
+from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.storage import PARTS, count_rows, read_part, read_squared_errors
 
 NUM_RESAMPLES, MAX_BLOCKS = 2000, 1000

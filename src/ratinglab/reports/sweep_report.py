@@ -12,6 +12,7 @@ import pandas as pd
 
 from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
+from ratinglab.options import short_number
 from ratinglab.program import shell_command
 from ratinglab.reports.averages import (
     DECIMALS,
@@ -23,7 +24,6 @@ from ratinglab.reports.averages import (
     values_of,
 )
 from ratinglab.reports.figure_files import write_figures
-from ratinglab.reports.finished_runs import FOLD, FinishedRun, describe
 from ratinglab.reports.importance import compute_explained_share
 from ratinglab.reports.paired_tests import PairedDifference, paired_difference
 from ratinglab.reports.protocols import compared_tag, table_among_figures
@@ -36,7 +36,9 @@ from ratinglab.reports.sweep_results import (
     read_results,
 )
 from ratinglab.reports.text_table import aligned, latex, markdown
-from ratinglab.runs.sweep_folder import SAVED, SweepJob, config_dir_of, short_number
+from ratinglab.runs.finished_runs import FOLD, FinishedRun, describe
+from ratinglab.runs.hydra_files import SAVED, config_dir_of
+from ratinglab.runs.sweep_folder import SweepJob
 
 MAX_SHOWN, NUM_BEST = 8, 5
 """The terminal shows tables of up to MAX_SHOWN rows, and the NUM_BEST best rows of longer ones."""

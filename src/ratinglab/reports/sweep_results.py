@@ -10,13 +10,14 @@ import numpy as np
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import MSE, MetricKind
-from ratinglab.files import RUN_RECORD
+from ratinglab.files import METRICS, RUN_RECORD
 from ratinglab.inference.run import Run
 from ratinglab.reports.averages import DECIMALS, mean_of
-from ratinglab.reports.finished_runs import REPLICATES, FinishedRun, basis
-from ratinglab.runs.record import METRICS, RunRecord, defined_metrics, read_metrics, read_record, write_metrics
+from ratinglab.runs.finished_runs import REPLICATES, FinishedRun, basis
+from ratinglab.runs.hydra_files import config_dir_of
+from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.storage import write_predictions
-from ratinglab.runs.sweep_folder import SweepJob, config_dir_of
+from ratinglab.runs.sweep_folder import SweepJob
 
 
 class TableColumn(NamedTuple):

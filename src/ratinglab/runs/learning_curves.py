@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ratinglab.digests import check_file, read_digests
 from ratinglab.errors import UserError
+from ratinglab.files import METRICS
 from ratinglab.runs.record import read_record
 from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, job_folders
 
@@ -37,7 +38,7 @@ def read_sibling_curves(run: Path, tag: str, *, split: str) -> list[Curve]:
         return []
     curves = []
     for other in job_folders(run.parent):
-        is_finished = (other / "metrics.json").is_file() and not (other / PRUNED).is_file()
+        is_finished = (other / METRICS).is_file() and not (other / PRUNED).is_file()
         with suppress(UserError):  # a damaged run, which the sweep's report names
             if other != run and is_finished and read_record(other).provenance["split"] == split:
                 curves.append(read_curve(other, tag))

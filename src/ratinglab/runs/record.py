@@ -12,14 +12,11 @@ from ratinglab.digests import check_file, read_digests, write_recorded
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
 from ratinglab.evaluation.metrics import MetricKind, RankingMetric, find_metrics, monitored
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, list_metric
-from ratinglab.files import RUN_FORMAT, RUN_RECORD, write_bytes
+from ratinglab.files import METRICS, RUN_FORMAT, RUN_RECORD, write_bytes
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.options import check_options, check_types, from_plain
 from ratinglab.stars import Stars
 from ratinglab.targets import target_class
-
-METRICS = "metrics.json"
-"""File of the metrics, written when a run finishes."""
 
 
 @dataclass(frozen=True)

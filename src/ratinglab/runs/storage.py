@@ -37,8 +37,8 @@ from ratinglab.formats.inputs import open_file
 from ratinglab.formats.parquet_blocks import parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
 from ratinglab.recommend.interest import Interest
+from ratinglab.runs.hydra_files import read_saved_files
 from ratinglab.runs.record import RunRecord, record_bytes
-from ratinglab.runs.sweep_folder import read_saved_files
 from ratinglab.splits.holdout import Holdout
 
 log = logging.getLogger(__name__)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import ServeOptions
-from ratinglab.files import RUN_RECORD
+from ratinglab.files import BEST, METRICS, RUN_RECORD
 from ratinglab.inference.run import Run
-from ratinglab.reports.finished_runs import named_run
+from ratinglab.runs.finished_runs import named_run
 from ratinglab.serving.service import Service
 
 LOG = logging.getLogger(__name__)
 FILES = (
-    RUN_RECORD, "metrics.json", "users.parquet", "items.parquet", "ratings.parquet", "checkpoints/best.ckpt",
+    RUN_RECORD, METRICS, "users.parquet", "items.parquet", "ratings.parquet", BEST,
 )  # fmt: skip
 """Files of a run that the server reads."""
 Fingerprint = tuple[str, *tuple[tuple[int, int, int] | None, ...]]

@@ -12,7 +12,7 @@ from run_folders import accept_files, record_of, write_record
 from tables import table_with_features
 
 from ratinglab.errors import UserError
-from ratinglab.reports.finished_runs import named_run
+from ratinglab.runs.finished_runs import named_run
 
 MODEL = options_of("mf")
 RECORD = record_of(MODEL, holdout_of(table_with_features(), MODEL))

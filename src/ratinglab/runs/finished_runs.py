@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from ratinglab.digests import check_file
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.files import RUN_RECORD, VALIDATION_FIT, user_path
+from ratinglab.files import METRICS, RUN_RECORD, VALIDATION_FIT, user_path
 from ratinglab.options import as_yaml
-from ratinglab.runs.record import METRICS, RunRecord, read_metrics, read_record
-from ratinglab.runs.sweep_folder import SAVED
+from ratinglab.runs.hydra_files import SAVED
+from ratinglab.runs.record import RunRecord, read_metrics, read_record
 
 FOLD = "split.fold"
 REPLICATES = (FOLD, "seed", "split.seed")
