@@ -1,7 +1,7 @@
 """Errors whose message is one line for the user, and suggestions of names."""
 
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher, get_close_matches
 from importlib.util import find_spec
 from typing import NoReturn
 
@@ -36,3 +36,33 @@ def did_you_mean(name: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str
     """
     nearest = get_close_matches(name, list(valid), n=1, cutoff=cutoff)
     return f"; did you mean {nearest[0]}?" if nearest else ""
+
+
+def did_you_mean_key(key: str, valid: Sequence[str]) -> str:
+    """Return `; did you mean KEY?` for the nearest valid key, such as optimizer.lr, or "" if none is close.
+
+    A key with the same last part is nearest. Otherwise compares the last parts, more strictly with keys of other groups.
+    A last part is close if the typed one is one of its words or its beginning.
+    """
+    group, _, name = key.rpartition(".")
+    last_parts = {other: other.rpartition(".")[2] for other in valid}
+    same_name = [other for other in valid if last_parts[other] == name]
+    if same_name:
+        return f"; did you mean {max(same_name, key=lambda other: _similarity(key, other))}?"
+
+    def closeness(other: str) -> float:
+        last = last_parts[other]
+        is_part = len(name) >= 3 and (name in last.split("_") or last.startswith(name))
+        return 0.9 if is_part else _similarity(name, last)
+
+    def is_sibling(other: str) -> bool:
+        return other.rpartition(".")[0] == group
+
+    close = [other for other in valid if closeness(other) >= (0.6 if is_sibling(other) else 0.75)]
+    if not close:
+        return ""
+    return f"; did you mean {max(close, key=lambda other: (closeness(other), is_sibling(other)))}?"
+
+
+def _similarity(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()

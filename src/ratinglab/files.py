@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, did_you_mean
 
 RUN_RECORD, RUN_FORMAT = "run.json", 4
 """File that marks a folder as a run, and the current version of the format."""
@@ -37,6 +37,12 @@ def user_path(text: str, *, key: str) -> Path:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UserError(f"{key}: {text[:80]} is not a valid path: {reason}") from error
     return path
+
+
+def did_you_mean_beside(path: Path, *, names: Iterable[str] = (), cutoff: float = 0.6) -> str:
+    """Suggest the nearest name among the files and folders beside a missing path, and `names`, like `did_you_mean`."""
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    return did_you_mean(path.name, [*siblings, *names], cutoff=cutoff)
 
 
 def output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:

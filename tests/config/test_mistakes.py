@@ -8,9 +8,61 @@ from documented import CONF, HAS_OPTUNA, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import to_options
+from ratinglab.config.hydra_api import initialized
+from ratinglab.config.mistakes import explained
+from ratinglab.config.resolvers import register_resolvers
 from ratinglab.errors import UserError
 from ratinglab.experiment.train_options import TrainOptions
+
+UNKNOWN_KEYS = {
+    "lr": "; did you mean optimizer.lr?",
+    "learning_rate": "; see --help",
+    "epochs": "; did you mean trainer.max_epochs?",
+    "num_epochs": "; did you mean trainer.max_epochs?",
+    "max_epochs": "; did you mean trainer.max_epochs?",
+    "patience": "; did you mean callbacks.early_stopping.patience?",
+    "embedding_dim": "; did you mean model.embedding_dim?",
+    "embeding_dim": "; did you mean model.embedding_dim?",
+    "dim": "; did you mean model.embedding_dim?",
+    "rank": "; see --help",
+    "batch_size": "; did you mean data.batch_size?",
+    "test_size": "; did you mean test?",
+    "weight_decay": "; did you mean optimizer.weight_decay?",
+    "device": "; did you mean trainer.devices?",
+    "gpus": "; see --help",
+    "separator": "; see --help",
+    "sed": "; did you mean seed?",
+    "monitr": "; did you mean monitor?",
+    "optimzer": "; did you mean optimizer?",
+    "fold": "; split.fold belongs to split=kfold, split=movielens_u, split=surprise_kfold",
+    "path": "; data.path belongs to data=csv",
+    "user_features": "; model.user_features belongs to model=biased_mf, model=svdpp, model=timesvdpp",
+    "data.file": "; data=demo has duplicates, min_rating, min_ratings_per_user, min_ratings_per_item, cache, batch_size, "
+    "seed",
+    "data.seeds": "; did you mean data.seed?",
+    "data.batchsize": "; did you mean data.batch_size?",
+    "model.batchsize": "; did you mean data.batch_size?",
+    "model.dim": "; did you mean model.embedding_dim?",
+    "model.rank": "; model=mf has embedding_dim, regularization, init_std",
+    "model.reg": "; did you mean model.regularization?",
+    "model.lr": "; did you mean optimizer.lr?",
+    "modle.embeding_dim": "; did you mean model.embedding_dim?",
+    "optimizer.learning_rate": "; optimizer=adam has lr, beta1, beta2, weight_decay",
+    "optimizer.l2": "; optimizer=adam has lr, beta1, beta2, weight_decay",
+    "trainer.epochs": "; did you mean trainer.max_epochs?",
+    "trainer.device": "; did you mean trainer.devices?",
+    "spilt.seed": "; did you mean split.seed?",
+    "split.test_size": "; did you mean split.test?",
+    "callbacks.patience": "; did you mean callbacks.early_stopping.patience?",
+    "callbacks.early_stoping.patience": "; did you mean callbacks.early_stopping.patience?",
+    "logger.csvs": "; logger=tensorboard has tensorboard.figures, tensorboard.data_figures, "
+    "tensorboard.projector_items",
+    "ranking.n": "; ranking has k, by, threshold",
+    "hydra.swep.dir": "; see --help",
+}
+"""Unknown keys of train.py, and the hint for each."""
 
 VALUES = [
     (["seed=99999999999999999999"], "seed must be from 0 to 4294967295, got 99999999999999999999"),
@@ -182,6 +234,11 @@ MISTAKES = [
         "model._target_ must be a subclass of ratinglab.models.equation_options.EquationOptions",
     ),
     (["callbacks.early_stopping=5"], "callbacks.early_stopping has keys of its own (patience, min_delta), got 5"),
+    (
+        ["model=transformer"],
+        "unknown model=transformer: choose from best, bias, biased_mf, ease, implicit_mf, item_knn, mean, mf, nmf, "
+        "svdpp, timesvdpp; --config-dir FOLDER adds your own\n",
+    ),
     (["recipe=nul"], "unknown recipe=nul: choose from best, biased_mf_als, "),
     (["recipe=null"], "recipe=null: recipe must be one of best, biased_mf_als, "),
     (["--config-dir", "nowhere"], "--config-dir: there is no folder nowhere"),
@@ -225,6 +282,15 @@ def command(command_here):
     return command_here
 
 
+@pytest.mark.parametrize("key", UNKNOWN_KEYS)
+def test_unknown_key_gets_a_hint(key):
+    register_resolvers()
+    conf = Conf("train")
+    with pytest.raises(UserError) as error, explained(conf), initialized():
+        conf.compose([f"{key}=1"])
+    assert str(error.value) == f"unknown key {key}{UNKNOWN_KEYS[key]}"
+
+
 @pytest.mark.parametrize(("arguments", "message"), VALUES, ids=[" ".join(arguments) for arguments, _ in VALUES])
 def test_wrong_value_gives_a_one_line_error(arguments, message):
     parsed = OverridesParser.create().parse_overrides(arguments)
@@ -264,6 +330,8 @@ def test_unavailable_accelerator_is_refused_and_leaves_no_files(command, tmp_pat
     [
         ("evaluate", [], "run must be given"),
         ("evaluate", ["run=nowhere"], "run: there is no folder nowhere"),
+        ("evaluate", ["run=empt"], "run: there is no folder empt; did you mean empty?"),
+        ("reproduce", ["run=./empt"], "run: there is no folder empt; did you mean empty?"),
         ("evaluate", ["run=empty"], "run: empty is not the folder of a run: it has no run.json"),
         ("evaluate", ["-m", "run=a,b"], "evaluate does not support sweeps: leave out -m"),
         ("recommend", ["run=empty", "user=' '"], "user must not be blank"),

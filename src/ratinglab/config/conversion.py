@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from ratinglab.config.conf import flat
-from ratinglab.errors import UserError, did_you_mean
+from ratinglab.errors import UserError, did_you_mean, did_you_mean_key
 from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.options import as_yaml, check_options, field_key
 from ratinglab.startup import prepare_fit
@@ -31,13 +31,13 @@ class UnknownKeyError(UserError):
 
     Attributes:
         key: its full name.
-        hint: the nearest valid key, as did_you_mean formats it; "" if there is none.
+        hint: the nearest valid key, as did_you_mean_key formats it; "" if there is none.
     """
 
     def __init__(self, key: str, valid: Sequence[str]) -> None:
-        name = key.rpartition(".")[2]
-        # Compare only the last part of the key: the full keys of one group are all alike.
-        self.hint = did_you_mean(name, valid).replace("mean ", f"mean {key.removesuffix(name)}")
+        """Suggest the nearest of the valid last parts."""
+        parent = key.removesuffix(key.rpartition(".")[2])
+        self.hint = did_you_mean_key(key, [f"{parent}{name}" for name in valid])
         self.key = key
         super().__init__(f"unknown key {key}{self.hint}")
 

@@ -1,7 +1,7 @@
 """Explain mistakes on the command line and in YAML files in one line that names the key, the rule and the value."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
-from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, OPTIONAL_GROUPS, Conf, flat, one_or_several
+from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, OPTIONAL_GROUPS, OVERLAY_GROUPS, Conf, flat, one_or_several
 from ratinglab.config.conversion import TARGET, UnknownKeyError, wrong_value
 from ratinglab.config.hydra_api import initialized
-from ratinglab.errors import UserError, did_you_mean
+from ratinglab.errors import UserError, did_you_mean, did_you_mean_key
 from ratinglab.fitting.trainer import NOT_IN_TRAINER
 from ratinglab.options import as_yaml
 
@@ -156,7 +156,8 @@ def _missing_config(error: MissingConfigException, conf: Conf) -> str:
     options = list(conf.choices(group)) or sorted({*(error.options or []), *plugins})
     if not (name and options):
         return " ".join(str(error).split())
-    return f"unknown {group}={name}: choose from {', '.join(options)}{did_you_mean(name, options)}"
+    own = "" if is_hydra or conf.extra_folder is not None else "; --config-dir FOLDER adds your own"
+    return f"unknown {group}={name}: choose from {', '.join(options)}{did_you_mean(name, options) or own}"
 
 
 def _unknown_key(key: str, conf: Conf) -> str:
@@ -176,7 +177,27 @@ def _unknown_key(key: str, conf: Conf) -> str:
     if owners:
         advice = f"add {owners[0]}" if len(owners) == 1 else f"it belongs to {', '.join(owners)}"
         return f"unknown key {key} with {group}={one_or_several(choices[group])}; {advice}"
-    return f"unknown key {key}{did_you_mean(key, keys)}"
+    return f"unknown key {key}{_hint(key, keys, choices, conf)}"
+
+
+def _hint(key: str, keys: Sequence[str], choices: Mapping[str, Sequence[str]], conf: Conf) -> str:
+    """Suggest the nearest key; else name the choices that have a key without its group, or list the group's keys."""
+    parent = key.rpartition(".")[0]
+    if nearest := did_you_mean_key(key, keys if parent else [*conf.groups(), *keys]):
+        return nearest
+    for group in conf.groups() if not parent else ():
+        having = [
+            f"{group}={choice}"
+            for choice, path in conf.choices(group).items()
+            if re.search(rf"^{re.escape(key)}:", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        ]
+        if having and group not in OVERLAY_GROUPS:
+            return f"; {group}.{key} belongs to {', '.join(having)}"
+    siblings = [other.removeprefix(f"{parent}.") for other in keys if other.startswith(f"{parent}.")]
+    if not siblings:
+        return "; see --help"
+    owner = f"{parent}={one_or_several(choices[parent])}" if parent in choices else parent
+    return f"; {owner} has {', '.join(siblings)}"
 
 
 def _owners(key: str, conf: Conf) -> list[str]:
@@ -197,7 +218,7 @@ def _owners(key: str, conf: Conf) -> list[str]:
 
 
 def _keys_and_choices(conf: Conf) -> tuple[list[str], dict[str, list[str]]]:
-    """List all keys that can be set, and the choices of each group.
+    """List all keys that have a value, and the choices of each group.
 
     Composes the last overrides again or, if that fails, the defaults.
     """
@@ -207,7 +228,7 @@ def _keys_and_choices(conf: Conf) -> tuple[list[str], dict[str, list[str]]]:
         for chosen in (choices, []):
             with suppress(HydraException):
                 config, _ = conf.compose(chosen)
-                keys = flat(OmegaConf.to_container(config, resolve=False))
-                found = [*groups, *(key for key in keys if not key.endswith(TARGET))]
-                return found, conf.choices_made(chosen)
-    return groups, {}
+                values = flat(OmegaConf.to_container(config, resolve=False))
+                keys = [key for key, value in values.items() if not (isinstance(value, dict) or key.endswith(TARGET))]
+                return keys, conf.choices_made(chosen)
+    return [], {}

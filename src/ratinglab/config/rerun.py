@@ -18,7 +18,7 @@ from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, OPTIONAL_GROUPS, Conf,
 from ratinglab.config.conversion import TARGET
 from ratinglab.digests import check_file
 from ratinglab.errors import UserError
-from ratinglab.files import RUN_FORMAT, RUN_RECORD, user_path
+from ratinglab.files import RUN_FORMAT, RUN_RECORD, did_you_mean_beside, user_path
 from ratinglab.options import quoted
 from ratinglab.program import shell_command
 from ratinglab.runs.hydra_files import SAVED, config_dir_of, saved_text
@@ -268,7 +268,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
 def _existing(folder: Path, *, key: str) -> Path:
     """Return the absolute path of the folder that `key` names."""
     if not folder.is_dir():
-        raise UserError(f"{key}: there is no folder {folder}")
+        raise UserError(f"{key}: there is no folder {folder}{did_you_mean_beside(folder)}")
     return folder.absolute()
 
 

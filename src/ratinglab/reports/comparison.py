@@ -54,11 +54,12 @@ class Row(NamedTuple):
         return any((run.folder / PRUNED).is_file() for run in self.runs)
 
     def lacking(self, folds: set[int | None]) -> str:
-        """Describe a seed with missing folds; "" if all seeds are complete."""
-        for (seed, _), runs in self.by_seed().items():
-            found = {run.record.fold for run in runs}
-            if not found >= folds:
-                return f"seed {seed} has {len(found)} of {len(folds)} folds"
+        """Describe missing folds, of one seed unless all seeds have the same folds; "" if none is missing."""
+        finished = [(seed, {run.record.fold for run in runs}) for (seed, _), runs in self.by_seed().items()]
+        are_equal = all(own_folds == finished[0][1] for _, own_folds in finished)
+        for seed, own_folds in finished:
+            if not own_folds >= folds:
+                return f"{'' if are_equal else f'seed {seed} has '}{len(own_folds)} of {len(folds)} folds"
         return ""
 
 

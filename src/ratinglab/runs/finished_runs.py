@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ratinglab.digests import check_file
-from ratinglab.errors import UserError, did_you_mean
-from ratinglab.files import METRICS, RUN_RECORD, VALIDATION_FIT, user_path
+from ratinglab.errors import UserError
+from ratinglab.files import METRICS, RUN_RECORD, VALIDATION_FIT, did_you_mean_beside, user_path
 from ratinglab.options import as_yaml
 from ratinglab.runs.hydra_files import SAVED
 from ratinglab.runs.record import RunRecord, read_metrics, read_record
@@ -40,7 +40,7 @@ def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]
     for name in folders:
         folder = user_path(name, key="folder")
         if not folder.is_dir():
-            raise UserError(f"there is no folder {folder}")
+            raise UserError(f"there is no folder {folder}{did_you_mean_beside(folder)}")
         found |= dict.fromkeys(path.parent.resolve() for path in sorted(folder.rglob(RUN_RECORD)))
         without = (path.parent for path in sorted(folder.rglob(METRICS)) if not (path.parent / RUN_RECORD).exists())
         faults += [f"{each} has no {RUN_RECORD}" for each in without]
@@ -91,8 +91,7 @@ def named_run(text: str) -> NamedRun:
     """
     path = user_path(text, key="run")
     if path.parent == Path() and path.name not in NAMES and not path.exists():
-        siblings = [entry.name for entry in Path().iterdir()]
-        raise UserError(f"run: there is no folder {path}{did_you_mean(path.name, [*siblings, *NAMES])}")
+        raise UserError(f"run: there is no folder {path}{did_you_mean_beside(path, names=NAMES)}")
     if path.name not in NAMES or path.exists():
         return NamedRun(path, None)
     searched = path.parent if path.parent != Path() else Path(OUTPUTS)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ratinglab.digests import check_file, read_digests, write_recorded
-from ratinglab.errors import RunFailedError, UserError, did_you_mean
+from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import MetricKind, RankingMetric, find_metrics, monitored
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, list_metric
-from ratinglab.files import METRICS, RUN_FORMAT, RUN_RECORD, write_bytes
+from ratinglab.files import METRICS, RUN_FORMAT, RUN_RECORD, did_you_mean_beside, write_bytes
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.options import check_options, check_types, from_plain
 from ratinglab.stars import Stars
@@ -191,8 +191,7 @@ def read_record(folder: Path, *, key: str = "run") -> RunRecord:
     if folder.is_file():
         raise UserError(f"{key} must be a folder, got the file {folder}")
     if not folder.is_dir():
-        siblings = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        raise UserError(f"{key}: there is no folder {folder}{did_you_mean(folder.name, siblings)}")
+        raise UserError(f"{key}: there is no folder {folder}{did_you_mean_beside(folder)}")
     path = folder / RUN_RECORD
     if not path.is_file():
         raise UserError(f"{key}: {folder} is not the folder of a run: it has no run.json")
