@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from ratinglab.config.command import Command
+from ratinglab.config.command import command
 from ratinglab.config.request import default_options
 from ratinglab.config.rerun import reproduced_run, resumed_run
 from ratinglab.errors import UserError, did_you_mean, refuse_arguments
@@ -39,13 +39,13 @@ Keys (KEY=VALUE):
 """
 
 
-@Command(config_name="train", find_run=resumed_run)
+@command(config_name="train", find_run=resumed_run)
 def train(options: TrainOptions, run_folder: Path) -> float | None:
     """Fit a model on a table of ratings."""
     return _train_and_print(options, run_folder)
 
 
-@Command(config_name="train", positional="run", find_run=reproduced_run, usage=REPRODUCE_USAGE)
+@command(config_name="train", positional=["run"], find_run=reproduced_run, usage=REPRODUCE_USAGE)
 def reproduce(options: TrainOptions, run_folder: Path) -> None:
     """Train a run again from its record, and compare the metrics."""
     _train_and_print(options, run_folder)
@@ -61,7 +61,7 @@ def _train_and_print(options: TrainOptions, run_folder: Path) -> float | None:
     return objective
 
 
-@Command(config_name="inspect_data", positional="data.path")
+@command(config_name="inspect_data", positional=["data.path"])
 def inspect_data(options: InspectOptions, _: Path) -> None:
     """Describe a table of ratings, and print the command that trains on it."""
     from ratinglab.experiment.inspect_command import inspect_data
@@ -70,7 +70,7 @@ def inspect_data(options: InspectOptions, _: Path) -> None:
     inspect_data(options, lambda: default_options("inspect_data", paths).data)
 
 
-@Command(config_name="evaluate", positional="run")
+@command(config_name="evaluate", positional=["run"])
 def evaluate(options: EvaluateOptions, _: Path) -> None:
     """Recompute the metrics of a run."""
     from ratinglab.experiment.evaluate_command import evaluate
@@ -78,7 +78,7 @@ def evaluate(options: EvaluateOptions, _: Path) -> None:
     evaluate(options)
 
 
-@Command(config_name="recommend", positional="run")
+@command(config_name="recommend", positional=["run", "user"])
 def recommend(options: RecommendOptions, _: Path) -> None:
     """Recommend items to one user, the users in a file, or all users."""
     from ratinglab.experiment.recommend_command import recommend
@@ -86,7 +86,7 @@ def recommend(options: RecommendOptions, _: Path) -> None:
     recommend(options)
 
 
-@Command(config_name="similar", positional="run")
+@command(config_name="similar", positional=["run", "item"])
 def similar(options: SimilarOptions, _: Path) -> None:
     """Find the items similar to one item."""
     from ratinglab.experiment.similar_command import find_similar
@@ -94,7 +94,7 @@ def similar(options: SimilarOptions, _: Path) -> None:
     find_similar(options)
 
 
-@Command(config_name="predict", positional="run")
+@command(config_name="predict", positional=["run", "input"])
 def predict(options: PredictOptions, _: Path) -> None:
     """Predict the ratings of the pairs in a file."""
     from ratinglab.experiment.predict_command import predict
@@ -102,7 +102,7 @@ def predict(options: PredictOptions, _: Path) -> None:
     predict(options)
 
 
-@Command(config_name="export", positional="run")
+@command(config_name="export", positional=["run"])
 def export(options: ExportOptions, _: Path) -> None:
     """Write a run in a form that predicts without ratinglab."""
     from ratinglab.experiment.export_command import export
@@ -110,7 +110,7 @@ def export(options: ExportOptions, _: Path) -> None:
     export(options)
 
 
-@Command(config_name="serve", positional="run")
+@command(config_name="serve", positional=["run"])
 def serve(options: ServeOptions, _: Path) -> None:
     """Answer requests for predictions over HTTP, and show a page to try a run on."""
     from ratinglab.serving.server import serve

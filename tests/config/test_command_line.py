@@ -38,10 +38,25 @@ def test_argument_without_a_key_is_the_run(command, tmp_path, quick, script):
     assert command(tmp_path, script, "nowhere", status=2).stderr == "error: run: there is no folder nowhere\n"
 
 
-@pytest.mark.parametrize("run", ["run=nowhere", "nowhere"])
-def test_second_argument_without_a_key_is_refused(command, tmp_path, run):
-    refused = command(tmp_path, "predict", run, "pairs.csv", status=2)
-    assert refused.stderr == "error: pairs.csv: an argument must be KEY=VALUE, since run= is given; see --help\n"
+@pytest.mark.parametrize("arguments", [["{run}", "pairs.csv"], ["run={run}", "pairs.csv"], ["pairs.csv", "run={run}"]])
+def test_second_argument_without_a_key_is_the_input(command, tmp_path, quick, arguments):
+    (tmp_path / "pairs.csv").write_text("user_id,item_id\n1,2\n")
+    typed = [argument.format(run=quick.run) for argument in arguments]
+    named = command(tmp_path, "predict", f"run={quick.run}", "input=pairs.csv").stdout
+    assert command(tmp_path, "predict", *typed).stdout == named
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "reason"),
+    [
+        ("evaluate", ["run=nowhere", "pairs.csv"], "since run= is given"),
+        ("evaluate", ["nowhere", "pairs.csv"], "since run= is given"),
+        ("predict", ["nowhere", "input=x.csv", "pairs.csv"], "since run= and input= are given"),
+    ],
+)
+def test_argument_without_a_key_that_it_could_set_is_refused(command, tmp_path, script, arguments, reason):
+    refused = command(tmp_path, script, *arguments, status=2)
+    assert refused.stderr == f"error: pairs.csv: an argument must be KEY=VALUE, {reason}; see --help\n"
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ UNKNOWN_KEYS = {
     "fold": "; split.fold belongs to split=kfold, split=movielens_u, split=surprise_kfold",
     "path": "; data.path belongs to data=csv",
     "user_features": "; model.user_features belongs to model=biased_mf, model=svdpp, model=timesvdpp",
-    "data.file": "; data=demo has duplicates, min_rating, min_ratings_per_user, min_ratings_per_item, cache, batch_size, "
-    "seed",
+    "data.file": "; data=demo has duplicates, min_rating, min_ratings_per_user, min_ratings_per_item, cache, "
+    "batch_size, seed",
     "data.seeds": "; did you mean data.seed?",
     "data.batchsize": "; did you mean data.batch_size?",
     "model.batchsize": "; did you mean data.batch_size?",

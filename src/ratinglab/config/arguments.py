@@ -24,10 +24,10 @@ TITLE_KEYS = ("item",)
 """Keys whose values are titles. These may hold commas and are never swept over."""
 
 
-def parse_arguments(*, positional: str | None) -> argparse.Namespace:
+def parse_arguments(*, positional: Sequence[str]) -> argparse.Namespace:
     """Parse the command line; `flags` are the arguments besides the overrides.
 
-    An argument without a key sets the key `positional`, if there is one: `evaluate.py FOLDER`.
+    Arguments without a key set the keys `positional` that are not given: `predict.py FOLDER FILE`.
 
     Flags may follow overrides, which Hydra 1.3 rejects. Outside a sweep, a value is taken literally if Hydra cannot
     parse it, or if Hydra would parse it as a sweep but it names a file or is a title: `run=a b/c=d,e`,
@@ -50,10 +50,10 @@ def parse_arguments(*, positional: str | None) -> argparse.Namespace:
     if arguments.cfg and arguments.multirun:
         raise UserError("--cfg shows the configuration of one run: leave out -m")
     arguments.flags = [argument for argument in sys.argv[1:] if argument not in arguments.overrides]
-    if positional is not None:
-        bare = [index for index, text in enumerate(arguments.overrides) if _is_bare(text)]
-        if bare and not any(text.startswith(f"{positional}=") for text in arguments.overrides):
-            arguments.overrides[bare[0]] = f"{positional}={arguments.overrides[bare[0]]}"
+    given = {text.partition("=")[0] for text in arguments.overrides}
+    bare = [index for index, text in enumerate(arguments.overrides) if _is_bare(text)]
+    for index, key in zip(bare, (key for key in positional if key not in given), strict=False):
+        arguments.overrides[index] = f"{key}={arguments.overrides[index]}"
     _check_form(arguments.overrides, positional=positional)
     if not arguments.multirun:
         arguments.overrides = [_as_typed(argument) for argument in arguments.overrides]
@@ -66,14 +66,15 @@ def overrides_of_one_job(arguments: Sequence[str]) -> list[str]:
     return [_as_typed(argument) for argument in arguments]
 
 
-def _check_form(overrides: Sequence[str], *, positional: str | None = None) -> None:
+def _check_form(overrides: Sequence[str], *, positional: Sequence[str] = ()) -> None:
     """Refuse `KEY = VALUE` and arguments that are not overrides."""
     for before, argument in itertools.pairwise(["", *overrides]):
         if argument.startswith("=") or (before.endswith("=") and "=" not in argument):
             raise UserError(f"{before} {argument}: leave out the spaces around =".lstrip())
     for argument in filter(_is_bare, overrides):
-        hint = "" if positional is None else f", since {positional}= is given"
-        if positional is None and Path(argument).exists():
+        keys = " and ".join(f"{key}=" for key in positional)
+        hint = f", since {keys} {'is' if len(positional) == 1 else 'are'} given" if positional else ""
+        if not positional and Path(argument).exists():
             key = "resume" if Path(argument).is_dir() else "data=csv data.path"
             hint = f", such as {key}={argument}"
         raise UserError(f"{argument}: an argument must be KEY=VALUE{hint}; see --help")

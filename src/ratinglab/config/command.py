@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, redirect_stdout
-from dataclasses import dataclass
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
@@ -38,44 +37,42 @@ from ratinglab.startup import configure_process
 Task = Callable[[Any, Path], float | None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """Decorator that turns a task, which takes options and the run's folder, into a command, a Hydra app.
+def command(
+    *, config_name: str, positional: Sequence[str] = (), find_run: FindRun | None = None, usage: str | None = None
+) -> Callable[[Task], Callable[[], None]]:
+    """Decorate a task, which takes options and the run's folder, to make it a command, a Hydra app.
 
     A user's mistake is reported as one line on stderr, with exit status 2. If the configuration alone shows it, no
     folder is created; otherwise the folder is removed. A diverged run keeps its folder and exits with status 1. In a
     sweep, its objective is infinite, the other runs continue, and the sweep exits with status 1. A bug in ratinglab
     keeps its traceback.
 
-    Attributes:
+    Args:
         config_name: the primary config in conf/, such as `train`.
-        positional: key that an argument without a key sets.
+        positional: keys that arguments without a key set, in this order.
         find_run: finds the run that the arguments resume or reproduce.
         usage: text of --help; None: groups and keys of the primary config.
     """
 
-    config_name: str
-    positional: str | None = None
-    find_run: FindRun | None = None
-    usage: str | None = None
-
-    def __call__(self, task: Task) -> Callable[[], None]:
-        """Return the function that runs the command with the arguments in sys.argv."""
-
+    def decorate(task: Task) -> Callable[[], None]:
         @wraps(task)
         def main() -> None:
-            _Invocation(self, task).main()
+            _Invocation(task, config_name=config_name, positional=positional, find_run=find_run, usage=usage).main()
 
         return main
+
+    return decorate
 
 
 class _Invocation:
     """One invocation of a command."""
 
-    def __init__(self, command: Command, task: Task) -> None:
-        self._command, self._task = command, task
-        self._conf = Conf(command.config_name)
-        self._trains = command.config_name == "train"
+    def __init__(
+        self, task: Task, *, config_name: str, positional: Sequence[str], find_run: FindRun | None, usage: str | None
+    ) -> None:
+        self._task, self._positional, self._find_run, self._usage = task, positional, find_run, usage
+        self._conf = Conf(config_name)
+        self._trains = config_name == "train"
         self._typed = list(sys.argv)
         self._request: Request
         self._checked: ComposedJob | None = None  # None in a sweep
@@ -95,16 +92,15 @@ class _Invocation:
         if "--version" in sys.argv:
             print(f"ratinglab {version('ratinglab')}")
             return True
-        arguments = parse_arguments(positional=self._command.positional)
+        arguments = parse_arguments(positional=self._positional)
         self._conf.add_folder(arguments.config_dir)
         if arguments.help:
             print(self._help(arguments), flush=True)
             return True
         if arguments.hydra_help or arguments.info or arguments.shell_completion:
             return self._run_app(arguments)
-        self._request = Request(
-            self._conf, arguments.overrides, multirun=arguments.multirun, find_run=self._command.find_run
-        )
+        overrides, multirun = arguments.overrides, arguments.multirun
+        self._request = Request(self._conf, overrides, multirun=multirun, find_run=self._find_run)
         arguments.overrides = self._request.overrides
         if arguments.cfg:
             if (rerun := self._request.rerun) is not None:
@@ -132,8 +128,8 @@ class _Invocation:
         return True
 
     def _help(self, arguments: argparse.Namespace) -> str:
-        if self._command.usage is not None:
-            return for_this_program(self._command.usage.strip())
+        if self._usage is not None:
+            return for_this_program(self._usage.strip())
         with initialized():
             parsed = self._conf.parsed(arguments.overrides)
             overrides = first_job(parsed) if arguments.multirun else arguments.overrides
