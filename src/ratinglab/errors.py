@@ -41,8 +41,8 @@ def did_you_mean(name: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str
 def did_you_mean_key(key: str, valid: Sequence[str]) -> str:
     """Return `; did you mean KEY?` for the nearest valid key, such as optimizer.lr, or "" if none is close.
 
-    A key with the same last part is nearest. Otherwise compares the last parts, more strictly with keys of other groups.
-    A last part is close if the typed one is one of its words or its beginning.
+    A key with the same last part is nearest. Otherwise compares the last parts, more strictly with keys of other
+    groups; one is close if the typed last part is one of its words or its beginning.
     """
     group, _, name = key.rpartition(".")
     last_parts = {other: other.rpartition(".")[2] for other in valid}

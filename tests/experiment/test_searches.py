@@ -113,10 +113,11 @@ def test_parallel_jobs_print_a_line_each_and_the_table_of_a_sequential_sweep(com
         encoding="utf-8",
         check=True,
     )
-    names = [row["run"] for row in rows_of(tmp_path / "parallel")]
-    lines = done.stdout.splitlines()
-    assert sorted(line for line in lines if line.startswith("finished ")) == [f"finished   {name}" for name in names]
-    assert not any(line.startswith("epoch ") for line in lines)
+    jobs = sorted(line for line in done.stdout.splitlines() if line.startswith("job ") and "warning: " not in line)
+    _, values = dims.split("=")
+    for number, (value, line) in enumerate(zip(values.split(","), jobs, strict=True)):
+        assert re.fullmatch(rf"job {number}      embedding_dim={value}   val/mse \d\.\d+   \d+\.\d s", line)
+    assert "epoch " not in done.stdout
     assert rows_of(tmp_path / "parallel") == rows_of(tmp_path / "sequential")
 
 

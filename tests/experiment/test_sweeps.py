@@ -2,8 +2,11 @@
 
 import csv
 import json
+import logging
+import re
 import shlex
 import signal
+import sys
 import time
 from types import SimpleNamespace
 
@@ -32,6 +35,37 @@ def command(command_here):
 def whole(command, tmp_path_factory):
     """Run the sweep that is never stopped."""
     return command(tmp_path_factory.mktemp("whole"), "train", *SWEEP).run
+
+
+def test_sweep_prints_a_line_per_job_and_its_notes(command, tmp_path):
+    arguments = ["-m", "model=nmf,mf", "optimizer=adam,block_sgd", "trainer=debug", "logger=none", "hydra.sweep.dir=s"]
+    printed = command(tmp_path, "train", *arguments, status=1).stdout
+    jobs = [line for line in printed.splitlines() if line.startswith("job ")]
+    lines = [line for line in jobs if "warning: " not in line]
+    first, second, *_ = printed.splitlines()
+    assert first == "sweep      4 jobs in s, each with its own train.log"
+    assert second.startswith("job 0      warning: the fit trains on ")
+    assert re.fullmatch(r"job 0      model=nmf optimizer=adam   val/mse \d\.\d{4}   \d+\.\d s", lines[0])
+    assert lines[1].startswith("job 1      model=nmf optimizer=block_sgd   failed: optimizer=block_sgd fits biased_mf ")
+    assert [line.split("   ")[0] for line in lines] == [f"job {number}" for number in range(4)]
+    assert "\n\nmodel " in printed[printed.index(jobs[-1]) :], "the table follows the last job"
+    for name in ("0-model-nmf+optimizer-adam", "2-model-mf+optimizer-adam"):
+        log = (tmp_path / "s" / name / "train.log").read_text(encoding="utf-8")
+        assert all(f" INFO {text}" in log for text in ("data  ", "epoch 2/2", "validation ", "model=", "warning: "))
+
+
+def test_lines_on_stderr_in_a_job_are_printed_and_logged(tmp_path, monkeypatch, capsys):
+    def warn():
+        print("printed")
+        print("UserWarning: odd values", file=sys.stderr)
+        raise RunFailedError("it diverged")
+
+    monkeypatch.setattr(logging.root, "handlers", [logging.StreamHandler(sys.stdout)])
+    run_job(warn, tmp_path, GRID, monitor="val/mse")
+    assert capsys.readouterr().out.splitlines() == [
+        "job 0      UserWarning: odd values",
+        "job 0         failed: it diverged",
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=str)
@@ -202,6 +236,7 @@ def test_faulty_job_is_a_row_and_files_of_the_user_are_kept(command_apart, tmp_p
 
 
 GRID = SimpleNamespace(
+    job=SimpleNamespace(num=0),
     sweeper=SimpleNamespace(_target_="hydra._internal.core_plugins.basic_sweeper.BasicSweeper"),
     launcher=SimpleNamespace(_target_="hydra._internal.core_plugins.basic_launcher.BasicLauncher"),
 )
@@ -212,11 +247,15 @@ def test_failed_job_has_the_worst_objective_until_it_succeeds(tmp_path, error):
     def fail():
         raise error
 
-    assert run_job(fail, tmp_path, GRID) == float("inf")
+    def succeed():
+        (tmp_path / "metrics.json").write_text('{"val/mse": 0.75, "fit/seconds": 2.0}')
+        return 0.75
+
+    assert run_job(fail, tmp_path, GRID, monitor="val/mse") == float("inf")
     reason = (tmp_path / "failure.txt").read_text()
     assert reason == ("OverflowError: too large\n" if isinstance(error, OverflowError) else "it diverged\n")
-    assert run_job(lambda: 0.75, tmp_path, GRID) == 0.75
-    assert list(tmp_path.iterdir()) == [], "the job is no failure any more"
+    assert run_job(succeed, tmp_path, GRID, monitor="val/mse") == 0.75
+    assert not (tmp_path / "failure.txt").exists(), "the job is no failure any more"
 
 
 def test_jobs_are_in_the_order_of_their_numbers(tmp_path):

@@ -76,6 +76,7 @@ class _Invocation:
         self._typed = list(sys.argv)
         self._request: Request
         self._checked: ComposedJob | None = None  # None in a sweep
+        self._num_jobs: int  # of a sweep
         self._folder: Path | None = None
 
     def main(self) -> None:
@@ -123,7 +124,7 @@ class _Invocation:
         sys.argv[1:] = [*arguments.flags, *arguments.overrides]
         app = hydra_app(self._job, config_name=self._conf.config_name)
         if self._folder is not None and self._checked is None:
-            return run_sweep(app, self._folder)
+            return run_sweep(app, self._folder, num_jobs=self._num_jobs)
         app()
         return True
 
@@ -141,8 +142,9 @@ class _Invocation:
             if not arguments.multirun:
                 self._checked = self._request.job(arguments.overrides)
                 return self._checked.hydra
-            checked = check_sweep(self._conf, arguments.overrides, check_job=self._check_job_of_sweep)
-            arguments.overrides, hydra = checked
+            arguments.overrides, hydra, self._num_jobs = check_sweep(
+                self._conf, arguments.overrides, check_job=self._check_job_of_sweep
+            )
             return hydra
 
     def _check_job_of_sweep(self, overrides: Sequence[str]) -> DictConfig:
@@ -203,7 +205,7 @@ class _Invocation:
         rerun = self._request.rerun
         folder = Path(hydra.runtime.output_dir)
         if checked is None:
-            return run_job(lambda: self._train_job(config, hydra, folder), folder, hydra)
+            return run_job(lambda: self._train_job(config, hydra, folder), folder, hydra, monitor=config.monitor)
         if rerun is not None and hydra.output_subdir is not None:
             rerun.save(folder, checked.config)
         with exits_in_one_line(), explained(self._conf):

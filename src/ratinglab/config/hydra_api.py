@@ -89,8 +89,3 @@ def register_resolver(name: str, resolver: Callable[..., Any]) -> None:
 def is_search(hydra: Any) -> bool:
     """Return whether the sweeper chooses jobs by the results of earlier ones, unlike Hydra's own grid."""
     return not hydra.sweeper._target_.endswith(".BasicSweeper")
-
-
-def is_parallel(hydra: Any) -> bool:
-    """Return whether jobs run elsewhere than one by one in this process."""
-    return not hydra.launcher._target_.endswith(".BasicLauncher")

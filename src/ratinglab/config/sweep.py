@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,21 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ratinglab.config.conf import Conf
-from ratinglab.config.hydra_api import is_parallel, is_search
+from ratinglab.config.hydra_api import is_search
 from ratinglab.errors import ConflictError, RunFailedError, UserError
 from ratinglab.exits import exit_on_storage_fault, exit_with
 from ratinglab.interrupts import StoppedError
 from ratinglab.locks import LockedError, locked
-from ratinglab.options import quoted
+from ratinglab.options import quoted, short_keys, short_number
+from ratinglab.runs.hydra_files import swept_arguments
 from ratinglab.runs.sweep_folder import FAILURE, has_started, read_jobs, write_reason
 
 log = logging.getLogger(__name__)
 
 MAX_CHECKED_JOBS = 24
 """Maximum number of jobs that are all checked; composing takes 0.1 s per job. Larger sweeps check each value once."""
+SHOWN = ("note:", "warning:", "pruned")
+"""Beginnings of a job's lines that are printed."""
 
 
 def first_job(overrides: Sequence[Override]) -> list[str]:
@@ -70,13 +73,13 @@ def _values(override: Override) -> list[str]:
 
 def check_sweep(
     conf: Conf, arguments: Sequence[str], *, check_job: Callable[[Sequence[str]], DictConfig]
-) -> tuple[list[str], DictConfig]:
+) -> tuple[list[str], DictConfig, int]:
     """Check the jobs of a sweep; call it inside `initialized`. Warns of jobs whose options conflict.
 
     `check_job` checks the overrides of one job, and returns Hydra's part of its config.
 
     Returns:
-        The overrides for Hydra, and Hydra's part of a job's config.
+        The overrides for Hydra, Hydra's part of a job's config, and the number of jobs.
 
     Raises:
         UserError: a value is wrong, or the options of every job conflict.
@@ -108,36 +111,73 @@ def check_sweep(
     for conflict in conflicts:
         print(f"warning: this job will fail: {conflict}", file=sys.stderr)
     fixed = ",".join(map(quoted, sorted(last.keys() - swept)))  # a job's folder is named by what is swept
-    return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"], hydra
+    size = hydra.sweeper.n_trials if is_search(hydra) else math.prod(len(_values(each)) for each in last.values())
+    return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"], hydra, size
 
 
-def run_job(train: Callable[[], float | None], folder: Path, hydra: Any) -> float | None:
+def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, monitor: str) -> float | None:
     """Run one job of a sweep; return its objective, which is infinite if it fails.
 
-    A failure is recorded in the job's folder and does not end the other jobs.
+    Prints one line: the swept values, the monitored metric and the seconds of the fit. Notes and warnings precede it;
+    train.log has all lines. A failure is recorded in the job's folder and does not end the other jobs.
     """
+    swept = swept_arguments(folder)
+    values = " ".join(f"{short}={short_number(str(swept[key]))}" for key, short in short_keys(swept).items())
     try:
-        with locked(folder, key="hydra.sweep.dir"), _one_line_per_job(folder) if is_parallel(hydra) else nullcontext():
+        with _notes_only(f"job {hydra.job.num}"), locked(folder, key="hydra.sweep.dir"):
             (folder / FAILURE).unlink(missing_ok=True)
             objective = train()
             if objective is None and is_search(hydra):
                 raise UserError("a search needs validation rows, which choose the next job")
-            return objective
+        log.info("%s   %s", values, _outcome(folder, monitor))
+        return objective
     except LockedError as error:
-        log.error("error: %s", error)
-    except (RunFailedError, UserError) as error:
-        log.error("error: %s", error)
-        write_reason(folder / FAILURE, str(error))
+        log.error("%s   failed: %s", values, error)
     except Exception as error:
         exit_on_storage_fault(error, folder)  # the other jobs would fail too
-        log.exception("error: the job has failed")
-        write_reason(folder / FAILURE, " ".join(f"{type(error).__name__}: {error}".split()))
+        reason = str(error)
+        if not isinstance(error, RunFailedError | UserError):
+            log.exception("error: the job has failed")
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+        log.error("%s   failed: %s", values, reason)
+        write_reason(folder / FAILURE, reason)
     return float("inf")
 
 
-def run_sweep(app: Callable[[], None], folder: Path) -> bool:
+def _outcome(folder: Path, monitor: str) -> str:
+    """Format the monitored metric of a finished job, if it has validation rows, and the seconds of its fit."""
+    from ratinglab.runs.record import read_metrics  # torch is loaded by now
+
+    metrics = read_metrics(folder)
+    measured = f"{monitor} {metrics[monitor]:.4f}   " if monitor in metrics else ""
+    return f"{measured}{metrics['fit/seconds']:.1f} s"
+
+
+@contextmanager
+def _notes_only(job: str) -> Iterator[None]:
+    """Print only a job's notes and warnings and the lines of this module, with the job's number; log all lines."""
+    for handler in logging.root.handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setFormatter(logging.Formatter(f"{job:<10} %(message)s"))
+            handler.addFilter(_is_shown)
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as errors:
+        try:
+            yield
+        finally:
+            for line in errors.getvalue().splitlines():  # such as a warning of Python's
+                log.warning("%s", line)
+
+
+def _is_shown(record: logging.LogRecord) -> bool:
+    is_traceback = record.exc_info is not None
+    return not is_traceback and (record.name == __name__ or record.getMessage().startswith(SHOWN))
+
+
+def run_sweep(app: Callable[[], None], folder: Path, *, num_jobs: int) -> bool:
     """Run the jobs of a sweep and print their table, even if the sweep fails; return whether no job failed."""
     continue_hint = f"to continue: the same command with {shlex.quote(f'hydra.sweep.dir={os.path.relpath(folder)}')}"
+    jobs = "1 job" if num_jobs == 1 else f"{num_jobs:,} jobs"
+    print(f"sweep      {jobs} in {os.path.relpath(folder)}, each with its own train.log", flush=True)
     app_succeeded = True
     try:
         app()
@@ -172,18 +212,3 @@ def _conclude(folder: Path) -> bool:
     report.write(folder)
     print(os.path.relpath(folder), flush=True)
     return not failures
-
-
-@contextmanager
-def _one_line_per_job(folder: Path) -> Iterator[None]:
-    """Print one line at the end of a job: the lines of parallel jobs would interleave. train.log has them all."""
-    for handler in logging.root.handlers:
-        if type(handler) is logging.StreamHandler:
-            handler.setLevel(logging.CRITICAL)
-    outcome = "failed"
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            yield
-        outcome = "finished"
-    finally:
-        print(f"{outcome:<10} {folder.name}\n", end="", flush=True)
