@@ -99,7 +99,7 @@ class Lightning(NamedTuple):
 def _with_keywords(function: Callable[P, R]) -> Callable[P, R]:
     """List the keyword arguments of Settings in a function's signature and docstring, for completion and help."""
     signature = inspect.signature(function)
-    positional = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    positional = [entry for entry in signature.parameters.values() if entry.kind is not inspect.Parameter.VAR_KEYWORD]
     defaults = {"verbose": True}
     keywords = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=hint)
@@ -305,8 +305,8 @@ def _data_arguments(settings: Settings, *, is_resumed: bool) -> Iterator[str]:
 
 def _path_of(table: Any) -> str | list[str] | None:
     """Return the path or paths of a table; None for a data frame."""
-    if isinstance(table, list | tuple) and all(isinstance(each, str | os.PathLike) for each in table):
-        return [os.fspath(each) for each in table]
+    if isinstance(table, list | tuple) and all(isinstance(path, str | os.PathLike) for path in table):
+        return [os.fspath(path) for path in table]
     return os.fspath(table) if isinstance(table, str | os.PathLike) else None
 
 

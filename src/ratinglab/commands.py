@@ -166,7 +166,7 @@ def main() -> None:
         with exits_in_one_line():
             _complete(arguments[1:])
     elif name in ("-h", "--help"):
-        listed = (f"  {each:<14}{function.__doc__}" for each, function in COMMANDS.items())
+        listed = (f"  {name:<14}{function.__doc__}" for name, function in COMMANDS.items())
         print(OVERVIEW.format(commands="\n".join(listed)), end="")
     elif name == "--version":
         print(f"ratinglab {version('ratinglab')}")

@@ -144,15 +144,15 @@ def is_of_type(value: Any, hint: Any) -> bool:
         return True
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is list:
-        return isinstance(value, list) and all(is_of_type(each, arguments[0]) for each in value)
+        return isinstance(value, list) and all(is_of_type(entry, arguments[0]) for entry in value)
     if origin is tuple:
         return (
             isinstance(value, list | tuple) and len(value) == len(arguments) and all(map(is_of_type, value, arguments))
         )
     if origin is dict:
-        return isinstance(value, dict) and all(is_of_type(each, arguments[1]) for each in value.values())
+        return isinstance(value, dict) and all(is_of_type(entry, arguments[1]) for entry in value.values())
     if arguments:  # a union
-        return any(is_of_type(value, each) for each in arguments)
+        return any(is_of_type(value, alternative) for alternative in arguments)
     if hint in (None, NoneType):
         return value is None
     if hint in (int, float):
@@ -231,7 +231,7 @@ def as_yaml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):
-        return f"[{','.join(as_yaml(each) for each in value)}]"
+        return f"[{','.join(as_yaml(entry) for entry in value)}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {as_yaml(each)}' for key, each in value.items())}}}"
+        return f"{{{', '.join(f'{key}: {as_yaml(entry)}' for key, entry in value.items())}}}"
     return "null" if value is None else str(value)

@@ -11,6 +11,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from run_folders import accept_files
 
 from ratinglab.config.resolvers import MAX_NAME_LENGTH, job_name
 from ratinglab.config.sweep import run_job
@@ -249,6 +250,7 @@ def test_failed_job_has_the_worst_objective_until_it_succeeds(tmp_path, error):
 
     def succeed():
         (tmp_path / "metrics.json").write_text('{"val/mse": 0.75, "fit/seconds": 2.0}')
+        accept_files(tmp_path)
         return 0.75
 
     assert run_job(fail, tmp_path, GRID, monitor="val/mse") == float("inf")

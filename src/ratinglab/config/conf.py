@@ -60,7 +60,7 @@ class Conf:
     """A primary config in conf/, with the folder that --config-dir adds; compose it inside `initialized`."""
 
     def __init__(self, config_name: str) -> None:
-        """Take the name of a primary config, such as `train`."""
+        """Start without a folder of --config-dir; `config_name` is the name of a primary config, such as `train`."""
         self.folder = FOLDER
         self.config_name = config_name
         self.extra_folder: Path | None = None

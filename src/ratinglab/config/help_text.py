@@ -94,7 +94,7 @@ def _keys(config: DictConfig, comments: Mapping[str, str], prefix: str = "") -> 
 def _shown(value: Any) -> str:
     if OmegaConf.is_config(value):
         plain: Any = OmegaConf.to_container(value, resolve=False)
-        return "…" if any(isinstance(each, dict) for each in (plain, *plain)) else as_yaml(plain)
+        return "…" if any(isinstance(value, dict) for value in (plain, *plain)) else as_yaml(plain)
     return as_yaml(value)
 
 

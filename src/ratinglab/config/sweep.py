@@ -111,7 +111,7 @@ def check_sweep(
     for conflict in conflicts:
         print(f"warning: this job will fail: {conflict}", file=sys.stderr)
     fixed = ",".join(map(quoted, sorted(last.keys() - swept)))  # a job's folder is named by what is swept
-    size = hydra.sweeper.n_trials if is_search(hydra) else math.prod(len(_values(each)) for each in last.values())
+    size = hydra.sweeper.n_trials if is_search(hydra) else math.prod(map(len, map(_values, last.values())))
     return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"], hydra, size
 
 

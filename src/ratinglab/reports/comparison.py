@@ -130,8 +130,8 @@ def _by_splits(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     divided: defaultdict[frozenset[str], list[Row]] = defaultdict(list)
     for row in rows:
         divided[frozenset(run.record.provenance["split"].partition("/")[0] for run in row.runs)].append(row)
-    seeds = [sorted({str(run.record.split.get("split.seed")) for run in each[0].runs}) for each in divided.values()]
-    return [(f"split.seed={','.join(text)}", each) for text, each in zip(seeds, divided.values(), strict=True)]
+    seeds = [sorted({str(run.record.split.get("split.seed")) for run in rows[0].runs}) for rows in divided.values()]
+    return [(f"split.seed={','.join(text)}", rows) for text, rows in zip(seeds, divided.values(), strict=True)]
 
 
 def models_table(folders: Sequence[str]) -> Iterator[str]:
@@ -292,7 +292,7 @@ def _behind(ranked: Sequence[Row], folds: set[int | None], *, tag: str) -> tuple
     higher_is_better = first.runs[0].record.monitored().higher_is_better
     differences = [
         None
-        if any(each.lacking(folds) or each.is_pruned for each in (first, row))
+        if any(compared.lacking(folds) or compared.is_pruned for compared in (first, row))
         else paired_difference(first.runs, row.runs, tag=tag, higher_is_better=higher_is_better)
         for row in others
     ]

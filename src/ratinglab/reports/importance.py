@@ -21,7 +21,7 @@ def compute_explained_share(values: Sequence[str], metric: NDArray[np.float64]) 
         metric: (n,) the metric of each run.
     """
     binned = _binned(values)
-    groups = [metric[binned == each] for each in np.unique(binned)]
+    groups = [metric[binned == level] for level in np.unique(binned)]
     if len(set(metric)) == 1 or not 1 < len(groups) < len(metric):
         return 0.0
     share = stats.kruskal(*groups).statistic / (len(metric) - 1)  # Kruskal and Wallis's H is (n − 1) η² of the ranks

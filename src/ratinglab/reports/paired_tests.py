@@ -53,13 +53,13 @@ def paired_difference(
     runs, others = by_split(best), by_split(other)
     shared = [split for split in runs if split in others]
     if len(shared) > 1:
-        means = [[np.mean([run.metrics[tag] for run in each[split]]) for split in shared] for each in (runs, others)]
+        means = [[np.mean([run.metrics[tag] for run in group[split]]) for split in shared] for group in (runs, others)]
         differences = np.array(means[1]) - np.array(means[0])
         behind = -differences if higher_is_better else differences
         return corrected_t(behind, share=evaluated_share(runs[shared[0]][0], part))
     if not shared or name != "mse":
         return None
-    errors = [_mean_squared_errors(each[shared[0]], part) for each in (runs, others)]
+    errors = [_mean_squared_errors(group[shared[0]], part) for group in (runs, others)]
     if errors[0] is None or errors[1] is None or len(errors[0]) == 0:
         return None
     (user,) = read_part(runs[shared[0]][0].folder_of(part), part, ["user"])
@@ -83,7 +83,7 @@ def evaluated_share(run: FinishedRun, part: str) -> float:
 def _mean_squared_errors(runs: Sequence[FinishedRun], part: str) -> NDArray[np.float64] | None:
     """Average the squared error of each row over runs, such as seeds; None if a run has no predictions."""
     errors = [read_squared_errors(run.folder_of(part), part) for run in runs]
-    kept = [each for each in errors if each is not None]
+    kept = [error for error in errors if error is not None]
     return np.mean(kept, axis=0) if len(kept) == len(runs) else None
 
 

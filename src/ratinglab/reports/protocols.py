@@ -109,7 +109,7 @@ def compared_tag(record: RunRecord) -> str:
 
 def departures(protocols: Sequence[dict[str, Any]]) -> str:
     """List the departures of runs from their protocol, each once; "" if there are none."""
-    return "; ".join(dict.fromkeys(departure for each in protocols for departure in each["departures"]))
+    return "; ".join(dict.fromkeys(departure for protocol in protocols for departure in protocol["departures"]))
 
 
 def verdict(protocols: Sequence[dict[str, Any]]) -> str:

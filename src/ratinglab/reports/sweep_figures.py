@@ -211,11 +211,11 @@ def _draw_effect(axes: Axes, key: SweptKey, metric: Numbers, *, limits: Limits, 
         borders = np.quantile(place, np.linspace(0, 1, min(6, len(place) // 4) + 1))
         group = np.searchsorted(borders[1:-1], place, side="right")
     groups = np.unique(group)
-    means = [shown[group == each].mean() for each in groups]
+    means = [shown[group == name].mean() for name in groups]
     style: dict[str, Any] = {"marker": "."}
     if key.categories:  # without a line, since their order means nothing
         style = {"marker": "_", "linestyle": "", "markersize": min(22, 40 * inches / len(key.categories))}
-    axes.plot([np.median(place[group == each]) for each in groups], means, color=MEAN_COLOR, markeredgewidth=2, **style)
+    axes.plot([np.median(place[group == name]) for name in groups], means, color=MEAN_COLOR, markeredgewidth=2, **style)
     axes.plot(key.place[[best]], metric[[best]], "*", color=BEST_COLOR, markersize=13)
     if key.categories:
         axes.set_xlim(-0.5, len(key.categories) - 0.5)

@@ -86,9 +86,9 @@ def sweep_report(jobs: Sequence[SweepJob]) -> SweepReport:
         raise UserError("no job of the sweep has started")
     results = read_results(jobs)
     sets = comparable_sets(results)
-    differences = [_differences(each) for each in sets]
-    tables = [_table(each, tested) for each, tested in zip(sets, differences, strict=True)]
-    bold = [None if each.best is None else 1 for each in sets]
+    differences = [_differences(jobs) for jobs in sets]
+    tables = [_table(jobs, tested) for jobs, tested in zip(sets, differences, strict=True)]
+    bold = [None if jobs.best is None else 1 for jobs in sets]
     lines: list[str] = []
     for comparable, tested, table, best in zip(sets, differences, tables, bold, strict=True):
         if len(sets) > 1:
@@ -103,7 +103,7 @@ def sweep_report(jobs: Sequence[SweepJob]) -> SweepReport:
         files[name] = ("\n\n".join(texts) + "\n").encode()
     if len(sets) == 1 and sets[0].best is not None:
         files["best.yaml"] = (sets[0].best.finished[0].job.folder / SAVED / "config.yaml").read_bytes()
-    if any(each.replicates for each in sets):
+    if any(jobs.replicates for jobs in sets):
         files["groups.csv"] = _groups_csv(sets)
     if any(differences):
         files["comparisons.csv"] = _comparisons_csv(sets, differences)
@@ -130,7 +130,7 @@ def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Ro
     if not groups[0].settings:
         keys = find_differing_keys(jobs.results)
         ending = _mean_and_interval(jobs, keys)
-        groups = [Group({key: each.job.arguments.get(key, "") for key in keys}, [each]) for each in jobs.results]
+        groups = [Group({key: result.job.arguments.get(key, "") for key in keys}, [result]) for result in jobs.results]
         is_grouped = False
     interval = f" {HALF_WIDTH_HEADER}" if is_grouped else ""
     first, *others = (f"{column.label}{interval}" for column in jobs.columns)
@@ -151,7 +151,7 @@ def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Ro
 def _metric_cells(group: Group, jobs: ComparableJobs) -> list[str]:
     """Format the mean of each metric, with its interval; the status of jobs without metrics."""
     averages = [(mean_of(group.runs, column.tag), half_width_of(group.runs, column.tag)) for column in jobs.columns]
-    cells = [" ± ".join(filter(None, map(decimals, each))) for each in averages]
+    cells = [" ± ".join(filter(None, map(decimals, average))) for average in averages]
     statuses = {result.status for result in group.results}
     if not cells[0] and not group.finished:
         cells[0] = "failed" if "failed" in statuses else "stopped"
@@ -224,7 +224,7 @@ def _keys_without_effect(jobs: ComparableJobs) -> Iterator[str]:
             if group.num_missing == 0 and values_of(group.runs, tag):
                 others = tuple(value for other, value in group.settings.items() if other != key)
                 means[others].append(mean_of(group.runs, tag))
-        differences = [max(each) - min(each) for each in means.values() if len(each) > 1]
+        differences = [max(group_means) - min(group_means) for group_means in means.values() if len(group_means) > 1]
         if differences and max(differences) < least:
             yield f"note: {key} has no effect here: it changes {jobs.columns[0].label} by less than {least:.5f}"
 

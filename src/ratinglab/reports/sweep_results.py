@@ -89,7 +89,7 @@ class Group(NamedTuple):
     @property
     def runs(self) -> list[FinishedRun]:
         """The runs of the finished jobs."""
-        return [FinishedRun(each.job.folder, each.record, each.metrics) for each in self.finished if each.record]
+        return [FinishedRun(run.job.folder, run.record, run.metrics) for run in self.finished if run.record]
 
 
 class ComparableJobs(NamedTuple):
@@ -170,7 +170,7 @@ def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
 def comparable_sets(results: Sequence[JobResult]) -> list[ComparableJobs]:
     """Divide jobs into comparable sets. Jobs that have not started training join the first set."""
     conditions = [None if result.record is None else basis(result.record) for result in results]
-    first = next((each for each in conditions if each is not None), {})
+    first = next((condition for condition in conditions if condition is not None), {})
     sets: defaultdict[tuple[tuple[str, str], ...], list[JobResult]] = defaultdict(list)
     for result, condition in zip(results, conditions, strict=True):
         sets[tuple((first if condition is None else condition).items())].append(result)
@@ -185,10 +185,10 @@ def _group(results: Sequence[JobResult], condition: dict[str, str]) -> Comparabl
     for result in results:
         place = tuple(result.job.arguments.get(key, "") for key in replicates)
         members[tuple(result.job.arguments.get(key, "") for key in settings)][place] = result
-    finished = {place for by_place in members.values() for place, each in by_place.items() if each.has_metrics}
+    finished = {place for by_place in members.values() for place, result in by_place.items() if result.has_metrics}
     groups = []
     for values, by_place in members.items():
-        num_missing = len(finished) - sum(each.has_metrics for each in by_place.values()) if replicates else 0
+        num_missing = len(finished) - sum(result.has_metrics for result in by_place.values()) if replicates else 0
         groups.append(Group(dict(zip(settings, values, strict=True)), list(by_place.values()), num_missing))
     groups.sort(key=lambda group: (group.num_missing > 0, columns[0].rank(group.runs)))
     return ComparableJobs(condition, replicates, columns, groups)

@@ -43,7 +43,7 @@ def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]
             raise UserError(f"there is no folder {folder}{did_you_mean_beside(folder)}")
         found |= dict.fromkeys(path.parent.resolve() for path in sorted(folder.rglob(RUN_RECORD)))
         without = (path.parent for path in sorted(folder.rglob(METRICS)) if not (path.parent / RUN_RECORD).exists())
-        faults += [f"{each} has no {RUN_RECORD}" for each in without]
+        faults += [f"{folder} has no {RUN_RECORD}" for folder in without]
     for folder in found:
         if folder.name == VALIDATION_FIT and any((folder.parent / name).exists() for name in (SAVED, RUN_RECORD)):
             continue  # the first fit of a refit run

@@ -102,7 +102,7 @@ class RunRecord:
     def metric_kinds(self) -> list[MetricKind]:
         """List the names and directions of the metrics of every part, without importing user modules."""
         keys = ("name", "label", "higher_is_better")
-        return [MetricKind(**{key: each[key] for key in keys}) for each in self.metrics]
+        return [MetricKind(**{key: metric[key] for key in keys}) for metric in self.metrics]
 
     def monitored(self) -> MetricKind:
         """Find the metric that selects the best epoch."""

@@ -103,8 +103,10 @@ def find_damaged_tables(folder: Path) -> list[str]:
 def write_predictions(folder: Path, predictions: Mapping[str, Predictions]) -> None:
     """Write the rating and the clipped prediction of each row to predictions.parquet, by name of the part."""
     parts = [
-        pd.DataFrame({"part": np.int8(PARTS.index(part)), "rating": each.rows.rating, "prediction": each.predicted})
-        for part, each in predictions.items()
+        pd.DataFrame(
+            {"part": np.int8(PARTS.index(part)), "rating": of_part.rows.rating, "prediction": of_part.predicted}
+        )
+        for part, of_part in predictions.items()
     ]
     content = BytesIO()
     pd.concat(parts).to_parquet(content, index=False)

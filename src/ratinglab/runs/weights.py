@@ -115,7 +115,7 @@ def load_equation(predictor: Predictor, path: Path, *, record: RunRecord, key: s
     stored = "model.equation." if record.is_sampled else "model."
     try:
         predictor.equation.load_state_dict(
-            {key.removeprefix(stored): each for key, each in weights.items() if key.startswith(stored)}
+            {key.removeprefix(stored): value for key, value in weights.items() if key.startswith(stored)}
         )
     except RuntimeError as error:
         options = ", ".join(f"{name}={as_yaml(value)}" for name, value in record.model_options.items())
@@ -135,7 +135,7 @@ def read_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> Check
         raise UserError(f"{error}{_other_checkpoint(path, record)}") from error
     state = content["state_dict"]
     weights = {
-        name.removeprefix(PREDICTOR_PREFIX): each for name, each in state.items() if name.startswith(PREDICTOR_PREFIX)
+        name.removeprefix(PREDICTOR_PREFIX): value for name, value in state.items() if name.startswith(PREDICTOR_PREFIX)
     }
     return Checkpoint(weights, content["epochs"], float(content.get("seconds", 0)))
 
