@@ -61,7 +61,8 @@ def header(prepared: Preparation, model: Equation, *, asked: str, epochs_done: i
     if validation == 0 and not options.optimizer.keeps_samples:
         yield "note: no validation rows, so no early stopping: the run keeps its last weights"
     if asked != options.model.name:
-        yield f"note: model={asked} is {options.model.name} here, {_terms(prepared.available)}{_lacking(prepared.available)}"
+        available = prepared.available
+        yield f"note: model={asked} is {options.model.name} here, {_terms(available)}{_lacking(available)}"
 
 
 def _terms(available: AvailableData) -> str:
