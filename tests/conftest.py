@@ -35,7 +35,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 REPOSITORY = Path(__file__).parents[1]
 NO_FIGURES = [f"logger.tensorboard.{value}" for value in ("figures=false", "data_figures=false", "projector_items=0")]
 """Options of a run of which only other TensorBoard events are tested."""
-REAL_DATA = REPOSITORY.parent / "shared" / "data"
+REAL_DATA = Path(os.environ.get("RATINGLAB_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
 
 
 def environment(cache: Path) -> dict[str, str]:

@@ -24,7 +24,7 @@ from ratinglab.splits.holdout import Holdout
 from ratinglab.splits.split import SplitOptions
 
 PROVENANCE = {
-    "data": "ratings.csv", "seed": 0, "columns": {}, "command": [],
+    "data": "ratings.csv", "seed": 0, "columns": {}, "timestamp_format": None, "command": [],
     "data_digest": "d1", "split": "random(seed=0)", "side_digest": "s1", "threads": 1, "versions": {"torch": "2"},
 }  # fmt: skip
 

@@ -24,6 +24,25 @@ def require(*packages: str, extra: str, asked_by: str) -> None:
         raise UserError(f"{asked_by} needs {', '.join(missing)}: pip install 'ratinglab[{extra}]'")
 
 
+WORDS_OF_PEERS = {
+    "learning_rate": "optimizer.lr",
+    "lr_all": "optimizer.lr",
+    "n_epochs": "trainer.max_epochs",
+    "n_iterations": "trainer.max_epochs",
+    "max_iter": "trainer.max_epochs",
+    "n_factors": "model.embedding_dim",
+    "num_factors": "model.embedding_dim",
+    "rank": "model.embedding_dim",
+    "reg_all": "model.regularization",
+    "lambda_reg": "model.regularization",
+    "test_size": "split.test",
+    "n_splits": "split.folds",
+    "random_state": "seed",
+    "gpus": "trainer.devices",
+}
+"""Keys of the options that Surprise, Cornac, Spark, scikit-learn and Lightning call by other names."""
+
+
 def refuse_arguments(message: str) -> NoReturn:
     """Raise UserError, in place of `ArgumentParser.error`, which prints the usage first."""
     raise UserError(f"{message}; see --help")
@@ -45,6 +64,8 @@ def did_you_mean_key(key: str, valid: Sequence[str]) -> str:
     groups; one is close if the typed last part is one of its words or its beginning.
     """
     group, _, name = key.rpartition(".")
+    if WORDS_OF_PEERS.get(name) in valid:
+        return f"; did you mean {WORDS_OF_PEERS[name]}?"
     last_parts = {other: other.rpartition(".")[2] for other in valid}
     same_name = [other for other in valid if last_parts[other] == name]
     if same_name:

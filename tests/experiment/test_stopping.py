@@ -27,6 +27,11 @@ def whole(command, tmp_path_factory):
     return command(tmp_path_factory.mktemp("whole"), "train", *EXPERIMENT).run
 
 
+def logged_in_sweep(folder: Path, text: str) -> bool:
+    """Return whether a job has logged a text: a sweep prints no epochs."""
+    return any(text in log.read_text() for log in folder.rglob("train.log"))
+
+
 def stopped_run(folder: Path, stderr: str, *, number: signal.Signals, epochs: int) -> tuple[Path, int]:
     """Check the two lines that a stopped run prints; return its folder and the number of epochs done."""
     pattern = (
@@ -55,7 +60,7 @@ def test_stopped_run_names_its_last_epoch_and_resumes_to_equal_weights(command, 
 
 def test_run_of_a_sweep_stopped_by_a_signal_ends_the_sweep_and_resumes(command, start, tmp_path, whole):
     process = start(tmp_path, "train", "-m", *EXPERIMENT, "model.embedding_dim=32,16")
-    process.until("epoch 3/")
+    process.wait_until(lambda: logged_in_sweep(tmp_path, "epoch 3/"))
     found, _, stderr = process.end(signal.SIGTERM)
     assert found == 143
     assert re.search(r"stopped by SIGTERM after \d of 8 epochs; to continue: the same command with ", stderr)
@@ -173,7 +178,7 @@ def test_run_that_is_training_is_locked(command, start, tmp_path):
 def test_run_that_a_sweep_is_training_is_locked(command, start, tmp_path):
     options = ["trainer.max_epochs=2000", "logger=none", "hydra.sweep.dir=sweep", "seed=0,1"]
     process = start(tmp_path, "train", "-m", *options)
-    process.until("epoch 1/")
+    process.wait_until(lambda: logged_in_sweep(tmp_path, "epoch 1/"))
     (record,) = tmp_path.glob("sweep/*/run.json")
     outcome = command(tmp_path, "train", f"resume={record.parent}", status=2)
     assert outcome.stderr == f"error: resume: another process is training in {record.parent}\n"

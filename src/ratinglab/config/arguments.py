@@ -50,7 +50,7 @@ def parse_arguments(*, positional: Sequence[str]) -> argparse.Namespace:
     if arguments.cfg and arguments.multirun:
         raise UserError("--cfg shows the configuration of one run: leave out -m")
     arguments.flags = [argument for argument in sys.argv[1:] if argument not in arguments.overrides]
-    given = {text.partition("=")[0] for text in arguments.overrides}
+    given = {text.partition("=")[0] for text in arguments.overrides if not _is_bare(text)}
     bare = [index for index, text in enumerate(arguments.overrides) if _is_bare(text)]
     for index, key in zip(bare, (key for key in positional if key not in given), strict=False):
         arguments.overrides[index] = f"{key}={arguments.overrides[index]}"

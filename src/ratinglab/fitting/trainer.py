@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ratinglab.errors import UserError, require
-from ratinglab.options import above, above_zero_to, added_later, at_least
+from ratinglab.options import above, above_zero_to, at_least
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
@@ -75,7 +75,7 @@ class TrainerOptions:
     """Maximum number of epochs. Early stopping may end the fit sooner."""
     min_epochs: int = field(metadata=at_least(0))
     """Minimum number of epochs before early stopping may end the fit."""
-    max_time: str | None = field(metadata=added_later(None))
+    max_time: str | None
     """Time limit of the fit as DD:HH:MM:SS; null: no limit. The fit ends after the epoch in which the limit is reached.
     A resumed fit has the time that is left."""
     accelerator: Accelerator
@@ -83,9 +83,9 @@ class TrainerOptions:
     devices: int = field(metadata=at_least(1))
     """Number of devices per machine, with one process each. They share every batch of data.batch_size ratings, so the
     result does not depend on their number. More than 1 needs adam, adamw, sgd or sparse_adam."""
-    num_nodes: int = field(metadata=at_least(1) | added_later(1))
+    num_nodes: int = field(metadata=at_least(1))
     """Number of machines. More than 1 needs torchrun or Slurm to start the processes."""
-    strategy: Strategy = field(metadata=added_later(Strategy.auto))
+    strategy: Strategy
     """Lightning's strategy. ddp: distributed data parallel; auto: ddp if there are several devices."""
     limit_train_batches: float = field(metadata=above_zero_to(1))
     """Fraction of each epoch's batches to train on, above 0 and at most 1. Lower it for a quick trial."""

@@ -14,7 +14,7 @@ from ratinglab.ratings.side_information import AvailableData
 
 @dataclass
 class BestOptions(FactorOptions):
-    """Options of the model with every term that the data support: timesvdpp if the ratings have times, else svdpp."""
+    """Options of the model with every term that the data support: timesvdpp if users give several ratings a day."""
 
     name: ClassVar[str] = "best"
     form: ClassVar[EquationForm] = EquationForm.terms

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError
-from ratinglab.options import added_later, at_least, finite, named_subclasses, within
+from ratinglab.options import at_least, finite, named_subclasses, within
 from ratinglab.ratings.side_information import AvailableData, Needs
 from ratinglab.targets import import_modules
 
@@ -93,9 +93,9 @@ class FeatureOptions(FactorOptions):
 
     form: ClassVar[EquationForm] = EquationForm.embeddings
 
-    user_features: list[str] = field(metadata=added_later([]))
+    user_features: list[str]
     """Columns of the table of users whose values add a term to the user's row, such as [age_group,gender]."""
-    item_features: list[str] = field(metadata=added_later([]))
+    item_features: list[str]
     """Columns of the table of items whose values add a term to the item's row, such as [genres]."""
 
     def needs(self) -> Needs:

@@ -96,8 +96,9 @@ class RunRecord:
 
     @property
     def timestamp_format(self) -> str | None:
-        """Format of the times in the run's data; None: detected, or unknown, as in runs of earlier versions."""
-        return self.provenance.get("timestamp_format")
+        """Format of the times in the run's data, as in data.timestamp_format; None: detected."""
+        timestamp_format: str | None = self.provenance["timestamp_format"]
+        return timestamp_format
 
     def metric_kinds(self) -> list[MetricKind]:
         """List the names and directions of the metrics of every part, without importing user modules."""

@@ -28,12 +28,12 @@ class Gain(NamedTuple):
 
 
 class Chain:
-    """The samples of a posterior, one of every `thin` draws. Beyond the maximum, drops every second one and doubles
-    thin.
+    """The kept samples of a posterior: one of every `thin` draws.
 
-    The gain is the part of the mean squared error that averaging more samples would remove: the squared Monte Carlo
-    error of the mean prediction. With ā and b̄ the mean predictions of the first and the second half of the samples,
-    it is estimated by mean (ā − b̄)² / 4 over some rows. Autocorrelation and lack of convergence increase the estimate.
+    Beyond the maximum, drops every second sample and doubles `thin`. The gain is the part of the mean squared error
+    that averaging more samples would remove: the squared Monte Carlo error of the mean prediction. With ā and b̄ the
+    mean predictions of the first and the second half of the samples, it is estimated by mean (ā − b̄)² / 4 over some
+    rows. Autocorrelation and lack of convergence increase the estimate.
 
     Source: Flegal, Jones, "Batch Means and Spectral Variance Estimators in Markov Chain Monte Carlo", Annals of
     Statistics 2010, with two batches.

@@ -56,7 +56,7 @@ class GibbsFit(RowFit):
     If rows are sums of terms, a row's mean is m + Σ F y over the side's terms, with y ~ Normal(0, (λ Λ)⁻¹) and one
     λ ~ Gamma(1, 1) per term. A sweep draws y one column of F at a time, each given all others. Each y also
     has a bias entry; its sum is stored in the row's own bias. If a user has several rows, such as one per day in
-    timesvdpp, they share the user's α_u. If most of these rows have a single rating, p_u hardly moves given the rows,
+    timesvdpp, they share the user's a_u. If most of these rows have a single rating, p_u hardly moves given the rows,
     which stay close to their mean. A sweep then also draws p_u given the ratings and the rows' differences from p_u.
 
     No draw depends on the number of threads.
