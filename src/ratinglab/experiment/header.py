@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ratinglab.experiment.preparation import Preparation
 from ratinglab.experiment.train_options import TrainOptions
-from ratinglab.models.best import BestOptions
+from ratinglab.models.best import best_equation
 from ratinglab.models.equation import Equation
 from ratinglab.options import as_yaml, to_plain
 from ratinglab.ratings.side_information import AvailableData
@@ -87,8 +87,7 @@ def _lacking(available: AvailableData) -> str:
 
 def best_recipe_tip(available: AvailableData) -> str:
     """Return the tip about recipe=best for these data."""
-    model = BestOptions(embedding_dim=1, regularization=0.0, init_std=0.0).for_data(available)
-    return f"tip: recipe=best fits {model.name} by Gibbs sampling here, {_terms(available)}"
+    return f"tip: recipe=best fits {best_equation(available).name} by Gibbs sampling here, {_terms(available)}"
 
 
 def _fit_settings(options: TrainOptions) -> str:

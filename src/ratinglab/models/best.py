@@ -12,6 +12,11 @@ from ratinglab.models.timesvdpp import TimeSVDppOptions
 from ratinglab.ratings.side_information import AvailableData
 
 
+def best_equation(available: AvailableData) -> type[SVDppOptions]:
+    """Choose the equation with every term that the data support."""
+    return TimeSVDppOptions if available.has_sessions else SVDppOptions
+
+
 @dataclass
 class BestOptions(FactorOptions):
     """Options of the model with every term that the data support: timesvdpp if users give several ratings a day."""
@@ -20,9 +25,8 @@ class BestOptions(FactorOptions):
     form: ClassVar[EquationForm] = EquationForm.terms
 
     def for_data(self, available: AvailableData) -> SVDppOptions:
-        """Choose the equation, with implicit feedback on both sides and all features."""
-        equation = TimeSVDppOptions if available.has_sessions else SVDppOptions
-        return equation(
+        """Return the options of `best_equation`, with implicit feedback on both sides and all features."""
+        return best_equation(available)(
             embedding_dim=self.embedding_dim,
             regularization=self.regularization,
             init_std=self.init_std,
