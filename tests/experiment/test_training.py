@@ -173,6 +173,7 @@ def test_train_warns_about_skipped_batches_and_errors_above_the_baseline(command
     outcome = command(tmp_path, "train", *few)
     assert "warning: the fit trains on 50% of the batches of each epoch" in outcome.stdout
     assert "warning: mf is worse than the bias baseline on test" in outcome.stdout
+    assert "gap  " not in outcome.stdout, "it would be negative"
 
 
 @pytest.mark.slow

@@ -102,7 +102,7 @@ def results(values: Mapping[str, float], tables: RunTables) -> Iterator[str]:
     if f"{part}/coverage_90" in values:
         share = values[f"{part}/coverage_90"]
         yield f"coverage   {share:.1%} of the warm {label} ratings lie in their 90% prediction interval"
-    if record.noise_floor is not None:
+    if record.noise_floor is not None and model_mse <= bias_mse:
         closed = (bias_mse - model_mse) / (bias_mse - record.noise_floor)
         yield f"gap        {closed:.0%} closed, from the bias baseline to the noise floor"
     if model_mse > bias_mse:
