@@ -1,11 +1,12 @@
 """The learning curve of a fit: its train and validation metrics by epoch."""
 
+import csv
+import io
 import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ratinglab.files import write_whole
@@ -50,5 +51,9 @@ class LearningCurve(Callback):
         """Write the file, even if a resumed fit has no epoch left to train."""
         if not trainer.is_global_zero:
             return
-        table = pd.DataFrame(self._columns)  # writes NaN as a blank
-        write_whole(self._path, lambda file: table.to_csv(file, index=False, lineterminator="\n"))
+        text = io.StringIO()  # pandas takes a tenth of a second for its first file
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self._columns)
+        for row in zip(*self._columns.values(), strict=True):
+            writer.writerow("" if math.isnan(value) else value for value in row)
+        write_whole(self._path, lambda file: file.write(text.getvalue().encode()))
