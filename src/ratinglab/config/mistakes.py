@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
+from ratinglab.config.comments import key_comments
 from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, OPTIONAL_GROUPS, OVERLAY_GROUPS, Conf, flat, one_or_several
 from ratinglab.config.conversion import TARGET, UnknownKeyError, wrong_value
 from ratinglab.config.hydra_api import initialized
@@ -189,7 +190,7 @@ def _hint(key: str, keys: Sequence[str], choices: Mapping[str, Sequence[str]], c
         having = [
             f"{group}={choice}"
             for choice, path in conf.choices(group).items()
-            if re.search(rf"^{re.escape(key)}:", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            if (key,) in key_comments(path.read_text(encoding="utf-8"))
         ]
         if having and group not in OVERLAY_GROUPS:
             return f"; {group}.{key} belongs to {', '.join(having)}"
