@@ -134,7 +134,8 @@ class RecommendOptions(RunOptions, FoldInOptions):
             raise UserError(f"users: there is no file {self.users}; user={self.users} names one user")
         if self.users is not None and self.folds_in:
             raise UserError("leave out users: with ratings or features, their users get the lists")
-        if self.output is None and self.user is None and self.ratings is None and self.user_features is None:
+        names_users = any(value is not None for value in (self.user, self.users, self.ratings, self.user_features))
+        if self.output is None and not names_users:
             raise UserError("set output=FILE to recommend to all users, or user=ID for one; got neither")
 
 
