@@ -150,7 +150,7 @@ class Rerun:
             found: Any = OmegaConf.create(("[]" if is_list else "{}") if text is None else text)
             OmegaConf.to_container(found)  # raises if a node is faulty
             if OmegaConf.is_list(found) != is_list:
-                raise ValueError("its content is of another kind")
+                raise ValueError("its content has the wrong type")
         except (OmegaConfBaseException, YAMLError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{self.key}: {self.folder / SAVED / name} is damaged: {reason}") from error

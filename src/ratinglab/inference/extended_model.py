@@ -70,7 +70,7 @@ def with_users(model: TrainedModel, users: RowsToFoldIn, ratings: pd.DataFrame, 
 
 
 def _joined(given: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-    """Collect ratings by index: the given ones of users and items of the model, and the known ones of other pairs."""
+    """Collect ratings by index: those given for the model's users and items, and the known ones of all other pairs."""
     given, columns = given[(given["user"] >= 0) & (given["item"] >= 0)], ["user", "item", "rating"]
     return pd.concat([given[columns], known[columns]]).drop_duplicates(["user", "item"])
 

@@ -47,7 +47,7 @@ class TrainedModel(Recommender):
     _base: "TrainedModel | None" = None
     """The model that users or items were folded into; None for a run's own model."""
     _fold_interest: Callable[[Interest], Interest] = lambda interest: interest
-    """Adds these users or items to the interest model of the base."""
+    """Function that extends the base model's interest by the users or items folded in."""
 
     def __post_init__(self) -> None:
         self.record = self.tables.record

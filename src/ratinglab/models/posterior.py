@@ -273,7 +273,7 @@ def _by_item_table(samples: list[Factors]) -> Iterator[list[Factors]]:
 
 
 def _tables(samples: list[Factors], name: SideName, field: str) -> list[Tensor]:
-    """Collect a table of a side of each sample, which all samples have."""
+    """Collect one table of a side from every sample."""
     return [getattr(sample.side(name), field) for sample in samples]
 
 

@@ -44,7 +44,7 @@ class FeatureLayout:
 
 
 class FeatureFile(NamedTuple):
-    """A file of users or items and its layout, both None without a file, and its origin, for messages."""
+    """A file of users or items with its layout, both None if there is no file; `origin` names it in messages."""
 
     origin: Origin
     file: InputFile | None = None

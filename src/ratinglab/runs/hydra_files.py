@@ -89,5 +89,5 @@ def read_saved(run: Path, name: str, *, kind: type) -> Any:
         raise UserError(f"{run / SAVED / name} is damaged: {' '.join(str(error).split())}") from error
     is_hydra = name == "hydra.yaml"
     if not isinstance(content, kind) or (is_hydra and not (isinstance(content, dict) and "hydra" in content)):
-        raise UserError(f"{run / SAVED / name} is damaged: its content is of another kind")
+        raise UserError(f"{run / SAVED / name} is damaged: its content has the wrong type")
     return content

@@ -36,8 +36,8 @@ class HeldOutUsersSplit(SplitOptions):
     test: int = field(metadata=at_least(0))
     """Number of users held out for test; 0: no test."""
     hidden: float = field(metadata=from_zero_below(1))
-    """Fraction of a held-out user's ratings, rounded down, against which lists are measured. The others are folded
-    in."""
+    """Fraction of a held-out user's ratings to measure lists against, rounded down to whole ratings. The others are
+    folded in."""
     seed: int = field(metadata=seed_rule())
     """Seed of the split, independent of the training `seed`."""
 
