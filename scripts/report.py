@@ -1,6 +1,6 @@
 """Compare runs with one another and with published results: report.py outputs/…."""
 
-from ratinglab.commands import report
+from ratinglab.cli import report
 
 if __name__ == "__main__":
     report()

@@ -1,6 +1,6 @@
 """Train a run again from its record, and compare the metrics: reproduce.py run=outputs/…."""
 
-from ratinglab.commands import reproduce
+from ratinglab.cli import reproduce
 
 if __name__ == "__main__":
     reproduce()

@@ -1,6 +1,6 @@
 """Find the items similar to one item: similar.py run=outputs/… item="Toy Story (1995)" k=10."""
 
-from ratinglab.commands import similar
+from ratinglab.cli import similar
 
 if __name__ == "__main__":
     similar()

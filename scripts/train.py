@@ -1,6 +1,6 @@
 """Fit a model on a table of ratings: see --help."""
 
-from ratinglab.commands import train
+from ratinglab.cli import train
 
 if __name__ == "__main__":
     train()

@@ -7,8 +7,8 @@ import functools
 import sys
 
 REPLACED = [
-    ("ratinglab.experiment.new_record", "_git"),
-    ("ratinglab.experiment.new_record", "version"),
+    ("ratinglab.training.new_record", "_git"),
+    ("ratinglab.training.new_record", "version"),
     ("lightning_fabric.utilities.registry", "entry_points"),
 ]
 """Functions: their module, and their name in it."""

@@ -22,7 +22,7 @@ from documented import options_of
 from in_process import called_as
 from parsed_configs import parse_once
 
-from ratinglab.openmp import SLEEPING_THREADS
+from ratinglab.process.openmp import SLEEPING_THREADS
 
 # As commands do before they import torch: let waiting threads sleep. Two threads that spin on one core made a sweep
 # of a small table thirty times slower.
@@ -233,7 +233,7 @@ def start(server: Server) -> Callable[..., Started]:
 @pytest.fixture
 def train_here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Train a run in this process, without a log: train_here(*overrides) returns its folder."""
-    from ratinglab.experiment.training import train_run
+    from ratinglab.training.training import train_run
 
     monkeypatch.setenv("RATINGLAB_DATA", str(cache))
 
@@ -253,7 +253,7 @@ def run_here(
     import torch
     import undrawn
 
-    from ratinglab.commands import COMMANDS
+    from ratinglab.cli import COMMANDS
 
     found, path = 0, REPOSITORY / "scripts" / f"{script}.py"
     with (

@@ -18,12 +18,12 @@ from typing import Any, get_type_hints
 
 from omegaconf import DictConfig
 
+from ratinglab.commands.command_options import ROOTS
 from ratinglab.config.comments import KeyPath, file_comment, key_comments, key_lines
 from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.hydra_api import initialized
 from ratinglab.config.resolvers import register_resolvers
-from ratinglab.experiment.command_options import ROOTS
 from ratinglab.options import field_key
 from ratinglab.targets import target_class
 

@@ -37,23 +37,23 @@ from asked_once import ask_once
 from hydra._internal.hydra import Hydra
 from parsed_configs import parse_once
 
-import ratinglab.commands  # noqa: F401
-from ratinglab.config.conf import Conf
-from ratinglab.config.hydra_api import initialized
-from ratinglab.config.request import job_of_call
-from ratinglab.experiment import (  # noqa: F401
+import ratinglab.cli  # noqa: F401
+from ratinglab.commands import (  # noqa: F401
     evaluate_command,
     export_command,
     inspect_command,
     predict_command,
     recommend_command,
     similar_command,
-    training,
 )
+from ratinglab.config.conf import Conf
+from ratinglab.config.hydra_api import initialized
+from ratinglab.config.request import job_of_call
 from ratinglab.fitting import als, block_sgd, processes, sparse_adam  # noqa: F401
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.gibbs import gibbs_fit  # noqa: F401
 from ratinglab.reports import comparison, sweep_report  # noqa: F401
+from ratinglab.training import training
 
 
 def train_once() -> None:

@@ -21,9 +21,9 @@ def called_as(*argv: str, folder: Path) -> Iterator[pytest.MonkeyPatch]:
     Restores what `isolated` does, Hydra's state, signals and their meaning, the handlers of the root logger, and drops
     modules of --config-dir, since another folder may have the same names. Yields what undoes further changes.
     """
-    from ratinglab import interrupts
     from ratinglab.config.hydra_api import outside_app
-    from ratinglab.experiment.isolation import isolated
+    from ratinglab.process import interrupts
+    from ratinglab.training.isolation import isolated
 
     handlers, modules = list(logging.root.handlers), set(sys.modules)
     signals = {number: signal.getsignal(number) for number in interrupts.STOP_SIGNALS}

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from fits import SPLIT, holdout_of, training_data
 
-from ratinglab.digests import DIGESTS, record_digests, seal_archive
 from ratinglab.models.equation import Factors, SideFactors
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import to_plain
 from ratinglab.ratings.table import RatingTable
+from ratinglab.runs.digests import DIGESTS, record_digests, seal_archive
 from ratinglab.runs.record import RunRecord, metric_records, record_bytes
 from ratinglab.runs.storage import write_run
 from ratinglab.runs.weights import build_predictor

@@ -27,8 +27,9 @@ from omegaconf import OmegaConf
 from pytorch_lightning import Callback, Trainer
 
 import ratinglab
-from ratinglab import api, interrupts
-from ratinglab.experiment import training
+from ratinglab import api
+from ratinglab.process import interrupts
+from ratinglab.training import training
 
 pytestmark = pytest.mark.slow
 
@@ -278,7 +279,7 @@ def test_lines_are_logged_whatever_the_caller_has_configured(frame, capsys):
     logging.disable(logging.CRITICAL)
     try:
         train(ratings=frame, verbose=True)
-        assert logging.getLogger("ratinglab.experiment.training").disabled
+        assert logging.getLogger("ratinglab.training.training").disabled
         assert logging.root.manager.disable == logging.CRITICAL
     finally:
         logging.disable(logging.NOTSET)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from in_process import called_as
 
-from ratinglab.commands import COMMANDS, main
+from ratinglab.cli import COMMANDS, main
 
 TRAIN = "train data=csv data.path=ratings.csv data.cache=null trainer=debug logger=none hydra.run.dir="
 LINES = {

@@ -10,11 +10,11 @@ import numba
 import pytest
 from conftest import NO_FIGURES, REPOSITORY, environment
 
-from ratinglab import compiled
 from ratinglab.config.hydra_api import IS_1_3
 from ratinglab.config.resolvers import cache_folder
 from ratinglab.errors import UserError
-from ratinglab.locks import locked
+from ratinglab.kernels import compiled
+from ratinglab.process.locks import locked
 
 SLURM = {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "lab", "SLURM_PROCID": "3", "SLURM_LOCALID": "3"}
 

@@ -24,12 +24,12 @@ import pandas as pd
 from measurement import print_table
 
 import ratinglab
-from ratinglab import digests
 from ratinglab.fitting.checkpoints import WholeCheckpointIO
+from ratinglab.runs import digests
 
 USERS, ITEMS = 138_000, 27_000
 MEASURED = ("seal_archive", "check_archive", "check_file", "record_digests")
-"""Functions of `ratinglab.digests` that the other modules call."""
+"""Functions of `ratinglab.runs.digests` that the other modules call."""
 
 
 def main() -> None:

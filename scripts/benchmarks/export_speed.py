@@ -37,8 +37,8 @@ def predict(system: str, folder: str) -> Measurement:
     """Return the median milliseconds of a batch, by its size."""
     import torch
 
-    from ratinglab.experiment.command_options import ExportFormat
-    from ratinglab.experiment.export_formats import WRITERS
+    from ratinglab.commands.command_options import ExportFormat
+    from ratinglab.commands.export_formats import WRITERS
     from ratinglab.inference.run import Run
 
     run, random = Run.load(folder), np.random.default_rng(0)

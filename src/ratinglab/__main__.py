@@ -1,6 +1,6 @@
 """Entry point of `python -m ratinglab`, the same as `ratinglab`."""
 
-from ratinglab.commands import main
+from ratinglab.cli import main
 
 if __name__ == "__main__":
     main()

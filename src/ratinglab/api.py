@@ -12,14 +12,14 @@ from ratinglab.config.request import ComposedJob, folder_of_call, job_of_call
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.datasets.sources import FRAME
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.experiment.isolation import interruptible, isolated, logged
-from ratinglab.experiment.training import build_lightning, train_run
 from ratinglab.fitting.fit import Fit
 from ratinglab.formats.frames import Frame, Frames, reusable
 from ratinglab.inference.run import Run
 from ratinglab.options import as_override
-from ratinglab.program import shown_path
+from ratinglab.process.program import shown_path
 from ratinglab.runs.finished_runs import named_run
+from ratinglab.training.isolation import interruptible, isolated, logged
+from ratinglab.training.training import build_lightning, train_run
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,13 +7,13 @@ from documented import CONF, FILES, composed, expected_comments, field_docstring
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from ratinglab.commands.command_options import ROOTS
 from ratinglab.config.comments import file_comment, key_comments
 from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.hydra_api import initialized
 from ratinglab.config.mistakes import OPTIONAL_GROUPS
 from ratinglab.errors import UserError
-from ratinglab.experiment.command_options import ROOTS
 from ratinglab.options import as_yaml, field_key
 
 OVERLAY_GROUPS = ("protocol", *OPTIONAL_GROUPS)

@@ -14,7 +14,7 @@ from ratinglab.config.hydra_api import initialized
 from ratinglab.config.mistakes import explained
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.errors import UserError
-from ratinglab.experiment.train_options import TrainOptions
+from ratinglab.training.train_options import TrainOptions
 
 UNKNOWN_KEYS = {
     "lr": "; did you mean optimizer.lr?",

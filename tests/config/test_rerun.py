@@ -7,7 +7,7 @@ import pytest
 from equal_runs import assert_equal_runs
 from run_folders import edit_saved
 
-from ratinglab.digests import record_digests
+from ratinglab.runs.digests import record_digests
 from ratinglab.runs.record import read_record
 
 SPLIT = """

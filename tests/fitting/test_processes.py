@@ -13,12 +13,12 @@ import pytest
 import torch
 from conftest import NO_FIGURES, REPOSITORY, Started, environment
 
-from ratinglab import exits
 from ratinglab.errors import UserError
-from ratinglab.exits import exits_in_one_line
 from ratinglab.fitting.processes import check_started
 from ratinglab.fitting.processes import environment as cluster_environment
-from ratinglab.program import process_rank
+from ratinglab.process import exits
+from ratinglab.process.exits import exits_in_one_line
+from ratinglab.process.program import process_rank
 
 EXPERIMENT = [
     "model=biased_mf",

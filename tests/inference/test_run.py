@@ -15,10 +15,10 @@ from equations import options_of as options_of_equation
 from run_folders import accept_files, edit_metrics, edit_record, write_run_of
 from tables import table_of
 
-from ratinglab.digests import seal_archive
+from ratinglab.commands.evaluate_command import evaluate
 from ratinglab.errors import UserError
-from ratinglab.experiment.evaluate_command import evaluate
 from ratinglab.inference.run import FRAME_COLUMNS, Run
+from ratinglab.runs.digests import seal_archive
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,9 @@ from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.hydra_api import initialized
 from ratinglab.config.resolvers import register_resolvers
-from ratinglab.experiment.train_options import TrainOptions
-from ratinglab.experiment.training import train_run
 from ratinglab.inference.run import Run
+from ratinglab.training.train_options import TrainOptions
+from ratinglab.training.training import train_run
 
 LAB = Path(__file__).parent / "lab"
 FEATURES = ["data.users.path=users.csv", "data.users.numeric=[age]", "model.user_features=[age_group,mood]"]

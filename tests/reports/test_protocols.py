@@ -17,12 +17,12 @@ from tables import table_of, table_with_features
 
 from ratinglab.config.conf import ChosenFile
 from ratinglab.errors import UserError
-from ratinglab.experiment.new_record import protocol_record
 from ratinglab.files import RUN_FORMAT
 from ratinglab.reports.comparison import FinishedRun, _rows
 from ratinglab.reports.paired_tests import corrected_t
 from ratinglab.reports.protocols import table_among_figures, verdict
 from ratinglab.splits.random_rows import RandomSplit
+from ratinglab.training.new_record import protocol_record
 
 PROTOCOLS = sorted(path.stem for path in CONF.glob("protocol/*.yaml") if path.stem != "none")
 RECIPES = sorted(path.stem for path in CONF.glob("recipe/*.yaml"))
@@ -31,7 +31,7 @@ OWN = """# @package _global_
 defaults:
   - override /split: kfold
 protocol:
-  _target_: ratinglab.reports.protocols.Protocol
+  _target_: ratinglab.evaluation.protocol_options.Protocol
   title: the demo data
   metric: rmse
   folds: {folds}
@@ -249,7 +249,7 @@ defaults:
 split: {{test: 0.2, validation: 0.0}}
 ranking: {{threshold: 4.0}}
 protocol:
-  _target_: ratinglab.reports.protocols.Protocol
+  _target_: ratinglab.evaluation.protocol_options.Protocol
   title: "lists of the demo data: NDCG"
   metric: ndcg@7
   folds: 1

@@ -12,12 +12,12 @@ from fits import holdout_of
 from run_folders import accept_files, edit_record, write_run_of, write_weights
 from tables import table_with_features
 
-from ratinglab.digests import record_digests
 from ratinglab.errors import UserError
 from ratinglab.models.equation import Factors, SideFactors
 from ratinglab.models.factor_equation import Side
 from ratinglab.models.svdpp import Implicit
 from ratinglab.recommend.interest import DIMS, Interest
+from ratinglab.runs.digests import record_digests
 from ratinglab.runs.record import read_record
 from ratinglab.runs.storage import count_training_ratings, read_interest, write_interest
 from ratinglab.runs.weights import load_predictor, read_checkpoint, read_training_data

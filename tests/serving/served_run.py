@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from run_folders import PROVENANCE, add_samples, write_run_of, write_weights
 from tables import table_of
 
-from ratinglab.experiment.command_options import ServeOptions
+from ratinglab.commands.command_options import ServeOptions
 from ratinglab.models.posterior import Posterior
 from ratinglab.runs.record import write_metrics
 from ratinglab.serving.app import build_app

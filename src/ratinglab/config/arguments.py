@@ -15,7 +15,7 @@ from ratinglab.config.hydra_api import argument_parser
 from ratinglab.errors import UserError, refuse_arguments
 from ratinglab.formats.typed_mapping import is_mapping
 from ratinglab.options import as_yaml, quoted
-from ratinglab.program import shell_command
+from ratinglab.process.program import shell_command
 
 MAPPING_KEYS = ("ratings", "user_features")
 """Keys whose mapping is parsed later: Hydra's grammar has no quoted names, and keeps only the last of equal names."""

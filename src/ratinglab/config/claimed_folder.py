@@ -6,8 +6,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ratinglab.errors import UserError
-from ratinglab.interrupts import StoppedError
-from ratinglab.locks import LOCK, locked
+from ratinglab.process.interrupts import StoppedError
+from ratinglab.process.locks import LOCK, locked
 from ratinglab.runs.sweep_folder import FAILURE, SWEEP_RECORD, has_started, job_folders
 
 

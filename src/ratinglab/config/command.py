@@ -26,13 +26,13 @@ from ratinglab.config.request import ComposedJob, FindRun, Request, as_in_app, f
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.config.sweep import check_sweep, first_job, run_job, run_sweep
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.exits import exit_on_storage_fault, exit_with, exits_in_one_line
-from ratinglab.interrupts import StoppedError, resume_hint
 from ratinglab.options import quoted
-from ratinglab.program import exit_with_rank_zero, process_rank
+from ratinglab.process.exits import exit_on_storage_fault, exit_with, exits_in_one_line
+from ratinglab.process.interrupts import StoppedError, resume_hint
+from ratinglab.process.program import exit_with_rank_zero, process_rank
+from ratinglab.process.startup import configure_process
 from ratinglab.runs.hydra_files import SAVED
 from ratinglab.runs.sweep_folder import claim, has_started
-from ratinglab.startup import configure_process
 
 Task = Callable[[Any, Path], float | None]
 
@@ -161,7 +161,7 @@ class _Invocation:
 
         A bug in this process keeps its traceback.
         """
-        from ratinglab.experiment.training import join_fit  # torch takes a second: keep --help fast
+        from ratinglab.training.training import join_fit  # torch takes a second: keep --help fast
 
         exit_with_rank_zero()
         logging.disable(logging.CRITICAL)

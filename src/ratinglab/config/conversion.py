@@ -17,7 +17,6 @@ from ratinglab.config.conf import flat
 from ratinglab.errors import UserError, did_you_mean, did_you_mean_key
 from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.options import as_yaml, check_options, field_key
-from ratinglab.startup import prepare_fit
 from ratinglab.targets import target_class
 
 TARGET = "_target_"
@@ -90,10 +89,17 @@ def _chosen_classes(content: dict[Any, Any], root: type) -> Iterator[tuple[str, 
         assert isinstance(base, type)
         chosen = _chosen_class(content[key], base=base, key=key)
         if issubclass(chosen, FitOptions):
-            prepare_fit(chosen)
+            _start_threads(chosen)
         yield key, chosen
     for key, base in _classes_of_entries(root).items():
         yield from _classes_of_choices(content[key], base=base, key=key)
+
+
+def _start_threads(fit: type[FitOptions]) -> None:
+    if fit.has_compiled_loops:
+        from ratinglab.kernels.compiled import start_threads  # here, because other fits do not need numba
+
+        start_threads()
 
 
 def _classes_of_choices(choices: Any, *, base: type, key: str) -> Iterator[tuple[str, type]]:

@@ -17,7 +17,7 @@ from ratinglab.config.comments import file_comment, key_comments
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import TARGET
 from ratinglab.options import as_yaml
-from ratinglab.program import shell_command
+from ratinglab.process.program import shell_command
 
 DESCRIPTION_COLUMN = 36
 """Column where descriptions begin; a longer name gets a line of its own."""

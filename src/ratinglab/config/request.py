@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from ratinglab.commands.command_options import ROOTS
 from ratinglab.config.arguments import overrides_of_one_job
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import UnknownKeyError, to_options
@@ -14,7 +15,6 @@ from ratinglab.config.hydra_api import initialized, outside_app
 from ratinglab.config.mistakes import check_overrides, explained, with_file
 from ratinglab.config.rerun import Rerun, resumed_run
 from ratinglab.config.resolvers import register_resolvers
-from ratinglab.experiment.command_options import ROOTS
 from ratinglab.files import user_path
 from ratinglab.runs.hydra_files import SAVED
 

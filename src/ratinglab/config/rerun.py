@@ -16,11 +16,11 @@ from yaml import YAMLError
 
 from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, OPTIONAL_GROUPS, Conf, flat, one_or_several
 from ratinglab.config.conversion import TARGET
-from ratinglab.digests import check_file
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, did_you_mean_beside, user_path
 from ratinglab.options import quoted
-from ratinglab.program import shell_command
+from ratinglab.process.program import shell_command
+from ratinglab.runs.digests import check_file
 from ratinglab.runs.hydra_files import SAVED, config_dir_of, saved_text
 
 LIMIT_KEYS = ("trainer.max_epochs", "trainer.max_time")

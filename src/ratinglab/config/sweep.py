@@ -21,10 +21,10 @@ from yaml import YAMLError
 from ratinglab.config.conf import Conf
 from ratinglab.config.hydra_api import is_search
 from ratinglab.errors import ConflictError, RunFailedError, UserError
-from ratinglab.exits import exit_on_storage_fault, exit_with
-from ratinglab.interrupts import StoppedError
-from ratinglab.locks import LockedError, locked
 from ratinglab.options import quoted, short_keys, short_number
+from ratinglab.process.exits import exit_on_storage_fault, exit_with
+from ratinglab.process.interrupts import StoppedError
+from ratinglab.process.locks import LockedError, locked
 from ratinglab.runs.hydra_files import swept_arguments
 from ratinglab.runs.sweep_folder import FAILURE, has_started, read_jobs, write_reason
 

@@ -5,11 +5,11 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.batches import Batch
-from ratinglab.compiled import set_num_threads
 from ratinglab.fitting.fit import FactorFit
 from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.whole_epoch_options import BlockSGDOptions
 from ratinglab.kernels.block_epochs import compile_loops, epoch, move_to_blocks, sort_blocks_by_user
+from ratinglab.kernels.compiled import set_num_threads
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import count_values, release
 

@@ -11,10 +11,10 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from ratinglab.digests import seal_archive
 from ratinglab.evaluation.metrics import MetricKind
 from ratinglab.files import write_whole
 from ratinglab.fitting.learning_curve import was_validated
+from ratinglab.runs.digests import seal_archive
 
 log = logging.getLogger(__name__)
 

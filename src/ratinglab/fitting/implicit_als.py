@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from ratinglab.batches import Batch, as_tensors
-from ratinglab.compiled import set_num_threads
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
+from ratinglab.kernels.compiled import set_num_threads
 from ratinglab.kernels.implicit_rows import compile_loops
 from ratinglab.kernels.rows import Entries, FloatArray, gram
 from ratinglab.kernels.sorted_ratings import sort_ratings

@@ -18,8 +18,8 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import distributed
 
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.interrupts import resume_hint
-from ratinglab.program import RANK_VARIABLE, process_rank, same_command, started_by_slurm, started_by_torchrun
+from ratinglab.process.interrupts import resume_hint
+from ratinglab.process.program import RANK_VARIABLE, process_rank, same_command, started_by_slurm, started_by_torchrun
 
 SECONDS_TO_END = 5.0
 """Grace period for this process to report a failed one before it is ended. A lost connection usually tells it at

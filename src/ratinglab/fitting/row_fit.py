@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ratinglab.batches import as_tensors
-from ratinglab.compiled import set_num_threads
 from ratinglab.fitting.fit import FactorFit
 from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.fitting.fit_setup import FitSetup
+from ratinglab.kernels.compiled import set_num_threads
 from ratinglab.kernels.rows import Entries, FloatArray, OtherRows, RowPriors, compile_loops, sample_rows, squared_errors
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.equation import SIDE_NAMES, SideName, other_side

@@ -8,7 +8,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import distributed
 
 from ratinglab.fitting.checkpoints import BestAndLast
-from ratinglab.interrupts import StoppedError, StopRequest
+from ratinglab.process.interrupts import StoppedError, StopRequest
 
 
 class StopOnSignal(Checkpoint):

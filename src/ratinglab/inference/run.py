@@ -21,8 +21,8 @@ from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions, check_timestamp_format
 from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.inference.evaluation import POPULARITY, measure_errors, measure_lists, predict_rows
-from ratinglab.inference.folded_in import FoldedIn, fold_in
-from ratinglab.inference.given_ratings import DEFAULT_COLUMNS, Pairs
+from ratinglab.inference.fold_in.folded_in import FoldedIn, fold_in
+from ratinglab.inference.fold_in.given_ratings import DEFAULT_COLUMNS, Pairs
 from ratinglab.inference.lists import SHORT_LIST, check_k, order_options
 from ratinglab.inference.run_tables import Ids, RunTables
 from ratinglab.inference.trained_model import Times, TrainedModel, predict_by_block

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import prange
 
-from ratinglab.compiled import njit
+from ratinglab.kernels.compiled import njit
 
 
 @njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})

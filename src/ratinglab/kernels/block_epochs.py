@@ -8,7 +8,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from ratinglab.compiled import njit
+from ratinglab.kernels.compiled import njit
 from ratinglab.kernels.prefetch import LINE, prefetch
 from ratinglab.ratings.mapped_arrays import release
 from ratinglab.ratings.table import Ratings

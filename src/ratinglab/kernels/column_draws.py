@@ -11,7 +11,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from ratinglab.compiled import njit
+from ratinglab.kernels.compiled import njit
 from ratinglab.kernels.rows import no_entries
 
 BLOCK_WIDTH = 8

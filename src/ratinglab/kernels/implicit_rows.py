@@ -8,7 +8,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from ratinglab.compiled import njit
+from ratinglab.kernels.compiled import njit
 from ratinglab.kernels.rows import Entries, gram, no_entries
 from ratinglab.kernels.rows import compile_loops as compile_row_loops
 

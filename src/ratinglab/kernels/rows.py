@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from ratinglab.compiled import njit
+from ratinglab.kernels.compiled import njit
 
 FloatArray = NDArray[np.float32]
 SUM_CHUNKS = 64

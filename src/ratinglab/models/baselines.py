@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ratinglab.threads import in_order
+from ratinglab.process.threads import in_order
 
 SHRINKAGE = 5.0
 """λ of the bias baseline: biases shrink as if each user and item had this many extra ratings at the mean."""

@@ -18,13 +18,13 @@ from ratinglab.formats.inputs import InputFile, read_each
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.parquet_blocks import count_parquet_rows
 from ratinglab.formats.text_options import ColumnOptions
+from ratinglab.process.threads import in_order
 from ratinglab.ratings.ids import UNKNOWN, with_parsed_ids
 from ratinglab.ratings.mapped_arrays import opened
 from ratinglab.ratings.table import Ratings
 from ratinglab.reading.distinct_ids import DistinctIds
 from ratinglab.reading.source_rows import Rows, TableFiles
 from ratinglab.reading.text_ratings import stream_text
-from ratinglab.threads import in_order
 
 COLUMNS = {"user": np.dtype("<i4"), "item": np.dtype("<i4"), "rating": np.dtype("<f4")}
 """Types of the columns by name, which is also the name of the column's file."""

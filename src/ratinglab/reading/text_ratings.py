@@ -18,8 +18,8 @@ from ratinglab.formats.layouts import Layout
 from ratinglab.formats.text_dialects import QuoteScan, pieces_of
 from ratinglab.formats.text_parsing import TextStream, parsed_batches
 from ratinglab.formats.timestamps import parsed_times
+from ratinglab.process.threads import in_order
 from ratinglab.ratings.ids import with_parsed_ids
-from ratinglab.threads import in_order
 
 ENCLOSED = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
 """A cell that quotation marks enclose or one mark opens, so that the marks are not text."""

@@ -3,95 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from ratinglab.errors import UserError
-from ratinglab.evaluation.ranking import PER_USER_LABELS, list_metric
-from ratinglab.options import at_least, finite
-from ratinglab.ratings.side_information import Information
+from ratinglab.evaluation.ranking import list_metric
 from ratinglab.reports.text_table import aligned
 
 if TYPE_CHECKING:  # slow to import: the command line reads this file first
     from ratinglab.evaluation.metrics import MetricKind
     from ratinglab.runs.record import RunRecord
 
-OF_RATINGS = ("mse", "rmse", "mae")
-"""Metrics of predicted ratings that figures may have."""
 USES = "uses besides the ratings"
 """Head of the column of the side information that a run or another system uses."""
 NOTE = f"note: implicit feedback is not listed under `{USES}`: it follows from the ratings"
-
-
-class FigureKind(Enum):
-    """Origin of a figure."""
-
-    published = "published"
-    measured = "measured"
-
-
-@dataclass
-class ProtocolFigure:
-    """Test metric of another system."""
-
-    system: str
-    """Name of the system, with its settings."""
-    value: float = field(metadata=finite())
-    """The protocol's metric on the test rows; with several folds, their mean."""
-    kind: FigureKind
-    """published: in a paper or on its authors' page; measured: by ratinglab's authors with the system's own code."""
-    uses: list[Information]
-    """Information besides the ratings and implicit feedback: times, user_features, item_features, or none."""
-    source: str
-    """Publication, or description of the measurement."""
-
-
-@dataclass
-class ProtocolOptions:
-    """Options of a protocol."""
-
-    name: ClassVar[str]
-
-
-@dataclass
-class Protocol(ProtocolOptions):
-    """Data and split that make runs comparable, and figures of other systems."""
-
-    name: ClassVar[str] = "figures"
-
-    title: str
-    """Title of the table: the data, the split and the metric."""
-    metric: str
-    """Test metric of the figures: rmse, mse or mae, or a ranking metric at any k, such as ndcg@10, which runs then
-    measure."""
-    folds: int = field(metadata=at_least(1))
-    """Number of folds that the figures average over, one run each: split.fold=1, 2, …; 1: the figures are from a
-    single run."""
-    data_digest: str | None
-    """Digest of the ratings in order, as in run.json. Runs on other data are not comparable. null: not known."""
-    num_ratings: int | None = field(metadata=at_least(1))
-    """Number of ratings, if their digest is not known. null: not known."""
-    side_digests: dict[str, str]
-    """Digests of the times and features that runs may use, by name, as in run.json; inspect_data.py prints them."""
-    pins: dict[str, Any]
-    """Keys of a run, with the values that make it comparable."""
-    figures: list[ProtocolFigure]
-    """Other systems: system, value of the metric, kind (published or measured), what it uses besides the ratings
-    (times, user_features, item_features; implicit feedback is not listed), source."""
-
-    def check_together(self) -> None:
-        """Raise UserError for an unknown metric."""
-        if self.metric not in OF_RATINGS and list_metric(self.metric) is None:
-            names = ", ".join([*OF_RATINGS, *(f"{name}@K" for name in PER_USER_LABELS)])
-            raise UserError(f"protocol.metric must be one of {names}, got {self.metric}")
-
-
-@dataclass
-class NoProtocol(ProtocolOptions):
-    """No protocol: compare the run only with the baselines."""
-
-    name: ClassVar[str] = "none"
 
 
 def metric_of(protocol: Mapping[str, Any]) -> MetricKind:

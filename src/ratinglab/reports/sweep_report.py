@@ -13,7 +13,7 @@ import pandas as pd
 from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
 from ratinglab.options import short_number
-from ratinglab.program import shell_command
+from ratinglab.process.program import shell_command
 from ratinglab.reports.averages import (
     DECIMALS,
     HALF_WIDTH_HEADER,

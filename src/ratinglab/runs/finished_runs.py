@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ratinglab.digests import check_file
 from ratinglab.errors import UserError
 from ratinglab.files import METRICS, RUN_RECORD, VALIDATION_FIT, did_you_mean_beside, user_path
 from ratinglab.options import as_yaml
+from ratinglab.runs.digests import check_file
 from ratinglab.runs.hydra_files import SAVED
 from ratinglab.runs.record import RunRecord, read_metrics, read_record
 

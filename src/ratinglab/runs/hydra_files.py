@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from ratinglab.digests import check_file
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_RECORD
+from ratinglab.runs.digests import check_file
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The safe loader, nine times as fast where PyYAML has its compiled half: a report reads two files of each run."""

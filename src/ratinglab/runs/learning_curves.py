@@ -4,9 +4,9 @@ import csv
 from contextlib import suppress
 from pathlib import Path
 
-from ratinglab.digests import check_file, read_digests
 from ratinglab.errors import UserError
 from ratinglab.files import METRICS
+from ratinglab.runs.digests import check_file, read_digests
 from ratinglab.runs.record import read_record
 from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, job_folders
 

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ratinglab.digests import check_file, read_digests, write_recorded
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import MetricKind, RankingMetric, find_metrics, monitored
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, list_metric
 from ratinglab.files import METRICS, RUN_FORMAT, RUN_RECORD, did_you_mean_beside, write_bytes
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.options import check_options, check_types, from_plain
+from ratinglab.runs.digests import check_file, read_digests, write_recorded
 from ratinglab.stars import Stars
 from ratinglab.targets import target_class
 

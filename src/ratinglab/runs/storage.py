@@ -29,7 +29,6 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ratinglab.digests import DIFFERS, check_file, read_digests, record_digests, write_recorded
 from ratinglab.errors import UserError
 from ratinglab.evaluation.predictions import Predictions
 from ratinglab.files import RUN_RECORD, write_bytes, write_whole
@@ -37,6 +36,7 @@ from ratinglab.formats.inputs import open_file
 from ratinglab.formats.parquet_blocks import parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
 from ratinglab.recommend.interest import Interest
+from ratinglab.runs.digests import DIFFERS, check_file, read_digests, record_digests, write_recorded
 from ratinglab.runs.hydra_files import read_saved_files
 from ratinglab.runs.record import RunRecord, record_bytes
 from ratinglab.splits.holdout import Holdout

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import torch
 
 from ratinglab.batches import Batch
-from ratinglab.digests import check_archive
 from ratinglab.errors import UserError
 from ratinglab.files import BEST
 from ratinglab.models.baselines import BiasBaseline
@@ -18,6 +17,7 @@ from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
 from ratinglab.ratings.side_information import Column
+from ratinglab.runs.digests import check_archive
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.storage import read_features, read_part
 from ratinglab.stars import Stars

@@ -20,8 +20,8 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 
+from ratinglab.commands.command_options import ServeOptions
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.experiment.command_options import ServeOptions
 from ratinglab.serving import schemas
 from ratinglab.serving.guard import Guard
 from ratinglab.serving.reloading import CurrentRun

@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
+from ratinglab.commands.command_options import ServeOptions
 from ratinglab.errors import UserError
-from ratinglab.experiment.command_options import ServeOptions
 from ratinglab.files import BEST, METRICS, RUN_RECORD
 from ratinglab.inference.run import Run
 from ratinglab.runs.finished_runs import named_run

@@ -10,9 +10,9 @@ from types import FrameType
 import uvicorn
 import uvicorn.server
 
+from ratinglab.commands.command_options import ServeOptions
 from ratinglab.errors import UserError
-from ratinglab.experiment.command_options import ServeOptions
-from ratinglab.interrupts import STOP_SIGNALS, StoppedError
+from ratinglab.process.interrupts import STOP_SIGNALS, StoppedError
 from ratinglab.serving.app import build_app
 from ratinglab.serving.reloading import CurrentRun
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ratinglab.commands.command_options import ServeOptions
 from ratinglab.errors import UserError
-from ratinglab.experiment.command_options import ServeOptions
-from ratinglab.inference.folded_in import FoldedIn, explain_list
+from ratinglab.inference.fold_in.folded_in import FoldedIn, explain_list
 from ratinglab.inference.run import Run
 from ratinglab.runs.record import has_finished
 from ratinglab.serving import schemas

@@ -8,7 +8,7 @@ import pytest
 from pytorch_lightning.loggers import CSVLogger
 
 from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
-from ratinglab.interrupts import StoppedError
+from ratinglab.process.interrupts import StoppedError
 
 
 def failing(error):

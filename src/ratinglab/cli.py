@@ -1,0 +1,198 @@
+"""The commands: `ratinglab NAME …`, `python -m ratinglab NAME …`, and `python scripts/NAME.py …` in a checkout.
+
+Each imports its code only when it runs: torch and Lightning take seconds to import, and --help must be fast.
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from ratinglab.commands.command_options import (
+    EvaluateOptions,
+    ExportOptions,
+    InspectOptions,
+    PredictOptions,
+    RecommendOptions,
+    ServeOptions,
+    SimilarOptions,
+)
+from ratinglab.config.command import command
+from ratinglab.config.request import default_options
+from ratinglab.config.rerun import reproduced_run, resumed_run
+from ratinglab.errors import UserError, did_you_mean, refuse_arguments
+from ratinglab.process.exits import exits_in_one_line
+from ratinglab.process.program import shown_path
+from ratinglab.training.train_options import TrainOptions
+
+REPRODUCE_USAGE = """\
+Train a run again from its record, in a new folder, and compare the metrics.
+
+  python scripts/reproduce.py run=outputs/…
+
+Keys (KEY=VALUE):
+    run=???          Folder of the run, or latest or best, as in evaluate. Must be given.
+    data.path=…      Path of the data, if it has moved since; data.root=… for MovieLens.
+"""
+
+
+@command(config_name="train", find_run=resumed_run)
+def train(options: TrainOptions, run_folder: Path) -> float | None:
+    """Fit a model on a table of ratings."""
+    return _train_and_print(options, run_folder)
+
+
+@command(config_name="train", positional=["run"], find_run=reproduced_run, usage=REPRODUCE_USAGE)
+def reproduce(options: TrainOptions, run_folder: Path) -> None:
+    """Train a run again from its record, and compare the metrics."""
+    _train_and_print(options, run_folder)
+
+
+def _train_and_print(options: TrainOptions, run_folder: Path) -> float | None:
+    from ratinglab.training.training import compare_with_original, train_run
+
+    objective = train_run(options, run_folder, command=sys.argv)
+    print(shown_path(run_folder), flush=True)
+    if options.reproduces is not None:
+        compare_with_original(run_folder, Path(options.reproduces))
+    return objective
+
+
+@command(config_name="inspect_data", positional=["data.path"])
+def inspect_data(options: InspectOptions, _: Path) -> None:
+    """Describe a table of ratings, and print the command that trains on it."""
+    from ratinglab.commands.inspect_command import inspect_data
+
+    paths = [f"{key}=FILE" for key in ("data.path", "data.users.path", "data.items.path")]
+    inspect_data(options, lambda: default_options("inspect_data", paths).data)
+
+
+@command(config_name="evaluate", positional=["run"])
+def evaluate(options: EvaluateOptions, _: Path) -> None:
+    """Recompute the metrics of a run."""
+    from ratinglab.commands.evaluate_command import evaluate
+
+    evaluate(options)
+
+
+@command(config_name="recommend", positional=["run", "user"])
+def recommend(options: RecommendOptions, _: Path) -> None:
+    """Recommend items to one user, the users in a file, or all users."""
+    from ratinglab.commands.recommend_command import recommend
+
+    recommend(options)
+
+
+@command(config_name="similar", positional=["run", "item"])
+def similar(options: SimilarOptions, _: Path) -> None:
+    """Find the items similar to one item."""
+    from ratinglab.commands.similar_command import find_similar
+
+    find_similar(options)
+
+
+@command(config_name="predict", positional=["run", "input"])
+def predict(options: PredictOptions, _: Path) -> None:
+    """Predict the ratings of the pairs in a file."""
+    from ratinglab.commands.predict_command import predict
+
+    predict(options)
+
+
+@command(config_name="export", positional=["run"])
+def export(options: ExportOptions, _: Path) -> None:
+    """Write a run in a form that predicts without ratinglab."""
+    from ratinglab.commands.export_command import export
+
+    export(options)
+
+
+@command(config_name="serve", positional=["run"])
+def serve(options: ServeOptions, _: Path) -> None:
+    """Answer requests for predictions over HTTP, and show a page to try a run on."""
+    from ratinglab.serving.server import serve
+
+    serve(options)
+
+
+def report() -> None:
+    """Compare runs with one another and with published results."""
+    parser = argparse.ArgumentParser(description=report.__doc__)
+    parser.add_argument("folders", nargs="+", help="runs, or folders with runs in them, such as a sweep")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--test", action="store_true", help="evaluate a sweep's best configuration on its test rows")
+    choice.add_argument("--models", action="store_true", help="print one Markdown table with a column per protocol")
+    parser.add_argument("--version", action="version", version=f"ratinglab {version('ratinglab')}")
+    parser.error = refuse_arguments  # type: ignore[method-assign]
+    with exits_in_one_line():
+        arguments = parser.parse_args()
+        from ratinglab.reports.comparison import compare, models_table
+
+        folders = arguments.folders
+        for line in models_table(folders) if arguments.models else compare(folders, test=arguments.test):
+            print(line, flush=True)
+
+
+COMMANDS: dict[str, Callable[[], None]] = {
+    main.__name__: main
+    for main in (train, report, recommend, similar, predict, evaluate, reproduce, export, serve, inspect_data)
+}
+
+
+OVERVIEW = """\
+Fit and compare rating-prediction models.
+
+  ratinglab train
+  ratinglab train -m model.embedding_dim=16,32,64
+  ratinglab COMMAND --help
+
+Commands:
+{commands}
+
+Completion of commands, choices and keys in the shell:
+  eval "$(ratinglab -sc install=bash)"      bash; for zsh, install=zsh
+  ratinglab -sc install=fish | source       fish
+"""
+
+
+def main() -> None:
+    """Run the command that the first argument names."""
+    program, *arguments = sys.argv
+    name = arguments[0] if arguments else "--help"
+    if name in ("-sc", "--shell-completion"):
+        with exits_in_one_line():
+            _complete(arguments[1:])
+    elif name in ("-h", "--help"):
+        listed = (f"  {name:<14}{function.__doc__}" for name, function in COMMANDS.items())
+        print(OVERVIEW.format(commands="\n".join(listed)), end="")
+    elif name == "--version":
+        print(f"ratinglab {version('ratinglab')}")
+    else:
+        with exits_in_one_line():
+            if name not in COMMANDS:
+                raise UserError(
+                    f"unknown command {name}: choose from {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}"
+                )
+        sys.argv = [f"{program} {name}", *arguments[1:]]
+        COMMANDS[name]()
+
+
+def _complete(arguments: list[str]) -> None:
+    """Answer a shell's completion request as Hydra does, for the command that the typed line names.
+
+    Hydra does not know subcommands, so the command's name is removed from the line.
+    """
+    if len(arguments) != 1 or not re.fullmatch(r"(install|uninstall|query)=(bash|zsh|fish)", arguments[0]):
+        raise UserError(f"-sc must be install=bash, =zsh or =fish, got {' '.join(arguments) or 'nothing'}")
+    line = os.environ.get("COMP_LINE", "")
+    program, _, typed = line.partition(" ")
+    name, space, rest = typed.partition(" ")
+    if line and not space:
+        print(*COMMANDS)
+        return
+    os.environ["COMP_LINE"] = f"{program} {rest}"
+    if name not in ("report", "reproduce"):
+        COMMANDS.get(name, train)()

@@ -1,0 +1,276 @@
+"""Options of each command. Imports nothing slow: the command line reads this module first."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from ratinglab.datasets.sources import DataOptions
+from ratinglab.errors import UserError, require
+from ratinglab.evaluation.ranking import OrderOptions, RankingOptions
+from ratinglab.formats.text_options import TextOptions, check_timestamp_format
+from ratinglab.options import above, at_least, within
+from ratinglab.training.train_options import TrainOptions
+
+
+@dataclass
+class RunOptions:
+    """Options of commands that use a run."""
+
+    run: str
+    """Folder of the run, or its name. latest: the run below outputs/ that finished last; best: the run with the best
+    validation metric among those with the data and split of the latest run. FOLDER/latest searches another folder."""
+
+
+@dataclass
+class EvaluateOptions(RunOptions):
+    """Options of evaluation: the run, and the lists to measure."""
+
+    ranking: RankingOptions
+    """Recommendation lists to measure, and to compare with lists of the most popular items."""
+
+
+@dataclass
+class InspectOptions:
+    """Options of the description of a table."""
+
+    data: DataOptions
+    """Ratings to describe."""
+    figure: str | None
+    """File for a figure of the data: .png, .pdf or .svg; null: none."""
+
+
+class UnknownUsers(Enum):
+    """Treatment of users without training ratings."""
+
+    error = "error"
+    baseline = "baseline"
+
+
+@dataclass
+class FoldInOptions(TextOptions):
+    """Options of commands that predict for new users and items."""
+
+    ratings: str | None
+    """Ratings that the run was not trained on: {ITEM: RATING, …} of one user, with ids or titles as ITEM, or a file
+    with one rating per row. Users and items that the run does not know are folded in without training; known users add
+    them to their training ratings. null: none."""
+    user_features: str | None
+    """Features of new users that the model uses: {NAME: VALUE, …} of one user, or a file with one user per row; null:
+    none."""
+    item_features: str | None
+    """File with the features, and the titles, of new items; null: none."""
+
+    @property
+    def folds_in(self) -> bool:
+        """Whether there is anything to fold in."""
+        return (self.ratings, self.user_features, self.item_features) != (None, None, None)
+
+
+@dataclass
+class RatingColumnOptions:
+    """Names of the columns of user ids, item ids and ratings."""
+
+    user: str | None
+    """Column of the user ids; null: user_id or, if a file lacks it, the name in the run's own data."""
+    item: str | None
+    """Column of the item ids; null: item_id or, if a file lacks it, the name in the run's own data."""
+    rating: str | None
+    """Column of the ratings in the file `ratings`; null: rating or, if that file lacks it, the name in the run's
+    own data."""
+
+
+@dataclass
+class ItemColumns:
+    """Names of the columns of item features."""
+
+    genres: str
+    """Column of genres, or of other categories, in the data's table of items."""
+
+
+@dataclass
+class RecommendColumns(ItemColumns, RatingColumnOptions):
+    """Names of the columns of user ids, item ids, ratings and genres."""
+
+
+@dataclass
+class RecommendOptions(RunOptions, FoldInOptions):
+    """Options of recommending items."""
+
+    user: str | None
+    """User id, as in the data; null: the user or users of `ratings`, the users in the file `users`, or all."""
+    users: str | None
+    """File with one user per row: text, JSON Lines, Parquet, Arrow or ORC; null: all users with training ratings."""
+    items: str | None
+    """File with one candidate item per row; null: all items. Only items with training ratings are recommended."""
+    genres: list[str]
+    """Recommend only items with at least one of these genres, such as [Comedy,Drama]; []: all items."""
+    exclude_seen: bool
+    """Whether to leave out items that the user has rated."""
+    unknown: UnknownUsers
+    """Treatment of users without training ratings. error: stop with an error, or skip them when recommending to all
+    users; baseline: recommend by the bias baseline or, with a ranking model, the most popular items: the same list for
+    everyone."""
+    output: str | None
+    """File to write, one recommendation per row; null: the screen, for one user. The extension decides the format:
+    .csv, .tsv, .jsonl, .parquet, .arrow or .feather; any other gives CSV. Add .gz, .bz2, .xz or .zst to compress
+    text or JSON Lines."""
+    k: int = field(metadata=at_least(1))
+    """Number of items to recommend per user."""
+    ranking: OrderOptions
+    """Order of the lists."""
+    why: bool
+    """Whether to show, with each item, the user's ratings that most raised or lowered its prediction."""
+    columns: RecommendColumns
+    """Columns of the files."""
+
+    def check_together(self) -> None:
+        """Raise UserError for an unknown separator or encoding, or if fields conflict."""
+        self.check_text("")
+        if self.user is not None and not self.user.strip():
+            raise UserError("user must not be blank")
+        if self.user is not None and self.users is not None:
+            raise UserError("set user=ID or users=FILE, not both")
+        if self.users is not None and self.users.isalnum() and not Path(self.users).exists():
+            raise UserError(f"users: there is no file {self.users}; user={self.users} names one user")
+        if self.users is not None and self.folds_in:
+            raise UserError("leave out users: with ratings or features, their users get the lists")
+        names_users = any(value is not None for value in (self.user, self.users, self.ratings, self.user_features))
+        if self.output is None and not names_users:
+            raise UserError("set output=FILE to recommend to all users, or user=ID for one; got neither")
+
+
+@dataclass
+class SimilarOptions(RunOptions):
+    """Options of finding similar items."""
+
+    item: str
+    """Id or title of the item. A title's case is ignored, its article may stand first or last, and its year may be left
+    out: the matrix finds Matrix, The (1999)."""
+    genres: list[str]
+    """Find only items with at least one of these genres, such as [Comedy,Drama]; []: all items."""
+    output: str | None
+    """File to write, one item per row; null: only the screen. The extension decides the format: .csv, .tsv, .jsonl,
+    .parquet, .arrow or .feather; any other gives CSV. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
+    k: int = field(metadata=at_least(1))
+    """Number of items to find."""
+    columns: ItemColumns
+    """Columns of item features."""
+
+    def check_together(self) -> None:
+        """Raise UserError if the item is blank."""
+        if not self.item.strip():
+            raise UserError("item must not be blank")
+
+
+@dataclass
+class PairColumns(RatingColumnOptions):
+    """Names of the columns in the files of pairs and of ratings."""
+
+    timestamp: str | None
+    """Column of the times, for a model that uses days; null: the name in the run's own data or, if the file lacks it,
+    each user's last day in training."""
+
+
+@dataclass
+class PredictOptions(RunOptions, FoldInOptions):
+    """Options of predicting the ratings of the pairs in a file."""
+
+    input: str
+    """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC. It can be larger than
+    memory. The separator of text is detected if the header has only one besides spaces. The user column may be missing
+    if `ratings` are one new user's."""
+    output: str | None
+    """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (for a run of
+    optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in; null:
+    the screen, for the first 20 rows. The extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or
+    .feather. Any other extension, or the same as a text input's, gives text with the input's separator and encoding, or
+    CSV if the input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
+    timestamp_format: str | None
+    """Format of the times, as in data.timestamp_format; null: that of the run's own data for a column of the same name,
+    otherwise detect it."""
+    columns: PairColumns
+    """Columns of the input."""
+
+    def check_together(self) -> None:
+        """Raise UserError for an unknown separator, encoding or format of times."""
+        self.check_text("")
+        check_timestamp_format(self.timestamp_format, key="timestamp_format")
+        if self.folds_in and self.columns.timestamp is not None:
+            raise UserError("columns.timestamp must be null with ratings: users folded in are the same on all days")
+
+
+class ExportFormat(Enum):
+    """Formats of an exported run."""
+
+    torch = "torch"
+    onnx = "onnx"
+    numpy = "numpy"
+    parquet = "parquet"
+
+
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+"""Packages of the extra `export`."""
+
+
+@dataclass
+class ExportOptions(RunOptions):
+    """Options of exporting a run."""
+
+    format: ExportFormat
+    """Format. torch (a torch.export program) and onnx hold the whole model; numpy (.npz) and parquet hold the factors
+    and biases of a model that has factors."""
+    output: str | None
+    """Folder to write, new or empty; null: RUN-FORMAT, next to the run."""
+
+    def check_together(self) -> None:
+        """Raise UserError if a package is missing."""
+        if self.format is ExportFormat.onnx:
+            require(*ONNX_PACKAGES, extra="export", asked_by="format=onnx")
+
+
+@dataclass
+class ServeOptions(RunOptions):
+    """Options of the prediction server."""
+
+    host: str
+    """Address to listen on. 127.0.0.1 answers this computer only; 0.0.0.0 answers every computer that reaches it, and
+    the server asks for no password."""
+    port: int = field(metadata=within(0, 65535))
+    """Port to listen on; 0: any free port."""
+    names: list[str]
+    """Names by which the server may be addressed, besides localhost and IP addresses, such as [ratings.example.org].
+    Requests to other names are refused: a web page could otherwise point its own name at this server and read its
+    answers."""
+    reload_seconds: float | None = field(metadata=above(0))
+    """Seconds between checks whether `run` names another run, or whether its files have changed. The server then loads
+    that run while the current one answers; if it cannot be loaded, the current one stays. null: never. The signal
+    SIGUSR1 reloads the run at once."""
+    threads: int = field(metadata=at_least(1))
+    """Number of requests computed at the same time; others wait."""
+    max_body_bytes: int = field(metadata=at_least(1))
+    """Largest body of a request, in bytes."""
+    max_pairs: int = field(metadata=at_least(1))
+    """Largest number of pairs, items or candidates in one request."""
+    max_ratings: int = field(metadata=at_least(1))
+    """Largest number of a new user's ratings in one request."""
+    max_k: int = field(metadata=at_least(1))
+    """Largest number of recommended or similar items in one answer."""
+
+    def check_together(self) -> None:
+        """Raise UserError if a package is missing or the host is blank, which would be every address."""
+        if not self.host.strip():
+            raise UserError("host must not be blank")
+        require("fastapi", "uvicorn", extra="serve", asked_by="serve")
+
+
+ROOTS: dict[str, type] = {
+    "train": TrainOptions,
+    "inspect_data": InspectOptions,
+    "evaluate": EvaluateOptions,
+    "recommend": RecommendOptions,
+    "similar": SimilarOptions,
+    "predict": PredictOptions,
+    "export": ExportOptions,
+    "serve": ServeOptions,
+}
+"""Options class of each primary config in conf/."""

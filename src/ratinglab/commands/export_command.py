@@ -1,0 +1,141 @@
+"""Export a run to files that predict without ratinglab, and compare their predictions with the run's."""
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ratinglab.batches import Batch, as_tensors
+from ratinglab.commands.command_options import ONNX_PACKAGES, ExportFormat, ExportOptions
+from ratinglab.commands.export_formats import WRITERS, WrittenExport
+from ratinglab.commands.option_files import load_run
+from ratinglab.errors import UserError
+from ratinglab.files import output_folder, whole_folder
+from ratinglab.inference.run import Run
+from ratinglab.runs.record import write_json
+
+TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
+"""Largest allowed difference from the run's predictions: in rating units, or relative to the largest prediction."""
+MAX_ROWS_COMPARED, BLOCK = 100_000, 1_000
+MAX_INT32 = np.iinfo(np.int32).max
+
+
+class Parity(NamedTuple):
+    """Comparison of an export's predictions with its run's, on the rows of a part and on pairs with an unknown id.
+
+    The largest difference is absolute, in rating units, like the largest that is allowed.
+    """
+
+    part: str
+    rows: int
+    cold_pairs: int
+    largest_difference: float
+    largest_allowed: float
+
+
+def export(options: ExportOptions) -> None:
+    """Write a run to a folder, in a format that works without ratinglab.
+
+    Raises:
+        UserError: the folder has files, the format does not suit the model, or the predictions differ from the run's.
+    """
+    output = None if options.output is None else output_folder(options.output, key="output")
+    run, notes = load_run(options.run)
+    run.record.check_predicts_ratings()
+    if output is None:
+        folder = run.folder.resolve()
+        output = output_folder(os.path.relpath(f"{folder}-{options.format.name}"), key="output")
+    with whole_folder(output, key="output") as folder:
+        written = WRITERS[options.format](run, folder)
+        parity = measure_parity(run, written)
+        if not parity.largest_difference <= parity.largest_allowed:  # not `>`, which NaN would pass
+            raise UserError(
+                f"format={options.format.name}: predictions differ from the run's by up to "
+                f"{parity.largest_difference:.1e}; at most {parity.largest_allowed:.1e} is allowed"
+            )
+        write_json(folder / "export.json", _description(run, options.format, written, parity))
+        size = sum(path.stat().st_size for path in folder.iterdir())
+    for note in notes:
+        print(note)
+    _print_summary(run, options.format, output, written, parity, size=size)
+
+
+def measure_parity(run: Run, written: WrittenExport) -> Parity:
+    """Compare an export with its run on test rows (if none, validation or training rows) and on cold pairs.
+
+    Compares every n-th row if there are more than MAX_ROWS_COMPARED.
+    """
+    part = next((name for name in ("test", "val") if len(run.part(name)) > 0), "train")
+    rows = run.part(part)
+    step = -(-len(rows) // MAX_ROWS_COMPARED)
+    rows = rows.take(np.arange(len(rows)) % step == 0)
+    cold = _cold_pairs(run)
+    differences, magnitudes = [], []
+    for user, item, _, day in (cold, *cold.split(1), *as_tensors(rows).split(BLOCK)):
+        columns = (user, item, day) if written.takes_day and day is not None else (user, item)
+        with torch.inference_mode():
+            expected = run.predictor(*columns).numpy()
+        differences.append(np.abs(written.predict(*(column.numpy() for column in columns)) - expected).max())
+        magnitudes.append(np.abs(expected).max())
+    allowed = max(TOLERANCE, RELATIVE_TOLERANCE * float(np.max(magnitudes)))
+    return Parity(part, len(rows), len(cold.user), float(np.max(differences)), allowed)
+
+
+def _cold_pairs(run: Run) -> Batch:
+    """Make all pairs with an unknown user or item, whose index is −1 or beyond the last."""
+    user, item = (
+        torch.tensor([0, -1, count, MAX_INT32], dtype=torch.int32)
+        for count in (run.record.num_users, run.record.num_items)
+    )
+    user, item = torch.cartesian_prod(user, item)[1:].T.contiguous()  # the first pair is known
+    return Batch(user, item, rating=torch.zeros(len(user)), day=torch.zeros_like(user))
+
+
+def _description(run: Run, format: ExportFormat, written: WrittenExport, parity: Parity) -> dict[str, Any]:
+    """Describe an export for export.json."""
+    record = run.record
+    day = {"day": "days since 1970-01-01; 2147483647: each user's last day in training"}
+    last_day = {"day": "not an input: predicts for each user's last day in training"}
+    packages = ("ratinglab", "torch", "numpy", "pyarrow", *(ONNX_PACKAGES if format is ExportFormat.onnx else ()))
+    return {
+        "format": format.name,
+        "file": written.file,
+        **written.facts,
+        "index": "row number in users.parquet or items.parquet; -1 for any other id, predicted by the bias baseline",
+        **({} if not run.predictor.model.takes_day else day if written.takes_day else last_day),
+        "scale": record.scale,
+        "num_users": record.num_users,
+        "num_items": record.num_items,
+        "parity": parity._asdict(),
+        "versions": {name: version(name) for name in packages},
+        "run": {
+            "folder": str(run.folder),
+            "model": record.model,
+            "model_options": record.model_options,
+            "best_epoch": run.best_epoch,
+            "provenance": record.provenance,
+        },
+    }
+
+
+def _print_summary(
+    run: Run, format: ExportFormat, output: Path, written: WrittenExport, parity: Parity, *, size: int
+) -> None:
+    record = run.record
+    print(f"exported   {record.model}, {record.num_users:,} users, {record.num_items:,} items: format={format.name}")
+    print(f"folder     {output} ({size / 1e6:.1f} MB)")
+    print("index      the row number in users.parquet or items.parquet; -1 for any other id")
+    print(
+        f"parity     at most {parity.largest_difference:.1e} from the run's predictions of {parity.rows:,} "
+        f"{parity.part} rows and {parity.cold_pairs} cold pairs"
+    )
+    if run.predictor.model.takes_day:
+        print(
+            "day        days since 1970-01-01; 2147483647 for a user's last day in training"
+            if written.takes_day
+            else "note: takes no days; predicts for each user's last day in training"
+        )
+    print("", *(line.replace("FOLDER", str(output)) for line in written.usage), sep="\n")

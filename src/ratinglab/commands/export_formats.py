@@ -1,0 +1,264 @@
+"""Formats of an exported run. Each writer reads its files back and returns a function that predicts from them."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ratinglab.commands.command_options import ExportFormat
+from ratinglab.errors import UserError
+from ratinglab.inference.run import Run
+from ratinglab.models.equation import SideName
+from ratinglab.models.predictor import Predictor
+
+Predict = Callable[..., NDArray[np.float32]]
+"""Maps user (B,) int32, item (B,) int32 and, if the export takes days, day (B,) int32 to ratings (B,) float32."""
+Arrays = dict[str, NDArray[np.float32]]
+
+
+class WrittenExport(NamedTuple):
+    """A written export.
+
+    Attributes:
+        file: name of the main file.
+        takes_day: whether it takes days. If not, a model with days predicts for each user's last day in training.
+        facts: entries for export.json that describe the contents.
+        usage: lines of Python that predict with the file.
+        predict: function that predicts with the written file.
+    """
+
+    file: str
+    takes_day: bool
+    facts: dict[str, Any]
+    usage: tuple[str, ...]
+    predict: Predict
+
+
+def write_torch(run: Run, folder: Path) -> WrittenExport:
+    """Write model.pt2, a torch.export program, and the tables of ids."""
+    path = folder / "model.pt2"
+    takes_day = run.predictor.model.takes_day
+    with _quiet():
+        packed = BytesIO()  # torch's own writing fails with a RuntimeError on a full disk
+        torch.export.save(_traced(run, ExportFormat.torch), packed)
+        path.write_bytes(packed.getbuffer())
+        module = torch.export.load(path).module()
+    write_ids(run, folder)
+    usage = (
+        "import torch",
+        'predict = torch.export.load("FOLDER/model.pt2").module()',
+        f"rating = predict({', '.join(['torch.tensor([0], dtype=torch.int32)'] * (3 if takes_day else 2))})",
+    )
+
+    def predict(*columns: NDArray[np.int32]) -> Any:
+        return module(*map(torch.from_numpy, columns)).numpy()
+
+    return WrittenExport(path.name, takes_day, _signature(takes_day), usage, predict)
+
+
+def write_onnx(run: Run, folder: Path) -> WrittenExport:
+    """Write model.onnx and the tables of ids. Needs the packages of the extra `export`."""
+    import onnxruntime
+
+    path = folder / "model.onnx"
+    takes_day = run.predictor.model.takes_day
+    with _quiet():
+        program = _traced(run, ExportFormat.onnx)
+        try:
+            program = program.run_decompositions({torch.ops.aten.searchsorted.Tensor: search_left})
+            converted = torch.onnx.export(program, dynamo=True, output_names=["rating"], verbose=False)
+        except (torch.onnx.errors.OnnxExporterError, TypeError) as error:  # TypeError: a search with options
+            raise _refusal(run, ExportFormat.onnx, "ONNX cannot express", error) from error
+        assert converted is not None, "torch.onnx.export returns the program unless it gets a path"
+        converted.save(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = list(_signature(takes_day)["inputs"])
+    write_ids(run, folder)
+    usage = (
+        "import numpy as np, onnxruntime",
+        'session = onnxruntime.InferenceSession("FOLDER/model.onnx")',
+        "index = np.array([0], dtype=np.int32)",
+        f"(rating,) = session.run(None, {{{', '.join(f'{name!r}: index' for name in names)}}})",
+    )
+
+    def predict(*columns: NDArray[np.int32]) -> Any:
+        return session.run(None, dict(zip(names, columns, strict=True)))[0]
+
+    return WrittenExport(path.name, takes_day, _signature(takes_day), usage, predict)
+
+
+def write_numpy(run: Run, folder: Path) -> WrittenExport:
+    """Write model.npz, the factors and biases, and the tables of ids."""
+    path = folder / "model.npz"
+    arrays = _arrays(run, ExportFormat.numpy)
+    np.savez(path, allow_pickle=False, **arrays)
+    write_ids(run, folder)
+    usage = (
+        "import numpy as np",
+        'm = np.load("FOLDER/model.npz")',
+        "user, item = np.array([0]), np.array([0])",
+        'bias = m["mean"] + m["user_bias"][user] + m["item_bias"][item]',
+        'rating = (bias + (m["user_factors"][user] * m["item_factors"][item]).sum(axis=1)).clip(*m["scale"])',
+        '# index -1: m["baseline_mean"] + m["baseline_user_bias"][user] + m["baseline_item_bias"][item]',
+    )
+    facts = {"arrays": {name: {"dtype": str(each.dtype), "shape": each.shape} for name, each in arrays.items()}}
+    with np.load(path) as file:
+        return WrittenExport(path.name, False, facts, usage, _factor_predictor(dict(file)))
+
+
+def write_parquet(run: Run, folder: Path) -> WrittenExport:
+    """Write users.parquet and items.parquet, with an embedding and biases per row."""
+    arrays = _arrays(run, ExportFormat.parquet)
+    write_ids(run, folder, users=_columns(arrays, "user"), items=_columns(arrays, "item"))
+    facts = {name: float(arrays[name]) for name in ("mean", "baseline_mean")}
+    usage = (
+        "import pandas as pd",
+        'user, item = (pd.read_parquet(f"FOLDER/{side}.parquet").iloc[0] for side in ("users", "items"))',
+        f'rating = {facts["mean"]!r} + user["bias"] + item["bias"] + user["embedding"] @ item["embedding"]',
+    )
+    read = {name: arrays[name] for name in ("mean", "baseline_mean", "scale")}
+    for side in ("user", "item"):
+        table = pyarrow.parquet.read_table(folder / f"{side}s.parquet")
+        read[f"{side}_factors"] = np.stack(table["embedding"].to_numpy())
+        read[f"{side}_bias"] = table["bias"].to_numpy()
+        read[f"baseline_{side}_bias"] = np.append(table["baseline_bias"].to_numpy(), np.float32(0))
+    return WrittenExport("items.parquet", False, facts, usage, _factor_predictor(read))
+
+
+WRITERS: dict[ExportFormat, Callable[[Run, Path], WrittenExport]] = {
+    ExportFormat.torch: write_torch,
+    ExportFormat.onnx: write_onnx,
+    ExportFormat.numpy: write_numpy,
+    ExportFormat.parquet: write_parquet,
+}
+
+
+def write_ids(
+    run: Run, folder: Path, *, users: dict[str, pa.Array] | None = None, items: dict[str, pa.Array] | None = None
+) -> None:
+    """Write the ids of users and items with training ratings, in index order, with any further columns."""
+    num_users, num_items = run.record.num_users, run.record.num_items
+    titles = run.tables.titles
+    named = {} if titles is None else {"title": pa.array(titles[:num_items], type=pa.string())}
+    for name, columns in (
+        ("users", {"user_id": pa.array(run.user_ids.ids[:num_users])} | (users or {})),
+        ("items", {"item_id": pa.array(run.item_ids.ids[:num_items])} | named | (items or {})),
+    ):
+        pyarrow.parquet.write_table(pa.table(columns), folder / f"{name}.parquet")
+
+
+def _traced(run: Run, format: ExportFormat) -> torch.export.ExportedProgram:
+    """Trace the predictor, including cold start and clipping, for batches of any size."""
+    predictor = run.predictor
+    model = predictor.model.traceable()
+    stars = predictor.stars
+    traceable = Predictor(model, predictor.baseline, stars=stars, scale=predictor.scale).eval()
+    traceable.requires_grad_(False)  # the program's users want ratings, not gradients
+    # separate tensors: torch.export takes one tensor that is given twice for one input
+    example = tuple(torch.zeros(3, dtype=torch.int32) for _ in range(3 if predictor.model.takes_day else 2))
+    batch = {0: torch.export.Dim("batch", min=1)}
+    try:
+        return torch.export.export(traceable, example, dynamic_shapes=(batch,) * len(example))
+    except Exception as error:  # a user's equation can raise anything
+        raise _refusal(run, format, "torch.export cannot trace", error) from error
+
+
+def _refusal(run: Run, format: ExportFormat, problem: str, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:300]
+    return UserError(f"format={format.name}: {problem} model={run.record.model}: {reason}")
+
+
+def search_left(ordered: Tensor, values: Tensor) -> Tensor:
+    """Compute torch.searchsorted, which ONNX lacks, by bisection: ordered (n,), values (B,) → (B,) int64."""
+    below = torch.zeros_like(values)
+    for bit in reversed(range(len(ordered).bit_length())):
+        further = below + (1 << bit)
+        is_below = (further <= len(ordered)) & (ordered[further.clamp(max=len(ordered)) - 1] < values)
+        below = torch.where(is_below, further, below)
+    return below
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the log messages and warnings of the exporters."""
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _signature(takes_day: bool) -> dict[str, Any]:
+    """Describe the inputs and the output of a program."""
+    index = {"dtype": "int32", "shape": ["B"]}
+    names = ("user", "item", "day") if takes_day else ("user", "item")
+    return {"inputs": dict.fromkeys(names, index), "outputs": {"rating": {"dtype": "float32", "shape": ["B"]}}}
+
+
+def _arrays(run: Run, format: ExportFormat) -> Arrays:
+    """Collect the arrays of r̂ = clip(mean + user_bias + item_bias + user_factors · item_factors).
+
+    A pair with an unknown user or item gets baseline_mean + baseline_user_bias + baseline_item_bias. The last entry of
+    these biases, 0, is for unknown ids. Biases are 0 for a model without them; scale is ±∞ without clipping.
+    """
+    factors = run.predictor.model.factors()
+    baseline = run.predictor.baseline
+    if factors is None:
+        raise UserError(
+            f"format={format.name} needs a model with factors, got model={run.record.model}: "
+            "use format=torch or format=onnx"
+        )
+    sides, stars = (factors.user, factors.item), run.predictor.stars
+    user_bias, item_bias = (torch.zeros(len(side.factors)) if side.bias is None else side.bias[:, 0] for side in sides)
+    tensors = {
+        "user_factors": factors.user.factors * stars.unit,
+        "item_factors": factors.item.factors,
+        "user_bias": user_bias * stars.unit,
+        "item_bias": item_bias * stars.unit,
+        "mean": torch.tensor(stars.to_rating(factors.mean)),
+        "scale": torch.tensor(run.predictor.scale or (-torch.inf, torch.inf)),
+        "baseline_user_bias": baseline.user_bias,
+        "baseline_item_bias": baseline.item_bias,
+        "baseline_mean": baseline.mean,
+    }
+    return {name: each.detach().float().numpy() for name, each in tensors.items()}
+
+
+def _columns(arrays: Arrays, side: SideName) -> dict[str, pa.Array]:
+    """Make the columns of users or items: biases, and embeddings as lists."""
+    factors = np.ascontiguousarray(arrays[f"{side}_factors"])
+    return {
+        "bias": pa.array(arrays[f"{side}_bias"]),
+        "baseline_bias": pa.array(arrays[f"baseline_{side}_bias"][:-1]),
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(factors.ravel()), factors.shape[1]),
+    }
+
+
+def _factor_predictor(model: Arrays) -> Predict:
+    """Return a function that predicts with numpy alone."""
+    num_users, num_items = len(model["user_bias"]), len(model["item_bias"])
+
+    def predict(user: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.float32]:
+        user = np.where((user >= 0) & (user < num_users), user, num_users)
+        item = np.where((item >= 0) & (item < num_items), item, num_items)
+        known = (user < num_users) & (item < num_items)
+        rating = model["baseline_mean"] + model["baseline_user_bias"][user] + model["baseline_item_bias"][item]
+        user, item = user[known], item[known]
+        rating[known] = model["mean"] + model["user_bias"][user] + model["item_bias"][item]
+        rating[known] += (model["user_factors"][user] * model["item_factors"][item]).sum(axis=1)
+        clipped: NDArray[np.float32] = rating.clip(*model["scale"])
+        return clipped
+
+    return predict

@@ -1,0 +1,168 @@
+"""Describe a table of ratings, and print the command that trains on it."""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ratinglab.commands.command_options import InspectOptions
+from ratinglab.datasets.sniffing import guess_layout
+from ratinglab.datasets.sources import CsvOptions, DataOptions, Duplicates
+from ratinglab.errors import UserError
+from ratinglab.evaluation.figures import overview
+from ratinglab.files import output_path, write_output
+from ratinglab.options import as_override
+from ratinglab.process.program import shell_command
+from ratinglab.ratings.side_information import Column, Needs, categories_in, is_numeric, is_unknown
+from ratinglab.ratings.table import RatingTable
+
+MOST_VALUES = 20
+"""Maximum number of distinct ratings listed one by one; more are grouped into this many ranges."""
+MOST_CATEGORIES = 6
+"""Number of most frequent categories listed per column."""
+BAR = 40
+"""Length of the longest bar, in characters."""
+QUANTILES = {"least": 0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "most": 1}
+FORMATS = ("png", "pdf", "svg")
+ALWAYS_SHOWN = ("path", "user", "item", "rating", "title")
+"""Last words of the keys that the command repeats even if they have their default values."""
+
+MAX_FOR_BEST, MAX_FOR_GIBBS = 1_000_000, 5_000_000
+"""Numbers of ratings above which recipe=best and Gibbs sampling of biased_mf take many minutes."""
+
+
+def inspect_data(options: InspectOptions, defaults: Callable[[], DataOptions]) -> None:
+    """Read a table with the checks of every fit, print its description, and draw a figure if requested.
+
+    For a user's own file, guesses the options that do not fit it, and prints the command that trains on it as the last
+    line, without keys that have their values in `defaults()`. Merges repeated pairs of user and item.
+    """
+    figure = None if options.figure is None else output_path(options.figure, key="figure")
+    if figure is not None and figure.suffix[1:] not in FORMATS:
+        raise UserError(f"figure must end with one of .{', .'.join(FORMATS)}, got {options.figure}")
+    data: DataOptions = options.data
+    notes: tuple[str, ...] = ()
+    if isinstance(data, CsvOptions):
+        data, notes = guess_layout(data)
+    table, data = _loaded(data)
+    print(*description(table, notes), sep="\n")
+    if figure is not None:
+        drawn = overview(table)
+        write_output(figure, lambda file: drawn.savefig(file, format=figure.suffix[1:]), key="figure")
+        print(f"figure     {figure}")
+    if isinstance(data, CsvOptions):
+        print(f"train      {train_command(data, defaults(), num_ratings=len(table.ratings))}")
+
+
+def _loaded(data: DataOptions) -> tuple[RatingTable, DataOptions]:
+    """Load a table, merging repeated pairs; return it with the options that it needs."""
+    if data.duplicates is not Duplicates.error:
+        return data.load(), data
+    merging = replace(data, duplicates=Duplicates.last)
+    table = merging.load()
+    return table, merging if any(note.startswith("data.duplicates=last") for note in table.notes) else data
+
+
+def train_command(data: CsvOptions, defaults: DataOptions, *, num_ratings: int) -> str:
+    """Make the command that trains on a file with these options, with a recipe for this number of ratings."""
+    settings = dict(_settings(data, "data."))
+    omitted = dict(_settings(defaults, "data."))
+    shown = {"data.path": settings.pop("data.path")} | {
+        key: value
+        for key, value in settings.items()
+        if omitted.get(key) != value or key.rpartition(".")[2] in ALWAYS_SHOWN
+    }
+    overrides = [as_override(key, value) for key, value in shown.items()]
+    recipe = "best" if num_ratings <= MAX_FOR_BEST else "biased_mf_gibbs" if num_ratings <= MAX_FOR_GIBBS else "fast"
+    return shell_command("train", "data=csv", *overrides, f"recipe={recipe}")
+
+
+def _settings(options: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """List the keys and values that affect how files are read, without tables that have no path."""
+    for field in fields(options):
+        key = f"{prefix}{field.name}"
+        value = getattr(options, field.name)
+        if is_dataclass(value) and getattr(value, "path", "") is not None:
+            yield from _settings(value, f"{key}.")
+        elif not is_dataclass(value) and field.name not in ("cache", "batch_size"):
+            yield key, value[0] if field.name == "path" and isinstance(value, list) and len(value) == 1 else value
+
+
+def description(table: RatingTable, notes: tuple[str, ...] = ()) -> Iterator[str]:
+    """Describe a table, with notes on its layout, in lines that fit a terminal."""
+    ratings = table.ratings
+    lowest, highest = table.scale
+    yield (
+        f"{table.name}: {len(ratings):,} ratings of {table.num_users:,} users over {table.num_items:,} items, "
+        f"density {table.density:.2%}"
+    )
+    yield f"ids        users {_kind(table.user_ids.ids)}; items {_kind(table.item_ids.ids)}"
+    mean = ratings.rating.mean(dtype=np.float64)
+    deviation = ratings.rating.std(dtype=np.float64)
+    yield f"ratings    from {lowest:g} to {highest:g}; mean {mean:.2f}, standard deviation {deviation:.2f}"
+    if table.timestamp is not None:
+        first, last = (pd.Timestamp(int(time), unit="ms") for time in (table.timestamp.min(), table.timestamp.max()))
+        yield f"time       {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
+    if table.titles is not None:
+        yield f"titles     of {int((table.titles != '').sum()):,} items"
+    yield from _features("users", table.user_columns)
+    yield from _features("items", table.item_columns)
+    yield f"digest     {table.digest}"
+    needs = Needs(False, table.timestamp is not None, tuple(table.user_columns), tuple(table.item_columns))
+    yield from (f"           {name} {digest}" for name, digest in table.side_digests(needs).items())
+    yield from (f"note: {note}" for note in (*notes, *table.notes))
+    yield ""
+    yield from _histogram(ratings.rating)
+    yield ""
+    yield f"{'ratings':13}" + "".join(f"{name:>9}" for name in QUANTILES)
+    for what, index in (("of a user", ratings.user), ("of an item", ratings.item)):
+        quantiles = np.quantile(np.bincount(index), list(QUANTILES.values()))
+        yield f"{what:13}" + "".join(f"{round(value):9,}" for value in quantiles)
+
+
+def _kind(ids: pd.Index) -> str:
+    if ids.dtype.kind == "i":
+        return f"are integers from {ids.min()} to {ids.max()}"
+    return f"are text, such as {ids[0]!r}"
+
+
+def _features(label: str, columns: dict[str, Column]) -> Iterator[str]:
+    """Describe each column of users or items in one line."""
+    for name, column in columns.items():
+        unknown = int(is_unknown(column).sum())
+        behind = f"; unknown {unknown:,}" if unknown else ""
+        yield f"{label:11}{name}: {_numbers(column) if is_numeric(column) else _most_common(column)}{behind}"
+        label = ""
+
+
+def _numbers(column: Column) -> str:
+    known = column[~is_unknown(column)]
+    if len(known) == 0:
+        return "numbers"
+    return f"numbers from {known.min():g} to {known.max():g}, {len(np.unique(known)):,} distinct"
+
+
+def _most_common(column: Column) -> str:
+    count = Counter(category for text in column for category in categories_in(text))
+    shown = ", ".join(f"{name} {number:,}" for name, number in count.most_common(MOST_CATEGORIES))
+    rest = ", …" if len(count) > MOST_CATEGORIES else ""
+    noun = "category" if len(count) == 1 else "categories"
+    return f"{len(count):,} {noun}" + (f": {shown}{rest}" if count else "")
+
+
+def _histogram(rating: NDArray[np.float32]) -> Iterator[str]:
+    values, count = np.unique(rating, return_counts=True)
+    labels = [f"{value:g}" for value in values]
+    if len(values) > MOST_VALUES:
+        count, borders = np.histogram(rating, bins=MOST_VALUES)
+        labels = [f"{low:.4g} to {high:.4g}" for low, high in itertools.pairwise(borders)]
+    width = max(len("rating"), *(len(label) for label in labels))
+    yield f"{'rating':>{width}}{'rows':>13}{'share':>8}"
+    for label, rows in zip(labels, count, strict=True):
+        bar = "█" * round(BAR * rows / count.max())
+        yield f"{label:>{width}}{rows:13,}{rows / len(rating):8.1%}  {bar}".rstrip()

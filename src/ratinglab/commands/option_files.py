@@ -1,0 +1,92 @@
+"""The run and the files that the options of a command name."""
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from ratinglab.commands.command_options import FoldInOptions, RatingColumnOptions
+from ratinglab.errors import UserError
+from ratinglab.files import output_path
+from ratinglab.formats.input_paths import existing_file
+from ratinglab.formats.inputs import InputFile
+from ratinglab.formats.text_options import TextOptions
+from ratinglab.formats.text_tables import TableFile, TextTable, open_text_table, with_separator_of
+from ratinglab.formats.typed_mapping import is_mapping, typed_pairs
+from ratinglab.formats.writing import check_name
+from ratinglab.inference.fold_in.folded_in import FoldedIn, fold_in
+from ratinglab.inference.fold_in.given_ratings import DEFAULT_COLUMNS, Pairs, find_columns, has_users
+from ratinglab.inference.run import Run
+from ratinglab.runs.finished_runs import named_run
+from ratinglab.runs.record import RunRecord
+
+
+def load_run(text: str) -> tuple[Run, list[str]]:
+    """Load the run that the option `run` names. Also returns a note if ratinglab has chosen the run, else no notes."""
+    named = named_run(text)
+    return Run.load(named.folder), [] if named.note is None else [named.note]
+
+
+def table_path(text: str, *, inputs: Iterable[Path] = ()) -> Path:
+    """Check the path and the format of the table to write; it must not replace an input."""
+    path = output_path(text, key="output", inputs=inputs)
+    check_name(path, key="output")
+    return path
+
+
+def open_table(options: TextOptions, file: InputFile) -> TableFile:
+    """Open a table; see `with_separator_of` for its separator."""
+    return open_text_table(file, with_separator_of(file, options.dialect("")))
+
+
+def read_table(options: TextOptions, name: str, *, key: str) -> TextTable:
+    """Read the table in the file that `key` names."""
+    return open_table(options, existing_file(name, key=key)).whole()
+
+
+def columns_in(names: Collection[str], columns: RatingColumnOptions, record: RunRecord) -> dict[str, str]:
+    """Find the columns of a file with these column names: those that the options name, or the default ones."""
+    return find_columns(names, named=_named(columns), own=record.column_names)
+
+
+def _named(columns: RatingColumnOptions) -> dict[str, str | None]:
+    return {role: getattr(columns, role) for role in DEFAULT_COLUMNS}
+
+
+def files_of(options: FoldInOptions) -> list[Path]:
+    """List the files of ratings and features, which an output must not replace."""
+    named = {key: getattr(options, key) for key in ("ratings", "user_features", "item_features")}
+    return [
+        existing_file(name, key=key).path
+        for key, name in named.items()
+        if name is not None and name.strip() and not is_mapping(name)
+    ]
+
+
+def folded_in(run: Run, options: FoldInOptions, columns: RatingColumnOptions, *, user_id: str | None) -> FoldedIn:
+    """Fold the ratings and features that the options name into a run.
+
+    `user_id` is the id of the user if the ratings name no users; None: a new user.
+    """
+    ratings = _pairs_or_table(options, options.ratings, key="ratings")
+    if isinstance(ratings, TextTable) and has_users(ratings.names, columns_in(ratings.names, columns, run.record)):
+        user_id = None
+    return fold_in(
+        run,
+        ratings=ratings,
+        users=_pairs_or_table(options, options.user_features, key="user_features"),
+        items=_table(options, options.item_features, key="item_features"),
+        user_id=user_id,
+        columns=_named(columns),
+        keys=("user_features", "item_features"),
+    )
+
+
+def _pairs_or_table(options: FoldInOptions, value: str | None, *, key: str) -> Pairs | TextTable | None:
+    if value is not None and is_mapping(value):
+        return typed_pairs(value, key=key)
+    return _table(options, value, key=key)
+
+
+def _table(options: FoldInOptions, name: str | None, *, key: str) -> TextTable | None:
+    if name is not None and not name.strip():
+        raise UserError(f"{key} must be a file or a mapping, got {name!r}")
+    return None if name is None else read_table(options, name, key=key)

@@ -1,0 +1,151 @@
+"""Predict the ratings of the pairs in a file, in bounded memory."""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from functools import partial
+
+import pandas as pd
+import pyarrow as pa
+
+from ratinglab.commands.command_options import PredictOptions
+from ratinglab.commands.option_files import columns_in, files_of, folded_in, load_run, open_table, table_path
+from ratinglab.commands.screen_table import print_table
+from ratinglab.errors import UserError
+from ratinglab.files import print_beside
+from ratinglab.formats.input_paths import existing_file
+from ratinglab.formats.text_tables import TableFile, TextTable
+from ratinglab.formats.timestamps import pattern_of_times, times_of_texts
+from ratinglab.formats.writing import keeps_dialect, write_table
+from ratinglab.inference.fold_in.folded_in import FoldedIn
+from ratinglab.inference.run import Run
+from ratinglab.inference.trained_model import Times
+
+BLOCK_ROWS = 1 << 18
+"""Number of pairs held in memory at once."""
+MAX_SHOWN = 20
+"""Largest number of pairs printed without an output file."""
+
+
+def predict(options: PredictOptions) -> None:
+    """Print the pairs of a file with their predicted ratings, or write them to a file, atomically.
+
+    Raises:
+        UserError: a file cannot be read or written, or a cell is invalid.
+    """
+    file = existing_file(options.input, key="input")
+    inputs = [file.path, *files_of(options)]
+    output = None if options.output is None else table_path(options.output, inputs=inputs)
+    run, notes = load_run(options.run)
+    run.record.check_predicts_ratings()
+    folded = folded_in(run, options, options.columns, user_id=None) if options.folds_in else None
+    pairs = open_table(options, file)  # last: it may read ahead
+    columns = columns_in(pairs.schema.names, options.columns, run.record)
+    if folded is not None and folded.is_anonymous and columns["user"] in pairs.schema.names:
+        raise UserError(
+            f"{file} has a column {columns['user']!r}, but the ratings are one new user's: give ratings "
+            "with a user column, or pairs without one"
+        )
+    schema = _schema(pairs, has_deviation=run.record.is_sampled or folded is not None)
+    counts = Counter[Hashable]()
+    times = _times_in(pairs.schema.names, options, run, notes) if folded is None else None
+    predict_block = partial(_predict_block, run=run, folded=folded, columns=columns, times=times)
+    predicted = _with_predictions(pairs, predict_block, schema, counts)
+    if output is None:
+        _print_first(predicted, counts)
+    else:
+        dialect = pairs.dialect if keeps_dialect(output, file) else None
+        header = pairs.dialect is None or pairs.dialect.header
+        write_table(output, schema, predicted, dialect=dialect, header=header)
+        print_beside(output, f"{counts.total():,} predictions in {output}")
+    notes += [f"note: {note}" for note in (*pairs.notes, *(() if folded is None else folded.notes))]
+    untrained = {side: counts[f"{side}_unknown"] + counts["both_unknown"] for side in ("user", "item")}
+    notes += [
+        f"note: pairs predicted by the bias baseline, since the {side} has no training ratings: {count:,}"
+        for side, count in untrained.items()
+        if count > 0
+    ]
+    print_beside(output, *notes)
+
+
+def _schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:
+    """Append the columns of the predictions to the columns of the pairs."""
+    added = {"prediction": pa.float32(), "standard_deviation": pa.float32(), "basis": pa.string()}
+    if not has_deviation:
+        del added["standard_deviation"]
+    schema = pairs.schema
+    for name, kind in added.items():
+        if name in schema.names:
+            raise UserError(f"{pairs.file} already has a column '{name}'")
+        schema = schema.append(pa.field(name, kind))
+    return schema
+
+
+def _predict_block(
+    block: TextTable, *, run: Run, folded: FoldedIn | None, columns: Mapping[str, str], times: "_Times | None"
+) -> pd.DataFrame:
+    """Predict the pairs of a block by the run, or by the folded-in users and items."""
+    items = block.ids(columns["item"], key="columns.item", noun="item").to_pandas()
+    if folded is not None and folded.is_anonymous:
+        return folded.predict_table(items)
+    users = block.ids(columns["user"], key="columns.user", noun="user").to_pandas()
+    if folded is not None:
+        return folded.predict_table(items, user_ids=users)
+    return run.predict_table(users, items, times=None if times is None else times.parse(block))
+
+
+def _with_predictions(
+    pairs: TableFile, predict_block: Callable[[TextTable], pd.DataFrame], schema: pa.Schema, counts: Counter[Hashable]
+) -> Iterator[pa.Table]:
+    """Yield blocks of the pairs with their predictions, and count the values of `basis`."""
+    for block in pairs.blocks(BLOCK_ROWS):
+        predicted = predict_block(block)
+        counts.update(predicted["basis"].value_counts().to_dict())
+        added = pa.Table.from_pandas(predicted, preserve_index=False).columns
+        yield pa.table([*block.content.columns, *added], names=schema.names).cast(schema)
+
+
+def _print_first(predicted: Iterator[pa.Table], counts: Counter[Hashable]) -> None:
+    """Print the first pairs, and how many more there are."""
+    first = next(predicted).slice(0, MAX_SHOWN)
+    for _ in predicted:
+        pass  # counts the other pairs
+    print_table(first.to_pandas())
+    if counts.total() > len(first):
+        print(f"note: {counts.total() - len(first):,} more pairs: set output=FILE to write all of them")
+
+
+def _times_in(names: Sequence[str], options: PredictOptions, run: Run, notes: list[str]) -> "_Times | None":
+    """Find the column of times among those of the pairs, and add a note if the options do not name it.
+
+    None without such a column, and for models without days unless the options name it.
+    """
+    column, trained_column = options.columns.timestamp, run.record.column_names.get("timestamp")
+    if column is None and run.predictor.model.takes_day:
+        if trained_column in names:
+            column = trained_column
+            notes.append(f"note: predicted for the times in the column {column}, named as in the training data")
+        else:
+            day = "each user's last training day"
+            notes.append(f"note: no times: predicted for {day}; columns.timestamp=NAME names their column")
+    trained_format = run.record.timestamp_format if column == trained_column else None
+    return None if column is None else _Times(column, options.timestamp_format or trained_format)
+
+
+class _Times:
+    """The times of the pairs, parsed block by block, all in the format of the first one."""
+
+    def __init__(self, column: str, pattern: str | None) -> None:
+        self._column = column
+        self._pattern = pattern
+        self._first: str | None = None
+
+    def parse(self, block: TextTable) -> Times:
+        """Parse the times of a block."""
+        name = self._column
+        texts = block.column(name, key="columns.timestamp")
+        first, pattern = self._first, self._pattern
+        times = times_of_texts(texts, pattern=pattern, place=lambda row: block.place(row, name), first=first)
+        if first is None and texts:
+            self._pattern = pattern or pattern_of_times(texts)
+            self._first = texts[0]
+        return times

@@ -1,0 +1,33 @@
+"""List the items most similar to one item."""
+
+import pyarrow as pa
+
+from ratinglab.commands.command_options import SimilarOptions
+from ratinglab.commands.option_files import load_run, table_path
+from ratinglab.commands.screen_table import print_table
+from ratinglab.files import is_stream, print_beside
+from ratinglab.formats.writing import write_table
+from ratinglab.inference.lists import check_length
+
+
+def find_similar(options: SimilarOptions) -> None:
+    """Print the items most similar to an item, and write them to a file if asked to."""
+    output = None if options.output is None else table_path(options.output)
+    run, notes = load_run(options.run)
+    check_length(options.k, num_items=run.record.num_items)
+    tables = run.tables
+    candidates = tables.items_of(options.genres, column=options.columns.genres) if options.genres else None
+    similar = run.similar(options.item, k=options.k, candidates=candidates)
+    (item,) = tables.item_names.find([options.item], place=lambda _: "item").tolist()
+    name = tables.item_names.name_of(item)
+    if output is not None:
+        table = pa.Table.from_pandas(similar, preserve_index=False)
+        write_table(output, table.schema, [table])
+        print_beside(output, f"{len(similar):,} items similar to {name} in {output}")
+    print_beside(output, *notes)
+    if output is not None and is_stream(output):
+        return
+    print(f"similar to {name}, which has {tables.train_counts[1][item]:,} training ratings")
+    print_table(similar)
+    if len(similar) < options.k:
+        print(f"note: only {len(similar)} of {options.k} items: no other candidates are left")

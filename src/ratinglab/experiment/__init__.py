@@ -1,1 +1,0 @@
-"""One experiment: training, also from Python, and the other commands, each in NAME_command.py."""

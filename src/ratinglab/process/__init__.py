@@ -1,0 +1,1 @@
+"""The process: OpenMP and threads, signals, locks, and how it starts and exits."""

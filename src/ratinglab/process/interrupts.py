@@ -1,0 +1,152 @@
+"""Signals that stop a process: Ctrl-C, SIGTERM and SIGHUP. A fit first finishes its epoch."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+
+from ratinglab.process.program import shell_command, shown_path
+
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+SAME_REQUEST = 1.0
+"""Signals within this many seconds count as one: a closed terminal and `timeout` send two."""
+
+
+class StoppedError(BaseException):
+    """Request by a signal to stop the process. Not an Exception, so that no library handles it as a failure.
+
+    Attributes:
+        status: exit status by convention, 128 + the signal's number.
+    """
+
+    def __init__(self, number: int, when: str = "") -> None:
+        """Name the signal and, if given, the moment, such as "after 3 of 10 epochs"."""
+        super().__init__(" ".join(filter(None, ["stopped by", signal.Signals(number).name, when])))
+        self.status = 128 + number
+
+
+_is_command = False
+"""Whether the process runs a command, so that ratinglab handles its signals."""
+
+
+@contextmanager
+def stopping_on_signals() -> Iterator[None]:
+    """Raise StoppedError in the main thread on the first stop signal; a second one kills the process.
+
+    Afterwards Ctrl-C kills the process, too: a KeyboardInterrupt while Python shuts down would print a traceback.
+    """
+    before = {number: signal.getsignal(number) for number in _signals_to_handle()}
+    received: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        for other in before:
+            signal.signal(other, signal.SIG_DFL)
+        raise StoppedError(number)
+
+    for number in before:
+        signal.signal(number, stop)
+    global _is_command
+    _is_command = True
+    try:
+        yield
+    except Exception as error:
+        if received:  # a library's clean-up failed on StoppedError and replaced it
+            raise StoppedError(received[0]) from error
+        raise
+    finally:
+        _is_command = False
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is signal.default_int_handler else handler)
+
+
+def _signals_to_handle() -> list[signal.Signals]:
+    """List the signals to handle: none outside the main thread, and not those ignored, such as SIGHUP under nohup."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [number for number in STOP_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+
+
+def resume_hint(folder: Path) -> str:
+    """Return "to resume: ratinglab train resume=FOLDER"."""
+    return f"to resume: {shell_command('train', f'resume={shown_path(folder)}')}"
+
+
+class StopRequest:
+    """A signal's request to stop a fit after the current epoch. A second signal ends a command at once.
+
+    A thread reads the signals, since Python's own handlers run only between bytecodes, and compiled code can run for
+    many seconds. In a call from Python, the second signal raises StoppedError: a notebook must keep its variables.
+
+    Attributes:
+        number: the first signal received since `watch`; None if there was none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder of the run, for the message."""
+        self.number: int | None = None
+        self._folder = folder
+        self._sender: socket.socket | None = None
+        self._first: float | None = None
+        self._is_command = _is_command
+
+    def watch(self, *, is_silent: bool = False) -> None:
+        """Record signals from now on, instead of raising StoppedError, with a message unless `is_silent`."""
+        self._is_silent = is_silent
+        self._before = {number: signal.getsignal(number) for number in _signals_to_handle()}
+        if not self._before:
+            return
+        receiver, self._sender = socket.socketpair()
+        self._sender.setblocking(False)
+        threading.Thread(target=self._read, args=[receiver], daemon=True).start()
+        self._wakeup_before = signal.set_wakeup_fd(self._sender.fileno())
+        for number in self._before:
+            signal.signal(number, self._handle)  # SIG_IGN would keep it from the thread too
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        """Stop a call from Python on the second signal; `_read` stops a command."""
+        now = monotonic()
+        if self._first is None:
+            self._first = now
+        elif not self._is_command and now > self._first + SAME_REQUEST:
+            raise StoppedError(number, "within the epoch")
+
+    def close(self) -> None:
+        """Handle signals as before `watch`."""
+        if self._sender is None:
+            return
+        signal.set_wakeup_fd(self._wakeup_before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._sender.close()  # ends the thread
+        self._sender = None
+
+    def _read(self, receiver: socket.socket) -> None:
+        """Record the first signal, and end the process on the second."""
+        first = 0.0
+        with receiver:
+            while received := receiver.recv(1):
+                if received[0] not in self._before:
+                    continue
+                name = signal.Signals(received[0]).name
+                if self.number is None:
+                    self.number, first = received[0], monotonic()
+                    self._say(f"{name}: the run stops after this epoch; a second signal stops it at once")
+                elif self._is_command and monotonic() >= first + SAME_REQUEST:
+                    self._say(f"stopped by {name} within the epoch; {resume_hint(self._folder)}")
+                    os._exit(128 + received[0])
+
+    def _say(self, message: str) -> None:
+        """Write a line to stderr, below a progress bar if there is one, unless the terminal is gone."""
+        try:
+            if not self._is_silent:
+                print("\n" if sys.stderr.isatty() else "", message, sep="", file=sys.stderr, flush=True)
+        except OSError:
+            return

@@ -1,0 +1,1 @@
+"""Training of one run, also from Python: fit, resume, reproduce, and what a run records."""

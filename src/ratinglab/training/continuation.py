@@ -1,0 +1,150 @@
+"""Checks before a run is resumed, reproduced, or started from the weights of another run."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from ratinglab.errors import UserError
+from ratinglab.files import BEST, CHECKPOINTS, LAST, METRICS, RUN_RECORD, VALIDATION_FIT, remove_half_done, user_path
+from ratinglab.models.predictor import Predictor
+from ratinglab.options import as_yaml
+from ratinglab.runs.record import RunRecord, has_finished, read_record
+from ratinglab.runs.storage import find_damaged_tables
+from ratinglab.runs.weights import load_equation, read_checkpoint
+from ratinglab.training.train_options import TrainOptions
+
+log = logging.getLogger(__name__)
+
+
+def check_same_rows(before: RunRecord, record: RunRecord, *, folder: Path, key: str) -> None:
+    """Check that two runs have the same rows in the same parts; `folder` is the earlier run's.
+
+    Raises:
+        UserError: the data, the side information or the split differs.
+    """
+    compared = {"data_digest": "the data", "split": "the split", "side_digest": "the side information"}
+    for name, what in compared.items():
+        if before.provenance[name] != record.provenance[name]:
+            raise UserError(
+                f"{key}: {what} has changed since {folder} was started: "
+                f"{before.provenance[name]} then, {record.provenance[name]} now"
+            )
+
+
+def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunRecord:
+    """Check that a run used the data, split and metrics of `record`, and return the run's own record.
+
+    Raises:
+        UserError: the data, the side information, the split or a metric has changed since.
+    """
+    before = read_record(run_folder)
+    check_same_rows(before, record, folder=run_folder, key=key)
+    if (before.metrics, before.monitor, before.ranking) != (record.metrics, record.monitor, record.ranking):
+        raise UserError(f"{key}: the metrics or their directions have changed since {run_folder} was started")
+    for name in ("threads", "versions"):
+        if before.provenance[name] != record.provenance[name]:
+            log.info("note: %s have changed since the run was started; the last bits may differ", name)
+    return before
+
+
+def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord, is_first_of_two: bool) -> None:
+    """Load the best weights of the run of `from=` into the equation that is about to be fitted.
+
+    Both runs must have the same rows in the same parts: otherwise the weights may have been fitted on rows that this
+    run holds out. The first of two fits starts from the other run's first fit.
+
+    Raises:
+        UserError: there is no such run, its weights do not fit, or its rows or parts differ.
+    """
+    assert options.from_ is not None
+    folder = user_path(options.from_, key="from")
+    before = read_record(folder, key="from")
+    if options.split.refit and before.refit_epochs is None:
+        raise UserError(f"from: {folder} was fitted without split.refit=true, but this run sets it")
+    if not options.split.refit and before.refit_epochs is not None:
+        raise UserError(
+            f"from: {folder} was fitted on its validation rows too; from={folder / VALIDATION_FIT} starts from its "
+            "first fit, which was not"
+        )
+    if is_first_of_two:
+        folder = folder / VALIDATION_FIT
+        before = read_record(folder, key="from")
+    check_same_rows(before, record, folder=folder, key="from")
+    if (old := before.stars) != (new := record.stars):
+        raise UserError(
+            f"from: {folder} was fitted with {old.lowest:g} to {old.highest:g} as 1 to 5 stars, "
+            f"but this run has {new.lowest:g} to {new.highest:g}"
+        )
+    if before.model_target != record.model_target:
+        raise UserError(f"from: {folder} was fitted with model={before.model}, but this run has model={record.model}")
+    epoch = load_equation(predictor, folder / BEST, record=before, key="from")
+    log.info("from       %s, after %d epochs", folder, epoch)
+
+
+def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Path, has_best: bool) -> RunRecord | None:
+    """Check that the run in a folder is the same experiment as `record`, and remove incomplete files.
+
+    A run that was killed before it wrote its record counts as new. A finished run with a damaged or missing table
+    counts as unfinished: resuming rewrites the table.
+
+    Args:
+        options: the options of the resumed run.
+        record: the record that a new run with these options would have.
+        run_folder: folder of the run.
+        has_best: whether best.ckpt can hold another epoch than last.ckpt, so that it cannot be made from it.
+
+    Returns:
+        The run's record as first written, with the new limits; None if the run is finished.
+
+    Raises:
+        UserError: as in `check_same_data`, a checkpoint is damaged, or the run cannot be extended as asked.
+    """
+    for folder in (run_folder, run_folder / CHECKPOINTS):
+        remove_half_done(folder)
+    if not (run_folder / RUN_RECORD).exists():
+        return record
+    before = check_same_data(run_folder, record, key="resume")
+    for name, value in record.fit.items():
+        if name not in before.fit:
+            raise UserError(
+                f"resume: {name} is {as_yaml(value)} now, but {run_folder} was started with a version that lacks it"
+            )
+    is_finished = (run_folder / METRICS).exists()
+    last = run_folder / LAST
+    if is_finished or (has_best and last.exists()):
+        read_checkpoint(run_folder / BEST, record=before, key="resume")
+    if (record.max_epochs, record.max_time) != (before.max_epochs, before.max_time):
+        _check_extendable(options, record, before, last=last, is_finished=is_finished)
+        return replace(before, max_epochs=record.max_epochs, max_time=record.max_time)
+    damaged = find_damaged_tables(run_folder) if is_finished else []
+    if not is_finished and has_finished(run_folder):
+        damaged.append(f"{run_folder / METRICS} is missing")
+    for line in damaged:
+        log.info("note: %s; it will be rewritten", line)
+    return None if is_finished and not damaged else before
+
+
+def _check_extendable(
+    options: TrainOptions, record: RunRecord, before: RunRecord, *, last: Path, is_finished: bool
+) -> None:
+    """Raise UserError if a run cannot train further, to the limits of `record`."""
+    if options.split.refit:
+        raise UserError(
+            "a run with split.refit=true cannot be extended: "
+            "its second fit trains for the number of epochs that the first one found"
+        )
+    done, passed = 0, 0.0
+    if is_finished or last.exists():
+        _, done, passed = read_checkpoint(last, record=before)
+    limit = options.trainer.max_seconds()
+    if options.optimizer.takes_one_epoch and done > 0:
+        raise UserError(f"a run by optimizer={options.optimizer.name} cannot be extended: it trains in a single epoch")
+    if record.max_epochs <= done:
+        raise UserError(f"trainer.max_epochs must be above the {done} epochs done, got {record.max_epochs}")
+    if limit is not None and limit <= passed:
+        raise UserError(f"trainer.max_time must be above the {passed:.1f} s of training done, got {record.max_time}")
+    if record.max_epochs != before.max_epochs and options.schedule.spans_max_epochs:
+        raise UserError(
+            f"a run under schedule={options.schedule.name} cannot be extended: its learning rates depend on "
+            "trainer.max_epochs from the first epoch on"
+        )

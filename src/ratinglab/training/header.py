@@ -1,0 +1,100 @@
+"""Header that training prints before the fit."""
+
+from collections.abc import Iterator
+
+from ratinglab.models.best import best_equation
+from ratinglab.models.equation import Equation
+from ratinglab.options import as_yaml, to_plain
+from ratinglab.ratings.side_information import AvailableData
+from ratinglab.splits.split import TEST, TEST_HISTORY, TRAIN, VALIDATION, VALIDATION_HISTORY
+from ratinglab.training.preparation import Preparation
+from ratinglab.training.train_options import TrainOptions
+
+
+def header(prepared: Preparation, model: Equation, *, asked: str, epochs_done: int) -> Iterator[str]:
+    """Summarize data, split, model and fit in a few lines, with notes on anything unusual.
+
+    Args:
+        prepared: the rows and the options.
+        model: the equation being fitted, or its posterior.
+        asked: the model as typed, which may be `best`.
+        epochs_done: number of epochs before this process.
+    """
+    options, holdout, refit_epochs = prepared.options, prepared.holdout, prepared.record.refit_epochs
+    table, split = holdout.table, holdout.split
+    train, validation, test = (split.count(part) for part in (TRAIN, VALIDATION, TEST))
+    lowest, highest = holdout.scale
+    yield (
+        f"data       {table.name}: {len(table.ratings):,} ratings of {table.num_users:,} users "
+        f"over {table.num_items:,} items, density {table.density:.2%}, scale {lowest:g} to {highest:g}"
+    )
+    history = split.count(VALIDATION_HISTORY) + split.count(TEST_HISTORY)
+    folded_in = f", {history:,} folded in" if history > 0 else ""
+    counts = f"{train:,} train, {validation:,} validation, {test:,} test{folded_in}"
+    yield f"split      {options.split.name} {split.identity}: {counts}"
+    epochs = f"{refit_epochs} epochs"
+    if refit_epochs is None:
+        limit = "" if options.trainer.max_time is None else f" in {options.trainer.max_time}"
+        epochs = f"at most {options.trainer.max_epochs} epochs{limit}"
+    if options.optimizer.takes_one_epoch:
+        epochs = "one epoch"
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    used = {key: value for key, value in to_plain(options.model).items() if key not in options.optimizer.ignores}
+    settings = ", ".join(f"{key}={as_yaml(value)}" for key, value in used.items())
+    yield f"model      {options.model.name}: {settings}; {parameters:,} parameters"
+    yield f"optimizer  {options.optimizer.name}: {_fit_settings(options)}, {epochs}"
+    if options.trainer.limit_train_batches < 1:
+        yield (
+            f"warning: the fit trains on {100 * options.trainer.limit_train_batches:g}% of the batches of each epoch "
+            "(trainer.limit_train_batches)"
+        )
+    yield from (f"note: {note}" for note in (*table.notes, *split.notes))
+    clips = options.clip_predictions and not options.model.predicts_scores
+    if clips and (table.scale[0] < lowest or table.scale[1] > highest):
+        yield (
+            f"note: test ratings lie outside the scale of the others, {lowest:g} to {highest:g}, to which predictions "
+            "are clipped; data.scale sets it"
+        )
+    if epochs_done > 0:
+        yield f"note: the run resumes after {epochs_done} epochs"
+    yield from options.optimizer.notes(max_epochs=options.trainer.max_epochs, sample_bytes=model.sample_bytes)
+    if validation == 0 and not options.optimizer.keeps_samples:
+        yield "note: no validation rows, so no early stopping: the run keeps its last weights"
+    if asked != options.model.name:
+        available = prepared.available
+        yield f"note: model={asked} is {options.model.name} here, {_terms(available)}{_lacking(available)}"
+
+
+def _terms(available: AvailableData) -> str:
+    """List the terms that the data support."""
+    features = {"user": available.user_features, "item": available.item_features}
+    terms = ["implicit feedback", *(["times"] if available.has_sessions else [])]
+    terms += [f"{side} features ({', '.join(names)})" for side, names in features.items() if names]
+    return f"with {', '.join(terms)}"
+
+
+def _lacking(available: AvailableData) -> str:
+    """Say which terms the data do not support, and why; "" if they support all."""
+    features = {"user": available.user_features, "item": available.item_features}
+    without = [side for side, names in features.items() if not names]
+    lacking = [f"no informative {without[0] if len(without) == 1 else 'user or item'} features"] if without else []
+    if not available.has_times:
+        lacking.append("no times (data.columns.timestamp)")
+    elif not available.has_sessions:
+        lacking.append("too few ratings per user and day for times")
+    return f"; the data have {' and '.join(lacking)}" if lacking else ""
+
+
+def best_recipe_tip(available: AvailableData) -> str:
+    """Return the tip about recipe=best for these data."""
+    return f"tip: recipe=best fits {best_equation(available).name} by Gibbs sampling here, {_terms(available)}"
+
+
+def _fit_settings(options: TrainOptions) -> str:
+    optimizer = options.optimizer
+    lr, pace = optimizer.initial_lr, optimizer.pace
+    if optimizer.takes_batches:
+        pace = f"batches of {options.data.batch_size:,}"
+    if lr is not None:
+        return f"lr={lr:g}, {options.schedule.name} schedule, {pace}"
+    return "".join(f"{key}={as_yaml(value)}, " for key, value in to_plain(optimizer).items()) + pace

@@ -1,0 +1,137 @@
+"""Loggers' pages besides the curves: hyperparameters, final metrics, and TensorBoard's texts and figures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ratinglab.evaluation.figures import (
+    error_by_count,
+    error_distribution,
+    long_tail,
+    predicted_against_true,
+    rating_histogram,
+)
+from ratinglab.evaluation.metrics import MSE, find_metrics
+from ratinglab.evaluation.ranking import METRIC_LABELS
+from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
+from ratinglab.fitting.loggers.logger_options import TensorBoardOptions
+from ratinglab.fitting.loggers.tensorboard import EventLog
+from ratinglab.inference.run import Run
+from ratinglab.options import group_to_plain
+from ratinglab.runs.hydra_files import SAVED, swept_arguments
+from ratinglab.runs.record import RunRecord
+from ratinglab.training.train_options import TrainOptions
+
+
+def log_start(
+    loggers: Sequence[GuardedLogger],
+    options: TrainOptions,
+    header: Sequence[str],
+    *,
+    record: RunRecord,
+    run_folder: Path,
+    is_new: bool,
+) -> None:
+    """Log texts and a chart to TensorBoard, and hyperparameters to the other loggers once, when the run is new."""
+    for logger in loggers:
+        if isinstance(logger, EventLog):
+            _log_texts(logger, header, run_folder=run_folder, predicts_scores=record.predicts_scores)
+        elif is_new:
+            settings = hyperparameters(options, data=record.provenance["data"])
+            logger.log_hyperparams(settings | swept_arguments(run_folder))
+
+
+def _log_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path, predicts_scores: bool) -> None:
+    """Log the overrides, the header and the full configuration as text, and a chart of train and val MSE, if any."""
+    texts = {"2_header": list(header)}
+    for name, file in (("1_overrides", "overrides.yaml"), ("3_config", "config.yaml")):
+        path = run_folder / SAVED / file
+        if path.exists():
+            texts[name] = path.read_text(encoding="utf-8").splitlines()
+    for name, lines in texts.items():  # TensorBoard sorts them by name
+        logger.log_text(name, "\n".join(f"    {line}" for line in lines))
+    if not predicts_scores:
+        logger.log_charts({"train and validation MSE": ["train/mse", "val/mse"]})
+
+
+def log_end(loggers: Sequence[GuardedLogger], options: TrainOptions, *, run: Run, metrics: Mapping[str, float]) -> None:
+    """Log the final metrics to all loggers, and figures to TensorBoard.
+
+    Validation metrics of the best epoch get names of their own, since val/… are curves.
+    """
+    for pages, logger in zip(options.logger.values(), loggers, strict=True):
+        if isinstance(logger, EventLog):
+            assert isinstance(pages, TensorBoardOptions), "no other options make such a logger"
+            _log_pages(logger, options, pages, run=run, metrics=metrics)
+        else:
+            names = {tag: f"best/{tag.replace('/', '_')}" for tag in metrics if tag.startswith("val/")}
+            logger.log_metrics({names.get(tag, tag): metrics[tag] for tag in metrics}, int(metrics["fit/epochs"]))
+
+
+def _log_pages(
+    logger: EventLog, options: TrainOptions, pages: TensorBoardOptions, *, run: Run, metrics: Mapping[str, float]
+) -> None:
+    """Log the final metrics, figures, and the hyperparameters; in a sweep, only the swept ones."""
+    step = int(metrics["fit/epochs"])
+    tests = [f"test/{metric.name}" for metric in find_metrics(options.metrics) if metric is not MSE]
+    tests += [f"test/{name}@{k}" for k in run.record.list_lengths() for name in METRIC_LABELS]
+    logger.log_metrics({tag: metrics[tag] for tag in tests if tag in metrics}, step)
+    monitor = options.monitor.removeprefix("val/")
+    tags = {f"best/val_{monitor}": options.monitor, "test/mse": "test/mse"}
+    tags |= {f"test/ndcg@{k}": f"test/ndcg@{k}" for k in run.record.list_lengths()}
+    results = {tag: metrics[key] for tag, key in tags.items() if key in metrics}
+    shown = swept_arguments(run.folder) or hyperparameters(options, data=run.record.provenance["data"])
+    logger.log_results(shown, results, step=step)
+    if pages.figures and not run.record.predicts_scores:
+        _log_errors(logger, run, part="test" if "test/mse" in metrics else "val", step=step)
+    if pages.data_figures:
+        item_count = run.tables.train_counts[1]
+        logger.log_figure("data/ratings", rating_histogram(run.part("train").rating), step=step)
+        logger.log_figure("data/long_tail", long_tail(item_count[item_count > 0]), step=step)
+    if pages.projector_items > 0:
+        _log_items(logger, run, count=pages.projector_items)
+
+
+def _log_errors(logger: EventLog, run: Run, *, part: str, step: int) -> None:
+    if len(run.part(part)) > 0:
+        predictions = run.predictions(part)
+        user_count, item_count = run.tables.train_counts
+        for name, figure in (
+            ("predicted_against_true", predicted_against_true(predictions)),
+            ("error_by_item_popularity", error_by_count(predictions, item_count[predictions.rows.item], of="item")),
+            ("error_by_user_activity", error_by_count(predictions, user_count[predictions.rows.user], of="user")),
+            ("error_distribution", error_distribution(predictions)),
+        ):
+            logger.log_figure(f"{part}/{name}", figure, step=step)
+
+
+def _log_items(logger: EventLog, run: Run, *, count: int) -> None:
+    """Log the embeddings of the most rated items, if the equation has any."""
+    factors = run.predictor.equation.factors()
+    if factors is None:
+        return
+    embedding = factors.item.factors.detach()
+    item_count = run.tables.train_counts[1][: len(embedding)]
+    item = np.argsort(-item_count, kind="stable")[:count]
+    tables = run.tables
+    titles = np.full(len(tables.item_ids), "", dtype=object) if tables.titles is None else tables.titles
+    # a tab or a line break would end the cell in the projector's file
+    labels = [[str(tables.item_ids.ids[i]), " ".join(titles[i].split()), str(item_count[i])] for i in item]
+    logger.log_embeddings("items", embedding[item], columns=["item_id", "title", "ratings"], labels=labels)
+
+
+def hyperparameters(options: TrainOptions, *, data: str) -> dict[str, Any]:
+    """Select the name of the data and the values that users sweep; a table of all keys would be unreadable."""
+    fit = options.optimizer
+    return {
+        "data": data,
+        "split": options.split.name,
+        **group_to_plain("model", options.model),
+        **group_to_plain("optimizer", fit),
+        **({} if fit.initial_lr is None else {"schedule": options.schedule.name}),
+        **({"batch_size": options.data.batch_size} if fit.takes_batches else {}),
+        "max_epochs": options.trainer.max_epochs,
+        "seed": options.seed,
+    }

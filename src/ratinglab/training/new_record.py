@@ -1,0 +1,170 @@
+"""The record of a new run: settings, data, versions, commit, protocol."""
+
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from enum import Enum
+from importlib.metadata import version
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import torch
+
+from ratinglab.datamodule import RatingDataModule
+from ratinglab.evaluation.protocol_options import Protocol
+from ratinglab.options import group_to_plain, to_plain
+from ratinglab.runs.record import RunRecord, metric_records
+from ratinglab.splits.holdout import Holdout
+from ratinglab.splits.split import VALIDATION, Split
+from ratinglab.training.train_options import TrainOptions
+
+PACKAGES = ("ratinglab", "torch", "pytorch-lightning", "numpy", "pandas", "pyarrow", "hydra-core")
+STEP_KEYS = "limit_train_batches accumulate_grad_batches gradient_clip_val min_epochs check_val_every_n_epoch".split()
+"""Trainer keys that affect the weights, besides the number of epochs."""
+
+
+def record_run(
+    options: TrainOptions,
+    data: RatingDataModule,
+    holdout: Holdout,
+    *,
+    command: Sequence[str],
+    refit_epochs: int | None,
+) -> RunRecord:
+    """Make the record of a run before it is trained."""
+    table, model = holdout.table, options.model
+    needs = model.needs()
+    side_digests = table.side_digests(needs)
+    provenance = {"command": list(command), **_provenance(options, holdout), "side_digests": side_digests}
+    return RunRecord(
+        model=model.name,
+        model_target=f"{type(model).__module__}.{type(model).__qualname__}",
+        model_options=to_plain(model),
+        num_users=data.num_users,
+        num_items=data.num_items,
+        rating_mean=data.rating_mean,
+        scale=holdout.scale if options.clip_predictions and not model.predicts_scores else None,
+        fitted_scale=data.stars,
+        noise_floor=table.noise_floor,
+        max_epochs=options.trainer.max_epochs,
+        provenance=provenance,
+        refit_epochs=refit_epochs,
+        is_sampled=options.optimizer.keeps_samples,
+        fit={
+            **group_to_plain("optimizer", options.optimizer),
+            **group_to_plain("schedule", options.schedule),
+            "batch_size": data.batch_size,
+            **to_plain(options.callbacks.early_stopping),
+            "clip_predictions": options.clip_predictions,
+            **{key: getattr(options.trainer, key) for key in STEP_KEYS},
+        },
+        fold=getattr(options.split, "fold", None),
+        protocol=protocol_record(
+            options,
+            data_digest=table.digest,
+            side_digests=table.side_digests(needs._replace(days=True)) if options.split.by_time else side_digests,
+            split=holdout.split,
+        ),
+        metrics=[] if model.predicts_scores else metric_records(options.metrics),
+        monitor=options.monitor,
+        ranking=to_plain(options.ranking) | to_plain(options.order),
+        predicts_scores=model.predicts_scores,
+        max_time=options.trainer.max_time,
+        id=token_hex(8),
+        started_with={},  # filled in once Hydra has written its files
+        split=group_to_plain("split", options.split),
+    )
+
+
+def _provenance(options: TrainOptions, holdout: Holdout) -> dict[str, Any]:
+    """Collect versions, git commit (None outside a checkout), digests, seed, threads and the like."""
+    checkout = Path(__file__).resolve().parents[3]
+    # ignore any other repository around the environment where ratinglab is installed
+    is_checkout = _git(checkout, "rev-parse", "--show-toplevel") == str(checkout)
+    status = _git(checkout, "status", "--porcelain") if is_checkout else None
+    return {
+        "seed": options.seed,
+        "from": options.from_,
+        "data": holdout.table.name,
+        "columns": options.data.column_names(),
+        "timestamp_format": getattr(options.data, "timestamp_format", None),
+        "data_digest": holdout.table.digest,
+        "side_digest": holdout.side_information.digest(),
+        "split": holdout.split.identity,
+        "threads": torch.get_num_threads(),
+        "git_commit": _git(checkout, "rev-parse", "HEAD") if is_checkout else None,
+        "git_dirty": None if status is None else status != "",
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8", check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def protocol_record(
+    options: TrainOptions, *, data_digest: str, side_digests: Mapping[str, str], split: Split
+) -> dict[str, Any] | None:
+    """Make the entry of run.json for the protocol, with the run's departures from it; None without a protocol.
+
+    Departures include validation rows that the final fit does not train on, unless the protocol itself holds them out,
+    and times and features that are used although the protocol does not pin them. `side_digests` are those of the times
+    and features that the equation and the split use; see RatingTable.side_digests.
+    """
+    protocol = options.protocol
+    if not isinstance(protocol, Protocol):
+        return None
+    departures = [
+        f"{key} is {value}, but the protocol requires {pinned}"
+        for key, pinned in protocol.pins.items()
+        if (value := _value(options, key)) != pinned
+    ]
+    if protocol.num_ratings not in (None, len(split.part)):
+        departures.append(f"there are {len(split.part):,} ratings, but the protocol has {protocol.num_ratings:,}")
+    if protocol.data_digest not in (None, data_digest):
+        departures.append("the ratings or their order differ from the protocol's")
+    departures += _side_departures(protocol, side_digests)
+    held_out = 0 if protocol.pins.get("split.validation") else split.count(VALIDATION)
+    if held_out > 0 and not options.split.refit:
+        departures.append(f"{held_out:,} rows were held out for validation and not trained on")
+    figures = [
+        asdict(figure) | {"kind": figure.kind.value, "uses": [use.value for use in figure.uses]}
+        for figure in protocol.figures
+    ]
+    return {
+        "title": protocol.title,
+        "metric": protocol.metric,
+        "folds": protocol.folds,
+        "figures": figures,
+        "uses": [use.value for use in options.model.needs().information()],
+        "departures": departures,
+    }
+
+
+def _side_departures(protocol: Protocol, side_digests: Mapping[str, str]) -> Iterator[str]:
+    """Name the times and features that differ from the protocol's, or that it does not pin."""
+    for name, digest in side_digests.items():
+        kind, _, column = name.partition(".")
+        label = f"the {kind.replace('_features', ' feature')} {column}".rstrip()
+        if name not in protocol.side_digests:
+            yield f"the protocol does not pin {label}"
+        elif digest != protocol.side_digests[name]:
+            yield f"{label} {'differs' if column else 'differ'} from the protocol's"
+
+
+def _value(options: TrainOptions, key: str) -> Any:
+    """Look up the plain value of a key; "not there" if the chosen groups lack the key."""
+    value: Any = options
+    for name in key.split("."):
+        value = getattr(value, name, "not there")
+    return value.name if isinstance(value, Enum) else value

@@ -1,0 +1,192 @@
+"""Prepare a run for training: data, record, metric and initialized fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ratinglab.batches import Batch, Blocks, as_tensors
+from ratinglab.datamodule import RatingDataModule
+from ratinglab.errors import UserError
+from ratinglab.evaluation.metrics import MSE, Metric, RankingMetric, find_metrics, monitored
+from ratinglab.evaluation.ranking import check_threshold, like_threshold
+from ratinglab.fitting.fit import Fit
+from ratinglab.fitting.fit_setup import FitSetup
+from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.build_equation import check_equation
+from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.mapped_arrays import blocks_of, empty, release
+from ratinglab.ratings.side_information import AvailableData
+from ratinglab.ratings.table import Ratings
+from ratinglab.runs.record import RunRecord
+from ratinglab.runs.weights import build_predictor, load_weights, training_data
+from ratinglab.splits.holdout import Holdout, find_available_data, hold_out
+from ratinglab.splits.split import VALIDATION
+from ratinglab.stars import is_liked
+from ratinglab.training.continuation import start_from
+from ratinglab.training.new_record import record_run
+from ratinglab.training.train_options import TrainOptions
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The rows, the record and the metric of a run, from which its fit is built.
+
+    Attributes:
+        options: the options, with the equation that model=best chooses for the data.
+        monitor: the monitored metric.
+        available: side information in the data.
+        holdout: the rows of each part, and the side information that the equation needs.
+        data: training and validation rows in batches.
+        record: the record of a new run.
+    """
+
+    options: TrainOptions
+    monitor: Metric | RankingMetric
+    available: AvailableData
+    holdout: Holdout
+    data: RatingDataModule
+    record: RunRecord
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are validation rows."""
+        return len(self.data.validation_ratings) > 0
+
+    @property
+    def has_best(self) -> bool:
+        """Whether the fit keeps the weights of its best epoch."""
+        return self.has_validation and not self.options.optimizer.keeps_samples
+
+    @property
+    def is_first_of_two(self) -> bool:
+        """Whether the fit only finds the number of epochs, for a second one."""
+        return self.options.split.refit and self.record.refit_epochs is None
+
+    def curve_tags(self) -> list[str]:
+        """List the tags of the metrics by epoch."""
+        options = self.options
+        tags = [] if options.optimizer.train_tag is None else [options.optimizer.train_tag]
+        if self.has_validation and not options.model.predicts_scores:
+            tags.append("val/mse")
+        if self.has_validation:
+            tags.append(f"val/{self.monitor.name}")
+        return list(dict.fromkeys(tags))
+
+    def build_fit(self, *, checkpoint: Path | None = None, record: RunRecord | None = None) -> Fit:
+        """Build the fit of a predictor with a fitted bias baseline.
+
+        Its weights are those of a checkpoint of the run with this `record`, of the run in `from=`, or initial ones.
+        """
+        options = self.options
+        data = self.data
+        side_information = self.holdout.side_information
+        rows = as_tensors(data.train_ratings)
+        options.model.check_rows(rows)
+        training = training_data(
+            self.record,
+            rows=rows if options.model.needs().interactions else None,
+            user_features=side_information.user_features,
+            item_features=side_information.item_features,
+        )
+        predictor = build_predictor(self.record, training, seed=options.seed)
+        check_equation(predictor.equation, rows, name=options.model.name)
+        if options.model.predicts_scores:
+            predictor.baseline.fit_popularity(rows.item)
+        else:
+            _fit_baseline(predictor, rows, data)
+            # a sampler starts from its prior, and outliers can make the baseline worse than the mean
+            if not options.optimizer.keeps_samples and _beats_the_mean(predictor.baseline, data.validation_ratings):
+                baseline = predictor.baseline
+                unit = predictor.stars.unit
+                predictor.model.start_from_baseline(baseline.user_bias[:-1] / unit, baseline.item_bias[:-1] / unit)
+        setup = FitSetup(options.schedule, options.trainer, self.monitor, options.seed)
+        fit = options.optimizer.build(predictor, setup)
+        if checkpoint is not None:
+            assert record is not None
+            load_weights(fit.predictor, checkpoint, record=record)
+        elif options.from_ is not None:
+            start_from(options, fit.predictor, record=self.record, is_first_of_two=self.is_first_of_two)
+        return fit
+
+
+def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs: int | None = None) -> Preparation:
+    """Load the table, split the rows, and select the side information that the equation needs.
+
+    Args:
+        options: the options as typed.
+        command: the command line, for the record.
+        refit_epochs: number of epochs of the second of two fits, which also trains on the validation rows; None for
+            any other fit.
+
+    Raises:
+        UserError: the data or an option is wrong.
+    """
+    monitor = monitored(options.monitor, find_metrics(options.metrics), order=options.order)
+    table = options.data.load()
+    split = options.split.apply(table)
+    if options.split.refit and refit_epochs is None and split.count(VALIDATION) == 0:
+        raise UserError("split.refit=true needs validation rows, to find the number of epochs")
+    available = find_available_data(table, split)
+    options = replace(options, model=options.model.for_data(available))
+    side_information = table.side_information(options.model.needs(), asked_by=f"model={options.model.name}")
+    holdout = hold_out(table, split if refit_epochs is None else split.refitted(), side_information)
+    data = RatingDataModule(
+        holdout,
+        batch_size=options.data.batch_size if options.optimizer.takes_batches else None,
+        fraction=options.trainer.limit_train_batches,
+        seed=options.seed,
+        whole_users=options.model.takes_whole_users,
+    )
+    record = record_run(options, data, holdout, command=command, refit_epochs=refit_epochs)
+    _check_lists(options, monitor, data, holdout)
+    return Preparation(options, monitor, available, holdout, data, record)
+
+
+def _check_lists(
+    options: TrainOptions, monitor: Metric | RankingMetric, data: RatingDataModule, holdout: Holdout
+) -> None:
+    """Raise UserError if lists will be measured but no held-out rating is relevant."""
+    threshold = like_threshold(options.ranking.threshold, data.stars)
+    rows = data.validation_ratings
+    is_monitored = isinstance(monitor, RankingMetric)
+    if is_monitored or options.ranking.k is not None:
+        held_out = [rows.rating, *([holdout.test.rating] if options.test else [])]
+        check_threshold(threshold, held_out, unit=data.stars.unit)
+    if is_monitored and len(rows) > 0:
+        is_ranked = is_liked(rows.rating, threshold, unit=data.stars.unit)
+        if len(data.validation_history) == 0:
+            is_ranked &= rows.user < data.num_users
+        if not is_ranked.any():
+            raise UserError(
+                f"monitor={options.monitor} needs a validation rating of at least {threshold:g} by a user with "
+                "training ratings; there is none"
+            )
+
+
+def _fit_baseline(predictor: Predictor, rows: Batch, data: RatingDataModule) -> None:
+    """Fit the bias baseline to the training rows."""
+    stars = predictor.stars
+    column = empty(len(rows.rating), np.float32, folder=data.folder)
+    rating = torch.from_numpy(column)
+
+    def drop_pages() -> None:
+        release(column, *vars(data.train_ratings).values())
+
+    for block in blocks_of(len(rating)):
+        rating[block] = stars.to_rating(rows.rating[block])
+        drop_pages()
+    predictor.baseline.fit(user=rows.user, item=rows.item, rating=rating, after_chunk=drop_pages)
+
+
+def _beats_the_mean(baseline: BiasBaseline, rows: Ratings) -> bool:
+    """Return whether the bias baseline has a lower MSE than its mean on these rows; True without rows."""
+    if len(rows) == 0:
+        return True
+    predicted = torch.cat([baseline(user, item) for user, item, *_ in Blocks(rows)])
+    rating = torch.from_numpy(rows.rating)
+    return MSE(predicted, rating) < MSE(baseline.mean.expand_as(rating), rating)

@@ -1,0 +1,156 @@
+"""Options of training, and checks of how they go together. Imports nothing slow: the command line reads this first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ratinglab.datasets.sources import DataOptions
+from ratinglab.errors import UserError
+from ratinglab.evaluation.protocol_options import ProtocolOptions
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, RankingOptions
+from ratinglab.fitting.fit_options import FitOptions, named_fits
+from ratinglab.fitting.loggers.logger_options import LoggerOptions
+from ratinglab.fitting.schedules import Schedule
+from ratinglab.fitting.trainer import Accelerator, CallbackOptions, TrainerOptions
+from ratinglab.models.equation_options import EquationOptions, names_of
+from ratinglab.options import named_subclasses, seed_rule
+from ratinglab.splits.split import SplitOptions
+from ratinglab.targets import import_modules
+
+
+@dataclass
+class TrainOptions:
+    """Options of training: one object per group, and the options outside groups."""
+
+    data: DataOptions
+    """Ratings to train on."""
+    split: SplitOptions
+    """Rows held out for validation and test."""
+    model: EquationOptions
+    """Equation that predicts a rating, or a score to order lists by."""
+    optimizer: FitOptions
+    """Algorithm that fits the equation."""
+    schedule: Schedule
+    """Learning-rate schedule."""
+    trainer: TrainerOptions
+    """Lightning's Trainer: epochs, device, speed."""
+    callbacks: CallbackOptions
+    """Early stopping, checkpoints, and pruning of a search's jobs."""
+    logger: dict[str, LoggerOptions]
+    """Where to log metrics, besides metrics.json. For several, logger=[tensorboard,csv]."""
+    protocol: ProtocolOptions
+    """Data, split and published figures, fixed so that runs are comparable."""
+    seed: int = field(metadata=seed_rule())
+    """Seed of the initial weights and of the order of the training rows."""
+    metrics: list[str]
+    """Metrics of every part, by name: mse, rmse, mae, or MODULE.NAME of your own. Must contain mse."""
+    monitor: str
+    """Validation metric that decides the best epoch, early stopping and the order of a sweep: val/mse or another of
+    `metrics`, or a ranking metric at any k, such as val/ndcg@10."""
+    ranking: RankingOptions
+    """Recommendation lists measured at the end, and compared with lists of the most popular items."""
+    test: bool
+    """Whether to evaluate on the test rows at the end. A search does not: use report.py --test."""
+    resume: str | None
+    """Folder of a run to resume, with the options it was started with; null: start a new run."""
+    from_: str | None
+    """Folder of a run with the same model, data and split: start from its best weights. null: random weights."""
+    reproduces: str | None
+    """Folder of the run to reproduce; set by reproduce.py."""
+    clip_predictions: bool
+    """Whether to clip predictions to the rating scale."""
+
+    @property
+    def order(self) -> OrderOptions:
+        """Order of lists: a model that predicts scores orders them by its scores."""
+        by = OrderBy.prediction if self.model.predicts_scores else self.ranking.by
+        return OrderOptions(by, self.ranking.threshold)
+
+    def check_together(self) -> None:
+        """Raise UserError if groups conflict."""
+        fit = self.optimizer
+        if self.model.form not in fit.forms:
+            others = sorted(cls.name for cls in named_fits() if self.model.form in cls.forms)
+            recipe = getattr(self.model, "recipe", "")
+            hint = f"; recipe={recipe} sets it, and the monitor" if recipe else ""
+            raise UserError(
+                f"optimizer={fit.name} fits {_listed(names_of(fit.forms))}, got model={self.model.name}, "
+                f"which needs optimizer={_listed(others, last='or')}{hint}"
+            )
+        if fit.initial_lr is None and self.schedule.name != "constant":
+            raise UserError(
+                f"schedule must be constant with optimizer={fit.name}, which has no learning rate; "
+                f"got {self.schedule.name}"
+            )
+        self._check_order()
+        if self.data.keeps_rows_on_disk:
+            self._check_rows_on_disk()
+        if self.split.holds_out_users and not self.model.predicts_scores:
+            raise UserError(
+                f"split={self.split.name} needs a ranking model, such as ease, to fold its users in; "
+                f"got model={self.model.name}"
+            )
+        if self.model.predicts_scores and "@" not in self.monitor:
+            raise UserError(
+                f"monitor must be a ranking metric, such as val/ndcg@10, with model={self.model.name}, which predicts "
+                f"scores, not ratings; got {self.monitor}"
+            )
+        self._check_processes()
+        fit.check(model=self.model, trainer=self.trainer)
+        for key, needed in fit.trainer_values.items():
+            value = getattr(self.trainer, key)
+            if value != needed:
+                shown = "null" if needed is None else needed
+                raise UserError(f"trainer.{key} must be {shown} with optimizer={fit.name}, got {value}")
+        if fit.on_cpu_only and self.trainer.accelerator not in (Accelerator.cpu, Accelerator.auto):
+            raise UserError(
+                f"trainer.accelerator must be cpu with optimizer={fit.name}, got {self.trainer.accelerator.name}"
+            )
+
+    def _check_rows_on_disk(self) -> None:
+        """Raise UserError for a choice that needs all rows in memory."""
+        fits = sorted({cls.name for cls in named_fits() if cls.takes_mapped_rows})
+        import_modules("ratinglab.splits")
+        splits = sorted({cls.name for cls in named_subclasses(SplitOptions) if cls.takes_mapped_rows})
+        for key, chosen, names in (("optimizer", self.optimizer.name, fits), ("split", self.split.name, splits)):
+            if chosen not in names:
+                raise UserError(f"{key} must be one of {', '.join(names)} with data.on_disk=true, got {chosen}")
+        if self.model.needs().interactions:
+            raise UserError(f"data.on_disk must be false with model={self.model.name}, which uses implicit feedback")
+        if "@" in self.monitor:
+            raise UserError(f"monitor must be a metric of ratings with data.on_disk=true, got {self.monitor}")
+        if self.ranking.k is not None:
+            raise UserError(f"ranking.k must be null with data.on_disk=true, got {self.ranking.k}")
+
+    def _check_processes(self) -> None:
+        """Raise UserError for several processes of a fit that runs in one."""
+        trainer = self.trainer
+        if trainer.num_processes == 1:
+            return
+        key, value = next((key, each) for key in ("devices", "num_nodes") if (each := getattr(trainer, key)) > 1)
+        if not (self.optimizer.takes_processes and self.optimizer.takes_batches):
+            kinds = named_fits()
+            several = sorted({cls.name for cls in kinds if cls.takes_processes and cls.takes_batches})
+            hint = "" if self.model.predicts_scores else f"; {', '.join(several)} run in several"
+            raise UserError(
+                f"trainer.{key} must be 1 with optimizer={self.optimizer.name}, which runs in one process, "
+                f"got {value}{hint}"
+            )
+        if self.split.refit:
+            raise UserError(f"trainer.{key} must be 1 with split.refit=true, got {value}; set split.refit=false")
+
+    def _check_order(self) -> None:
+        """Raise UserError for lists ordered by lower bounds if the run has none, or has none in its first epochs."""
+        if self.ranking.by is not OrderBy.lower_bound:
+            return
+        if not self.optimizer.keeps_samples:
+            raise UserError(f"ranking.by=lower_bound needs optimizer=gibbs, got {self.optimizer.name}")
+        if "@" in self.monitor:
+            raise UserError(
+                f"ranking.by must be expected_gain or prediction with monitor={self.monitor}: before the first sample, "
+                "there are no lower bounds"
+            )
+
+
+def _listed(names: Sequence[str], *, last: str = "and") -> str:
+    """Join names, as in `a, b and c`."""
+    return f" {last} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

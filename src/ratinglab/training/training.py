@@ -1,0 +1,364 @@
+"""Train one run, from its options to its folder, or reproduce one."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.utilities import rank_zero_only
+
+from ratinglab.datamodule import RatingDataModule
+from ratinglab.errors import RunFailedError, UserError
+from ratinglab.files import BEST, CHECKPOINTS, LAST, METRICS, VALIDATION_FIT
+from ratinglab.fitting.checkpoints import BestAndLast
+from ratinglab.fitting.fit import Fit
+from ratinglab.fitting.learning_curve import LearningCurve
+from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
+from ratinglab.fitting.processes import barrier, check_started, release_ranks, started, wait_for_rank_zero
+from ratinglab.fitting.progress import progress_callbacks
+from ratinglab.fitting.stopping import StopOnSignal
+from ratinglab.fitting.trainer import Accelerator
+from ratinglab.inference.run import Run
+from ratinglab.inference.run_tables import RunTables
+from ratinglab.process.program import process_rank
+from ratinglab.ratings.side_information import AvailableData
+from ratinglab.reports.protocols import compared_tag, table_among_figures
+from ratinglab.reports.results import results
+from ratinglab.runs.learning_curves import EPOCHS, read_sibling_curves
+from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
+from ratinglab.runs.storage import write_predictions, write_run
+from ratinglab.runs.sweep_folder import PRUNED
+from ratinglab.runs.weights import read_checkpoint
+from ratinglab.training.continuation import check_resumable, check_same_data
+from ratinglab.training.header import best_recipe_tip, header
+from ratinglab.training.logging_pages import log_end, log_start
+from ratinglab.training.preparation import Preparation, prepare
+from ratinglab.training.train_options import TrainOptions
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CHOICE = ("mf", "adam")
+"""Default model and optimizer in conf/train.yaml. Their results end with a tip about recipe=best."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ReadyFit:
+    """A fit that is about to run in a run's folder.
+
+    Keeps no reference to the table or the split, so that their memory can be freed.
+
+    Attributes:
+        fit: the fit, with initial weights or those of the checkpoint.
+        trainer: Lightning's Trainer for the fit.
+        data: training and validation rows in batches.
+        digests: digests of the data, the side information and the split that this process has read.
+        record: the run's record.
+        run_folder: the run's folder.
+        checkpoint: last.ckpt of a resumed run; None for a new one.
+    """
+
+    fit: Fit
+    trainer: Trainer
+    data: RatingDataModule
+    digests: list[str]
+    record: RunRecord
+    run_folder: Path
+    checkpoint: Path | None
+
+
+def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) -> float | None:
+    """Train a run into an empty folder, or resume the run in the folder; its record names the command line.
+
+    Prints a header, the progress and a table of results. The metrics belong to the best weights, read back from the
+    folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one. Other processes of the fit
+    call `join_fit`.
+
+    With split.refit, a first fit finds the number of epochs. It is a separate run in the subfolder `validation`, and
+    the main run takes its validation metrics.
+
+    Returns:
+        The objective of a search, lower is better: the monitored validation metric, negated if higher is better;
+        None without validation rows.
+
+    Raises:
+        UserError: the data or an option is wrong, or the run to reproduce is not finished; nothing has been trained.
+        RunFailedError: the loss is no longer finite, or a checkpoint could not be written; files written so far remain.
+    """
+    # rank 0 regardless of Slurm: Lightning writes events only in rank 0
+    _set_up_process(options, run_folder, rank=0)
+    if options.reproduces is not None:
+        read_metrics(Path(options.reproduces))  # fail before training
+    first_fit = None
+    if options.split.refit:
+        validation_fit = run_folder / VALIDATION_FIT
+        _fit_run(options, validation_fit, command=command)
+        first_fit = read_metrics(validation_fit)
+        epochs = first_fit["fit/best_epoch"]
+        log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
+    available = _fit_run(options, run_folder, command=command, first_fit=first_fit)
+    objective = _conclude(run_folder)
+    if (options.model.name, options.optimizer.name) == DEFAULT_CHOICE:
+        log.info(best_recipe_tip(available))
+    return objective
+
+
+def join_fit(options: TrainOptions, run_folder: Path) -> None:
+    """Take part in the fit of a run that another process trains, without output or files."""
+    silent = replace(options.trainer, enable_progress_bar=False, enable_model_summary=False)
+    options = replace(options, trainer=silent, logger={})
+    _set_up_process(options, run_folder, rank=process_rank())
+    if not wait_for_rank_zero(options.trainer.build(run_folder=run_folder)):
+        return
+    prepared = prepare(options)
+    is_resumed = (run_folder / LAST).exists()
+    record = read_record(run_folder) if is_resumed else prepared.record
+    _run_trainer(_build(prepared, run_folder, record=record, is_new=not is_resumed))
+
+
+def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
+    """Build a fit and its data for the caller's own Trainer.
+
+    The fit has its initial weights, or the weights of the run in `from=`.
+
+    Raises:
+        UserError: the data or an option is wrong.
+    """
+    if options.resume is not None:
+        raise UserError("resume continues a run with ratinglab's own Trainer; from=FOLDER starts from its weights")
+    prepared = prepare(options)
+    return prepared.build_fit(), prepared.data
+
+
+def _fit_run(
+    options: TrainOptions, run_folder: Path, *, command: Sequence[str], first_fit: Mapping[str, float] | None = None
+) -> AvailableData:
+    """Fit a model into a run's folder, unless the run is finished.
+
+    `first_fit` has the metrics of the first of two fits; None for any other fit. Returns the side information in the
+    data.
+    """
+    refit_epochs = None if first_fit is None else int(first_fit["fit/best_epoch"])
+    prepared = prepare(options, command=command, refit_epochs=refit_epochs)
+    record: RunRecord | None = prepared.record
+    if options.resume is not None:
+        record = check_resumable(
+            prepared.options, record=prepared.record, run_folder=run_folder, has_best=prepared.has_best
+        )
+    if record is None:
+        log.info("note: the run is already finished")
+        release_ranks(options.trainer.build(run_folder=run_folder))
+        return prepared.available
+    last = run_folder / LAST
+    epochs_done = read_checkpoint(last, record=record).epochs if last.exists() else 0
+    is_new = epochs_done == 0
+    loggers = [logger.build(run_folder=run_folder, first_epoch=epochs_done + 1) for logger in options.logger.values()]
+    ready = _build(prepared, run_folder, record=record, is_new=is_new, loggers=loggers)
+    lines = list(header(prepared, ready.fit.predictor.model, asked=options.model.name, epochs_done=epochs_done))
+    for line in lines:
+        log.info(line)
+    run_folder.mkdir(exist_ok=True)
+    write_run(run_folder, record=record, holdout=prepared.holdout)
+    for name in (METRICS, PRUNED):  # of the run before it was extended
+        (run_folder / name).unlink(missing_ok=True)
+    options = prepared.options
+    available = prepared.available
+    is_on_disk = prepared.data.folder is not None
+    del prepared  # frees the table and the split: the fit needs only the rows in its data, 12 or 16 bytes per row
+    try:
+        log_start(loggers, options, lines, record=record, run_folder=run_folder, is_new=is_new)
+        facts = _run_trainer(ready)
+        del ready  # the best weights are about to be read from the folder
+        if is_on_disk:  # memory is short
+            gc.collect()  # frees the fit's weights, since the fit and its Trainer refer to each other
+        _finish(options, run_folder, facts=facts, loggers=loggers, first_fit=first_fit)
+    finally:
+        for logger in loggers:
+            logger.close()
+    return available
+
+
+def _build(
+    prepared: Preparation, run_folder: Path, *, record: RunRecord, is_new: bool, loggers: Sequence[GuardedLogger] = ()
+) -> _ReadyFit:
+    """Build the fit of a new run, or of one that resumes from its last checkpoint, with its Trainer.
+
+    Raises:
+        UserError: the rows or the weights in `from=` do not suit the fit; nothing has been written.
+    """
+    checkpoint = None if is_new else run_folder / LAST
+    trainer = _build_trainer(prepared, run_folder, loggers=loggers)
+    fit = prepared.build_fit(checkpoint=checkpoint, record=record)
+    fit.run_id = record.id
+    fit.prepare(run_folder)
+    return _ReadyFit(
+        fit=fit,
+        trainer=trainer,
+        data=prepared.data,
+        digests=[prepared.record.provenance[name] for name in ("data_digest", "side_digest", "split")],
+        record=record,
+        run_folder=run_folder,
+        checkpoint=checkpoint,
+    )
+
+
+def _exact_epochs(prepared: Preparation) -> int | None:
+    """Return the number of epochs of a second fit or of a reproduction; None if the fit itself decides."""
+    options = prepared.options
+    record = prepared.record
+    if options.reproduces is None:
+        return record.refit_epochs
+    original = Path(options.reproduces) / (VALIDATION_FIT if prepared.is_first_of_two else "")
+    check_same_data(original, record, key="run")
+    # the clock or the other jobs of a sweep may have ended the original
+    if record.refit_epochs is None and (options.trainer.max_time is not None or (original / PRUNED).is_file()):
+        return int(read_metrics(original)["fit/epochs"])
+    return record.refit_epochs
+
+
+def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence[GuardedLogger]) -> Trainer:
+    """Make Lightning's Trainer. Neither trainer.max_epochs nor a clock limits a fit with an exact number of epochs."""
+    options, monitor = prepared.options, prepared.monitor
+    exact_epochs = _exact_epochs(prepared)
+    callbacks = options.callbacks.build(
+        checkpoint_folder=run_folder / CHECKPOINTS, monitor=monitor if prepared.has_best else None
+    )
+    callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
+    callbacks.append(LearningCurve(run_folder / EPOCHS, tags=prepared.curve_tags()))
+    if options.callbacks.pruning.enabled and prepared.has_validation and not options.split.refit:
+        curves = read_sibling_curves(run_folder, f"val/{monitor.name}", split=prepared.holdout.split.identity)
+        callbacks.append(options.callbacks.pruning.build(curves=curves, monitor=monitor))
+    callbacks.append(StopOnSignal(run_folder.parent if prepared.is_first_of_two else run_folder))
+    trainer = options.trainer
+    if options.optimizer.on_cpu_only:
+        trainer = replace(trainer, accelerator=Accelerator.cpu)  # auto could find a GPU
+    if exact_epochs is not None:
+        # a sampler would otherwise end once min_gain is reached
+        min_epochs = exact_epochs if options.optimizer.keeps_samples else min(trainer.min_epochs, exact_epochs)
+        trainer = replace(trainer, max_epochs=exact_epochs, min_epochs=min_epochs, max_time=None)
+    return trainer.build(run_folder=run_folder, loggers=loggers, callbacks=callbacks)
+
+
+def _intact_checkpoints(ready: _ReadyFit) -> str:
+    """List the undamaged checkpoints with their epochs."""
+    whole = []
+    for path in (ready.run_folder / BEST, ready.run_folder / LAST):
+        with suppress(UserError):
+            whole.append(f"{path.name}, from epoch {read_checkpoint(path, record=ready.record).epochs}")
+    return "; ".join(whole) or "none"
+
+
+def _run_trainer(ready: _ReadyFit) -> dict[str, float]:
+    """Run the fit in all its processes, from its checkpoint if it has one, and return its speed and size.
+
+    Raises:
+        RunFailedError: the loss is no longer finite, or a checkpoint could not be written.
+    """
+    fit = ready.fit
+    trainer = ready.trainer
+    threads = torch.get_num_threads()
+    if fit.wants_one_thread(ready.data.batch_size or len(ready.data.train_ratings)):
+        torch.set_num_threads(1)
+    try:
+        with started(trainer, ready.run_folder):
+            barrier(trainer, digests=ready.digests)
+            begun = perf_counter()
+            trainer.fit(fit, datamodule=ready.data, ckpt_path=ready.checkpoint, weights_only=True)
+            seconds = perf_counter() - begun
+    except OSError:
+        log.warning("warning: the fit has ended early; intact checkpoints: %s", _intact_checkpoints(ready))
+        raise
+    finally:
+        torch.set_num_threads(threads)
+    checkpoints = trainer.checkpoint_callback
+    assert isinstance(checkpoints, BestAndLast)
+    if checkpoints.faults:
+        raise RunFailedError(f"{'; '.join(checkpoints.faults)}; intact checkpoints: {_intact_checkpoints(ready)}")
+    return {
+        "fit/seconds": fit.seconds + seconds,
+        "fit/ratings_per_second": 0.0 if fit.rows_trained == 0 else fit.rows_trained / fit.step_seconds,
+        "fit/epochs": fit.epochs_done,  # Lightning counts an epoch only after its callbacks, where a signal can end it
+        "fit/parameters": sum(parameter.numel() for parameter in fit.predictor.model.parameters()),
+    }
+
+
+def _finish(
+    options: TrainOptions,
+    run_folder: Path,
+    *,
+    facts: Mapping[str, float],
+    loggers: Sequence[GuardedLogger],
+    first_fit: Mapping[str, float] | None,
+) -> None:
+    """Evaluate the best weights, write metrics.json and show the results."""
+    run = Run.load(run_folder)
+    finds_epochs = options.split.refit and first_fit is None
+    # with two fits, only the second one sees the test rows
+    parts = ("val", "test") if options.test and not finds_epochs else ("val",)
+    metrics = run.evaluate(parts=parts) | run.evaluate_own_ranking(parts=parts)
+    if not run.record.predicts_scores:
+        write_predictions(run.folder, {part: run.predictions(part) for part in parts})
+    metrics |= {**facts, "fit/best_epoch": run.best_epoch}
+    if first_fit is not None:
+        metrics |= {tag: value for tag, value in first_fit.items() if "val/" in tag}
+        metrics["fit/seconds"] += first_fit["fit/seconds"]
+    metrics = defined_metrics(metrics, monitor=options.monitor)
+    write_metrics(run_folder, metrics, written=[EPOCHS])
+    if not finds_epochs:  # the first of two fits shows no results
+        log_end(loggers, options, run=run, metrics=metrics)
+
+
+def compare_with_original(run_folder: Path, original_folder: Path) -> None:
+    """Print the largest difference between the metrics of a run and of the run that it reproduces."""
+    original = read_metrics(original_folder)
+    metrics = read_metrics(run_folder)
+    timed = ("fit/seconds", "fit/ratings_per_second")
+    difference, tag = max((abs(value - metrics[tag]), tag) for tag, value in original.items() if tag not in timed)
+    if difference == 0:
+        log.info("reproduced: every metric is equal to the last digit")
+    else:
+        log.info("not reproduced: the largest difference is %.1e (%s)", difference, tag)
+
+
+def _conclude(run_folder: Path) -> float | None:
+    """Print the results of a finished run, and return its objective."""
+    record = read_record(run_folder)
+    values = read_metrics(run_folder)
+    lines = list(results(values, RunTables(run_folder, record)))
+    if (tag := compared_tag(record)) in values:
+        lines += table_among_figures([record], values[tag])
+    for line in lines:
+        log.info(line)
+    value = values.get(record.monitor)
+    return -value if value is not None and record.monitored().higher_is_better else value
+
+
+def _set_up_process(options: TrainOptions, run_folder: Path, *, rank: int) -> None:
+    """Set Lightning's rank, silence its warnings about intended settings, and check the processes of the fit.
+
+    Raises:
+        UserError: processes or devices are missing.
+    """
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]
+    for quiet in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(quiet).setLevel(logging.WARNING)
+    for shown in ("callbacks.model_summary", "profilers.profiler"):
+        logging.getLogger(f"pytorch_lightning.{shown}").setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", message=".*returned `None`, this fit will run with no optimizer.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message="Total length of `Blocks` across ranks is zero.*")
+    # a search's job that is resumed on its own has no callback for pruning
+    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # fits pool errors themselves
+    trainer = options.trainer
+    check_started(devices=trainer.devices, num_nodes=trainer.num_nodes)
+    if trainer.num_processes > 1:
+        trainer.build(run_folder=run_folder)  # raises if a device is missing

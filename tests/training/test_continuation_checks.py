@@ -1,0 +1,54 @@
+"""Checks before a run is resumed or reproduced, on runs that were not trained."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+from equations import options_of
+from run_folders import PROVENANCE, edit_record, write_run_of
+from tables import table_with_features
+
+from ratinglab.config.rerun import reproduced_run, resumed_run
+from ratinglab.errors import UserError
+from ratinglab.files import RUN_FORMAT
+from ratinglab.runs.record import read_record
+from ratinglab.training.continuation import check_same_data
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_run_of(tmp_path / "run", options_of("svdpp", item_features=["genres"]), table_with_features())
+    return tmp_path / "run"
+
+
+def test_check_same_data_returns_the_saved_record(folder):
+    record = read_record(folder)
+    longer = replace(record, max_epochs=9)
+    assert check_same_data(folder, longer, key="resume") == record
+
+
+@pytest.mark.parametrize(
+    ("key", "what"), [("data_digest", "the data"), ("split", "the split"), ("side_digest", "the side information")]
+)
+def test_check_same_data_refuses_changed_provenance(folder, key, what):
+    record = replace(read_record(folder), provenance=PROVENANCE | {key: "other"})
+    with pytest.raises(UserError) as error:
+        check_same_data(folder, record, key="resume")
+    assert (
+        str(error.value) == f"resume: {what} has changed since {folder} was started: {PROVENANCE[key]} then, other now"
+    )
+
+
+def test_different_threads_or_versions_give_a_note(folder, caplog):
+    record = replace(read_record(folder), provenance=PROVENANCE | {"threads": 2})
+    with caplog.at_level(logging.INFO):
+        check_same_data(folder, record, key="resume")
+    assert caplog.messages == ["note: threads have changed since the run was started; the last bits may differ"]
+
+
+def test_run_of_another_format_cannot_be_resumed_or_reproduced(folder):
+    edit_record(folder, format_version=2)
+    for key, find_run in (("resume", resumed_run), ("run", reproduced_run)):
+        with pytest.raises(UserError) as error:
+            find_run([f"{key}={folder}"], multirun=False)
+        assert str(error.value) == f"{key}: {folder} has format 2; this version of ratinglab reads format {RUN_FORMAT}"
