@@ -18,7 +18,7 @@ from typing import Any, get_type_hints
 
 from omegaconf import DictConfig
 
-from ratinglab.commands.command_options import ROOTS
+from ratinglab.commands.command_options import OPTIONS_CLASSES
 from ratinglab.config.comments import KeyPath, file_comment, key_comments, key_lines
 from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, Conf
 from ratinglab.config.conversion import to_options
@@ -51,7 +51,7 @@ def composed(root: str, *overrides: str) -> tuple[DictConfig, DictConfig]:
 
 def options_of(root: str, *overrides: str) -> Any:
     """Convert a primary config with overrides to options."""
-    return to_options(composed(root, *overrides)[0], ROOTS[root])
+    return to_options(composed(root, *overrides)[0], OPTIONS_CLASSES[root])
 
 
 @functools.cache
@@ -97,8 +97,8 @@ def _is_overlay(path: Path) -> bool:
 def _classes(path: Path) -> tuple[type, dict[str, type], list[str]]:
     """Find the root's class, the classes of the chosen groups, and the group that the file's keys belong to."""
     group, name = path.parent.relative_to(CONF).as_posix(), path.stem
-    is_primary = name in ROOTS and group == "."
-    root = ROOTS[name if is_primary else "train"]
+    is_primary = name in OPTIONS_CLASSES and group == "."
+    root = OPTIONS_CLASSES[name if is_primary else "train"]
     override = [] if is_primary else [FRAGMENTS[name] if group == "." else f"{group}={name}"]
     config, _ = composed(name if is_primary else "train", *override)
     hints = {field_key(name): hint for name, hint in get_type_hints(root).items()}

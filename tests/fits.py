@@ -134,7 +134,7 @@ def fit(
     holdout = holdout_of(table, model, split=split)
     data = RatingDataModule(holdout, batch_size=batch_size, fraction=1.0, seed=seed)
     equation = build_equation(model, training_data(holdout), seed=model_seed)
-    rows = as_tensors(data.train_ratings)
+    rows = as_tensors(data.train_ratings_in_stars)
     baseline = BiasBaseline(num_users=data.num_users, num_items=data.num_items)
     baseline.fit(user=rows.user, item=rows.item, rating=data.stars.to_rating(rows.rating))
     predictor = Predictor(
@@ -181,6 +181,6 @@ def run_fit(
 
 def objective(equation: Equation, data: RatingDataModule) -> torch.Tensor:
     """Compute the objective of every fit: mean of (r − r̂)² + penalty over the training rows."""
-    user, item, rating, day = as_tensors(data.train_ratings)
+    user, item, rating, day = as_tensors(data.train_ratings_in_stars)
     arguments = equation.arguments(user, item, day)
     return (equation(*arguments) - rating).square().mean() + equation.penalty(*arguments)

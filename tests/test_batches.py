@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ratinglab import batches as batches_module
-from ratinglab.batches import BLOCK_SIZE, Blocks, ShuffledBatches
+from ratinglab.batches import EVALUATION_BLOCK_ROWS, Blocks, ShuffledBatches
 from ratinglab.ratings.table import Ratings
 
 
@@ -68,7 +68,7 @@ def test_order_depends_only_on_seed_and_epoch():
 @pytest.mark.parametrize("at_once", [1, 2, 3, 64])
 def test_epoch_does_not_depend_on_the_number_of_batches_per_list(monkeypatch, at_once):
     whole = batches_of(30)
-    monkeypatch.setattr(batches_module, "BATCHES_AT_ONCE", at_once)
+    monkeypatch.setattr(batches_module, "BATCHES_PER_STEP", at_once)
     lists = list(shuffled(30))
     assert len(lists) == len(shuffled(30)) == -(-8 // at_once)
     assert max(map(len, lists)) == min(at_once, 8)
@@ -139,7 +139,7 @@ def test_fraction_keeps_the_first_batches_of_whole_users(fraction, batches):
 
 def test_epoch_of_whole_users_does_not_depend_on_batches_per_list(monkeypatch):
     whole = users_in_order()
-    monkeypatch.setattr(batches_module, "BATCHES_AT_ONCE", 4)
+    monkeypatch.setattr(batches_module, "BATCHES_PER_STEP", 4)
     lists = list(of_whole_users(batch_size=2))
     assert [len(each) for each in lists] == [4, 2]
     assert len(of_whole_users(batch_size=2)) == 2
@@ -147,12 +147,12 @@ def test_epoch_of_whole_users_does_not_depend_on_batches_per_list(monkeypatch):
 
 
 def test_blocks_keep_every_row_in_order():
-    ratings = numbered(BLOCK_SIZE + 3)
+    ratings = numbered(EVALUATION_BLOCK_ROWS + 3)
     blocks = list(Blocks(ratings))
-    assert [len(user) for user, *_ in blocks] == [BLOCK_SIZE, 3]
+    assert [len(user) for user, *_ in blocks] == [EVALUATION_BLOCK_ROWS, 3]
     assert len(Blocks(ratings)) == 2
     user, day = (torch.cat([getattr(block, name) for block in blocks]) for name in ("user", "day"))
-    assert torch.equal(user, torch.arange(BLOCK_SIZE + 3, dtype=torch.int32))
+    assert torch.equal(user, torch.arange(EVALUATION_BLOCK_ROWS + 3, dtype=torch.int32))
     assert torch.equal(day, user * 3)
     without = Blocks(replace(ratings, day=None))
     assert [block.day for block in without] == [None, None]

@@ -18,7 +18,7 @@ from ratinglab.inference.run import Run
 from ratinglab.options import as_override
 from ratinglab.process.program import shown_path
 from ratinglab.runs.finished_runs import named_run
-from ratinglab.training.isolation import interruptible, isolated, logged
+from ratinglab.training.isolation import interruptible, isolated, log_to_file
 from ratinglab.training.training import build_lightning, train_run
 
 P = ParamSpec("P")
@@ -264,7 +264,7 @@ def _train_one(overrides: Sequence[str], settings: Settings) -> Run:
         )
     with (
         claimed_folder(folder, key="folder", is_resumed=is_resumed),
-        logged(folder / "train.log", on_screen=bool(verbose)),
+        log_to_file(folder / "train.log", on_screen=bool(verbose)),
         interruptible(folder, frames=list(_frames(settings))),
     ):
         if not is_resumed:

@@ -47,9 +47,9 @@ def shard(column: Tensor, rank: int, *, world_size: int) -> Tensor:
     return column[len(column) * rank // world_size : len(column) * (rank + 1) // world_size]
 
 
-BATCHES_AT_ONCE = 64
+BATCHES_PER_STEP = 64
 """Number of batches per Lightning step, which amortizes Lightning's overhead per step."""
-BLOCK_SIZE = 1 << 15
+EVALUATION_BLOCK_ROWS = 1 << 15
 """Number of rows evaluated at once. Up to this size, torch sums on one thread, so that the last digit of an error does
 not depend on the number of threads."""
 CPU = torch.device("cpu")
@@ -63,16 +63,16 @@ def as_tensors(ratings: Ratings, *, device: torch.device = CPU) -> Batch:
 
 
 class Blocks:
-    """All rows in order, BLOCK_SIZE at a time; the last block may be smaller."""
+    """All rows in order, EVALUATION_BLOCK_ROWS at a time; the last block may be smaller."""
 
     def __init__(self, ratings: Ratings, *, device: torch.device = CPU) -> None:
         self._columns = as_tensors(ratings, device=device)
 
     def __len__(self) -> int:
-        return -(-len(self._columns.rating) // BLOCK_SIZE)
+        return -(-len(self._columns.rating) // EVALUATION_BLOCK_ROWS)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._columns.split(BLOCK_SIZE) if len(self) else iter(())
+        return self._columns.split(EVALUATION_BLOCK_ROWS) if len(self) else iter(())
 
 
 class ShuffledBatches:
@@ -125,7 +125,7 @@ class ShuffledBatches:
         """Batches per epoch."""
 
     def __len__(self) -> int:
-        return -(-self.num_batches // BATCHES_AT_ONCE)
+        return -(-self.num_batches // BATCHES_PER_STEP)
 
     def __iter__(self) -> Iterator[list[Batch]]:
         # a generator reads the epoch lazily: on resume, Lightning creates the iterator before restoring the epoch
@@ -134,7 +134,7 @@ class ShuffledBatches:
         generator = torch.Generator().manual_seed(int(mixed))
         units = torch.randperm(self._num_units, generator=generator, dtype=torch.int32)
         units = units[: self.num_batches * self._batch_units].to(self._columns.rating.device)
-        for at_once in units.split(BATCHES_AT_ONCE * self._batch_units):
+        for at_once in units.split(BATCHES_PER_STEP * self._batch_units):
             if self._rows_of_user is None and self._world_size == 1:
                 yield list(self._columns.take(at_once).split(self._batch_units))
             else:
@@ -149,7 +149,7 @@ class ShuffledBatches:
         return torch.cat([self._rows_of_user[user] for user in units.tolist()])
 
 
-class WholeEpochs:
+class FullBatchLoader:
     """Epochs of one batch, which holds all training rows, for fits that choose their own order."""
 
     num_batches = 1

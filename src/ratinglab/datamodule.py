@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 
-from ratinglab.batches import CPU, Blocks, ShuffledBatches, WholeEpochs
+from ratinglab.batches import CPU, Blocks, FullBatchLoader, ShuffledBatches
 from ratinglab.ratings.mapped_arrays import release
 from ratinglab.splits.holdout import Holdout
 from ratinglab.stars import Stars
@@ -31,12 +31,12 @@ class RatingDataModule(LightningDataModule):
         self.stars = Stars(*holdout.scale)
         self.folder = holdout.table.folder
         """Folder for mapped files of rows; None: the rows are in memory."""
-        self.train_ratings = holdout.train
+        self.train_ratings_in_stars = holdout.train
         """The training rows, with ratings in stars."""
-        self.rating_mean = float(self.train_ratings.rating.mean(dtype=np.float64))
+        self.rating_mean = float(self.train_ratings_in_stars.rating.mean(dtype=np.float64))
         """Mean of the training ratings, in rating units."""
-        release(self.train_ratings.rating)
-        for _, block in self.train_ratings.blocks():
+        release(self.train_ratings_in_stars.rating)
+        for _, block in self.train_ratings_in_stars.blocks():
             block.rating[:] = self.stars.to_stars(block.rating)
         self.validation_ratings = holdout.validation
         """The validation rows, with ratings in rating units."""
@@ -48,12 +48,12 @@ class RatingDataModule(LightningDataModule):
         self.seed = seed
         self.whole_users = whole_users
 
-    def train_dataloader(self) -> ShuffledBatches | WholeEpochs:
+    def train_dataloader(self) -> ShuffledBatches | FullBatchLoader:
         """Make shuffled training batches, or one of all rows."""
         if self.batch_size is None:
-            return WholeEpochs(self.train_ratings)
+            return FullBatchLoader(self.train_ratings_in_stars)
         return ShuffledBatches(
-            self.train_ratings,
+            self.train_ratings_in_stars,
             batch_size=self.batch_size,
             fraction=self.fraction,
             seed=self.seed,

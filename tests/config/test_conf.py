@@ -7,7 +7,7 @@ from documented import CONF, FILES, composed, expected_comments, field_docstring
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from ratinglab.commands.command_options import ROOTS
+from ratinglab.commands.command_options import OPTIONS_CLASSES
 from ratinglab.config.comments import file_comment, key_comments
 from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, Conf
 from ratinglab.config.conversion import to_options
@@ -84,7 +84,7 @@ def test_no_overlay_repeats_the_docstring_of_a_key_that_another_file_defines(pat
 
 
 def test_every_field_has_a_docstring():
-    for root in ROOTS.values():
+    for root in OPTIONS_CLASSES.values():
         assert_documented(root)
     for path in [*GROUP_FILES, CONF / "protocol" / "movielens_u1.yaml"]:
         arguments = [choice(path), *REQUIRED.get(choice(path), [])]
@@ -125,7 +125,7 @@ def test_experiments_use_fold_1_of_movielens_u(name):
     ],
 )
 def test_configs_of_other_commands_compose(root, overrides):
-    assert isinstance(options_of(root, *overrides), ROOTS[root])
+    assert isinstance(options_of(root, *overrides), OPTIONS_CLASSES[root])
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,8 @@ def test_experiment_can_choose_a_protocol_and_a_recipe_and_set_any_key(tmp_path)
     conf.add_folder(str(tmp_path))
     with initialized():
         options, other = (
-            to_options(conf.compose(["experiment=mine", *more])[0], ROOTS["train"]) for more in ([], ["seed=1"])
+            to_options(conf.compose(["experiment=mine", *more])[0], OPTIONS_CLASSES["train"])
+            for more in ([], ["seed=1"])
         )
     assert (options.seed, options.clip_predictions, options.split.fold) == (7, False, 2)
     assert (options.model.embedding_dim, options.model.regularization, options.optimizer.name) == (9, 0.12, "als")

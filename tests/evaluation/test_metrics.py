@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ratinglab.batches import BLOCK_SIZE
+from ratinglab.batches import EVALUATION_BLOCK_ROWS
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import METRICS, MSE, Metric, RankingMetric, find_metrics, monitored, pooled_mean
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
@@ -21,8 +21,8 @@ def test_metrics_equal_values_computed_by_hand():
 
 
 def test_metrics_pool_rows_instead_of_averaging_blocks():
-    error = torch.cat([torch.zeros(BLOCK_SIZE), torch.ones(1)])
-    assert pooled_mean(error, torch.square) == pytest.approx(1 / (BLOCK_SIZE + 1))
+    error = torch.cat([torch.zeros(EVALUATION_BLOCK_ROWS), torch.ones(1)])
+    assert pooled_mean(error, torch.square) == pytest.approx(1 / (EVALUATION_BLOCK_ROWS + 1))
 
 
 def test_sums_are_accumulated_in_float64():
@@ -34,7 +34,8 @@ def test_sums_are_accumulated_in_float64():
 @pytest.mark.parametrize("threads", [2, 4])
 def test_metrics_do_not_depend_on_the_number_of_threads(threads):
     random = torch.Generator().manual_seed(0)
-    rows = torch.randn(3 * BLOCK_SIZE + 7, generator=random), torch.randn(3 * BLOCK_SIZE + 7, generator=random)
+    num_rows = 3 * EVALUATION_BLOCK_ROWS + 7
+    rows = torch.randn(num_rows, generator=random), torch.randn(num_rows, generator=random)
     before, one = torch.get_num_threads(), {}
     for count in (1, threads):
         torch.set_num_threads(count)

@@ -71,7 +71,7 @@ def test_damping_pulls_each_row_towards_its_value_before_the_sweep():
     for name in ("item_bias", "item_embedding"):
         old, new = (getattr(each.equation, name).weight for each in (before, after))
         # the gradient of Σ (r − r̂)² + λ … + ρ ‖v − v'‖² is 0
-        count = len(after.data.train_ratings)
+        count = len(after.data.train_ratings_in_stars)
         torch.testing.assert_close(count * new.grad, -2 * 5.0 * (new - old).detach(), atol=1e-3, rtol=1e-3)
 
 
@@ -95,7 +95,7 @@ def test_sweeps_converge_to_a_zero_gradient(case):
 def test_training_error_equals_the_error_of_the_weights():
     for case in ("biased_mf", "timesvdpp with features"):
         fitted = fit_als(case, epochs=3)
-        user, item, rating, day = as_tensors(fitted.data.train_ratings)
+        user, item, rating, day = as_tensors(fitted.data.train_ratings_in_stars)
         error = (fitted.equation(*fitted.equation.arguments(user, item, day)) - rating).square().mean()
         assert fitted.module.train_mse == pytest.approx(float(error.detach()), rel=1e-5)
 

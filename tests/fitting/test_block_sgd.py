@@ -127,7 +127,7 @@ def test_training_error_falls_and_covers_all_rows():
     assert late.train_mse < early.train_mse
     assert early.rows_trained == 720
     frozen = fit(lr=1e-30, epochs=1)
-    user, item, rating, _ = as_tensors(frozen.data.train_ratings)
+    user, item, rating, _ = as_tensors(frozen.data.train_ratings_in_stars)
     error = (frozen.equation(user, item) - rating).detach()
     assert frozen.module.train_mse == pytest.approx(float(error.square().mean()), rel=1e-5)
 

@@ -110,7 +110,7 @@ def test_train_mse_pools_errors_before_each_update_without_the_penalty():
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter -= 0.1 * parameter.grad
-    assert metric(fitted, "train/mse") == pytest.approx(squared / len(data.train_ratings), rel=1e-5)
+    assert metric(fitted, "train/mse") == pytest.approx(squared / len(data.train_ratings_in_stars), rel=1e-5)
 
 
 def test_val_mse_is_computed_from_clipped_predictions():

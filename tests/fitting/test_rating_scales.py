@@ -48,7 +48,7 @@ def predictions(model: str, optimizer: str, *, a: float, b: float) -> torch.Tens
         options = replace(options, embedding_dim=3, init_std=0.1, regularization=0.05)
     batch_size = 64 if FITS[optimizer].takes_batches else None
     fitted = fit(options, FITS[optimizer], made_table(a, b), epochs=4, batch_size=batch_size)
-    user, item, _, day = as_tensors(fitted.data.train_ratings)
+    user, item, _, day = as_tensors(fitted.data.train_ratings_in_stars)
     with torch.no_grad():
         return fitted.module.predictor.eval().predict_unclipped(user, item, day)
 
@@ -68,7 +68,7 @@ def test_first_predictions_are_those_of_the_bias_baseline(model):
     options = options_of(model)
     options = options if model == "bias" else replace(options, embedding_dim=3, init_std=0.0)
     fitted = fit(options, FITS["sgd"], table, epochs=0, batch_size=64)
-    predictor, (user, item, _, day) = fitted.module.predictor.eval(), as_tensors(fitted.data.train_ratings)
+    predictor, (user, item, _, day) = fitted.module.predictor.eval(), as_tensors(fitted.data.train_ratings_in_stars)
     baseline, unit = predictor.baseline, predictor.stars.unit
     predictor.model.start_from_baseline(baseline.user_bias[:-1] / unit, baseline.item_bias[:-1] / unit)
     with torch.no_grad():

@@ -87,7 +87,7 @@ def test_biases_stay_and_residuals_are_fitted(tmp_path, monkeypatch):
         assert torch.equal(each.weight[:, 0], before)
     objective(run.equation, run.data).backward()
     assert float(run.equation.user_embedding.weight.grad.abs().max()) < 1e-3
-    rows = run.data.train_ratings
+    rows = run.data.train_ratings_in_stars
     user, item, rating = (torch.from_numpy(each) for each in (rows.user, rows.item, rows.rating))
     with torch.no_grad():
         assert run.module.train_mse == pytest.approx(float((run.equation(user, item) - rating).square().mean()))

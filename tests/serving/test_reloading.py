@@ -41,14 +41,14 @@ def test_reload_loads_another_run_only_if_there_is_one(runs, link, caplog):
     caplog.set_level(logging.INFO)
     current = CurrentRun(serve_options(link))
     first = current.service
-    current.reload(always=False)
+    current.reload(force=False)
     assert current.service is first
     point(link, runs[1])
-    current.reload(always=False)
+    current.reload(force=False)
     assert current.service.run.record.model == "mf"
     assert first.run.record.model == "biased_mf"  # a request in progress finishes on it
     second = current.service
-    current.reload(always=False)
+    current.reload(force=False)
     assert current.service is second
     assert caplog.messages == [f"reloaded: {runs[1]} answers"]
 
@@ -56,7 +56,7 @@ def test_reload_loads_another_run_only_if_there_is_one(runs, link, caplog):
 def test_reload_that_was_asked_for_loads_an_unchanged_run(link):
     current = CurrentRun(serve_options(link))
     first = current.service
-    current.reload(always=True)
+    current.reload(force=True)
     assert current.service is not first
 
 
@@ -65,7 +65,7 @@ def test_changed_files_of_a_folder_are_loaded(runs, tmp_path):
     current = CurrentRun(serve_options(folder))
     first = current.service
     (folder / "checkpoints" / "best.ckpt").touch()
-    current.reload(always=False)
+    current.reload(force=False)
     assert current.service is not first
 
 
@@ -75,16 +75,16 @@ def test_run_that_cannot_be_loaded_keeps_the_current_one_and_is_logged_once(runs
     (damaged / "checkpoints" / "best.ckpt").write_bytes(b"damaged")
     point(link, damaged)
     for _ in range(3):
-        current.reload(always=False)
+        current.reload(force=False)
     assert current.service.run.record.model == "biased_mf"
     (message,) = caplog.messages
     assert message.startswith(f"not reloaded, {runs[0]} still answers: ")
     link.unlink()
     for _ in range(3):
-        current.reload(always=False)
+        current.reload(force=False)
     assert len(caplog.messages) == 2
     link.symlink_to(runs[1])
-    current.reload(always=False)
+    current.reload(force=False)
     assert current.service.run.record.model == "mf"
 
 
@@ -93,7 +93,7 @@ def test_missing_run_is_logged_once(runs, tmp_path, caplog):
     current = CurrentRun(serve_options(tmp_path / "outputs" / "latest"))
     shutil.rmtree(folder)
     for _ in range(3):
-        current.reload(always=False)
+        current.reload(force=False)
     (message,) = caplog.messages
     assert message.startswith(f"not reloaded, {folder} still answers: run={tmp_path}/outputs/latest: there is no ")
 
@@ -101,7 +101,7 @@ def test_missing_run_is_logged_once(runs, tmp_path, caplog):
 def test_run_that_cannot_answer_is_not_loaded(runs, link, caplog, monkeypatch):
     current = CurrentRun(serve_options(link))
     monkeypatch.setattr(Service, "similar", lambda *_: 1 / 0)
-    current.reload(always=True)
+    current.reload(force=True)
     assert current.service.run.record.model == "biased_mf"
     assert caplog.records[0].exc_info is not None
 

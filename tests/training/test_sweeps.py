@@ -16,7 +16,7 @@ from run_folders import accept_files
 from ratinglab.config.resolvers import MAX_NAME_LENGTH, job_name
 from ratinglab.config.sweep import run_job
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.runs.sweep_folder import claim, read_jobs
+from ratinglab.runs.sweep_folder import read_jobs, record_or_check_arguments
 
 SWEEP = ["-m", "model.embedding_dim=4,8,16", "trainer.max_epochs=4", "logger=none"]
 
@@ -191,7 +191,7 @@ def test_long_names_of_jobs_differ_by_a_hash():
 def test_damaged_record_of_a_sweep_is_refused(tmp_path, content):
     (tmp_path / "sweep.json").write_text(content)
     with pytest.raises(UserError) as error:
-        claim(tmp_path, ["seed=0,1"])
+        record_or_check_arguments(tmp_path, ["seed=0,1"])
     assert str(error.value) == f"{tmp_path / 'sweep.json'} is damaged: it must hold a list of texts, arguments"
 
 
@@ -206,15 +206,15 @@ def test_damaged_record_of_a_sweep_is_refused(tmp_path, content):
     ],
 )
 def test_sweep_continues_with_another_way_to_run_it(tmp_path, argument):
-    claim(tmp_path, ["seed=0,1"])
-    claim(tmp_path, ["seed=0,1", argument])
+    record_or_check_arguments(tmp_path, ["seed=0,1"])
+    record_or_check_arguments(tmp_path, ["seed=0,1", argument])
 
 
 @pytest.mark.parametrize("argument", ["hydra/sweeper=optuna", "hydra.sweeper.sampler.seed=2", "~logger", "seed=0,1"])
 def test_sweep_does_not_continue_with_other_jobs(tmp_path, argument):
-    claim(tmp_path, ["seed=0,1"])
+    record_or_check_arguments(tmp_path, ["seed=0,1"])
     with pytest.raises(UserError, match="holds another sweep"):
-        claim(tmp_path, ["seed=0,1", argument])
+        record_or_check_arguments(tmp_path, ["seed=0,1", argument])
 
 
 def test_faulty_job_is_a_row_and_files_of_the_user_are_kept(command_apart, tmp_path):

@@ -263,7 +263,7 @@ class ServeOptions(RunOptions):
         require("fastapi", "uvicorn", extra="serve", asked_by="serve")
 
 
-ROOTS: dict[str, type] = {
+OPTIONS_CLASSES: dict[str, type] = {
     "train": TrainOptions,
     "inspect_data": InspectOptions,
     "evaluate": EvaluateOptions,

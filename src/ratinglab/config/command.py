@@ -31,8 +31,8 @@ from ratinglab.process.exits import exit_on_storage_fault, exit_with, exits_in_o
 from ratinglab.process.interrupts import StoppedError, resume_hint
 from ratinglab.process.program import exit_with_rank_zero, process_rank
 from ratinglab.process.startup import configure_process
-from ratinglab.runs.hydra_files import SAVED
-from ratinglab.runs.sweep_folder import claim, has_started
+from ratinglab.runs.hydra_files import HYDRA_FOLDER
+from ratinglab.runs.sweep_folder import has_started, record_or_check_arguments
 
 Task = Callable[[Any, Path], float | None]
 
@@ -105,7 +105,8 @@ class _Invocation:
         arguments.overrides = self._request.overrides
         if arguments.cfg:
             if (rerun := self._request.rerun) is not None:
-                raise UserError(f"--cfg shows a new run; for this one, see {rerun.folder / SAVED / 'config.yaml'}")
+                path = rerun.folder / HYDRA_FOLDER / "config.yaml"
+                raise UserError(f"--cfg shows a new run; for this one, see {path}")
             return self._run_app(arguments)
         hydra = self._check_jobs(arguments)
         checked = self._checked
@@ -186,7 +187,7 @@ class _Invocation:
         claims.enter_context(claimed_folder(folder, key=key, is_resumed=is_resumed, is_sweep=arguments.multirun))
         claims.callback(logging.shutdown)  # closes the logs of runs that are removed
         if arguments.multirun:
-            claim(folder, typed, config_dir=self._conf.extra_folder)
+            record_or_check_arguments(folder, typed, config_dir=self._conf.extra_folder)
         self._folder = folder
 
     def _run(self, checked: ComposedJob) -> None:
@@ -226,7 +227,7 @@ class _Invocation:
         overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # a later value may replace ${…}
         if keys := self._conf.keys_of_choices(overrides):
             config, _ = self._conf.compose([*keys, *overrides])
-            OmegaConf.save(config, folder / SAVED / "config.yaml")  # Hydra saved the overlay's values
+            OmegaConf.save(config, folder / HYDRA_FOLDER / "config.yaml")  # Hydra saved the overlay's values
         if has_started(folder):
             OmegaConf.update(config, "resume", str(folder))
         return self._task(self._request.options(config, overrides), folder)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ratinglab.commands.command_options import ROOTS
+from ratinglab.commands.command_options import OPTIONS_CLASSES
 from ratinglab.config.arguments import overrides_of_one_job
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import UnknownKeyError, to_options
@@ -16,7 +16,7 @@ from ratinglab.config.mistakes import check_overrides, explained, with_file
 from ratinglab.config.rerun import Rerun, resumed_run
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.files import user_path
-from ratinglab.runs.hydra_files import SAVED
+from ratinglab.runs.hydra_files import HYDRA_FOLDER
 
 FindRun = Callable[..., Rerun | None]
 """Takes the overrides, and multirun by keyword; returns the earlier run that they name, if any."""
@@ -32,14 +32,14 @@ class ComposedJob(NamedTuple):
 
     def save(self, folder: Path) -> None:
         """Save the configuration in the folder of a new run, as Hydra's app does."""
-        (folder / SAVED).mkdir()
+        (folder / HYDRA_FOLDER).mkdir()
         hydra = as_in_app(self.hydra, folder, self.request.conf.extra_folder)
         for name, content in (
             ("config.yaml", self.config),
             ("overrides.yaml", OmegaConf.create(self.request.overrides)),
             ("hydra.yaml", DictConfig({"hydra": hydra})),
         ):
-            OmegaConf.save(content, folder / SAVED / name)
+            OmegaConf.save(content, folder / HYDRA_FOLDER / name)
 
 
 class Request:
@@ -89,14 +89,14 @@ class Request:
     def options(self, config: DictConfig, overrides: Sequence[str]) -> Any:
         """Convert a config to options; call it inside `initialized` or in a job of Hydra's."""
         self.conf.put_on_path()
-        return to_options(config, ROOTS[self.conf.config_name], self.conf.parsed(overrides))
+        return to_options(config, OPTIONS_CLASSES[self.conf.config_name], self.conf.parsed(overrides))
 
 
 def default_options(config_name: str, overrides: Sequence[str]) -> Any:
     """Compose the options of a primary config; call it in a job of Hydra's."""
     conf = Conf(config_name)
     config, _ = conf.compose(overrides)
-    return to_options(config, ROOTS[config_name], conf.parsed(overrides))
+    return to_options(config, OPTIONS_CLASSES[config_name], conf.parsed(overrides))
 
 
 def folder_of(hydra: DictConfig, kind: str) -> Path:

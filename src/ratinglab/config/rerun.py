@@ -21,7 +21,7 @@ from ratinglab.files import RUN_FORMAT, RUN_RECORD, did_you_mean_beside, user_pa
 from ratinglab.options import quoted
 from ratinglab.process.program import shell_command
 from ratinglab.runs.digests import check_file
-from ratinglab.runs.hydra_files import SAVED, config_dir_of, saved_text
+from ratinglab.runs.hydra_files import HYDRA_FOLDER, config_dir_of, saved_text
 
 LIMIT_KEYS = ("trainer.max_epochs", "trainer.max_time")
 """Keys that extend a resumed run: more epochs of the same experiment."""
@@ -90,7 +90,8 @@ class Rerun:
         chosen = self._choices(saved)
         groups = [group for group in conf.groups() if group not in OPTIONAL_GROUPS and (not chosen or group in chosen)]
         if not set(groups) <= set(saved):
-            raise UserError(f"{self.key}: {self.folder / SAVED / 'config.yaml'} is damaged: it lacks groups of options")
+            path = self.folder / HYDRA_FOLDER / "config.yaml"
+            raise UserError(f"{self.key}: {path} is damaged: it lacks groups of options")
         kept = {group: chosen[group] for group in groups if set(chosen.get(group, [""])) <= set(conf.choices(group))}
         choices = [f"{group}={one_or_several(names)}" for group, names in kept.items()]
         config, hydra = conf.compose([*choices, *self.overrides])
@@ -117,9 +118,9 @@ class Rerun:
 
     def save(self, folder: Path, config: DictConfig) -> None:
         """Store the restored configuration in a new run's folder, where Hydra has stored its own arguments."""
-        OmegaConf.save(config, folder / SAVED / "config.yaml")
-        OmegaConf.save(OmegaConf.create(self.as_typed()), folder / SAVED / "overrides.yaml")
-        OmegaConf.save(self._saved("hydra.yaml"), folder / SAVED / "hydra.yaml")
+        OmegaConf.save(config, folder / HYDRA_FOLDER / "config.yaml")
+        OmegaConf.save(OmegaConf.create(self.as_typed()), folder / HYDRA_FOLDER / "overrides.yaml")
+        OmegaConf.save(self._saved("hydra.yaml"), folder / HYDRA_FOLDER / "hydra.yaml")
 
     def _links(self, saved: DictConfig, *, is_extended: bool) -> dict[str, str | None]:
         """Return the values of the keys that name an earlier run. An extended run reproduces no other."""
@@ -153,7 +154,7 @@ class Rerun:
                 raise ValueError("its content has the wrong type")
         except (OmegaConfBaseException, YAMLError, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"{self.key}: {self.folder / SAVED / name} is damaged: {reason}") from error
+            raise UserError(f"{self.key}: {self.folder / HYDRA_FOLDER / name} is damaged: {reason}") from error
         return found
 
     def _locate(self, saved: DictConfig) -> None:
@@ -249,7 +250,7 @@ def _checked(rerun: Rerun) -> Rerun:
         )
     for name in ("overrides.yaml", "config.yaml"):
         if saved_text(rerun.folder, name) is None:
-            raise UserError(f"{rerun.key}: {rerun.folder} is not the folder of a run: it has no {SAVED}/{name}")
+            raise UserError(f"{rerun.key}: {rerun.folder} is not the folder of a run: it has no {HYDRA_FOLDER}/{name}")
     return rerun
 
 

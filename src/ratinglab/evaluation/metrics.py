@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ratinglab.batches import BLOCK_SIZE
+from ratinglab.batches import EVALUATION_BLOCK_ROWS
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
 from ratinglab.evaluation.ranking import PER_USER_LABELS, OrderBy, OrderOptions, list_metric
 from ratinglab.targets import import_attribute
@@ -76,7 +76,7 @@ class RankingMetric(MetricKind):
 
 def pooled_mean(error: Tensor, function: Callable[[Tensor], Tensor]) -> float:
     """Compute Σ function(error) / N in float64, the same for any number of threads: error (N,) float32."""
-    sums = [function(block.double()).sum() for block in error.split(BLOCK_SIZE)]
+    sums = [function(block.double()).sum() for block in error.split(EVALUATION_BLOCK_ROWS)]
     return float(torch.stack(sums).sum()) / len(error)
 
 

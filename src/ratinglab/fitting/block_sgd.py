@@ -43,7 +43,7 @@ class BlockFit(FactorFit):
         """Sort the training rows into blocks, in place."""
         super().on_train_start()
         set_num_threads(torch.get_num_threads())
-        rows = self.data.train_ratings
+        rows = self.data.train_ratings_in_stars
         slices = self.slices or (16 if len(rows) >= MIN_FOR_16_SLICES else 8)
         user_slice, item_slice = (
             balanced_slices(count_values(index, count), slices)
@@ -74,7 +74,7 @@ class BlockFit(FactorFit):
                 *map(np.float32, (float(equation.rating_mean), self.epoch_lr, equation.regularization)),
                 errors,
             )
-            release(*vars(self.data.train_ratings).values())
+            release(*vars(self.data.train_ratings_in_stars).values())
         self.train_mse = float(errors.ravel().sum()) / len(rating)
 
 

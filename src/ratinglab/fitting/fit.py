@@ -96,7 +96,7 @@ class Fit(LightningModule):
         assert isinstance(data, RatingDataModule)
         return data
 
-    def prepare(self, run_folder: Path) -> None:
+    def connect_services(self, run_folder: Path) -> None:
         """Connect to services that the fit needs, before the run's files are written.
 
         Raises:

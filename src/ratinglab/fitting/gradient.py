@@ -8,7 +8,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from ratinglab.batches import Batch, ShuffledBatches, WholeEpochs
+from ratinglab.batches import Batch, FullBatchLoader, ShuffledBatches
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.models.predictor import Predictor
@@ -67,7 +67,7 @@ class GradientFit(Fit):
         An epoch's last step divides by the same number, even if fewer batches are left.
         """
         loader = self.trainer.train_dataloader
-        assert isinstance(loader, ShuffledBatches | WholeEpochs)
+        assert isinstance(loader, ShuffledBatches | FullBatchLoader)
         for batch, rows in zip(batches, self.batch_rows, strict=True):
             self._batches_seen += 1
             self._waiting.append((batch, rows))

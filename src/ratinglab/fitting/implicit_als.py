@@ -51,7 +51,7 @@ class ImplicitALSFit(Fit):
         """Sort the rated pairs by user and by item."""
         super().on_train_start()
         set_num_threads(torch.get_num_threads())
-        train, dim = self.data.train_ratings, self.equation.user_embedding.embedding_dim
+        train, dim = self.data.train_ratings_in_stars, self.equation.user_embedding.embedding_dim
         liked = liked_rows(as_tensors(train), self.equation.min_stars)
         user, item, rating = (column.numpy() for column in liked[:3])
         for name, row, other, count in (

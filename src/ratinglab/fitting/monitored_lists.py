@@ -20,7 +20,7 @@ class MonitoredLists:
 
     def __init__(self, monitor: RankingMetric, data: RatingDataModule) -> None:
         """Find the users and their relevant items."""
-        train = data.train_ratings
+        train = data.train_ratings_in_stars
         self._monitor, self._stars = monitor, data.stars
         pairs = RatedPairs(train.user, train.item)
         num_users, num_items = data.num_users, data.num_items

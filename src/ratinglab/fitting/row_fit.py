@@ -43,7 +43,7 @@ class RowFit(FactorFit):
         """Sort the training ratings by the rows of both sides."""
         super().on_train_start()
         set_num_threads(torch.get_num_threads())
-        user, item, rating, day = as_tensors(self.data.train_ratings)
+        user, item, rating, day = as_tensors(self.data.train_ratings_in_stars)
         index = (row.int().numpy() for row in self.equation.rows(user, item, day))
         rows = dict(zip(SIDE_NAMES, index, strict=True))
         for name, row in rows.items():

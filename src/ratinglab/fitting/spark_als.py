@@ -67,7 +67,7 @@ class SparkALSFit(FactorFit):
         self.iterations, self.blocks = setup.trainer.max_epochs, options.blocks
         self._spark = SparkProcess(master=options.master, folder=options.folder, conf=options.conf or {})
 
-    def prepare(self, run_folder: Path) -> None:
+    def connect_services(self, run_folder: Path) -> None:
         """Start Spark and connect to the master."""
         self._spark.start(run_folder)
 
@@ -75,7 +75,7 @@ class SparkALSFit(FactorFit):
     def training_step(self, batches: list[Batch]) -> None:
         """Write the training rows, let MLlib fit them, and read the factors."""
         if not self._spark.is_running:
-            self.prepare(Path(self.trainer.default_root_dir))
+            self.connect_services(Path(self.trainer.default_root_dir))
         with self._spark as folder:
             with (folder / "ratings.parquet").open("wb") as file:
                 write_parquet(file, self._columns())
@@ -96,7 +96,7 @@ class SparkALSFit(FactorFit):
 
     def _blocks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Yield user, item and rating of the training rows, (B,) each, B at most ROWS_AT_ONCE."""
-        rows = self.data.train_ratings
+        rows = self.data.train_ratings_in_stars
         for start in range(0, len(rows), ROWS_AT_ONCE):
             taken = slice(start, start + ROWS_AT_ONCE)
             columns = rows.user, rows.item, rows.rating
@@ -139,7 +139,7 @@ class SparkALSFit(FactorFit):
         squares = 0.0
         for user, item, rating in self._blocks():
             squares += float((self.equation(user, item) - rating).double().square().sum())
-        return squares / len(self.data.train_ratings)
+        return squares / len(self.data.train_ratings_in_stars)
 
 
 def read_factors(folder: Path, rows: NDArray[np.float32]) -> None:

@@ -24,9 +24,9 @@ from ratinglab.runs.storage import (
     FEATURE_PREFIX,
     count_rows,
     count_training_ratings,
-    read_features,
     read_parquet,
     read_part,
+    read_stored_features,
 )
 from ratinglab.stars import is_liked
 
@@ -151,7 +151,7 @@ class RunTables:
 
     def feature(self, side: SideName, name: str) -> Column:
         """Read a feature of all users or items by index. The equation must use it."""
-        return read_features(self.folder / f"{side}s.parquet", (name,))[name]
+        return read_stored_features(self.folder / f"{side}s.parquet", (name,))[name]
 
     def trained_users(self, user_ids: Ids) -> NDArray[np.bool_]:
         """Return whether each user has training ratings: (B,) bool."""

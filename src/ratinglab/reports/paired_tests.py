@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ratinglab.runs.finished_runs import FinishedRun
-from ratinglab.runs.storage import PARTS, count_rows, read_part, read_squared_errors
+from ratinglab.runs.storage import PART_NAMES, count_rows, read_part, read_squared_errors
 
 NUM_RESAMPLES, MAX_BLOCKS = 2000, 1000
 
@@ -77,7 +77,7 @@ def by_split(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
 def evaluated_share(run: FinishedRun, part: str) -> float:
     """Compute the ratio of a part's rows, val or test, to the training rows of its fit."""
     counts = count_rows(run.folder_of(part))
-    return float(counts[PARTS.index(part)] / counts[0])
+    return float(counts[PART_NAMES.index(part)] / counts[0])
 
 
 def _mean_squared_errors(runs: Sequence[FinishedRun], part: str) -> NDArray[np.float64] | None:

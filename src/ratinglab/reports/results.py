@@ -11,7 +11,7 @@ from ratinglab.runs.record import RunRecord
 
 SYSTEMS = (("", None), ("baseline/bias/", "bias baseline"), ("baseline/mean/", "mean baseline"))
 """Prefix of each system's tags, and its name; None stands for the model's name."""
-PARTS = {"val": "validation", "test": "test"}
+PART_LABELS = {"val": "validation", "test": "test"}
 """Name of each held-out part in tags, and in tables."""
 
 
@@ -21,7 +21,7 @@ def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[st
     if not metrics:  # a ranking model
         return
     rows = [["", "", *(metric.label for metric in metrics)]]
-    for part, label in PARTS.items():
+    for part, label in PART_LABELS.items():
         for group in ("", "/warm", "/cold"):
             if f"{part}{group}/mse" not in values:
                 continue
@@ -32,7 +32,7 @@ def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[st
         floor = {"mse": record.noise_floor, "rmse": record.noise_floor**0.5}
         rows.append(["", "noise floor", *(_cell(floor.get(metric.name)) for metric in metrics)])
     yield from aligned(rows, right=range(2, 2 + len(metrics)))
-    for part, label in PARTS.items():
+    for part, label in PART_LABELS.items():
         if f"{part}/cold/rows" in values:
             yield (
                 f"note: {values[f'{part}/cold/rows']:,} {label} rows are cold: their user or item has no training "
@@ -49,14 +49,14 @@ def lists_tables(values: Mapping[str, float], tables: RunTables, *, order: Order
     lengths = sorted({int(found[1]) for tag in values if (found := re.fullmatch(r"(?:val|test)/ndcg@(\d+)", tag))})
     for k in lengths:
         rows = [[f"top {k}", "", *METRIC_LABELS.values()]]
-        for part, label in PARTS.items():
+        for part, label in PART_LABELS.items():
             for prefix, name in (("", record.model), (POPULARITY, "most popular")):
                 if f"{prefix}{part}/ndcg@{k}" in values:
                     cells = [_cell(values.get(f"{prefix}{part}/{metric}@{k}")) for metric in METRIC_LABELS]
                     rows.append([label, name, *cells])
         yield from aligned(rows, right=range(2, 2 + len(METRIC_LABELS)))
     by = "score" if record.predicts_scores else order.by.value.replace("_", " ")
-    for part, label in PARTS.items():
+    for part, label in PART_LABELS.items():
         if f"{part}/ranked_users" in values:
             ranked, irrelevant, untrained = (
                 f"{values[f'{part}/{name}']:,}"
@@ -72,8 +72,8 @@ def lists_tables(values: Mapping[str, float], tables: RunTables, *, order: Order
         model, popular = values[f"{part}/ndcg@{k}"], values[f"{POPULARITY}{part}/ndcg@{k}"]
         if model < popular:
             yield (
-                f"warning: the lists of {record.model} are worse than the most popular items on {PARTS[part]} rows: "
-                f"NDCG@{k} {model:.4f} against {popular:.4f}"
+                f"warning: the lists of {record.model} are worse than the most popular items on {PART_LABELS[part]} "
+                f"rows: NDCG@{k} {model:.4f} against {popular:.4f}"
             )
 
 

@@ -37,7 +37,7 @@ from ratinglab.reports.sweep_results import (
 )
 from ratinglab.reports.text_table import aligned, latex, markdown
 from ratinglab.runs.finished_runs import FOLD, FinishedRun, describe
-from ratinglab.runs.hydra_files import SAVED, config_dir_of
+from ratinglab.runs.hydra_files import HYDRA_FOLDER, config_dir_of
 from ratinglab.runs.sweep_folder import SweepJob
 
 MAX_SHOWN, NUM_BEST = 8, 5
@@ -102,7 +102,7 @@ def sweep_report(jobs: Sequence[SweepJob]) -> SweepReport:
         texts = ["\n".join(form(table, bold=best)) for table, best in zip(tables, bold, strict=True)]
         files[name] = ("\n\n".join(texts) + "\n").encode()
     if len(sets) == 1 and sets[0].best is not None:
-        files["best.yaml"] = (sets[0].best.finished[0].job.folder / SAVED / "config.yaml").read_bytes()
+        files["best.yaml"] = (sets[0].best.finished[0].job.folder / HYDRA_FOLDER / "config.yaml").read_bytes()
     if any(jobs.replicates for jobs in sets):
         files["groups.csv"] = _groups_csv(sets)
     if any(differences):

@@ -9,7 +9,7 @@ from ratinglab.errors import UserError
 from ratinglab.files import METRICS, RUN_RECORD, VALIDATION_FIT, did_you_mean_beside, user_path
 from ratinglab.options import as_yaml
 from ratinglab.runs.digests import check_file
-from ratinglab.runs.hydra_files import SAVED
+from ratinglab.runs.hydra_files import HYDRA_FOLDER
 from ratinglab.runs.record import RunRecord, read_metrics, read_record
 
 FOLD = "split.fold"
@@ -45,7 +45,8 @@ def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]
         without = (path.parent for path in sorted(folder.rglob(METRICS)) if not (path.parent / RUN_RECORD).exists())
         faults += [f"{folder} has no {RUN_RECORD}" for folder in without]
     for folder in found:
-        if folder.name == VALIDATION_FIT and any((folder.parent / name).exists() for name in (SAVED, RUN_RECORD)):
+        is_below_a_run = any((folder.parent / name).exists() for name in (HYDRA_FOLDER, RUN_RECORD))
+        if folder.name == VALIDATION_FIT and is_below_a_run:
             continue  # the first fit of a refit run
         try:
             if not (folder / METRICS).exists():

@@ -13,9 +13,9 @@ from ratinglab.runs.digests import check_file
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The safe loader, nine times as fast where PyYAML has its compiled half: a report reads two files of each run."""
-SAVED = ".hydra"
+HYDRA_FOLDER = ".hydra"
 """Subfolder of a run where Hydra stores the configuration."""
-SAVED_FILES = ("config.yaml", "overrides.yaml", "hydra.yaml")
+HYDRA_FILES = ("config.yaml", "overrides.yaml", "hydra.yaml")
 """Files in that subfolder. The run's record has a copy, from which the run is resumed or reproduced."""
 
 
@@ -48,16 +48,16 @@ def _read_hydra(run: Path) -> dict[str, Any]:
 
 
 def read_saved_files(run: Path) -> dict[str, str]:
-    """Read those SAVED_FILES that exist, by name."""
+    """Read those HYDRA_FILES that exist, by name."""
     found = {}
-    for name in SAVED_FILES:
+    for name in HYDRA_FILES:
         with suppress(OSError, ValueError):
-            found[name] = (run / SAVED / name).read_text(encoding="utf-8")
+            found[name] = (run / HYDRA_FOLDER / name).read_text(encoding="utf-8")
     return found
 
 
 def saved_text(run: Path, name: str) -> str | None:
-    """Read one of SAVED_FILES; None if it is missing.
+    """Read one of HYDRA_FILES; None if it is missing.
 
     Reads the copy in the record or, if there is no record yet, the file itself.
 
@@ -67,7 +67,7 @@ def saved_text(run: Path, name: str) -> str | None:
     with suppress(OSError, ValueError, LookupError, TypeError):  # a damaged record, which other readers report
         check_file(run / RUN_RECORD)
         return str(json.loads((run / RUN_RECORD).read_text(encoding="utf-8"))["started_with"][name])
-    path = run / SAVED / name
+    path = run / HYDRA_FOLDER / name
     try:
         return path.read_text(encoding="utf-8") if path.exists() else None
     except (OSError, ValueError) as error:
@@ -75,7 +75,7 @@ def saved_text(run: Path, name: str) -> str | None:
 
 
 def read_saved(run: Path, name: str, *, kind: type) -> Any:
-    """Parse one of SAVED_FILES, whose content is a list or a dict; None if it is missing.
+    """Parse one of HYDRA_FILES, whose content is a list or a dict; None if it is missing.
 
     Raises:
         UserError: it is damaged.
@@ -86,8 +86,8 @@ def read_saved(run: Path, name: str, *, kind: type) -> Any:
     try:
         content = yaml.load(text, Loader=LOADER)
     except (yaml.YAMLError, UnicodeError) as error:
-        raise UserError(f"{run / SAVED / name} is damaged: {' '.join(str(error).split())}") from error
+        raise UserError(f"{run / HYDRA_FOLDER / name} is damaged: {' '.join(str(error).split())}") from error
     is_hydra = name == "hydra.yaml"
     if not isinstance(content, kind) or (is_hydra and not (isinstance(content, dict) and "hydra" in content)):
-        raise UserError(f"{run / SAVED / name} is damaged: its content has the wrong type")
+        raise UserError(f"{run / HYDRA_FOLDER / name} is damaged: its content has the wrong type")
     return content

@@ -43,7 +43,7 @@ from ratinglab.splits.holdout import Holdout
 
 log = logging.getLogger(__name__)
 
-PARTS = ("train", "val", "test", "val_history", "test_history")
+PART_NAMES = ("train", "val", "test", "val_history", "test_history")
 """Names of the parts by their code in ratings.parquet."""
 TABLES = ("users.parquet", "items.parquet", "ratings.parquet")
 """Files of the tables that are written at the start."""
@@ -104,7 +104,7 @@ def write_predictions(folder: Path, predictions: Mapping[str, Predictions]) -> N
     """Write the rating and the clipped prediction of each row to predictions.parquet, by name of the part."""
     parts = [
         pd.DataFrame(
-            {"part": np.int8(PARTS.index(part)), "rating": of_part.rows.rating, "prediction": of_part.predicted}
+            {"part": np.int8(PART_NAMES.index(part)), "rating": of_part.rows.rating, "prediction": of_part.predicted}
         )
         for part, of_part in predictions.items()
     ]
@@ -148,10 +148,10 @@ def _digest_of_interest(digests: Mapping[str, list[str]], interest: Interest) ->
 
 
 def count_rows(folder: Path) -> NDArray[np.intp]:
-    """Count the rows of each part, in the order of PARTS."""
-    counts = np.zeros(len(PARTS), dtype=np.intp)
+    """Count the rows of each part, in the order of PART_NAMES."""
+    counts = np.zeros(len(PART_NAMES), dtype=np.intp)
     for (part,) in rating_blocks(folder, ["part"]):
-        counts += np.bincount(part, minlength=len(PARTS))
+        counts += np.bincount(part, minlength=len(PART_NAMES))
     return counts
 
 
@@ -161,7 +161,7 @@ def count_training_ratings(
     """Count the training ratings of each user index, (num_users,), and of each item index, (num_items,)."""
     users, items = (np.zeros(count, dtype=np.int64) for count in (num_users, num_items))
     for user, item, part in rating_blocks(folder, ["user", "item", "part"]):
-        is_train = part == PARTS.index("train")
+        is_train = part == PART_NAMES.index("train")
         users += np.bincount(user[is_train], minlength=num_users)
         items += np.bincount(item[is_train], minlength=num_items)
     return users, items
@@ -180,7 +180,7 @@ def read_squared_errors(folder: Path, part: str) -> NDArray[np.float64] | None:
     if not path.exists():
         check_file(path)
         return None
-    rows = read_parquet(path, columns=["rating", "prediction"], filters=[("part", "==", PARTS.index(part))])
+    rows = read_parquet(path, columns=["rating", "prediction"], filters=[("part", "==", PART_NAMES.index(part))])
     return np.square(rows["prediction"].to_numpy(np.float64) - rows["rating"].to_numpy(np.float64))
 
 
@@ -195,13 +195,13 @@ def read_parquet(
 def read_part(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]:
     """Read columns of a part's rows. Filters in blocks, so that memory holds only that part."""
     found = [
-        [column[parts == PARTS.index(part)] for column in block]
+        [column[parts == PART_NAMES.index(part)] for column in block]
         for *block, parts in rating_blocks(folder, [*columns, "part"])
     ]
     return [np.concatenate(column) for column in zip(*found, strict=True)]
 
 
-def read_features(path: Path, names: tuple[str, ...]) -> dict[str, Column]:
+def read_stored_features(path: Path, names: tuple[str, ...]) -> dict[str, Column]:
     """Read features by name from users.parquet or items.parquet."""
     if not names:
         return {}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ratinglab.errors import UserError
 from ratinglab.files import METRICS, RUN_RECORD, VALIDATION_FIT, write_whole
-from ratinglab.runs.hydra_files import SAVED, arguments_of
+from ratinglab.runs.hydra_files import HYDRA_FOLDER, arguments_of
 
 SWEEP_RECORD, FAILURE, PRUNED = "sweep.json", "failure.txt", "pruned.txt"
 CHOOSES_JOBS = re.compile(
@@ -38,7 +38,7 @@ class SweepJob(NamedTuple):
     pruned: str | None = None
 
 
-def claim(folder: Path, arguments: Sequence[str], *, config_dir: Path | None = None) -> None:
+def record_or_check_arguments(folder: Path, arguments: Sequence[str], *, config_dir: Path | None = None) -> None:
     """Record the arguments of a new sweep, or check that the sweep in the folder has the same arguments.
 
     Raises:
@@ -62,7 +62,7 @@ def claim(folder: Path, arguments: Sequence[str], *, config_dir: Path | None = N
 
 def job_folders(folder: Path) -> list[Path]:
     """List the folders of the jobs that have started, in order."""
-    found = {path.parents[1] for path in folder.glob(f"*/{SAVED}/overrides.yaml")}
+    found = {path.parents[1] for path in folder.glob(f"*/{HYDRA_FOLDER}/overrides.yaml")}
     found |= {path.parent for path in folder.glob(f"*/{RUN_RECORD}")}
     return sorted(found, key=lambda run: int(re.split(r"\D", run.name, maxsplit=1)[0] or 0))
 

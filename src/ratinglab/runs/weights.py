@@ -19,7 +19,7 @@ from ratinglab.options import as_yaml
 from ratinglab.ratings.side_information import Column
 from ratinglab.runs.digests import check_archive
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.storage import read_features, read_part
+from ratinglab.runs.storage import read_part, read_stored_features
 from ratinglab.stars import Stars
 
 PREDICTOR_PREFIX = "predictor."
@@ -45,8 +45,8 @@ def read_training_data(record: RunRecord, folder: Path) -> TrainingData:
     return training_data(
         record,
         rows=rows,
-        user_features=read_features(folder / "users.parquet", needs.user_features),
-        item_features=read_features(folder / "items.parquet", needs.item_features),
+        user_features=read_stored_features(folder / "users.parquet", needs.user_features),
+        item_features=read_stored_features(folder / "items.parquet", needs.item_features),
     )
 
 

@@ -87,7 +87,7 @@ async def _reload(current: CurrentRun, asked: asyncio.Event, *, seconds: float |
             await asyncio.wait_for(asked.wait(), seconds)
         is_asked = asked.is_set()
         asked.clear()
-        await to_thread.run_sync(partial(current.reload, always=is_asked), limiter=own_thread)
+        await to_thread.run_sync(partial(current.reload, force=is_asked), limiter=own_thread)
 
 
 class _StrictRoute(APIRoute):
@@ -137,7 +137,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> None:
 def _add_endpoints(app: FastAPI, current: CurrentRun) -> None:
     """Add the endpoints. They are plain functions, so that FastAPI runs them in threads."""
 
-    def answering(response: Response) -> Service:
+    def service_for(response: Response) -> Service:
         """Return the service, and name its run in the header of the response."""
         service = current.service
         response.headers[RUN_HEADER] = quote(str(service.run.folder))
@@ -145,27 +145,27 @@ def _add_endpoints(app: FastAPI, current: CurrentRun) -> None:
 
     @app.post("/predict", summary="Predict the ratings of pairs of a user and an item.")
     def predict(request: schemas.PredictRequest, response: Response) -> schemas.PredictResponse:
-        return answering(response).predict(request)
+        return service_for(response).predict(request)
 
     @app.post("/recommend", summary="Recommend items to a known user.")
     def recommend(request: schemas.RecommendRequest, response: Response) -> schemas.RecommendResponse:
-        return answering(response).recommend(request)
+        return service_for(response).recommend(request)
 
     @app.post("/fold_in", summary="Recommend items to a new user with a few ratings.")
     def fold_in(request: schemas.FoldInRequest, response: Response) -> schemas.FoldInResponse:
-        return answering(response).fold_in(request)
+        return service_for(response).fold_in(request)
 
     @app.post("/similar", summary="Find the items most similar to one.")
     def similar(request: schemas.SimilarRequest, response: Response) -> schemas.SimilarResponse:
-        return answering(response).similar(request)
+        return service_for(response).similar(request)
 
     @app.get("/items", summary="Search for items by title or id.")
     def items(request: Annotated[schemas.ItemsRequest, Query()], response: Response) -> schemas.ItemsResponse:
-        return answering(response).items(request)
+        return service_for(response).items(request)
 
     @app.get("/health", summary="Describe the run that answers.")
     def health(response: Response) -> schemas.Health:
-        return answering(response).health()
+        return service_for(response).health()
 
 
 def _add_pages(app: FastAPI) -> None:

@@ -35,20 +35,20 @@ class CurrentRun:
         self._last_fault = ""
         self.service = _load(named.folder, options)
 
-    def reload(self, *, always: bool) -> None:
-        """Load the run that `run` names now if it differs or its files have changed, or always.
+    def reload(self, *, force: bool) -> None:
+        """Load the run that `run` names now if it differs or its files have changed; with `force`, in any case.
 
         On failure, keeps the current run, and logs one line per kind of failure.
         """
         try:
             named = named_run(self._options.run)
             fingerprint = _fingerprint(named.folder)
-            if fingerprint == self._loaded and not always:
+            if fingerprint == self._loaded and not force:
                 return
             self._loaded = fingerprint  # before loading, so that a broken run is retried only after it changes
             self.service = _load(named.folder, self._options)
         except UserError as error:
-            if always or str(error) != self._last_fault:
+            if force or str(error) != self._last_fault:
                 LOG.error("not reloaded, %s still answers: %s", self.service.run.folder, error)
             self._last_fault = str(error)
         except Exception:

@@ -39,9 +39,9 @@ class Service:
         self._rating_scale = rating_scale(train.rating, scale=run.record.scale)
         self._loaded_at = datetime.now(UTC)
         self._metrics = run.metrics if has_finished(run.folder) else {}
-        self._try_requests()
+        self._warm_up()
 
-    def _try_requests(self) -> None:
+    def _warm_up(self) -> None:
         """Warm up: run each request type once, to detect faults and to speed up the first request."""
         user_id, item_id = str(self.run.user_ids.ids[0]), str(self.run.item_ids.ids[0])
         if not self.run.record.predicts_scores:

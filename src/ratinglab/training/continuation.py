@@ -16,7 +16,7 @@ from ratinglab.training.train_options import TrainOptions
 log = logging.getLogger(__name__)
 
 
-def check_same_rows(before: RunRecord, record: RunRecord, *, folder: Path, key: str) -> None:
+def check_same_rows(earlier: RunRecord, record: RunRecord, *, folder: Path, key: str) -> None:
     """Check that two runs have the same rows in the same parts; `folder` is the earlier run's.
 
     Raises:
@@ -24,10 +24,10 @@ def check_same_rows(before: RunRecord, record: RunRecord, *, folder: Path, key: 
     """
     compared = {"data_digest": "the data", "split": "the split", "side_digest": "the side information"}
     for name, what in compared.items():
-        if before.provenance[name] != record.provenance[name]:
+        if earlier.provenance[name] != record.provenance[name]:
             raise UserError(
                 f"{key}: {what} has changed since {folder} was started: "
-                f"{before.provenance[name]} then, {record.provenance[name]} now"
+                f"{earlier.provenance[name]} then, {record.provenance[name]} now"
             )
 
 
@@ -37,14 +37,14 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
     Raises:
         UserError: the data, the side information, the split or a metric has changed since.
     """
-    before = read_record(run_folder)
-    check_same_rows(before, record, folder=run_folder, key=key)
-    if (before.metrics, before.monitor, before.ranking) != (record.metrics, record.monitor, record.ranking):
+    earlier = read_record(run_folder)
+    check_same_rows(earlier, record, folder=run_folder, key=key)
+    if (earlier.metrics, earlier.monitor, earlier.ranking) != (record.metrics, record.monitor, record.ranking):
         raise UserError(f"{key}: the metrics or their directions have changed since {run_folder} was started")
     for name in ("threads", "versions"):
-        if before.provenance[name] != record.provenance[name]:
+        if earlier.provenance[name] != record.provenance[name]:
             log.info("note: %s have changed since the run was started; the last bits may differ", name)
-    return before
+    return earlier
 
 
 def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord, is_first_of_two: bool) -> None:
@@ -58,26 +58,26 @@ def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord
     """
     assert options.from_ is not None
     folder = user_path(options.from_, key="from")
-    before = read_record(folder, key="from")
-    if options.split.refit and before.refit_epochs is None:
+    earlier = read_record(folder, key="from")
+    if options.split.refit and earlier.refit_epochs is None:
         raise UserError(f"from: {folder} was fitted without split.refit=true, but this run sets it")
-    if not options.split.refit and before.refit_epochs is not None:
+    if not options.split.refit and earlier.refit_epochs is not None:
         raise UserError(
             f"from: {folder} was fitted on its validation rows too; from={folder / VALIDATION_FIT} starts from its "
             "first fit, which was not"
         )
     if is_first_of_two:
         folder = folder / VALIDATION_FIT
-        before = read_record(folder, key="from")
-    check_same_rows(before, record, folder=folder, key="from")
-    if (old := before.stars) != (new := record.stars):
+        earlier = read_record(folder, key="from")
+    check_same_rows(earlier, record, folder=folder, key="from")
+    if (old := earlier.stars) != (new := record.stars):
         raise UserError(
             f"from: {folder} was fitted with {old.lowest:g} to {old.highest:g} as 1 to 5 stars, "
             f"but this run has {new.lowest:g} to {new.highest:g}"
         )
-    if before.model_target != record.model_target:
-        raise UserError(f"from: {folder} was fitted with model={before.model}, but this run has model={record.model}")
-    epoch = load_equation(predictor, folder / BEST, record=before, key="from")
+    if earlier.model_target != record.model_target:
+        raise UserError(f"from: {folder} was fitted with model={earlier.model}, but this run has model={record.model}")
+    epoch = load_equation(predictor, folder / BEST, record=earlier, key="from")
     log.info("from       %s, after %d epochs", folder, epoch)
 
 
@@ -103,29 +103,29 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
         remove_half_done(folder)
     if not (run_folder / RUN_RECORD).exists():
         return record
-    before = check_same_data(run_folder, record, key="resume")
+    earlier = check_same_data(run_folder, record, key="resume")
     for name, value in record.fit.items():
-        if name not in before.fit:
+        if name not in earlier.fit:
             raise UserError(
                 f"resume: {name} is {as_yaml(value)} now, but {run_folder} was started with a version that lacks it"
             )
-    is_finished = (run_folder / METRICS).exists()
+    has_metrics = (run_folder / METRICS).exists()
     last = run_folder / LAST
-    if is_finished or (has_best and last.exists()):
-        read_checkpoint(run_folder / BEST, record=before, key="resume")
-    if (record.max_epochs, record.max_time) != (before.max_epochs, before.max_time):
-        _check_extendable(options, record, before, last=last, is_finished=is_finished)
-        return replace(before, max_epochs=record.max_epochs, max_time=record.max_time)
-    damaged = find_damaged_tables(run_folder) if is_finished else []
-    if not is_finished and has_finished(run_folder):
+    if has_metrics or (has_best and last.exists()):
+        read_checkpoint(run_folder / BEST, record=earlier, key="resume")
+    if (record.max_epochs, record.max_time) != (earlier.max_epochs, earlier.max_time):
+        _check_extendable(options, record, earlier, last=last, has_metrics=has_metrics)
+        return replace(earlier, max_epochs=record.max_epochs, max_time=record.max_time)
+    damaged = find_damaged_tables(run_folder) if has_metrics else []
+    if not has_metrics and has_finished(run_folder):
         damaged.append(f"{run_folder / METRICS} is missing")
     for line in damaged:
         log.info("note: %s; it will be rewritten", line)
-    return None if is_finished and not damaged else before
+    return None if has_metrics and not damaged else earlier
 
 
 def _check_extendable(
-    options: TrainOptions, record: RunRecord, before: RunRecord, *, last: Path, is_finished: bool
+    options: TrainOptions, record: RunRecord, earlier: RunRecord, *, last: Path, has_metrics: bool
 ) -> None:
     """Raise UserError if a run cannot train further, to the limits of `record`."""
     if options.split.refit:
@@ -134,8 +134,8 @@ def _check_extendable(
             "its second fit trains for the number of epochs that the first one found"
         )
     done, passed = 0, 0.0
-    if is_finished or last.exists():
-        _, done, passed = read_checkpoint(last, record=before)
+    if has_metrics or last.exists():
+        _, done, passed = read_checkpoint(last, record=earlier)
     limit = options.trainer.max_seconds()
     if options.optimizer.takes_one_epoch and done > 0:
         raise UserError(f"a run by optimizer={options.optimizer.name} cannot be extended: it trains in a single epoch")
@@ -143,7 +143,7 @@ def _check_extendable(
         raise UserError(f"trainer.max_epochs must be above the {done} epochs done, got {record.max_epochs}")
     if limit is not None and limit <= passed:
         raise UserError(f"trainer.max_time must be above the {passed:.1f} s of training done, got {record.max_time}")
-    if record.max_epochs != before.max_epochs and options.schedule.spans_max_epochs:
+    if record.max_epochs != earlier.max_epochs and options.schedule.spans_max_epochs:
         raise UserError(
             f"a run under schedule={options.schedule.name} cannot be extended: its learning rates depend on "
             "trainer.max_epochs from the first epoch on"

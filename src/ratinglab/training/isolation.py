@@ -81,7 +81,7 @@ def _is_interrupted(error: BaseException | None) -> bool:
 
 
 @contextmanager
-def logged(file: Path, *, on_screen: bool) -> Iterator[None]:
+def log_to_file(file: Path, *, on_screen: bool) -> Iterator[None]:
     """Append the log of training to a file, as the command does, and print it if `on_screen`."""
     handlers: list[logging.Handler] = [logging.FileHandler(file, encoding="utf-8")]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -20,7 +20,7 @@ from ratinglab.fitting.loggers.logger_options import TensorBoardOptions
 from ratinglab.fitting.loggers.tensorboard import EventLog
 from ratinglab.inference.run import Run
 from ratinglab.options import group_to_plain
-from ratinglab.runs.hydra_files import SAVED, swept_arguments
+from ratinglab.runs.hydra_files import HYDRA_FOLDER, swept_arguments
 from ratinglab.runs.record import RunRecord
 from ratinglab.training.train_options import TrainOptions
 
@@ -47,7 +47,7 @@ def _log_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path, pre
     """Log the overrides, the header and the full configuration as text, and a chart of train and val MSE, if any."""
     texts = {"2_header": list(header)}
     for name, file in (("1_overrides", "overrides.yaml"), ("3_config", "config.yaml")):
-        path = run_folder / SAVED / file
+        path = run_folder / HYDRA_FOLDER / file
         if path.exists():
             texts[name] = path.read_text(encoding="utf-8").splitlines()
     for name, lines in texts.items():  # TensorBoard sorts them by name

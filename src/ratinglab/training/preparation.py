@@ -85,7 +85,7 @@ class Preparation:
         options = self.options
         data = self.data
         side_information = self.holdout.side_information
-        rows = as_tensors(data.train_ratings)
+        rows = as_tensors(data.train_ratings_in_stars)
         options.model.check_rows(rows)
         training = training_data(
             self.record,
@@ -175,7 +175,7 @@ def _fit_baseline(predictor: Predictor, rows: Batch, data: RatingDataModule) -> 
     rating = torch.from_numpy(column)
 
     def drop_pages() -> None:
-        release(column, *vars(data.train_ratings).values())
+        release(column, *vars(data.train_ratings_in_stars).values())
 
     for block in blocks_of(len(rating)):
         rating[block] = stars.to_rating(rows.rating[block])

@@ -104,7 +104,7 @@ def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]
         epochs = first_fit["fit/best_epoch"]
         log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
     available = _fit_run(options, run_folder, command=command, first_fit=first_fit)
-    objective = _conclude(run_folder)
+    objective = _print_results(run_folder)
     if (options.model.name, options.optimizer.name) == DEFAULT_CHOICE:
         log.info(best_recipe_tip(available))
     return objective
@@ -178,7 +178,7 @@ def _fit_run(
         del ready  # the best weights are about to be read from the folder
         if is_on_disk:  # memory is short
             gc.collect()  # frees the fit's weights, since the fit and its Trainer refer to each other
-        _finish(options, run_folder, facts=facts, loggers=loggers, first_fit=first_fit)
+        _evaluate_and_write(options, run_folder, facts=facts, loggers=loggers, first_fit=first_fit)
     finally:
         for logger in loggers:
             logger.close()
@@ -197,7 +197,7 @@ def _build(
     trainer = _build_trainer(prepared, run_folder, loggers=loggers)
     fit = prepared.build_fit(checkpoint=checkpoint, record=record)
     fit.run_id = record.id
-    fit.prepare(run_folder)
+    fit.connect_services(run_folder)
     return _ReadyFit(
         fit=fit,
         trainer=trainer,
@@ -264,7 +264,7 @@ def _run_trainer(ready: _ReadyFit) -> dict[str, float]:
     fit = ready.fit
     trainer = ready.trainer
     threads = torch.get_num_threads()
-    if fit.wants_one_thread(ready.data.batch_size or len(ready.data.train_ratings)):
+    if fit.wants_one_thread(ready.data.batch_size or len(ready.data.train_ratings_in_stars)):
         torch.set_num_threads(1)
     try:
         with started(trainer, ready.run_folder):
@@ -289,7 +289,7 @@ def _run_trainer(ready: _ReadyFit) -> dict[str, float]:
     }
 
 
-def _finish(
+def _evaluate_and_write(
     options: TrainOptions,
     run_folder: Path,
     *,
@@ -327,7 +327,7 @@ def compare_with_original(run_folder: Path, original_folder: Path) -> None:
         log.info("not reproduced: the largest difference is %.1e (%s)", difference, tag)
 
 
-def _conclude(run_folder: Path) -> float | None:
+def _print_results(run_folder: Path) -> float | None:
     """Print the results of a finished run, and return its objective."""
     record = read_record(run_folder)
     values = read_metrics(run_folder)

@@ -137,7 +137,7 @@ def test_validation_scores_equal_the_sample_mean_bit_for_bit(name, thin):
 @pytest.mark.parametrize("name", MODELS)
 def test_equation_holds_the_weights_of_the_last_sample(name):
     fitted = fit(name)
-    user, item, _, day = as_tensors(fitted.data.train_ratings)
+    user, item, _, day = as_tensors(fitted.data.train_ratings_in_stars)
     posterior, arguments = fitted.module.posterior, fitted.equation.arguments(user, item, day)
     with posterior.using_sample(posterior.num_samples - 1):
         assert torch.allclose(posterior(*arguments), fitted.equation(*arguments), atol=1e-5)
@@ -309,7 +309,7 @@ def test_users_with_one_rating_a_day_are_learned_as_fast_as_without_days():
 def test_noise_is_drawn_from_its_conditionals_given_the_errors(name, monkeypatch):
     """With the mean of each gamma distribution in place of a draw, ν = 10, and a common precision ~ Gamma(1, 1)."""
     module, data, _ = fit(name, table=with_columns(table_of_moods()), epochs=3)
-    user, item, rating, day = as_tensors(data.train_ratings)
+    user, item, rating, day = as_tensors(data.train_ratings_in_stars)
     equation, num_users, num_items = module.equation, data.num_users, data.num_items
     squares = (equation.predict(user, item, day) - rating).double().square().detach()
     before = module.user_precision.double() / float(module.noise_precision)

@@ -121,7 +121,7 @@ class GibbsFit(RowFit):
 
     def _watched_rows(self) -> Batch:
         """Draw rows for the estimate of the gain, from the warm validation rows or, without any, the training rows."""
-        for ratings in (self.data.validation_ratings, self.data.train_ratings):
+        for ratings in (self.data.validation_ratings, self.data.train_ratings_in_stars):
             rows = as_tensors(ratings)
             warm = self.predictor.baseline.known(rows.user, rows.item).nonzero()[:, 0]
             if len(warm) > 0:
