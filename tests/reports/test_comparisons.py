@@ -91,7 +91,7 @@ def test_configurations_are_compared_over_the_same_rows(folds, tmp_path):
 
 def test_runs_on_different_splits_are_not_compared(splits, command):
     report = sweep_report(read_jobs(splits))
-    assert [part.basis["split"] for part in report.sets] == ["random", "per_user"]
+    assert [part.conditions["split"] for part in report.sets] == ["random", "per_user"]
     assert "demo, split per_user" in report.lines
     assert report.lines[-1] == "note: runs on other data, splits or metrics are not compared with one another"
     assert "best.yaml" not in report.files

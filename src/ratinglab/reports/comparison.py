@@ -26,7 +26,7 @@ from ratinglab.reports.protocols import (
 from ratinglab.reports.sweep_report import sweep_report
 from ratinglab.reports.sweep_results import TableColumn, evaluate_test_rows, find_best
 from ratinglab.reports.text_table import aligned, markdown
-from ratinglab.runs.finished_runs import FinishedRun, basis, describe, find_runs
+from ratinglab.runs.finished_runs import FinishedRun, comparison_conditions, describe_conditions, find_runs
 from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, read_jobs
 
 
@@ -90,14 +90,14 @@ def compare(folders: Sequence[str], *, test: bool = False) -> Iterator[str]:
         if title := _title(run):
             under_protocol[title].append(run)
         elif len(sweeps) != 1 or len(folders) != 1:  # the table of a single sweep has its runs
-            others[tuple(basis(run.record).items())].append(run)
-    bases = [dict(items) for items in others]
+            others[tuple(comparison_conditions(run.record).items())].append(run)
+    all_conditions = [dict(items) for items in others]
     num_tables = len(under_protocol)
     for items, members in sorted(others.items()):
         tables = _by_splits(_rows(members, across_splits=True))
         num_tables += len(tables)
         for seeds, rows in tables:
-            title = describe(dict(items), bases)
+            title = describe_conditions(dict(items), among=all_conditions)
             yield from (*_split_table(title if len(tables) == 1 else f"{title}, {seeds}", rows), "")
     for title, members in sorted(under_protocol.items()):
         yield from (*_protocol_table(title, _rows(members)), "")

@@ -36,7 +36,7 @@ from ratinglab.reports.sweep_results import (
     read_results,
 )
 from ratinglab.reports.text_table import aligned, latex, markdown
-from ratinglab.runs.finished_runs import FOLD, FinishedRun, describe
+from ratinglab.runs.finished_runs import FOLD, FinishedRun, describe_conditions
 from ratinglab.runs.hydra_files import HYDRA_FOLDER, config_dir_of
 from ratinglab.runs.sweep_folder import SweepJob
 
@@ -92,7 +92,7 @@ def sweep_report(jobs: Sequence[SweepJob]) -> SweepReport:
     lines: list[str] = []
     for comparable, tested, table, best in zip(sets, differences, tables, bold, strict=True):
         if len(sets) > 1:
-            lines += [*([""] if lines else []), describe(comparable.basis, [other.basis for other in sets])]
+            lines += [*([""] if lines else []), describe_conditions(comparable.conditions, among=[other.conditions for other in sets])]
         lines += [*_best_rows(table, is_ranked=best is not None), *_notes(comparable, tested)]
         lines += _best_lines(comparable, is_only=len(sets) == 1)
     if len(sets) > 1:
@@ -183,7 +183,7 @@ def _best_rows(table: Rows, *, is_ranked: bool) -> Iterator[str]:
 def _notes(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Iterator[str]:
     """Explain intervals and tests, rank the keys by importance, and list pruned and failed jobs."""
     folds = {result.record.fold for result in jobs.results if result.record is not None}
-    total = jobs.basis.get("split.folds")
+    total = jobs.conditions.get("split.folds")
     if FOLD in jobs.replicates and total is not None and len(folds) < int(total):
         yield f"note: only {len(folds)} of the split's {total} folds were run"
     for text in explain_intervals([group.runs for group in jobs.groups], jobs.columns[0].tag):

@@ -13,7 +13,7 @@ from ratinglab.evaluation.metrics import MSE, MetricKind
 from ratinglab.files import METRICS, RUN_RECORD
 from ratinglab.inference.run import Run
 from ratinglab.reports.averages import DECIMALS, mean_of
-from ratinglab.runs.finished_runs import REPLICATES, FinishedRun, basis
+from ratinglab.runs.finished_runs import REPLICATES, FinishedRun, comparison_conditions
 from ratinglab.runs.hydra_files import config_dir_of
 from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.storage import write_predictions
@@ -96,13 +96,13 @@ class ComparableJobs(NamedTuple):
     """Jobs with the same data, split and monitored metric.
 
     Attributes:
-        basis: what they have in common, by name.
+        conditions: what they have in common, by key.
         replicates: the keys of REPLICATES in which they differ.
         columns: the monitored metric, and the test metrics that all finished jobs have.
         groups: best first. Incomplete groups come last because their means cover other rows.
     """
 
-    basis: dict[str, str]
+    conditions: dict[str, str]
     replicates: list[str]
     columns: list[TableColumn]
     groups: list[Group]
@@ -169,15 +169,15 @@ def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
 
 def comparable_sets(results: Sequence[JobResult]) -> list[ComparableJobs]:
     """Divide jobs into comparable sets. Jobs that have not started training join the first set."""
-    conditions = [None if result.record is None else basis(result.record) for result in results]
-    first = next((condition for condition in conditions if condition is not None), {})
+    first = next((comparison_conditions(result.record) for result in results if result.record is not None), {})
     sets: defaultdict[tuple[tuple[str, str], ...], list[JobResult]] = defaultdict(list)
-    for result, condition in zip(results, conditions, strict=True):
-        sets[tuple((first if condition is None else condition).items())].append(result)
-    return [_group(members, dict(condition)) for condition, members in sets.items()]
+    for result in results:
+        conditions = first if result.record is None else comparison_conditions(result.record)
+        sets[tuple(conditions.items())].append(result)
+    return [_group(members, dict(items)) for items, members in sets.items()]
 
 
-def _group(results: Sequence[JobResult], condition: dict[str, str]) -> ComparableJobs:
+def _group(results: Sequence[JobResult], conditions: dict[str, str]) -> ComparableJobs:
     """Group jobs by their settings, and rank the groups by the monitored metric."""
     keys, columns = find_differing_keys(results), _columns(results)
     replicates, settings = [key for key in keys if key in REPLICATES], [key for key in keys if key not in REPLICATES]
@@ -191,7 +191,7 @@ def _group(results: Sequence[JobResult], condition: dict[str, str]) -> Comparabl
         num_missing = len(finished) - sum(result.has_metrics for result in by_place.values()) if replicates else 0
         groups.append(Group(dict(zip(settings, values, strict=True)), list(by_place.values()), num_missing))
     groups.sort(key=lambda group: (group.num_missing > 0, columns[0].rank(group.runs)))
-    return ComparableJobs(condition, replicates, columns, groups)
+    return ComparableJobs(conditions, replicates, columns, groups)
 
 
 def find_differing_keys(results: Sequence[JobResult]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Finished runs, found below folders or by name, and the conditions that make two of them comparable."""
+"""Finished runs, found below folders or by name, and the conditions under which they are comparable."""
 
 import os
 from collections.abc import Sequence
@@ -59,19 +59,19 @@ def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]
     return finished, unfinished, faults
 
 
-def basis(record: RunRecord) -> dict[str, str]:
-    """Return what comparable runs share: data, split except fold and seed, and monitored metric."""
+def comparison_conditions(record: RunRecord) -> dict[str, str]:
+    """Collect what comparable runs share, by key: data, split except fold and seed, and monitored metric."""
     options = {key: value for key, value in record.split.items() if key not in (*REPLICATES, "split.refit")}
     data = {"data": record.provenance["data"], "data_digest": record.provenance["data_digest"]}
     shared: dict[str, Any] = {**data, **options, **record.monitor_settings()}
     return {key: as_yaml(value) for key, value in shared.items()}
 
 
-def describe(basis: dict[str, str], others: list[dict[str, str]]) -> str:
-    """Describe a basis: the data, the split, and other conditions that differ from the other bases."""
-    differing = [key for key in basis if len({other.get(key) for other in others}) > 1]
-    options = [f"{key}={basis[key]}" for key in differing if key not in ("data", "split")]
-    return ", ".join([basis["data"], f"split {basis['split']}", *options])
+def describe_conditions(conditions: dict[str, str], *, among: list[dict[str, str]]) -> str:
+    """Describe conditions of comparison: the data, the split, and the other values that vary `among` the conditions."""
+    varying = [key for key in conditions if len({other.get(key) for other in among}) > 1]
+    options = [f"{key}={conditions[key]}" for key in varying if key not in ("data", "split")]
+    return ", ".join([conditions["data"], f"split {conditions['split']}", *options])
 
 
 class NamedRun(NamedTuple):
