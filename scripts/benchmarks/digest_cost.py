@@ -115,8 +115,8 @@ def timed(name: str, call: Callable[..., Any], spent: dict[str, list[float]]) ->
 
 def forgetful(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function compute its digests anew, as the first load of a process does."""
-    digests._known.clear()
-    digests._checked.clear()
+    digests._digests_of_files.clear()
+    digests._intact_archives.clear()
     return call
 
 

@@ -17,7 +17,7 @@ from ratinglab.formats.frames import Frame, Frames, reusable
 from ratinglab.inference.run import Run
 from ratinglab.options import as_override
 from ratinglab.process.program import shown_path
-from ratinglab.runs.finished_runs import named_run
+from ratinglab.runs.finished_runs import find_named_run
 from ratinglab.training.isolation import interruptible, isolated, log_to_file
 from ratinglab.training.training import build_lightning, train_run
 
@@ -189,7 +189,7 @@ def load(folder: str | os.PathLike[str]) -> Run:
         UserError: the folder is not a run, or a file is missing, damaged or from another model.
     """
     with isolated():
-        return Run.load(named_run(os.fspath(folder)).folder.absolute())
+        return Run.load(find_named_run(os.fspath(folder)).folder.absolute())
 
 
 @_with_keywords

@@ -12,7 +12,7 @@ from run_folders import accept_files, record_of, write_record
 from tables import table_with_features
 
 from ratinglab.errors import UserError
-from ratinglab.runs.finished_runs import named_run
+from ratinglab.runs.finished_runs import find_named_run
 
 MODEL = options_of("mf")
 RECORD = record_of(MODEL, holdout_of(table_with_features(), MODEL))
@@ -43,7 +43,7 @@ def test_latest_is_the_run_that_finished_last():
     run_of("outputs/sweeps/day/b", at=9, mse=3.0)
     run_of("outputs/day/c", at=5, mse=1.0)
     run_of("outputs/day/d", at=0, finished=False)
-    named = named_run("latest")
+    named = find_named_run("latest")
     assert (named.folder, named.note) == (Path("outputs/sweeps/day/b"), "run=latest: outputs/sweeps/day/b")
 
 
@@ -55,49 +55,49 @@ def test_best_has_the_lowest_validation_error_on_the_split_of_the_latest():
     run_of("outputs/no validation rows", at=5)
     run_of("outputs/latest one", at=6, mse=1.7)
     note = "run=best: outputs/b, val/mse 1.5000, the best of 3 runs on its split"
-    assert named_run("best") == (Path("outputs/b"), note)
+    assert find_named_run("best") == (Path("outputs/b"), note)
 
 
 def test_best_has_the_highest_value_of_a_metric_that_is_better_if_higher():
     run_of("outputs/a", at=1, monitor="val/tau", tau=0.9)
     run_of("outputs/b", at=2, monitor="val/tau", tau=0.3)
-    assert named_run("best").folder == Path("outputs/a")
+    assert find_named_run("best").folder == Path("outputs/a")
 
 
 def test_name_after_a_folder_searches_the_folder():
     run_of("outputs/a", at=9, mse=1.0)
     run_of("kept/sweep/1", at=1, mse=2.0)
     run_of("kept/sweep/2", at=2, mse=3.0)
-    assert named_run("kept/latest").folder == Path("kept/sweep/2")
-    assert named_run("kept/sweep/best").folder == Path("kept/sweep/1")
+    assert find_named_run("kept/latest").folder == Path("kept/sweep/2")
+    assert find_named_run("kept/sweep/best").folder == Path("kept/sweep/1")
 
 
 def test_folder_with_such_a_name_is_that_folder():
     run_of("outputs/a", at=1, mse=1.0)
     Path("latest").mkdir()
-    assert named_run("latest") == (Path("latest"), None)
-    assert named_run("outputs/a") == (Path("outputs/a"), None)
+    assert find_named_run("latest") == (Path("latest"), None)
+    assert find_named_run("outputs/a") == (Path("outputs/a"), None)
 
 
 @pytest.mark.parametrize(("name", "folder"), [("latest", "outputs"), ("best", "outputs"), ("kept/latest", "kept")])
 def test_missing_finished_run_is_a_one_line_error(name, folder):
     run_of(f"{folder}/a", at=0, finished=False)
     with pytest.raises(UserError, match=rf"^run={name}: there is no finished run in {folder}$"):
-        named_run(name)
+        find_named_run(name)
 
 
 def test_missing_outputs_folder_is_a_one_line_error():
     with pytest.raises(UserError, match=r"^run=best: there is no finished run in outputs$"):
-        named_run("best")
+        find_named_run("best")
 
 
 def test_best_needs_the_monitored_metric():
     run_of("outputs/a", at=1)
     with pytest.raises(UserError, match=r"^run=best: outputs/a, the latest run, has no val/mse to compare$"):
-        named_run("best")
+        find_named_run("best")
 
 
 def test_mistyped_name_of_a_run_gets_the_nearest_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"run: there is no folder lates; did you mean latest\?"):
-        named_run("lates")
+        find_named_run("lates")

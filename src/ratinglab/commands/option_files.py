@@ -15,13 +15,13 @@ from ratinglab.formats.writing import check_name
 from ratinglab.inference.fold_in.folded_in import FoldedIn, fold_in
 from ratinglab.inference.fold_in.given_ratings import DEFAULT_COLUMNS, Pairs, find_columns, has_users
 from ratinglab.inference.run import Run
-from ratinglab.runs.finished_runs import named_run
+from ratinglab.runs.finished_runs import find_named_run
 from ratinglab.runs.record import RunRecord
 
 
 def load_run(text: str) -> tuple[Run, list[str]]:
     """Load the run that the option `run` names. Also returns a note if ratinglab has chosen the run, else no notes."""
-    named = named_run(text)
+    named = find_named_run(text)
     return Run.load(named.folder), [] if named.note is None else [named.note]
 
 

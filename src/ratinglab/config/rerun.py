@@ -21,7 +21,7 @@ from ratinglab.files import RUN_FORMAT, RUN_RECORD, did_you_mean_beside, user_pa
 from ratinglab.options import quoted
 from ratinglab.process.program import shell_command
 from ratinglab.runs.digests import check_file
-from ratinglab.runs.hydra_files import HYDRA_FOLDER, config_dir_of, saved_text
+from ratinglab.runs.hydra_files import HYDRA_FOLDER, read_config_dir, read_hydra_text
 
 LIMIT_KEYS = ("trainer.max_epochs", "trainer.max_time")
 """Keys that extend a resumed run: more epochs of the same experiment."""
@@ -49,7 +49,7 @@ class Rerun:
 
     def config_dir(self) -> str | None:
         """Return the folder of --config-dir that the run was started with, if it is still there."""
-        found = config_dir_of(self.folder)
+        found = read_config_dir(self.folder)
         return found if found is not None and Path(found).is_dir() else None
 
     def as_typed(self) -> list[str]:
@@ -145,7 +145,7 @@ class Rerun:
         Raises:
             UserError: it is damaged.
         """
-        text = saved_text(self.folder, name)
+        text = read_hydra_text(self.folder, name)
         is_list = name == "overrides.yaml"
         try:
             found: Any = OmegaConf.create(("[]" if is_list else "{}") if text is None else text)
@@ -223,9 +223,9 @@ def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     settings = [override for override in parsed if PATH_KEY.fullmatch(str(override.key_or_group))]
     if multirun or len(run) != 1 or len(parsed) != 1 + len(settings):
         raise UserError("reproduce takes run=FOLDER and, if the data has moved, its path, as in data.path=FILE")
-    from ratinglab.runs.finished_runs import named_run  # torch takes a second: keep --help fast
+    from ratinglab.runs.finished_runs import find_named_run  # torch takes a second: keep --help fast
 
-    named = named_run(_text(run[0]))
+    named = find_named_run(_text(run[0]))
     if named.note is not None:
         print(named.note)
     folder = _existing(named.folder, key="run")
@@ -249,7 +249,7 @@ def _checked(rerun: Rerun) -> Rerun:
             f"{rerun.key}: {rerun.folder} has format {version}; this version of ratinglab reads format {RUN_FORMAT}"
         )
     for name in ("overrides.yaml", "config.yaml"):
-        if saved_text(rerun.folder, name) is None:
+        if read_hydra_text(rerun.folder, name) is None:
             raise UserError(f"{rerun.key}: {rerun.folder} is not the folder of a run: it has no {HYDRA_FOLDER}/{name}")
     return rerun
 

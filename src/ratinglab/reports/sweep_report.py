@@ -37,7 +37,7 @@ from ratinglab.reports.sweep_results import (
 )
 from ratinglab.reports.text_table import aligned, latex, markdown
 from ratinglab.runs.finished_runs import FOLD, FinishedRun, describe_conditions
-from ratinglab.runs.hydra_files import HYDRA_FOLDER, config_dir_of
+from ratinglab.runs.hydra_files import HYDRA_FOLDER, read_config_dir
 from ratinglab.runs.sweep_folder import SweepJob
 
 MAX_SHOWN, NUM_BEST = 8, 5
@@ -92,7 +92,8 @@ def sweep_report(jobs: Sequence[SweepJob]) -> SweepReport:
     lines: list[str] = []
     for comparable, tested, table, best in zip(sets, differences, tables, bold, strict=True):
         if len(sets) > 1:
-            lines += [*([""] if lines else []), describe_conditions(comparable.conditions, among=[other.conditions for other in sets])]
+            title = describe_conditions(comparable.conditions, among=[jobs.conditions for jobs in sets])
+            lines += [*([""] if lines else []), title]
         lines += [*_best_rows(table, is_ranked=best is not None), *_notes(comparable, tested)]
         lines += _best_lines(comparable, is_only=len(sets) == 1)
     if len(sets) > 1:
@@ -240,7 +241,7 @@ def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
         arguments["test"] = "true"
     if is_only and not any(values_of(jobs.best.runs, tag) for tag in of_test):
         yield f"test       {shell_command('report', '--test', os.path.relpath(job.folder.parent))}"
-    config_dir = config_dir_of(job.folder)
+    config_dir = read_config_dir(job.folder)
     typed = [f"{key}={value}" for key, value in arguments.items()]
     typed = typed if config_dir is None else ["--config-dir", config_dir, *typed]
     yield f"best       {shell_command('train', *typed)}"

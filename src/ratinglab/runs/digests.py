@@ -2,8 +2,8 @@
 
 `digests.json` in a run's folder lists the SHA-256 of each file beside it. It is written before a file is replaced, with
 the digests of both the old and the new one, so that a kill in between leaves a valid run. Checkpoints are written too
-often for a second file, or for a digest of all their bytes. They are zip archives with a directory, which holds the
-CRC-32 of each part; the archive's comment has the SHA-256 of the directory.
+often to update a second file, or to hash all their bytes, each time. They are zip archives with a directory, which
+holds the CRC-32 of each part; the archive's comment has the SHA-256 of the directory.
 """
 
 import hashlib
@@ -23,13 +23,14 @@ DIGESTS = "digests.json"
 DIFFERS = "its digest differs from the one recorded when it was written"
 END_OF_ZIP = b"PK\5\6"
 """Signature of the last record of a zip archive, of 22 bytes without a comment."""
-MARK = b"ratinglab sha256 "
-"""Beginning of the comment; the digest of all that precedes it follows, in 64 hexadecimal digits."""
-_State = tuple[int, int, int, int]
-_known: dict[Path, tuple[_State, str]] = {}
-"""Digests of files computed in this process, with the state of the file."""
-_checked: dict[Path, _State] = {}
-"""States of the archives found intact in this process."""
+SEAL_PREFIX = b"ratinglab sha256 "
+"""Beginning of the comment; the digest of the directory follows, in 64 hexadecimal digits."""
+_FileState = tuple[int, int, int, int]
+"""Inode, size and times of a file."""
+_digests_of_files: dict[Path, tuple[_FileState, str]] = {}
+"""Digests computed in this process, with the state of the file at that time."""
+_intact_archives: dict[Path, _FileState] = {}
+"""Archives found intact in this process, with the state of the file at that time."""
 
 
 def record_digests(
@@ -42,16 +43,17 @@ def record_digests(
     """Record the digests of files in a folder.
 
     Args:
+        folder: folder of the run.
         written: names of files to record as they are.
         next_contents: contents about to replace files; until then, both the old and the new content are valid.
         keep_others: whether to keep the digests of other files.
     """
-    found = read_digests(folder) if keep_others else {}
-    found |= {name: [_digest(folder / name)] for name in written}
+    digests = read_digests(folder) if keep_others else {}
+    digests |= {name: [_digest(folder / name)] for name in written}
     for name, content in (next_contents or {}).items():
         old = [_digest(folder / name)] if (folder / name).is_file() else []
-        found[name] = list(dict.fromkeys([*old, hashlib.sha256(content).hexdigest()]))
-    table = {"sha256": found, "digest": _digest_of_table(found)}
+        digests[name] = list(dict.fromkeys([*old, hashlib.sha256(content).hexdigest()]))
+    table = {"sha256": digests, "digest": _digest_of_table(digests)}
     write_bytes(folder / DIGESTS, (json.dumps(table, indent=2) + "\n").encode())
 
 
@@ -73,13 +75,13 @@ def read_digests(folder: Path) -> dict[str, list[str]]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        found: dict[str, list[str]] = content["sha256"]
-        if content["digest"] != _digest_of_table(found):
+        digests: dict[str, list[str]] = content["sha256"]
+        if content["digest"] != _digest_of_table(digests):
             raise ValueError("its own digest differs")
     except (OSError, ValueError, LookupError, TypeError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
         raise UserError(f"{path} is damaged: {reason}; the run's files cannot be checked") from error
-    return found
+    return digests
 
 
 def check_file(path: Path, *, key: str = "") -> None:
@@ -115,12 +117,12 @@ def _digest_if_any(path: Path, *, prefix: str) -> str | None:
 
 
 def seal_archive(archive: BytesIO) -> None:
-    """Append the digest of a zip archive's directory as the archive's comment, which torch ignores."""
+    """Append the digest of a zip archive's directory, in place, as the archive's comment, which torch ignores."""
     with archive.getbuffer() as content:
         assert content[-22:-18] == END_OF_ZIP, "the archive has a comment"
-        content[-2:] = (len(MARK) + 64).to_bytes(2, "little")
+        content[-2:] = (len(SEAL_PREFIX) + 64).to_bytes(2, "little")
     archive.seek(0, os.SEEK_END)
-    archive.write(MARK)
+    archive.write(SEAL_PREFIX)
     with zipfile.ZipFile(archive) as opened:
         archive.seek(opened.start_dir)
         digest = hashlib.sha256(archive.read())
@@ -135,11 +137,11 @@ def check_archive(path: Path) -> None:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        if _checked.get(path.absolute()) == _state(file):
+        if _intact_archives.get(path.absolute()) == _state(file):
             return
         try:
             with zipfile.ZipFile(file) as archive:
-                if not archive.comment.startswith(MARK):
+                if not archive.comment.startswith(SEAL_PREFIX):
                     raise ValueError("it lacks the digest with which the run wrote it")
                 file.seek(archive.start_dir)
                 directory = file.read()  # it decides how torch reads the parts, some of its flags included
@@ -148,23 +150,23 @@ def check_archive(path: Path) -> None:
                     raise ValueError(DIFFERS)
         except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
             raise UserError(f"{path} is damaged: {error}") from error
-        _checked[path.absolute()] = _state(file)
+        _intact_archives[path.absolute()] = _state(file)
 
 
-def _state(file: BinaryIO) -> _State:
-    """Return the inode, size and times of an open file, which change with its content."""
+def _state(file: BinaryIO) -> _FileState:
+    """Return the state of an open file, which changes with its content."""
     status = os.fstat(file.fileno())
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _digest(path: Path) -> str:
-    """Compute the SHA-256 of a file, or return the one computed before if the file has not changed."""
+    """Compute the SHA-256 of a file, or return the digest computed before if the file has not changed."""
     with path.open("rb") as file:
-        state, before = _state(file), _known.get(path.absolute())
-        if before is not None and before[0] == state:
-            return before[1]
+        state, earlier = _state(file), _digests_of_files.get(path.absolute())
+        if earlier is not None and earlier[0] == state:
+            return earlier[1]
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    _known[path.absolute()] = state, digest
+    _digests_of_files[path.absolute()] = state, digest
     return digest
 
 

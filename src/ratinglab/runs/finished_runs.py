@@ -18,7 +18,7 @@ REPLICATES = (FOLD, "seed", "split.seed")
 OUTPUTS = "outputs"
 """Folder of the runs, in the current folder."""
 NAMES = ("latest", "best")
-"""Names of runs on the command line, besides their folders."""
+"""Values of the option `run` that are not folders."""
 
 
 class FinishedRun(NamedTuple):
@@ -29,22 +29,22 @@ class FinishedRun(NamedTuple):
     metrics: dict[str, float]
 
     def folder_of(self, part: str) -> Path:
-        """Return the folder of the fit that held out a part, val or test. With two fits, the first one held out val."""
+        """Return the folder of the fit that held out a part, val or test: of two fits, the first one held out val."""
         return self.folder / VALIDATION_FIT if part == "val" and self.record.refit_epochs is not None else self.folder
 
 
 def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
     """Find finished runs, each once. Also returns the number of unfinished runs, and a message per unreadable run."""
-    found: dict[Path, None] = {}
+    candidates: dict[Path, None] = {}
     finished, unfinished, faults = list[FinishedRun](), 0, list[str]()
     for name in folders:
         folder = user_path(name, key="folder")
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}{did_you_mean_beside(folder)}")
-        found |= dict.fromkeys(path.parent.resolve() for path in sorted(folder.rglob(RUN_RECORD)))
-        without = (path.parent for path in sorted(folder.rglob(METRICS)) if not (path.parent / RUN_RECORD).exists())
-        faults += [f"{folder} has no {RUN_RECORD}" for folder in without]
-    for folder in found:
+        candidates |= dict.fromkeys(path.parent.resolve() for path in sorted(folder.rglob(RUN_RECORD)))
+        with_metrics = (path.parent for path in sorted(folder.rglob(METRICS)))
+        faults += [f"{path} has no {RUN_RECORD}" for path in with_metrics if not (path / RUN_RECORD).exists()]
+    for folder in candidates:
         is_below_a_run = any((folder.parent / name).exists() for name in (HYDRA_FOLDER, RUN_RECORD))
         if folder.name == VALIDATION_FIT and is_below_a_run:
             continue  # the first fit of a refit run
@@ -81,7 +81,7 @@ class NamedRun(NamedTuple):
     note: str | None
 
 
-def named_run(text: str) -> NamedRun:
+def find_named_run(text: str) -> NamedRun:
     """Find the run that the option `run` names: a folder or, if there is no such folder, `latest` or `best`.
 
     `latest` is the run below outputs/ that finished last. `best` has the best monitored metric among the runs with the
@@ -102,15 +102,16 @@ def named_run(text: str) -> NamedRun:
         raise UserError(f"run={text}: there is no finished run in {searched}{ignored}")
     latest = max(runs, key=lambda run: (run.folder / METRICS).stat().st_mtime)
     if path.name == "latest":
-        return NamedRun(_shown(latest), f"run={text}: {_shown(latest)}{ignored}")
+        return NamedRun(_relative_folder(latest), f"run={text}: {_relative_folder(latest)}{ignored}")
     tag = latest.record.monitor
     compared = [run for run in runs if _comparison_key(run) == _comparison_key(latest) and tag in run.metrics]
     if not compared:
-        raise UserError(f"run={text}: {_shown(latest)}, the latest run, has no {tag} to compare")
+        raise UserError(f"run={text}: {_relative_folder(latest)}, the latest run, has no {tag} to compare")
     sign = -1 if latest.record.monitored().higher_is_better else 1
     best = min(compared, key=lambda run: sign * run.metrics[tag])
+    folder, value = _relative_folder(best), best.metrics[tag]
     rank = f"the best of {len(compared):,} runs on its split" if len(compared) > 1 else "the only run on its split"
-    return NamedRun(_shown(best), f"run={text}: {_shown(best)}, {tag} {best.metrics[tag]:.4f}, {rank}{ignored}")
+    return NamedRun(folder, f"run={text}: {folder}, {tag} {value:.4f}, {rank}{ignored}")
 
 
 def _comparison_key(run: FinishedRun) -> tuple[str, str, dict[str, Any]]:
@@ -119,6 +120,6 @@ def _comparison_key(run: FinishedRun) -> tuple[str, str, dict[str, Any]]:
     return provenance["data_digest"], provenance["split"], run.record.monitor_settings()
 
 
-def _shown(run: FinishedRun) -> Path:
-    """Return the run's folder relative to the working folder."""
+def _relative_folder(run: FinishedRun) -> Path:
+    """Return the run's folder, relative to the working folder."""
     return Path(os.path.relpath(run.folder))

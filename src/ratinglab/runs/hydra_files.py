@@ -19,10 +19,10 @@ HYDRA_FILES = ("config.yaml", "overrides.yaml", "hydra.yaml")
 """Files in that subfolder. The run's record has a copy, from which the run is resumed or reproduced."""
 
 
-def arguments_of(run: Path) -> dict[str, str]:
-    """Read the arguments that started a run."""
-    texts = read_saved(run, "overrides.yaml", kind=list) or []
-    return {key: value for key, _, value in (str(text).partition("=") for text in texts)}
+def read_arguments(run: Path) -> dict[str, str]:
+    """Read the arguments that started a run, by key; {} if the file is missing."""
+    arguments = parse_hydra_file(run, "overrides.yaml", kind=list) or []
+    return {key: value for key, _, value in (str(argument).partition("=") for argument in arguments)}
 
 
 def swept_arguments(run: Path) -> dict[str, bool | int | float | str]:
@@ -31,32 +31,32 @@ def swept_arguments(run: Path) -> dict[str, bool | int | float | str]:
     if hydra.get("mode") != "MULTIRUN":
         return {}
     fixed = hydra["job"]["config"]["override_dirname"]["exclude_keys"]
-    values = {key: (text, yaml.safe_load(text)) for key, text in arguments_of(run).items() if key not in fixed}
+    values = {key: (text, yaml.safe_load(text)) for key, text in read_arguments(run).items() if key not in fixed}
     return {key: value if isinstance(value, bool | int | float) else text for key, (text, value) in values.items()}
 
 
-def config_dir_of(run: Path) -> str | None:
-    """Return the --config-dir that the run was started with; None without one."""
+def read_config_dir(run: Path) -> str | None:
+    """Read the --config-dir that the run was started with; None without one."""
     sources = _read_hydra(run).get("runtime", {}).get("config_sources", [])
     return next((source["path"] for source in sources if source["provider"] == "command-line"), None)
 
 
 def _read_hydra(run: Path) -> dict[str, Any]:
     """Read Hydra's own configuration of a run; {} if it has none."""
-    content = read_saved(run, "hydra.yaml", kind=dict)
+    content = parse_hydra_file(run, "hydra.yaml", kind=dict)
     return {} if content is None else dict(content["hydra"])
 
 
-def read_saved_files(run: Path) -> dict[str, str]:
-    """Read those HYDRA_FILES that exist, by name."""
-    found = {}
+def read_hydra_files(run: Path) -> dict[str, str]:
+    """Read those of HYDRA_FILES that exist, by name."""
+    texts = {}
     for name in HYDRA_FILES:
         with suppress(OSError, ValueError):
-            found[name] = (run / HYDRA_FOLDER / name).read_text(encoding="utf-8")
-    return found
+            texts[name] = (run / HYDRA_FOLDER / name).read_text(encoding="utf-8")
+    return texts
 
 
-def saved_text(run: Path, name: str) -> str | None:
+def read_hydra_text(run: Path, name: str) -> str | None:
     """Read one of HYDRA_FILES; None if it is missing.
 
     Reads the copy in the record or, if there is no record yet, the file itself.
@@ -74,13 +74,13 @@ def saved_text(run: Path, name: str) -> str | None:
         raise UserError(f"{path} is damaged: {error}") from error
 
 
-def read_saved(run: Path, name: str, *, kind: type) -> Any:
+def parse_hydra_file(run: Path, name: str, *, kind: type) -> Any:
     """Parse one of HYDRA_FILES, whose content is a list or a dict; None if it is missing.
 
     Raises:
         UserError: it is damaged.
     """
-    text = saved_text(run, name)
+    text = read_hydra_text(run, name)
     if text is None:
         return None
     try:

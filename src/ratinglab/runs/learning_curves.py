@@ -13,10 +13,15 @@ from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, job_folders
 Curve = dict[int, float]
 """Values of a metric by epoch, counted from 1."""
 EPOCHS = "epochs.csv"
+"""File of the metrics by epoch."""
 
 
 def read_curve(folder: Path, tag: str) -> Curve:
-    """Read a metric by epoch from epochs.csv; {} if the run lacks the file or the metric."""
+    """Read a metric by epoch from epochs.csv; {} if the run lacks the file or the metric.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     path = folder / EPOCHS
     if not path.exists():
         return {}
@@ -30,16 +35,16 @@ def read_curve(folder: Path, tag: str) -> Curve:
 
 
 def read_sibling_curves(run: Path, tag: str, *, split: str) -> list[Curve]:
-    """Read the curves of a metric of the finished jobs on the same split in a run's sweep.
+    """Read a metric's curves of the other finished jobs, on the same split, of a run's sweep.
 
-    Excludes the run itself and pruned jobs. [] if the run is not part of a sweep.
+    Excludes pruned jobs, and jobs without the metric. [] if the run is not part of a sweep.
     """
     if not (run.parent / SWEEP_RECORD).is_file():
         return []
     curves = []
-    for other in job_folders(run.parent):
-        is_finished = (other / METRICS).is_file() and not (other / PRUNED).is_file()
+    for job in job_folders(run.parent):
+        is_finished = (job / METRICS).is_file() and not (job / PRUNED).is_file()
         with suppress(UserError):  # a damaged run, which the sweep's report names
-            if other != run and is_finished and read_record(other).provenance["split"] == split:
-                curves.append(read_curve(other, tag))
+            if job != run and is_finished and read_record(job).provenance["split"] == split:
+                curves.append(read_curve(job, tag))
     return [curve for curve in curves if curve]

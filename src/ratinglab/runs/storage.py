@@ -37,7 +37,7 @@ from ratinglab.formats.parquet_blocks import parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
 from ratinglab.recommend.interest import Interest
 from ratinglab.runs.digests import DIFFERS, check_file, read_digests, record_digests, write_recorded
-from ratinglab.runs.hydra_files import read_saved_files
+from ratinglab.runs.hydra_files import read_hydra_files
 from ratinglab.runs.record import RunRecord, record_bytes
 from ratinglab.splits.holdout import Holdout
 
@@ -54,7 +54,7 @@ FEATURE_PREFIX = "feature/"
 
 
 def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
-    """Write the run's tables and record; on resume, only missing or damaged tables."""
+    """Write the run's tables and its record, and remove the interest model. On resume, keeps intact tables."""
     users = _frame({"user_id": holdout.user_ids.ids}, holdout.side_information.user_features)
     titles = {} if holdout.titles is None else {"title": holdout.titles}
     items = _frame({"item_id": holdout.item_ids.ids, **titles}, holdout.item_features)
@@ -68,10 +68,10 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
         path = folder / name
         if path.is_dir():
             raise UserError(f"{path} is a folder: remove it, and the file will be rewritten")
-        if not _is_whole(path):
+        if not _is_intact(path):
             write_whole(path, write)
-    (folder / INTEREST).unlink(missing_ok=True)  # it may be fitted to other training rows
-    record = replace(record, started_with=record.started_with or read_saved_files(folder))
+    (folder / INTEREST).unlink(missing_ok=True)  # it may have been fitted to other training rows
+    record = replace(record, started_with=record.started_with or read_hydra_files(folder))
     content = record_bytes(record)
     record_digests(folder, written=TABLES, next_contents={RUN_RECORD: content}, keep_others=False)
     write_bytes(folder / RUN_RECORD, content)  # last: this makes the folder a run
@@ -81,7 +81,7 @@ def _frame(columns: Mapping[str, Any], features: Mapping[str, Column]) -> pd.Dat
     return pd.DataFrame({**columns, **{f"{FEATURE_PREFIX}{name}": column for name, column in features.items()}})
 
 
-def _is_whole(path: Path) -> bool:
+def _is_intact(path: Path) -> bool:
     """Return whether a file exists and matches its recorded digest."""
     with suppress(UserError):
         check_file(path)
@@ -90,26 +90,24 @@ def _is_whole(path: Path) -> bool:
 
 
 def find_damaged_tables(folder: Path) -> list[str]:
-    """List a message for each damaged table of a run."""
-    found = []
+    """Check the tables of a run, and return a message per damaged or missing table."""
+    messages = []
     for name in TABLES:
         try:
             check_file(folder / name)
         except UserError as error:
-            found.append(str(error))
-    return found
+            messages.append(str(error))
+    return messages
 
 
 def write_predictions(folder: Path, predictions: Mapping[str, Predictions]) -> None:
     """Write the rating and the clipped prediction of each row to predictions.parquet, by name of the part."""
-    parts = [
-        pd.DataFrame(
-            {"part": np.int8(PART_NAMES.index(part)), "rating": of_part.rows.rating, "prediction": of_part.predicted}
-        )
-        for part, of_part in predictions.items()
+    tables = [
+        pd.DataFrame({"part": np.int8(PART_NAMES.index(part)), "rating": rows.rating, "prediction": predicted})
+        for part, (rows, predicted, _) in predictions.items()
     ]
     content = BytesIO()
-    pd.concat(parts).to_parquet(content, index=False)
+    pd.concat(tables).to_parquet(content, index=False)
     write_recorded(folder, {"predictions.parquet": content.getvalue()})
 
 
@@ -121,7 +119,7 @@ def read_interest(folder: Path) -> Interest | None:
     try:
         with np.load(path, allow_pickle=False) as tables:
             interest = Interest(*(torch.from_numpy(tables[name]) for name in Interest._fields))
-            if str(tables["digest"]) != _digest_of_interest(read_digests(folder), interest):
+            if str(tables["digest"]) != _digest_of_interest(folder, interest):
                 raise ValueError(DIFFERS)
     except Exception as error:  # an incomplete or foreign file can raise anything
         raise UserError(f"{path} is damaged or of another run: delete it, and it will be refitted") from error
@@ -129,19 +127,19 @@ def read_interest(folder: Path) -> Interest | None:
 
 
 def write_interest(folder: Path, interest: Interest) -> None:
-    """Write the interest model; if the folder is read-only, it is fitted again on the next load."""
+    """Write the interest model. Does nothing if the folder is read-only: each process then fits the model again."""
     tables = {name: table.numpy() for name, table in interest._asdict().items()}
-    tables["digest"] = np.array(_digest_of_interest(read_digests(folder), interest))
+    tables["digest"] = np.array(_digest_of_interest(folder, interest))
     with suppress(OSError):
         write_whole(folder / INTEREST, lambda file: np.savez(file, **tables))
 
 
-def _digest_of_interest(digests: Mapping[str, list[str]], interest: Interest) -> str:
-    """Compute the digest of the interest model and of the digest of the ratings.
+def _digest_of_interest(folder: Path, interest: Interest) -> str:
+    """Compute the SHA-256 of the interest model and of the ratings' digest.
 
-    It is stored beside the model, because only the training process may write digests.json.
+    interest.npz holds it, because only the training process may write digests.json.
     """
-    sha256 = hashlib.sha256(str(digests.get("ratings.parquet")).encode())
+    sha256 = hashlib.sha256(str(read_digests(folder).get("ratings.parquet")).encode())
     for table in interest:
         sha256.update(np.ascontiguousarray(table.numpy()).tobytes())
     return sha256.hexdigest()
@@ -150,7 +148,7 @@ def _digest_of_interest(digests: Mapping[str, list[str]], interest: Interest) ->
 def count_rows(folder: Path) -> NDArray[np.intp]:
     """Count the rows of each part, in the order of PART_NAMES."""
     counts = np.zeros(len(PART_NAMES), dtype=np.intp)
-    for (part,) in rating_blocks(folder, ["part"]):
+    for (part,) in read_rating_blocks(folder, ["part"]):
         counts += np.bincount(part, minlength=len(PART_NAMES))
     return counts
 
@@ -160,14 +158,14 @@ def count_training_ratings(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Count the training ratings of each user index, (num_users,), and of each item index, (num_items,)."""
     users, items = (np.zeros(count, dtype=np.int64) for count in (num_users, num_items))
-    for user, item, part in rating_blocks(folder, ["user", "item", "part"]):
+    for user, item, part in read_rating_blocks(folder, ["user", "item", "part"]):
         is_train = part == PART_NAMES.index("train")
         users += np.bincount(user[is_train], minlength=num_users)
         items += np.bincount(item[is_train], minlength=num_items)
     return users, items
 
 
-def rating_blocks(folder: Path, columns: list[str]) -> Iterator[list[NDArray[Any]]]:
+def read_rating_blocks(folder: Path, columns: list[str]) -> Iterator[list[NDArray[Any]]]:
     """Yield columns of all ratings in blocks, in bounded memory."""
     path = folder / "ratings.parquet"
     check_file(path)
@@ -193,23 +191,23 @@ def read_parquet(
 
 
 def read_part(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]:
-    """Read columns of a part's rows. Filters in blocks, so that memory holds only that part."""
-    found = [
+    """Read columns of a part's rows, in the order of ratings.parquet. Memory holds only that part and a block."""
+    blocks = [
         [column[parts == PART_NAMES.index(part)] for column in block]
-        for *block, parts in rating_blocks(folder, [*columns, "part"])
+        for *block, parts in read_rating_blocks(folder, [*columns, "part"])
     ]
-    return [np.concatenate(column) for column in zip(*found, strict=True)]
+    return [np.concatenate(column) for column in zip(*blocks, strict=True)]
 
 
 def read_stored_features(path: Path, names: tuple[str, ...]) -> dict[str, Column]:
-    """Read features by name from users.parquet or items.parquet."""
+    """Read features by name from users.parquet or items.parquet, one value per index."""
     if not names:
         return {}
     table = read_parquet(path)
-    found = {}
+    features = {}
     for name in names:
         key = f"{FEATURE_PREFIX}{name}"
         if key not in table:
             raise UserError(f"{path} is damaged: it has no column {key}")
-        found[name] = table[key].to_numpy(dtype=np.float64 if table[key].dtype.kind == "f" else object)
-    return found
+        features[name] = table[key].to_numpy(dtype=np.float64 if table[key].dtype.kind == "f" else object)
+    return features

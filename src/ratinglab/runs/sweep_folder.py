@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ratinglab.errors import UserError
-from ratinglab.files import METRICS, RUN_RECORD, VALIDATION_FIT, write_whole
-from ratinglab.runs.hydra_files import HYDRA_FOLDER, arguments_of
+from ratinglab.files import METRICS, RUN_RECORD, VALIDATION_FIT, write_bytes
+from ratinglab.runs.hydra_files import HYDRA_FOLDER, read_arguments
 
 SWEEP_RECORD, FAILURE, PRUNED = "sweep.json", "failure.txt", "pruned.txt"
 CHOOSES_JOBS = re.compile(
     r"[+~]*(?!hydra\b)|hydra/sweeper\b|hydra\.sweeper\.(?!(n_trials|n_jobs|max_batch_size|storage)=)"
 )
-"""Arguments that determine the jobs. Other Hydra settings only determine where and how they run."""
+"""Pattern of arguments that determine the jobs. Hydra's other settings only determine where and how the jobs run."""
 
 
 class SweepJob(NamedTuple):
@@ -45,36 +45,35 @@ def record_or_check_arguments(folder: Path, arguments: Sequence[str], *, config_
         UserError: the folder holds another sweep, or its record is damaged.
     """
     path = folder / SWEEP_RECORD
-    jobs = [argument for argument in arguments if CHOOSES_JOBS.match(argument)]
-    jobs += [] if config_dir is None else [f"--config-dir={config_dir}"]
+    job_arguments = [argument for argument in arguments if CHOOSES_JOBS.match(argument)]
+    job_arguments += [] if config_dir is None else [f"--config-dir={config_dir}"]
     if not path.is_file():
-        content = json.dumps({"arguments": jobs}, indent=2) + "\n"
-        write_whole(path, lambda file: file.write(content.encode()))
+        write_bytes(path, (json.dumps({"arguments": job_arguments}, indent=2) + "\n").encode())
         return
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))["arguments"]
-        same = shlex.join(["-m", *recorded, f"hydra.sweep.dir={folder}"])
+        valid = shlex.join(["-m", *recorded, f"hydra.sweep.dir={folder}"])
     except (ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path} is damaged: it must hold a list of texts, arguments") from error
-    if recorded != jobs:
-        raise UserError(f"hydra.sweep.dir: {folder} holds another sweep, which only these arguments continue: {same}")
+    if recorded != job_arguments:
+        raise UserError(f"hydra.sweep.dir: {folder} holds another sweep, which only these arguments continue: {valid}")
 
 
 def job_folders(folder: Path) -> list[Path]:
     """List the folders of the jobs that have started, in order."""
-    found = {path.parents[1] for path in folder.glob(f"*/{HYDRA_FOLDER}/overrides.yaml")}
-    found |= {path.parent for path in folder.glob(f"*/{RUN_RECORD}")}
-    return sorted(found, key=lambda run: int(re.split(r"\D", run.name, maxsplit=1)[0] or 0))
+    runs = {path.parents[1] for path in folder.glob(f"*/{HYDRA_FOLDER}/overrides.yaml")}
+    runs |= {path.parent for path in folder.glob(f"*/{RUN_RECORD}")}
+    return sorted(runs, key=lambda run: int(re.split(r"\D", run.name, maxsplit=1)[0] or 0))
 
 
 def has_started(run: Path) -> bool:
-    """Return whether there is a run to resume: a record of the run, or of the first of its two fits."""
+    """Return whether there is a run to resume: it, or the first of its two fits, has a record."""
     return any((folder / RUN_RECORD).exists() for folder in (run, run / VALIDATION_FIT))
 
 
 def write_reason(path: Path, reason: str) -> None:
     """Write the reason of a failure (FAILURE) or of pruning (PRUNED) into a job's folder."""
-    write_whole(path, lambda file: file.write(f"{reason}\n".encode()))
+    write_bytes(path, f"{reason}\n".encode())
 
 
 def _read_reason(path: Path) -> str | None:
@@ -83,10 +82,10 @@ def _read_reason(path: Path) -> str | None:
 
 def read_jobs(folder: Path) -> list[SweepJob]:
     """Read the jobs that have started, in order. For jobs with the same arguments, keeps the first finished one."""
-    found: dict[tuple[tuple[str, str], ...], SweepJob] = {}
+    jobs: dict[tuple[tuple[str, str], ...], SweepJob] = {}
     for run in job_folders(folder):
-        arguments = arguments_of(run)
+        arguments = read_arguments(run)
         key = tuple(sorted(arguments.items()))
-        if key not in found or not (found[key].folder / METRICS).exists():
-            found[key] = SweepJob(run, arguments, _read_reason(run / FAILURE), _read_reason(run / PRUNED))
-    return list(found.values())
+        if key not in jobs or not (jobs[key].folder / METRICS).exists():
+            jobs[key] = SweepJob(run, arguments, _read_reason(run / FAILURE), _read_reason(run / PRUNED))
+    return list(jobs.values())

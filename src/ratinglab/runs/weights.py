@@ -27,7 +27,7 @@ PREDICTOR_PREFIX = "predictor."
 
 
 class Checkpoint(NamedTuple):
-    """The predictor's weights, and the epochs and the seconds of training before they were written."""
+    """The predictor's weights, and how many epochs and seconds had trained them."""
 
     weights: dict[str, torch.Tensor]
     epochs: int
@@ -94,7 +94,11 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
 
 
 def load_weights(predictor: Predictor, path: Path, *, record: RunRecord) -> int:
-    """Load a checkpoint's weights. Returns the number of epochs that trained them."""
+    """Load a checkpoint's weights into the predictor. Returns the number of epochs that trained them.
+
+    Raises:
+        UserError: as in `read_checkpoint`, or the weights are of another model.
+    """
     weights, epoch, _ = read_checkpoint(path, record=record)
     try:
         predictor.load_state_dict(weights)
@@ -104,18 +108,18 @@ def load_weights(predictor: Predictor, path: Path, *, record: RunRecord) -> int:
 
 
 def load_equation(predictor: Predictor, path: Path, *, record: RunRecord, key: str) -> int:
-    """Load only the equation's weights (of a sampler, the last draw). Returns the number of epochs that trained them.
+    """Load only the equation's weights into the predictor (of a sampler, the last draw).
 
-    Messages begin with `key`.
+    Returns the number of epochs that trained them. Messages begin with `key`.
 
     Raises:
         UserError: the file is missing or damaged, or its weights have other shapes.
     """
     weights, epoch, _ = read_checkpoint(path, record=record, key=key)
-    stored = "model.equation." if record.is_sampled else "model."
+    prefix = "model.equation." if record.is_sampled else "model."
     try:
         predictor.equation.load_state_dict(
-            {key.removeprefix(stored): value for key, value in weights.items() if key.startswith(stored)}
+            {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
         )
     except RuntimeError as error:
         options = ", ".join(f"{name}={as_yaml(value)}" for name, value in record.model_options.items())
@@ -141,7 +145,7 @@ def read_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> Check
 
 
 def _load_checkpoint(path: Path, *, record: RunRecord, key: str) -> dict[str, Any]:
-    """Load a checkpoint, and verify its digest, its run and the entries used here."""
+    """Load a checkpoint, and verify its digest and its run."""
     if not path.exists():
         raise UserError(f"{key}: {path} is missing: the run has not written it yet, or it was removed")
     try:
@@ -160,6 +164,7 @@ def _other_checkpoint(path: Path, record: RunRecord) -> str:
     """Describe the other checkpoint for an error message; "" if it is unusable."""
     other = path.with_name("last.ckpt" if path.name == "best.ckpt" else "best.ckpt")
     try:
-        return f"; {other.name} is intact, from epoch {_load_checkpoint(other, record=record, key='run')['epochs']}"
+        epoch = _load_checkpoint(other, record=record, key="")["epochs"]
     except UserError:
         return ""
+    return f"; {other.name} is intact, from epoch {epoch}"

@@ -7,7 +7,7 @@ from ratinglab.commands.command_options import ServeOptions
 from ratinglab.errors import UserError
 from ratinglab.files import BEST, METRICS, RUN_RECORD
 from ratinglab.inference.run import Run
-from ratinglab.runs.finished_runs import named_run
+from ratinglab.runs.finished_runs import find_named_run
 from ratinglab.serving.service import Service
 
 LOG = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class CurrentRun:
     def __init__(self, options: ServeOptions) -> None:
         """Load the run."""
         self._options = options
-        named = named_run(options.run)
+        named = find_named_run(options.run)
         self.note = named.note
         self._loaded = _fingerprint(named.folder)
         self._last_fault = ""
@@ -41,7 +41,7 @@ class CurrentRun:
         On failure, keeps the current run, and logs one line per kind of failure.
         """
         try:
-            named = named_run(self._options.run)
+            named = find_named_run(self._options.run)
             fingerprint = _fingerprint(named.folder)
             if fingerprint == self._loaded and not force:
                 return

@@ -47,7 +47,9 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
     return earlier
 
 
-def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord, is_first_of_two: bool) -> None:
+def load_initial_weights(
+    options: TrainOptions, predictor: Predictor, *, record: RunRecord, is_first_of_two: bool
+) -> None:
     """Load the best weights of the run of `from=` into the equation that is about to be fitted.
 
     Both runs must have the same rows in the same parts: otherwise the weights may have been fitted on rows that this
@@ -81,7 +83,9 @@ def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord
     log.info("from       %s, after %d epochs", folder, epoch)
 
 
-def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Path, has_best: bool) -> RunRecord | None:
+def check_resumable(
+    options: TrainOptions, *, record: RunRecord, run_folder: Path, keeps_best_epoch: bool
+) -> RunRecord | None:
     """Check that the run in a folder is the same experiment as `record`, and remove incomplete files.
 
     A run that was killed before it wrote its record counts as new. A finished run with a damaged or missing table
@@ -91,7 +95,7 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
         options: the options of the resumed run.
         record: the record that a new run with these options would have.
         run_folder: folder of the run.
-        has_best: whether best.ckpt can hold another epoch than last.ckpt, so that it cannot be made from it.
+        keeps_best_epoch: whether best.ckpt can hold another epoch than last.ckpt, so that it cannot be made from it.
 
     Returns:
         The run's record as first written, with the new limits; None if the run is finished.
@@ -111,7 +115,7 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
             )
     has_metrics = (run_folder / METRICS).exists()
     last = run_folder / LAST
-    if has_metrics or (has_best and last.exists()):
+    if has_metrics or (keeps_best_epoch and last.exists()):
         read_checkpoint(run_folder / BEST, record=earlier, key="resume")
     if (record.max_epochs, record.max_time) != (earlier.max_epochs, earlier.max_time):
         _check_extendable(options, record, earlier, last=last, has_metrics=has_metrics)

@@ -26,7 +26,7 @@ LOGGER_NAMES = ("ratinglab", "pytorch_lightning")
 """Loggers that training writes to."""
 
 
-ONE_CALL = threading.RLock()
+CALL_LOCK = threading.RLock()
 """Allows one call at a time: training changes loggers and random states of the whole process."""
 
 
@@ -39,7 +39,7 @@ def isolated() -> Iterator[None]:
 
     A UserError loses its causes, which a notebook would print above its one line.
     """
-    with ONE_CALL, ExitStack() as restored:
+    with CALL_LOCK, ExitStack() as restored:
         restored.enter_context(warnings.catch_warnings())
         restored.enter_context(torch.inference_mode(False))  # enables gradients, too
         restored.callback(torch.set_default_dtype, torch.get_default_dtype())

@@ -25,7 +25,7 @@ STEP_KEYS = "limit_train_batches accumulate_grad_batches gradient_clip_val min_e
 """Trainer keys that affect the weights, besides the number of epochs."""
 
 
-def record_run(
+def make_record(
     options: TrainOptions,
     data: RatingDataModule,
     holdout: Holdout,

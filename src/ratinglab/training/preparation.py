@@ -27,8 +27,8 @@ from ratinglab.runs.weights import build_predictor, load_weights, training_data
 from ratinglab.splits.holdout import Holdout, find_available_data, hold_out
 from ratinglab.splits.split import VALIDATION
 from ratinglab.stars import is_liked
-from ratinglab.training.continuation import start_from
-from ratinglab.training.new_record import record_run
+from ratinglab.training.continuation import load_initial_weights
+from ratinglab.training.new_record import make_record
 from ratinglab.training.train_options import TrainOptions
 
 
@@ -58,7 +58,7 @@ class Preparation:
         return len(self.data.validation_ratings) > 0
 
     @property
-    def has_best(self) -> bool:
+    def keeps_best_epoch(self) -> bool:
         """Whether the fit keeps the weights of its best epoch."""
         return self.has_validation and not self.options.optimizer.keeps_samples
 
@@ -110,7 +110,7 @@ class Preparation:
             assert record is not None
             load_weights(fit.predictor, checkpoint, record=record)
         elif options.from_ is not None:
-            start_from(options, fit.predictor, record=self.record, is_first_of_two=self.is_first_of_two)
+            load_initial_weights(options, fit.predictor, record=self.record, is_first_of_two=self.is_first_of_two)
         return fit
 
 
@@ -142,7 +142,7 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
         seed=options.seed,
         whole_users=options.model.takes_whole_users,
     )
-    record = record_run(options, data, holdout, command=command, refit_epochs=refit_epochs)
+    record = make_record(options, data, holdout, command=command, refit_epochs=refit_epochs)
     _check_lists(options, monitor, data, holdout)
     return Preparation(options, monitor, available, holdout, data, record)
 

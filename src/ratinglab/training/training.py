@@ -150,7 +150,7 @@ def _fit_run(
     record: RunRecord | None = prepared.record
     if options.resume is not None:
         record = check_resumable(
-            prepared.options, record=prepared.record, run_folder=run_folder, has_best=prepared.has_best
+            prepared.options, record=prepared.record, run_folder=run_folder, keeps_best_epoch=prepared.keeps_best_epoch
         )
     if record is None:
         log.info("note: the run is already finished")
@@ -228,7 +228,7 @@ def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence
     options, monitor = prepared.options, prepared.monitor
     exact_epochs = _exact_epochs(prepared)
     callbacks = options.callbacks.build(
-        checkpoint_folder=run_folder / CHECKPOINTS, monitor=monitor if prepared.has_best else None
+        checkpoint_folder=run_folder / CHECKPOINTS, monitor=monitor if prepared.keeps_best_epoch else None
     )
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
     callbacks.append(LearningCurve(run_folder / EPOCHS, tags=prepared.curve_tags()))
