@@ -23,7 +23,7 @@ from ratinglab.runs.weights import build_predictor
 from ratinglab.splits.holdout import Holdout
 from ratinglab.splits.split import SplitOptions
 
-PROVENANCE = {
+PROVENANCE: Any = {
     "data": "ratings.csv", "seed": 0, "columns": {}, "timestamp_format": None, "command": [],
     "data_digest": "d1", "split": "random(seed=0)", "side_digest": "s1", "threads": 1, "versions": {"torch": "2"},
 }  # fmt: skip

@@ -35,7 +35,7 @@ Train a run again from its record, in a new folder, and compare the metrics.
 
 Keys (KEY=VALUE):
     run=???          Folder of the run, or latest or best, as in evaluate. Must be given.
-    data.path=…      Path of the data, if it has moved since; data.root=… for MovieLens.
+    data.path=…      Path of the data, if they have moved since; data.root=… for MovieLens.
 """
 
 

@@ -142,7 +142,7 @@ def test_run_whose_data_has_moved_resumes_from_the_new_path(command, tmp_path, s
     assert missing.stderr.startswith("error: data.path: there is no file")
     (tmp_path / "other.csv").write_text("user_id,item_id,rating\n" + "".join(f"{n},1,{n % 2}\n" for n in range(30)))
     other = command(shop, "train", "resume=run", "data.path=../other.csv", "trainer.max_epochs=3", status=2)
-    assert other.stderr.startswith("error: resume: the data has changed since")
+    assert other.stderr.startswith("error: resume: the data have changed since")
     command(shop, "train", "resume=run", "data.path=../moved.csv", "trainer.max_epochs=3")
     again = command(shop, "reproduce", "run=run", "data.path=../moved.csv")
     assert again.stdout.splitlines()[-1].endswith("equal to the last digit")

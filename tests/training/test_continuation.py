@@ -192,7 +192,7 @@ def test_resume_refuses_changed_data(command, tmp_path):
     path.write_text("\n".join(["user_id,item_id,rating", *rows[:-1], "29,19,1.5"]))
     files = {found: found.read_bytes() for found in run.rglob("*.*") if found.is_file() and found.name != "train.log"}
     outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=5", status=2)
-    assert outcome.stderr.startswith("error: resume: the data has changed since")
+    assert outcome.stderr.startswith("error: resume: the data have changed since")
     assert {found: found.read_bytes() for found in files if found.parent.name != ".hydra"} == {
         found: content for found, content in files.items() if found.parent.name != ".hydra"
     }

@@ -39,7 +39,7 @@ def test_reproduce_refuses_changed_data(command, tmp_path, run):
     path = tmp_path / "ratings.csv"
     path.write_text(path.read_text() + "\n29,99,1.5")
     outcome = command(tmp_path, "reproduce", f"run={run}", status=2)
-    assert outcome.stderr.startswith("error: run: the data has changed since")
+    assert outcome.stderr.startswith("error: run: the data have changed since")
     assert len(list(tmp_path.rglob("run.json"))) == 1
 
 
@@ -47,6 +47,6 @@ def test_reproduce_refuses_changed_data(command, tmp_path, run):
 def test_reproduce_accepts_only_the_run_argument(command, tmp_path, arguments):
     outcome = command(tmp_path, "reproduce", *arguments, status=2)
     assert outcome.stderr == (
-        "error: reproduce takes run=FOLDER and, if the data has moved, its path, as in data.path=FILE\n"
+        "error: reproduce takes run=FOLDER and, if the data have moved, their path, as in data.path=FILE\n"
     )
     assert list(tmp_path.iterdir()) == []

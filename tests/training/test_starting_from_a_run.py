@@ -80,7 +80,7 @@ def test_two_fits_start_from_the_two_fits_of_the_other_run(command, cache, tmp_p
         (["from=nowhere"], "from: there is no folder nowhere"),
         (["from=."], "from: . is not the folder of a run: it has no run.json"),
         (["split.seed=1"], "from: the split has changed since {first} was started: "),
-        (["data.seed=1"], "from: the data has changed since {first} was started: "),
+        (["data.seed=1"], "from: the data have changed since {first} was started: "),
         (["model=mf"], "from: {first} was fitted with model=biased_mf, but this run has model=mf"),
         (
             ["model.embedding_dim=3"],

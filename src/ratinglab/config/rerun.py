@@ -222,7 +222,7 @@ def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     run = [override for override in parsed if override.key_or_group == "run"]
     settings = [override for override in parsed if PATH_KEY.fullmatch(str(override.key_or_group))]
     if multirun or len(run) != 1 or len(parsed) != 1 + len(settings):
-        raise UserError("reproduce takes run=FOLDER and, if the data has moved, its path, as in data.path=FILE")
+        raise UserError("reproduce takes run=FOLDER and, if the data have moved, their path, as in data.path=FILE")
     from ratinglab.runs.finished_runs import find_named_run  # torch takes a second: keep --help fast
 
     named = find_named_run(_text(run[0]))

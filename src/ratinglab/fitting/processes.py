@@ -116,7 +116,7 @@ def release_ranks(trainer: Trainer) -> None:
         trainer.strategy.broadcast(False)
 
 
-def barrier(trainer: Trainer, *, digests: Sequence[str]) -> None:
+def barrier(trainer: Trainer, *, digests: Sequence[str | None]) -> None:
     """Wait until all processes are about to fit.
 
     Raises:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import MetricKind, RankingMetric, find_metrics, monitored
@@ -18,6 +18,29 @@ from ratinglab.runs.digests import check_file, read_digests, write_recorded
 from ratinglab.stars import Stars
 from ratinglab.targets import target_class
 
+Provenance = TypedDict(
+    "Provenance",
+    {
+        "command": list[str],  # the command line
+        "seed": int,
+        "from": str | None,  # folder of the run that the weights started from
+        "data": str,  # name of the data
+        "columns": Mapping[str, str],  # column names by role; {} if the data have no names
+        "timestamp_format": str | None,  # as in data.timestamp_format; None: detected
+        "data_digest": str,
+        "side_digest": str | None,  # digest of the times and features that the equation needs; None: none
+        "split": str,  # identity of the split
+        "threads": int,
+        "git_commit": str | None,  # None outside a checkout
+        "git_dirty": bool | None,
+        "python": str,
+        "platform": str,
+        "versions": dict[str, str],  # by package
+        "side_digests": dict[str, str],  # digest of each time and feature, by name
+    },
+)
+"""Origin of a run: its command, data and environment."""
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -27,15 +50,14 @@ class RunRecord:
         model: name of the equation.
         model_target: dotted path of its options class.
         model_options: values of these options.
-        num_users: users with training rows.
-        num_items: items with training rows.
-        rating_mean: mean of the training ratings.
+        num_users: number of users with training rows.
+        num_items: number of items with training rows.
+        rating_mean: mean of the training ratings, in rating units.
         scale: lowest and highest rating to clip predictions to; None: no clipping.
-        noise_floor: MSE of a perfect model; None unless the data is generated.
-        max_epochs: epochs after which the fit ends, unless it stops early.
-        provenance: versions, git commit, names of columns, format of times, digests of data and side information,
-            identity of the split, seed, threads, command line.
-        refit_epochs: epochs of the second fit, on training and validation rows; None without a second fit.
+        noise_floor: MSE of a perfect model; None unless the data are generated.
+        max_epochs: number of epochs after which the fit ends, unless it stops early.
+        provenance: command, data and environment.
+        refit_epochs: number of epochs of the second fit, on training and validation rows; None for any other fit.
         is_sampled: whether the run holds samples of the weights and averages their predictions.
         fit: name and options of the optimizer and the schedule, and other settings that affect the weights.
         fold: fold of the split; None for a split without folds.
@@ -61,7 +83,7 @@ class RunRecord:
     scale: tuple[float, float] | None
     noise_floor: float | None
     max_epochs: int
-    provenance: dict[str, Any]
+    provenance: Provenance
     refit_epochs: int | None
     is_sampled: bool
     fit: dict[str, Any]
@@ -90,15 +112,13 @@ class RunRecord:
 
     @property
     def column_names(self) -> Mapping[str, str]:
-        """Column names of the run's data by role; {} if the data has no names."""
-        names: Mapping[str, str] = self.provenance["columns"]
-        return names
+        """Column names of the run's data by role; {} if the data have no names."""
+        return self.provenance["columns"]
 
     @property
     def timestamp_format(self) -> str | None:
         """Format of the times in the run's data, as in data.timestamp_format; None: detected."""
-        timestamp_format: str | None = self.provenance["timestamp_format"]
-        return timestamp_format
+        return self.provenance["timestamp_format"]
 
     def metric_kinds(self) -> list[MetricKind]:
         """List the names and directions of the metrics of every part, without importing user modules."""
@@ -115,14 +135,13 @@ class RunRecord:
 
     def monitor_settings(self) -> dict[str, Any]:
         """Return the settings that runs must share for their monitored metrics to be comparable."""
-        is_of_lists = isinstance(self.monitored(), RankingMetric)
-        relevance = {"ranking.threshold": self.ranking["threshold"]} if is_of_lists else {}
-        return {"monitor": self.monitor, **relevance}
+        is_ranking = isinstance(self.monitored(), RankingMetric)
+        return {"monitor": self.monitor} | ({"ranking.threshold": self.ranking["threshold"]} if is_ranking else {})
 
     def list_lengths(self) -> list[int]:
-        """List the lengths of the measured lists: ranking.k, and the k of the monitored and the compared metric."""
-        compared = "" if self.protocol is None else self.protocol["metric"]
-        metrics = list_metric(self.monitor.removeprefix("val/")), list_metric(compared)
+        """List the lengths of the measured lists: ranking.k, and k of the monitored and the protocol metric."""
+        protocol_metric = "" if self.protocol is None else self.protocol["metric"]
+        metrics = list_metric(self.monitor.removeprefix("val/")), list_metric(protocol_metric)
         lengths = self.ranking["k"], *(None if metric is None else metric.k for metric in metrics)
         return sorted({k for k in lengths if k is not None})
 
@@ -153,12 +172,12 @@ def metric_records(targets: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def record_bytes(record: RunRecord) -> bytes:
-    """Return the content of run.json."""
+    """Serialize the record as the content of run.json."""
     return _as_json(asdict(record))
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float], *, written: Sequence[str] = ()) -> None:
-    """Write metrics.json, which marks the run as finished, and record the digests of the `written` files."""
+    """Write metrics.json, which marks the run as finished, and record its digest and those of the `written` files."""
     write_recorded(folder, {METRICS: _as_json(metrics)}, written=written)
 
 
@@ -201,7 +220,8 @@ def read_record(folder: Path, *, key: str = "run") -> RunRecord:
         content = json.loads(path.read_text(encoding="utf-8"))
         if (version := content["format_version"]) != RUN_FORMAT:
             raise UserError(f"{path} has format {version}; this version of ratinglab reads format {RUN_FORMAT}")
-        record = RunRecord(**content)
+        scales = {name: content[name] and tuple(content[name]) for name in ("scale", "fitted_scale")}  # JSON has lists
+        record = RunRecord(**(content | scales))
     except UserError:
         raise
     except (OSError, ValueError, LookupError, TypeError) as error:

@@ -22,13 +22,14 @@ def check_same_rows(earlier: RunRecord, record: RunRecord, *, folder: Path, key:
     Raises:
         UserError: the data, the side information or the split differs.
     """
-    compared = {"data_digest": "the data", "split": "the split", "side_digest": "the side information"}
-    for name, what in compared.items():
-        if earlier.provenance[name] != record.provenance[name]:
-            raise UserError(
-                f"{key}: {what} has changed since {folder} was started: "
-                f"{earlier.provenance[name]} then, {record.provenance[name]} now"
-            )
+    then, now = earlier.provenance, record.provenance
+    for change, old, new in (
+        ("the data have changed", then["data_digest"], now["data_digest"]),
+        ("the split has changed", then["split"], now["split"]),
+        ("the side information has changed", then["side_digest"], now["side_digest"]),
+    ):
+        if old != new:
+            raise UserError(f"{key}: {change} since {folder} was started: {old} then, {new} now")
 
 
 def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunRecord:
@@ -41,8 +42,12 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
     check_same_rows(earlier, record, folder=run_folder, key=key)
     if (earlier.metrics, earlier.monitor, earlier.ranking) != (record.metrics, record.monitor, record.ranking):
         raise UserError(f"{key}: the metrics or their directions have changed since {run_folder} was started")
-    for name in ("threads", "versions"):
-        if earlier.provenance[name] != record.provenance[name]:
+    then, now = earlier.provenance, record.provenance
+    for name, is_equal in (
+        ("threads", then["threads"] == now["threads"]),
+        ("versions", then["versions"] == now["versions"]),
+    ):
+        if not is_equal:
             log.info("note: %s have changed since the run was started; the last bits may differ", name)
     return earlier
 

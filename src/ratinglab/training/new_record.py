@@ -15,7 +15,7 @@ import torch
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.evaluation.protocol_options import Protocol
 from ratinglab.options import group_to_plain, to_plain
-from ratinglab.runs.record import RunRecord, metric_records
+from ratinglab.runs.record import Provenance, RunRecord, metric_records
 from ratinglab.splits.holdout import Holdout
 from ratinglab.splits.split import VALIDATION, Split
 from ratinglab.training.train_options import TrainOptions
@@ -33,11 +33,10 @@ def make_record(
     command: Sequence[str],
     refit_epochs: int | None,
 ) -> RunRecord:
-    """Make the record of a run before it is trained."""
+    """Make the record of a run before it is trained. `refit_epochs` is the second fit's number of epochs, or None."""
     table, model = holdout.table, options.model
     needs = model.needs()
     side_digests = table.side_digests(needs)
-    provenance = {"command": list(command), **_provenance(options, holdout), "side_digests": side_digests}
     return RunRecord(
         model=model.name,
         model_target=f"{type(model).__module__}.{type(model).__qualname__}",
@@ -49,7 +48,7 @@ def make_record(
         fitted_scale=data.stars,
         noise_floor=table.noise_floor,
         max_epochs=options.trainer.max_epochs,
-        provenance=provenance,
+        provenance=_provenance(options, holdout, command=command, side_digests=side_digests),
         refit_epochs=refit_epochs,
         is_sampled=options.optimizer.keeps_samples,
         fit={
@@ -78,13 +77,16 @@ def make_record(
     )
 
 
-def _provenance(options: TrainOptions, holdout: Holdout) -> dict[str, Any]:
-    """Collect versions, git commit (None outside a checkout), digests, seed, threads and the like."""
+def _provenance(
+    options: TrainOptions, holdout: Holdout, *, command: Sequence[str], side_digests: dict[str, str]
+) -> Provenance:
+    """Collect the command, the data and the environment of a run."""
     checkout = Path(__file__).resolve().parents[3]
     # ignore any other repository around the environment where ratinglab is installed
     is_checkout = _git(checkout, "rev-parse", "--show-toplevel") == str(checkout)
     status = _git(checkout, "status", "--porcelain") if is_checkout else None
     return {
+        "command": list(command),
         "seed": options.seed,
         "from": options.from_,
         "data": holdout.table.name,
@@ -99,17 +101,19 @@ def _provenance(options: TrainOptions, holdout: Holdout) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": {name: version(name) for name in PACKAGES},
+        "side_digests": side_digests,
     }
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
+    """Return the output of a git command; None if it fails, as outside a checkout."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8", check=True, timeout=10
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return process.stdout.strip()
 
 
 def protocol_record(
@@ -127,7 +131,7 @@ def protocol_record(
     departures = [
         f"{key} is {value}, but the protocol requires {pinned}"
         for key, pinned in protocol.pins.items()
-        if (value := _value(options, key)) != pinned
+        if (value := _plain_value(options, key)) != pinned
     ]
     if protocol.num_ratings not in (None, len(split.part)):
         departures.append(f"there are {len(split.part):,} ratings, but the protocol has {protocol.num_ratings:,}")
@@ -162,8 +166,8 @@ def _side_departures(protocol: Protocol, side_digests: Mapping[str, str]) -> Ite
             yield f"{label} {'differs' if column else 'differ'} from the protocol's"
 
 
-def _value(options: TrainOptions, key: str) -> Any:
-    """Look up the plain value of a key; "not there" if the chosen groups lack the key."""
+def _plain_value(options: TrainOptions, key: str) -> Any:
+    """Look up the plain value of a key such as split.seed; "not there" if the chosen groups lack the key."""
     value: Any = options
     for name in key.split("."):
         value = getattr(value, name, "not there")

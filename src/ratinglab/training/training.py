@@ -68,7 +68,7 @@ class _ReadyFit:
     fit: Fit
     trainer: Trainer
     data: RatingDataModule
-    digests: list[str]
+    digests: list[str | None]
     record: RunRecord
     run_folder: Path
     checkpoint: Path | None
@@ -193,7 +193,7 @@ def _build(
     Raises:
         UserError: the rows or the weights in `from=` do not suit the fit; nothing has been written.
     """
-    checkpoint = None if is_new else run_folder / LAST
+    checkpoint, provenance = None if is_new else run_folder / LAST, prepared.record.provenance
     trainer = _build_trainer(prepared, run_folder, loggers=loggers)
     fit = prepared.build_fit(checkpoint=checkpoint, record=record)
     fit.run_id = record.id
@@ -202,7 +202,7 @@ def _build(
         fit=fit,
         trainer=trainer,
         data=prepared.data,
-        digests=[prepared.record.provenance[name] for name in ("data_digest", "side_digest", "split")],
+        digests=[provenance["data_digest"], provenance["side_digest"], provenance["split"]],
         record=record,
         run_folder=run_folder,
         checkpoint=checkpoint,
