@@ -33,7 +33,7 @@ def test_record_is_read_as_written(tmp_path):
     metrics = [*metric_records(["mse"]), share]
     written = record(metrics=metrics, monitor="val/share", fold=3, protocol={"metric": "rmse", "figures": []})
     write_record(tmp_path, written)
-    found = read_record(tmp_path)
+    assert found == written
     assert asdict(found) == json.loads(json.dumps(asdict(written)))
     assert found.format_version == RUN_FORMAT
     assert found.equation_options() == options_of("svdpp", **FEATURES)

@@ -28,15 +28,18 @@ def test_check_same_data_returns_the_saved_record(folder):
 
 
 @pytest.mark.parametrize(
-    ("key", "what"), [("data_digest", "the data"), ("split", "the split"), ("side_digest", "the side information")]
+    ("key", "change"),
+    [
+        ("data_digest", "the data have changed"),
+        ("split", "the split has changed"),
+        ("side_digest", "the side information has changed"),
+    ],
 )
-def test_check_same_data_refuses_changed_provenance(folder, key, what):
+def test_check_same_data_refuses_changed_provenance(folder, key, change):
     record = replace(read_record(folder), provenance=PROVENANCE | {key: "other"})
     with pytest.raises(UserError) as error:
         check_same_data(folder, record, key="resume")
-    assert (
-        str(error.value) == f"resume: {what} has changed since {folder} was started: {PROVENANCE[key]} then, other now"
-    )
+    assert str(error.value) == f"resume: {change} since {folder} was started: {PROVENANCE[key]} then, other now"
 
 
 def test_different_threads_or_versions_give_a_note(folder, caplog):

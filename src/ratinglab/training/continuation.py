@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def check_same_rows(earlier: RunRecord, record: RunRecord, *, folder: Path, key: str) -> None:
-    """Check that two runs have the same rows in the same parts; `folder` is the earlier run's.
+    """Check that two runs have the same rows in the same parts. Messages name the earlier run's `folder` and `key`.
 
     Raises:
         UserError: the data, the side information or the split differs.
@@ -33,7 +33,9 @@ def check_same_rows(earlier: RunRecord, record: RunRecord, *, folder: Path, key:
 
 
 def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunRecord:
-    """Check that a run used the data, split and metrics of `record`, and return the run's own record.
+    """Check that a run used the data, split and metrics of `record`, and return its own record.
+
+    Logs a note if the threads or the versions differ. Messages begin with `key`.
 
     Raises:
         UserError: the data, the side information, the split or a metric has changed since.
@@ -55,13 +57,13 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
 def load_initial_weights(
     options: TrainOptions, predictor: Predictor, *, record: RunRecord, is_first_of_two: bool
 ) -> None:
-    """Load the best weights of the run of `from=` into the equation that is about to be fitted.
+    """Load the best weights of the run that `from=` names into the predictor's equation, before it is fitted.
 
     Both runs must have the same rows in the same parts: otherwise the weights may have been fitted on rows that this
-    run holds out. The first of two fits starts from the other run's first fit.
+    run holds out. The first of two fits starts from the earlier run's first fit.
 
     Raises:
-        UserError: there is no such run, its weights do not fit, or its rows or parts differ.
+        UserError: there is no such run, its weights have other shapes, or its rows or parts differ.
     """
     assert options.from_ is not None
     folder = user_path(options.from_, key="from")
@@ -88,9 +90,7 @@ def load_initial_weights(
     log.info("from       %s, after %d epochs", folder, epoch)
 
 
-def check_resumable(
-    options: TrainOptions, *, record: RunRecord, run_folder: Path, keeps_best_epoch: bool
-) -> RunRecord | None:
+def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Path, has_best: bool) -> RunRecord | None:
     """Check that the run in a folder is the same experiment as `record`, and remove incomplete files.
 
     A run that was killed before it wrote its record counts as new. A finished run with a damaged or missing table
@@ -100,13 +100,13 @@ def check_resumable(
         options: the options of the resumed run.
         record: the record that a new run with these options would have.
         run_folder: folder of the run.
-        keeps_best_epoch: whether best.ckpt can hold another epoch than last.ckpt, so that it cannot be made from it.
+        has_best: whether the fit keeps the weights of its best epoch, which last.ckpt may lack.
 
     Returns:
-        The run's record as first written, with the new limits; None if the run is finished.
+        The run's record as first written, with the new limits; `record` for a new run; None if the run is finished.
 
     Raises:
-        UserError: as in `check_same_data`, a checkpoint is damaged, or the run cannot be extended as asked.
+        UserError: as in `check_same_data`, a checkpoint is damaged, or the run cannot train to the new limits.
     """
     for folder in (run_folder, run_folder / CHECKPOINTS):
         remove_half_done(folder)
@@ -120,7 +120,7 @@ def check_resumable(
             )
     has_metrics = (run_folder / METRICS).exists()
     last = run_folder / LAST
-    if has_metrics or (keeps_best_epoch and last.exists()):
+    if has_metrics or (has_best and last.exists()):
         read_checkpoint(run_folder / BEST, record=earlier, key="resume")
     if (record.max_epochs, record.max_time) != (earlier.max_epochs, earlier.max_time):
         _check_extendable(options, record, earlier, last=last, has_metrics=has_metrics)
@@ -128,30 +128,30 @@ def check_resumable(
     damaged = find_damaged_tables(run_folder) if has_metrics else []
     if not has_metrics and has_finished(run_folder):
         damaged.append(f"{run_folder / METRICS} is missing")
-    for line in damaged:
-        log.info("note: %s; it will be rewritten", line)
+    for message in damaged:
+        log.info("note: %s; it will be rewritten", message)
     return None if has_metrics and not damaged else earlier
 
 
 def _check_extendable(
     options: TrainOptions, record: RunRecord, earlier: RunRecord, *, last: Path, has_metrics: bool
 ) -> None:
-    """Raise UserError if a run cannot train further, to the limits of `record`."""
+    """Raise UserError if a run cannot train on to the limits of `record`."""
     if options.split.refit:
         raise UserError(
             "a run with split.refit=true cannot be extended: "
             "its second fit trains for the number of epochs that the first one found"
         )
-    done, passed = 0, 0.0
+    epochs, seconds = 0, 0.0
     if has_metrics or last.exists():
-        _, done, passed = read_checkpoint(last, record=earlier)
-    limit = options.trainer.max_seconds()
-    if options.optimizer.takes_one_epoch and done > 0:
+        _, epochs, seconds = read_checkpoint(last, record=earlier)
+    max_seconds = options.trainer.max_seconds()
+    if options.optimizer.takes_one_epoch and epochs > 0:
         raise UserError(f"a run by optimizer={options.optimizer.name} cannot be extended: it trains in a single epoch")
-    if record.max_epochs <= done:
-        raise UserError(f"trainer.max_epochs must be above the {done} epochs done, got {record.max_epochs}")
-    if limit is not None and limit <= passed:
-        raise UserError(f"trainer.max_time must be above the {passed:.1f} s of training done, got {record.max_time}")
+    if record.max_epochs <= epochs:
+        raise UserError(f"trainer.max_epochs must be above the {epochs} epochs done, got {record.max_epochs}")
+    if max_seconds is not None and max_seconds <= seconds:
+        raise UserError(f"trainer.max_time must be above the {seconds:.1f} s of training done, got {record.max_time}")
     if record.max_epochs != earlier.max_epochs and options.schedule.spans_max_epochs:
         raise UserError(
             f"a run under schedule={options.schedule.name} cannot be extended: its learning rates depend on "

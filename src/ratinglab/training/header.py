@@ -1,4 +1,4 @@
-"""Header that training prints before the fit."""
+"""The header that training prints before the fit."""
 
 from collections.abc import Iterator
 
@@ -11,14 +11,14 @@ from ratinglab.training.preparation import Preparation
 from ratinglab.training.train_options import TrainOptions
 
 
-def header(prepared: Preparation, model: Equation, *, asked: str, epochs_done: int) -> Iterator[str]:
+def header(prepared: Preparation, model: Equation, *, typed_model: str, epochs_done: int) -> Iterator[str]:
     """Summarize data, split, model and fit in a few lines, with notes on anything unusual.
 
     Args:
         prepared: the rows and the options.
         model: the equation being fitted, or its posterior.
-        asked: the model as typed, which may be `best`.
-        epochs_done: number of epochs before this process.
+        typed_model: the value of the option `model`, which may be `best`.
+        epochs_done: number of epochs trained before this process.
     """
     options, holdout, refit_epochs = prepared.options, prepared.holdout, prepared.record.refit_epochs
     table, split = holdout.table, holdout.split
@@ -29,9 +29,8 @@ def header(prepared: Preparation, model: Equation, *, asked: str, epochs_done: i
         f"over {table.num_items:,} items, density {table.density:.2%}, scale {lowest:g} to {highest:g}"
     )
     history = split.count(VALIDATION_HISTORY) + split.count(TEST_HISTORY)
-    folded_in = f", {history:,} folded in" if history > 0 else ""
-    counts = f"{train:,} train, {validation:,} validation, {test:,} test{folded_in}"
-    yield f"split      {options.split.name} {split.identity}: {counts}"
+    rows = f"{train:,} train, {validation:,} validation, {test:,} test"
+    yield f"split      {options.split.name} {split.identity}: {rows}{f', {history:,} folded in' if history > 0 else ''}"
     epochs = f"{refit_epochs} epochs"
     if refit_epochs is None:
         limit = "" if options.trainer.max_time is None else f" in {options.trainer.max_time}"
@@ -39,9 +38,12 @@ def header(prepared: Preparation, model: Equation, *, asked: str, epochs_done: i
     if options.optimizer.takes_one_epoch:
         epochs = "one epoch"
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    used = {key: value for key, value in to_plain(options.model).items() if key not in options.optimizer.ignores}
-    settings = ", ".join(f"{key}={as_yaml(value)}" for key, value in used.items())
-    yield f"model      {options.model.name}: {settings}; {parameters:,} parameters"
+    settings = [
+        f"{key}={as_yaml(value)}"
+        for key, value in to_plain(options.model).items()
+        if key not in options.optimizer.ignores
+    ]
+    yield f"model      {options.model.name}: {', '.join(settings)}; {parameters:,} parameters"
     yield f"optimizer  {options.optimizer.name}: {_fit_settings(options)}, {epochs}"
     if options.trainer.limit_train_batches < 1:
         yield (
@@ -60,12 +62,12 @@ def header(prepared: Preparation, model: Equation, *, asked: str, epochs_done: i
     yield from options.optimizer.notes(max_epochs=options.trainer.max_epochs, sample_bytes=model.sample_bytes)
     if validation == 0 and not options.optimizer.keeps_samples:
         yield "note: no validation rows, so no early stopping: the run keeps its last weights"
-    if asked != options.model.name:
-        available = prepared.available
-        yield f"note: model={asked} is {options.model.name} here, {_terms(available)}{_lacking(available)}"
+    if typed_model != options.model.name:
+        terms = f"{_supported_terms(prepared.available)}{_unsupported_terms(prepared.available)}"
+        yield f"note: model={typed_model} is {options.model.name} here, {terms}"
 
 
-def _terms(available: AvailableData) -> str:
+def _supported_terms(available: AvailableData) -> str:
     """List the terms that the data support."""
     features = {"user": available.user_features, "item": available.item_features}
     terms = ["implicit feedback", *(["times"] if available.has_sessions else [])]
@@ -73,24 +75,26 @@ def _terms(available: AvailableData) -> str:
     return f"with {', '.join(terms)}"
 
 
-def _lacking(available: AvailableData) -> str:
+def _unsupported_terms(available: AvailableData) -> str:
     """Say which terms the data do not support, and why; "" if they support all."""
     features = {"user": available.user_features, "item": available.item_features}
-    without = [side for side, names in features.items() if not names]
-    lacking = [f"no informative {without[0] if len(without) == 1 else 'user or item'} features"] if without else []
+    sides = [side for side, names in features.items() if not names]
+    reasons = [f"no informative {' or '.join(sides)} features"] if sides else []
     if not available.has_times:
-        lacking.append("no times (data.columns.timestamp)")
+        reasons.append("no times (data.columns.timestamp)")
     elif not available.has_sessions:
-        lacking.append("too few ratings per user and day for times")
-    return f"; the data have {' and '.join(lacking)}" if lacking else ""
+        reasons.append("too few ratings per user and day for times")
+    return f"; the data have {' and '.join(reasons)}" if reasons else ""
 
 
 def best_recipe_tip(available: AvailableData) -> str:
-    """Return the tip about recipe=best for these data."""
-    return f"tip: recipe=best fits {best_equation(available).name} by Gibbs sampling here, {_terms(available)}"
+    """Say which equation recipe=best would fit to these data."""
+    terms = _supported_terms(available)
+    return f"tip: recipe=best fits {best_equation(available).name} by Gibbs sampling here, {terms}"
 
 
 def _fit_settings(options: TrainOptions) -> str:
+    """List the learning rate and schedule, or else the optimizer's options, and the pace."""
     optimizer = options.optimizer
     lr, pace = optimizer.initial_lr, optimizer.pace
     if optimizer.takes_batches:

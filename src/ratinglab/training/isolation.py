@@ -1,4 +1,4 @@
-"""Restore global state, such as random states and logging, after a call from Python."""
+"""Calls from Python: restoring global state, logging to a file, and interruption."""
 
 import gc
 import logging
@@ -24,8 +24,6 @@ from ratinglab.process.program import shown_path
 
 LOGGER_NAMES = ("ratinglab", "pytorch_lightning")
 """Loggers that training writes to."""
-
-
 CALL_LOCK = threading.RLock()
 """Allows one call at a time: training changes loggers and random states of the whole process."""
 
@@ -81,14 +79,13 @@ def _is_interrupted(error: BaseException | None) -> bool:
 
 
 @contextmanager
-def log_to_file(file: Path, *, on_screen: bool) -> Iterator[None]:
+def log_to_file(path: Path, *, on_screen: bool) -> Iterator[None]:
     """Append the log of training to a file, as the command does, and print it if `on_screen`."""
-    handlers: list[logging.Handler] = [logging.FileHandler(file, encoding="utf-8")]
-    handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    if on_screen:
-        handlers.append(logging.StreamHandler(sys.stdout))
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handlers: list[logging.Handler] = [file, *([logging.StreamHandler(sys.stdout)] if on_screen else [])]
     with ExitStack() as restored:
-        restored.callback(handlers[0].close)
+        restored.callback(file.close)
         restored.callback(logging.disable, logging.root.manager.disable)
         logging.disable(logging.NOTSET)
         for name, logger in list(logging.root.manager.loggerDict.items()):

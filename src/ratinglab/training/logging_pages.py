@@ -1,4 +1,4 @@
-"""Loggers' pages besides the curves: hyperparameters, final metrics, and TensorBoard's texts and figures."""
+"""What loggers receive besides the curves: hyperparameters, final metrics, and TensorBoard's texts and figures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,7 +44,7 @@ def log_start(
 
 
 def _log_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path, predicts_scores: bool) -> None:
-    """Log the overrides, the header and the full configuration as text, and a chart of train and val MSE, if any."""
+    """Log the overrides, the header and the configuration as text, and define a chart of train and val MSE, if any."""
     texts = {"2_header": list(header)}
     for name, file in (("1_overrides", "overrides.yaml"), ("3_config", "config.yaml")):
         path = run_folder / HYDRA_FOLDER / file
@@ -61,19 +61,19 @@ def log_end(loggers: Sequence[GuardedLogger], options: TrainOptions, *, run: Run
 
     Validation metrics of the best epoch get names of their own, since val/… are curves.
     """
-    for pages, logger in zip(options.logger.values(), loggers, strict=True):
+    for logger_options, logger in zip(options.logger.values(), loggers, strict=True):
         if isinstance(logger, EventLog):
-            assert isinstance(pages, TensorBoardOptions), "no other options make such a logger"
-            _log_pages(logger, options, pages, run=run, metrics=metrics)
+            assert isinstance(logger_options, TensorBoardOptions), "no other options make such a logger"
+            _log_results(logger, options, logger_options, run=run, metrics=metrics)
         else:
             names = {tag: f"best/{tag.replace('/', '_')}" for tag in metrics if tag.startswith("val/")}
             logger.log_metrics({names.get(tag, tag): metrics[tag] for tag in metrics}, int(metrics["fit/epochs"]))
 
 
-def _log_pages(
-    logger: EventLog, options: TrainOptions, pages: TensorBoardOptions, *, run: Run, metrics: Mapping[str, float]
+def _log_results(
+    logger: EventLog, options: TrainOptions, wanted: TensorBoardOptions, *, run: Run, metrics: Mapping[str, float]
 ) -> None:
-    """Log the final metrics, figures, and the hyperparameters; in a sweep, only the swept ones."""
+    """Log the final metrics, the figures that are `wanted`, and the hyperparameters: in a sweep, those that vary."""
     step = int(metrics["fit/epochs"])
     tests = [f"test/{metric.name}" for metric in find_metrics(options.metrics) if metric is not MSE]
     tests += [f"test/{name}@{k}" for k in run.record.list_lengths() for name in METRIC_LABELS]
@@ -82,39 +82,41 @@ def _log_pages(
     tags = {f"best/val_{monitor}": options.monitor, "test/mse": "test/mse"}
     tags |= {f"test/ndcg@{k}": f"test/ndcg@{k}" for k in run.record.list_lengths()}
     results = {tag: metrics[key] for tag, key in tags.items() if key in metrics}
-    shown = swept_arguments(run.folder) or hyperparameters(options, data=run.record.provenance["data"])
-    logger.log_results(shown, results, step=step)
-    if pages.figures and not run.record.predicts_scores:
-        _log_errors(logger, run, part="test" if "test/mse" in metrics else "val", step=step)
-    if pages.data_figures:
+    settings = swept_arguments(run.folder) or hyperparameters(options, data=run.record.provenance["data"])
+    logger.log_results(settings, results, step=step)
+    if wanted.figures and not run.record.predicts_scores:
+        _log_error_figures(logger, run, part="test" if "test/mse" in metrics else "val", step=step)
+    if wanted.data_figures:
         item_count = run.tables.train_counts[1]
         logger.log_figure("data/ratings", rating_histogram(run.part("train").rating), step=step)
         logger.log_figure("data/long_tail", long_tail(item_count[item_count > 0]), step=step)
-    if pages.projector_items > 0:
-        _log_items(logger, run, count=pages.projector_items)
+    if wanted.projector_items > 0:
+        _log_embeddings(logger, run, num_items=wanted.projector_items)
 
 
-def _log_errors(logger: EventLog, run: Run, *, part: str, step: int) -> None:
-    if len(run.part(part)) > 0:
-        predictions = run.predictions(part)
-        user_count, item_count = run.tables.train_counts
-        for name, figure in (
-            ("predicted_against_true", predicted_against_true(predictions)),
-            ("error_by_item_popularity", error_by_count(predictions, item_count[predictions.rows.item], of="item")),
-            ("error_by_user_activity", error_by_count(predictions, user_count[predictions.rows.user], of="user")),
-            ("error_distribution", error_distribution(predictions)),
-        ):
-            logger.log_figure(f"{part}/{name}", figure, step=step)
+def _log_error_figures(logger: EventLog, run: Run, *, part: str, step: int) -> None:
+    """Log figures of a part's errors, if it has rows."""
+    if len(run.part(part)) == 0:
+        return
+    predictions = run.predictions(part)
+    user_count, item_count = run.tables.train_counts
+    for name, figure in (
+        ("predicted_against_true", predicted_against_true(predictions)),
+        ("error_by_item_popularity", error_by_count(predictions, item_count[predictions.rows.item], of="item")),
+        ("error_by_user_activity", error_by_count(predictions, user_count[predictions.rows.user], of="user")),
+        ("error_distribution", error_distribution(predictions)),
+    ):
+        logger.log_figure(f"{part}/{name}", figure, step=step)
 
 
-def _log_items(logger: EventLog, run: Run, *, count: int) -> None:
+def _log_embeddings(logger: EventLog, run: Run, *, num_items: int) -> None:
     """Log the embeddings of the most rated items, if the equation has any."""
     factors = run.predictor.equation.factors()
     if factors is None:
         return
     embedding = factors.item.factors.detach()
     item_count = run.tables.train_counts[1][: len(embedding)]
-    item = np.argsort(-item_count, kind="stable")[:count]
+    item = np.argsort(-item_count, kind="stable")[:num_items]
     tables = run.tables
     titles = np.full(len(tables.item_ids), "", dtype=object) if tables.titles is None else tables.titles
     # a tab or a line break would end the cell in the projector's file
@@ -123,7 +125,7 @@ def _log_items(logger: EventLog, run: Run, *, count: int) -> None:
 
 
 def hyperparameters(options: TrainOptions, *, data: str) -> dict[str, Any]:
-    """Select the name of the data and the values that users sweep; a table of all keys would be unreadable."""
+    """Collect the name of the data and the values that users sweep, by key: a table of all keys would be unreadable."""
     fit = options.optimizer
     return {
         "data": data,

@@ -1,4 +1,4 @@
-"""Prepare a run for training: data, record, metric and initialized fit."""
+"""Preparation of a run: data, record, monitored metric and initialized fit."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class Preparation:
         return len(self.data.validation_ratings) > 0
 
     @property
-    def keeps_best_epoch(self) -> bool:
+    def has_best(self) -> bool:
         """Whether the fit keeps the weights of its best epoch."""
         return self.has_validation and not self.options.optimizer.keeps_samples
 
     @property
     def is_first_of_two(self) -> bool:
-        """Whether the fit only finds the number of epochs, for a second one."""
+        """Whether the fit only finds the number of epochs for a second fit."""
         return self.options.split.refit and self.record.refit_epochs is None
 
     def curve_tags(self) -> list[str]:
@@ -78,22 +78,22 @@ class Preparation:
         return list(dict.fromkeys(tags))
 
     def build_fit(self, *, checkpoint: Path | None = None, record: RunRecord | None = None) -> Fit:
-        """Build the fit of a predictor with a fitted bias baseline.
+        """Build the fit of a predictor, and fit the predictor's bias baseline.
 
-        Its weights are those of a checkpoint of the run with this `record`, of the run in `from=`, or initial ones.
+        The weights come from a checkpoint of the run with this `record`, from the run in `from=`, or from the seed.
         """
         options = self.options
         data = self.data
         side_information = self.holdout.side_information
         rows = as_tensors(data.train_ratings_in_stars)
         options.model.check_rows(rows)
-        training = training_data(
+        equation_data = training_data(
             self.record,
             rows=rows if options.model.needs().interactions else None,
             user_features=side_information.user_features,
             item_features=side_information.item_features,
         )
-        predictor = build_predictor(self.record, training, seed=options.seed)
+        predictor = build_predictor(self.record, equation_data, seed=options.seed)
         check_equation(predictor.equation, rows, name=options.model.name)
         if options.model.predicts_scores:
             predictor.baseline.fit_popularity(rows.item)
@@ -169,7 +169,7 @@ def _check_lists(
 
 
 def _fit_baseline(predictor: Predictor, rows: Batch, data: RatingDataModule) -> None:
-    """Fit the bias baseline to the training rows."""
+    """Fit the predictor's bias baseline to the training rows, whose ratings are in stars."""
     stars = predictor.stars
     column = empty(len(rows.rating), np.float32, folder=data.folder)
     rating = torch.from_numpy(column)

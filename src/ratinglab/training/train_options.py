@@ -1,4 +1,4 @@
-"""Options of training, and checks of how they go together. Imports nothing slow: the command line reads this first."""
+"""Options of training, and checks for conflicts. Imports nothing slow: the command line reads this module first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -69,12 +69,12 @@ class TrainOptions:
         """Raise UserError if groups conflict."""
         fit = self.optimizer
         if self.model.form not in fit.forms:
-            others = sorted(cls.name for cls in named_fits() if self.model.form in cls.forms)
+            suitable = sorted(cls.name for cls in named_fits() if self.model.form in cls.forms)
             recipe = getattr(self.model, "recipe", "")
             hint = f"; recipe={recipe} sets it, and the monitor" if recipe else ""
             raise UserError(
-                f"optimizer={fit.name} fits {_listed(names_of(fit.forms))}, got model={self.model.name}, "
-                f"which needs optimizer={_listed(others, last='or')}{hint}"
+                f"optimizer={fit.name} fits {_join(names_of(fit.forms))}, got model={self.model.name}, "
+                f"which needs optimizer={_join(suitable, last='or')}{hint}"
             )
         if fit.initial_lr is None and self.schedule.name != "constant":
             raise UserError(
@@ -99,8 +99,8 @@ class TrainOptions:
         for key, needed in fit.trainer_values.items():
             value = getattr(self.trainer, key)
             if value != needed:
-                shown = "null" if needed is None else needed
-                raise UserError(f"trainer.{key} must be {shown} with optimizer={fit.name}, got {value}")
+                text = "null" if needed is None else needed
+                raise UserError(f"trainer.{key} must be {text} with optimizer={fit.name}, got {value}")
         if fit.on_cpu_only and self.trainer.accelerator not in (Accelerator.cpu, Accelerator.auto):
             raise UserError(
                 f"trainer.accelerator must be cpu with optimizer={fit.name}, got {self.trainer.accelerator.name}"
@@ -111,9 +111,9 @@ class TrainOptions:
         fits = sorted({cls.name for cls in named_fits() if cls.takes_mapped_rows})
         import_modules("ratinglab.splits")
         splits = sorted({cls.name for cls in named_subclasses(SplitOptions) if cls.takes_mapped_rows})
-        for key, chosen, names in (("optimizer", self.optimizer.name, fits), ("split", self.split.name, splits)):
-            if chosen not in names:
-                raise UserError(f"{key} must be one of {', '.join(names)} with data.on_disk=true, got {chosen}")
+        for key, name, valid in (("optimizer", self.optimizer.name, fits), ("split", self.split.name, splits)):
+            if name not in valid:
+                raise UserError(f"{key} must be one of {', '.join(valid)} with data.on_disk=true, got {name}")
         if self.model.needs().interactions:
             raise UserError(f"data.on_disk must be false with model={self.model.name}, which uses implicit feedback")
         if "@" in self.monitor:
@@ -122,15 +122,14 @@ class TrainOptions:
             raise UserError(f"ranking.k must be null with data.on_disk=true, got {self.ranking.k}")
 
     def _check_processes(self) -> None:
-        """Raise UserError for several processes of a fit that runs in one."""
+        """Raise UserError for several processes if the fit, or split.refit, needs a single process."""
         trainer = self.trainer
         if trainer.num_processes == 1:
             return
-        key, value = next((key, each) for key in ("devices", "num_nodes") if (each := getattr(trainer, key)) > 1)
+        key, value = next((key, count) for key in ("devices", "num_nodes") if (count := getattr(trainer, key)) > 1)
         if not (self.optimizer.takes_processes and self.optimizer.takes_batches):
-            kinds = named_fits()
-            several = sorted({cls.name for cls in kinds if cls.takes_processes and cls.takes_batches})
-            hint = "" if self.model.predicts_scores else f"; {', '.join(several)} run in several"
+            suitable = sorted({cls.name for cls in named_fits() if cls.takes_processes and cls.takes_batches})
+            hint = "" if self.model.predicts_scores else f"; {', '.join(suitable)} run in several"
             raise UserError(
                 f"trainer.{key} must be 1 with optimizer={self.optimizer.name}, which runs in one process, "
                 f"got {value}{hint}"
@@ -139,7 +138,7 @@ class TrainOptions:
             raise UserError(f"trainer.{key} must be 1 with split.refit=true, got {value}; set split.refit=false")
 
     def _check_order(self) -> None:
-        """Raise UserError for lists ordered by lower bounds if the run has none, or has none in its first epochs."""
+        """Raise UserError for lists ordered by lower bounds if the run has none, or lacks them in its first epochs."""
         if self.ranking.by is not OrderBy.lower_bound:
             return
         if not self.optimizer.keeps_samples:
@@ -151,6 +150,6 @@ class TrainOptions:
             )
 
 
-def _listed(names: Sequence[str], *, last: str = "and") -> str:
+def _join(names: Sequence[str], *, last: str = "and") -> str:
     """Join names, as in `a, b and c`."""
     return f" {last} ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -46,7 +46,7 @@ from ratinglab.training.train_options import TrainOptions
 log = logging.getLogger(__name__)
 
 DEFAULT_CHOICE = ("mf", "adam")
-"""Default model and optimizer in conf/train.yaml. Their results end with a tip about recipe=best."""
+"""Default model and optimizer in conf/train.yaml. Results of such a run end with a tip about recipe=best."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +75,10 @@ class _ReadyFit:
 
 
 def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) -> float | None:
-    """Train a run into an empty folder, or resume the run in the folder; its record names the command line.
+    """Train a run into an empty folder, or resume the run in the folder. The run's record keeps the `command` line.
 
     Prints a header, the progress and a table of results. The metrics belong to the best weights, read back from the
-    folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one. Other processes of the fit
+    folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one. The fit's other processes
     call `join_fit`.
 
     With split.refit, a first fit finds the number of epochs. It is a separate run in the subfolder `validation`, and
@@ -92,18 +92,17 @@ def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]
         UserError: the data or an option is wrong, or the run to reproduce is not finished; nothing has been trained.
         RunFailedError: the loss is no longer finite, or a checkpoint could not be written; files written so far remain.
     """
-    # rank 0 regardless of Slurm: Lightning writes events only in rank 0
+    # rank 0 whatever Slurm says: Lightning writes events only in rank 0
     _set_up_process(options, run_folder, rank=0)
     if options.reproduces is not None:
         read_metrics(Path(options.reproduces))  # fail before training
-    first_fit = None
+    first_metrics = None
     if options.split.refit:
-        validation_fit = run_folder / VALIDATION_FIT
-        _fit_run(options, validation_fit, command=command)
-        first_fit = read_metrics(validation_fit)
-        epochs = first_fit["fit/best_epoch"]
+        _fit_run(options, run_folder / VALIDATION_FIT, command=command)
+        first_metrics = read_metrics(run_folder / VALIDATION_FIT)
+        epochs = first_metrics["fit/best_epoch"]
         log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
-    available = _fit_run(options, run_folder, command=command, first_fit=first_fit)
+    available = _fit_run(options, run_folder, command=command, first_metrics=first_metrics)
     objective = _print_results(run_folder)
     if (options.model.name, options.optimizer.name) == DEFAULT_CHOICE:
         log.info(best_recipe_tip(available))
@@ -111,7 +110,7 @@ def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]
 
 
 def join_fit(options: TrainOptions, run_folder: Path) -> None:
-    """Take part in the fit of a run that another process trains, without output or files."""
+    """Take part in the fit of a run that another process trains by `train_run`, without output or files."""
     silent = replace(options.trainer, enable_progress_bar=False, enable_model_summary=False)
     options = replace(options, trainer=silent, logger={})
     _set_up_process(options, run_folder, rank=process_rank())
@@ -120,7 +119,7 @@ def join_fit(options: TrainOptions, run_folder: Path) -> None:
     prepared = prepare(options)
     is_resumed = (run_folder / LAST).exists()
     record = read_record(run_folder) if is_resumed else prepared.record
-    _run_trainer(_build(prepared, run_folder, record=record, is_new=not is_resumed))
+    _run_trainer(_build_fit(prepared, run_folder, record=record, is_new=not is_resumed))
 
 
 def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
@@ -138,19 +137,19 @@ def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
 
 
 def _fit_run(
-    options: TrainOptions, run_folder: Path, *, command: Sequence[str], first_fit: Mapping[str, float] | None = None
+    options: TrainOptions, run_folder: Path, *, command: Sequence[str], first_metrics: Mapping[str, float] | None = None
 ) -> AvailableData:
     """Fit a model into a run's folder, unless the run is finished.
 
-    `first_fit` has the metrics of the first of two fits; None for any other fit. Returns the side information in the
-    data.
+    `first_metrics` are the first fit's, for the second of two fits; None for any other fit. Returns the side
+    information in the data.
     """
-    refit_epochs = None if first_fit is None else int(first_fit["fit/best_epoch"])
+    refit_epochs = None if first_metrics is None else int(first_metrics["fit/best_epoch"])
     prepared = prepare(options, command=command, refit_epochs=refit_epochs)
     record: RunRecord | None = prepared.record
     if options.resume is not None:
         record = check_resumable(
-            prepared.options, record=prepared.record, run_folder=run_folder, keeps_best_epoch=prepared.keeps_best_epoch
+            prepared.options, record=prepared.record, run_folder=run_folder, has_best=prepared.has_best
         )
     if record is None:
         log.info("note: the run is already finished")
@@ -160,32 +159,40 @@ def _fit_run(
     epochs_done = read_checkpoint(last, record=record).epochs if last.exists() else 0
     is_new = epochs_done == 0
     loggers = [logger.build(run_folder=run_folder, first_epoch=epochs_done + 1) for logger in options.logger.values()]
-    ready = _build(prepared, run_folder, record=record, is_new=is_new, loggers=loggers)
-    lines = list(header(prepared, ready.fit.predictor.model, asked=options.model.name, epochs_done=epochs_done))
+    ready = _build_fit(prepared, run_folder, record=record, is_new=is_new, loggers=loggers)
+    lines = list(header(prepared, ready.fit.predictor.model, typed_model=options.model.name, epochs_done=epochs_done))
     for line in lines:
         log.info(line)
     run_folder.mkdir(exist_ok=True)
     write_run(run_folder, record=record, holdout=prepared.holdout)
-    for name in (METRICS, PRUNED):  # of the run before it was extended
+    for name in (METRICS, PRUNED):  # written before the run was extended
         (run_folder / name).unlink(missing_ok=True)
     options = prepared.options
     available = prepared.available
     is_on_disk = prepared.data.folder is not None
+    is_first_of_two = prepared.is_first_of_two
     del prepared  # frees the table and the split: the fit needs only the rows in its data, 12 or 16 bytes per row
     try:
         log_start(loggers, options, lines, record=record, run_folder=run_folder, is_new=is_new)
-        facts = _run_trainer(ready)
+        fit_metrics = _run_trainer(ready)
         del ready  # the best weights are about to be read from the folder
         if is_on_disk:  # memory is short
             gc.collect()  # frees the fit's weights, since the fit and its Trainer refer to each other
-        _evaluate_and_write(options, run_folder, facts=facts, loggers=loggers, first_fit=first_fit)
+        _evaluate_and_write(
+            options,
+            run_folder,
+            fit_metrics=fit_metrics,
+            loggers=loggers,
+            first_metrics=first_metrics,
+            is_first_of_two=is_first_of_two,
+        )
     finally:
         for logger in loggers:
             logger.close()
     return available
 
 
-def _build(
+def _build_fit(
     prepared: Preparation, run_folder: Path, *, record: RunRecord, is_new: bool, loggers: Sequence[GuardedLogger] = ()
 ) -> _ReadyFit:
     """Build the fit of a new run, or of one that resumes from its last checkpoint, with its Trainer.
@@ -217,18 +224,18 @@ def _exact_epochs(prepared: Preparation) -> int | None:
         return record.refit_epochs
     original = Path(options.reproduces) / (VALIDATION_FIT if prepared.is_first_of_two else "")
     check_same_data(original, record, key="run")
-    # the clock or the other jobs of a sweep may have ended the original
+    # trainer.max_time or pruning may have ended the original
     if record.refit_epochs is None and (options.trainer.max_time is not None or (original / PRUNED).is_file()):
         return int(read_metrics(original)["fit/epochs"])
     return record.refit_epochs
 
 
 def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence[GuardedLogger]) -> Trainer:
-    """Make Lightning's Trainer. Neither trainer.max_epochs nor a clock limits a fit with an exact number of epochs."""
+    """Build Lightning's Trainer. Neither trainer.max_epochs nor trainer.max_time limits a fit with exact epochs."""
     options, monitor = prepared.options, prepared.monitor
     exact_epochs = _exact_epochs(prepared)
     callbacks = options.callbacks.build(
-        checkpoint_folder=run_folder / CHECKPOINTS, monitor=monitor if prepared.keeps_best_epoch else None
+        checkpoint_folder=run_folder / CHECKPOINTS, monitor=monitor if prepared.has_best else None
     )
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
     callbacks.append(LearningCurve(run_folder / EPOCHS, tags=prepared.curve_tags()))
@@ -247,16 +254,16 @@ def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence
 
 
 def _intact_checkpoints(ready: _ReadyFit) -> str:
-    """List the undamaged checkpoints with their epochs."""
-    whole = []
+    """Name the intact checkpoints with their epochs; "none" without any."""
+    intact = []
     for path in (ready.run_folder / BEST, ready.run_folder / LAST):
         with suppress(UserError):
-            whole.append(f"{path.name}, from epoch {read_checkpoint(path, record=ready.record).epochs}")
-    return "; ".join(whole) or "none"
+            intact.append(f"{path.name}, from epoch {read_checkpoint(path, record=ready.record).epochs}")
+    return "; ".join(intact) or "none"
 
 
 def _run_trainer(ready: _ReadyFit) -> dict[str, float]:
-    """Run the fit in all its processes, from its checkpoint if it has one, and return its speed and size.
+    """Run the fit in all its processes, from its checkpoint if it has one, and return its metrics fit/….
 
     Raises:
         RunFailedError: the loss is no longer finite, or a checkpoint could not be written.
@@ -269,9 +276,9 @@ def _run_trainer(ready: _ReadyFit) -> dict[str, float]:
     try:
         with started(trainer, ready.run_folder):
             barrier(trainer, digests=ready.digests)
-            begun = perf_counter()
+            start = perf_counter()
             trainer.fit(fit, datamodule=ready.data, ckpt_path=ready.checkpoint, weights_only=True)
-            seconds = perf_counter() - begun
+            seconds = perf_counter() - start
     except OSError:
         log.warning("warning: the fit has ended early; intact checkpoints: %s", _intact_checkpoints(ready))
         raise
@@ -293,25 +300,25 @@ def _evaluate_and_write(
     options: TrainOptions,
     run_folder: Path,
     *,
-    facts: Mapping[str, float],
+    fit_metrics: Mapping[str, float],
     loggers: Sequence[GuardedLogger],
-    first_fit: Mapping[str, float] | None,
+    first_metrics: Mapping[str, float] | None,
+    is_first_of_two: bool,
 ) -> None:
-    """Evaluate the best weights, write metrics.json and show the results."""
+    """Evaluate the best weights, and write predictions.parquet and metrics.json. Log the results of the last fit."""
     run = Run.load(run_folder)
-    finds_epochs = options.split.refit and first_fit is None
     # with two fits, only the second one sees the test rows
-    parts = ("val", "test") if options.test and not finds_epochs else ("val",)
+    parts = ("val", "test") if options.test and not is_first_of_two else ("val",)
     metrics = run.evaluate(parts=parts) | run.evaluate_own_ranking(parts=parts)
     if not run.record.predicts_scores:
         write_predictions(run.folder, {part: run.predictions(part) for part in parts})
-    metrics |= {**facts, "fit/best_epoch": run.best_epoch}
-    if first_fit is not None:
-        metrics |= {tag: value for tag, value in first_fit.items() if "val/" in tag}
-        metrics["fit/seconds"] += first_fit["fit/seconds"]
+    metrics |= {**fit_metrics, "fit/best_epoch": run.best_epoch}
+    if first_metrics is not None:
+        metrics |= {tag: value for tag, value in first_metrics.items() if "val/" in tag}
+        metrics["fit/seconds"] += first_metrics["fit/seconds"]
     metrics = defined_metrics(metrics, monitor=options.monitor)
     write_metrics(run_folder, metrics, written=[EPOCHS])
-    if not finds_epochs:  # the first of two fits shows no results
+    if not is_first_of_two:
         log_end(loggers, options, run=run, metrics=metrics)
 
 
@@ -319,8 +326,8 @@ def compare_with_original(run_folder: Path, original_folder: Path) -> None:
     """Print the largest difference between the metrics of a run and of the run that it reproduces."""
     original = read_metrics(original_folder)
     metrics = read_metrics(run_folder)
-    timed = ("fit/seconds", "fit/ratings_per_second")
-    difference, tag = max((abs(value - metrics[tag]), tag) for tag, value in original.items() if tag not in timed)
+    timings = ("fit/seconds", "fit/ratings_per_second")
+    difference, tag = max((abs(value - metrics[tag]), tag) for tag, value in original.items() if tag not in timings)
     if difference == 0:
         log.info("reproduced: every metric is equal to the last digit")
     else:
@@ -328,15 +335,15 @@ def compare_with_original(run_folder: Path, original_folder: Path) -> None:
 
 
 def _print_results(run_folder: Path) -> float | None:
-    """Print the results of a finished run, and return its objective."""
+    """Print the results of a finished run, and return its objective; see `train_run`."""
     record = read_record(run_folder)
-    values = read_metrics(run_folder)
-    lines = list(results(values, RunTables(run_folder, record)))
-    if (tag := compared_tag(record)) in values:
-        lines += table_among_figures([record], values[tag])
+    metrics = read_metrics(run_folder)
+    lines = list(results(metrics, RunTables(run_folder, record)))
+    if (tag := compared_tag(record)) in metrics:
+        lines += table_among_figures([record], metrics[tag])
     for line in lines:
         log.info(line)
-    value = values.get(record.monitor)
+    value = metrics.get(record.monitor)
     return -value if value is not None and record.monitored().higher_is_better else value
 
 
@@ -347,10 +354,10 @@ def _set_up_process(options: TrainOptions, run_folder: Path, *, rank: int) -> No
         UserError: processes or devices are missing.
     """
     rank_zero_only.rank = rank  # type: ignore[attr-defined]
-    for quiet in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(quiet).setLevel(logging.WARNING)
-    for shown in ("callbacks.model_summary", "profilers.profiler"):
-        logging.getLogger(f"pytorch_lightning.{shown}").setLevel(logging.INFO)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("callbacks.model_summary", "profilers.profiler"):  # these print what the user has asked for
+        logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", message=".*returned `None`, this fit will run with no optimizer.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="Total length of `Blocks` across ranks is zero.*")
