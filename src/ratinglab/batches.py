@@ -28,7 +28,7 @@ class Batch(NamedTuple):
         return map(Batch, self.user.split(size), self.item.split(size), self.rating.split(size), day)
 
     def shard(self, rank: int, *, world_size: int) -> Batch:
-        """Return the rows of process `rank`, counted from 0; together, the shards are these rows."""
+        """Return the share of these rows of process `rank`, counted from 0."""
         if world_size == 1:
             return self
         day = None if self.day is None else shard(self.day, rank, world_size=world_size)
@@ -38,20 +38,20 @@ class Batch(NamedTuple):
         return Batch(user, item, rating, day)
 
     def take(self, rows: Tensor) -> Batch:
-        """Select rows by index."""
+        """Select rows by index: rows (n,) integer."""
         return Batch(self.user[rows], self.item[rows], self.rating[rows], None if self.day is None else self.day[rows])
 
 
 def shard(column: Tensor, rank: int, *, world_size: int) -> Tensor:
-    """Return the slice of process `rank`, counted from 0. Slices have nearly equal lengths."""
+    """Return the slice of process `rank`, counted from 0. The slices divide the column, with nearly equal lengths."""
     return column[len(column) * rank // world_size : len(column) * (rank + 1) // world_size]
 
 
 BATCHES_PER_STEP = 64
-"""Number of batches per Lightning step, which amortizes Lightning's overhead per step."""
+"""Number of batches per Lightning step: many, since a step has an overhead of its own."""
 EVALUATION_BLOCK_ROWS = 1 << 15
-"""Number of rows evaluated at once. Up to this size, torch sums on one thread, so that the last digit of an error does
-not depend on the number of threads."""
+"""Number of rows evaluated at once. Torch sums up to this many rows on one thread, so that the last digit of an error
+does not depend on the number of threads."""
 CPU = torch.device("cpu")
 
 
@@ -76,12 +76,12 @@ class Blocks:
 
 
 class ShuffledBatches:
-    """An epoch of training rows in random order, in lists of batches: each row once; the last batch may be smaller.
+    """An epoch of training rows in random order, as lists of BATCHES_PER_STEP batches; the last ones may be smaller.
 
-    Each process of a fit gets its shard of every batch; a shard of a small batch may have no rows.
+    Each process of a fit gets its shard of every batch. A shard of a small batch may have no rows.
 
-    The order depends only on the seed and the epoch number, so a run that resumes at epoch e sees the same batches as
-    an uninterrupted one. The rows stay on the device, which avoids a transfer per batch.
+    The order depends only on the seed and the epoch number: a run that resumes at epoch e sees the batches of an
+    uninterrupted run. The rows stay on the device, which avoids a transfer per batch.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class ShuffledBatches:
         self._columns = as_tensors(ratings, device=device)
         self._seed, self._epoch = seed, epoch
         self._rank, self._world_size = rank, world_size
-        # units to shuffle: rows, or users with all their rows
+        # the units to shuffle are rows, or users with all their rows
         self._num_units, self._rows_of_user = len(ratings), None
         if whole_users:
             user = self._columns.user
@@ -128,32 +128,32 @@ class ShuffledBatches:
         return -(-self.num_batches // BATCHES_PER_STEP)
 
     def __iter__(self) -> Iterator[list[Batch]]:
-        # a generator reads the epoch lazily: on resume, Lightning creates the iterator before restoring the epoch
+        # this generator reads the epoch late: on resume, Lightning creates the iterator before it restores the epoch
         # SeedSequence mixes both numbers: seed 0 at epoch 1 differs from seed 1 at epoch 0
-        mixed = np.random.SeedSequence([self._seed, self._epoch()]).generate_state(1, np.uint64)[0]
-        generator = torch.Generator().manual_seed(int(mixed))
-        units = torch.randperm(self._num_units, generator=generator, dtype=torch.int32)
-        units = units[: self.num_batches * self._batch_units].to(self._columns.rating.device)
-        for at_once in units.split(BATCHES_PER_STEP * self._batch_units):
+        epoch_seed = np.random.SeedSequence([self._seed, self._epoch()]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(epoch_seed))
+        order = torch.randperm(self._num_units, generator=generator, dtype=torch.int32)
+        order = order[: self.num_batches * self._batch_units].to(self._columns.rating.device)
+        for step in order.split(BATCHES_PER_STEP * self._batch_units):
             if self._rows_of_user is None and self._world_size == 1:
-                yield list(self._columns.take(at_once).split(self._batch_units))
+                yield list(self._columns.take(step).split(self._batch_units))
             else:
-                batches = at_once.split(self._batch_units)
+                batches = step.split(self._batch_units)
                 shards = (shard(batch, self._rank, world_size=self._world_size) for batch in batches)
-                yield [self._columns.take(self._rows_of(own)) for own in shards]
+                yield [self._columns.take(self._rows_of(units)) for units in shards]
 
     def _rows_of(self, units: Tensor) -> Tensor:
-        """Collect the rows of these units, user by user if units are users: (U,) → (n,)."""
+        """Return the rows of units, user by user if units are users: (U,) → (n,)."""
         if self._rows_of_user is None or len(units) == 0:
             return units
         return torch.cat([self._rows_of_user[user] for user in units.tolist()])
 
 
 class FullBatchLoader:
-    """Epochs of one batch, which holds all training rows, for fits that choose their own order."""
+    """One batch per epoch, with all training rows, for fits that choose their own order."""
 
     num_batches = 1
-    """Batches in an epoch."""
+    """Batches per epoch."""
 
     def __init__(self, ratings: Ratings) -> None:
         self._columns = as_tensors(ratings)

@@ -18,10 +18,10 @@ class RatingDataModule(LightningDataModule):
     def __init__(
         self, holdout: Holdout, *, batch_size: int | None, fraction: float, seed: int, whole_users: bool = False
     ) -> None:
-        """Serve the training and validation rows of `holdout`, and keep no other part of it.
+        """Serve the training and validation rows of `holdout`, and convert its training ratings to stars in place.
 
-        `batch_size` counts training rows in all processes together; None: all rows in one batch. For the other
-        arguments, see ShuffledBatches.
+        Keeps no other part of `holdout`. `batch_size` is the number of training rows per batch, in all processes
+        together; None: all rows in one batch. ShuffledBatches describes the other arguments.
         """
         super().__init__()
         self.num_users = holdout.num_users
@@ -32,7 +32,7 @@ class RatingDataModule(LightningDataModule):
         self.folder = holdout.table.folder
         """Folder for mapped files of rows; None: the rows are in memory."""
         self.train_ratings_in_stars = holdout.train
-        """The training rows, with ratings in stars."""
+        """The training rows."""
         self.rating_mean = float(self.train_ratings_in_stars.rating.mean(dtype=np.float64))
         """Mean of the training ratings, in rating units."""
         release(self.train_ratings_in_stars.rating)
@@ -49,7 +49,7 @@ class RatingDataModule(LightningDataModule):
         self.whole_users = whole_users
 
     def train_dataloader(self) -> ShuffledBatches | FullBatchLoader:
-        """Make shuffled training batches, or one of all rows."""
+        """Make shuffled training batches, or a single batch of all rows."""
         if self.batch_size is None:
             return FullBatchLoader(self.train_ratings_in_stars)
         return ShuffledBatches(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor  # slow to import: the command line reads this file first
 
 TOLERANCE = 1e-3
-"""Maximum error of a rating converted to stars, or to stars and back, in stars."""
+"""Largest rounding error of a rating converted to stars, or to stars and back, in stars."""
 
 Values = TypeVar("Values", float, "Tensor", NDArray[np.float32])
 
@@ -50,8 +50,8 @@ class Stars(NamedTuple):
 
 
 def is_liked(rating: NDArray[np.floating], threshold: float, *, unit: float = 1.0) -> NDArray[np.bool_]:
-    """Return whether each rating is at least the threshold, allowing for the rounding of converted ratings.
+    """Return whether each rating is at least the threshold, but for the rounding of converted ratings: (N,) → (N,).
 
-    rating (N,) → (N,). `unit` is `Stars.unit` for ratings in rating units, 1 for ratings in stars.
+    `unit` is the size of a star: `Stars.unit` for ratings in rating units, 1 for ratings in stars.
     """
     return rating >= threshold - TOLERANCE * unit
