@@ -15,7 +15,7 @@ from ratinglab.fitting.fit import Fit
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.reports.results import lists_tables
-from ratinglab.runs.finished_runs import basis
+from ratinglab.runs.finished_runs import comparison_conditions
 from ratinglab.runs.record import read_record
 from ratinglab.training.training import build_lightning, train_run
 
@@ -180,7 +180,7 @@ def test_samples_are_measured_in_every_epoch(train_here):
 def test_runs_are_compared_by_lists_in_any_order_with_the_same_threshold(train_here):
     changes: list[list[str]] = [[], ["ranking.by=prediction"], ["ranking.threshold=3"]]
     own, ordered, other = (
-        basis(read_record(train_here(*MONITORED, "trainer.max_epochs=1", *each))) for each in changes
+        comparison_conditions(read_record(train_here(*MONITORED, "trainer.max_epochs=1", *each))) for each in changes
     )
     assert own == ordered != other
     assert own["ranking.threshold"] == "4.0"
