@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from ratinglab.commands.command_options import PredictOptions
 from ratinglab.commands.option_files import columns_in, files_of, folded_in, load_run, open_table, table_path
-from ratinglab.commands.screen_table import print_table
 from ratinglab.errors import UserError
 from ratinglab.files import print_beside
 from ratinglab.formats.input_paths import existing_file
@@ -19,6 +18,7 @@ from ratinglab.formats.writing import keeps_dialect, write_table
 from ratinglab.inference.fold_in.folded_in import FoldedIn
 from ratinglab.inference.run import Run
 from ratinglab.inference.trained_model import Times
+from ratinglab.reports.text_table import print_rows
 
 BLOCK_ROWS = 1 << 18
 """Number of pairs held in memory at once."""
@@ -109,7 +109,7 @@ def _print_first(predicted: Iterator[pa.Table], counts: Counter[Hashable]) -> No
     first = next(predicted).slice(0, MAX_SHOWN)
     for _ in predicted:
         pass  # counts the other pairs
-    print_table(first.to_pandas())
+    print_rows(first.to_pandas())
     if counts.total() > len(first):
         print(f"note: {counts.total() - len(first):,} more pairs: set output=FILE to write all of them")
 

@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from ratinglab.commands.command_options import RecommendOptions, UnknownUsers
 from ratinglab.commands.option_files import columns_in, files_of, folded_in, load_run, read_table, table_path
-from ratinglab.commands.screen_table import print_table
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.files import is_stream, print_beside
@@ -22,6 +21,7 @@ from ratinglab.inference.lists import ListOptions, check_length
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import Ids
 from ratinglab.inference.trained_model import TrainedModel
+from ratinglab.reports.text_table import print_rows
 
 BLOCK_ROWS = 1 << 18
 """Number of recommendations held in memory at once."""
@@ -164,10 +164,10 @@ def _print_list(listed: pd.DataFrame, request: _ListsRequest, user_id: str, *, n
     rated = request.model_of(user_id).rated_highest(user_id, k=NUM_RATED_SHOWN)
     if len(rated) > 0:
         print(f"{name} rated highest")
-        print_table(rated.drop(columns="rank"))
+        print_rows(rated.drop(columns="rank"))
         print()
     print(f"recommended to {name}, {_order_text(request.run, request.options.ranking)}")
-    print_table(listed)
+    print_rows(listed)
     if len(listed) < request.options.k:
         print(f"note: only {len(listed)} of {request.options.k} items: no other candidates are left")
 

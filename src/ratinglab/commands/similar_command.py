@@ -4,10 +4,10 @@ import pyarrow as pa
 
 from ratinglab.commands.command_options import SimilarOptions
 from ratinglab.commands.option_files import load_run, table_path
-from ratinglab.commands.screen_table import print_table
 from ratinglab.files import is_stream, print_beside
 from ratinglab.formats.writing import write_table
 from ratinglab.inference.lists import check_length
+from ratinglab.reports.text_table import print_rows
 
 
 def find_similar(options: SimilarOptions) -> None:
@@ -28,6 +28,6 @@ def find_similar(options: SimilarOptions) -> None:
     if output is not None and is_stream(output):
         return
     print(f"similar to {name}, which has {tables.train_counts[1][item]:,} training ratings")
-    print_table(similar)
+    print_rows(similar)
     if len(similar) < options.k:
         print(f"note: only {len(similar)} of {options.k} items: no other candidates are left")

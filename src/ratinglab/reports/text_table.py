@@ -3,6 +3,11 @@
 import re
 from collections.abc import Iterator, Sequence
 
+import pandas as pd
+
+DECIMALS = {"prediction": 2, "similarity": 2, "score": 3, "standard_deviation": 2}
+"""Decimal places of the columns that `print_rows` rounds."""
+
 LATEX = {each: f"\\{each}" for each in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -25,6 +30,19 @@ def aligned(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iter
             cell.rjust(width) if number in right else cell.ljust(width) for number, (cell, width) in enumerate(cells)
         ]
         yield "  ".join(shown).rstrip()
+
+
+def print_rows(rows: pd.DataFrame) -> None:
+    """Print rows with their predictions, scores or similarities, and say what the standard deviations in ± are of."""
+    cells = rows.copy()
+    for name, decimals in DECIMALS.items():
+        if name in rows and pd.api.types.is_float_dtype(rows[name]):  # not a user's own column of text
+            cells[name] = rows[name].map(f"{{:.{decimals}f}}".format).where(rows[name].notna(), "")
+    cells = cells.rename(columns={"standard_deviation": "±"}).astype(str)
+    print(*aligned([list(cells.columns), *cells.to_numpy().tolist()]), sep="\n")
+    if "±" in cells and (cells["±"] != "").any():
+        quantity = "similarity over the samples" if "similarity" in cells else "rating around its prediction"
+        print(f"±: standard deviation of the {quantity}")
 
 
 def markdown(rows: Sequence[Sequence[str]], *, bold: int | None = None) -> Iterator[str]:
