@@ -7,44 +7,41 @@ from ratinglab.files import METRICS
 from ratinglab.reports.results import lists_tables, metrics_table
 from ratinglab.runs.record import read_metrics
 
-ROUNDING = 1e-4
+MAX_ROUNDING = 1e-4
 """Largest difference that other processors or libraries can cause in a metric; relative for metrics above 1."""
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Recompute a run's metrics on its own validation and test rows, and compare them with its metrics.json.
+    """Recompute and print a run's metrics on its validation and test rows, and compare them with its metrics.json.
 
-    With ranking.k, also measures lists, and compares them if the run ordered them in the same way. For a model that
-    predicts scores, the default is to measure the same lists as the run.
+    With ranking.k, also measures lists, and compares them if the run ordered its lists in the same way. For a model
+    that predicts scores, measures the run's own lists by default.
     """
     run, notes = load_run(options.run)
-    order: OrderOptions = options.ranking
+    record, provenance = run.record, run.record.provenance
     metrics = run.evaluate()
-    record = run.record
-    provenance = run.record.provenance
     k = options.ranking.k
+    order: OrderOptions = options.ranking
     recorded_order = record.order_options()
-    has_own_order = record.predicts_scores or order.by is recorded_order.by
-    thresholds = {like_threshold(chosen.threshold, record.stars) for chosen in (order, recorded_order)}
-    is_own = has_own_order and len(thresholds) == 1
-    of_lists = {} if k is None else run.evaluate_ranking(k=k, by=order.by.value, threshold=order.threshold)
+    thresholds = {like_threshold(value, record.stars) for value in (order.threshold, recorded_order.threshold)}
+    is_same_order = (record.predicts_scores or order.by is recorded_order.by) and len(thresholds) == 1
+    list_metrics = {} if k is None else run.evaluate_ranking(k=k, by=order.by.value, threshold=order.threshold)
     if record.predicts_scores and k is None:  # there is nothing else to measure
-        of_lists = run.evaluate_own_ranking(parts=("val", "test"))
-        order = recorded_order
-        is_own = True
+        list_metrics = run.evaluate_own_ranking(parts=("val", "test"))
+        order, is_same_order = recorded_order, True
     for note in notes:
         print(note)
     print(f"{record.model} on {provenance['data']}, split {provenance['split']}, seed {provenance['seed']}")
-    for line in (*metrics_table(metrics, record), *lists_tables(of_lists, run.tables, order=order)):
+    for line in (*metrics_table(metrics, record), *lists_tables(list_metrics, run.tables, order=order)):
         print(line)
-    if k is not None and not of_lists:
+    if k is not None and not list_metrics:
         print("note: the run holds out no rows, so no lists are measured")
     if not (run.folder / METRICS).is_file():
         print("metrics.json is missing: the run has not finished")
         return
     recorded = read_metrics(run.folder)
-    if is_own:
-        metrics |= {tag: value for tag, value in of_lists.items() if "@" in tag}
+    if is_same_order:
+        metrics |= {tag: value for tag, value in list_metrics.items() if "@" in tag}
     # the first fit of a refit run records no test errors
     differences = [(abs(value - recorded[tag]), tag) for tag, value in metrics.items() if tag in recorded]
     if not differences:
@@ -54,5 +51,5 @@ def evaluate(options: EvaluateOptions) -> None:
     if difference == 0:
         print("equal to metrics.json to the last digit")
         return
-    is_rounding = all(size <= ROUNDING * max(1, abs(recorded[tag])) for size, tag in differences)
+    is_rounding = all(size <= MAX_ROUNDING * max(1, abs(recorded[tag])) for size, tag in differences)
     print(f"{'' if is_rounding else 'warning: '}differs from metrics.json by at most {difference:.1e} ({tag})")

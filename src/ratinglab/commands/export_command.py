@@ -19,14 +19,15 @@ from ratinglab.runs.record import write_json
 
 TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
 """Largest allowed difference from the run's predictions: in rating units, or relative to the largest prediction."""
-MAX_ROWS_COMPARED, BLOCK = 100_000, 1_000
+MAX_ROWS_COMPARED, BLOCK_ROWS = 100_000, 1_000
+"""Largest number of rows whose predictions are compared, and number of rows predicted at once."""
 MAX_INT32 = np.iinfo(np.int32).max
 
 
 class Parity(NamedTuple):
     """Comparison of an export's predictions with its run's, on the rows of a part and on pairs with an unknown id.
 
-    The largest difference is absolute, in rating units, like the largest that is allowed.
+    Both differences are absolute, in rating units.
     """
 
     part: str
@@ -66,7 +67,7 @@ def export(options: ExportOptions) -> None:
 def measure_parity(run: Run, written: WrittenExport) -> Parity:
     """Compare an export with its run on test rows (if none, validation or training rows) and on cold pairs.
 
-    Compares every n-th row if there are more than MAX_ROWS_COMPARED.
+    Of more than MAX_ROWS_COMPARED rows, compares every n-th row.
     """
     part = next((name for name in ("test", "val") if len(run.part(name)) > 0), "train")
     rows = run.part(part)
@@ -74,7 +75,7 @@ def measure_parity(run: Run, written: WrittenExport) -> Parity:
     rows = rows.take(np.arange(len(rows)) % step == 0)
     cold = _cold_pairs(run)
     differences, magnitudes = [], []
-    for user, item, _, day in (cold, *cold.split(1), *as_tensors(rows).split(BLOCK)):
+    for user, item, _, day in (cold, *cold.split(1), *as_tensors(rows).split(BLOCK_ROWS)):
         columns = (user, item, day) if written.takes_day and day is not None else (user, item)
         with torch.inference_mode():
             expected = run.predictor(*columns).numpy()
@@ -85,7 +86,7 @@ def measure_parity(run: Run, written: WrittenExport) -> Parity:
 
 
 def _cold_pairs(run: Run) -> Batch:
-    """Make all pairs with an unknown user or item, whose index is −1 or beyond the last."""
+    """Make pairs of an unknown user, an unknown item or both. Unknown indices are −1 or beyond the last index."""
     user, item = (
         torch.tensor([0, -1, count, MAX_INT32], dtype=torch.int32)
         for count in (run.record.num_users, run.record.num_items)

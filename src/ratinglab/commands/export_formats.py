@@ -48,9 +48,9 @@ def write_torch(run: Run, folder: Path) -> WrittenExport:
     """Write model.pt2, a torch.export program, and the tables of ids."""
     path = folder / "model.pt2"
     takes_day = run.predictor.model.takes_day
-    with _quiet():
+    with _silence_exporters():
         packed = BytesIO()  # torch's own writing fails with a RuntimeError on a full disk
-        torch.export.save(_traced(run, ExportFormat.torch), packed)
+        torch.export.save(_trace(run, ExportFormat.torch), packed)
         path.write_bytes(packed.getbuffer())
         module = torch.export.load(path).module()
     write_ids(run, folder)
@@ -72,13 +72,13 @@ def write_onnx(run: Run, folder: Path) -> WrittenExport:
 
     path = folder / "model.onnx"
     takes_day = run.predictor.model.takes_day
-    with _quiet():
-        program = _traced(run, ExportFormat.onnx)
+    with _silence_exporters():
+        program = _trace(run, ExportFormat.onnx)
         try:
             program = program.run_decompositions({torch.ops.aten.searchsorted.Tensor: search_left})
             converted = torch.onnx.export(program, dynamo=True, output_names=["rating"], verbose=False)
         except (torch.onnx.errors.OnnxExporterError, TypeError) as error:  # TypeError: a search with options
-            raise _refusal(run, ExportFormat.onnx, "ONNX cannot express", error) from error
+            raise _unsupported(run, ExportFormat.onnx, "ONNX cannot express", error) from error
         assert converted is not None, "torch.onnx.export returns the program unless it gets a path"
         converted.save(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -100,7 +100,7 @@ def write_onnx(run: Run, folder: Path) -> WrittenExport:
 def write_numpy(run: Run, folder: Path) -> WrittenExport:
     """Write model.npz, the factors and biases, and the tables of ids."""
     path = folder / "model.npz"
-    arrays = _arrays(run, ExportFormat.numpy)
+    arrays = _collect_arrays(run, ExportFormat.numpy)
     np.savez(path, allow_pickle=False, **arrays)
     write_ids(run, folder)
     usage = (
@@ -111,14 +111,14 @@ def write_numpy(run: Run, folder: Path) -> WrittenExport:
         'rating = (bias + (m["user_factors"][user] * m["item_factors"][item]).sum(axis=1)).clip(*m["scale"])',
         '# index -1: m["baseline_mean"] + m["baseline_user_bias"][user] + m["baseline_item_bias"][item]',
     )
-    facts = {"arrays": {name: {"dtype": str(each.dtype), "shape": each.shape} for name, each in arrays.items()}}
+    facts = {"arrays": {name: {"dtype": str(array.dtype), "shape": array.shape} for name, array in arrays.items()}}
     with np.load(path) as file:
         return WrittenExport(path.name, False, facts, usage, _factor_predictor(dict(file)))
 
 
 def write_parquet(run: Run, folder: Path) -> WrittenExport:
     """Write users.parquet and items.parquet, with an embedding and biases per row."""
-    arrays = _arrays(run, ExportFormat.parquet)
+    arrays = _collect_arrays(run, ExportFormat.parquet)
     write_ids(run, folder, users=_columns(arrays, "user"), items=_columns(arrays, "item"))
     facts = {name: float(arrays[name]) for name in ("mean", "baseline_mean")}
     usage = (
@@ -126,13 +126,13 @@ def write_parquet(run: Run, folder: Path) -> WrittenExport:
         'user, item = (pd.read_parquet(f"FOLDER/{side}.parquet").iloc[0] for side in ("users", "items"))',
         f'rating = {facts["mean"]!r} + user["bias"] + item["bias"] + user["embedding"] @ item["embedding"]',
     )
-    read = {name: arrays[name] for name in ("mean", "baseline_mean", "scale")}
+    stored = {name: arrays[name] for name in ("mean", "baseline_mean", "scale")}
     for side in ("user", "item"):
         table = pyarrow.parquet.read_table(folder / f"{side}s.parquet")
-        read[f"{side}_factors"] = np.stack(table["embedding"].to_numpy())
-        read[f"{side}_bias"] = table["bias"].to_numpy()
-        read[f"baseline_{side}_bias"] = np.append(table["baseline_bias"].to_numpy(), np.float32(0))
-    return WrittenExport("items.parquet", False, facts, usage, _factor_predictor(read))
+        stored[f"{side}_factors"] = np.stack(table["embedding"].to_numpy())
+        stored[f"{side}_bias"] = table["bias"].to_numpy()
+        stored[f"baseline_{side}_bias"] = np.append(table["baseline_bias"].to_numpy(), np.float32(0))
+    return WrittenExport("items.parquet", False, facts, usage, _factor_predictor(stored))
 
 
 WRITERS: dict[ExportFormat, Callable[[Run, Path], WrittenExport]] = {
@@ -146,50 +146,53 @@ WRITERS: dict[ExportFormat, Callable[[Run, Path], WrittenExport]] = {
 def write_ids(
     run: Run, folder: Path, *, users: dict[str, pa.Array] | None = None, items: dict[str, pa.Array] | None = None
 ) -> None:
-    """Write the ids of users and items with training ratings, in index order, with any further columns."""
+    """Write users.parquet and items.parquet: the ids with training ratings in index order, titles, and further columns.
+
+    `users` and `items` are the further columns, by name.
+    """
     num_users, num_items = run.record.num_users, run.record.num_items
     titles = run.tables.titles
-    named = {} if titles is None else {"title": pa.array(titles[:num_items], type=pa.string())}
+    title_column = {} if titles is None else {"title": pa.array(titles[:num_items], type=pa.string())}
     for name, columns in (
         ("users", {"user_id": pa.array(run.user_ids.ids[:num_users])} | (users or {})),
-        ("items", {"item_id": pa.array(run.item_ids.ids[:num_items])} | named | (items or {})),
+        ("items", {"item_id": pa.array(run.item_ids.ids[:num_items])} | title_column | (items or {})),
     ):
         pyarrow.parquet.write_table(pa.table(columns), folder / f"{name}.parquet")
 
 
-def _traced(run: Run, format: ExportFormat) -> torch.export.ExportedProgram:
+def _trace(run: Run, format: ExportFormat) -> torch.export.ExportedProgram:
     """Trace the predictor, including cold start and clipping, for batches of any size."""
     predictor = run.predictor
     model = predictor.model.traceable()
     stars = predictor.stars
     traceable = Predictor(model, predictor.baseline, stars=stars, scale=predictor.scale).eval()
     traceable.requires_grad_(False)  # the program's users want ratings, not gradients
-    # separate tensors: torch.export takes one tensor that is given twice for one input
+    # separate tensors: torch.export would merge two inputs that share a tensor
     example = tuple(torch.zeros(3, dtype=torch.int32) for _ in range(3 if predictor.model.takes_day else 2))
     batch = {0: torch.export.Dim("batch", min=1)}
     try:
         return torch.export.export(traceable, example, dynamic_shapes=(batch,) * len(example))
     except Exception as error:  # a user's equation can raise anything
-        raise _refusal(run, format, "torch.export cannot trace", error) from error
+        raise _unsupported(run, format, "torch.export cannot trace", error) from error
 
 
-def _refusal(run: Run, format: ExportFormat, problem: str, error: Exception) -> UserError:
+def _unsupported(run: Run, format: ExportFormat, problem: str, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:300]
     return UserError(f"format={format.name}: {problem} model={run.record.model}: {reason}")
 
 
 def search_left(ordered: Tensor, values: Tensor) -> Tensor:
     """Compute torch.searchsorted, which ONNX lacks, by bisection: ordered (n,), values (B,) → (B,) int64."""
-    below = torch.zeros_like(values)
+    count = torch.zeros_like(values)  # number of entries known to be below each value
     for bit in reversed(range(len(ordered).bit_length())):
-        further = below + (1 << bit)
-        is_below = (further <= len(ordered)) & (ordered[further.clamp(max=len(ordered)) - 1] < values)
-        below = torch.where(is_below, further, below)
-    return below
+        larger = count + (1 << bit)
+        is_below = (larger <= len(ordered)) & (ordered[larger.clamp(max=len(ordered)) - 1] < values)
+        count = torch.where(is_below, larger, count)
+    return count
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_exporters() -> Iterator[None]:
     """Silence the log messages and warnings of the exporters."""
     logging.disable(logging.ERROR)
     try:
@@ -207,11 +210,15 @@ def _signature(takes_day: bool) -> dict[str, Any]:
     return {"inputs": dict.fromkeys(names, index), "outputs": {"rating": {"dtype": "float32", "shape": ["B"]}}}
 
 
-def _arrays(run: Run, format: ExportFormat) -> Arrays:
-    """Collect the arrays of r̂ = clip(mean + user_bias + item_bias + user_factors · item_factors).
+def _collect_arrays(run: Run, format: ExportFormat) -> Arrays:
+    """Collect the arrays of r̂ = clip(mean + user_bias + item_bias + user_factors · item_factors), in rating units.
 
     A pair with an unknown user or item gets baseline_mean + baseline_user_bias + baseline_item_bias. The last entry of
-    these biases, 0, is for unknown ids. Biases are 0 for a model without them; scale is ±∞ without clipping.
+    the baseline's biases, 0, is for unknown ids. user_bias and item_bias are 0 for a model without biases; scale is ±∞
+    without clipping.
+
+    Raises:
+        UserError: the model has no factors.
     """
     factors = run.predictor.model.factors()
     baseline = run.predictor.baseline
@@ -233,7 +240,7 @@ def _arrays(run: Run, format: ExportFormat) -> Arrays:
         "baseline_item_bias": baseline.item_bias,
         "baseline_mean": baseline.mean,
     }
-    return {name: each.detach().float().numpy() for name, each in tensors.items()}
+    return {name: tensor.detach().float().numpy() for name, tensor in tensors.items()}
 
 
 def _columns(arrays: Arrays, side: SideName) -> dict[str, pa.Array]:
@@ -253,11 +260,11 @@ def _factor_predictor(model: Arrays) -> Predict:
     def predict(user: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.float32]:
         user = np.where((user >= 0) & (user < num_users), user, num_users)
         item = np.where((item >= 0) & (item < num_items), item, num_items)
-        known = (user < num_users) & (item < num_items)
+        is_known = (user < num_users) & (item < num_items)
         rating = model["baseline_mean"] + model["baseline_user_bias"][user] + model["baseline_item_bias"][item]
-        user, item = user[known], item[known]
-        rating[known] = model["mean"] + model["user_bias"][user] + model["item_bias"][item]
-        rating[known] += (model["user_factors"][user] * model["item_factors"][item]).sum(axis=1)
+        user, item = user[is_known], item[is_known]
+        rating[is_known] = model["mean"] + model["user_bias"][user] + model["item_bias"][item]
+        rating[is_known] += (model["user_factors"][user] * model["item_factors"][item]).sum(axis=1)
         clipped: NDArray[np.float32] = rating.clip(*model["scale"])
         return clipped
 

@@ -21,35 +21,37 @@ from ratinglab.process.program import shell_command
 from ratinglab.ratings.side_information import Column, Needs, categories_in, is_numeric, is_unknown
 from ratinglab.ratings.table import RatingTable
 
-MOST_VALUES = 20
-"""Maximum number of distinct ratings listed one by one; more are grouped into this many ranges."""
-MOST_CATEGORIES = 6
-"""Number of most frequent categories listed per column."""
-BAR = 40
+MAX_VALUES = 20
+"""Largest number of distinct ratings listed one by one; more are grouped into this many ranges."""
+MAX_CATEGORIES = 6
+"""Largest number of categories listed per column, the most frequent first."""
+MAX_BAR_LENGTH = 40
 """Length of the longest bar, in characters."""
 QUANTILES = {"least": 0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "most": 1}
-FORMATS = ("png", "pdf", "svg")
-ALWAYS_SHOWN = ("path", "user", "item", "rating", "title")
-"""Last words of the keys that the command repeats even if they have their default values."""
-
+FIGURE_FORMATS = ("png", "pdf", "svg")
+ALWAYS_SET = ("path", "user", "item", "rating", "title")
+"""Last words of the keys that the train command sets even to their default values."""
 MAX_FOR_BEST, MAX_FOR_GIBBS = 1_000_000, 5_000_000
 """Numbers of ratings above which recipe=best and Gibbs sampling of biased_mf take many minutes."""
 
 
 def inspect_data(options: InspectOptions, defaults: Callable[[], DataOptions]) -> None:
-    """Read a table with the checks of every fit, print its description, and draw a figure if requested.
+    """Read a table with the checks of training, print its description, and draw a figure if requested.
 
-    For a user's own file, guesses the options that do not fit it, and prints the command that trains on it as the last
-    line, without keys that have their values in `defaults()`. Merges repeated pairs of user and item.
+    For a user's own file, guesses the options that do not fit it. The last line is then the command that trains on the
+    file, without the keys whose values are those of `defaults()`. Merges repeated pairs of user and item.
+
+    Raises:
+        UserError: the table or an option is wrong, or the figure cannot be written.
     """
     figure = None if options.figure is None else output_path(options.figure, key="figure")
-    if figure is not None and figure.suffix[1:] not in FORMATS:
-        raise UserError(f"figure must end with one of .{', .'.join(FORMATS)}, got {options.figure}")
+    if figure is not None and figure.suffix[1:] not in FIGURE_FORMATS:
+        raise UserError(f"figure must end with one of .{', .'.join(FIGURE_FORMATS)}, got {options.figure}")
     data: DataOptions = options.data
     notes: tuple[str, ...] = ()
     if isinstance(data, CsvOptions):
         data, notes = guess_layout(data)
-    table, data = _loaded(data)
+    table, data = _load_merged(data)
     print(*description(table, notes), sep="\n")
     if figure is not None:
         drawn = overview(table)
@@ -59,8 +61,8 @@ def inspect_data(options: InspectOptions, defaults: Callable[[], DataOptions]) -
         print(f"train      {train_command(data, defaults(), num_ratings=len(table.ratings))}")
 
 
-def _loaded(data: DataOptions) -> tuple[RatingTable, DataOptions]:
-    """Load a table, merging repeated pairs; return it with the options that it needs."""
+def _load_merged(data: DataOptions) -> tuple[RatingTable, DataOptions]:
+    """Load a table, merging repeated pairs of user and item; also returns the options with which training loads it."""
     if data.duplicates is not Duplicates.error:
         return data.load(), data
     merging = replace(data, duplicates=Duplicates.last)
@@ -69,26 +71,26 @@ def _loaded(data: DataOptions) -> tuple[RatingTable, DataOptions]:
 
 
 def train_command(data: CsvOptions, defaults: DataOptions, *, num_ratings: int) -> str:
-    """Make the command that trains on a file with these options, with a recipe for this number of ratings."""
-    settings = dict(_settings(data, "data."))
-    omitted = dict(_settings(defaults, "data."))
-    shown = {"data.path": settings.pop("data.path")} | {
-        key: value
+    """Make the command that trains on a file with these options, by a recipe that suits the number of ratings."""
+    settings = dict(_reading_settings(data, "data."))
+    default_settings = dict(_reading_settings(defaults, "data."))
+    path = settings.pop("data.path")
+    overrides = [as_override("data.path", path)] + [
+        as_override(key, value)
         for key, value in settings.items()
-        if omitted.get(key) != value or key.rpartition(".")[2] in ALWAYS_SHOWN
-    }
-    overrides = [as_override(key, value) for key, value in shown.items()]
+        if default_settings.get(key) != value or key.rpartition(".")[2] in ALWAYS_SET
+    ]
     recipe = "best" if num_ratings <= MAX_FOR_BEST else "biased_mf_gibbs" if num_ratings <= MAX_FOR_GIBBS else "fast"
     return shell_command("train", "data=csv", *overrides, f"recipe={recipe}")
 
 
-def _settings(options: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """List the keys and values that affect how files are read, without tables that have no path."""
+def _reading_settings(options: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """List the keys and values that affect how files are read, without those of tables that have no path."""
     for field in fields(options):
         key = f"{prefix}{field.name}"
         value = getattr(options, field.name)
         if is_dataclass(value) and getattr(value, "path", "") is not None:
-            yield from _settings(value, f"{key}.")
+            yield from _reading_settings(value, f"{key}.")
         elif not is_dataclass(value) and field.name not in ("cache", "batch_size"):
             yield key, value[0] if field.name == "path" and isinstance(value, list) and len(value) == 1 else value
 
@@ -101,7 +103,7 @@ def description(table: RatingTable, notes: tuple[str, ...] = ()) -> Iterator[str
         f"{table.name}: {len(ratings):,} ratings of {table.num_users:,} users over {table.num_items:,} items, "
         f"density {table.density:.2%}"
     )
-    yield f"ids        users {_kind(table.user_ids.ids)}; items {_kind(table.item_ids.ids)}"
+    yield f"ids        users {_describe_ids(table.user_ids.ids)}; items {_describe_ids(table.item_ids.ids)}"
     mean = ratings.rating.mean(dtype=np.float64)
     deviation = ratings.rating.std(dtype=np.float64)
     yield f"ratings    from {lowest:g} to {highest:g}; mean {mean:.2f}, standard deviation {deviation:.2f}"
@@ -110,8 +112,8 @@ def description(table: RatingTable, notes: tuple[str, ...] = ()) -> Iterator[str
         yield f"time       {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
     if table.titles is not None:
         yield f"titles     of {int((table.titles != '').sum()):,} items"
-    yield from _features("users", table.user_columns)
-    yield from _features("items", table.item_columns)
+    yield from _describe_features("users", table.user_columns)
+    yield from _describe_features("items", table.item_columns)
     yield f"digest     {table.digest}"
     needs = Needs(False, table.timestamp is not None, tuple(table.user_columns), tuple(table.item_columns))
     yield from (f"           {name} {digest}" for name, digest in table.side_digests(needs).items())
@@ -120,49 +122,50 @@ def description(table: RatingTable, notes: tuple[str, ...] = ()) -> Iterator[str
     yield from _histogram(ratings.rating)
     yield ""
     yield f"{'ratings':13}" + "".join(f"{name:>9}" for name in QUANTILES)
-    for what, index in (("of a user", ratings.user), ("of an item", ratings.item)):
+    for label, index in (("of a user", ratings.user), ("of an item", ratings.item)):
         quantiles = np.quantile(np.bincount(index), list(QUANTILES.values()))
-        yield f"{what:13}" + "".join(f"{round(value):9,}" for value in quantiles)
+        yield f"{label:13}" + "".join(f"{round(value):9,}" for value in quantiles)
 
 
-def _kind(ids: pd.Index) -> str:
+def _describe_ids(ids: pd.Index) -> str:
     if ids.dtype.kind == "i":
         return f"are integers from {ids.min()} to {ids.max()}"
     return f"are text, such as {ids[0]!r}"
 
 
-def _features(label: str, columns: dict[str, Column]) -> Iterator[str]:
-    """Describe each column of users or items in one line."""
+def _describe_features(label: str, columns: dict[str, Column]) -> Iterator[str]:
+    """Describe each column of users or items in one line; the first line begins with `label`."""
     for name, column in columns.items():
-        unknown = int(is_unknown(column).sum())
-        behind = f"; unknown {unknown:,}" if unknown else ""
-        yield f"{label:11}{name}: {_numbers(column) if is_numeric(column) else _most_common(column)}{behind}"
+        values = _describe_numbers(column) if is_numeric(column) else _describe_categories(column)
+        num_unknown = int(is_unknown(column).sum())
+        yield f"{label:11}{name}: {values}{f'; unknown {num_unknown:,}' if num_unknown else ''}"
         label = ""
 
 
-def _numbers(column: Column) -> str:
+def _describe_numbers(column: Column) -> str:
     known = column[~is_unknown(column)]
     if len(known) == 0:
         return "numbers"
     return f"numbers from {known.min():g} to {known.max():g}, {len(np.unique(known)):,} distinct"
 
 
-def _most_common(column: Column) -> str:
-    count = Counter(category for text in column for category in categories_in(text))
-    shown = ", ".join(f"{name} {number:,}" for name, number in count.most_common(MOST_CATEGORIES))
-    rest = ", …" if len(count) > MOST_CATEGORIES else ""
-    noun = "category" if len(count) == 1 else "categories"
-    return f"{len(count):,} {noun}" + (f": {shown}{rest}" if count else "")
+def _describe_categories(column: Column) -> str:
+    counts = Counter(category for text in column for category in categories_in(text))
+    most_common = ", ".join(f"{name} {count:,}" for name, count in counts.most_common(MAX_CATEGORIES))
+    rest = ", …" if len(counts) > MAX_CATEGORIES else ""
+    noun = "category" if len(counts) == 1 else "categories"
+    return f"{len(counts):,} {noun}" + (f": {most_common}{rest}" if counts else "")
 
 
 def _histogram(rating: NDArray[np.float32]) -> Iterator[str]:
+    """Draw a histogram of ratings, a line per rating or range."""
     values, count = np.unique(rating, return_counts=True)
     labels = [f"{value:g}" for value in values]
-    if len(values) > MOST_VALUES:
-        count, borders = np.histogram(rating, bins=MOST_VALUES)
-        labels = [f"{low:.4g} to {high:.4g}" for low, high in itertools.pairwise(borders)]
+    if len(values) > MAX_VALUES:
+        count, edges = np.histogram(rating, bins=MAX_VALUES)
+        labels = [f"{low:.4g} to {high:.4g}" for low, high in itertools.pairwise(edges)]
     width = max(len("rating"), *(len(label) for label in labels))
     yield f"{'rating':>{width}}{'rows':>13}{'share':>8}"
     for label, rows in zip(labels, count, strict=True):
-        bar = "█" * round(BAR * rows / count.max())
+        bar = "█" * round(MAX_BAR_LENGTH * rows / count.max())
         yield f"{label:>{width}}{rows:13,}{rows / len(rating):8.1%}  {bar}".rstrip()

@@ -1,4 +1,4 @@
-"""The run and the files that the options of a command name."""
+"""The run and the files that a command's options name."""
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -20,13 +20,13 @@ from ratinglab.runs.record import RunRecord
 
 
 def load_run(text: str) -> tuple[Run, list[str]]:
-    """Load the run that the option `run` names. Also returns a note if ratinglab has chosen the run, else no notes."""
+    """Load the run that the option `run` names; also returns a note if the option is not a folder."""
     named = find_named_run(text)
     return Run.load(named.folder), [] if named.note is None else [named.note]
 
 
 def table_path(text: str, *, inputs: Iterable[Path] = ()) -> Path:
-    """Check the path and the format of the table to write; it must not replace an input."""
+    """Check the path and the format of the table to write, which must not replace an input."""
     path = output_path(text, key="output", inputs=inputs)
     check_name(path, key="output")
     return path
@@ -43,28 +43,33 @@ def read_table(options: TextOptions, name: str, *, key: str) -> TextTable:
 
 
 def columns_in(names: Collection[str], columns: RatingColumnOptions, record: RunRecord) -> dict[str, str]:
-    """Find the columns of a file with these column names: those that the options name, or the default ones."""
-    return find_columns(names, named=_named(columns), own=record.column_names)
+    """Find the column of each role among the names of a file's columns: the option's, or the default one."""
+    return find_columns(names, named=_by_role(columns), own=record.column_names)
 
 
-def _named(columns: RatingColumnOptions) -> dict[str, str | None]:
+def _by_role(columns: RatingColumnOptions) -> dict[str, str | None]:
     return {role: getattr(columns, role) for role in DEFAULT_COLUMNS}
 
 
-def files_of(options: FoldInOptions) -> list[Path]:
+def fold_in_files(options: FoldInOptions) -> list[Path]:
     """List the files of ratings and features, which an output must not replace."""
-    named = {key: getattr(options, key) for key in ("ratings", "user_features", "item_features")}
+    values = {key: getattr(options, key) for key in ("ratings", "user_features", "item_features")}
     return [
-        existing_file(name, key=key).path
-        for key, name in named.items()
-        if name is not None and name.strip() and not is_mapping(name)
+        existing_file(value, key=key).path
+        for key, value in values.items()
+        if value is not None and value.strip() and not is_mapping(value)
     ]
 
 
-def folded_in(run: Run, options: FoldInOptions, columns: RatingColumnOptions, *, user_id: str | None) -> FoldedIn:
+def fold_in_from_options(
+    run: Run, options: FoldInOptions, columns: RatingColumnOptions, *, user_id: str | None
+) -> FoldedIn:
     """Fold the ratings and features that the options name into a run.
 
     `user_id` is the id of the user if the ratings name no users; None: a new user.
+
+    Raises:
+        UserError: as in `Run.fold_in`, or a file cannot be read.
     """
     ratings = _pairs_or_table(options, options.ratings, key="ratings")
     if isinstance(ratings, TextTable) and has_users(ratings.names, columns_in(ratings.names, columns, run.record)):
@@ -75,7 +80,7 @@ def folded_in(run: Run, options: FoldInOptions, columns: RatingColumnOptions, *,
         users=_pairs_or_table(options, options.user_features, key="user_features"),
         items=_table(options, options.item_features, key="item_features"),
         user_id=user_id,
-        columns=_named(columns),
+        columns=_by_role(columns),
         keys=("user_features", "item_features"),
     )
 

@@ -8,7 +8,14 @@ import pandas as pd
 import pyarrow as pa
 
 from ratinglab.commands.command_options import PredictOptions
-from ratinglab.commands.option_files import columns_in, files_of, folded_in, load_run, open_table, table_path
+from ratinglab.commands.option_files import (
+    columns_in,
+    fold_in_files,
+    fold_in_from_options,
+    load_run,
+    open_table,
+    table_path,
+)
 from ratinglab.errors import UserError
 from ratinglab.files import print_beside
 from ratinglab.formats.input_paths import existing_file
@@ -33,11 +40,11 @@ def predict(options: PredictOptions) -> None:
         UserError: a file cannot be read or written, or a cell is invalid.
     """
     file = existing_file(options.input, key="input")
-    inputs = [file.path, *files_of(options)]
+    inputs = [file.path, *fold_in_files(options)]
     output = None if options.output is None else table_path(options.output, inputs=inputs)
     run, notes = load_run(options.run)
     run.record.check_predicts_ratings()
-    folded = folded_in(run, options, options.columns, user_id=None) if options.folds_in else None
+    folded = fold_in_from_options(run, options, options.columns, user_id=None) if options.folds_in else None
     pairs = open_table(options, file)  # last: it may read ahead
     columns = columns_in(pairs.schema.names, options.columns, run.record)
     if folded is not None and folded.is_anonymous and columns["user"] in pairs.schema.names:

@@ -10,7 +10,14 @@ import pandas as pd
 import pyarrow as pa
 
 from ratinglab.commands.command_options import RecommendOptions, UnknownUsers
-from ratinglab.commands.option_files import columns_in, files_of, folded_in, load_run, read_table, table_path
+from ratinglab.commands.option_files import (
+    columns_in,
+    fold_in_files,
+    fold_in_from_options,
+    load_run,
+    read_table,
+    table_path,
+)
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.files import is_stream, print_beside
@@ -78,10 +85,10 @@ def recommend(options: RecommendOptions) -> None:
     """
     named = {"users": options.users, "items": options.items}
     tables = {key: read_table(options, name, key=key) for key, name in named.items() if name is not None}
-    inputs = [*(table.source.file.path for table in tables.values()), *files_of(options)]
+    inputs = [*(table.source.file.path for table in tables.values()), *fold_in_files(options)]
     output = None if options.output is None else table_path(options.output, inputs=inputs)
     run, notes = load_run(options.run)
-    folded = folded_in(run, options, options.columns, user_id=options.user) if options.folds_in else None
+    folded = fold_in_from_options(run, options, options.columns, user_id=options.user) if options.folds_in else None
     if folded is not None:
         notes += [f"note: {note}" for note in folded.notes]
     trained = run if folded is None else folded.model
