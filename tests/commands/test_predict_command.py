@@ -309,7 +309,7 @@ def test_predictions_are_printed_without_an_output(run, here, capsys):
 
 def test_first_predictions_are_printed_with_the_number_of_others(run, here, capsys, monkeypatch):
     WRITE["csv"](here / "in.csv")
-    monkeypatch.setattr(predict_command, "MAX_SHOWN", 2)
+    monkeypatch.setattr(predict_command, "MAX_PRINTED", 2)
     predict(run, "input=in.csv")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["1", "99"]

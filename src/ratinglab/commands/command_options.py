@@ -31,7 +31,7 @@ class EvaluateOptions(RunOptions):
 
 @dataclass
 class InspectOptions:
-    """Options of the description of a table."""
+    """Options of describing a table of ratings."""
 
     data: DataOptions
     """Ratings to describe."""
@@ -48,7 +48,7 @@ class UnknownUsers(Enum):
 
 @dataclass
 class FoldInOptions(TextOptions):
-    """Options of commands that predict for new users and items."""
+    """Options of commands that fold in users, items and ratings."""
 
     ratings: str | None
     """Ratings that the run was not trained on: {ITEM: RATING, …} of one user, with ids or titles as ITEM, or a file
@@ -81,7 +81,7 @@ class RatingColumnOptions:
 
 @dataclass
 class ItemColumns:
-    """Names of the columns of item features."""
+    """Name of the column of genres."""
 
     genres: str
     """Column of genres, or of other categories, in the data's table of items."""
@@ -124,7 +124,7 @@ class RecommendOptions(RunOptions, FoldInOptions):
     """Columns of the files."""
 
     def check_together(self) -> None:
-        """Raise UserError for an unknown separator or encoding, or if fields conflict."""
+        """Raise UserError for an unknown separator or encoding, or if options conflict."""
         self.check_text("")
         if self.user is not None and not self.user.strip():
             raise UserError("user must not be blank")
@@ -192,7 +192,7 @@ class PredictOptions(RunOptions, FoldInOptions):
     """Columns of the input."""
 
     def check_together(self) -> None:
-        """Raise UserError for an unknown separator, encoding or format of times."""
+        """Raise UserError for an unknown separator, encoding or format of times, or if options conflict."""
         self.check_text("")
         check_timestamp_format(self.timestamp_format, key="timestamp_format")
         if self.folds_in and self.columns.timestamp is not None:
@@ -257,7 +257,7 @@ class ServeOptions(RunOptions):
     """Largest number of recommended or similar items in one answer."""
 
     def check_together(self) -> None:
-        """Raise UserError if a package is missing or the host is blank, which would be every address."""
+        """Raise UserError if a package is missing, or if the host is blank, which would mean all addresses."""
         if not self.host.strip():
             raise UserError("host must not be blank")
         require("fastapi", "uvicorn", extra="serve", asked_by="serve")

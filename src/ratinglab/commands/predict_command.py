@@ -29,7 +29,7 @@ from ratinglab.reports.text_table import print_rows
 
 BLOCK_ROWS = 1 << 18
 """Number of pairs held in memory at once."""
-MAX_SHOWN = 20
+MAX_PRINTED = 20
 """Largest number of pairs printed without an output file."""
 
 
@@ -54,9 +54,9 @@ def predict(options: PredictOptions) -> None:
         )
     schema = _schema(pairs, has_deviation=run.record.is_sampled or folded is not None)
     counts = Counter[Hashable]()
-    times = _times_in(pairs.schema.names, options, run, notes) if folded is None else None
+    times = _find_times(pairs.schema.names, options, run, notes) if folded is None else None
     predict_block = partial(_predict_block, run=run, folded=folded, columns=columns, times=times)
-    predicted = _with_predictions(pairs, predict_block, schema, counts)
+    predicted = _append_predictions(pairs, predict_block, schema, counts)
     if output is None:
         _print_first(predicted, counts)
     else:
@@ -65,25 +65,24 @@ def predict(options: PredictOptions) -> None:
         write_table(output, schema, predicted, dialect=dialect, header=header)
         print_beside(output, f"{counts.total():,} predictions in {output}")
     notes += [f"note: {note}" for note in (*pairs.notes, *(() if folded is None else folded.notes))]
-    untrained = {side: counts[f"{side}_unknown"] + counts["both_unknown"] for side in ("user", "item")}
-    notes += [
-        f"note: pairs predicted by the bias baseline, since the {side} has no training ratings: {count:,}"
-        for side, count in untrained.items()
-        if count > 0
-    ]
+    for side in ("user", "item"):
+        count = counts[f"{side}_unknown"] + counts["both_unknown"]
+        if count > 0:
+            reason = f"since the {side} has no training ratings"
+            notes.append(f"note: pairs predicted by the bias baseline, {reason}: {count:,}")
     print_beside(output, *notes)
 
 
 def _schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:
     """Append the columns of the predictions to the columns of the pairs."""
-    added = {"prediction": pa.float32(), "standard_deviation": pa.float32(), "basis": pa.string()}
+    dtypes = {"prediction": pa.float32(), "standard_deviation": pa.float32(), "basis": pa.string()}
     if not has_deviation:
-        del added["standard_deviation"]
+        del dtypes["standard_deviation"]
     schema = pairs.schema
-    for name, kind in added.items():
+    for name, dtype in dtypes.items():
         if name in schema.names:
             raise UserError(f"{pairs.file} already has a column '{name}'")
-        schema = schema.append(pa.field(name, kind))
+        schema = schema.append(pa.field(name, dtype))
     return schema
 
 
@@ -100,31 +99,31 @@ def _predict_block(
     return run.predict_table(users, items, times=None if times is None else times.parse(block))
 
 
-def _with_predictions(
+def _append_predictions(
     pairs: TableFile, predict_block: Callable[[TextTable], pd.DataFrame], schema: pa.Schema, counts: Counter[Hashable]
 ) -> Iterator[pa.Table]:
-    """Yield blocks of the pairs with their predictions, and count the values of `basis`."""
+    """Yield blocks of the pairs with their predictions, and add the numbers of each `basis` to `counts`."""
     for block in pairs.blocks(BLOCK_ROWS):
         predicted = predict_block(block)
         counts.update(predicted["basis"].value_counts().to_dict())
-        added = pa.Table.from_pandas(predicted, preserve_index=False).columns
-        yield pa.table([*block.content.columns, *added], names=schema.names).cast(schema)
+        columns = pa.Table.from_pandas(predicted, preserve_index=False).columns
+        yield pa.table([*block.content.columns, *columns], names=schema.names).cast(schema)
 
 
 def _print_first(predicted: Iterator[pa.Table], counts: Counter[Hashable]) -> None:
     """Print the first pairs, and how many more there are."""
-    first = next(predicted).slice(0, MAX_SHOWN)
+    first = next(predicted).slice(0, MAX_PRINTED)
     for _ in predicted:
-        pass  # counts the other pairs
+        pass  # the iterator counts the other pairs
     print_rows(first.to_pandas())
     if counts.total() > len(first):
         print(f"note: {counts.total() - len(first):,} more pairs: set output=FILE to write all of them")
 
 
-def _times_in(names: Sequence[str], options: PredictOptions, run: Run, notes: list[str]) -> "_Times | None":
-    """Find the column of times among those of the pairs, and add a note if the options do not name it.
+def _find_times(names: Sequence[str], options: PredictOptions, run: Run, notes: list[str]) -> "_Times | None":
+    """Find the column of times in the file of pairs, and add a note to `notes` if the options do not name it.
 
-    None without such a column, and for models without days unless the options name it.
+    None if there is no such column, or if the model takes no days and the options name no column.
     """
     column, trained_column = options.columns.timestamp, run.record.column_names.get("timestamp")
     if column is None and run.predictor.model.takes_day:
@@ -139,7 +138,7 @@ def _times_in(names: Sequence[str], options: PredictOptions, run: Run, notes: li
 
 
 class _Times:
-    """The times of the pairs, parsed block by block, all in the format of the first one."""
+    """The times of the pairs, parsed block by block, all in the format of the first time."""
 
     def __init__(self, column: str, pattern: str | None) -> None:
         self._column = column
@@ -147,12 +146,16 @@ class _Times:
         self._first: str | None = None
 
     def parse(self, block: TextTable) -> Times:
-        """Parse the times of a block."""
-        name = self._column
-        texts = block.column(name, key="columns.timestamp")
-        first, pattern = self._first, self._pattern
-        times = times_of_texts(texts, pattern=pattern, place=lambda row: block.place(row, name), first=first)
-        if first is None and texts:
-            self._pattern = pattern or pattern_of_times(texts)
+        """Parse the times of the next block.
+
+        Raises:
+            UserError: a cell is no time in that format.
+        """
+        texts = block.column(self._column, key="columns.timestamp")
+        times = times_of_texts(
+            texts, pattern=self._pattern, place=lambda row: block.place(row, self._column), first=self._first
+        )
+        if self._first is None and texts:
+            self._pattern = self._pattern or pattern_of_times(texts)
             self._first = texts[0]
         return times

@@ -34,8 +34,8 @@ BLOCK_ROWS = 1 << 18
 """Number of recommendations held in memory at once."""
 NUM_REASONS = 3
 """Number of the user's ratings named with an item if why=true."""
-NUM_RATED_SHOWN = 5
-"""Number of the user's own ratings shown above the recommendations."""
+NUM_RATED = 5
+"""Number of the user's own ratings printed above the recommendations."""
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,19 @@ class _ListsRequest:
 
     Attributes:
         run: the run.
-        folded: what is folded into the run; None: nothing.
+        folded: users and items folded into the run; None: none.
         options: the options as typed.
-        settings: settings of the lists.
+        list_options: options of the lists.
     """
 
     run: Run
     folded: FoldedIn | None
     options: RecommendOptions
-    settings: ListOptions
+    list_options: ListOptions
 
     @property
     def user_id(self) -> str | None:
-        """Id of the only user; None: several users."""
+        """Id of the only user; None for several users."""
         if self.options.user is None and self.folded is not None and len(self.folded.user_ids) == 1:
             return self.folded.user_ids[0]
         return self.options.user
@@ -67,14 +67,14 @@ class _ListsRequest:
 
     def lists_by_block(self, user_ids: list[str] | None) -> Iterator[pd.DataFrame]:
         """Make the lists of users, with reasons if asked for, in blocks of bounded memory."""
-        for block in (self.folded or self.run).lists_by_block(self.settings, user_ids=user_ids):
+        for block in (self.folded or self.run).lists_by_block(self.list_options, user_ids=user_ids):
             if self.options.why:
-                items_by_user = block.groupby("user_id", sort=False)["item_id"]
-                block["why"] = [text for name, items in items_by_user for text in self._reasons_for(str(name), items)]
+                reasons = list[str]()
+                for user_id, item_ids in block.groupby("user_id", sort=False)["item_id"]:
+                    changes = explain_list(self.run, self.folded, str(user_id), item_ids, k=NUM_REASONS)
+                    reasons += _reasons(changes, item_ids)
+                block["why"] = reasons
             yield block
-
-    def _reasons_for(self, user_id: str, item_ids: pd.Series) -> list[str]:
-        return _reasons(explain_list(self.run, self.folded, user_id, item_ids, k=NUM_REASONS), item_ids)
 
 
 def recommend(options: RecommendOptions) -> None:
@@ -83,24 +83,24 @@ def recommend(options: RecommendOptions) -> None:
     Raises:
         UserError: a file cannot be read or written, an id or a genre is unknown, or a cell is invalid.
     """
-    named = {"users": options.users, "items": options.items}
-    tables = {key: read_table(options, name, key=key) for key, name in named.items() if name is not None}
+    paths = {"users": options.users, "items": options.items}
+    tables = {key: read_table(options, path, key=key) for key, path in paths.items() if path is not None}
     inputs = [*(table.source.file.path for table in tables.values()), *fold_in_files(options)]
     output = None if options.output is None else table_path(options.output, inputs=inputs)
     run, notes = load_run(options.run)
     folded = fold_in_from_options(run, options, options.columns, user_id=options.user) if options.folds_in else None
     if folded is not None:
         notes += [f"note: {note}" for note in folded.notes]
-    trained = run if folded is None else folded.model
-    check_length(options.k, num_items=trained.record.num_items)
-    lists = ListOptions(
+    model = run if folded is None else folded.model
+    check_length(options.k, num_items=model.record.num_items)
+    list_options = ListOptions(
         k=options.k,
-        candidates=_candidates(trained, options, tables.get("items"), notes),
+        candidates=_find_candidates(model, options, tables.get("items"), notes),
         exclude_seen=options.exclude_seen,
         unknown=options.unknown.value,
         order=options.ranking,
     )
-    request = _ListsRequest(run, folded, options, lists)
+    request = _ListsRequest(run, folded, options, list_options)
     if request.user_id is not None:
         _recommend_to_one(request, request.user_id, output, notes)
         return
@@ -110,14 +110,18 @@ def recommend(options: RecommendOptions) -> None:
     _recommend_to_several(request, tables.get("users"), output, notes)
 
 
-def _candidates(
+def _find_candidates(
     model: TrainedModel, options: RecommendOptions, items: TextTable | None, notes: list[str]
 ) -> Ids | None:
-    """Return the ids of the candidate items, None: all items, and add a note on those that are left out."""
+    """Return the ids of the candidate items (None: all items), and add a note on items left out to `notes`.
+
+    Raises:
+        UserError: a genre is unknown, or no item in the table `items` is left.
+    """
     tables = model.tables
-    of_genres: Ids | None = tables.items_of(options.genres, column=options.columns.genres) if options.genres else None
+    with_genre: Ids | None = tables.items_of(options.genres, column=options.columns.genres) if options.genres else None
     if items is None:
-        return of_genres
+        return with_genre
     column = columns_in(items.names, options.columns, model.record)["item"]
     item_ids = np.array(items.ids(column, key="columns.item", noun="item").to_pylist(), dtype=object)
     is_trained = tables.trained_items(item_ids)
@@ -128,8 +132,8 @@ def _candidates(
             f"note: items left out, since they have no training ratings: {count:,} of the {len(item_ids):,} in "
             f"{items.source.file}, such as {example}"
         )
-    if of_genres is not None:
-        has_genre = np.isin(tables.item_ids.index_of(item_ids), tables.item_ids.index_of(of_genres))
+    if with_genre is not None:
+        has_genre = np.isin(tables.item_ids.index_of(item_ids), tables.item_ids.index_of(with_genre))
         item_ids = item_ids[has_genre]
     if not tables.trained_items(item_ids).any():
         genres = " and one of the genres" if options.genres else ""
@@ -138,21 +142,24 @@ def _candidates(
 
 
 def _recommend_to_one(request: _ListsRequest, user_id: str, output: Path | None, notes: Sequence[str]) -> None:
-    """Write a user's list to a file, if asked to, and print it below the user's highest ratings."""
+    """Write a user's list to the file `output`, if any, and print it below the user's highest ratings.
+
+    Prints no list if the file is a stream, such as stdout.
+    """
     notes_on_user = list(_notes_on_user(request, user_id))
-    (listed,) = request.lists_by_block([user_id])
+    (rows,) = request.lists_by_block([user_id])
     is_new = request.folded is not None and request.folded.is_anonymous
     name = user_id if is_new else f"user {user_id}"
     if output is not None:
-        _write(output, [listed.assign(user_id=user_id)])
-        print_beside(output, f"{len(listed):,} recommendations for {name} in {output}")
+        _write(output, [rows.assign(user_id=user_id)])
+        print_beside(output, f"{len(rows):,} recommendations for {name} in {output}")
     print_beside(output, *notes, *notes_on_user)
     if output is None or not is_stream(output):
-        _print_list(listed.drop(columns="user_id"), request, user_id, name=name)
+        _print_list(rows.drop(columns="user_id"), request, user_id, name=name)
 
 
 def _notes_on_user(request: _ListsRequest, user_id: str) -> Iterator[str]:
-    """Say what a user without training ratings gets.
+    """Say what list a user without training ratings gets.
 
     Raises:
         UserError: the options refuse such a user.
@@ -166,17 +173,17 @@ def _notes_on_user(request: _ListsRequest, user_id: str) -> Iterator[str]:
     yield f"note: user {user_id} has no training ratings; {instead}, the same for everyone"
 
 
-def _print_list(listed: pd.DataFrame, request: _ListsRequest, user_id: str, *, name: str) -> None:
-    """Print a user's highest ratings, and then the list; `name` is what to call the user."""
-    rated = request.model_of(user_id).rated_highest(user_id, k=NUM_RATED_SHOWN)
+def _print_list(rows: pd.DataFrame, request: _ListsRequest, user_id: str, *, name: str) -> None:
+    """Print a user's highest ratings, and then the rows of the list. `name` is the user's name in the titles."""
+    rated = request.model_of(user_id).rated_highest(user_id, k=NUM_RATED)
     if len(rated) > 0:
         print(f"{name} rated highest")
         print_rows(rated.drop(columns="rank"))
         print()
     print(f"recommended to {name}, {_order_text(request.run, request.options.ranking)}")
-    print_rows(listed)
-    if len(listed) < request.options.k:
-        print(f"note: only {len(listed)} of {request.options.k} items: no other candidates are left")
+    print_rows(rows)
+    if len(rows) < request.options.k:
+        print(f"note: only {len(rows)} of {request.options.k} items: no other candidates are left")
 
 
 def _order_text(run: Run, order: OrderOptions) -> str:
@@ -192,27 +199,28 @@ def _order_text(run: Run, order: OrderOptions) -> str:
 
 
 def _reasons(changes: pd.DataFrame, item_ids: pd.Series) -> list[str]:
-    """Write the ratings that changed each item's prediction, from `explain_list`, with those that raised it first.
+    """Describe, for each item, the ratings that changed its prediction: first those that raised it, then the others.
 
-    As in `because of Alien (1979) 5: +0.21; despite Heat (1995) 2: -0.04`. Leaves out changes that round to 0.
+    As in `because of Alien (1979) 5: +0.21; despite Heat (1995) 2: -0.04`. `changes` is the result of `explain_list`;
+    changes that round to 0 are left out.
     """
     changes = changes[changes["change"].round(2) != 0]
     name = changes["rated_title" if "rated_title" in changes else "rated_item_id"]
     columns = zip(name, changes["rating"], changes["change"], strict=True)
     text = np.array([f"{rated} {rating:g}: {change:+.2f}" for rated, rating, change in columns], dtype=object)
-    is_raised, item = changes["change"].to_numpy() > 0, changes["item_id"].astype(str).to_numpy()
+    is_raise, changed_id = changes["change"].to_numpy() > 0, changes["item_id"].astype(str).to_numpy()
 
     def reasons(item_id: str) -> str:
-        is_of_item = item == item_id
-        parts = {"because of": text[is_of_item & is_raised], "despite": text[is_of_item & ~is_raised]}
-        return "; ".join(f"{word} {'; '.join(texts)}" for word, texts in parts.items() if len(texts) > 0)
+        is_of_item = changed_id == item_id
+        texts = {"because of": text[is_of_item & is_raise], "despite": text[is_of_item & ~is_raise]}
+        return "; ".join(f"{word} {'; '.join(ratings)}" for word, ratings in texts.items() if len(ratings) > 0)
 
     return [reasons(item_id) for item_id in item_ids.astype(str)]
 
 
 def _recommend_to_several(request: _ListsRequest, users: TextTable | None, output: Path, notes: Sequence[str]) -> None:
-    """Write the lists of the users in a table, None: of all users, to a file, and print how many there are."""
-    user_ids = None if users is None else _user_ids(request, users)
+    """Write the lists of the users in a table (None: all users) to a file, and print how many there are."""
+    user_ids = None if users is None else _read_user_ids(request, users)
     num_rows, num_users = _write(output, request.lists_by_block(user_ids))
     print_beside(output, f"{num_rows:,} recommendations for {num_users:,} users in {output}")
     print_beside(output, *notes)
@@ -220,8 +228,8 @@ def _recommend_to_several(request: _ListsRequest, users: TextTable | None, outpu
         print_beside(output, *_notes_on_users(request, user_ids, num_listed=num_users))
 
 
-def _user_ids(request: _ListsRequest, users: TextTable) -> list[str]:
-    """Return the ids of the users in a table, once each.
+def _read_user_ids(request: _ListsRequest, users: TextTable) -> list[str]:
+    """Read the ids of the users in a table, once each.
 
     Raises:
         UserError: the options refuse users without training ratings, and the table has one.
@@ -236,7 +244,7 @@ def _user_ids(request: _ListsRequest, users: TextTable) -> list[str]:
 
 
 def _notes_on_users(request: _ListsRequest, user_ids: list[str] | None, *, num_listed: int) -> Iterator[str]:
-    """Count the users without a list and those who got the baseline's list."""
+    """Count the users without a list, and the users who got the baseline's list. `user_ids` None: all users."""
     run = request.run
     unknown = request.options.unknown
     num_trained = run.record.num_users
@@ -244,24 +252,24 @@ def _notes_on_users(request: _ListsRequest, user_ids: list[str] | None, *, num_l
     if user_ids is not None:
         num_trained = int(run.tables.trained_users(user_ids).sum())
         num_all = len(user_ids)
-    untrained = num_all - num_trained
-    asked = num_all if unknown is UnknownUsers.baseline else num_trained
+    num_untrained = num_all - num_trained
+    num_requested = num_all if unknown is UnknownUsers.baseline else num_trained
     instead = "the most popular items" if run.record.predicts_scores else "the bias baseline's list"
-    if untrained > 0 and unknown is UnknownUsers.baseline:
-        yield f"note: users without training ratings, who got {instead}: {untrained:,}"
-    elif untrained > 0:
+    if num_untrained > 0 and unknown is UnknownUsers.baseline:
+        yield f"note: users without training ratings, who got {instead}: {num_untrained:,}"
+    elif num_untrained > 0:
         yield (
-            f"note: users left out, since they have no training ratings: {untrained:,}; "
+            f"note: users left out, since they have no training ratings: {num_untrained:,}; "
             f"unknown=baseline recommends {instead}"
         )
-    if num_listed < asked:
-        yield f"note: users left out, since no candidates are left for them: {asked - num_listed:,}"
+    if num_listed < num_requested:
+        yield f"note: users left out, since no candidates are left for them: {num_requested - num_listed:,}"
 
 
 def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> tuple[int, int]:
-    """Write one or more blocks of recommendations, and return the numbers of rows and of users.
+    """Write blocks of recommendations, at least one, and return the numbers of rows and of users.
 
-    Merges blocks into larger ones, since Parquet should have few row groups.
+    Merges small blocks, since Parquet should have few row groups.
     """
     num_rows = num_users = 0
 

@@ -11,7 +11,13 @@ from ratinglab.reports.text_table import print_rows
 
 
 def find_similar(options: SimilarOptions) -> None:
-    """Print the items most similar to an item, and write them to a file if asked to."""
+    """Print the items most similar to an item, and write them to the file `output`, if any.
+
+    Prints no items if the file is a stream, such as stdout.
+
+    Raises:
+        UserError: as in `Run.similar`, or a genre is unknown, or the file cannot be written.
+    """
     output = None if options.output is None else table_path(options.output)
     run, notes = load_run(options.run)
     check_length(options.k, num_items=run.record.num_items)
