@@ -9,7 +9,7 @@ pytest.importorskip("fastapi")
 
 from ratinglab.ratings.ids import IdMap
 from ratinglab.serving.item_search import ItemSearch
-from ratinglab.serving.service import _spread, rating_scale
+from ratinglab.serving.service import find_rating_scale, rating_deviation
 
 COUNTS = {
     "Alien (1979)": 50, "Aliens (1986)": 90, "Alien Nation (1988)": 10, "My Alien, the Star (1990)": 99,
@@ -20,7 +20,7 @@ COUNTS = {
 """Titles, each with its number of ratings. The ids are 0, 1, … in this order."""
 
 
-def search_of(ids, titles, counts, *, spread=None):
+def search_of(ids, titles, counts, *, deviation=None):
     """Prepare a search of items whose numbers of ratings are given."""
     tables = SimpleNamespace(
         record=SimpleNamespace(num_items=len(counts)),
@@ -28,7 +28,7 @@ def search_of(ids, titles, counts, *, spread=None):
         item_ids=IdMap(ids),
         titles=None if titles is None else np.array(titles, dtype=object),
     )
-    return ItemSearch(tables, spread=np.ones(len(counts)) if spread is None else np.array(spread))
+    return ItemSearch(tables, deviation=np.ones(len(counts)) if deviation is None else np.array(deviation))
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,14 @@ def test_best_match_comes_first_then_the_most_rated(query, titles):
 
 @pytest.mark.parametrize("query", ["", "  ", "!?"])
 def test_query_without_words_finds_items_with_many_and_differing_ratings_first(query):
-    search = search_of([7, 8, 9, 10], ["a", "b", "c", "d"], [10, 20, 40, 1], spread=[1, 0.9, 0.3, 2])
+    search = search_of([7, 8, 9, 10], ["a", "b", "c", "d"], [10, 20, 40, 1], deviation=[1, 0.9, 0.3, 2])
     assert search.find(query).tolist() == [1, 2, 0, 3]
 
 
-def test_spread_is_the_standard_deviation_around_the_mean_of_each_item():
+def test_deviation_is_the_standard_deviation_around_the_mean_of_each_item():
     item = np.array([0, 0, 1, 1, 1, 2, 4, 4], dtype=np.int32)
     rating = np.array([1, 5, 1, 1, 1, 5, 2, 3], dtype=np.float32)
-    found = _spread(item, rating, np.bincount(item))
+    found = rating_deviation(item, rating, np.bincount(item))
     assert found.tolist() == pytest.approx([2, 0, 0, 0, 0.5])  # nobody has rated item 3
 
 
@@ -91,5 +91,5 @@ def test_ids_are_searched_without_titles():
     ],
 )
 def test_scale_has_the_step_between_the_ratings_that_occur(levels, scale, expected):
-    found = rating_scale(np.array(list(levels) * 2, dtype=np.float32), scale=scale)
+    found = find_rating_scale(np.array(list(levels) * 2, dtype=np.float32), scale=scale)
     assert (found.lowest, found.highest, found.step) == pytest.approx(expected, abs=1e-6)

@@ -17,7 +17,7 @@ from served_run import serve_options, write_served_run
 
 from ratinglab.errors import ConflictError, UserError
 from ratinglab.options import check_options
-from ratinglab.serving.server import bound_socket, serve
+from ratinglab.serving.server import listen, serve
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_blank_host_is_refused():
 
 
 def test_port_in_use_is_an_error_before_the_run_loads(folder):
-    with bound_socket("127.0.0.1", 0) as taken:
+    with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"^port: {port} of 127.0.0.1 is in use; port=0 takes a free one$"):
             serve(serve_options("nowhere", port=port))
@@ -54,22 +54,22 @@ def test_port_in_use_is_an_error_before_the_run_loads(folder):
 )
 def test_unusable_host_is_an_error(host, message):
     with pytest.raises(UserError, match=message):
-        bound_socket(host, 0)
+        listen(host, 0)
 
 
 def test_port_of_a_closed_server_is_free_at_once():
-    with bound_socket("127.0.0.1", 0) as first:
+    with listen("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
         client = socket.create_connection(("127.0.0.1", port))
         accepted, _ = first.accept()
         accepted.close()  # now the server's side waits (TIME_WAIT) after the client has closed too
         client.close()
-    bound_socket("127.0.0.1", port).close()
+    listen("127.0.0.1", port).close()
 
 
 def test_answers_are_sent_without_delay():
     """With the protocol unset, asyncio leaves Nagle's algorithm on, and each answer takes 40 ms longer."""
-    with bound_socket("127.0.0.1", 0) as listening:
+    with listen("127.0.0.1", 0) as listening:
         assert listening.proto == socket.IPPROTO_TCP
 
 

@@ -1,4 +1,4 @@
-"""The app: endpoints, pages, and mistakes as one line of JSON."""
+"""The app: endpoints, pages, and error responses of one line of JSON."""
 
 import asyncio
 import json
@@ -67,27 +67,27 @@ def build_app(current: CurrentRun, options: ServeOptions) -> Guard:
 async def _lifespan(current: CurrentRun, options: ServeOptions, _: FastAPI) -> AsyncIterator[None]:
     """Limit the threads that compute responses, and reload the run while the app runs."""
     to_thread.current_default_thread_limiter().total_tokens = options.threads
-    asked, loop = asyncio.Event(), asyncio.get_running_loop()
+    reload_requested, loop = asyncio.Event(), asyncio.get_running_loop()
     with suppress(NotImplementedError, RuntimeError, ValueError, AttributeError):  # Windows, or not the main thread
-        loop.add_signal_handler(signal.SIGUSR1, asked.set)
-    reloading = asyncio.create_task(_reload(current, asked, seconds=options.reload_seconds))
+        loop.add_signal_handler(signal.SIGUSR1, reload_requested.set)
+    task = asyncio.create_task(_reload(current, reload_requested, seconds=options.reload_seconds))
     try:
         yield
     finally:
-        reloading.cancel()
+        task.cancel()
         with suppress(asyncio.CancelledError):
-            await reloading
+            await task
 
 
-async def _reload(current: CurrentRun, asked: asyncio.Event, *, seconds: float | None) -> None:
-    """Reload the run when asked; also check for changes every few seconds, unless `seconds` is None."""
-    own_thread = CapacityLimiter(1)
+async def _reload(current: CurrentRun, reload_requested: asyncio.Event, *, seconds: float | None) -> None:
+    """Reload the run on request; also check for changes every `seconds`, unless that is None."""
+    thread = CapacityLimiter(1)  # beside the threads that compute responses
     while True:
         with suppress(TimeoutError):
-            await asyncio.wait_for(asked.wait(), seconds)
-        is_asked = asked.is_set()
-        asked.clear()
-        await to_thread.run_sync(partial(current.reload, force=is_asked), limiter=own_thread)
+            await asyncio.wait_for(reload_requested.wait(), seconds)
+        force = reload_requested.is_set()
+        reload_requested.clear()
+        await to_thread.run_sync(partial(current.reload, force=force), limiter=thread)
 
 
 class _StrictRoute(APIRoute):
@@ -97,36 +97,36 @@ class _StrictRoute(APIRoute):
         """Wrap FastAPI's handler in a check of the body."""
         handle = super().get_route_handler()
 
-        async def checked(request: Request) -> Response:
+        async def check_and_handle(request: Request) -> Response:
             if self.body_field is not None:
                 # forms of other web pages cannot declare JSON; FastAPI's own check would pass bytes on
-                kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-                if kind != "application/json":
-                    raise HTTPException(415, f"content-type must be application/json, got {kind[:80] or 'none'}")
+                media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+                if media_type != "application/json":
+                    raise HTTPException(415, f"content-type must be application/json, got {media_type[:80] or 'none'}")
                 _check_json(await request.body())
             return await handle(request)
 
-        return checked
+        return check_and_handle
 
 
 def _check_json(body: bytes) -> None:
     """Refuse JSON that Python's parser accepts against the standard or cannot parse.
 
     Raises:
-        UserError: the body is not JSON in UTF-8, holds NaN or Infinity, half of a surrogate pair or an endless number,
-            is nested too deeply, or has a key twice.
+        UserError: the body is not JSON in UTF-8, holds NaN or Infinity, half of a surrogate pair or a number with too
+            many digits, is nested too deeply, or has a key twice.
     """
     try:
         from_json(body, allow_inf_nan=False)
-        json.loads(body.decode(), object_pairs_hook=_distinct)
+        json.loads(body.decode(), object_pairs_hook=_refuse_repeated_keys)
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
         raise UserError(f"the body is not valid JSON: {str(error).splitlines()[0]}") from error
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> None:
-    """Refuse repeated keys, for which Python would keep the last value."""
+def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> None:
+    """Raise UserError for a repeated key, of which Python would keep the last value."""
     seen = set[str]()
     for key, _ in pairs:
         if key in seen:
@@ -138,7 +138,7 @@ def _add_endpoints(app: FastAPI, current: CurrentRun) -> None:
     """Add the endpoints. They are plain functions, so that FastAPI runs them in threads."""
 
     def service_for(response: Response) -> Service:
-        """Return the service, and name its run in the header of the response."""
+        """Return the current service, and name its run in a header of the response."""
         service = current.service
         response.headers[RUN_HEADER] = quote(str(service.run.folder))
         return service
@@ -170,14 +170,14 @@ def _add_endpoints(app: FastAPI, current: CurrentRun) -> None:
 
 def _add_pages(app: FastAPI) -> None:
     """Add the pages and the files that they load."""
-    for path, (name, kind) in PAGES.items():
+    for path, (name, media_type) in PAGES.items():
         content = files("ratinglab.serving").joinpath(name).read_bytes()
-        app.add_route(path, Response(content, media_type=kind), methods=["GET"], include_in_schema=False)
+        app.add_route(path, Response(content, media_type=media_type), methods=["GET"], include_in_schema=False)
 
 
 async def _on_mistake(_: Request, error: Exception) -> JSONResponse:
     detail = schemas.explain(error.errors()) if isinstance(error, RequestValidationError) else str(error)
-    return _one_line(422, detail)
+    return _one_line_response(422, detail)
 
 
 async def _on_refusal(app: FastAPI, request: Request, error: Exception) -> JSONResponse:
@@ -188,15 +188,15 @@ async def _on_refusal(app: FastAPI, request: Request, error: Exception) -> JSONR
         detail = f"there is no path {path[:80]}{did_you_mean(path[:80], paths)}"
     elif error.status_code == 405 and error.headers is not None:
         detail = f"{path} takes {error.headers.get('Allow', 'other methods')}, got {request.method[:20]}"
-    return _one_line(error.status_code, detail, headers=error.headers)
+    return _one_line_response(error.status_code, detail, headers=error.headers)
 
 
 async def _on_fault(_: Request, __: Exception) -> JSONResponse:
     # Starlette re-raises the exception, and uvicorn logs its traceback
-    return _one_line(500, "internal error; the server's log has the traceback")
+    return _one_line_response(500, "internal error; the server's log has the traceback")
 
 
-def _one_line(status: int, detail: str, *, headers: Any = None) -> JSONResponse:
+def _one_line_response(status: int, detail: str, *, headers: Any = None) -> JSONResponse:
     """Answer with one line. Replaces line breaks, which keys and titles may contain."""
     detail = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", detail)
     return JSONResponse({"detail": detail}, status_code=status, headers=headers)

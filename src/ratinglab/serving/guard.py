@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_READ_FACTOR = 10
-"""Multiple of the largest body after which the connection is closed."""
+"""A body of more than this many times `max_body_bytes` is not read to its end."""
 HEADERS = {
     # pages run and show only what this server sends
     "content-security-policy": (
@@ -26,10 +26,10 @@ HEADERS = {
 
 
 class Guard:
-    """Wrapper that refuses invalid requests to an app, and adds headers to all responses."""
+    """Wrapper that refuses requests to other hosts and large requests, and adds headers to all responses."""
 
     def __init__(self, app: ASGIApp, *, names: Sequence[str], max_body_bytes: int) -> None:
-        """Guard an app that answers to these host names and localhost, and to bodies of at most `max_body_bytes`."""
+        """Guard an app. `names` are the host names by which it may be addressed, besides localhost and IP addresses."""
         self._app = app
         self._names = {"localhost", *(name.casefold().rstrip(".") for name in names)}
         self._max_body_bytes = max_body_bytes
@@ -58,13 +58,13 @@ class Guard:
             detail = f"the body must have at most {self._max_body_bytes:,} bytes"
             await _refusal(413, detail)(scope, receive, send_with_headers)
             return
-        await self._app(scope, _received(body, receive), send_with_headers)
+        await self._app(scope, _replay(body, receive), send_with_headers)
 
     def _is_known(self, host: str) -> bool:
         """Return whether a host is one of the names, or an IP address.
 
-        By DNS rebinding, a page of evil.com can point that name to 127.0.0.1 and share this server's origin. This does
-        not work with an address.
+        By DNS rebinding, a page of evil.com can point that name to 127.0.0.1, so that the browser counts this server as
+        part of evil.com. A page cannot do so with an address.
         """
         try:
             ipaddress.ip_address(host)
@@ -75,7 +75,7 @@ class Guard:
     async def _body(self, receive: Receive) -> bytes | None:
         """Read the body; None if it is too large.
 
-        Drains oversized bodies up to a limit, because clients read the response only after sending.
+        Reads on after `max_body_bytes`, up to a limit, because clients read the response only after sending.
         """
         body, size, is_complete = bytearray(), 0, False
         while not is_complete and size <= MAX_READ_FACTOR * self._max_body_bytes:
@@ -99,11 +99,11 @@ def _refusal(status: int, detail: str) -> JSONResponse:
     return JSONResponse({"detail": detail}, status_code=status, headers={"connection": "close"})
 
 
-def _received(body: bytes, receive: Receive) -> Receive:
-    """Return a function that replays the body, then receives further messages."""
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return a function that returns the body, which was received before, and then receives further messages."""
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def received() -> Message:
+    async def receive_after_body() -> Message:
         return pending.pop() if pending else await receive()
 
-    return received
+    return receive_after_body

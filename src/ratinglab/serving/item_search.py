@@ -17,15 +17,15 @@ NUM_RANKS = 4
 class ItemSearch:
     """Search index of a run's items with training ratings."""
 
-    def __init__(self, tables: RunTables, *, spread: NDArray[np.float64]) -> None:
-        """Index the items; `spread` is the standard deviation of each item's ratings: (num_items,)."""
+    def __init__(self, tables: RunTables, *, deviation: NDArray[np.float64]) -> None:
+        """Index the items; `deviation` is the standard deviation of each item's ratings: (num_items,)."""
         count = tables.train_counts[1][: tables.record.num_items]
         self._ids = tables.item_ids.ids[: len(count)].astype(str).str.casefold().tolist()
         titles = self._ids if tables.titles is None else [str(title) for title in tables.titles[: len(count)]]
         # texts begin with a space, so that " toy" matches beginnings of words
         self._texts = [f" {words}" for words in _words(titles)]
         self._by_count = np.argsort(-count, kind="stable")
-        self._worth_rating = np.argsort(-count * spread, kind="stable")
+        self._by_information = np.argsort(-count * deviation, kind="stable")
 
     def find(self, query: str) -> NDArray[np.int64]:
         """Find item indices, best matches first, then by number of ratings.
@@ -34,27 +34,27 @@ class ItemSearch:
         query's words, and titles that contain the query. An empty query finds all items, first those with many and
         differing ratings, which reveal the most about a user's taste.
         """
-        (wanted,), query_id = _words([query]), query.strip().casefold()
-        if not wanted:
-            return self._worth_rating
-        words = [f" {word}" for word in wanted.split()]
+        (query_words,), query_id = _words([query]), query.strip().casefold()
+        if not query_words:
+            return self._by_information
+        beginnings = [f" {word}" for word in query_words.split()]
         by_rank: list[list[int]] = [[] for _ in range(NUM_RANKS)]
         for item in self._by_count.tolist():
-            rank = self._rank(item, wanted, words, query_id)
+            rank = self._rank(item, query_words, beginnings, query_id)
             if rank is not None:
                 by_rank[rank].append(item)
         return np.array(list(chain.from_iterable(by_rank)), dtype=np.int64)
 
-    def _rank(self, item: int, wanted: str, words: list[str], query_id: str) -> int | None:
-        """Rank the match of an item, from 0 (best); None without a match."""
+    def _rank(self, item: int, query_words: str, beginnings: list[str], query_id: str) -> int | None:
+        """Rank the match of an item, from 0 (best) to NUM_RANKS − 1; None without a match."""
         text = self._texts[item]
-        if self._ids[item] == query_id or text[1:] == wanted:
+        if self._ids[item] == query_id or text[1:] == query_words:
             return 0
-        if text.startswith(wanted, 1):
+        if text.startswith(query_words, 1):
             return 1
-        if all(word in text for word in words):
+        if all(beginning in text for beginning in beginnings):
             return 2
-        return 3 if wanted in text else None
+        return 3 if query_words in text else None
 
 
 def _words(titles: list[str]) -> Iterator[str]:

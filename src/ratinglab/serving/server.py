@@ -29,7 +29,7 @@ def serve(options: ServeOptions) -> None:
         UserError: there is no such run, or the address or the port cannot be used.
         StoppedError: a signal stopped the server.
     """
-    with bound_socket(options.host, options.port) as listening:  # before the run loads: report a used port at once
+    with listen(options.host, options.port) as listener:  # before the run loads, to report a used port at once
         current = CurrentRun(options)
         app = build_app(current, options)
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
@@ -47,12 +47,12 @@ def serve(options: ServeOptions) -> None:
         config.load()  # imports its protocols now, so that the server is ready when the line below appears
         if current.note is not None:
             print(current.note)
-        print(f"serving {current.service.run.folder} at {_url(options.host, listening)} (Ctrl-C to stop)", flush=True)
-        _run(uvicorn.Server(config), listening)
+        print(f"serving {current.service.run.folder} at {_url(options.host, listener)} (Ctrl-C to stop)", flush=True)
+        _run_until_signal(uvicorn.Server(config), listener)
 
 
-def bound_socket(host: str, port: int) -> socket.socket:
-    """Listen on an address. The port of a killed server can be reused at once.
+def listen(host: str, port: int) -> socket.socket:
+    """Open a socket that listens on an address. The port of a killed server can be reused at once.
 
     Raises:
         UserError: the host is unknown or not on this computer, or the port is in use or not allowed.
@@ -62,43 +62,50 @@ def bound_socket(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError) as error:
         raise UserError(f"host: {host!r} is not a known name or address") from error
     # not socket.create_server: asyncio disables send delays only on sockets with an explicit protocol
-    listening = socket.socket(family, kind, protocol)
+    listener = socket.socket(family, kind, protocol)
     try:
-        if os.name == "posix":  # on Windows, it would let two servers share a port
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(BACKLOG)
+        if os.name == "posix":  # on Windows, this option would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
     except OSError as error:
-        listening.close()
+        listener.close()
         if error.errno == errno.EADDRINUSE:
             raise UserError(f"port: {port} of {host} is in use; port=0 takes a free one") from error
         if error.errno == errno.EADDRNOTAVAIL:
             raise UserError(f"host: {host} is not an address of this computer") from error
         raise UserError(f"port: cannot listen on {port} of {host}: {error.strerror}") from error
-    return listening
+    return listener
 
 
-def _url(host: str, listening: socket.socket) -> str:
+def _url(host: str, listener: socket.socket) -> str:
     """Return the URL for a browser on this computer."""
-    name = "localhost" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
-    return f"http://{name}:{listening.getsockname()[1]}"
+    name = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    return f"http://{name}:{listener.getsockname()[1]}"
 
 
-def _run(server: uvicorn.Server, listening: socket.socket) -> None:
-    """Run uvicorn, which handles SIGINT and SIGTERM; SIGHUP from a closed terminal also stops it."""
+def _run_until_signal(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Run uvicorn, which handles SIGINT and SIGTERM. Other signals to stop, such as a closed terminal's, stop it too.
+
+    Raises:
+        StoppedError: such another signal stopped the server.
+    """
     received: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
         received.append(number)
         server.should_exit = True
 
-    numbers = [number for number in STOP_SIGNALS if number not in uvicorn.server.HANDLED_SIGNALS]
-    handled = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-    before = {number: signal.signal(number, stop) for number in handled}
+    others = [number for number in STOP_SIGNALS if number not in uvicorn.server.HANDLED_SIGNALS]
+    earlier_handlers = {
+        number: signal.signal(number, stop)
+        for number in others
+        if signal.getsignal(number) not in (signal.SIG_IGN, None)
+    }
     try:
-        server.run(sockets=[listening])
+        server.run(sockets=[listener])
     finally:
-        for number, handler in before.items():
+        for number, handler in earlier_handlers.items():
             signal.signal(number, handler)
     if received:
         raise StoppedError(received[0])

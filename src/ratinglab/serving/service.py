@@ -1,4 +1,4 @@
-"""A loaded run that answers requests like the Python methods of the same names."""
+"""A loaded run, which answers requests like the methods of `Run` with the same names."""
 
 import math
 from collections.abc import Sequence
@@ -30,33 +30,34 @@ class Service:
     """
 
     def __init__(self, run: Run, limits: ServeOptions) -> None:
-        """Read all files that responses need, and run each request type once."""
+        """Read all files that responses need, and answer each type of request once, to warm up."""
         self.run = run
         self._limits = limits
         train = run.part("train")
         self._num_ratings = run.tables.train_counts[1][: run.record.num_items]
-        self._search = ItemSearch(run.tables, spread=_spread(train.item, train.rating, self._num_ratings))
-        self._rating_scale = rating_scale(train.rating, scale=run.record.scale)
+        deviation = rating_deviation(train.item, train.rating, self._num_ratings)
+        self._search = ItemSearch(run.tables, deviation=deviation)
+        self._rating_scale = find_rating_scale(train.rating, scale=run.record.scale)
         self._loaded_at = datetime.now(UTC)
         self._metrics = run.metrics if has_finished(run.folder) else {}
         self._warm_up()
 
     def _warm_up(self) -> None:
-        """Warm up: run each request type once, to detect faults and to speed up the first request."""
+        """Answer each type of request once, to detect faults and to speed up the first request."""
         user_id, item_id = str(self.run.user_ids.ids[0]), str(self.run.item_ids.ids[0])
         if not self.run.record.predicts_scores:
             self.predict(schemas.PredictRequest(pairs=[schemas.Pair(user_id=user_id, item_id=item_id)]))
-        known = schemas.RecommendRequest(user_id=user_id, k=1, exclude_seen=False)
-        new = schemas.FoldInRequest(ratings={item_id: self._rating_scale.highest}, k=1, exclude_seen=False)
-        self.recommend(known)
-        for attempt in (
-            lambda: self.recommend(known.model_copy(update={"why": 1})),
-            lambda: self.fold_in(new),
-            lambda: self.fold_in(new.model_copy(update={"why": 1, "item_ids": [item_id]})),
+        known_user = schemas.RecommendRequest(user_id=user_id, k=1, exclude_seen=False)
+        new_user = schemas.FoldInRequest(ratings={item_id: self._rating_scale.highest}, k=1, exclude_seen=False)
+        self.recommend(known_user)
+        for answer in (
+            lambda: self.recommend(known_user.model_copy(update={"why": 1})),
+            lambda: self.fold_in(new_user),
+            lambda: self.fold_in(new_user.model_copy(update={"why": 1, "item_ids": [item_id]})),
             lambda: self.similar(schemas.SimilarRequest(item=item_id, k=1)),
         ):
-            with suppress(UserError):  # the run cannot answer this, as requests will be told
-                attempt()
+            with suppress(UserError):  # the model cannot answer such requests
+                answer()
 
     def health(self) -> schemas.Health:
         """Describe the run."""
@@ -81,16 +82,16 @@ class Service:
         self._check_length("pairs", request.pairs, self._limits.max_pairs)
         times = [pair.time for pair in request.pairs if pair.time is not None]
         if 0 < len(times) < len(request.pairs):
-            number = next(number for number, pair in enumerate(request.pairs) if pair.time is None)
-            raise UserError(f"pairs[{number}].time must be given, since other pairs have a time")
+            index = next(index for index, pair in enumerate(request.pairs) if pair.time is None)
+            raise UserError(f"pairs[{index}].time must be given, since other pairs have a time")
         ids = {name: [getattr(pair, name) for pair in request.pairs] for name in ("user_id", "item_id")}
         table = self.run.predict_table(*ids.values(), times=times or None).assign(**ids)
-        return schemas.PredictResponse(predictions=[schemas.Prediction(**row) for row in _rows(table)])
+        return schemas.PredictResponse(predictions=[schemas.Prediction(**row) for row in _to_dicts(table)])
 
     def recommend(self, request: schemas.RecommendRequest) -> schemas.RecommendResponse:
         """Recommend items to a known user, as Run.recommend does."""
         self._check_request(request)
-        recommended = self._recommended(None, request.user_id, request, unknown=request.unknown)
+        recommended = self._list_items(None, request.user_id, request, unknown=request.unknown)
         return schemas.RecommendResponse(recommended=recommended)
 
     def fold_in(self, request: schemas.FoldInRequest) -> schemas.FoldInResponse:
@@ -100,17 +101,17 @@ class Service:
         self._check_length("item_ids", request.item_ids, self._limits.max_pairs)
         folded = self.run.fold_in(request.ratings, user_id=request.user_id)
         (user_id,) = folded.user_ids
-        predicted = _rows(folded.predict_table(request.item_ids).assign(item_id=request.item_ids))
+        predictions = folded.predict_table(request.item_ids).assign(item_id=request.item_ids)
         return schemas.FoldInResponse(
-            recommended=self._recommended(folded, user_id, request, unknown="error"),
-            predictions=[schemas.ItemPrediction(**row) for row in predicted],
+            recommended=self._list_items(folded, user_id, request, unknown="error"),
+            predictions=[schemas.ItemPrediction(**row) for row in _to_dicts(predictions)],
         )
 
-    def _recommended(
+    def _list_items(
         self, folded: FoldedIn | None, user_id: int | str, request: schemas.ListRequest, *, unknown: str
     ) -> list[schemas.Recommended]:
         """List items for a user, each with the `why` ratings of the user that moved its prediction most."""
-        listed = (folded or self.run).recommend(
+        table = (folded or self.run).recommend(
             user_id,
             k=request.k,
             candidates=request.candidates,
@@ -121,31 +122,31 @@ class Service:
         )
         reasons: dict[int | str, list[schemas.Reason]] = {}
         if request.why > 0:
-            for row in _rows(explain_list(self.run, folded, user_id, listed["item_id"].tolist(), k=request.why)):
+            for row in _to_dicts(explain_list(self.run, folded, user_id, table["item_id"].tolist(), k=request.why)):
                 item_id, title = row["rated_item_id"], row.get("rated_title")
                 reason = schemas.Reason(item_id=item_id, title=title, rating=row["rating"], change=row["change"])
                 reasons.setdefault(row["item_id"], []).append(reason)
-        return [schemas.Recommended(**row, why=reasons.get(row["item_id"], [])) for row in _rows(listed)]
+        return [schemas.Recommended(**row, why=reasons.get(row["item_id"], [])) for row in _to_dicts(table)]
 
     def similar(self, request: schemas.SimilarRequest) -> schemas.SimilarResponse:
         """Find the items most similar to one, as Run.similar does."""
         self._check_request(request)
         (item,) = self.run.tables.item_names.find([request.item], place=lambda _: "item")
         table = self.run.similar(request.item, k=request.k, candidates=request.candidates)
-        similar = [schemas.Similar(**row) for row in _rows(table)]
-        return schemas.SimilarResponse(item=self._item(int(item)), similar=similar)
+        similar = [schemas.Similar(**row) for row in _to_dicts(table)]
+        return schemas.SimilarResponse(item=self._describe_item(int(item)), similar=similar)
 
     def items(self, request: schemas.ItemsRequest) -> schemas.ItemsResponse:
         """Search for items by title or id."""
         matches = self._search.find(request.query)
         last = request.offset + request.limit
-        items = [self._item(int(item)) for item in matches[request.offset : last]]
+        items = [self._describe_item(int(item)) for item in matches[request.offset : last]]
         return schemas.ItemsResponse(items=items, more=last < len(matches))
 
-    def _item(self, item: int) -> schemas.Item:
-        """Describe an item by its index."""
+    def _describe_item(self, item: int) -> schemas.Item:
+        """Describe the item with this index."""
         tables = self.run.tables
-        title = None if tables.titles is None else _value(tables.titles[item])
+        title = None if tables.titles is None else _none_if_missing(tables.titles[item])
         (item_id,) = tables.item_ids.ids[[item]].tolist()
         count = int(self._num_ratings[item]) if item < len(self._num_ratings) else 0
         return schemas.Item(item_id=item_id, title=title, num_ratings=count)
@@ -161,30 +162,37 @@ class Service:
             raise UserError(f"{key} must have at most {limit:,} entries, got {len(values):,}")
 
 
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Convert a data frame to a dictionary per row of plain values; None for NaN."""
-    columns = [[_value(value) for value in frame[name].tolist()] for name in frame]
+def _to_dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Convert the rows of a data frame to dictionaries of plain values; None for NaN."""
+    columns = [[_none_if_missing(value) for value in frame[name].tolist()] for name in frame]
     return [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _value(value: Any) -> Any:
-    """Return None for a missing value."""
+def _none_if_missing(value: Any) -> Any:
     is_missing = value is None or (isinstance(value, float) and not math.isfinite(value))
     return None if is_missing else value
 
 
-def _spread(item: NDArray[np.int32], rating: NDArray[np.float32], count: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Compute the standard deviation of each item's ratings: (num_items,), 0 for an item without ratings."""
-    deviation = rating.astype(np.float64) - rating.mean(dtype=np.float64)
-    total, squares = (np.bincount(item, deviation**power, minlength=len(count))[: len(count)] for power in (1, 2))
-    filled = np.maximum(count, 1)
-    return np.sqrt(np.maximum(squares / filled - (total / filled) ** 2, 0))
+def rating_deviation(
+    item: NDArray[np.int32], rating: NDArray[np.float32], count: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Compute the standard deviation of each item's ratings, 0 for an item without ratings.
+
+    item (N,), rating (N,), count of ratings per item (num_items,) → (num_items,).
+    """
+    centered = rating.astype(np.float64) - rating.mean(dtype=np.float64)  # avoids cancellation below
+    sums, squares = (np.bincount(item, centered**power, minlength=len(count))[: len(count)] for power in (1, 2))
+    divisor = np.maximum(count, 1)
+    return np.sqrt(np.maximum(squares / divisor - (sums / divisor) ** 2, 0))
 
 
-def rating_scale(rating: NDArray[np.float32], *, scale: Sequence[float] | None) -> schemas.RatingScale:
-    """Find the lowest and highest rating, and the step between ratings, from the ratings (N,) that occur."""
+def find_rating_scale(rating: NDArray[np.float32], *, scale: Sequence[float] | None) -> schemas.RatingScale:
+    """Find the lowest and highest rating, and the step between ratings, from the training ratings (N,).
+
+    `scale` has the lowest and the highest rating; None: the extremes of the training ratings.
+    """
     levels = np.unique(rating.astype(np.float64).round(6))
-    lowest, highest = (float(levels[0]), float(levels[-1])) if scale is None else (float(scale[0]), float(scale[1]))
+    lowest, highest = map(float, levels[[0, -1]] if scale is None else scale)
     width = highest - lowest
     if len(levels) < 2:
         return schemas.RatingScale(lowest=lowest, highest=highest, step=width or 1.0)
