@@ -1,4 +1,4 @@
-"""The served run, and its replacement by a newer one during requests."""
+"""The served run, and its replacement by a newer run while requests are answered."""
 
 import logging
 from pathlib import Path
@@ -8,14 +8,14 @@ from ratinglab.errors import UserError
 from ratinglab.files import BEST, METRICS, RUN_RECORD
 from ratinglab.inference.run import Run
 from ratinglab.runs.finished_runs import find_named_run
+from ratinglab.runs.storage import TABLES
 from ratinglab.serving.service import Service
 
 LOG = logging.getLogger(__name__)
-FILES = (
-    RUN_RECORD, METRICS, "users.parquet", "items.parquet", "ratings.parquet", BEST,
-)  # fmt: skip
+FILES = (RUN_RECORD, METRICS, *TABLES, BEST)
 """Files of a run that the server reads."""
 Fingerprint = tuple[str, *tuple[tuple[int, int, int] | None, ...]]
+"""Folder of a run; and the time, size and inode of each of FILES, None for a missing file."""
 
 
 class CurrentRun:
@@ -23,7 +23,7 @@ class CurrentRun:
 
     Attributes:
         service: the loaded run. A request reads this attribute once, so that it finishes on the run it began with.
-        note: names the run chosen as latest or best; None for a folder.
+        note: says which run `latest` or `best` is; None if the user named a folder.
     """
 
     def __init__(self, options: ServeOptions) -> None:
@@ -36,9 +36,9 @@ class CurrentRun:
         self.service = _load(named.folder, options)
 
     def reload(self, *, force: bool) -> None:
-        """Load the run that `run` names now if it differs or its files have changed; with `force`, in any case.
+        """Load the run that the option `run` names now, if it or its files have changed; with `force`, in any case.
 
-        On failure, keeps the current run, and logs one line per kind of failure.
+        On failure, keeps the current run, and logs a line, but not the same line as at the last failure.
         """
         try:
             named = find_named_run(self._options.run)
@@ -64,7 +64,7 @@ def _load(folder: Path, options: ServeOptions) -> Service:
 
 
 def _fingerprint(folder: Path) -> Fingerprint:
-    """Return the run's folder, and the time, size and inode of each file, which change with the run."""
+    """Return a value that changes with the run."""
     folder = folder.resolve()
     states: list[tuple[int, int, int] | None] = []
     for name in FILES:

@@ -12,9 +12,9 @@ from ratinglab.errors import did_you_mean
 
 MAX_TEXT = 500
 """Maximum length of an id, title or query, in characters."""
-MAX_SHOWN = 60
+MAX_VALUE_TEXT = 60
 """Maximum length of a value in a message, in characters."""
-EXACT = 2**53
+MIN_INEXACT = 2**53
 """Integers from here on are not exact in JavaScript."""
 MESSAGES = {
     "missing": "must be given",
@@ -31,11 +31,11 @@ MESSAGES = {
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be an integer"),
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be an object"),
 }
-"""Messages by pydantic's error type, which follow the key, with pydantic's values in braces."""
+"""What messages say after the key, by pydantic's type of error; braces hold pydantic's values."""
 
 
-def _id(value: Any) -> int | str:
-    """Check an id: 42 and "42" are the same."""
+def _check_id(value: Any) -> int | str:
+    """Check an id, which may be an integer or text."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise PydanticCustomError("ours", "must be an integer or text")
     if len(str(value)) > MAX_TEXT:
@@ -43,8 +43,8 @@ def _id(value: Any) -> int | str:
     return value
 
 
-def _time(value: Any) -> datetime:
-    """Parse a time; one without a time zone is in UTC."""
+def _parse_time(value: Any) -> datetime:
+    """Parse an ISO time to UTC; without a time zone, it is in UTC."""
     try:
         time = datetime.fromisoformat(value)
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
@@ -52,20 +52,20 @@ def _time(value: Any) -> datetime:
         raise PydanticCustomError("ours", "must be a time such as 1998-04-04T12:30:00") from error
 
 
-def _exact_in_javascript(item_id: int | str) -> int | str:
-    return str(item_id) if isinstance(item_id, int) and abs(item_id) >= EXACT else item_id
+def _exact_in_javascript(value: int | str) -> int | str:
+    return str(value) if isinstance(value, int) and abs(value) >= MIN_INEXACT else value
 
 
 Id = Annotated[
     int | str,
-    BeforeValidator(_id),
+    BeforeValidator(_check_id),
     WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": MAX_TEXT}]}),
 ]
-"""An id as in the data."""
+"""An id as in the data; 42 and "42" are the same."""
 IdInResponse = Annotated[int | str, PlainSerializer(_exact_in_javascript)]
 """An id as in the data; integers from 2^53 are text, since JavaScript would round them."""
 Time = Annotated[
-    datetime, BeforeValidator(_time), WithJsonSchema({"type": "string", "examples": ["1998-04-04T12:30:00"]})
+    datetime, BeforeValidator(_parse_time), WithJsonSchema({"type": "string", "examples": ["1998-04-04T12:30:00"]})
 ]
 Rating = Annotated[float, Field(allow_inf_nan=False)]
 K = Annotated[int, Field(ge=1, description="Number of items; fewer if fewer are left.", examples=[10])]
@@ -311,36 +311,34 @@ class Mistake(BaseModel):
 
 
 def explain(errors: Sequence[Mapping[str, Any]]) -> str:
-    """Convert the first of pydantic's errors to one line, worded as on the command line."""
+    """Convert the first of pydantic's errors to a line, worded as on the command line."""
     error = errors[0]
-    place, kind, context = _place(error["loc"][1:]), error["type"], error.get("ctx", {})
+    place, kind, context = _format_place(error["loc"][1:]), error["type"], error.get("ctx", {})
     if kind == "unknown_key":
-        return f"unknown key {_joined(place, _shortened(context['key']))}{context['hint']}"
+        return f"unknown key {_join(place, _shorten(context['key']))}{context['hint']}"
     fallback = error["msg"] if kind == "ours" else f"is invalid: {error['msg']}"
     message = MESSAGES[kind].format(**context) if kind in MESSAGES else fallback
     if kind == "literal_error":
         message = message.replace(" or ", ", ").replace("'", "")
-    if kind not in ("missing", "too_short"):
-        message += f", got {len(error['input']):,}" if kind == "string_too_long" else f", got {_shown(error['input'])}"
+    if kind == "string_too_long":
+        message += f", got {len(error['input']):,}"
+    elif kind not in ("missing", "too_short"):
+        message += f", got {_shorten(json.dumps(error['input'], ensure_ascii=False, default=str))}"
     return f"{place or 'the body'} {message}"
 
 
-def _place(location: Sequence[int | str]) -> str:
+def _format_place(location: Sequence[int | str]) -> str:
     """Format the place of a value: ("pairs", 3, "user_id") becomes pairs[3].user_id."""
     place = ""
     for part in location:
         if part != "[key]":
-            place = f"{place}[{part}]" if isinstance(part, int) else _joined(place, _shortened(part))
+            place = f"{place}[{part}]" if isinstance(part, int) else _join(place, _shorten(part))
     return place
 
 
-def _joined(place: str, key: str) -> str:
+def _join(place: str, key: str) -> str:
     return f"{place}.{key}" if place else key
 
 
-def _shown(value: Any) -> str:
-    return _shortened(json.dumps(value, ensure_ascii=False, default=str))
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_VALUE_TEXT else f"{text[:MAX_VALUE_TEXT]}…"
