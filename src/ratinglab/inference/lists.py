@@ -1,4 +1,4 @@
-"""Recommendation lists, of a run and of what is folded into one: their settings and arguments."""
+"""Recommendation lists: their options, and the methods that make them for a run and for what is folded into it."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.inference.run_tables import Ids
 
 SHORT_LIST = 10
-"""Default length, also in conf/recommend.yaml and conf/similar.yaml. It is accepted even if a run has fewer items."""
+"""Default length of lists, also in conf/recommend.yaml and conf/similar.yaml; allowed even if a run has fewer items."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListOptions:
-    """Settings of recommendation lists; `Recommender.recommend` describes them.
+    """Options of recommendation lists.
 
     Attributes:
-        k: number of items per list.
+        k: maximum number of items per list.
         candidates: ids of the items to choose from; None: all items.
         exclude_seen: whether to leave out the items that the user has rated.
         unknown: treatment of users without training ratings, `error` or `baseline`.
@@ -42,18 +42,18 @@ class ListOptions:
 
 
 class Recommender(ABC):
-    """Base class of a trained model and of what is folded into one: both recommend."""
+    """Base class of trained models, and of users and items folded into a model: both recommend items."""
 
     @abstractmethod
     def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
-        """Make the lists of users, with the columns of `recommend_to_all`, in blocks of bounded memory; at least one.
+        """Yield the rows of `recommend_to_all` in blocks of bounded memory, at least one block.
 
         Raises:
             UserError: as in `recommend_to_all`.
         """
 
     def _one_user(self, user_id: int | str | None) -> int | str:
-        """Return the id of the user of `recommend`."""
+        """Return the id of the user to recommend to; None is allowed where there is a single user."""
         if user_id is None:
             raise UserError("an id must not be missing, got None")
         return user_id
@@ -119,14 +119,12 @@ class Recommender(ABC):
         by: str = "expected_gain",
         threshold: float | None = None,
     ) -> pd.DataFrame:
-        """Recommend to several users; the other arguments are those of `recommend`.
-
-        The result omits users without any remaining item. With unknown=`baseline` and without user_ids, all users of
-        the run are included.
+        """Recommend k items to each of several users. Users for whom no candidate is left get no rows.
 
         Args:
+            k, candidates, exclude_seen, unknown, by, threshold: as in `recommend`.
             user_ids: ids of the users, in the order of the result; None: all folded-in users or, without any, all users
-                with training ratings, by index.
+                with training ratings, by index; with unknown=`baseline`, all users of the run.
 
         Returns:
             user_id and the columns of `recommend`, best first.
@@ -134,7 +132,7 @@ class Recommender(ABC):
         Raises:
             UserError: as in `recommend`.
         """
-        order = order_options(by, threshold)
+        order = parse_order(by, threshold)
         options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown, order=order)
         return pd.concat(self.lists_by_block(options, user_ids=user_ids), ignore_index=True)
 
@@ -153,15 +151,15 @@ def check_length(k: int, *, num_items: int) -> None:
         raise UserError(f"k must be at most {num_items}, the number of items, got {k}")
 
 
-def order_options(name: str, threshold: float | None) -> OrderOptions:
-    """Parse the name of an order of lists.
+def parse_order(by: str, threshold: float | None) -> OrderOptions:
+    """Parse the arguments for the order of lists; see `Recommender.recommend`.
 
     Raises:
-        UserError: there is none of this name, or the threshold is not finite.
+        UserError: there is no such order, or the threshold is not finite.
     """
     names = [order.value for order in OrderBy]
-    if name not in names:
-        raise UserError(f"by must be one of {', '.join(names)}, got {name!r}{did_you_mean(str(name), names)}")
+    if by not in names:
+        raise UserError(f"by must be one of {', '.join(names)}, got {by!r}{did_you_mean(str(by), names)}")
     if threshold is not None and not np.isfinite(threshold):
         raise UserError(f"threshold must be finite, got {threshold}")
-    return OrderOptions(OrderBy(name), threshold)
+    return OrderOptions(OrderBy(by), threshold)

@@ -23,7 +23,7 @@ from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.inference.evaluation import POPULARITY, measure_errors, measure_lists, predict_rows
 from ratinglab.inference.fold_in.folded_in import FoldedIn, fold_in
 from ratinglab.inference.fold_in.given_ratings import DEFAULT_COLUMNS, Pairs
-from ratinglab.inference.lists import SHORT_LIST, check_k, order_options
+from ratinglab.inference.lists import SHORT_LIST, check_k, parse_order
 from ratinglab.inference.run_tables import Ids, RunTables
 from ratinglab.inference.trained_model import Times, TrainedModel, predict_by_block
 from ratinglab.models.predictor import Predictor
@@ -329,7 +329,7 @@ class Run(TrainedModel):
             UserError: k is below 1, no held-out rating reaches the threshold, or the run cannot order lists so.
         """
         check_k(k)
-        options, held_out = order_options(by, threshold), self.tables.held_out
+        options, held_out = parse_order(by, threshold), self.tables.held_out
         liked = like_threshold(threshold, self.record.stars)
         check_threshold(liked, [held_out[part].rating for part in parts], unit=self.record.stars.unit)
         return measure_lists(self, [k], self._order(options), threshold=liked, parts=parts)

@@ -176,7 +176,7 @@ class TrainedModel(Recommender):
         )
 
     def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
-        """Make lists like `recommend_to_all`, in blocks of bounded memory; at least one block."""
+        """Yield the rows of `recommend_to_all` in blocks of bounded memory, at least one block."""
         tables = self.tables
         if user_ids is None:
             includes_unknown = options.unknown == "baseline"

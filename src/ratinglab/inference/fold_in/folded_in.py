@@ -126,7 +126,7 @@ class FoldedIn(Recommender):
         return table.astype({"basis": pd.CategoricalDtype([*BASES, FOLDED_IN])})
 
     def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
-        """Make lists like `recommend_to_all`, in blocks of bounded memory; at least one block."""
+        """Yield the rows of `recommend_to_all` in blocks of bounded memory, at least one block."""
         models = list(self._models_of(user_ids))
         for model, ids in models:
             for block in model.lists_by_block(options, user_ids=ids):
