@@ -134,7 +134,7 @@ def test_validation_rows_are_part_of_the_scale(train_on):
     test[:10].assign(rating=5).to_csv("validation.csv", index=False)
     files = ["data.path=[test.csv,train.csv,validation.csv]", "split.validation_files=validation.csv"]
     run = train_on(with_other_ratings(test[10:]), *files, "model=mean")
-    assert run.record.scale == [2, 5]
+    assert run.record.scale == (2, 5)
 
 
 def test_header_notes_test_ratings_outside_the_scale(train_on, caplog):
