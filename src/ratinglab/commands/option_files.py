@@ -44,7 +44,7 @@ def read_table(options: TextOptions, name: str, *, key: str) -> TextTable:
 
 def columns_in(names: Collection[str], columns: RatingColumnOptions, record: RunRecord) -> dict[str, str]:
     """Find the column of each role among the names of a file's columns: the option's, or the default one."""
-    return find_columns(names, named=_by_role(columns), own=record.column_names)
+    return find_columns(names, named=_by_role(columns), own=record.provenance["columns"])
 
 
 def _by_role(columns: RatingColumnOptions) -> dict[str, str | None]:

@@ -125,7 +125,7 @@ def _find_times(names: Sequence[str], options: PredictOptions, run: Run, notes: 
 
     None if there is no such column, or if the model takes no days and the options name no column.
     """
-    column, trained_column = options.columns.timestamp, run.record.column_names.get("timestamp")
+    column, trained_column = options.columns.timestamp, run.record.provenance["columns"].get("timestamp")
     if column is None and run.predictor.model.takes_day:
         if trained_column in names:
             column = trained_column
@@ -133,7 +133,7 @@ def _find_times(names: Sequence[str], options: PredictOptions, run: Run, notes: 
         else:
             day = "each user's last training day"
             notes.append(f"note: no times: predicted for {day}; columns.timestamp=NAME names their column")
-    trained_format = run.record.timestamp_format if column == trained_column else None
+    trained_format = run.record.provenance["timestamp_format"] if column == trained_column else None
     return None if column is None else _Times(column, options.timestamp_format or trained_format)
 
 

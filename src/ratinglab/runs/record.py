@@ -110,16 +110,6 @@ class RunRecord:
         if self.predicts_scores:
             raise UserError(f"run: {self.model} predicts ranking scores, not ratings")
 
-    @property
-    def column_names(self) -> Mapping[str, str]:
-        """Column names of the run's data by role; {} if the data have no names."""
-        return self.provenance["columns"]
-
-    @property
-    def timestamp_format(self) -> str | None:
-        """Format of the times in the run's data, as in data.timestamp_format; None: detected."""
-        return self.provenance["timestamp_format"]
-
     def metric_kinds(self) -> list[MetricKind]:
         """List the names and directions of the metrics of every part, without importing user modules."""
         keys = ("name", "label", "higher_is_better")

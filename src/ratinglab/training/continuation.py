@@ -45,12 +45,9 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
     if (earlier.metrics, earlier.monitor, earlier.ranking) != (record.metrics, record.monitor, record.ranking):
         raise UserError(f"{key}: the metrics or their directions have changed since {run_folder} was started")
     then, now = earlier.provenance, record.provenance
-    for name, is_equal in (
-        ("threads", then["threads"] == now["threads"]),
-        ("versions", then["versions"] == now["versions"]),
-    ):
-        if not is_equal:
-            log.info("note: %s have changed since the run was started; the last bits may differ", name)
+    changes = {"threads": then["threads"] != now["threads"], "versions": then["versions"] != now["versions"]}
+    for name in (name for name, is_changed in changes.items() if is_changed):
+        log.info("note: %s have changed since the run was started; the last bits may differ", name)
     return earlier
 
 

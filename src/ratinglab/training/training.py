@@ -170,7 +170,6 @@ def _fit_run(
     options = prepared.options
     available = prepared.available
     is_on_disk = prepared.data.folder is not None
-    is_first_of_two = prepared.is_first_of_two
     del prepared  # frees the table and the split: the fit needs only the rows in its data, 12 or 16 bytes per row
     try:
         log_start(loggers, options, lines, record=record, run_folder=run_folder, is_new=is_new)
@@ -178,14 +177,7 @@ def _fit_run(
         del ready  # the best weights are about to be read from the folder
         if is_on_disk:  # memory is short
             gc.collect()  # frees the fit's weights, since the fit and its Trainer refer to each other
-        _evaluate_and_write(
-            options,
-            run_folder,
-            fit_metrics=fit_metrics,
-            loggers=loggers,
-            first_metrics=first_metrics,
-            is_first_of_two=is_first_of_two,
-        )
+        _evaluate_and_write(options, run_folder, fit_metrics=fit_metrics, first_metrics=first_metrics, loggers=loggers)
     finally:
         for logger in loggers:
             logger.close()
@@ -301,12 +293,12 @@ def _evaluate_and_write(
     run_folder: Path,
     *,
     fit_metrics: Mapping[str, float],
-    loggers: Sequence[GuardedLogger],
     first_metrics: Mapping[str, float] | None,
-    is_first_of_two: bool,
+    loggers: Sequence[GuardedLogger],
 ) -> None:
     """Evaluate the best weights, and write predictions.parquet and metrics.json. Log the results of the last fit."""
     run = Run.load(run_folder)
+    is_first_of_two = options.split.refit and first_metrics is None
     # with two fits, only the second one sees the test rows
     parts = ("val", "test") if options.test and not is_first_of_two else ("val",)
     metrics = run.evaluate(parts=parts) | run.evaluate_own_ranking(parts=parts)

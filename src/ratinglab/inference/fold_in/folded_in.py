@@ -224,7 +224,7 @@ def fold_in(
     tables, record = model.tables, model.record
 
     def columns_of(table: TextTable) -> dict[str, str]:
-        return find_columns(table.names, named=columns or {}, own=record.column_names)
+        return find_columns(table.names, named=columns or {}, own=record.provenance["columns"])
 
     rating_columns = columns_of(ratings) if isinstance(ratings, TextTable) else DEFAULT_COLUMNS
     names_users = isinstance(ratings, TextTable) and has_users(ratings.names, rating_columns)
