@@ -38,7 +38,7 @@ def test_record_is_read_as_written(tmp_path):
     assert found.equation_options() == options_of("svdpp", **FEATURES)
     # known without importing my_metrics
     assert [(kind.name, kind.higher_is_better) for kind in found.metric_kinds()] == [("mse", False), ("share", True)]
-    assert found.monitored() == MetricKind("share", label="Share", higher_is_better=True)
+    assert found.monitored_metric() == MetricKind("share", label="Share", higher_is_better=True)
 
 
 def test_equation_options_are_imported_from_model_target(tmp_path):

@@ -256,7 +256,7 @@ def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
 
     Rows with missing folds come last because their means cover other ratings.
     """
-    monitor: MetricKind = rows[0].runs[0].record.monitored()
+    monitor: MetricKind = rows[0].runs[0].record.monitored_metric()
     metric = METRICS["rmse"] if monitor.name == "mse" else monitor
     has_validation = any(values_of(row.runs, f"val/{metric.name}") for row in rows)
     part = "val" if has_validation else "test"
@@ -289,7 +289,7 @@ def _folds(rows: Sequence[Row]) -> set[int | None]:
 def _behind(ranked: Sequence[Row], folds: set[int | None], *, tag: str) -> tuple[list[str], list[str]]:
     """Test complete rows against the first one. Returns a cell per row, and notes that name the tests."""
     first, *others = ranked
-    higher_is_better = first.runs[0].record.monitored().higher_is_better
+    higher_is_better = first.runs[0].record.monitored_metric().higher_is_better
     differences = [
         None
         if any(compared.lacking(folds) or compared.is_pruned for compared in (first, row))

@@ -161,7 +161,9 @@ def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
         metrics_of_runs.append(metrics)
     count = "" if len(runs) == 1 else f", mean of {len(runs)} runs"
     record = runs[0].record
-    for kind in dict.fromkeys([*record.metric_kinds(), record.monitored()]):  # the monitored metric may be one of lists
+    for kind in dict.fromkeys(
+        [*record.metric_kinds(), record.monitored_metric()]
+    ):  # the monitored metric may be one of lists
         tag = f"test/{kind.name}"
         if all(tag in metrics for metrics in metrics_of_runs):
             yield f"test       {kind.label} {np.mean([metrics[tag] for metrics in metrics_of_runs]):.4f}{count}"
@@ -203,7 +205,7 @@ def find_differing_keys(results: Sequence[JobResult]) -> list[str]:
 def _columns(results: Sequence[JobResult]) -> list[TableColumn]:
     """List the monitored metric, and the test metrics that all finished jobs have."""
     finished = [result for result in results if result.has_metrics]
-    kinds = {result.record.monitored() for result in results if result.record is not None}
+    kinds = {result.record.monitored_metric() for result in results if result.record is not None}
     monitor: MetricKind = next(iter(kinds), MSE)
     of_monitor = [
         TableColumn(f"{part} {monitor.label}", f"{part}/{monitor.name}", monitor.higher_is_better)

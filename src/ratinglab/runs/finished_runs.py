@@ -107,7 +107,7 @@ def find_named_run(text: str) -> NamedRun:
     compared = [run for run in runs if _comparison_key(run) == _comparison_key(latest) and tag in run.metrics]
     if not compared:
         raise UserError(f"run={text}: {_relative_folder(latest)}, the latest run, has no {tag} to compare")
-    sign = -1 if latest.record.monitored().higher_is_better else 1
+    sign = -1 if latest.record.monitored_metric().higher_is_better else 1
     best = min(compared, key=lambda run: sign * run.metrics[tag])
     folder, value = _relative_folder(best), best.metrics[tag]
     rank = f"the best of {len(compared):,} runs on its split" if len(compared) > 1 else "the only run on its split"

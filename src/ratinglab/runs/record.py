@@ -115,7 +115,7 @@ class RunRecord:
         keys = ("name", "label", "higher_is_better")
         return [MetricKind(**{key: metric[key] for key in keys}) for metric in self.metrics]
 
-    def monitored(self) -> MetricKind:
+    def monitored_metric(self) -> MetricKind:
         """Find the metric that selects the best epoch."""
         return monitored(self.monitor, self.metric_kinds(), order=self.order_options())
 
@@ -125,7 +125,7 @@ class RunRecord:
 
     def monitor_settings(self) -> dict[str, Any]:
         """Return the settings that runs must share for their monitored metrics to be comparable."""
-        is_ranking = isinstance(self.monitored(), RankingMetric)
+        is_ranking = isinstance(self.monitored_metric(), RankingMetric)
         return {"monitor": self.monitor} | ({"ranking.threshold": self.ranking["threshold"]} if is_ranking else {})
 
     def list_lengths(self) -> list[int]:

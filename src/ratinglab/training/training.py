@@ -336,7 +336,7 @@ def _print_results(run_folder: Path) -> float | None:
     for line in lines:
         log.info(line)
     value = metrics.get(record.monitor)
-    return -value if value is not None and record.monitored().higher_is_better else value
+    return -value if value is not None and record.monitored_metric().higher_is_better else value
 
 
 def _set_up_process(options: TrainOptions, run_folder: Path, *, rank: int) -> None:
