@@ -18,7 +18,7 @@ from ratinglab.inference.run import Run
 from ratinglab.options import as_override
 from ratinglab.process.program import shown_path
 from ratinglab.runs.finished_runs import find_named_run
-from ratinglab.training.isolation import interruptible, isolated, log_to_file
+from ratinglab.training.python_calls import interruptible, isolated, log_to_file
 from ratinglab.training.training import build_lightning, train_run
 
 P = ParamSpec("P")

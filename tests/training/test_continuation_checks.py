@@ -12,7 +12,7 @@ from ratinglab.config.rerun import reproduced_run, resumed_run
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_FORMAT
 from ratinglab.runs.record import read_record
-from ratinglab.training.continuation import check_same_data
+from ratinglab.training.continuation import check_same_data_and_metrics
 
 
 @pytest.fixture
@@ -21,10 +21,10 @@ def folder(tmp_path):
     return tmp_path / "run"
 
 
-def test_check_same_data_returns_the_saved_record(folder):
+def test_check_same_data_and_metrics_returns_the_saved_record(folder):
     record = read_record(folder)
     longer = replace(record, max_epochs=9)
-    assert check_same_data(folder, longer, key="resume") == record
+    assert check_same_data_and_metrics(folder, longer, key="resume") == record
 
 
 @pytest.mark.parametrize(
@@ -35,17 +35,17 @@ def test_check_same_data_returns_the_saved_record(folder):
         ("side_digest", "the side information has changed"),
     ],
 )
-def test_check_same_data_refuses_changed_provenance(folder, key, change):
+def test_check_same_data_and_metrics_refuses_changed_provenance(folder, key, change):
     record = replace(read_record(folder), provenance=PROVENANCE | {key: "other"})
     with pytest.raises(UserError) as error:
-        check_same_data(folder, record, key="resume")
+        check_same_data_and_metrics(folder, record, key="resume")
     assert str(error.value) == f"resume: {change} since {folder} was started: {PROVENANCE[key]} then, other now"
 
 
 def test_different_threads_or_versions_give_a_note(folder, caplog):
     record = replace(read_record(folder), provenance=PROVENANCE | {"threads": 2})
     with caplog.at_level(logging.INFO):
-        check_same_data(folder, record, key="resume")
+        check_same_data_and_metrics(folder, record, key="resume")
     assert caplog.messages == ["note: threads have changed since the run was started; the last bits may differ"]
 
 

@@ -32,7 +32,7 @@ def check_same_rows(earlier: RunRecord, record: RunRecord, *, folder: Path, key:
             raise UserError(f"{key}: {change} since {folder} was started: {old} then, {new} now")
 
 
-def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunRecord:
+def check_same_data_and_metrics(run_folder: Path, record: RunRecord, *, key: str) -> RunRecord:
     """Check that a run used the data, split and metrics of `record`, and return its own record.
 
     Logs a note if the threads or the versions differ. Messages begin with `key`.
@@ -103,13 +103,13 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
         The run's record as first written, with the new limits; `record` for a new run; None if the run is finished.
 
     Raises:
-        UserError: as in `check_same_data`, a checkpoint is damaged, or the run cannot train to the new limits.
+        UserError: as in `check_same_data_and_metrics`, a checkpoint is damaged, or the run cannot train to the new limits.
     """
     for folder in (run_folder, run_folder / CHECKPOINTS):
         remove_half_done(folder)
     if not (run_folder / RUN_RECORD).exists():
         return record
-    earlier = check_same_data(run_folder, record, key="resume")
+    earlier = check_same_data_and_metrics(run_folder, record, key="resume")
     for name, value in record.fit.items():
         if name not in earlier.fit:
             raise UserError(

@@ -37,7 +37,7 @@ from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read
 from ratinglab.runs.storage import write_predictions, write_run
 from ratinglab.runs.sweep_folder import PRUNED
 from ratinglab.runs.weights import read_checkpoint
-from ratinglab.training.continuation import check_resumable, check_same_data
+from ratinglab.training.continuation import check_resumable, check_same_data_and_metrics
 from ratinglab.training.header import best_recipe_tip, header
 from ratinglab.training.logging_pages import log_end, log_start
 from ratinglab.training.preparation import Preparation, prepare
@@ -215,7 +215,7 @@ def _exact_epochs(prepared: Preparation) -> int | None:
     if options.reproduces is None:
         return record.refit_epochs
     original = Path(options.reproduces) / (VALIDATION_FIT if prepared.is_first_of_two else "")
-    check_same_data(original, record, key="run")
+    check_same_data_and_metrics(original, record, key="run")
     # trainer.max_time or pruning may have ended the original
     if record.refit_epochs is None and (options.trainer.max_time is not None or (original / PRUNED).is_file()):
         return int(read_metrics(original)["fit/epochs"])
