@@ -103,7 +103,7 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
         The run's record as first written, with the new limits; `record` for a new run; None if the run is finished.
 
     Raises:
-        UserError: as in `check_same_data_and_metrics`, or a checkpoint is damaged, or the run cannot reach the new limits.
+        UserError: as in `check_same_data_and_metrics`, a checkpoint is damaged, or the run cannot reach its new limits.
     """
     for folder in (run_folder, run_folder / CHECKPOINTS):
         remove_half_done(folder)

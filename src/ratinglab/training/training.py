@@ -103,10 +103,12 @@ def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]
         epochs = first_metrics["fit/best_epoch"]
         log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
     available = _fit_run(options, run_folder, command=command, first_metrics=first_metrics)
-    objective = _print_results(run_folder)
+    record, metrics = read_record(run_folder), read_metrics(run_folder)
+    _print_results(RunTables(run_folder, record), metrics)
     if (options.model.name, options.optimizer.name) == DEFAULT_CHOICE:
         log.info(best_recipe_tip(available))
-    return objective
+    objective = metrics.get(record.monitor)
+    return -objective if objective is not None and record.monitored_metric().higher_is_better else objective
 
 
 def join_fit(options: TrainOptions, run_folder: Path) -> None:
@@ -326,17 +328,13 @@ def compare_with_original(run_folder: Path, original_folder: Path) -> None:
         log.info("not reproduced: the largest difference is %.1e (%s)", difference, tag)
 
 
-def _print_results(run_folder: Path) -> float | None:
-    """Print the results of a finished run, and return its objective; see `train_run`."""
-    record = read_record(run_folder)
-    metrics = read_metrics(run_folder)
-    lines = list(results(metrics, RunTables(run_folder, record)))
-    if (tag := compared_tag(record)) in metrics:
-        lines += table_among_figures([record], metrics[tag])
+def _print_results(tables: RunTables, metrics: Mapping[str, float]) -> None:
+    """Print the results of a finished run, among its protocol's published figures, if any."""
+    lines = list(results(metrics, tables))
+    if (tag := compared_tag(tables.record)) in metrics:
+        lines += table_among_figures([tables.record], metrics[tag])
     for line in lines:
         log.info(line)
-    value = metrics.get(record.monitor)
-    return -value if value is not None and record.monitored_metric().higher_is_better else value
 
 
 def _set_up_process(options: TrainOptions, run_folder: Path, *, rank: int) -> None:
