@@ -61,10 +61,13 @@ def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]
 
 def comparison_conditions(record: RunRecord) -> dict[str, str]:
     """Collect what comparable runs share, by key: data, split except fold and seed, and monitored metric."""
-    options = {key: value for key, value in record.split.items() if key not in (*REPLICATES, "split.refit")}
-    data = {"data": record.provenance["data"], "data_digest": record.provenance["data_digest"]}
-    shared: dict[str, Any] = {**data, **options, **record.monitor_settings()}
-    return {key: as_yaml(value) for key, value in shared.items()}
+    conditions = {
+        "data": record.provenance["data"],
+        "data_digest": record.provenance["data_digest"],
+        **{key: value for key, value in record.split.items() if key not in (*REPLICATES, "split.refit")},
+        **record.monitor_settings(),
+    }
+    return {key: as_yaml(value) for key, value in conditions.items()}
 
 
 def describe_conditions(conditions: dict[str, str], *, among: list[dict[str, str]]) -> str:

@@ -16,6 +16,8 @@ MAX_VALUE_TEXT = 60
 """Maximum length of a value in a message, in characters."""
 MIN_INEXACT = 2**53
 """Integers from here on are not exact in JavaScript."""
+OWN_ERROR = "own"
+"""Type of the errors whose messages are worded here, not by pydantic."""
 MESSAGES = {
     "missing": "must be given",
     "too_short": "must not be empty",
@@ -37,9 +39,9 @@ MESSAGES = {
 def _check_id(value: Any) -> int | str:
     """Check an id, which may be an integer or text."""
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise PydanticCustomError("ours", "must be an integer or text")
+        raise PydanticCustomError(OWN_ERROR, "must be an integer or text")
     if len(str(value)) > MAX_TEXT:
-        raise PydanticCustomError("ours", f"must have at most {MAX_TEXT} characters")
+        raise PydanticCustomError(OWN_ERROR, f"must have at most {MAX_TEXT} characters")
     return value
 
 
@@ -49,7 +51,7 @@ def _parse_time(value: Any) -> datetime:
         time = datetime.fromisoformat(value)
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (TypeError, ValueError, OverflowError) as error:
-        raise PydanticCustomError("ours", "must be a time such as 1998-04-04T12:30:00") from error
+        raise PydanticCustomError(OWN_ERROR, "must be a time such as 1998-04-04T12:30:00") from error
 
 
 def _exact_in_javascript(value: int | str) -> int | str:
@@ -68,7 +70,7 @@ Time = Annotated[
     datetime, BeforeValidator(_parse_time), WithJsonSchema({"type": "string", "examples": ["1998-04-04T12:30:00"]})
 ]
 Rating = Annotated[float, Field(allow_inf_nan=False)]
-K = Annotated[int, Field(ge=1, description="Number of items; fewer if fewer are left.", examples=[10])]
+NumItems = Annotated[int, Field(ge=1, description="Number of items; fewer if fewer are left.", examples=[10])]
 Candidates = Annotated[
     list[Id] | None, Field(description="Ids of the items to choose from; null: all with training ratings.")
 ]
@@ -133,7 +135,7 @@ class PredictResponse(BaseModel):
 class ListRequest(RequestModel):
     """Settings of a list of recommended items."""
 
-    k: K = 10
+    k: NumItems = 10
     candidates: Candidates = None
     exclude_seen: bool = Field(default=True, description="Whether to leave out items that the user has rated.")
     by: Literal["expected_gain", "prediction", "lower_bound"] = Field(
@@ -228,7 +230,7 @@ class SimilarRequest(RequestModel):
     """An item to find similar ones to."""
 
     item: Id = Field(description="Id or title.", examples=["Toy Story (1995)"])
-    k: K = 10
+    k: NumItems = 10
     candidates: Candidates = None
 
 
@@ -316,7 +318,7 @@ def explain(errors: Sequence[Mapping[str, Any]]) -> str:
     place, kind, context = _format_place(error["loc"][1:]), error["type"], error.get("ctx", {})
     if kind == "unknown_key":
         return f"unknown key {_join(place, _shorten(context['key']))}{context['hint']}"
-    fallback = error["msg"] if kind == "ours" else f"is invalid: {error['msg']}"
+    fallback = error["msg"] if kind == OWN_ERROR else f"is invalid: {error['msg']}"
     message = MESSAGES[kind].format(**context) if kind in MESSAGES else fallback
     if kind == "literal_error":
         message = message.replace(" or ", ", ").replace("'", "")
