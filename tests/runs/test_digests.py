@@ -13,7 +13,7 @@ from fuzz_runs import Case, damage
 from ratinglab import files
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.inference.run import Run
-from ratinglab.runs.digests import check_archive, check_file, record_digests, seal_archive, write_recorded
+from ratinglab.runs.digests import check_archive, check_file, record_digests, seal_archive, write_with_digests
 
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
 
@@ -111,9 +111,9 @@ def test_kill_between_the_digest_and_the_file_leaves_both_valid(tmp_path, monkey
         patch.setattr("ratinglab.runs.digests.write_bytes", _write_all_but(tmp_path / "a"))
         for content in (b"killed", b"killed again"):
             with pytest.raises(KeyboardInterrupt):
-                write_recorded(tmp_path, {"a": content})
+                write_with_digests(tmp_path, {"a": content})
             check_file(tmp_path / "a")
-    write_recorded(tmp_path, {"a": b"new"})
+    write_with_digests(tmp_path, {"a": b"new"})
     check_file(tmp_path / "a")
     (tmp_path / "a").write_bytes(b"killed")
     with pytest.raises(UserError, match="a is damaged: its digest differs"):

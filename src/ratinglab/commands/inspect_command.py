@@ -54,8 +54,8 @@ def inspect_data(options: InspectOptions, defaults: Callable[[], DataOptions]) -
     table, data = _load_merged(data)
     print(*description(table, notes), sep="\n")
     if figure is not None:
-        drawn = overview(table)
-        write_output(figure, lambda file: drawn.savefig(file, format=figure.suffix[1:]), key="figure")
+        chart = overview(table)
+        write_output(figure, lambda file: chart.savefig(file, format=figure.suffix[1:]), key="figure")
         print(f"figure     {figure}")
     if isinstance(data, CsvOptions):
         print(f"train      {train_command(data, defaults(), num_ratings=len(table.ratings))}")

@@ -57,7 +57,7 @@ def record_digests(
     write_bytes(folder / DIGESTS, (json.dumps(table, indent=2) + "\n").encode())
 
 
-def write_recorded(folder: Path, contents: Mapping[str, bytes], *, written: Iterable[str] = ()) -> None:
+def write_with_digests(folder: Path, contents: Mapping[str, bytes], *, written: Iterable[str] = ()) -> None:
     """Replace files of a folder atomically, and record their digests."""
     record_digests(folder, written=written, next_contents=contents)
     for name, content in contents.items():

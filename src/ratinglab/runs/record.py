@@ -14,7 +14,7 @@ from ratinglab.evaluation.ranking import OrderBy, OrderOptions, list_metric
 from ratinglab.files import METRICS, RUN_FORMAT, RUN_RECORD, did_you_mean_beside, write_bytes
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.options import check_options, check_types, from_plain
-from ratinglab.runs.digests import check_file, read_digests, write_recorded
+from ratinglab.runs.digests import check_file, read_digests, write_with_digests
 from ratinglab.stars import Stars
 from ratinglab.targets import target_class
 
@@ -168,7 +168,7 @@ def record_bytes(record: RunRecord) -> bytes:
 
 def write_metrics(folder: Path, metrics: Mapping[str, float], *, written: Sequence[str] = ()) -> None:
     """Write metrics.json, which marks the run as finished, and record its digest and those of the `written` files."""
-    write_recorded(folder, {METRICS: _as_json(metrics)}, written=written)
+    write_with_digests(folder, {METRICS: _as_json(metrics)}, written=written)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ from ratinglab.formats.inputs import open_file
 from ratinglab.formats.parquet_blocks import parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
 from ratinglab.recommend.interest import Interest
-from ratinglab.runs.digests import DIFFERS, check_file, read_digests, record_digests, write_recorded
+from ratinglab.runs.digests import DIFFERS, check_file, read_digests, record_digests, write_with_digests
 from ratinglab.runs.hydra_files import read_hydra_files
 from ratinglab.runs.record import RunRecord, record_bytes
 from ratinglab.splits.holdout import Holdout
@@ -108,7 +108,7 @@ def write_predictions(folder: Path, predictions: Mapping[str, Predictions]) -> N
     ]
     content = BytesIO()
     pd.concat(tables).to_parquet(content, index=False)
-    write_recorded(folder, {"predictions.parquet": content.getvalue()})
+    write_with_digests(folder, {"predictions.parquet": content.getvalue()})
 
 
 def read_interest(folder: Path) -> Interest | None:
