@@ -22,7 +22,7 @@ from ratinglab.reports.comparison import FinishedRun, _rows
 from ratinglab.reports.paired_tests import corrected_t
 from ratinglab.reports.protocols import table_among_figures, verdict
 from ratinglab.splits.random_rows import RandomSplit
-from ratinglab.training.new_record import protocol_record
+from ratinglab.training.new_record import make_protocol_record
 
 PROTOCOLS = sorted(path.stem for path in CONF.glob("protocol/*.yaml") if path.stem != "none")
 RECIPES = sorted(path.stem for path in CONF.glob("recipe/*.yaml"))
@@ -58,7 +58,7 @@ def split_of(*, validation=0.0):
 
 def recorded(options, *, data_digest=None, side_digests=None, split=None):
     """Make the entry of run.json, by default with the protocol's data."""
-    return protocol_record(
+    return make_protocol_record(
         options,
         data_digest=options.protocol.data_digest if data_digest is None else data_digest,
         side_digests=options.protocol.side_digests if side_digests is None else side_digests,
@@ -73,7 +73,7 @@ def test_missing_pinned_key_of_another_split_is_a_departure():
         "split.name is random, but the protocol requires movielens_u",
         "split.fold is not there, but the protocol requires 1",
     ]
-    assert protocol_record(options_of("train"), data_digest="", side_digests={}, split=split_of()) is None
+    assert make_protocol_record(options_of("train"), data_digest="", side_digests={}, split=split_of()) is None
 
 
 NAMED_FREELY = {

@@ -12,7 +12,7 @@ from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import MetricKind
 from ratinglab.files import RUN_FORMAT
 from ratinglab.runs.record import (
-    defined_metrics,
+    drop_undefined_metrics,
     metric_records,
     read_metrics,
     read_record,
@@ -108,8 +108,8 @@ def test_damaged_metrics_are_refused(tmp_path):
 
 def test_undefined_metrics_are_left_out_but_not_an_mse_or_the_monitored_metric():
     metrics = {"val/mse": 0.5, "val/correlation": float("nan"), "test/spread": float("inf"), "fit/epochs": 3}
-    assert defined_metrics(metrics, monitor="val/mse") == {"val/mse": 0.5, "fit/epochs": 3}
+    assert drop_undefined_metrics(metrics, monitor="val/mse") == {"val/mse": 0.5, "fit/epochs": 3}
     with pytest.raises(RunFailedError, match=r"^val/correlation is nan$"):
-        defined_metrics(metrics, monitor="val/correlation")
+        drop_undefined_metrics(metrics, monitor="val/correlation")
     with pytest.raises(RunFailedError, match=r"^test/warm/mse is inf$"):
-        defined_metrics(metrics | {"test/warm/mse": float("inf")}, monitor="val/mse")
+        drop_undefined_metrics(metrics | {"test/warm/mse": float("inf")}, monitor="val/mse")

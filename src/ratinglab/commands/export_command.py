@@ -57,7 +57,7 @@ def export(options: ExportOptions) -> None:
                 f"format={options.format.name}: predictions differ from the run's by up to "
                 f"{parity.largest_difference:.1e}; at most {parity.largest_allowed:.1e} is allowed"
             )
-        write_json(folder / "export.json", _description(run, options.format, written, parity))
+        write_json(folder / "export.json", _describe(run, options.format, written, parity))
         size = sum(path.stat().st_size for path in folder.iterdir())
     for note in notes:
         print(note)
@@ -73,7 +73,7 @@ def measure_parity(run: Run, written: WrittenExport) -> Parity:
     rows = run.part(part)
     step = -(-len(rows) // MAX_ROWS_COMPARED)
     rows = rows.take(np.arange(len(rows)) % step == 0)
-    cold = _cold_pairs(run)
+    cold = _make_cold_pairs(run)
     differences, magnitudes = [], []
     for user, item, _, day in (cold, *cold.split(1), *as_tensors(rows).split(BLOCK_ROWS)):
         columns = (user, item, day) if written.takes_day and day is not None else (user, item)
@@ -85,7 +85,7 @@ def measure_parity(run: Run, written: WrittenExport) -> Parity:
     return Parity(part, len(rows), len(cold.user), float(np.max(differences)), allowed)
 
 
-def _cold_pairs(run: Run) -> Batch:
+def _make_cold_pairs(run: Run) -> Batch:
     """Make pairs of an unknown user, an unknown item or both. Unknown indices are −1 or beyond the last index."""
     user, item = (
         torch.tensor([0, -1, count, MAX_INT32], dtype=torch.int32)
@@ -95,7 +95,7 @@ def _cold_pairs(run: Run) -> Batch:
     return Batch(user, item, rating=torch.zeros(len(user)), day=torch.zeros_like(user))
 
 
-def _description(run: Run, format: ExportFormat, written: WrittenExport, parity: Parity) -> dict[str, Any]:
+def _describe(run: Run, format: ExportFormat, written: WrittenExport, parity: Parity) -> dict[str, Any]:
     """Describe an export for export.json."""
     record = run.record
     day = {"day": "days since 1970-01-01; 2147483647: each user's last day in training"}

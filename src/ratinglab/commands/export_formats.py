@@ -63,7 +63,7 @@ def write_torch(run: Run, folder: Path) -> WrittenExport:
     def predict(*columns: NDArray[np.int32]) -> Any:
         return module(*map(torch.from_numpy, columns)).numpy()
 
-    return WrittenExport(path.name, takes_day, _signature(takes_day), usage, predict)
+    return WrittenExport(path.name, takes_day, _describe_signature(takes_day), usage, predict)
 
 
 def write_onnx(run: Run, folder: Path) -> WrittenExport:
@@ -82,7 +82,7 @@ def write_onnx(run: Run, folder: Path) -> WrittenExport:
         assert converted is not None, "torch.onnx.export returns the program unless it gets a path"
         converted.save(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = list(_signature(takes_day)["inputs"])
+    names = list(_describe_signature(takes_day)["inputs"])
     write_ids(run, folder)
     usage = (
         "import numpy as np, onnxruntime",
@@ -94,7 +94,7 @@ def write_onnx(run: Run, folder: Path) -> WrittenExport:
     def predict(*columns: NDArray[np.int32]) -> Any:
         return session.run(None, dict(zip(names, columns, strict=True)))[0]
 
-    return WrittenExport(path.name, takes_day, _signature(takes_day), usage, predict)
+    return WrittenExport(path.name, takes_day, _describe_signature(takes_day), usage, predict)
 
 
 def write_numpy(run: Run, folder: Path) -> WrittenExport:
@@ -203,7 +203,7 @@ def _silence_exporters() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _signature(takes_day: bool) -> dict[str, Any]:
+def _describe_signature(takes_day: bool) -> dict[str, Any]:
     """Describe the inputs and the output of a program."""
     index = {"dtype": "int32", "shape": ["B"]}
     names = ("user", "item", "day") if takes_day else ("user", "item")

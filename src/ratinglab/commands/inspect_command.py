@@ -52,7 +52,7 @@ def inspect_data(options: InspectOptions, defaults: Callable[[], DataOptions]) -
     if isinstance(data, CsvOptions):
         data, notes = guess_layout(data)
     table, data = _load_merged(data)
-    print(*description(table, notes), sep="\n")
+    print(*describe_table(table, notes), sep="\n")
     if figure is not None:
         chart = overview(table)
         write_output(figure, lambda file: chart.savefig(file, format=figure.suffix[1:]), key="figure")
@@ -95,7 +95,7 @@ def _reading_settings(options: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield key, value[0] if field.name == "path" and isinstance(value, list) and len(value) == 1 else value
 
 
-def description(table: RatingTable, notes: tuple[str, ...] = ()) -> Iterator[str]:
+def describe_table(table: RatingTable, notes: tuple[str, ...] = ()) -> Iterator[str]:
     """Describe a table, with notes on its layout, in lines that fit a terminal."""
     ratings = table.ratings
     lowest, highest = table.scale

@@ -52,7 +52,7 @@ def predict(options: PredictOptions) -> None:
             f"{file} has a column {columns['user']!r}, but the ratings are one new user's: give ratings "
             "with a user column, or pairs without one"
         )
-    schema = _schema(pairs, has_deviation=run.record.is_sampled or folded is not None)
+    schema = _extend_schema(pairs, has_deviation=run.record.is_sampled or folded is not None)
     counts = Counter[Hashable]()
     times = _find_times(pairs.schema.names, options, run, notes) if folded is None else None
     predict_block = partial(_predict_block, run=run, folded=folded, columns=columns, times=times)
@@ -73,7 +73,7 @@ def predict(options: PredictOptions) -> None:
     print_beside(output, *notes)
 
 
-def _schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:
+def _extend_schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:
     """Append the columns of the predictions to the columns of the pairs."""
     dtypes = {"prediction": pa.float32(), "standard_deviation": pa.float32(), "basis": pa.string()}
     if not has_deviation:

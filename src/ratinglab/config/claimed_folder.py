@@ -8,7 +8,7 @@ from pathlib import Path
 from ratinglab.errors import UserError
 from ratinglab.process.interrupts import StoppedError
 from ratinglab.process.locks import LOCK, locked
-from ratinglab.runs.sweep_folder import FAILURE, SWEEP_RECORD, has_started, job_folders
+from ratinglab.runs.sweep_folder import FAILURE, SWEEP_RECORD, find_job_folders, has_started
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def claimed_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep
 
 def _remove_unstarted(folder: Path, existing: set[Path], *, is_sweep: bool) -> None:
     """Remove the files of runs that never started."""
-    runs = job_folders(folder) if is_sweep else [folder]
+    runs = find_job_folders(folder) if is_sweep else [folder]
     any_started = any(map(has_started, runs))
     for run in runs:
         if not has_started(run) and not (any_started and (run / FAILURE).exists()):

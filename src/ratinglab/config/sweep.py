@@ -25,7 +25,7 @@ from ratinglab.options import quoted, short_keys, short_number
 from ratinglab.process.exits import exit_on_storage_fault, exit_with
 from ratinglab.process.interrupts import StoppedError
 from ratinglab.process.locks import LockedError, locked
-from ratinglab.runs.hydra_files import swept_arguments
+from ratinglab.runs.hydra_files import read_swept_arguments
 from ratinglab.runs.sweep_folder import FAILURE, has_started, read_jobs, write_reason
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, moni
     Prints one line: the swept values, the monitored metric and the seconds of the fit. Notes and warnings precede it;
     train.log has all lines. A failure is recorded in the job's folder and does not end the other jobs.
     """
-    swept = swept_arguments(folder)
+    swept = read_swept_arguments(folder)
     values = " ".join(f"{short}={short_number(str(swept[key]))}" for key, short in short_keys(swept).items())
     try:
         with _notes_only(f"job {hydra.job.num}"), locked(folder, key="hydra.sweep.dir"):

@@ -15,7 +15,7 @@ from ratinglab.inference.run import Run
 from ratinglab.reports.averages import DECIMALS, mean_of
 from ratinglab.runs.finished_runs import REPLICATES, FinishedRun, comparison_conditions
 from ratinglab.runs.hydra_files import read_config_dir
-from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
+from ratinglab.runs.record import RunRecord, drop_undefined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.storage import write_predictions
 from ratinglab.runs.sweep_folder import SweepJob
 
@@ -151,7 +151,7 @@ def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
             if (config_dir := read_config_dir(run.folder)) is not None:
                 sys.path.insert(0, config_dir)  # for the run's own equation
             loaded = Run.load(run.folder)
-            metrics = defined_metrics(
+            metrics = drop_undefined_metrics(
                 metrics | loaded.evaluate(parts=("test",)) | loaded.evaluate_own_ranking(parts=("test",)),
                 monitor=run.record.monitor,
             )

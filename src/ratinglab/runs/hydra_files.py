@@ -25,7 +25,7 @@ def read_arguments(run: Path) -> dict[str, str]:
     return {key: value for key, _, value in (str(argument).partition("=") for argument in arguments)}
 
 
-def swept_arguments(run: Path) -> dict[str, bool | int | float | str]:
+def read_swept_arguments(run: Path) -> dict[str, bool | int | float | str]:
     """Read the arguments that a job's sweep varies; {} if the run is not part of a sweep."""
     hydra = _read_hydra(run)
     if hydra.get("mode") != "MULTIRUN":

@@ -8,7 +8,7 @@ from ratinglab.errors import UserError
 from ratinglab.files import METRICS
 from ratinglab.runs.digests import check_file, read_digests
 from ratinglab.runs.record import read_record
-from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, job_folders
+from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, find_job_folders
 
 Curve = dict[int, float]
 """Values of a metric by epoch, counted from 1."""
@@ -42,7 +42,7 @@ def read_sibling_curves(run: Path, tag: str, *, split: str) -> list[Curve]:
     if not (run.parent / SWEEP_RECORD).is_file():
         return []
     curves = []
-    for job in job_folders(run.parent):
+    for job in find_job_folders(run.parent):
         is_finished = (job / METRICS).is_file() and not (job / PRUNED).is_file()
         with suppress(UserError):  # a damaged run, which the sweep's report names
             if job != run and is_finished and read_record(job).provenance["split"] == split:

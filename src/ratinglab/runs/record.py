@@ -180,7 +180,7 @@ def _as_json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
-def defined_metrics(metrics: Mapping[str, float], *, monitor: str) -> dict[str, float]:
+def drop_undefined_metrics(metrics: Mapping[str, float], *, monitor: str) -> dict[str, float]:
     """Drop metrics that are undefined for their rows, such as a correlation with constant predictions.
 
     Raises:

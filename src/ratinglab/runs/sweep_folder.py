@@ -59,7 +59,7 @@ def record_or_check_arguments(folder: Path, arguments: Sequence[str], *, config_
         raise UserError(f"hydra.sweep.dir: {folder} holds another sweep, which only these arguments continue: {valid}")
 
 
-def job_folders(folder: Path) -> list[Path]:
+def find_job_folders(folder: Path) -> list[Path]:
     """List the folders of the jobs that have started, in order."""
     runs = {path.parents[1] for path in folder.glob(f"*/{HYDRA_FOLDER}/overrides.yaml")}
     runs |= {path.parent for path in folder.glob(f"*/{RUN_RECORD}")}
@@ -83,7 +83,7 @@ def _read_reason(path: Path) -> str | None:
 def read_jobs(folder: Path) -> list[SweepJob]:
     """Read the jobs that have started, in order. For jobs with the same arguments, keeps the first finished one."""
     jobs: dict[tuple[tuple[str, str], ...], SweepJob] = {}
-    for run in job_folders(folder):
+    for run in find_job_folders(folder):
         arguments = read_arguments(run)
         key = tuple(sorted(arguments.items()))
         if key not in jobs or not (jobs[key].folder / METRICS).exists():

@@ -42,7 +42,7 @@ def read_training_data(record: RunRecord, folder: Path) -> TrainingData:
         columns = read_part(folder, "train", ["user", "item", "rating", *(["day"] if needs.days else [])])
         user, item, rating, *day = map(torch.from_numpy, columns)
         rows = Batch(user, item, record.stars.to_stars(rating), day[0] if day else None)
-    return training_data(
+    return make_training_data(
         record,
         rows=rows,
         user_features=read_stored_features(folder / "users.parquet", needs.user_features),
@@ -50,7 +50,7 @@ def read_training_data(record: RunRecord, folder: Path) -> TrainingData:
     )
 
 
-def training_data(
+def make_training_data(
     record: RunRecord, *, rows: Batch | None, user_features: dict[str, Column], item_features: dict[str, Column]
 ) -> TrainingData:
     """Assemble an equation's training data from columns in which users or items with training rows come first."""

@@ -11,7 +11,7 @@ from ratinglab.runs.finished_runs import find_named_run
 from ratinglab.runs.storage import TABLES
 from ratinglab.serving.service import Service
 
-LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 FILES = (RUN_RECORD, METRICS, *TABLES, BEST)
 """Files of a run that the server reads."""
 Fingerprint = tuple[str, *tuple[tuple[int, int, int] | None, ...]]
@@ -49,13 +49,13 @@ class CurrentRun:
             self.service = _load(named.folder, self._options)
         except UserError as error:
             if force or str(error) != self._last_fault:
-                LOG.error("not reloaded, %s still answers: %s", self.service.run.folder, error)
+                log.error("not reloaded, %s still answers: %s", self.service.run.folder, error)
             self._last_fault = str(error)
         except Exception:
-            LOG.exception("not reloaded, %s still answers", self.service.run.folder)
+            log.exception("not reloaded, %s still answers", self.service.run.folder)
         else:
             self._last_fault = ""
-            LOG.info("reloaded: %s answers", self.service.run.folder)
+            log.info("reloaded: %s answers", self.service.run.folder)
 
 
 def _load(folder: Path, options: ServeOptions) -> Service:

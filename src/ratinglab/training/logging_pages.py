@@ -20,7 +20,7 @@ from ratinglab.fitting.loggers.logger_options import TensorBoardOptions
 from ratinglab.fitting.loggers.tensorboard import EventLog
 from ratinglab.inference.run import Run
 from ratinglab.options import group_to_plain
-from ratinglab.runs.hydra_files import HYDRA_FOLDER, swept_arguments
+from ratinglab.runs.hydra_files import HYDRA_FOLDER, read_swept_arguments
 from ratinglab.runs.record import RunRecord
 from ratinglab.training.train_options import TrainOptions
 
@@ -39,8 +39,8 @@ def log_start(
         if isinstance(logger, EventLog):
             _log_texts(logger, header, run_folder=run_folder, predicts_scores=record.predicts_scores)
         elif is_new:
-            settings = hyperparameters(options, data=record.provenance["data"])
-            logger.log_hyperparams(settings | swept_arguments(run_folder))
+            settings = collect_hyperparameters(options, data=record.provenance["data"])
+            logger.log_hyperparams(settings | read_swept_arguments(run_folder))
 
 
 def _log_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path, predicts_scores: bool) -> None:
@@ -82,7 +82,7 @@ def _log_results(
     tags = {f"best/val_{monitor}": options.monitor, "test/mse": "test/mse"}
     tags |= {f"test/ndcg@{k}": f"test/ndcg@{k}" for k in run.record.list_lengths()}
     results = {tag: metrics[key] for tag, key in tags.items() if key in metrics}
-    settings = swept_arguments(run.folder) or hyperparameters(options, data=run.record.provenance["data"])
+    settings = read_swept_arguments(run.folder) or collect_hyperparameters(options, data=run.record.provenance["data"])
     logger.log_results(settings, results, step=step)
     if wanted.figures and not run.record.predicts_scores:
         _log_error_figures(logger, run, part="test" if "test/mse" in metrics else "val", step=step)
@@ -124,7 +124,7 @@ def _log_embeddings(logger: EventLog, run: Run, *, num_items: int) -> None:
     logger.log_embeddings("items", embedding[item], columns=["item_id", "title", "ratings"], labels=labels)
 
 
-def hyperparameters(options: TrainOptions, *, data: str) -> dict[str, Any]:
+def collect_hyperparameters(options: TrainOptions, *, data: str) -> dict[str, Any]:
     """Collect the name of the data and the values that users sweep, by key: a table of all keys would be unreadable."""
     fit = options.optimizer
     return {

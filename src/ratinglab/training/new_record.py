@@ -48,7 +48,7 @@ def make_record(
         fitted_scale=data.stars,
         noise_floor=table.noise_floor,
         max_epochs=options.trainer.max_epochs,
-        provenance=_provenance(options, holdout, command=command, side_digests=side_digests),
+        provenance=_collect_provenance(options, holdout, command=command, side_digests=side_digests),
         refit_epochs=refit_epochs,
         is_sampled=options.optimizer.keeps_samples,
         fit={
@@ -60,7 +60,7 @@ def make_record(
             **{key: getattr(options.trainer, key) for key in STEP_KEYS},
         },
         fold=getattr(options.split, "fold", None),
-        protocol=protocol_record(
+        protocol=make_protocol_record(
             options,
             data_digest=table.digest,
             side_digests=table.side_digests(needs._replace(days=True)) if options.split.by_time else side_digests,
@@ -77,7 +77,7 @@ def make_record(
     )
 
 
-def _provenance(
+def _collect_provenance(
     options: TrainOptions, holdout: Holdout, *, command: Sequence[str], side_digests: dict[str, str]
 ) -> Provenance:
     """Collect the command, the data and the environment of a run."""
@@ -116,7 +116,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return process.stdout.strip()
 
 
-def protocol_record(
+def make_protocol_record(
     options: TrainOptions, *, data_digest: str, side_digests: Mapping[str, str], split: Split
 ) -> dict[str, Any] | None:
     """Make the entry of run.json for the protocol, with the run's departures from it; None without a protocol.
@@ -137,7 +137,7 @@ def protocol_record(
         departures.append(f"there are {len(split.part):,} ratings, but the protocol has {protocol.num_ratings:,}")
     if protocol.data_digest not in (None, data_digest):
         departures.append("the ratings or their order differ from the protocol's")
-    departures += _side_departures(protocol, side_digests)
+    departures += _find_side_departures(protocol, side_digests)
     held_out = 0 if protocol.pins.get("split.validation") else split.count(VALIDATION)
     if held_out > 0 and not options.split.refit:
         departures.append(f"{held_out:,} rows were held out for validation and not trained on")
@@ -155,7 +155,7 @@ def protocol_record(
     }
 
 
-def _side_departures(protocol: Protocol, side_digests: Mapping[str, str]) -> Iterator[str]:
+def _find_side_departures(protocol: Protocol, side_digests: Mapping[str, str]) -> Iterator[str]:
     """Name the times and features that differ from the protocol's, or that it does not pin."""
     for name, digest in side_digests.items():
         kind, _, column = name.partition(".")

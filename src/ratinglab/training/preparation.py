@@ -23,7 +23,7 @@ from ratinglab.ratings.mapped_arrays import blocks_of, empty, release
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.ratings.table import Ratings
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.weights import build_predictor, load_weights, training_data
+from ratinglab.runs.weights import build_predictor, load_weights, make_training_data
 from ratinglab.splits.holdout import Holdout, find_available_data, hold_out
 from ratinglab.splits.split import VALIDATION
 from ratinglab.stars import is_liked
@@ -87,7 +87,7 @@ class Preparation:
         side_information = self.holdout.side_information
         rows = as_tensors(data.train_ratings_in_stars)
         options.model.check_rows(rows)
-        equation_data = training_data(
+        equation_data = make_training_data(
             self.record,
             rows=rows if options.model.needs().interactions else None,
             user_features=side_information.user_features,

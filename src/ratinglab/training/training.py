@@ -33,7 +33,7 @@ from ratinglab.ratings.side_information import AvailableData
 from ratinglab.reports.protocols import compared_tag, table_among_figures
 from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import EPOCHS, read_sibling_curves
-from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
+from ratinglab.runs.record import RunRecord, drop_undefined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.storage import write_predictions, write_run
 from ratinglab.runs.sweep_folder import PRUNED
 from ratinglab.runs.weights import read_checkpoint
@@ -310,7 +310,7 @@ def _evaluate_and_write(
     if first_metrics is not None:
         metrics |= {tag: value for tag, value in first_metrics.items() if "val/" in tag}
         metrics["fit/seconds"] += first_metrics["fit/seconds"]
-    metrics = defined_metrics(metrics, monitor=options.monitor)
+    metrics = drop_undefined_metrics(metrics, monitor=options.monitor)
     write_metrics(run_folder, metrics, written=[EPOCHS])
     if not is_first_of_two:
         log_end(loggers, options, run=run, metrics=metrics)
