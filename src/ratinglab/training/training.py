@@ -121,7 +121,7 @@ def join_fit(options: TrainOptions, run_folder: Path) -> None:
     prepared = prepare(options)
     is_resumed = (run_folder / LAST).exists()
     record = read_record(run_folder) if is_resumed else prepared.record
-    _run_trainer(_build_fit(prepared, run_folder, record=record, is_new=not is_resumed))
+    _run_trainer(_build_ready_fit(prepared, run_folder, record=record, is_new=not is_resumed))
 
 
 def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
@@ -161,7 +161,7 @@ def _fit_run(
     epochs_done = read_checkpoint(last, record=record).epochs if last.exists() else 0
     is_new = epochs_done == 0
     loggers = [logger.build(run_folder=run_folder, first_epoch=epochs_done + 1) for logger in options.logger.values()]
-    ready = _build_fit(prepared, run_folder, record=record, is_new=is_new, loggers=loggers)
+    ready = _build_ready_fit(prepared, run_folder, record=record, is_new=is_new, loggers=loggers)
     lines = list(header(prepared, ready.fit.predictor.model, typed_model=options.model.name, epochs_done=epochs_done))
     for line in lines:
         log.info(line)
@@ -186,7 +186,7 @@ def _fit_run(
     return available
 
 
-def _build_fit(
+def _build_ready_fit(
     prepared: Preparation, run_folder: Path, *, record: RunRecord, is_new: bool, loggers: Sequence[GuardedLogger] = ()
 ) -> _ReadyFit:
     """Build the fit of a new run, or of one that resumes from its last checkpoint, with its Trainer.
