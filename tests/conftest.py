@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
-from asked_once import ask_once
+from cached_answers import cache_answers
+from cached_configs import cache_configs
 from documented import options_of
-from in_process import called_as
-from parsed_configs import parse_once
+from in_process import act_as_command
 
 from ratinglab.process.openmp import SLEEPING_THREADS
 
@@ -80,7 +80,7 @@ class Started:
     wait_for: Callable[[int], int]
 
     def until(self, start: str) -> list[str]:
-        """Read lines of its output up to the first one with the given start."""
+        """Read lines of the output up to the first line that begins with `start`."""
         lines = []
         for line in self.stdout:
             lines.append(line)
@@ -89,9 +89,9 @@ class Started:
         return lines
 
     def wait_until(self, condition: Callable[[], object]) -> None:
-        """Wait for a condition that it is to meet; fail at once if it ends without.
+        """Wait until the command meets a condition; fail at once if the command ends before.
 
-        It has five minutes, in which a loaded machine meets any condition that is met in a second otherwise.
+        Waits for up to five minutes, because a loaded machine can take minutes for what otherwise takes a second.
         """
         deadline, poll = time.monotonic() + 300, select.poll()
         poll.register(self.stdout, 0)  # reports only that its other end is closed
@@ -101,7 +101,7 @@ class Started:
             time.sleep(0.01)
 
     def end(self, number: signal.Signals | None = None) -> tuple[int, str, str]:
-        """Send it a signal, if any, and wait for its end; return the exit status and the remaining output."""
+        """Send a signal, if any, and wait for the command to end; return its exit status and remaining output."""
         if number is not None:
             os.kill(self.pid, number)
         with self.stdout:
@@ -146,10 +146,10 @@ class Server:
         """
         files = self._streams / "stdout", self._streams / "stderr"
         child = self._start(folder, script, arguments, stdout=files[0], stderr=files[1], **more)
-        found = self._ask(wait_for=child)
+        exit_status = self._ask(wait_for=child)
         stdout, stderr = (file.read_text() for file in files)
-        assert found == status, f"status {found}\n{stdout}\n{stderr}"
-        return Outcome(found, stdout, stderr, folder)
+        assert exit_status == status, f"status {exit_status}\n{stdout}\n{stderr}"
+        return Outcome(exit_status, stdout, stderr, folder)
 
     def start(
         self, folder: Path, script: str, *arguments: str, stderr: Path | None = None, pause: float = 0.1, **more: object
@@ -182,12 +182,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage as commands do, since scanning what imports have made took a third of many tests; parse once."""
+    """Add caches, and collect garbage as rarely as commands do: to scan imported objects took a third of many tests."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 50, 100)
-    parse_once()
-    ask_once()
+    cache_configs()
+    cache_answers()
 
 
 @pytest.fixture(scope="session")
@@ -220,7 +220,7 @@ def command(server: Server) -> Command:
 
 @pytest.fixture(scope="session")
 def command_apart(server: Server) -> Command:
-    """Run a script like `command`, for a file whose `command` is `command_here`: to be killed, or for its warnings."""
+    """Run a script like `command` in files that replace `command` by `command_here`: to kill it or see warnings."""
     return server.run
 
 
@@ -250,29 +250,29 @@ def run_here(
     cache: Path, folder: Path, script: str, *arguments: str, status: int | None = 0, figures: bool = False
 ) -> Outcome:
     """Run a script in a folder, in this process; its exit status must be `status` unless that is None."""
+    import blank_figures
     import torch
-    import undrawn
 
     from ratinglab.cli import COMMANDS
 
-    found, path = 0, REPOSITORY / "scripts" / f"{script}.py"
+    exit_status, path = 0, REPOSITORY / "scripts" / f"{script}.py"
     with (
         redirect_stdout(io.StringIO()) as stdout,
         redirect_stderr(io.StringIO()) as stderr,
-        called_as(str(path), *arguments, folder=folder) as patch,
+        act_as_command(str(path), *arguments, folder=folder) as patch,
     ):
         for name, value in environment(cache).items():
             patch.setenv(name, value)
         torch.set_num_threads(1)
         if not figures:
-            for module, name, replacement in undrawn.REPLACED:
+            for module, name, replacement in blank_figures.REPLACEMENTS:
                 patch.setattr(module, name, replacement)
         try:
             COMMANDS[script]()
         except SystemExit as end:
-            found = end.code if isinstance(end.code, int) else int(end.code is not None)
-    outcome = Outcome(found, stdout.getvalue(), stderr.getvalue(), folder)
-    assert status in (None, found), f"status {found}\n{outcome.stdout}\n{outcome.stderr}"
+            exit_status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    outcome = Outcome(exit_status, stdout.getvalue(), stderr.getvalue(), folder)
+    assert status in (None, exit_status), f"status {exit_status}\n{outcome.stdout}\n{outcome.stderr}"
     return outcome
 
 
@@ -280,7 +280,7 @@ def run_here(
 def command_here(cache: Path) -> Command:
     """Run a script in a folder like `command`, but in this process, in half to two thirds of the time.
 
-    A test file uses it instead of `command` where no test needs a process: to be killed, to print from C, or to import.
+    A test file replaces `command` by it if no test needs a process of its own, to kill it, print from C, or import.
     """
     return partial(run_here, cache)
 

@@ -20,9 +20,9 @@ from omegaconf import DictConfig
 
 from ratinglab.commands.command_options import OPTIONS_CLASSES
 from ratinglab.config.comments import KeyPath, file_comment, key_comments, key_lines
-from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, Conf
 from ratinglab.config.conversion import to_options
-from ratinglab.config.hydra_api import initialized
+from ratinglab.config.hydra_api import hydra_context
+from ratinglab.config.primary_config import MULTIPLE_CHOICE_GROUPS, PrimaryConfig
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.options import field_key
 from ratinglab.targets import target_class
@@ -44,8 +44,8 @@ WIDTH = 120
 def composed(root: str, *overrides: str) -> tuple[DictConfig, DictConfig]:
     """Compose a primary config of conf/ with overrides, and Hydra's own config; callers must not change them."""
     register_resolvers()
-    conf = Conf(root)
-    with initialized():
+    conf = PrimaryConfig(root)
+    with hydra_context():
         return conf.compose(overrides)
 
 
@@ -57,14 +57,14 @@ def options_of(root: str, *overrides: str) -> Any:
 @functools.cache
 def field_docstrings(cls: type) -> dict[str, str]:
     """Collect the docstrings of the fields of a dataclass and its bases, each in one line."""
-    found = {}
+    docstrings = {}
     for base in reversed(cls.__mro__):
         if is_dataclass(base):
             body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
             for field, text in itertools.pairwise(body):
                 if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                    found[field_key(field.target.id)] = " ".join(text.value.value.split())
-    return found
+                    docstrings[field_key(field.target.id)] = " ".join(text.value.value.split())
+    return docstrings
 
 
 def expected_comments(path: Path) -> dict[KeyPath, str]:
@@ -81,13 +81,13 @@ def expected_comments(path: Path) -> dict[KeyPath, str]:
 def key_docstrings(path: Path) -> dict[KeyPath, str]:
     """Find the docstrings of the keys of a file in conf/; Hydra's own keys and keys in a dictionary have none."""
     root, classes, package = _classes(path)
-    found = {}
+    docstrings = {}
     for key in key_lines(path.read_text(encoding="utf-8")):
         names = [*package, *key] if key[0] != "defaults" else list(key[1:])
         docstring = _docstring(names, root, classes) if names else None
         if docstring is not None:
-            found[key] = docstring
-    return found
+            docstrings[key] = docstring
+    return docstrings
 
 
 def _is_overlay(path: Path) -> bool:
@@ -142,16 +142,16 @@ def rewritten(path: Path) -> str:
     repeated = [key for key, docstring in key_docstrings(path).items() if comments[key] == docstring]
     above = {places[key]: expected.get(key, "") for key in (*repeated, *expected)}
     header = next((number for number, line in enumerate(lines) if not line.startswith("#")), 0)
-    kept: list[str] = []
+    output: list[str] = []
     for number, line in enumerate(lines):
         if number in above:
-            while kept and kept[-1].lstrip().startswith("#") and len(kept) > header:
-                kept.pop()
+            while output and output[-1].lstrip().startswith("#") and len(output) > header:
+                output.pop()
             if number == header:
-                kept.append("")
-            kept += _comment(above[number], indent=len(line) - len(line.lstrip()))
-        kept.append(line)
-    return "\n".join(kept) + "\n"
+                output.append("")
+            output += _comment(above[number], indent=len(line) - len(line.lstrip()))
+        output.append(line)
+    return "\n".join(output) + "\n"
 
 
 def _comment(text: str, *, indent: int) -> Iterator[str]:

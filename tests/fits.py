@@ -61,7 +61,7 @@ class Fitted(NamedTuple):
 
 def holdout_of(table: RatingTable, model: EquationOptions, *, split: SplitOptions = SPLIT) -> Holdout:
     """Hold out parts of a table, with the side information that an equation needs."""
-    side_information = table.side_information(model.needs(), asked_by=f"model={model.name}")
+    side_information = table.side_information(model.needs(), needed_by=f"model={model.name}")
     return hold_out(table, split.apply(table), side_information)
 
 

@@ -1,13 +1,13 @@
 """Server that runs scripts as commands, each in its own process, without importing everything each time.
 
-Everything is imported, and a run trained, once; each request then forks with its own arguments, folder, streams
-and exit status, like a command. The imports of a real start are tested in tests/config/test_startup.py.
+The server imports everything and trains a run once. It forks for each request, and the new process has its own
+arguments, folder, streams and exit status, like a command. tests/config/test_startup.py tests the imports of a real
+start.
 
 A request is one line of JSON on stdin: script, arguments, folder, stdout and stderr (files to write), the cache folder
 unless it is the tests', further environment variables, seconds to pause after each epoch, whether to draw figures (see
-undrawn.py), and the number of other processes of the fit to fork, too; the answer is one line on stdout, the process
-id.
-A request {"wait_for": process id} is answered with the exit status, once there is one.
+blank_figures.py), and the number of other processes of the fit to fork, too. The answer is one line on stdout, the
+process id. The answer to {"wait_for": process id} is the exit status, once the process has ended.
 """
 
 import atexit
@@ -31,11 +31,11 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import BinaryIO, ClassVar, NamedTuple, NoReturn
 
+import blank_figures
 import matplotlib.backends.backend_agg  # noqa: F401
-import undrawn
-from asked_once import ask_once
+from cached_answers import cache_answers
+from cached_configs import cache_configs
 from hydra._internal.hydra import Hydra
-from parsed_configs import parse_once
 
 import ratinglab.cli  # noqa: F401
 from ratinglab.commands import (  # noqa: F401
@@ -46,9 +46,9 @@ from ratinglab.commands import (  # noqa: F401
     recommend_command,
     similar_command,
 )
-from ratinglab.config.conf import Conf
-from ratinglab.config.hydra_api import initialized
-from ratinglab.config.request import job_of_call
+from ratinglab.config.hydra_api import hydra_context
+from ratinglab.config.primary_config import PrimaryConfig
+from ratinglab.config.request import compose_call
 from ratinglab.fitting import als, block_sgd, processes, sparse_adam  # noqa: F401
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.gibbs import gibbs_fit  # noqa: F401
@@ -57,13 +57,13 @@ from ratinglab.training import training
 
 
 def train_once() -> None:
-    """Train a small run, so that Hydra's grammar and whatever is imported or built at first use are warm."""
+    """Train a small run, so that what is imported or built at first use, such as Hydra's grammar, is ready."""
     with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()), warnings.catch_warnings():
         path = Path(folder) / "ratings.csv"
         rows = [f"{user},{item},{1 + (user + item) % 5}" for user in range(20) for item in range(20)]
         path.write_text("\n".join(["user_id,item_id,rating", *rows]), encoding="utf-8")
         data = ["data=csv", f"data.path={path}", "data.cache=null", "logger=[tensorboard,csv]"]
-        call = job_of_call([*data, "trainer.max_epochs=2", "optimizer.lr=1e-2"], config_dir=None)
+        call = compose_call([*data, "trainer.max_epochs=2", "optimizer.lr=1e-2"], config_dir=None)
         training.train_run(call.options, Path(folder) / "run", command=[])
 
 
@@ -80,14 +80,14 @@ def pause_after_epochs(seconds: float) -> None:
 
 @functools.cache
 def compose_once(config_name: str, *choices: str) -> None:
-    """Compose the choices of a command, for it and for later ones; a mistake in them is the command's to report."""
-    conf = Conf(config_name)
-    with suppress(Exception), initialized():
+    """Compose the choices of a command, to fill the caches. Ignores mistakes, which the command itself will report."""
+    conf = PrimaryConfig(config_name)
+    with suppress(Exception), hydra_context():
         conf.compose(choices)
 
 
 class Waiting(NamedTuple):
-    """A process that is forked before the command begins, and runs the same command once it is sent its environment."""
+    """A process forked before the command begins. It runs the same command once it receives its environment."""
 
     pid: int
     stdin: BinaryIO
@@ -95,7 +95,7 @@ class Waiting(NamedTuple):
 
 
 class ForkedProcess(subprocess.Popen):
-    """Another process of the fit, which does not import everything; for the rest, like the one that it replaces."""
+    """Another process of the fit, forked instead of started; otherwise like the Popen object that it replaces."""
 
     waiting: ClassVar[list[Waiting]] = []
 
@@ -113,7 +113,7 @@ class ForkedProcess(subprocess.Popen):
 
 
 def fork_waiting(request: dict) -> None:
-    """Fork one more process of the fit. A fork of the running command would have all that it has set and opened."""
+    """Fork another process of the fit, before the command sets or opens anything that the process would inherit."""
     (their_stdin, stdin), (stdout, their_stdout) = os.pipe(), os.pipe()
     pid = os.fork()
     if pid > 0:
@@ -141,7 +141,7 @@ def become_command(request: dict) -> int:
     if "cache" in request:
         os.environ["RATINGLAB_DATA"] = request["cache"]
     if not request.get("figures"):
-        for module, name, replacement in undrawn.REPLACED:
+        for module, name, replacement in blank_figures.REPLACEMENTS:
             setattr(module, name, replacement)
     if "pause" in request:
         pause_after_epochs(request["pause"])
@@ -185,13 +185,13 @@ def end(status: int) -> NoReturn:
 
 # Hydra composes once more to read hydra.mode, which ratinglab refuses: 0.1 s per command. test_startup.py runs it.
 Hydra.get_mode = lambda *arguments, **options: None
-parse_once()
-ask_once()
+cache_configs()
+cache_answers()
 train_once()
 # what imports have left to clean up: it touches so much memory that it took a quarter of a short command
 atexit._clear()
 atexit.register(logging.shutdown)
-GROUPS = Conf("train").groups()
+GROUPS = PrimaryConfig("train").groups()
 gc.freeze()  # forks share the memory of what is imported
 for line in sys.stdin:
     request = json.loads(line)

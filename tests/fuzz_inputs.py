@@ -113,7 +113,7 @@ MEMORY = 12 << 30
 
 
 class Attempt(NamedTuple):
-    """An input that was tried: its kind, the verdict, and how to see it again."""
+    """A tried input: its kind, the verdict, and a text with which to repeat it."""
 
     kind: str
     verdict: str
@@ -121,24 +121,24 @@ class Attempt(NamedTuple):
 
 
 class TooLong(BaseException):
-    """An input took longer than it may."""
+    """An input took longer than its time limit."""
 
 
 class Workplace:
     """A folder with two runs and the files that commands name, and a server on one of the runs."""
 
-    def __init__(self, made: Path) -> None:
+    def __init__(self, originals: Path) -> None:
         from serving.served_run import client_of, write_served_run
 
-        self._made, self._cache = made, made.parent / "cache"
-        apart = Path(tempfile.mkdtemp(dir=made.parent)).resolve()
-        self.folder = apart / "a" / "place"  # an input may name the folder above
-        self.client = client_of(write_served_run(apart / "served", is_sampled=True), max_k=15, max_pairs=40)
+        self._originals, self._cache = originals, originals.parent / "cache"
+        parent = Path(tempfile.mkdtemp(dir=originals.parent)).resolve()
+        self.folder = parent / "a" / "place"  # an input may name the folder above
+        self.client = client_of(write_served_run(parent / "served", is_sampled=True), max_k=15, max_pairs=40)
 
     def renew(self) -> None:
         """Put the files and runs back."""
         shutil.rmtree(self.folder.parent, ignore_errors=True)
-        shutil.copytree(self._made, self.folder)
+        shutil.copytree(self._originals, self.folder)
 
     def run(self, arguments: list[str]) -> tuple[str, Outcome | None]:
         """Run a command; return the verdict, and what it printed unless it took too long."""
@@ -160,7 +160,7 @@ class Workplace:
 
 @contextmanager
 def limit(seconds: int) -> Iterator[None]:
-    """Raise TooLong in the block after some seconds."""
+    """Raise TooLong if the `with` block takes longer than these seconds."""
 
     def stop(number: int, frame: object) -> None:
         raise TooLong
@@ -211,7 +211,7 @@ def try_mistyped_key(place: Workplace, rng: random.Random) -> Attempt:
         return try_command(place, rng)
     arguments[at] = f"{changed}={value}"
     verdict, outcome = place.run(arguments)
-    return Attempt("mistyped key", "silence" if verdict == "works" else verdict, shown(arguments, outcome))
+    return Attempt("mistyped key", "silence" if verdict == "works" else verdict, describe(arguments, outcome))
 
 
 def try_command(place: Workplace, rng: random.Random) -> Attempt:
@@ -222,7 +222,7 @@ def try_command(place: Workplace, rng: random.Random) -> Attempt:
         at = rng.randrange(1, len(arguments))
         arguments[at : at + 1] = changed_argument(arguments[at], rng)
     verdict, outcome = place.run(arguments)
-    return Attempt("command line", verdict, shown(arguments, outcome))
+    return Attempt("command line", verdict, describe(arguments, outcome))
 
 
 def changed_argument(argument: str, rng: random.Random) -> list[str]:
@@ -256,7 +256,7 @@ def try_yaml(place: Workplace, rng: random.Random) -> Attempt:
     verdict, outcome = place.run(arguments)
     if is_mistyped and verdict == "works":
         verdict = "silence"
-    return Attempt("YAML", verdict, f"{name} {content!r} {shown(arguments, outcome)}")
+    return Attempt("YAML", verdict, f"{name} {content!r} {describe(arguments, outcome)}")
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:
@@ -297,7 +297,7 @@ def try_pairs(place: Workplace, rng: random.Random) -> Attempt:
     verdict, outcome = place.run(arguments)
     if verdict == "works":
         verdict = verdict_of_output(place.folder / "out.csv", place.folder / arguments[2].partition("=")[2])
-    return Attempt("table", verdict, f"{name} {content!r} {shown(arguments, outcome)}")
+    return Attempt("table", verdict, f"{name} {content!r} {describe(arguments, outcome)}")
 
 
 def verdict_of_output(output: Path, table: Path) -> str:
@@ -320,10 +320,10 @@ def _verdict_of_rows(output: Path, table: Path, quoting: int) -> str:
     lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
     cells = [row for row in csv.reader(lines, quoting=quoting) if row][1:]
     # an object of JSON may span lines
-    found, expected = len(rows), text.count("}") if table.suffix == ".jsonl" else len(cells)
+    num_rows, expected = len(rows), text.count("}") if table.suffix == ".jsonl" else len(cells)
     if table.stem == "users":
-        found, expected = len({row["user_id"] for row in rows}), len({row[0].strip() for row in cells})
-    return "works" if found == expected else "silence"
+        num_rows, expected = len({row["user_id"] for row in rows}), len({row[0].strip() for row in cells})
+    return "works" if num_rows == expected else "silence"
 
 
 def try_request(place: Workplace, rng: random.Random) -> Attempt:
@@ -332,13 +332,13 @@ def try_request(place: Workplace, rng: random.Random) -> Attempt:
     verdict, printed = "works", ""
     try:
         with limit(SECONDS):
-            found = place.client.post(f"/{path}", content=content, headers={"content-type": "application/json"})
-        printed = f"{found.status_code} {found.text[:300]}"
-        answer = json.loads(found.text, parse_constant=lambda text: 1 / 0)
-        if found.status_code in (413, 422):
+            response = place.client.post(f"/{path}", content=content, headers={"content-type": "application/json"})
+        printed = f"{response.status_code} {response.text[:300]}"
+        answer = json.loads(response.text, parse_constant=lambda text: 1 / 0)
+        if response.status_code in (413, 422):
             verdict = "line" if "\n" not in answer["detail"] and list(answer) == ["detail"] else "several lines"
-        elif found.status_code != 200:
-            verdict = f"status {found.status_code}"
+        elif response.status_code != 200:
+            verdict = f"status {response.status_code}"
         elif path == "predict" and len(answer["predictions"]) != len(json.loads(content)["pairs"]):
             verdict = "silence"
     except TooLong:
@@ -348,8 +348,8 @@ def try_request(place: Workplace, rng: random.Random) -> Attempt:
     return Attempt("request", verdict, f"/{path} {content!r} {printed}")
 
 
-def shown(arguments: list[str], outcome: Outcome | None) -> str:
-    """Return a command and the end of what it printed."""
+def describe(arguments: list[str], outcome: Outcome | None) -> str:
+    """Format a command and the end of its output."""
     printed = "" if outcome is None else " | ".join((outcome.stderr or outcome.stdout).strip().splitlines())[-400:]
     return f"{shlex.join(arguments)} -> {printed}"
 
@@ -372,10 +372,10 @@ def make(folder: Path) -> None:
         run_here(folder.parent / "cache", folder, "train", *TITLED, *COMMON, *options)
 
 
-def fuzz(made: Path, seconds: float, seed: str) -> dict[str, Counter[str]]:
+def fuzz(originals: Path, seconds: float, seed: str) -> dict[str, Counter[str]]:
     """Try inputs for some seconds; print findings, and count verdicts by kind."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    place, counts, end = Workplace(made), defaultdict(Counter), time.monotonic() + seconds
+    place, counts, end = Workplace(originals), defaultdict(Counter), time.monotonic() + seconds
     for number in itertools.takewhile(lambda _: time.monotonic() < end, itertools.count()):
         rng = random.Random(f"{seed} {number}")
         (trial,) = rng.choices(list(TRIALS), list(TRIALS.values()))
@@ -395,12 +395,12 @@ def main() -> int:
     arguments = parser.parse_args()
     total: dict[str, Counter[str]] = defaultdict(Counter)
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder).resolve() / "made"
-        made.mkdir()
-        make(made)
+        originals = Path(folder).resolve() / "originals"
+        originals.mkdir()
+        make(originals)
         seeds = [f"{arguments.seed} {process}" for process in range(arguments.processes)]
         with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
-            for counts in pool.map(partial(fuzz, made, 60 * arguments.minutes), seeds):
+            for counts in pool.map(partial(fuzz, originals, 60 * arguments.minutes), seeds):
                 for kind, verdicts in counts.items():
                     total[kind] += verdicts
     for kind, verdicts in total.items():

@@ -165,7 +165,7 @@ def _valid(rows: list[list[str]], dialect: Dialect) -> list[tuple[str, str, floa
     """Check the cells; return the rows without the header."""
     names = [cell.strip() for cell in rows[0]] if dialect.header else ["u", "i", "r", "note"]
     where = [names.index(name) for name in "uir"] if dialect.header else [0, 1, 2]
-    found = []
+    valid = []
     for row in rows[1 if dialect.header else 0 :]:
         user, item, rating = (row[position].strip() for position in where)
         value = float("x" if "_" in rating or (dialect.decimal and "." in rating) else rating.replace(",", "."))
@@ -177,12 +177,12 @@ def _valid(rows: list[list[str]], dialect: Dialect) -> list[tuple[str, str, floa
             raise ValueError("not UTF-8")
         if any("\n" in cell.rstrip("\r\n") or "\r" in cell.rstrip("\r\n") for cell in row):
             raise ValueError(row)
-        found.append((user, item, float(np.float32(value))))
-    if len({rating for *_, rating in found}) < 2:
+        valid.append((user, item, float(np.float32(value))))
+    if len({rating for *_, rating in valid}) < 2:
         raise ValueError("constant")
-    users, items = (_whole([row[position] for row in found]) for position in (0, 1))
-    found = list(zip(users, items, [rating for *_, rating in found], strict=True))
-    return found if len({row[:2] for row in found}) == len(found) else []
+    users, items = (_whole([row[position] for row in valid]) for position in (0, 1))
+    valid = list(zip(users, items, [rating for *_, rating in valid], strict=True))
+    return valid if len({row[:2] for row in valid}) == len(valid) else []
 
 
 def _whole(ids: list[str]) -> list[str]:

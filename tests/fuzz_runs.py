@@ -102,8 +102,8 @@ def train_all(data: Path, folder: Path) -> None:
 
 def files_of(run: Path) -> list[str]:
     """List the files of a run that commands may read."""
-    found = (str(path.relative_to(run)) for path in sorted(run.rglob("*")) if path.is_file())
-    return [name for name in found if not name.endswith((".log", ".png", ".csv")) or name.endswith("epochs.csv")]
+    names = (str(path.relative_to(run)) for path in sorted(run.rglob("*")) if path.is_file())
+    return [name for name in names if not name.endswith((".log", ".png", ".csv")) or name.endswith("epochs.csv")]
 
 
 def cases_of(kind: str, run: Path) -> Iterator[Case]:
@@ -231,7 +231,7 @@ class Workplace:
         taste = '{"Item 3": 5, "Item 4": 1}'
         why = [] if kind in SCORES else ["why=true"]
         more = 5 if kind == "extended" else 3
-        found = {
+        commands = {
             "predict": lambda run: self._command("predict", f"run={run}", "input=pairs.csv", "output=out.csv"),
             "recommend": lambda run: self._command("recommend", f"run={run}", "user=1", "k=3"),
             "recommend all": lambda run: self._command("recommend", f"run={run}", "output=out.csv", "k=3", *why),
@@ -249,9 +249,9 @@ class Workplace:
         }
         if kind == "sweep":
             arguments = [*DATA, *COMMON, *KINDS[kind], "seed=0,1", "hydra.sweep.dir=run"]
-            found["report of sweep"] = lambda run: self._command("report", "run")
-            found["continue sweep"] = lambda run: self._command("train", "-m", *arguments)
-        return found
+            commands["report of sweep"] = lambda run: self._command("report", "run")
+            commands["continue sweep"] = lambda run: self._command("train", "-m", *arguments)
+        return commands
 
     def _command(self, script: str, *arguments: str, trains: str | None = None) -> Result:
         status, stdout, stderr = 0, "", ""
@@ -279,19 +279,19 @@ class Workplace:
 
     def _written(self, trains: str | None) -> dict[str, str]:
         """Digest what a command has written: its output, and the weights and metrics of what it has trained."""
-        found = {}
+        digests = {}
         for path in (self.place / "out.csv", *(self.place / "exported").glob("*")):
             if path.is_file():
-                found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+                digests[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
         run = None if trains is None else self.place / trains
         with suppress(Exception):  # a damaged file differs from that of the undamaged run by not being there
             assert run is not None
             metrics = json.loads((run / "metrics.json").read_text())
-            found["metrics"] = str({tag: value for tag, value in metrics.items() if "seconds" not in tag})
-            found["metrics"] = re.sub(r"'fit/ratings_per_second': [^,}]*", "", found["metrics"])
+            digests["metrics"] = str({tag: value for tag, value in metrics.items() if "seconds" not in tag})
+            digests["metrics"] = re.sub(r"'fit/ratings_per_second': [^,}]*", "", digests["metrics"])
             weights = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-            found["weights"] = hashlib.sha256(str(weights).encode()).hexdigest()
-        return found
+            digests["weights"] = hashlib.sha256(str(weights).encode()).hexdigest()
+        return digests
 
     def _plain(self, text: str) -> str:
         """Remove from a text what differs between two calls: folders, times and speeds."""
@@ -347,10 +347,10 @@ def _load(folder: str) -> str:
     import ratinglab
 
     run = ratinglab.load(folder)
-    found = [str(run.metrics), str(run.recommend(1, k=3))]
+    answers = [str(run.metrics), str(run.recommend(1, k=3))]
     if not run.record.predicts_scores:
-        found += [str(run.predict([1, 2], [3, 4])), str(run.evaluate())]
-    return re.sub(r"'fit/(seconds|ratings_per_second)': [^,}]*", "", "\n".join(found))
+        answers += [str(run.predict([1, 2], [3, 4])), str(run.evaluate())]
+    return re.sub(r"'fit/(seconds|ratings_per_second)': [^,}]*", "", "\n".join(answers))
 
 
 def _serve(folder: str) -> str:
@@ -398,14 +398,14 @@ def _end(text: str) -> str:
 
 def choose(trained: Path, *, number: int, seed: int) -> list[Case]:
     """Choose cases at random. A case keeps its place and its seed when runs get further files."""
-    found: list[tuple[float, Case]] = []
+    drawn: list[tuple[float, Case]] = []
     repeated: Counter[Case] = Counter()
     for kind in KINDS:
         for case in cases_of(kind, trained / kind / (LAST_JOB if kind == "sweep" else "")):
             rng = random.Random(f"{seed} {case} {repeated[case]}")
             repeated[case] += 1
-            found.append((rng.random(), case._replace(seed=rng.randrange(2**32))))
-    return [case for _, case in sorted(found)[:number]]
+            drawn.append((rng.random(), case._replace(seed=rng.randrange(2**32))))
+    return [case for _, case in sorted(drawn)[:number]]
 
 
 def print_table(counts: Counts) -> None:
@@ -413,9 +413,9 @@ def print_table(counts: Counts) -> None:
     verdicts = ["line", "harmless", "unnamed", "several lines", "left behind", "traceback", "silence"]
     print(f"{'':<16}" + "".join(f"{verdict:>15}" for verdict in verdicts))
     total: Counter[str] = Counter()
-    for name, found in counts.items():
-        total += found
-        print(f"{name:<16}" + "".join(f"{found[verdict]:>15}" for verdict in verdicts))
+    for name, counts_of_command in counts.items():
+        total += counts_of_command
+        print(f"{name:<16}" + "".join(f"{counts_of_command[verdict]:>15}" for verdict in verdicts))
     print(f"{'all':<16}" + "".join(f"{total[verdict]:>15}" for verdict in verdicts))
 
 
@@ -444,7 +444,7 @@ def main() -> int:
                     print(
                         f"{number} damaged runs, seed {arguments.seed}, {time.monotonic() - started:.0f} s", flush=True
                     )
-    return int(any(each["traceback"] or each["silence"] for each in counts.values()))
+    return int(any(verdicts["traceback"] or verdicts["silence"] for verdicts in counts.values()))
 
 
 if __name__ == "__main__":

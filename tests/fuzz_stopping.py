@@ -62,15 +62,15 @@ def stop_and_resume(
         return "finished before the signal"
     assert status in (128 + number, -number), f"status {status}: {stderr}"
     assert "Traceback" not in stderr, stderr
-    found = re.search(r"stopped by \w+( .*)?; to resume: python \S+ resume=(\S+)", stderr)
-    begun = [path.parent for path in folder.rglob(".hydra") if list(path.parent.rglob("run.json"))]
-    if not found and not begun:
+    message = re.search(r"stopped by \w+( .*)?; to resume: python \S+ resume=(\S+)", stderr)
+    started = [path.parent for path in folder.rglob(".hydra") if list(path.parent.rglob("run.json"))]
+    if not message and not started:
         if status > 0:  # a killed process cannot tidy up
-            left = [path.name for path in folder.glob("run*")]
-            assert left == [], f"left behind: {left}; {stderr}"
+            remaining = [path.name for path in folder.glob("run*")]
+            assert remaining == [], f"left behind: {remaining}; {stderr}"
         return "stopped before the run began"
-    server.run(folder, "train", f"resume={found[2] if found else begun[-1]}")
-    return f"resumed{re.sub('[0-9]+', 'n', found[1] or '') if found else ' without a message'}"
+    server.run(folder, "train", f"resume={message[2] if message else started[-1]}")
+    return f"resumed{re.sub('[0-9]+', 'n', message[1] or '') if message else ' without a message'}"
 
 
 def try_options(

@@ -1,4 +1,4 @@
-"""Commands in the tests' own process, which they leave as it was."""
+"""Commands in the tests' own process, whose state they leave unchanged."""
 
 import logging
 import signal
@@ -15,26 +15,26 @@ INSTALLED = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[1] / "src")
 
 
 @contextmanager
-def called_as(*argv: str, folder: Path) -> Iterator[pytest.MonkeyPatch]:
-    """Let a command run in this process, with its arguments and folder; restore what it sets for its process.
+def act_as_command(*argv: str, folder: Path) -> Iterator[pytest.MonkeyPatch]:
+    """Set the arguments and the folder of this process for a command; restore the state of the process afterwards.
 
-    Restores what `isolated` does, Hydra's state, signals and their meaning, the handlers of the root logger, and drops
-    modules of --config-dir, since another folder may have the same names. Yields what undoes further changes.
+    Restores what `isolated` restores, Hydra's state, the handlers of signals and of the root logger. Drops modules of
+    --config-dir, since another folder may have modules with the same names. Yields a MonkeyPatch for further changes.
     """
-    from ratinglab.config.hydra_api import outside_app
+    from ratinglab.config.hydra_api import hide_hydra_app
     from ratinglab.process import interrupts
     from ratinglab.training.python_calls import isolated
 
     handlers, modules = list(logging.root.handlers), set(sys.modules)
     signals = {number: signal.getsignal(number) for number in interrupts.STOP_SIGNALS}
     try:
-        with isolated(), outside_app(), pytest.MonkeyPatch.context() as patch:
+        with isolated(), hide_hydra_app(), pytest.MonkeyPatch.context() as patch:
             patch.chdir(folder)
             patch.setattr(sys, "argv", [*argv])
             patch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
             patch.setattr(threading, "excepthook", threading.excepthook)
             patch.setattr(interrupts, "_is_command", False)
-            patch.delitem(sys.modules, "ipykernel", raising=False)  # else this process is a notebook, which has a bar
+            patch.delitem(sys.modules, "ipykernel", raising=False)  # a notebook would have a progress bar
             yield patch
     finally:
         for number, handler in signals.items():

@@ -75,12 +75,12 @@ def test_frame_gives_the_same_run_as_its_csv_on_the_command_line(frame, tmp_path
     columns = ["data.columns.timestamp=timestamp"]
     same = ratinglab.load(command(tmp_path, "train", "data=csv", "data.path=ratings.csv", *columns, *settings).run)
     assert metrics(run) == metrics(same)
-    files = [{path.relative_to(each.folder) for path in each.folder.rglob("*")} for each in (run, same)]
+    files = [{path.relative_to(outcome.folder) for path in outcome.folder.rglob("*")} for outcome in (run, same)]
     assert files[0] == files[1]
     # threads differ: the tests' commands have one
-    ours, theirs = (record(each) for each in (run, same))
-    for each in (ours, theirs):
-        del each["provenance"]["threads"], each["id"], each["started_with"]
+    ours, theirs = (record(outcome) for outcome in (run, same))
+    for content in (ours, theirs):
+        del content["provenance"]["threads"], content["id"], content["started_with"]
     assert ours == theirs
 
 
@@ -148,7 +148,8 @@ def test_tables_of_users_and_items_give_features_and_titles(frame):
 
 
 def state():
-    loggers = {name: each for name, each in logging.root.manager.loggerDict.items() if isinstance(each, logging.Logger)}
+    entries = logging.root.manager.loggerDict
+    loggers = {name: entry for name, entry in entries.items() if isinstance(entry, logging.Logger)}
     loggers["root"] = logging.root
     return {
         "threads": torch.get_num_threads(),
@@ -156,7 +157,7 @@ def state():
         "garbage collection": gc.get_threshold(),
         "warnings": list(warnings.filters),
         "random": (random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()),
-        "logging": {name: (each.level, list(each.handlers), each.propagate) for name, each in loggers.items()},
+        "logging": {name: (logger.level, list(logger.handlers), logger.propagate) for name, logger in loggers.items()},
         "environment": dict(os.environ),
         "arguments": list(sys.argv),
         "path": list(sys.path),
@@ -361,12 +362,12 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
 def test_mistake_is_a_one_line_error_and_leaves_no_files(frame, tmp_path, overrides, settings, message):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
-    given = {"ratings": frame, **settings}
-    given = {name: value for name, value in given.items() if value is not None}
+    keywords = {"ratings": frame, **settings}
+    keywords = {name: value for name, value in keywords.items() if value is not None}
     if overrides and overrides[0].startswith("resume"):
-        given = {}
+        keywords = {}
     with pytest.raises(ratinglab.UserError, match=message) as caught:
-        ratinglab.train("logger=none", *overrides, **given) if given else ratinglab.train(*overrides)
+        ratinglab.train("logger=none", *overrides, **keywords) if keywords else ratinglab.train(*overrides)
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
@@ -409,11 +410,11 @@ def test_signature_lists_the_keywords(function):
 
 
 def test_cross_validation_trains_the_folds_of_the_split(frame):
-    found = ratinglab.cross_validate("logger=none", ratings=frame, folds=3, **QUICK)
-    assert found.index.tolist() == [1, 2, 3]
+    table = ratinglab.cross_validate("logger=none", ratings=frame, folds=3, **QUICK)
+    assert table.index.tolist() == [1, 2, 3]
     second = train("split=kfold", "split.folds=3", "split.fold=2", ratings=frame)
-    assert {tag: found.loc[2, tag] for tag in metrics(second)} == metrics(second)
-    assert metrics(ratinglab.load(found.loc[2, "folder"])) == metrics(second)
+    assert {tag: table.loc[2, tag] for tag in metrics(second)} == metrics(second)
+    assert metrics(ratinglab.load(table.loc[2, "folder"])) == metrics(second)
 
 
 def test_finished_folds_of_a_failed_cross_validation_are_named(frame, monkeypatch):
@@ -472,7 +473,7 @@ class Interrupt(Callback):
 @pytest.mark.parametrize(("times", "done"), [(1, "after 2 of 9 epochs"), (2, "within the epoch")])
 def test_ctrl_c_raises_keyboard_interrupt_and_the_run_resumes(frame, monkeypatch, times, done):
     monkeypatch.setattr(Interrupt, "times", times)
-    monkeypatch.setattr(interrupts, "SAME_REQUEST", 0)
+    monkeypatch.setattr(interrupts, "SAME_REQUEST_SECONDS", 0)
     monkeypatch.setattr(training, "progress_callbacks", lambda **_: [Interrupt()])
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(
@@ -509,9 +510,9 @@ def test_lightning_objects_work_with_the_callers_trainer(frame):
     same = train("optimizer.lr=0.05", "callbacks.early_stopping.patience=null", ratings=frame, max_epochs=5)
     rows = data.validation_ratings
     user, item = torch.from_numpy(rows.user), torch.from_numpy(rows.item)
-    found = (module.predictor(user, item) - torch.from_numpy(rows.rating)).square().mean()
-    assert trainer.callback_metrics["val/mse"] == pytest.approx(float(found), rel=1e-5)
-    assert same.metrics["val/mse"] <= float(found) * (1 + 1e-5)
+    mse = (module.predictor(user, item) - torch.from_numpy(rows.rating)).square().mean()
+    assert trainer.callback_metrics["val/mse"] == pytest.approx(float(mse), rel=1e-5)
+    assert same.metrics["val/mse"] <= float(mse) * (1 + 1e-5)
 
 
 def test_hydra_app_can_train_and_stays_as_it_was(frame):
@@ -538,7 +539,7 @@ def test_call_from_python_is_one_process(frame, tmp_path):
 def test_lightning_starts_from_the_weights_of_a_run_and_refuses_to_resume(frame):
     run = train(ratings=frame)
     module, _ = ratinglab.lightning(f"from={run.folder}", ratings=frame, model="biased_mf")
-    ours, theirs = (each.model.state_dict() for each in (module.predictor, run.predictor))
+    ours, theirs = (predictor.model.state_dict() for predictor in (module.predictor, run.predictor))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     with pytest.raises(ratinglab.UserError, match="resume continues a run with ratinglab's own Trainer"):
         ratinglab.lightning(f"resume={run.folder}", ratings=frame)
@@ -554,9 +555,9 @@ def test_ones_own_trainer_counts_steps_and_writes_checkpoints(frame, tmp_path):
 
 def test_run_shows_its_metrics_in_a_notebook(frame):
     run = train(ratings=frame)
-    shown = run._repr_html_()
-    assert f"{run.metrics['test/rmse']:.4f}" in shown
-    assert str(run.folder) in shown
+    html = run._repr_html_()
+    assert f"{run.metrics['test/rmse']:.4f}" in html
+    assert str(run.folder) in html
     assert repr(run) == f"Run('{run.folder}', model='biased_mf')"
 
 

@@ -141,7 +141,7 @@ def test_epoch_of_whole_users_does_not_depend_on_batches_per_list(monkeypatch):
     whole = users_in_order()
     monkeypatch.setattr(batches_module, "BATCHES_PER_STEP", 4)
     lists = list(of_whole_users(batch_size=2))
-    assert [len(each) for each in lists] == [4, 2]
+    assert [len(items) for items in lists] == [4, 2]
     assert len(of_whole_users(batch_size=2)) == 2
     assert users_in_order() == whole
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import environment
-from in_process import called_as
+from in_process import act_as_command
 
 from ratinglab.cli import COMMANDS, main
 
@@ -79,13 +79,13 @@ def test_bash_completes_commands_choices_and_keys(installed):
         for typed in COMPLETIONS
     ]
     outcome = installed("; ".join(['eval "$(ratinglab -sc install=bash)"', *lines]))
-    found = [set(line.split()) for line in outcome.stdout.splitlines()]
-    assert found == [*COMPLETIONS.values()], outcome.stderr
+    completions = [set(line.split()) for line in outcome.stdout.splitlines()]
+    assert completions == [*COMPLETIONS.values()], outcome.stderr
 
 
 @pytest.mark.parametrize("arguments", ["", "install=tcsh", "install=bash now"])
 def test_other_completion_requests_are_one_line(tmp_path, capsys, arguments):
-    with called_as("ratinglab", "-sc", *arguments.split(), folder=tmp_path), pytest.raises(SystemExit) as end:
+    with act_as_command("ratinglab", "-sc", *arguments.split(), folder=tmp_path), pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2
     expected = f"error: -sc must be install=bash, =zsh or =fish, got {arguments or 'nothing'}\n"

@@ -43,7 +43,7 @@ def test_training_ratings_are_in_stars_and_their_mean_and_other_ratings_in_ratin
     split = RowsSplit(refit=False, test_start=0, test_stop=1, seed=0, validation=0.4).apply(table)
     data = RatingDataModule(hold_out(table, split, NO_SIDE_INFORMATION), batch_size=4, fraction=1.0, seed=0)
     train = rating[split.part == TRAIN]
-    assert data.train_ratings_in_stars.rating.tolist() == [(each + 1) / 2 for each in train.tolist()]
+    assert data.train_ratings.rating.tolist() == [(rating + 1) / 2 for rating in train.tolist()]
     assert data.rating_mean == train.mean()
     assert data.validation_ratings.rating.tolist() == rating[split.part == VALIDATION].tolist()
 

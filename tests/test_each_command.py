@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from in_process import called_as
+from in_process import act_as_command
 
 from ratinglab.cli import COMMANDS, main
 
@@ -31,7 +31,7 @@ def run_line(tmp_path_factory) -> Callable[[str], None]:
     (folder / "pairs.csv").write_text("user_id,item_id\n1,2\n")
 
     def run(line: str) -> None:
-        with called_as("ratinglab", *line.split(), folder=folder):
+        with act_as_command("ratinglab", *line.split(), folder=folder):
             main()
 
     run(f"{TRAIN}run")
@@ -42,10 +42,10 @@ def test_each_command_but_the_server_has_a_line():
     assert {line.split()[0] for line in LINES} == COMMANDS.keys() - {"serve"}
 
 
-@pytest.mark.parametrize(("line", "shown"), LINES.items(), ids=[line.split()[0] for line in LINES])
-def test_command_runs(run_line, capsys, line, shown):
+@pytest.mark.parametrize(("line", "output"), LINES.items(), ids=[line.split()[0] for line in LINES])
+def test_command_runs(run_line, capsys, line, output):
     run_line(line)
-    assert shown in capsys.readouterr().out
+    assert output in capsys.readouterr().out
 
 
 MISTAKES = {

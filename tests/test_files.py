@@ -4,7 +4,7 @@ import os
 import pytest
 
 from ratinglab.errors import UserError
-from ratinglab.files import remove_half_done, user_path, whole_folder, write_output, write_whole
+from ratinglab.files import atomic_folder, remove_temporary_files, user_path, write_atomically, write_output
 
 
 def full_disk(*_: object) -> None:
@@ -19,7 +19,7 @@ def path(tmp_path):
 
 def test_write_whole_replaces_the_file_and_keeps_its_permissions(path):
     mode = path.stat().st_mode
-    write_whole(path, lambda file: file.write(b"new"))
+    write_atomically(path, lambda file: file.write(b"new"))
     assert path.read_text() == "new"
     assert path.stat().st_mode == mode
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
@@ -30,7 +30,7 @@ def test_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(path, monk
     if fails != "write":
         monkeypatch.setattr(os, fails, full_disk)
     with pytest.raises(OSError, match="No space left"):
-        write_whole(path, full_disk if fails == "write" else lambda file: file.write(b"new"))
+        write_atomically(path, full_disk if fails == "write" else lambda file: file.write(b"new"))
     assert path.read_text() == "old"
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
@@ -38,20 +38,20 @@ def test_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(path, monk
 @pytest.mark.skipif(os.name != "posix", reason="Windows cannot sync folders")
 def test_file_is_synced_before_it_gets_its_name_and_the_folder_afterwards(path, monkeypatch):
     """A power loss would otherwise leave an empty file."""
-    found = []
+    synced = []
 
     def sync(descriptor):
-        found.append("folder" if os.path.samestat(os.fstat(descriptor), path.parent.stat()) else path.read_text())
+        synced.append("folder" if os.path.samestat(os.fstat(descriptor), path.parent.stat()) else path.read_text())
 
     monkeypatch.setattr(os, "fsync", sync)
-    write_whole(path, lambda file: file.write(b"new"))
-    assert found == ["old", "folder"]
+    write_atomically(path, lambda file: file.write(b"new"))
+    assert synced == ["old", "folder"]
     assert path.read_text() == "new"
 
 
 def test_leftovers_of_a_killed_process_are_removed(path):
     (path.parent / ".file.123.tmp").write_text("half")
-    remove_half_done(path.parent)
+    remove_temporary_files(path.parent)
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
@@ -63,7 +63,7 @@ def test_invalid_path_is_refused_with_its_key(text):
 
 def test_whole_folder_appears_at_the_end(tmp_path):
     for name in ("new", "empty"):
-        with whole_folder(tmp_path / name, key="output") as folder:
+        with atomic_folder(tmp_path / name, key="output") as folder:
             (folder / "file").write_text("x")
             assert not (tmp_path / "new").exists() or name == "empty"
         (tmp_path / "empty").mkdir(exist_ok=True)
@@ -77,7 +77,7 @@ def test_failed_folder_leaves_nothing_behind(tmp_path, error):
     expected = KeyboardInterrupt if error is KeyboardInterrupt else UserError
 
     def write() -> None:
-        with whole_folder(tmp_path / "new", key="output") as folder:
+        with atomic_folder(tmp_path / "new", key="output") as folder:
             (folder / "file").write_text("x")
             raise error
 
@@ -92,6 +92,6 @@ def test_error_of_a_file_that_is_read_meanwhile_names_that_file(tmp_path):
 
     with pytest.raises(UserError, match=rf"^{tmp_path}/missing: No such file or directory$"):
         write_output(tmp_path / "new", write, key="output")
-    with pytest.raises(UserError, match=rf"^{tmp_path}/missing: "), whole_folder(tmp_path / "new", key="output"):
+    with pytest.raises(UserError, match=rf"^{tmp_path}/missing: "), atomic_folder(tmp_path / "new", key="output"):
         write(None)
     assert list(tmp_path.iterdir()) == []

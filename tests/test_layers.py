@@ -100,7 +100,7 @@ def layer(name: str) -> int:
 @functools.cache
 def imports(path: Path, *, at_run_time: bool = False) -> list[str]:
     """List the modules that a file imports; `at_run_time` leaves out those that only type checkers import."""
-    found = []
+    modules = []
     tree = ast.parse(path.read_text(encoding="utf-8"))
     if at_run_time:
         tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and is_type_checking(node))]
@@ -108,10 +108,10 @@ def imports(path: Path, *, at_run_time: bool = False) -> list[str]:
         if isinstance(node, ast.ImportFrom):
             root, *folders = node.module.split(".")
             is_folder = root == "ratinglab" and folders and SOURCE.joinpath(*folders).is_dir()
-            found += [f"{node.module}.{alias.name}" for alias in node.names] if is_folder else [node.module]
+            modules += [f"{node.module}.{alias.name}" for alias in node.names] if is_folder else [node.module]
         elif isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-    return found
+            modules += [alias.name for alias in node.names]
+    return modules
 
 
 def is_type_checking(node: ast.If) -> bool:
@@ -149,21 +149,21 @@ def test_imports_at_run_time_have_no_cycles():
 
 def private_names(path: Path) -> set[tuple[str, str]]:
     """Find the private names that a file imports or accesses, as pairs of package and name."""
-    tree, bound, found = ast.parse(path.read_text(encoding="utf-8")), {}, set()
+    tree, bound, uses = ast.parse(path.read_text(encoding="utf-8")), {}, set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            found |= {(node.module, f"{node.module}.{alias.name}") for alias in node.names}
+            uses |= {(node.module, f"{node.module}.{alias.name}") for alias in node.names}
             bound |= {alias.asname or alias.name: node.module for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {(alias.name, alias.name) for alias in node.names}
+            uses |= {(alias.name, alias.name) for alias in node.names}
             bound |= {alias.asname or alias.name.split(".")[0]: alias.name for alias in node.names}
     for node in ast.walk(tree):
         names, inner = [], node
         while isinstance(inner, ast.Attribute):
             names, inner = [inner.attr, *names], inner.value
         if names and isinstance(inner, ast.Name) and inner.id in bound:
-            found.add((bound[inner.id], ".".join([inner.id, *names])))
-    return {(module.split(".")[0], name) for module, name in found if any(map(is_private, name.split(".")))}
+            uses.add((bound[inner.id], ".".join([inner.id, *names])))
+    return {(module.split(".")[0], name) for module, name in uses if any(map(is_private, name.split(".")))}
 
 
 def is_private(name: str) -> bool:

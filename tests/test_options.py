@@ -7,13 +7,11 @@ import pytest
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.options import (
     above,
-    above_zero_to,
-    added_later,
     at_least,
     check_options,
     from_plain,
-    from_zero_below,
     to_plain,
+    value_in_older_runs,
 )
 
 
@@ -25,8 +23,8 @@ class Inner:
 @dataclass
 class Outer:
     count: int = field(metadata=at_least(1))
-    fraction: float = field(metadata=from_zero_below(1))
-    share: float = field(metadata=above_zero_to(1))
+    fraction: float = field(metadata=at_least(0, below=1))
+    share: float = field(metadata=above(0, at_most=1))
     limit: float | None = field(metadata=above(0))
     inner: Inner
 
@@ -85,8 +83,8 @@ class Paint:
 
     count: int = field(metadata=at_least(1))
     color: Color
-    layers: list[str] = field(metadata=added_later([]))
-    share: float | None = field(metadata=added_later(0.5) | above(0))
+    layers: list[str] = field(metadata=value_in_older_runs([]))
+    share: float | None = field(metadata=value_in_older_runs(0.5) | above(0))
 
 
 PAINT = Paint(count=2, color=Color.green, layers=["a", "b"], share=None)
@@ -118,10 +116,10 @@ def test_unknown_enum_value_is_refused():
 @pytest.mark.parametrize("key", ["count", "color"])
 def test_option_missing_in_the_run_is_refused_with_the_remedy(key):
     plain = {name: value for name, value in PLAIN.items() if name != key}
-    with pytest.raises(UserError, match=rf"^Paint has an option that the run lacks: give {key} metadata=added"):
+    with pytest.raises(UserError, match=rf"^Paint has an option that the run lacks: give {key} metadata=value"):
         from_plain(plain, Paint)
 
 
-def test_added_later_can_be_combined_with_a_rule():
+def test_value_in_older_runs_can_be_combined_with_a_rule():
     with pytest.raises(UserError, match="share must be above 0, got 0"):
         check_options(Paint(count=1, color=Color.red, layers=[], share=0.0))

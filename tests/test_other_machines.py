@@ -14,7 +14,7 @@ from ratinglab.config.hydra_api import IS_1_3
 from ratinglab.config.resolvers import cache_folder
 from ratinglab.errors import UserError
 from ratinglab.kernels import compiled
-from ratinglab.process.locks import locked
+from ratinglab.process.locks import lock_folder
 
 SLURM = {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "lab", "SLURM_PROCID": "3", "SLURM_LOCALID": "3"}
 
@@ -23,8 +23,8 @@ SLURM = {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "lab", "SLU
 def test_run_trains_under_a_windows_locale_in_an_interactive_slurm_allocation(cache, tmp_path):
     if shutil.which("localedef") is None:
         pytest.skip("this machine cannot make a locale")
-    made = subprocess.run(["localedef", "-i", "en_US", "-f", "CP1252", str(tmp_path / "en_US.CP1252")], check=False)
-    if made.returncode != 0:
+    locale = subprocess.run(["localedef", "-i", "en_US", "-f", "CP1252", str(tmp_path / "en_US.CP1252")], check=False)
+    if locale.returncode != 0:
         pytest.skip("this machine has no en_US")
     foreign = {"LOCPATH": str(tmp_path), "LC_ALL": "en_US.CP1252", "PYTHONUTF8": "0", "HOME": str(tmp_path)}
     done = subprocess.run(
@@ -103,6 +103,6 @@ def test_demo_data_need_no_cache_folder(command, tmp_path):
 def test_run_that_cannot_be_written_is_refused_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(UserError) as error:
-        locked(tmp_path, key="resume").__enter__()
+        lock_folder(tmp_path, key="resume").__enter__()
     assert str(error.value) == f"resume: {tmp_path} cannot be written to: Permission denied"
     assert list(tmp_path.iterdir()) == []

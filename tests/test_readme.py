@@ -56,7 +56,7 @@ def test_documented_command_runs(folder, command, line):
     assert script.startswith("scripts/")
     if script.endswith("train.py"):  # tests only that the command runs
         past_burn_in = {"recipe=biased_mf_gibbs": 31, "recipe=best": 51}
-        arguments.append(f"trainer.max_epochs={max(past_burn_in.get(each, 2) for each in arguments)}")
+        arguments.append(f"trainer.max_epochs={max(past_burn_in.get(argument, 2) for argument in arguments)}")
         arguments += [] if "logger" in line else ["logger=none"]
     if "-m" in arguments:
         arguments = [",".join(argument.split(",")[:2]) for argument in arguments]
@@ -89,7 +89,7 @@ def test_readme_python_runs_in_a_notebook(folder, cache, python_block):
     outputs = {cell.source: cell.outputs for cell in notebook.cells}
     assert "text/html" in outputs["run"][0].data
     assert "Film " in outputs["run.recommend(1, k=3)"][0].data["text/html"]
-    (training,) = (found for source, found in outputs.items() if "ratinglab.train(" in source)
+    (training,) = (cell_outputs for source, cell_outputs in outputs.items() if "ratinglab.train(" in source)
     printed = "".join(output.get("text", "") for output in training)
     assert "epoch 1/31   train/mse" not in printed, "a notebook has a bar"
 
@@ -97,8 +97,8 @@ def test_readme_python_runs_in_a_notebook(folder, cache, python_block):
 def test_ci_runs_the_two_setup_commands():
     script = (REPOSITORY / ".ci" / "run").read_text()
     patterns = re.findall(r"grep -m 1 ['\"](.*?)['\"] README.md", script)
-    found = [[line for line in README.splitlines() if re.match(pattern, line)] for pattern in patterns]
-    assert [lines[0] for lines in found] == BY_CI
+    matching = [[line for line in README.splitlines() if re.match(pattern, line)] for pattern in patterns]
+    assert [lines[0] for lines in matching] == BY_CI
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ def test_recommendations_of_latest_small_have_titles(command, tmp_path):
         "logger=none",
     )
     assert "100,004 ratings of 671 users over 9,066 items" in outcome.stdout
-    shown = command(tmp_path, "recommend", f"run={outcome.run}", "user=15").stdout
-    assert "Usual Suspects, The (1995)" in shown.split("recommended")[0]
+    stdout = command(tmp_path, "recommend", f"run={outcome.run}", "user=15").stdout
+    assert "Usual Suspects, The (1995)" in stdout.split("recommended")[0]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_recipe_beats_a_figure_of_the_protocol_with_20_samples(
         "logger=none",
     )
     lines = outcome.stdout.splitlines()
-    (own,) = [line for line in lines if line.startswith("this run")]
-    assert re.search(r"\d  .* comparable( with systems that use times and item features too)?$", own)
-    assert lines.index(own) < next(number for number, line in enumerate(lines) if figure in line)
+    (this_run,) = [line for line in lines if line.startswith("this run")]
+    assert re.search(r"\d  .* comparable( with systems that use times and item features too)?$", this_run)
+    assert lines.index(this_run) < next(number for number, line in enumerate(lines) if figure in line)
     assert json.loads((outcome.run / "metrics.json").read_text())["test/rmse"] <= rmse

@@ -10,7 +10,7 @@ from ratinglab.stars import Stars, is_liked
 def test_lowest_and_highest_rating_are_1_and_5_stars():
     stars = Stars(-10.0, 10.0)
     assert [stars.to_stars(rating) for rating in (-10.0, 0.0, 10.0)] == [1, 3, 5]
-    assert [stars.to_rating(each) for each in (1.0, 3.0, 5.0, 0.0)] == [-10, 0, 10, -15]
+    assert [stars.to_rating(value) for value in (1.0, 3.0, 5.0, 0.0)] == [-10, 0, 10, -15]
     assert stars.unit == 5
 
 

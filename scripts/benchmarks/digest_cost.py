@@ -24,7 +24,7 @@ import pandas as pd
 from measurement import print_table
 
 import ratinglab
-from ratinglab.fitting.checkpoints import WholeCheckpointIO
+from ratinglab.fitting.checkpoints import AtomicCheckpointIO
 from ratinglab.runs import digests
 
 USERS, ITEMS = 138_000, 27_000
@@ -60,8 +60,8 @@ def measure(train: Callable[..., ratinglab.Run], optimizer: str, *, epochs: int,
     """Fit and load a run; return the row of the table."""
     spent: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder, replaced(lambda name, call: timed(name, call, spent)):
-        save = timed("save", WholeCheckpointIO.save_checkpoint, spent)
-        with patch.object(WholeCheckpointIO, "save_checkpoint", save):
+        save = timed("save", AtomicCheckpointIO.save_checkpoint, spent)
+        with patch.object(AtomicCheckpointIO, "save_checkpoint", save):
             settings = ("callbacks.checkpoint.last_every_seconds=0", "callbacks.early_stopping.patience=null")
             run = train(
                 *settings, "logger=none", model="biased_mf", optimizer=optimizer, embedding_dim=64, max_epochs=epochs,

@@ -94,18 +94,19 @@ def read(reader: str, path: str, folder: str) -> Measurement:
     """Read the file in this process; `folder` holds the cache."""
     import pandas as pd
 
-    from ratinglab.config.hydra_api import initialized
-    from ratinglab.config.request import default_options
+    from ratinglab.config.hydra_api import hydra_context
+    from ratinglab.config.request import compose_options
     from ratinglab.config.resolvers import register_resolvers
-    from ratinglab.options import quoted
+    from ratinglab.options import quote_for_hydra
     from ratinglab.reading import rating_files  # noqa: F401  (reading imports it; now, before the clock)
 
     register_resolvers()
     columns = {"user": "userId", "item": "movieId", "timestamp": "null" if reader == "ratings" else "timestamp"}
-    cache = quoted(folder) if "cache" in reader else "null"
+    cache = quote_for_hydra(folder) if "cache" in reader else "null"
     settings = [f"data.columns.{role}={name}" for role, name in columns.items()]
-    with initialized():
-        options = default_options("train", ["data=csv", f"data.path={quoted(path)}", f"data.cache={cache}", *settings])
+    with hydra_context():
+        data = ["data=csv", f"data.path={quote_for_hydra(path)}", f"data.cache={cache}"]
+        options = compose_options("train", [*data, *settings])
     if reader == "to_cache":
         for kept in Path(folder).glob("tables/*"):
             kept.unlink()

@@ -147,7 +147,7 @@ async def measure(
     bodies = malformed([(task.path, task.body) for task in tasks.values()])
     refused = Counter[str]()
     for body in bodies:
-        refused += (await ask_once(port, body)).statuses
+        refused += (await cache_answers(port, body)).statuses
     print(f"malformed: {', '.join(f'{status}: {count:,}' for status, count in sorted(refused.items()))}")
 
 
@@ -220,7 +220,7 @@ async def ask_during_reloads(task: Task, process: subprocess.Popen[str], port: i
     return answered
 
 
-async def ask_once(port: int, content: bytes) -> Answered:
+async def cache_answers(port: int, content: bytes) -> Answered:
     """Ask once, over a connection of its own."""
     answered = Answered([], Counter())
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

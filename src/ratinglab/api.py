@@ -1,4 +1,4 @@
-"""Python API: train, cross_validate, load and lightning, with the keys, checks and folders of the command line."""
+"""Python API: train, cross_validate, load and lightning. Keys, checks and folders are those of the command line."""
 
 import inspect
 import os
@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
 import pandas as pd
 
-from ratinglab.config.claimed_folder import claimed_folder
-from ratinglab.config.request import ComposedJob, folder_of_call, job_of_call
+from ratinglab.config.claimed_folder import claim_folder
+from ratinglab.config.request import ComposedJob, compose_call, hydra_folder_of_call
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.datasets.sources import FRAME
 from ratinglab.errors import UserError, did_you_mean
@@ -68,7 +68,7 @@ class Settings(TypedDict, total=False):
     verbose: bool | None
 
 
-KEYS = {
+KEY_OF_KEYWORD = {
     "timestamp_format": "data.timestamp_format",
     "recipe": "recipe",
     "model": "model",
@@ -81,12 +81,12 @@ KEYS = {
     "folder": "hydra.run.dir",
 }
 """Command-line key of each keyword argument that has one."""
-KEYS_OF_FOLDS = {"split.fold", "split.folds", "hydra.run.dir"}
+CROSS_VALIDATION_KEYS = {"split.fold", "split.folds", "hydra.run.dir"}
 """Keys that cross_validate sets."""
-TABLES = {"ratings": "data.path", "users": "data.users.path", "items": "data.items.path"}
-"""Key of the path of each table."""
+PATH_KEYS = {"ratings": "data.path", "users": "data.users.path", "items": "data.items.path"}
+"""Key of each table's path."""
 ID_COLUMNS = {"users": ("user", "data.users.user"), "items": ("item", "data.items.item")}
-"""Role and key of the id column of each other table."""
+"""Role and key of the id column of the table of users and of the table of items."""
 
 
 class Lightning(NamedTuple):
@@ -96,13 +96,14 @@ class Lightning(NamedTuple):
     data: RatingDataModule
 
 
-def _with_keywords(function: Callable[P, R]) -> Callable[P, R]:
+def _document_keywords(function: Callable[P, R]) -> Callable[P, R]:
     """List the keyword arguments of Settings in a function's signature and docstring, for completion and help."""
     signature = inspect.signature(function)
     positional = [entry for entry in signature.parameters.values() if entry.kind is not inspect.Parameter.VAR_KEYWORD]
-    defaults = {"verbose": True}
     keywords = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=hint)
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=True if name == "verbose" else None, annotation=hint
+        )
         for name, hint in Settings.__annotations__.items()
     ]
     function.__doc__ = f"{function.__doc__}\n\n{Settings.__doc__}"
@@ -110,7 +111,7 @@ def _with_keywords(function: Callable[P, R]) -> Callable[P, R]:
     return function
 
 
-@_with_keywords
+@_document_keywords
 def train(*overrides: str, **settings: Unpack[Settings]) -> Run:
     """Train a run, as `ratinglab train` does.
 
@@ -130,19 +131,20 @@ def train(*overrides: str, **settings: Unpack[Settings]) -> Run:
         RunFailedError: the fit diverged, or a checkpoint could not be written; the folder remains.
     """
     with isolated():
-        return _train_one(overrides, _checked(overrides, settings))
+        return _train_one(overrides, _check_arguments(overrides, settings))
 
 
-@_with_keywords
+@_document_keywords
 def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack[Settings]) -> pd.DataFrame:
     """Train one run per fold, each with a different fold held out for test.
 
         ratinglab.cross_validate(ratings=frame, recipe="biased_mf_gibbs")["test/rmse"].mean()
 
     Args:
-        overrides: as in `train`. They can choose another split with folds, or a protocol that has one.
+        overrides: as in `train`. They can choose another split that has folds, or a protocol with such a split.
         folds: number of folds; None: the split's own number, 5 for kfold.
         settings: the keyword arguments below. `folder` holds one run per fold; by default it is below outputs/sweeps.
+            `verbose` prints one line per fold.
 
     Returns:
         One row per fold, from 1: the metrics by tag, such as test/rmse, and the run's folder.
@@ -152,25 +154,25 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
         RunFailedError: as in `train`.
     """
     with isolated():
-        settings = _checked(overrides, settings)
-        if found := sorted(KEYS_OF_FOLDS & _keys(overrides)):
-            raise UserError(f"{found[0]} cannot be set: cross_validate sets it; folds= and folder= are its arguments")
-        if not _keys(overrides) & {"split", "protocol"}:
+        settings = _check_arguments(overrides, settings)
+        if keys := sorted(CROSS_VALIDATION_KEYS & _keys_set(overrides)):
+            raise UserError(f"{keys[0]} cannot be set: cross_validate sets it; folds= and folder= are its arguments")
+        if not _keys_set(overrides) & {"split", "protocol"}:
             overrides = ("split=kfold", *overrides)
         if folds is not None:
             overrides = (*overrides, f"split.folds={folds}")
-        for name in TABLES.keys() & settings.keys():
+        for name in PATH_KEYS.keys() & settings.keys():
             settings[name] = reusable(settings[name])  # type: ignore[literal-required]
-        fold_1 = _job(overrides, settings)
+        fold_1 = _compose_job(overrides, settings)
         folds = getattr(fold_1.options.split, "folds", None)
         if folds is None:
             raise UserError(f"cross_validate needs a split with folds, as split=kfold, got {fold_1.options.split.name}")
-        parent = folder_of_call(fold_1, "run" if "folder" in settings else "sweep")
+        parent = hydra_folder_of_call(fold_1, "run" if "folder" in settings else "sweep")
         rows: list[dict[str, Any]] = []
         for fold in range(1, folds + 1):
-            of_fold: Settings = {**settings, "folder": parent / f"{fold - 1}-fold-{fold}", "verbose": False}
+            fold_settings: Settings = {**settings, "folder": parent / f"{fold - 1}-fold-{fold}", "verbose": False}
             try:
-                run = _train_one((*overrides, f"split.fold={fold}"), of_fold)
+                run = _train_one((*overrides, f"split.fold={fold}"), fold_settings)
             except (Exception, KeyboardInterrupt) as error:
                 if rows:
                     error.add_note(f"{len(rows)} of {folds} folds are finished: {shown_path(parent)}")
@@ -183,7 +185,10 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
 
 
 def load(folder: str | os.PathLike[str]) -> Run:
-    """Load a trained run from its folder, or the run that `latest` or `best` names, as on the command line.
+    """Load a trained run.
+
+    Args:
+        folder: a run's folder, "latest" or "best", as on the command line.
 
     Raises:
         UserError: the folder is not a run, or a file is missing, damaged or from another model.
@@ -192,7 +197,7 @@ def load(folder: str | os.PathLike[str]) -> Run:
         return Run.load(find_named_run(os.fspath(folder)).folder.absolute())
 
 
-@_with_keywords
+@_document_keywords
 def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
     """Build the LightningModule and the LightningDataModule of a run, for your own Trainer.
 
@@ -200,19 +205,28 @@ def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
         Trainer(max_epochs=10).fit(module, datamodule=data)
         module.predictor(user, item)
 
-    The predictor takes indices of users and items, (B,) int32, and returns ratings, (B,) float32. Give the number of
-    epochs to both: schedules and the burn-in of Gibbs sampling depend on it. The Trainer's own settings, loggers and
-    callbacks apply; the same settings in overrides, `folder` and `verbose` have no effect.
+    The predictor takes indices of users and items, (B,) int32, and returns ratings, (B,) float32. Pass the number of
+    epochs to both `lightning` and the Trainer: schedules and the burn-in of Gibbs sampling depend on it. Your
+    Trainer decides everything else about the training: its other settings, loggers and callbacks have no effect in
+    overrides, nor do `folder` and `verbose`.
+
+    Args:
+        overrides: as in `train`.
+        settings: the keyword arguments below.
+
+    Returns:
+        module: the fit, with initial weights or those of from=.
+        data: its LightningDataModule. Nothing has been trained.
 
     Raises:
         UserError: as in `train`, or a run would be resumed.
     """
     with isolated():
-        settings = _checked(overrides, settings)
-        return Lightning(*build_lightning(_job(overrides, settings).options))
+        settings = _check_arguments(overrides, settings)
+        return Lightning(*build_lightning(_compose_job(overrides, settings).options))
 
 
-def _checked(overrides: Sequence[str], settings: Settings) -> Settings:
+def _check_arguments(overrides: Sequence[str], settings: Settings) -> Settings:
     """Check the arguments of a call, and return the settings that are not None."""
     for name in settings:
         if name not in Settings.__annotations__:
@@ -225,27 +239,28 @@ def _checked(overrides: Sequence[str], settings: Settings) -> Settings:
             )
         if text.startswith("-"):
             raise UserError(f"{text}: flags work only on the command line; use config_dir=FOLDER for --config-dir")
-    given = cast(Settings, {name: value for name, value in settings.items() if value is not None})
-    if not isinstance(given.get("columns", {}), Mapping):
-        raise TypeError(f"columns must be names by role, such as {{'user': 'userId'}}, got {given['columns']!r}")
-    typed = _keys(overrides)
-    for name, key in (KEYS | TABLES).items():
-        if name in given and key in typed:
+    settings = cast(Settings, {name: value for name, value in settings.items() if value is not None})
+    if not isinstance(settings.get("columns", {}), Mapping):
+        raise TypeError(f"columns must be names by role, such as {{'user': 'userId'}}, got {settings['columns']!r}")
+    keys = _keys_set(overrides)
+    for name, key in (KEY_OF_KEYWORD | PATH_KEYS).items():
+        if name in settings and key in keys:
             raise UserError(f"give {name} as a keyword or as the text {key}=…, not both")
-    if "ratings" in given and "data" in typed:
+    if "ratings" in settings and "data" in keys:
         raise UserError("give ratings as a keyword or the text data=NAME, not both")
-    return given
+    return settings
 
 
-def _keys(overrides: Sequence[str]) -> set[str]:
-    """Collect the keys that the overrides set."""
+def _keys_set(overrides: Sequence[str]) -> set[str]:
+    """Collect the keys that the overrides set to a value other than null."""
     return {key for key, _, value in (text.partition("=") for text in overrides) if value != "null"}
 
 
-def _job(overrides: Sequence[str], settings: Settings) -> ComposedJob:
+def _compose_job(overrides: Sequence[str], settings: Settings) -> ComposedJob:
+    """Compose and check the run that a call asks for, with its data frames."""
     config_dir = settings.get("config_dir")
-    arguments = _arguments(overrides, settings)
-    job = job_of_call(arguments, config_dir=None if config_dir is None else os.fspath(config_dir))
+    config_dir = None if config_dir is None else os.fspath(config_dir)
+    job = compose_call(_arguments(overrides, settings), config_dir=config_dir)
     if frames := _frames(settings):
         job.options.data = job.options.data.with_frames(Frames(**frames))
     return job
@@ -253,8 +268,8 @@ def _job(overrides: Sequence[str], settings: Settings) -> ComposedJob:
 
 def _train_one(overrides: Sequence[str], settings: Settings) -> Run:
     """Train one run, inside `isolated`."""
-    job, verbose = _job(overrides, settings), settings.get("verbose", True)
-    folder, is_resumed = folder_of_call(job, "run"), job.request.rerun is not None
+    job, verbose = _compose_job(overrides, settings), settings.get("verbose", True)
+    folder, is_resumed = hydra_folder_of_call(job, "run"), job.request.rerun is not None
     if not verbose:
         job.options.trainer.enable_progress_bar = job.options.trainer.enable_model_summary = False
     if job.options.trainer.num_processes > 1:
@@ -263,7 +278,7 @@ def _train_one(overrides: Sequence[str], settings: Settings) -> Run:
             "the command ratinglab train starts or joins several"
         )
     with (
-        claimed_folder(folder, key="folder", is_resumed=is_resumed),
+        claim_folder(folder, key="folder", is_resumed=is_resumed),
         log_to_file(folder / "train.log", on_screen=bool(verbose)),
         interruptible(folder, frames=list(_frames(settings))),
     ):
@@ -275,19 +290,17 @@ def _train_one(overrides: Sequence[str], settings: Settings) -> Run:
 
 def _arguments(overrides: Sequence[str], settings: Settings) -> list[str]:
     """Convert the settings to command-line arguments, and append the overrides."""
-    given = {key: settings[name] for name, key in KEYS.items() if name in settings}  # type: ignore[literal-required]
-    plain = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in given.items()}
-    is_resumed = "resume" in _keys(overrides)
-    return [
-        *_data_arguments(settings, is_resumed=is_resumed),
-        *(as_override(key, value) for key, value in plain.items()),
-        *overrides,
-    ]
+    arguments = list(_data_arguments(settings, is_resumed="resume" in _keys_set(overrides)))
+    for name, key in KEY_OF_KEYWORD.items():
+        if name in settings:
+            value = settings[name]  # type: ignore[literal-required]
+            arguments.append(as_override(key, os.fspath(value) if isinstance(value, os.PathLike) else value))
+    return [*arguments, *overrides]
 
 
 def _data_arguments(settings: Settings, *, is_resumed: bool) -> Iterator[str]:
     """Yield the arguments for the tables and their columns. A resumed run has already chosen its data."""
-    tables = {name: settings.get(name) for name in TABLES if name in settings}
+    tables = {name: settings.get(name) for name in PATH_KEYS if name in settings}
     columns = settings.get("columns") or {}
     if "ratings" in tables and not is_resumed:
         yield "data=csv"
@@ -295,7 +308,7 @@ def _data_arguments(settings: Settings, *, is_resumed: bool) -> Iterator[str]:
         raise UserError(f"{next(iter(tables), 'columns')}= needs ratings=")
     for name, table in tables.items():
         path = _path_of(table)
-        yield as_override(TABLES[name], FRAME if path is None else path)
+        yield as_override(PATH_KEYS[name], FRAME if path is None else path)
     for role, column in columns.items():
         yield as_override(f"data.columns.{role}", str(column))
     for name, (role, key) in ID_COLUMNS.items():
@@ -312,4 +325,4 @@ def _path_of(table: Any) -> str | list[str] | None:
 
 def _frames(settings: Settings) -> dict[str, Any]:
     """Collect the tables that are data frames."""
-    return {name: settings.get(name) for name in TABLES if name in settings and _path_of(settings.get(name)) is None}
+    return {name: settings.get(name) for name in PATH_KEYS if name in settings and _path_of(settings.get(name)) is None}

@@ -1,6 +1,6 @@
 """The commands: `ratinglab NAME …`, `python -m ratinglab NAME …`, and `python scripts/NAME.py …` in a checkout.
 
-Each imports its code only when it runs: torch and Lightning take seconds to import, and --help must be fast.
+Each command imports its code only when it runs: torch and Lightning take seconds to import, and --help must be fast.
 """
 
 import argparse
@@ -21,10 +21,10 @@ from ratinglab.commands.command_options import (
     SimilarOptions,
 )
 from ratinglab.config.command import command
-from ratinglab.config.request import default_options
-from ratinglab.config.rerun import reproduced_run, resumed_run
+from ratinglab.config.request import compose_options
+from ratinglab.config.rerun import find_reproduced_run, find_resumed_run
 from ratinglab.errors import UserError, did_you_mean, refuse_arguments
-from ratinglab.process.exits import exits_in_one_line
+from ratinglab.process.exits import clean_exit
 from ratinglab.process.program import shown_path
 from ratinglab.training.train_options import TrainOptions
 
@@ -39,13 +39,13 @@ Keys (KEY=VALUE):
 """
 
 
-@command(config_name="train", find_run=resumed_run)
+@command(config_name="train", find_run=find_resumed_run)
 def train(options: TrainOptions, run_folder: Path) -> float | None:
     """Fit a model on a table of ratings."""
     return _train_and_print(options, run_folder)
 
 
-@command(config_name="train", positional=["run"], find_run=reproduced_run, usage=REPRODUCE_USAGE)
+@command(config_name="train", positional=["run"], find_run=find_reproduced_run, usage=REPRODUCE_USAGE)
 def reproduce(options: TrainOptions, run_folder: Path) -> None:
     """Train a run again from its record, and compare the metrics."""
     _train_and_print(options, run_folder)
@@ -67,7 +67,7 @@ def inspect_data(options: InspectOptions, _: Path) -> None:
     from ratinglab.commands.inspect_command import inspect_data
 
     paths = [f"{key}=FILE" for key in ("data.path", "data.users.path", "data.items.path")]
-    inspect_data(options, lambda: default_options("inspect_data", paths).data)
+    inspect_data(options, lambda: compose_options("inspect_data", paths).data)
 
 
 @command(config_name="evaluate", positional=["run"])
@@ -127,7 +127,7 @@ def report() -> None:
     choice.add_argument("--models", action="store_true", help="print one Markdown table with a column per protocol")
     parser.add_argument("--version", action="version", version=f"ratinglab {version('ratinglab')}")
     parser.error = refuse_arguments  # type: ignore[method-assign]
-    with exits_in_one_line():
+    with clean_exit():
         arguments = parser.parse_args()
         from ratinglab.reports.comparison import compare, models_table
 
@@ -137,8 +137,8 @@ def report() -> None:
 
 
 COMMANDS: dict[str, Callable[[], None]] = {
-    main.__name__: main
-    for main in (train, report, recommend, similar, predict, evaluate, reproduce, export, serve, inspect_data)
+    function.__name__: function
+    for function in (train, report, recommend, similar, predict, evaluate, reproduce, export, serve, inspect_data)
 }
 
 
@@ -163,15 +163,15 @@ def main() -> None:
     program, *arguments = sys.argv
     name = arguments[0] if arguments else "--help"
     if name in ("-sc", "--shell-completion"):
-        with exits_in_one_line():
+        with clean_exit():
             _complete(arguments[1:])
     elif name in ("-h", "--help"):
-        listed = (f"  {name:<14}{function.__doc__}" for name, function in COMMANDS.items())
-        print(OVERVIEW.format(commands="\n".join(listed)), end="")
+        lines = (f"  {command_name:<14}{function.__doc__}" for command_name, function in COMMANDS.items())
+        print(OVERVIEW.format(commands="\n".join(lines)), end="")
     elif name == "--version":
         print(f"ratinglab {version('ratinglab')}")
     else:
-        with exits_in_one_line():
+        with clean_exit():
             if name not in COMMANDS:
                 raise UserError(
                     f"unknown command {name}: choose from {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}"
@@ -183,7 +183,7 @@ def main() -> None:
 def _complete(arguments: list[str]) -> None:
     """Answer a shell's completion request as Hydra does, for the command that the typed line names.
 
-    Hydra does not know subcommands, so the command's name is removed from the line.
+    Removes the name of the command from the line in COMP_LINE, because Hydra does not know subcommands.
     """
     if len(arguments) != 1 or not re.fullmatch(r"(install|uninstall|query)=(bash|zsh|fish)", arguments[0]):
         raise UserError(f"-sc must be install=bash, =zsh or =fish, got {' '.join(arguments) or 'nothing'}")

@@ -18,13 +18,13 @@ class RunFailedError(RuntimeError):
     """A run that cannot be completed, for example because its loss is NaN. The message is one line."""
 
 
-def require(*packages: str, extra: str, asked_by: str) -> None:
-    """Raise UserError if a package is missing that an extra of ratinglab installs; `asked_by` is what needs it."""
+def require(*packages: str, extra: str, needed_by: str) -> None:
+    """Raise UserError if a package is missing. It names `needed_by` and the `extra` of ratinglab to install."""
     if missing := [name for name in packages if find_spec(name) is None]:
-        raise UserError(f"{asked_by} needs {', '.join(missing)}: pip install 'ratinglab[{extra}]'")
+        raise UserError(f"{needed_by} needs {', '.join(missing)}: pip install 'ratinglab[{extra}]'")
 
 
-WORDS_OF_PEERS = {
+KEYS_BY_PEER_NAME = {
     "learning_rate": "optimizer.lr",
     "lr_all": "optimizer.lr",
     "n_epochs": "trainer.max_epochs",
@@ -40,7 +40,7 @@ WORDS_OF_PEERS = {
     "random_state": "seed",
     "gpus": "trainer.devices",
 }
-"""Keys of the options that Surprise, Cornac, Spark, scikit-learn and Lightning call by other names."""
+"""Our key for each option name of Surprise, Cornac, Spark, scikit-learn and Lightning."""
 
 
 def refuse_arguments(message: str) -> NoReturn:
@@ -51,7 +51,8 @@ def refuse_arguments(message: str) -> NoReturn:
 def did_you_mean(name: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Return `; did you mean NAME?` for the closest valid name, or "" if none is close.
 
-    The cutoff is the required similarity, from 0 to 1; file names with equal extensions need a higher one.
+    `cutoff` is the required similarity, from 0 to 1. File names need a higher cutoff, because equal extensions make
+    them similar.
     """
     nearest = get_close_matches(name, list(valid), n=1, cutoff=cutoff)
     return f"; did you mean {nearest[0]}?" if nearest else ""
@@ -60,30 +61,25 @@ def did_you_mean(name: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str
 def did_you_mean_key(key: str, valid: Sequence[str]) -> str:
     """Return `; did you mean KEY?` for the nearest valid key, such as optimizer.lr, or "" if none is close.
 
-    A key with the same last part is nearest. Otherwise compares the last parts, more strictly with keys of other
-    groups; one is close if the typed last part is one of its words or its beginning.
+    A key with the same last part is nearest. Otherwise compares the last parts, and demands more similarity of keys in
+    other groups. A key is also close if the last part as typed is one of its words or its beginning.
     """
     group, _, name = key.rpartition(".")
-    if WORDS_OF_PEERS.get(name) in valid:
-        return f"; did you mean {WORDS_OF_PEERS[name]}?"
-    last_parts = {other: other.rpartition(".")[2] for other in valid}
-    same_name = [other for other in valid if last_parts[other] == name]
-    if same_name:
-        return f"; did you mean {max(same_name, key=lambda other: _similarity(key, other))}?"
+    if KEYS_BY_PEER_NAME.get(name) in valid:
+        return f"; did you mean {KEYS_BY_PEER_NAME[name]}?"
+    last_parts = {candidate: candidate.rpartition(".")[2] for candidate in valid}
+    if same_name := [candidate for candidate in valid if last_parts[candidate] == name]:
+        return f"; did you mean {max(same_name, key=lambda candidate: SequenceMatcher(None, key, candidate).ratio())}?"
 
-    def closeness(other: str) -> float:
-        last = last_parts[other]
+    def similarity(candidate: str) -> float:
+        last = last_parts[candidate]
         is_part = len(name) >= 3 and (name in last.split("_") or last.startswith(name))
-        return 0.9 if is_part else _similarity(name, last)
+        return 0.9 if is_part else SequenceMatcher(None, name, last).ratio()
 
-    def is_sibling(other: str) -> bool:
-        return other.rpartition(".")[0] == group
+    def is_sibling(candidate: str) -> bool:
+        return candidate.rpartition(".")[0] == group
 
-    close = [other for other in valid if closeness(other) >= (0.6 if is_sibling(other) else 0.75)]
+    close = [candidate for candidate in valid if similarity(candidate) >= (0.6 if is_sibling(candidate) else 0.75)]
     if not close:
         return ""
-    return f"; did you mean {max(close, key=lambda other: (closeness(other), is_sibling(other)))}?"
-
-
-def _similarity(one: str, other: str) -> float:
-    return SequenceMatcher(None, one, other).ratio()
+    return f"; did you mean {max(close, key=lambda candidate: (similarity(candidate), is_sibling(candidate)))}?"

@@ -1,4 +1,4 @@
-"""Atomic file writes, and paths given by users."""
+"""Names of a run's files, paths given by users, and atomic writes."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from typing import BinaryIO
 from ratinglab.errors import UserError, did_you_mean
 
 RUN_RECORD, RUN_FORMAT = "run.json", 4
-"""File that marks a folder as a run, and the current version of the format."""
+"""File that marks a folder as a run, and the current version of the folder's format."""
 METRICS = "metrics.json"
 """File of the metrics, written when a run finishes."""
 CHECKPOINTS = "checkpoints"
@@ -39,8 +39,8 @@ def user_path(text: str, *, key: str) -> Path:
     return path
 
 
-def did_you_mean_beside(path: Path, *, names: Iterable[str] = (), cutoff: float = 0.6) -> str:
-    """Suggest the nearest name among the files and folders beside a missing path, and `names`, like `did_you_mean`."""
+def suggest_sibling(path: Path, *, names: Iterable[str] = (), cutoff: float = 0.6) -> str:
+    """Suggest, like `did_you_mean`, the nearest name among `names` and the files and folders beside a missing path."""
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     return did_you_mean(path.name, [*siblings, *names], cutoff=cutoff)
 
@@ -89,24 +89,24 @@ def _check_outside_runs(path: Path, *, key: str) -> None:
 
 
 @contextmanager
-def whole_folder(path: Path, *, key: str) -> Iterator[Path]:
+def atomic_folder(path: Path, *, key: str) -> Iterator[Path]:
     """Create a folder atomically: yield a temporary folder, and rename it if the `with` block succeeds.
 
     Raises:
         UserError: a file cannot be written; the temporary folder is removed.
     """
     path = path.resolve()
-    half_done = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        half_done.mkdir()
-        yield half_done
+        temporary.mkdir()
+        yield temporary
         if path.exists():
             path.rmdir()  # Windows does not rename onto a folder
-        half_done.rename(path)
+        temporary.rename(path)
     except OSError as error:
-        raise _mistake(error, path, key=key) from error
+        raise _write_error(error, path, key=key) from error
     finally:
-        shutil.rmtree(half_done, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_output(path: Path, write: Callable[[BinaryIO], object], *, key: str) -> None:
@@ -120,12 +120,12 @@ def write_output(path: Path, write: Callable[[BinaryIO], object], *, key: str) -
             with _open_stream(path) as file:
                 write(file)
         else:
-            write_whole(path.resolve(), write)
+            write_atomically(path.resolve(), write)
     except OSError as error:
-        raise _mistake(error, path, key=key) from error
+        raise _write_error(error, path, key=key) from error
 
 
-def _mistake(error: OSError, path: Path, *, key: str) -> UserError:
+def _write_error(error: OSError, path: Path, *, key: str) -> UserError:
     """Describe a failure to write the path, or to read another file that the error names."""
     if error.filename is not None and path.name not in str(error.filename):
         return UserError(f"{error.filename}: {error.strerror}")
@@ -135,20 +135,23 @@ def _mistake(error: OSError, path: Path, *, key: str) -> UserError:
 def is_stream(path: Path) -> bool:
     """Return whether a path is a device, a pipe or a stream of this process, which must not be replaced."""
     # /dev/stdout may be a link to a file that the shell has open; /dev/shm holds ordinary files
-    is_own_stream = str(path.absolute()).startswith(("/dev/std", "/dev/fd/", "/proc/"))
-    return is_own_stream or (path.exists() and not path.is_file())
+    is_stream_of_process = str(path.absolute()).startswith(("/dev/std", "/dev/fd/", "/proc/"))
+    return is_stream_of_process or (path.exists() and not path.is_file())
 
 
-def print_beside(output: Path | None, *lines: str) -> None:
-    """Print lines, on stderr if the output may be stdout; None: no output file."""
+def print_notes(output: Path | None, *lines: str) -> None:
+    """Print lines about an output file, on stderr if the file may be stdout. `output` is None without a file."""
     for line in lines:
         print(line, file=sys.stderr if output is not None and is_stream(output) else sys.stdout)
 
 
 def _open_stream(path: Path) -> BinaryIO:
-    """Open a stream for writing. Duplicates this process's own descriptors, so that writers share a position."""
-    own = re.fullmatch(r"/dev/(stdout|stderr|fd/\d+)|/proc/self/fd/\d+", str(path.absolute()))
-    if own is None:
+    """Open a stream for writing. Duplicates this process's own descriptors, so that all writers share a position.
+
+    Flushes stdout and stderr first, so that lines stay in order.
+    """
+    own_stream = re.fullmatch(r"/dev/(stdout|stderr|fd/\d+)|/proc/self/fd/\d+", str(path.absolute()))
+    if own_stream is None:
         return path.open("ab")
     name = path.name
     descriptor = {"stdout": 1, "stderr": 2}.get(name) or int(name)
@@ -157,26 +160,26 @@ def _open_stream(path: Path) -> BinaryIO:
     return os.fdopen(os.dup(descriptor), "wb")
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Replace a file atomically by the output of `write`.
 
     Writes a temporary file beside the old one, syncs it, and renames it, so that neither a full disk nor a kill leaves
-    a partial file. `remove_half_done` removes the temporary files of killed processes.
+    a partial file. `remove_temporary_files` removes those of killed processes.
 
     Raises:
         OSError: the file cannot be written; the old one is unchanged.
     """
-    if path.is_dir():  # os.replace would name the temporary file
+    if path.is_dir():  # the message of os.replace would name the temporary file
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    half_done = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with half_done.open("wb") as file:
+        with temporary.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(half_done, path)
+        os.replace(temporary, path)
     finally:
-        half_done.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     if os.name == "posix":  # the rename must survive a power loss; Windows cannot sync folders
         folder = os.open(path.parent, os.O_RDONLY)
         try:
@@ -187,10 +190,10 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace a file atomically by these bytes."""
-    write_whole(path, lambda file: file.write(content))
+    write_atomically(path, lambda file: file.write(content))
 
 
-def remove_half_done(folder: Path) -> None:
+def remove_temporary_files(folder: Path) -> None:
     """Remove the temporary files that killed processes left. No other process may be writing to the folder."""
     for path in folder.glob(".*.tmp"):
         path.unlink()

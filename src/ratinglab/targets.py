@@ -15,25 +15,26 @@ def target_class(dotted_path: Any, *, base: type, key: str) -> type:
     """Import the dataclass that a `_target_` names.
 
     Raises:
-        UserError: it cannot be imported, or is not a dataclass derived from the base.
+        UserError: the class cannot be imported, is abstract, or is not a dataclass derived from `base`.
     """
     if not (isinstance(dotted_path, str) and re.fullmatch(r"\w+(\.\w+)+", dotted_path)):
         raise UserError(f"{key} must be the dotted path of a class, as in module.Class, got {dotted_path}")
-    found = import_attribute(dotted_path, key=key, kind=type)
-    if not (inspect.isclass(found) and issubclass(found, base)):
+    cls = import_attribute(dotted_path, key=key, kind=type)
+    if not (inspect.isclass(cls) and issubclass(cls, base)):
         raise UserError(f"{key} must be a subclass of {base.__module__}.{base.__qualname__}, got {dotted_path}")
-    if inspect.get_annotations(found) and "__dataclass_fields__" not in vars(found):
+    if inspect.get_annotations(cls) and "__dataclass_fields__" not in vars(cls):
         raise UserError(f"{key}: {dotted_path} needs the decorator @dataclass")
-    if inspect.isabstract(found):
-        raise UserError(f"{key}: {dotted_path} lacks {', '.join(sorted(getattr(found, '__abstractmethods__', ())))}")
-    return found
+    if inspect.isabstract(cls):
+        raise UserError(f"{key}: {dotted_path} lacks {', '.join(sorted(getattr(cls, '__abstractmethods__', ())))}")
+    return cls
 
 
 def import_attribute(dotted_path: str, *, key: str, kind: type) -> Any:
     """Import MODULE.NAME.
 
     Raises:
-        UserError: the module cannot be imported, or lacks the name; the message suggests the nearest name of that kind.
+        UserError: the module cannot be imported, or lacks the name. The message suggests the nearest name in the module
+            of an object of type `kind`.
     """
     module_name, _, name = dotted_path.rpartition(".")
     module = import_named(module_name, key=key)

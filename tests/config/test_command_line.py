@@ -6,8 +6,8 @@ import shutil
 import pytest
 from omegaconf import OmegaConf
 
-from ratinglab.config.conf import Conf
-from ratinglab.config.hydra_api import initialized
+from ratinglab.config.hydra_api import hydra_context
+from ratinglab.config.primary_config import PrimaryConfig
 
 EXPERIMENT = "# @package _global_\ntrainer:\n  max_epochs: 7\n  min_epochs: 3\n"
 
@@ -19,7 +19,7 @@ def command(command_here):
 
 
 @pytest.fixture
-def own(tmp_path):
+def config_dir(tmp_path):
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "mine.yaml").write_text(EXPERIMENT)
     return ["--config-dir", "own", "experiment=mine"]
@@ -73,22 +73,22 @@ def test_help_of_reproduce_is_its_own(command, tmp_path):
     assert len(lines) < 10
 
 
-def test_experiment_without_the_package_line_is_named(command, tmp_path, own):
+def test_experiment_without_the_package_line_is_named(command, tmp_path, config_dir):
     path = tmp_path / "own" / "experiment" / "mine.yaml"
     path.write_text(EXPERIMENT.split("\n", 1)[1])
-    outcome = command(tmp_path, "train", *own, status=2)
+    outcome = command(tmp_path, "train", *config_dir, status=2)
     assert outcome.stderr == (
         f"error: {path} must begin with the line `# @package _global_`, to set keys of other groups\n"
     )
 
 
-def test_choice_on_the_command_line_wins_over_keys_of_an_experiment(command, tmp_path, own):
-    debug = command(tmp_path, "train", *own, "trainer=debug", "--cfg", "job").stdout
+def test_choice_on_the_command_line_wins_over_keys_of_an_experiment(command, tmp_path, config_dir):
+    debug = command(tmp_path, "train", *config_dir, "trainer=debug", "--cfg", "job").stdout
     assert "\n  max_epochs: 2\n  min_epochs: 3\n" in debug  # debug.yaml itself sets max_epochs only
-    assert "trainer.max_epochs=2" in command(tmp_path, "train", *own, "trainer=debug", "--help").stdout
-    key = command(tmp_path, "train", *own, "trainer=debug", "trainer.max_epochs=5", "--cfg", "job").stdout
+    assert "trainer.max_epochs=2" in command(tmp_path, "train", *config_dir, "trainer=debug", "--help").stdout
+    key = command(tmp_path, "train", *config_dir, "trainer=debug", "trainer.max_epochs=5", "--cfg", "job").stdout
     assert "\n  max_epochs: 5\n" in key
-    run = command(tmp_path, "train", *own, "trainer=debug", "trainer.min_epochs=0", "logger=none").run
+    run = command(tmp_path, "train", *config_dir, "trainer=debug", "trainer.min_epochs=0", "logger=none").run
     assert "epoch 2/2" in (run / "train.log").read_text(encoding="utf-8")
 
 
@@ -102,10 +102,10 @@ def test_choice_on_the_command_line_wins_over_keys_of_an_experiment(command, tmp
     ],
 )
 def test_only_keys_of_another_choice_are_set_again(overrides, expected):
-    conf = Conf("train")
-    with initialized():
-        found = conf.keys_of_choices(overrides)
-    assert [text for text in found if not text.startswith("model.init_std=")] == expected
+    conf = PrimaryConfig("train")
+    with hydra_context():
+        kept = conf.overrides_of_choices(overrides)
+    assert [text for text in kept if not text.startswith("model.init_std=")] == expected
 
 
 def records_of_sweep(folder):
@@ -116,9 +116,9 @@ def records_of_sweep(folder):
     ]
 
 
-def test_swept_choice_wins_over_keys_of_an_experiment(command, tmp_path, own):
+def test_swept_choice_wins_over_keys_of_an_experiment(command, tmp_path, config_dir):
     sweep = ["-m", "trainer=debug,default", "trainer.min_epochs=0", "logger=none", "hydra.sweep.dir=s"]
-    command(tmp_path, "train", *own, *sweep)
+    command(tmp_path, "train", *config_dir, *sweep)
     debug, default = records_of_sweep(tmp_path / "s")  # trainer=default changes nothing: the experiment's keys stay
     assert [record["max_epochs"] for record, _ in (debug, default)] == [2, 7]
     assert [config.trainer.max_epochs for _, config in (debug, default)] == [2, 7]

@@ -9,10 +9,10 @@ from omegaconf import OmegaConf
 
 from ratinglab.commands.command_options import OPTIONS_CLASSES
 from ratinglab.config.comments import file_comment, key_comments
-from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, Conf
 from ratinglab.config.conversion import to_options
-from ratinglab.config.hydra_api import initialized
-from ratinglab.config.mistakes import OPTIONAL_GROUPS
+from ratinglab.config.error_messages import OPTIONAL_GROUPS
+from ratinglab.config.hydra_api import hydra_context
+from ratinglab.config.primary_config import MULTIPLE_CHOICE_GROUPS, PrimaryConfig
 from ratinglab.errors import UserError
 from ratinglab.options import as_yaml, field_key
 
@@ -52,17 +52,17 @@ def test_every_choice_sets_each_field_and_no_field_has_a_default_in_python(path)
     if path.name == "none.yaml":
         assert getattr(options, group) == config[group] == {}
         return
-    content, found = config[group], getattr(options, group)
+    content, choice_options = config[group], getattr(options, group)
     if group in MULTIPLE_CHOICE_GROUPS:
-        assert content.keys() == found.keys() == {path.stem}
-        content, found = content[path.stem], found[path.stem]
-    fields = dataclasses.fields(found)
-    assert content["_target_"] == f"{type(found).__module__}.{type(found).__qualname__}"
+        assert content.keys() == choice_options.keys() == {path.stem}
+        content, choice_options = content[path.stem], choice_options[path.stem]
+    fields = dataclasses.fields(choice_options)
+    assert content["_target_"] == f"{type(choice_options).__module__}.{type(choice_options).__qualname__}"
     assert {key for key in content if key != "_target_"} == {field.name for field in fields}
     for field in fields:
         assert field.default is dataclasses.MISSING
         assert field.default_factory is dataclasses.MISSING
-    assert getattr(found, "name", path.stem) == path.stem
+    assert getattr(choice_options, "name", path.stem) == path.stem
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
@@ -89,8 +89,8 @@ def test_every_field_has_a_docstring():
     for path in [*GROUP_FILES, CONF / "protocol" / "movielens_u1.yaml"]:
         arguments = [choice(path), *REQUIRED.get(choice(path), [])]
         options = getattr(options_of("train", *arguments), path.parent.name)
-        for each in options.values() if isinstance(options, dict) else [options]:
-            assert_documented(type(each))
+        for choice_options in options.values() if isinstance(options, dict) else [options]:
+            assert_documented(type(choice_options))
 
 
 def assert_documented(cls):
@@ -195,9 +195,9 @@ model:
 def test_experiment_can_choose_a_protocol_and_a_recipe_and_set_any_key(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(EXPERIMENT)
-    conf = Conf("train")
+    conf = PrimaryConfig("train")
     conf.add_folder(str(tmp_path))
-    with initialized():
+    with hydra_context():
         options, other = (
             to_options(conf.compose(["experiment=mine", *more])[0], OPTIONS_CLASSES["train"])
             for more in ([], ["seed=1"])
@@ -210,4 +210,4 @@ def test_experiment_can_choose_a_protocol_and_a_recipe_and_set_any_key(tmp_path)
 
 def test_missing_config_dir_is_refused():
     with pytest.raises(UserError, match="--config-dir: there is no folder nowhere"):
-        Conf("train").add_folder("nowhere")
+        PrimaryConfig("train").add_folder("nowhere")

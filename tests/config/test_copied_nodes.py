@@ -1,4 +1,4 @@
-"""Copies of configs as the tests make them (tests/parsed_configs.py), which are to be like OmegaConf's own."""
+"""Copies of configs as the tests make them (tests/cached_configs.py), which must equal OmegaConf's own."""
 
 import copy
 from typing import Any
@@ -25,10 +25,10 @@ def assert_equal_but_separate(node: Node, other: Node) -> None:
     if not nodes:
         assert node.__dict__.get("_val") == other.__dict__.get("_val")
         assert node.__dict__.get("_content") == other.__dict__.get("_content")
-    for key, each in nodes.items():
-        assert (each._parent, others[key]._parent) == (node, other)
-        assert each._parent is node
-        assert_equal_but_separate(each, others[key])
+    for key, child in nodes.items():
+        assert (child._parent, others[key]._parent) == (node, other)
+        assert child._parent is node
+        assert_equal_but_separate(child, others[key])
 
 
 @pytest.mark.parametrize("part", [0, 1], ids=["config", "hydra"])

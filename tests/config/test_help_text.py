@@ -12,15 +12,15 @@ def command(command_here):
 
 
 @pytest.fixture(scope="module")
-def shown(command, tmp_path_factory):
+def help_of(command, tmp_path_factory):
     def run(script, *arguments):
         return command(tmp_path_factory.mktemp("help"), script, "--help", *arguments).stdout
 
     return run
 
 
-def test_help_lists_choices_and_keys_with_descriptions(shown):
-    text = shown("train")
+def test_help_lists_choices_and_keys_with_descriptions(help_of):
+    text = help_of("train")
     assert re.search(r"^model: Equation that predicts a rating, or a score to order lists by\.$", text, re.M)
     assert re.search(r"^  \* mf  +The textbook model: the dot product of two embeddings\.$", text, re.M)
     assert re.search(r"^    svdpp  +SVD\+\+", text, re.M)
@@ -31,35 +31,35 @@ def test_help_lists_choices_and_keys_with_descriptions(shown):
     assert max(map(len, text.splitlines())) <= 120
 
 
-def test_help_shows_the_keys_of_the_chosen_recipe(shown):
-    text = shown("train", "recipe=svdpp_gibbs", "optimizer.thin=3")
+def test_help_shows_the_keys_of_the_chosen_recipe(help_of):
+    text = help_of("train", "recipe=svdpp_gibbs", "optimizer.thin=3")
     assert re.search(r"^  \* svdpp_gibbs ", text, re.M)
     assert re.search(r"^    model\.implicit=both  +Side whose factors", text, re.M)
     assert re.search(r"^    optimizer\.thin=3 ", text, re.M)
     assert "    optimizer.lr=" not in text
 
 
-def test_help_marks_each_choice_of_a_list_and_shows_its_keys(shown):
-    text = shown("train", "logger=[csv,mlflow]")
+def test_help_marks_each_choice_of_a_list_and_shows_its_keys(help_of):
+    text = help_of("train", "logger=[csv,mlflow]")
     assert re.findall(r"^  \* (csv|mlflow|tensorboard|wandb)  ", text, re.M) == ["csv", "mlflow"]
     assert re.search(r"^    logger\.mlflow\.experiment_name=ratinglab$", text, re.M)
     assert "    logger.tensorboard." not in text
     assert "    logger.csv" not in text, "it has no keys"
 
 
-def test_other_commands_have_a_help_text(shown):
-    text = shown("predict")
+def test_other_commands_have_a_help_text(help_of):
+    text = help_of("predict")
     assert re.search(r"^    input=\?\?\?  +File with one pair[^=]*Must", text, re.M)
     assert re.search(r"^    columns\.item=null  +Column of the item ids; null: item_id or,", text, re.M)
     assert " -m " not in text
-    assert "* csv" in shown("inspect_data")
+    assert "* csv" in help_of("inspect_data")
 
 
-def test_help_lists_choices_of_the_config_dir(shown, tmp_path):
+def test_help_lists_choices_of_the_config_dir(help_of, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").write_text(
         "# My equation.\n_target_: nowhere.Options\n\n# How wide.\nwidth: 3\n"
     )
-    text = shown("train", "--config-dir", str(tmp_path), "model=mine")
+    text = help_of("train", "--config-dir", str(tmp_path), "model=mine")
     assert re.search(r"^  \* mine  +My equation\.$", text, re.M)
     assert re.search(r"^    model\.width=3  +How wide\.$", text, re.M)

@@ -41,23 +41,23 @@ def command(command_here):
 
 
 @pytest.fixture
-def own(tmp_path):
+def config_dir(tmp_path):
     (tmp_path / "own" / "split").mkdir(parents=True)
     (tmp_path / "own" / "own_splits.py").write_text(SPLIT)
     (tmp_path / "own" / "split" / "every_nth.yaml").write_text(YAML)
     return ["--config-dir", "own", "split=every_nth"]
 
 
-def test_run_with_a_custom_split_resumes_and_reproduces(command, tmp_path, own):
+def test_run_with_a_custom_split_resumes_and_reproduces(command, tmp_path, config_dir):
     plain = ["trainer=debug", "logger=none", "hydra.run.dir=run"]
-    run = command(tmp_path, "train", *own, "split.step=4", *plain).run
+    run = command(tmp_path, "train", *config_dir, "split.step=4", *plain).run
     first = json.loads((run / "metrics.json").read_text())
     assert "split      every_nth" in (run / "train.log").read_text()
     resumed = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3")
     assert resumed.run.resolve() == run.resolve()
     assert json.loads((run / "metrics.json").read_text())["fit/epochs"] == first["fit/epochs"] + 1
-    again = command(tmp_path, "reproduce", f"run={run}")
-    assert again.stdout.splitlines()[-1].endswith("equal to the last digit")
+    reproduction = command(tmp_path, "reproduce", f"run={run}")
+    assert reproduction.stdout.splitlines()[-1].endswith("equal to the last digit")
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_run_with_a_custom_split_resumes_and_reproduces(command, tmp_path, own):
         ("split.setp=3", "unknown key split.setp; did you mean split.step?"),
     ],
 )
-def test_options_of_a_custom_split_are_checked(command, tmp_path, own, argument, message):
-    assert command(tmp_path, "train", *own, argument, status=2).stderr == f"error: {message}\n"
+def test_options_of_a_custom_split_are_checked(command, tmp_path, config_dir, argument, message):
+    assert command(tmp_path, "train", *config_dir, argument, status=2).stderr == f"error: {message}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 
-def test_sweep_accepts_a_custom_split(command, tmp_path, own):
-    done = command(tmp_path, "train", "-m", *own, "split.step=5,10", "trainer.max_epochs=1", "logger=none")
+def test_sweep_accepts_a_custom_split(command, tmp_path, config_dir):
+    done = command(tmp_path, "train", "-m", *config_dir, "split.step=5,10", "trainer.max_epochs=1", "logger=none")
     assert len(list(tmp_path.glob("outputs/sweeps/*/*/*/metrics.json"))) == 2
     assert done.stderr == ""
 
@@ -120,20 +120,20 @@ def test_run_resumes_and_reproduces_elsewhere_without_its_yaml_files(command, tm
     elsewhere.mkdir()
     (elsewhere / "ratings.csv").write_text("another file\n")  # a relative path is relative to where the run was started
     command(elsewhere, "train", f"resume={shop / 'run'}", "trainer.max_epochs=3")
-    again = command(elsewhere, "reproduce", f"run={shop / 'run'}")
-    assert again.stdout.splitlines()[-1].endswith("equal to the last digit")
+    reproduction = command(elsewhere, "reproduce", f"run={shop / 'run'}")
+    assert reproduction.stdout.splitlines()[-1].endswith("equal to the last digit")
     assert read_record(shop / "run").model_options["embedding_dim"] == 3
 
 
 def test_reproduction_resumes_and_reproduces_like_its_original(command, shop):
-    again = command(shop, "reproduce", "run=run", "data.path=ratings.csv").stdout.splitlines()[-2]
-    extended = command(shop, "train", f"resume={again}", "trainer.max_epochs=3")
-    assert extended.stdout.splitlines()[-1] == again, "it is not compared with a run of fewer epochs"
+    reproduction = command(shop, "reproduce", "run=run", "data.path=ratings.csv").stdout.splitlines()[-2]
+    extended = command(shop, "train", f"resume={reproduction}", "trainer.max_epochs=3")
+    assert extended.stdout.splitlines()[-1] == reproduction, "it is not compared with a run of fewer epochs"
     assert "reproduced" not in extended.stdout
     command(shop, "train", "resume=run", "trainer.max_epochs=3")
-    third = command(shop, "reproduce", f"run={again}")
+    third = command(shop, "reproduce", f"run={reproduction}")
     assert third.stdout.splitlines()[-1].endswith("equal to the last digit")
-    assert_equal_runs(shop / again, shop / "run")
+    assert_equal_runs(shop / reproduction, shop / "run")
 
 
 def test_run_whose_data_has_moved_resumes_from_the_new_path(command, tmp_path, shop):
@@ -144,16 +144,16 @@ def test_run_whose_data_has_moved_resumes_from_the_new_path(command, tmp_path, s
     other = command(shop, "train", "resume=run", "data.path=../other.csv", "trainer.max_epochs=3", status=2)
     assert other.stderr.startswith("error: resume: the data have changed since")
     command(shop, "train", "resume=run", "data.path=../moved.csv", "trainer.max_epochs=3")
-    again = command(shop, "reproduce", "run=run", "data.path=../moved.csv")
-    assert again.stdout.splitlines()[-1].endswith("equal to the last digit")
+    reproduction = command(shop, "reproduce", "run=run", "data.path=../moved.csv")
+    assert reproduction.stdout.splitlines()[-1].endswith("equal to the last digit")
 
 
 def test_reproduction_on_moved_data_resumes_elsewhere(command, tmp_path, shop):
     (tmp_path / "other").mkdir()
     (shop / "ratings.csv").rename(tmp_path / "other" / "b[1].csv")
     done = command(tmp_path / "other", "reproduce", f"run={shop / 'run'}", "data.path='b[1].csv'")
-    again = tmp_path / "other" / done.stdout.splitlines()[-2]
-    command(tmp_path, "train", f"resume={again}", "trainer.max_epochs=3")
+    reproduction = tmp_path / "other" / done.stdout.splitlines()[-2]
+    command(tmp_path, "train", f"resume={reproduction}", "trainer.max_epochs=3")
 
 
 def test_path_that_was_null_may_be_set(command, tmp_path):
@@ -181,8 +181,8 @@ def test_damaged_configuration_is_refused(command, shop, content, reason):
 def test_run_is_resumed_and_reproduced_without_the_files_of_hydra(command, shop):
     shutil.rmtree(shop / "run" / ".hydra")
     command(shop, "train", "resume=run", "trainer.max_epochs=3")
-    again = command(shop, "reproduce", "run=run")
-    assert again.stdout.splitlines()[-1].endswith("equal to the last digit")
+    reproduction = command(shop, "reproduce", "run=run")
+    assert reproduction.stdout.splitlines()[-1].endswith("equal to the last digit")
 
 
 @pytest.mark.parametrize(

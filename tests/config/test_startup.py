@@ -13,7 +13,7 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 SLOW = ("torch", "pytorch_lightning", "pandas", "pyarrow", "tensorboard")
 
 
-def imported(tmp_path, *command_lines):
+def run_and_list_imports(tmp_path, *command_lines):
     """Run command lines one by one in one process; return how each ends and the slow packages loaded by then."""
     probe = (
         "import runpy, sys\n"
@@ -35,19 +35,19 @@ def imported(tmp_path, *command_lines):
 def test_help_and_mistyped_keys_import_no_slow_packages(tmp_path):
     scripts = ("train", "evaluate", "recommend", "similar", "predict", "export", "serve")
     arguments = ("model.embeding_dim=64", "rum=x", "--help")
-    found = imported(tmp_path, *((script, argument) for script in scripts for argument in arguments))
-    assert found == len(scripts) * ["status 2", "[]", "status 2", "[]", "end", "[]"]
+    lines = run_and_list_imports(tmp_path, *((script, argument) for script in scripts for argument in arguments))
+    assert lines == len(scripts) * ["status 2", "[]", "status 2", "[]", "end", "[]"]
 
 
 def test_wrong_value_of_an_equation_imports_only_torch(tmp_path):
-    assert imported(tmp_path, ("train", "model.embedding_dim=abc")) == ["status 2", "['torch']"]
+    assert run_and_list_imports(tmp_path, ("train", "model.embedding_dim=abc")) == ["status 2", "['torch']"]
 
 
 def test_compiled_fits_share_the_openmp_of_torch_and_load_only_their_own_loops(tmp_path):
     probe = (
         "import sys\n"
-        "from ratinglab.config.request import job_of_call\n"
-        "job_of_call(['model=biased_mf', 'optimizer=als'], config_dir=None)\n"
+        "from ratinglab.config.request import compose_call\n"
+        "compose_call(['model=biased_mf', 'optimizer=als'], config_dir=None)\n"
         "maps = open('/proc/self/maps').read().split()\n"
         "print(len({path for path in maps if 'libgomp' in path}), 'torch' in sys.modules)\n"
         "print('ratinglab.kernels.block_epochs' in sys.modules)\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ratinglab.config import conf
+from ratinglab.config import primary_config
 from ratinglab.config.hydra_api import IS_1_3
 
 FILES = {
@@ -47,7 +47,7 @@ def test_line_break_in_a_file_name_makes_no_second_line(command_here, tmp_path):
 
 
 def test_missing_folder_of_the_package_is_one_line(command_here, tmp_path, monkeypatch):
-    monkeypatch.setattr(conf, "FOLDER", tmp_path / "conf")
+    monkeypatch.setattr(primary_config, "FOLDER", tmp_path / "conf")
     outcome = command_here(tmp_path, "train", status=2)
     assert outcome.stderr == f"error: there is no folder {tmp_path}/conf: restore it, or install ratinglab again\n"
     assert list(tmp_path.iterdir()) == []

@@ -119,7 +119,7 @@ def test_own_users_table_can_have_other_columns(tmp_path):
     table = options("movielens_100k", None, root=tmp_path).load()
     assert columns(table.user_columns) == {"town": ["", "Oslo"]}
     with pytest.raises(UserError, match=r"^model.user_features: users.csv has no column age; it has town$"):
-        table.side_information(Needs(user_features=("age",)), asked_by="a test")
+        table.side_information(Needs(user_features=("age",)), needed_by="a test")
 
 
 def test_users_file_with_wrong_columns_is_refused(tmp_path):
@@ -140,7 +140,7 @@ def test_missing_users_table_is_reported_when_needed(tmp_path, name, ratings, ad
     (tmp_path / ratings).write_text(RATINGS[ratings])
     table = options(name, None, root=tmp_path).load()
     with pytest.raises(UserError, match=rf"^model.user_features=\[age\] needs a table of users: {advice}$"):
-        table.side_information(Needs(user_features=("age",)), asked_by="a test")
+        table.side_information(Needs(user_features=("age",)), needed_by="a test")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 
 from ratinglab import files
 from ratinglab.evaluation.metrics import MSE, Metric
-from ratinglab.fitting.checkpoints import BestAndLast, WholeCheckpointIO
+from ratinglab.fitting.checkpoints import AtomicCheckpointIO, BestAndLast
 
 
 class Trainer:
@@ -25,7 +25,7 @@ class Trainer:
         self.callback_metrics = {}
 
     def save_checkpoint(self, path):
-        WholeCheckpointIO().save_checkpoint({"epoch": self.current_epoch}, path)
+        AtomicCheckpointIO().save_checkpoint({"epoch": self.current_epoch}, path)
 
 
 def run(callback: BestAndLast, values: list[float], before_epoch=lambda epoch: None, tag="val/mse") -> None:

@@ -17,7 +17,7 @@ from ratinglab.errors import UserError
 from ratinglab.fitting.processes import check_started
 from ratinglab.fitting.processes import environment as cluster_environment
 from ratinglab.process import exits
-from ratinglab.process.exits import exits_in_one_line
+from ratinglab.process.exits import clean_exit
 from ratinglab.process.program import process_rank
 
 EXPERIMENT = [
@@ -219,10 +219,10 @@ def test_mistake_is_reported_by_the_first_process_before_the_others(monkeypatch,
     waited = []
     monkeypatch.setattr(exits.time, "sleep", waited.append)
     assert process_rank() == 1
-    with pytest.raises(SystemExit), exits_in_one_line():
+    with pytest.raises(SystemExit), clean_exit():
         raise UserError("no such file")
     monkeypatch.setenv("RANK", "0")
-    with pytest.raises(SystemExit), exits_in_one_line():
+    with pytest.raises(SystemExit), clean_exit():
         raise UserError("no such file")
-    assert waited == [exits.FIRST_RANK_SECONDS]
+    assert waited == [exits.RANK_ZERO_WAIT_SECONDS]
     assert capsys.readouterr().err == "error: no such file\n" * 2

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 from conftest import NO_FIGURES
-from cut_off import dying_train
 from equal_runs import assert_equal_runs
 from equations import options_of
+from killed_train import write_killed_train
 from run_folders import add_samples, write_run_of, write_weights
 from tables import table_with_features
 
@@ -98,7 +98,7 @@ def test_evaluate_and_reproduce_give_equal_metrics(command, sampled):
 def test_interrupted_run_resumes_to_equal_samples(command, command_apart, tmp_path, sampled, cut_after):
     whole, data = sampled.run, ["data=csv", f"data.path={sampled.folder / 'ratings.csv'}"]
     options = [*data, *GIBBS, f"model={Run.load(whole).record.model}", "trainer.max_epochs=30"]
-    dies = dying_train(tmp_path, number=2 * cut_after + 1)  # best.ckpt and last.ckpt after every epoch
+    dies = write_killed_train(tmp_path, number=2 * cut_after + 1)  # best.ckpt and last.ckpt after every epoch
     every_epoch = ["callbacks.checkpoint.last_every_seconds=0", "hydra.run.dir=cut"]
     command_apart(tmp_path, dies, *options, *every_epoch, status=-signal.SIGKILL)
     if cut_after == 5:

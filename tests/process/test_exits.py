@@ -8,10 +8,10 @@ import pytest
 from ratinglab.process.exits import silence_storage_faults_of_threads
 
 
-@pytest.mark.parametrize(("error", "is_shown"), [(OSError(errno.EROFS, "Read-only"), False), (ValueError("x"), True)])
-def test_thread_that_a_full_or_read_only_disk_ends_prints_nothing(monkeypatch, error, is_shown):
-    shown = []
-    monkeypatch.setattr(threading, "excepthook", shown.append)
+@pytest.mark.parametrize(("error", "is_printed"), [(OSError(errno.EROFS, "Read-only"), False), (ValueError("x"), True)])
+def test_thread_that_a_full_or_read_only_disk_ends_prints_nothing(monkeypatch, error, is_printed):
+    printed = []
+    monkeypatch.setattr(threading, "excepthook", printed.append)
     silence_storage_faults_of_threads()
 
     def fail():
@@ -20,4 +20,4 @@ def test_thread_that_a_full_or_read_only_disk_ends_prints_nothing(monkeypatch, e
     thread = threading.Thread(target=fail)
     thread.start()
     thread.join()
-    assert bool(shown) == is_shown
+    assert bool(printed) == is_printed

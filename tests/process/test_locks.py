@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from ratinglab.errors import UserError
-from ratinglab.process.locks import LOCK, locked
+from ratinglab.process.locks import LOCK, lock_folder
 
 
 def test_lock_ends_where_the_disk_has_become_read_only(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    with monkeypatch.context() as patch, locked(tmp_path, key="resume"):
+    with monkeypatch.context() as patch, lock_folder(tmp_path, key="resume"):
         patch.setattr(Path, "unlink", refuse)
-    with locked(tmp_path, key="resume"):  # the lock has been released
+    with lock_folder(tmp_path, key="resume"):  # the lock has been released
         assert (tmp_path / LOCK).exists()
 
 
@@ -28,7 +28,7 @@ def test_only_folders_and_files_written_in_place_must_be_writable(tmp_path, monk
     monkeypatch.setattr(os, "access", lambda path, mode: path.name != name)
     if is_refused:
         with pytest.raises(UserError, match=f"^resume: {tmp_path / name} cannot be written to: Permission denied$"):
-            locked(tmp_path, key="resume").__enter__()
+            lock_folder(tmp_path, key="resume").__enter__()
     else:
-        with locked(tmp_path, key="resume"):
+        with lock_folder(tmp_path, key="resume"):
             assert (tmp_path / LOCK).exists()

@@ -48,7 +48,7 @@ def table(*, timestamp=(-1, DAY - 1, DAY, 3 * DAY), titles=("A", "B"), **columns
 
 def test_side_information_holds_only_what_the_equation_needs():
     found = table().side_information(
-        Needs(days=True, user_features=("gender", "age"), item_features=("genres",)), asked_by="model=x"
+        Needs(days=True, user_features=("gender", "age"), item_features=("genres",)), needed_by="model=x"
     )
     assert (found.day.tolist(), found.day.dtype) == ([-1, 0, 1, 3], np.int32)
     assert list(found.user_features) == ["gender", "age"]
@@ -56,7 +56,7 @@ def test_side_information_holds_only_what_the_equation_needs():
     assert found.item_features["genres"].tolist() == ["Comedy|Drama", ""]
     for needs in (Needs(), Needs(interactions=True)):
         bare = table(timestamp=None, titles=None, user_columns={}, item_columns={})
-        assert bare.side_information(needs, asked_by="model=x") == NO_SIDE_INFORMATION
+        assert bare.side_information(needs, needed_by="model=x") == NO_SIDE_INFORMATION
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_side_information_holds_only_what_the_equation_needs():
 )
 def test_missing_side_information_gives_a_one_line_error(changed, needs, message):
     with pytest.raises(UserError) as error:
-        table(**changed).side_information(needs, asked_by="model=x")
+        table(**changed).side_information(needs, needed_by="model=x")
     assert str(error.value) == message
 
 
@@ -163,7 +163,7 @@ def test_holdout_reorders_side_information_to_its_own_indices():
     part = np.array([TEST, TRAIN, TRAIN, TEST])  # only user 0 has no training rows
     whole = table()
     found = whole.side_information(
-        Needs(days=True, user_features=("age", "gender"), item_features=("genres",)), asked_by="model=x"
+        Needs(days=True, user_features=("age", "gender"), item_features=("genres",)), needed_by="model=x"
     )
     holdout = hold_out(whole, Split(part=part, identity="x"), found)
     assert holdout.user_order.tolist() == [1, 2, 0]

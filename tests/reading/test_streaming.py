@@ -172,7 +172,7 @@ def test_second_load_maps_the_same_files_and_a_changed_file_is_read_again(frame,
     options = csv_options(str(path), on_disk=True, cache=str(tmp_path / "cache"))
     first = options.load()
     with monkeypatch.context() as context:
-        context.setattr(table_cache, "write_whole", None)  # nothing may be written
+        context.setattr(table_cache, "write_atomically", None)  # nothing may be written
         again = options.load()
     assert np.array_equal(again.ratings.rating, first.ratings.rating)
     assert again.digest == first.digest

@@ -202,15 +202,15 @@ def test_concurrent_runs_can_write_the_cache(folder, monkeypatch):
 
 def test_leftovers_of_killed_runs_are_removed(folder, monkeypatch):
     tables = folder / "cache" / "tables"
-    half_done, earlier = tables / ".0-0.arrow.1.tmp", tables / "0-0.arrow"
+    temporary, earlier = tables / ".0-0.arrow.1.tmp", tables / "0-0.arrow"
     tables.mkdir(parents=True)
     earlier.write_text("another table")
-    half_done.write_text("a part")
+    temporary.write_text("a part")
     load(folder)
-    assert half_done.exists()  # another run may still be writing it
+    assert temporary.exists()  # another run may still be writing it
     assert earlier.exists()
     long_ago = time.time() - 2 * 86_400
-    for left in (half_done, earlier):
+    for left in (temporary, earlier):
         os.utime(left, (long_ago, long_ago))
     monkeypatch.setattr(table_cache, "KEPT", 1)
     load(folder, min_ratings_per_user=1)

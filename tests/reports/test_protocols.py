@@ -15,7 +15,7 @@ from fits import holdout_of
 from run_folders import accept_files, edit_record, record_of
 from tables import table_of, table_with_features
 
-from ratinglab.config.conf import ChosenFile
+from ratinglab.config.primary_config import ChosenFile
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_FORMAT
 from ratinglab.reports.comparison import FinishedRun, _rows

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import NO_FIGURES
-from cut_off import dying_train
 from equal_runs import assert_equal_runs
+from killed_train import write_killed_train
 from run_folders import edit_saved
 
 EXPERIMENT = ["trainer.max_epochs=6", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0", *NO_FIGURES]
@@ -64,7 +64,7 @@ def test_run_interrupted_before_its_first_checkpoint_restarts(command, start, tm
 
 
 def test_run_killed_while_writing_a_checkpoint_resumes(command, command_apart, tmp_path, whole):
-    command_apart(tmp_path, dying_train(tmp_path, number=9), *EXPERIMENT, status=-signal.SIGKILL)
+    command_apart(tmp_path, write_killed_train(tmp_path, number=9), *EXPERIMENT, status=-signal.SIGKILL)
     run = begun_run(tmp_path)
     assert [path.name for path in (run / "checkpoints").glob(".*")] != []
     outcome = command(tmp_path, "train", f"resume={run}")

@@ -8,7 +8,7 @@ from equations import options_of
 from run_folders import PROVENANCE, edit_record, write_run_of
 from tables import table_with_features
 
-from ratinglab.config.rerun import reproduced_run, resumed_run
+from ratinglab.config.rerun import find_reproduced_run, find_resumed_run
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_FORMAT
 from ratinglab.runs.record import read_record
@@ -51,7 +51,8 @@ def test_different_threads_or_versions_give_a_note(folder, caplog):
 
 def test_run_of_another_format_cannot_be_resumed_or_reproduced(folder):
     edit_record(folder, format_version=2)
-    for key, find_run in (("resume", resumed_run), ("run", reproduced_run)):
+    for key, find_run in (("resume", find_resumed_run), ("run", find_reproduced_run)):
         with pytest.raises(UserError) as error:
             find_run([f"{key}={folder}"], multirun=False)
-        assert str(error.value) == f"{key}: {folder} has format 2; this version of ratinglab reads format {RUN_FORMAT}"
+        expected = f"{folder}/run.json has format 2; this version of ratinglab reads format {RUN_FORMAT}"
+        assert str(error.value) == expected

@@ -8,7 +8,7 @@ import pytest
 from fits import holdout_of, training_data
 from tables import table_with_features
 
-from ratinglab.config.request import job_of_call
+from ratinglab.config.request import compose_call
 from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.models.build_equation import build_equation
 from ratinglab.models.posterior import Posterior
@@ -27,7 +27,7 @@ class OwnSampling(FitOptions):
 
 
 def lines_of(*overrides, **changed) -> str:
-    options = replace(job_of_call(overrides, config_dir=None).options, **changed)
+    options = replace(compose_call(overrides, config_dir=None).options, **changed)
     holdout = holdout_of(table_with_features(), options.model)
     model = Posterior(build_equation(options.model, training_data(holdout), seed=0))
     prepared = SimpleNamespace(options=options, holdout=holdout, record=SimpleNamespace(refit_epochs=None))

@@ -225,7 +225,7 @@ class ExportOptions(RunOptions):
     def check_together(self) -> None:
         """Raise UserError if a package is missing."""
         if self.format is ExportFormat.onnx:
-            require(*ONNX_PACKAGES, extra="export", asked_by="format=onnx")
+            require(*ONNX_PACKAGES, extra="export", needed_by="format=onnx")
 
 
 @dataclass
@@ -260,7 +260,7 @@ class ServeOptions(RunOptions):
         """Raise UserError if a package is missing, or if the host is blank, which would mean all addresses."""
         if not self.host.strip():
             raise UserError("host must not be blank")
-        require("fastapi", "uvicorn", extra="serve", asked_by="serve")
+        require("fastapi", "uvicorn", extra="serve", needed_by="serve")
 
 
 OPTIONS_CLASSES: dict[str, type] = {

@@ -13,7 +13,7 @@ from ratinglab.commands.command_options import ONNX_PACKAGES, ExportFormat, Expo
 from ratinglab.commands.export_formats import WRITERS, WrittenExport
 from ratinglab.commands.option_files import load_run
 from ratinglab.errors import UserError
-from ratinglab.files import output_folder, whole_folder
+from ratinglab.files import atomic_folder, output_folder
 from ratinglab.inference.run import Run
 from ratinglab.runs.record import write_json
 
@@ -49,7 +49,7 @@ def export(options: ExportOptions) -> None:
     if output is None:
         folder = run.folder.resolve()
         output = output_folder(os.path.relpath(f"{folder}-{options.format.name}"), key="output")
-    with whole_folder(output, key="output") as folder:
+    with atomic_folder(output, key="output") as folder:
         written = WRITERS[options.format](run, folder)
         parity = measure_parity(run, written)
         if not parity.largest_difference <= parity.largest_allowed:  # not `>`, which NaN would pass

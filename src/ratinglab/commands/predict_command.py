@@ -17,7 +17,7 @@ from ratinglab.commands.option_files import (
     table_path,
 )
 from ratinglab.errors import UserError
-from ratinglab.files import print_beside
+from ratinglab.files import print_notes
 from ratinglab.formats.input_paths import existing_file
 from ratinglab.formats.text_tables import TableFile, TextTable
 from ratinglab.formats.timestamps import pattern_of_times, times_of_texts
@@ -63,14 +63,14 @@ def predict(options: PredictOptions) -> None:
         dialect = pairs.dialect if keeps_dialect(output, file) else None
         header = pairs.dialect is None or pairs.dialect.header
         write_table(output, schema, predicted, dialect=dialect, header=header)
-        print_beside(output, f"{counts.total():,} predictions in {output}")
+        print_notes(output, f"{counts.total():,} predictions in {output}")
     notes += [f"note: {note}" for note in (*pairs.notes, *(() if folded is None else folded.notes))]
     for side in ("user", "item"):
         count = counts[f"{side}_unknown"] + counts["both_unknown"]
         if count > 0:
             reason = f"since the {side} has no training ratings"
             notes.append(f"note: pairs predicted by the bias baseline, {reason}: {count:,}")
-    print_beside(output, *notes)
+    print_notes(output, *notes)
 
 
 def _extend_schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:

@@ -20,7 +20,7 @@ from ratinglab.commands.option_files import (
 )
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
-from ratinglab.files import is_stream, print_beside
+from ratinglab.files import is_stream, print_notes
 from ratinglab.formats.text_tables import TextTable
 from ratinglab.formats.writing import write_table
 from ratinglab.inference.fold_in.folded_in import FoldedIn, explain_list
@@ -152,8 +152,8 @@ def _recommend_to_one(request: _ListsRequest, user_id: str, output: Path | None,
     name = user_id if is_new else f"user {user_id}"
     if output is not None:
         _write(output, [rows.assign(user_id=user_id)])
-        print_beside(output, f"{len(rows):,} recommendations for {name} in {output}")
-    print_beside(output, *notes, *notes_on_user)
+        print_notes(output, f"{len(rows):,} recommendations for {name} in {output}")
+    print_notes(output, *notes, *notes_on_user)
     if output is None or not is_stream(output):
         _print_list(rows.drop(columns="user_id"), request, user_id, name=name)
 
@@ -222,10 +222,10 @@ def _recommend_to_several(request: _ListsRequest, users: TextTable | None, outpu
     """Write the lists of the users in a table (None: all users) to a file, and print how many there are."""
     user_ids = None if users is None else _read_user_ids(request, users)
     num_rows, num_users = _write(output, request.lists_by_block(user_ids))
-    print_beside(output, f"{num_rows:,} recommendations for {num_users:,} users in {output}")
-    print_beside(output, *notes)
+    print_notes(output, f"{num_rows:,} recommendations for {num_users:,} users in {output}")
+    print_notes(output, *notes)
     if request.folded is None:
-        print_beside(output, *_notes_on_users(request, user_ids, num_listed=num_users))
+        print_notes(output, *_notes_on_users(request, user_ids, num_listed=num_users))
 
 
 def _read_user_ids(request: _ListsRequest, users: TextTable) -> list[str]:

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from ratinglab.commands.command_options import SimilarOptions
 from ratinglab.commands.option_files import load_run, table_path
-from ratinglab.files import is_stream, print_beside
+from ratinglab.files import is_stream, print_notes
 from ratinglab.formats.writing import write_table
 from ratinglab.inference.lists import check_length
 from ratinglab.reports.text_table import print_rows
@@ -29,8 +29,8 @@ def find_similar(options: SimilarOptions) -> None:
     if output is not None:
         table = pa.Table.from_pandas(similar, preserve_index=False)
         write_table(output, table.schema, [table])
-        print_beside(output, f"{len(similar):,} items similar to {name} in {output}")
-    print_beside(output, *notes)
+        print_notes(output, f"{len(similar):,} items similar to {name} in {output}")
+    print_notes(output, *notes)
     if output is not None and is_stream(output):
         return
     print(f"similar to {name}, which has {tables.train_counts[1][item]:,} training ratings")

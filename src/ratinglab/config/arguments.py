@@ -14,23 +14,24 @@ from hydra.errors import HydraException
 from ratinglab.config.hydra_api import argument_parser
 from ratinglab.errors import UserError, refuse_arguments
 from ratinglab.formats.typed_mapping import is_mapping
-from ratinglab.options import as_yaml, quoted
+from ratinglab.options import as_yaml, quote_for_hydra
 from ratinglab.process.program import shell_command
 
 MAPPING_KEYS = ("ratings", "user_features")
-"""Keys whose mapping is parsed later: Hydra's grammar has no quoted names, and keeps only the last of equal names."""
+"""Keys whose values are mappings, which Hydra does not parse: its grammar has no quoted names, and keeps only the last
+of equal names."""
 
 TITLE_KEYS = ("item",)
-"""Keys whose values are titles. These may hold commas and are never swept over."""
+"""Keys whose values are titles. Titles may contain commas and are never swept over."""
 
 
 def parse_arguments(*, positional: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line; `flags` are the arguments besides the overrides.
+    """Parse the command line. The result also has `flags`, the arguments that are not overrides.
 
-    Arguments without a key set the keys `positional` that are not given: `predict.py FOLDER FILE`.
+    An argument without a key sets the next key in `positional` that is not set by name, as in `predict.py FOLDER FILE`.
 
-    Flags may follow overrides, which Hydra 1.3 rejects. Outside a sweep, a value is taken literally if Hydra cannot
-    parse it, or if Hydra would parse it as a sweep but it names a file or is a title: `run=a b/c=d,e`,
+    Flags may follow overrides, which Hydra 1.3 rejects. Outside a sweep, takes a value literally if Hydra cannot parse
+    it, or if Hydra would parse it as a sweep although it names a file or is a title: `run=a b/c=d,e`,
     `item=Matrix, The`.
 
     Raises:
@@ -50,20 +51,20 @@ def parse_arguments(*, positional: Sequence[str]) -> argparse.Namespace:
     if arguments.cfg and arguments.multirun:
         raise UserError("--cfg shows the configuration of one run: leave out -m")
     arguments.flags = [argument for argument in sys.argv[1:] if argument not in arguments.overrides]
-    given = {text.partition("=")[0] for text in arguments.overrides if not _is_bare(text)}
+    given_keys = {text.partition("=")[0] for text in arguments.overrides if not _is_bare(text)}
     bare = [index for index, text in enumerate(arguments.overrides) if _is_bare(text)]
-    for index, key in zip(bare, (key for key in positional if key not in given), strict=False):
+    for index, key in zip(bare, (key for key in positional if key not in given_keys), strict=False):
         arguments.overrides[index] = f"{key}={arguments.overrides[index]}"
     _check_form(arguments.overrides, positional=positional)
     if not arguments.multirun:
-        arguments.overrides = [_as_typed(argument) for argument in arguments.overrides]
+        arguments.overrides = [_quote_text(argument) for argument in arguments.overrides]
     return arguments
 
 
-def overrides_of_one_job(arguments: Sequence[str]) -> list[str]:
+def quote_texts(arguments: Sequence[str]) -> list[str]:
     """Check the form of the arguments, and quote text values that Hydra would read as something else."""
     _check_form(arguments)
-    return [_as_typed(argument) for argument in arguments]
+    return [_quote_text(argument) for argument in arguments]
 
 
 def _check_form(overrides: Sequence[str], *, positional: Sequence[str] = ()) -> None:
@@ -89,15 +90,16 @@ def yaml_value(value: Any) -> str:
     """Format the value of a YAML key for Hydra's grammar."""
     if isinstance(value, list):
         return f"[{','.join(map(yaml_value, value))}]"
-    return quoted(value) if isinstance(value, str) else as_yaml(value)
+    return quote_for_hydra(value) if isinstance(value, str) else as_yaml(value)
 
 
-def _as_typed(argument: str) -> str:
+def _quote_text(argument: str) -> str:
+    """Quote the value of an override if Hydra would read a text as something else."""
     key, equals, value = argument.partition("=")
     if not (equals and re.fullmatch(r"[\w./@]+", key)):
         return argument
     if key in MAPPING_KEYS and is_mapping(value):
-        return f"{key}={quoted(value)}"
+        return f"{key}={quote_for_hydra(value)}"
     try:
         is_sweep = OverridesParser.create().parse_override(argument).is_sweep_override()
         is_text = is_sweep and (key in TITLE_KEYS or Path(value).exists())
@@ -105,4 +107,4 @@ def _as_typed(argument: str) -> str:
         is_text = True
     except OSError:  # too long for a path
         is_text = False
-    return f"{key}={quoted(value)}" if is_text else argument
+    return f"{key}={quote_for_hydra(value)}" if is_text else argument

@@ -1,4 +1,4 @@
-"""Exclusive use of the folder of a run or sweep; a user's mistake leaves it unchanged."""
+"""Exclusive use of a run's or sweep's folder, with clean-up if nothing was trained."""
 
 import shutil
 from collections.abc import Iterator
@@ -7,17 +7,21 @@ from pathlib import Path
 
 from ratinglab.errors import UserError
 from ratinglab.process.interrupts import StoppedError
-from ratinglab.process.locks import LOCK, locked
+from ratinglab.process.locks import LOCK, lock_folder
 from ratinglab.runs.sweep_folder import FAILURE, SWEEP_RECORD, find_job_folders, has_started
 
 
 @contextmanager
-def claimed_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep: bool = False) -> Iterator[None]:
+def claim_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep: bool = False) -> Iterator[None]:
     """Create and lock a folder for the duration of a `with` block. It must be new, empty, or an earlier run's.
 
-    After a mistake or a signal, removes the files of runs that never started, and the folders that this leaves empty.
+    After a user error or a signal, removes the files of runs that never started, then any folders left empty.
 
-    The path is absolute; messages begin with its key. A sweep may be continued.
+    Args:
+        folder: absolute path.
+        key: beginning of the messages.
+        is_resumed: whether the folder holds a run that is resumed; its files are kept.
+        is_sweep: whether the folder is a sweep's, which may hold an earlier part of the sweep.
 
     Raises:
         UserError: the folder holds other files, cannot be made, or is in use.
@@ -31,9 +35,9 @@ def claimed_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep
         _remove_empty(folder, existing)
         raise UserError(f"{key}: {error.filename} cannot be made: {error.strerror}") from error
     try:
-        with locked(folder, key="resume" if is_resumed else key):
+        with lock_folder(folder, key="resume" if is_resumed else key):
             is_continued = is_sweep and (folder / SWEEP_RECORD).is_file()
-            # neither training nor the removal below may touch a user's files
+            # neither training nor the clean-up below may touch a user's files
             if not (is_resumed or is_continued) and any(path.name != LOCK for path in folder.iterdir()):
                 raise UserError(f"{key} must be a new or empty folder, got {folder}")
             try:
@@ -60,6 +64,7 @@ def _remove_unstarted(folder: Path, existing: set[Path], *, is_sweep: bool) -> N
 
 
 def _remove_empty(folder: Path, existing: set[Path]) -> None:
+    """Remove a folder and the folders above that did not exist before, each only if it is empty."""
     for path in (folder, *folder.parents):
         if path not in existing:
             with suppress(OSError):  # gone or not empty

@@ -1,4 +1,4 @@
-"""The command line: one task under Hydra, and every mistake as one line with exit status 2."""
+"""Commands: Hydra apps that report each mistake in one line, with exit status 2."""
 
 import argparse
 import logging
@@ -17,21 +17,21 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ratinglab.config.arguments import parse_arguments
-from ratinglab.config.claimed_folder import claimed_folder
-from ratinglab.config.conf import Conf
-from ratinglab.config.help_text import for_this_program, help_text
-from ratinglab.config.hydra_api import hydra_app, initialized, run_composed
-from ratinglab.config.mistakes import explained
-from ratinglab.config.request import ComposedJob, FindRun, Request, as_in_app, folder_of
+from ratinglab.config.claimed_folder import claim_folder
+from ratinglab.config.error_messages import translate_exceptions
+from ratinglab.config.help_text import adapt_commands, help_text
+from ratinglab.config.hydra_api import hydra_app, hydra_context, run_composed
+from ratinglab.config.primary_config import PrimaryConfig
+from ratinglab.config.request import ComposedJob, FindRun, Request, complete_hydra_config, hydra_folder
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.config.sweep import check_sweep, first_job, run_job, run_sweep
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.options import quoted
-from ratinglab.process.exits import exit_on_storage_fault, exit_with, exits_in_one_line
+from ratinglab.options import quote_for_hydra
+from ratinglab.process.exits import clean_exit, exit_on_storage_fault, exit_with
 from ratinglab.process.interrupts import StoppedError, resume_hint
 from ratinglab.process.program import exit_with_rank_zero, process_rank
 from ratinglab.process.startup import configure_process
-from ratinglab.runs.hydra_files import HYDRA_FOLDER
+from ratinglab.runs.saved_run import HYDRA_FOLDER
 from ratinglab.runs.sweep_folder import has_started, record_or_check_arguments
 
 Task = Callable[[Any, Path], float | None]
@@ -71,11 +71,11 @@ class _Invocation:
         self, task: Task, *, config_name: str, positional: Sequence[str], find_run: FindRun | None, usage: str | None
     ) -> None:
         self._task, self._positional, self._find_run, self._usage = task, positional, find_run, usage
-        self._conf = Conf(config_name)
+        self._conf = PrimaryConfig(config_name)
         self._trains = config_name == "train"
-        self._typed = list(sys.argv)
+        self._argv = list(sys.argv)
         self._request: Request
-        self._checked: ComposedJob | None = None  # None in a sweep
+        self._job: ComposedJob | None = None  # None in a sweep
         self._num_jobs: int  # of a sweep
         self._folder: Path | None = None
 
@@ -83,13 +83,13 @@ class _Invocation:
         """Run the command; exit with status 1 if a job of a sweep fails."""
         configure_process()
         register_resolvers()
-        with exits_in_one_line(), explained(self._conf), ExitStack() as claims:
-            succeeded = self._answer(claims)
+        with clean_exit(), translate_exceptions(self._conf), ExitStack() as claims:
+            succeeded = self._execute(claims)
         if not succeeded:
             sys.exit(1)
 
-    def _answer(self, claims: ExitStack) -> bool:
-        """Show what the arguments ask for, or check them and run the task; return whether all jobs succeeded."""
+    def _execute(self, claims: ExitStack) -> bool:
+        """Print what the arguments ask for, or check them and run the task; return whether all jobs succeeded."""
         if "--version" in sys.argv:
             print(f"ratinglab {version('ratinglab')}")
             return True
@@ -109,47 +109,47 @@ class _Invocation:
                 raise UserError(f"--cfg shows a new run; for this one, see {path}")
             return self._run_app(arguments)
         hydra = self._check_jobs(arguments)
-        checked = self._checked
-        if checked is not None and self._trains and process_rank() > 0 and checked.options.trainer.num_processes > 1:
-            self._take_part(checked)
+        job = self._job
+        if job is not None and self._trains and process_rank() > 0 and job.options.trainer.num_processes > 1:
+            self._join_fit(job)
             return True
         if self._trains:
             self._claim_folder(hydra, arguments, claims)
-        if checked is None or checked.hydra.verbose:  # Hydra's own messages
+        if job is None or job.hydra.verbose:  # Hydra's app shows Hydra's own messages
             return self._run_app(arguments)
-        self._run(checked)
+        self._run(job)
         return True
 
     def _run_app(self, arguments: argparse.Namespace) -> bool:
         """Let Hydra's app do what the arguments ask for; return whether all jobs succeeded."""
         sys.argv[1:] = [*arguments.flags, *arguments.overrides]
-        app = hydra_app(self._job, config_name=self._conf.config_name)
-        if self._folder is not None and self._checked is None:
+        app = hydra_app(self._run_job, config_name=self._conf.config_name)
+        if self._folder is not None and self._job is None:
             return run_sweep(app, self._folder, num_jobs=self._num_jobs)
         app()
         return True
 
     def _help(self, arguments: argparse.Namespace) -> str:
         if self._usage is not None:
-            return for_this_program(self._usage.strip())
-        with initialized():
-            parsed = self._conf.parsed(arguments.overrides)
+            return adapt_commands(self._usage.strip())
+        with hydra_context():
+            parsed = self._conf.parse(arguments.overrides)
             overrides = first_job(parsed) if arguments.multirun else arguments.overrides
-            return help_text(self._conf, [*self._conf.keys_of_choices(overrides), *overrides])
+            return help_text(self._conf, [*self._conf.overrides_of_choices(overrides), *overrides])
 
     def _check_jobs(self, arguments: argparse.Namespace) -> DictConfig:
         """Compose and check the runs that the arguments ask for; return Hydra's part of a config."""
-        with initialized():
+        with hydra_context():
             if not arguments.multirun:
-                self._checked = self._request.job(arguments.overrides)
-                return self._checked.hydra
+                self._job = self._request.compose(arguments.overrides)
+                return self._job.hydra
             arguments.overrides, hydra, self._num_jobs = check_sweep(
                 self._conf, arguments.overrides, check_job=self._check_job_of_sweep
             )
             return hydra
 
     def _check_job_of_sweep(self, overrides: Sequence[str]) -> DictConfig:
-        job = self._request.job(overrides)
+        job = self._request.compose(overrides)
         if self._trains and job.options.trainer.num_processes > 1:
             raise UserError(
                 "trainer.devices and trainer.num_nodes must be 1 with -m: each job of a sweep runs in one process, and "
@@ -157,19 +157,19 @@ class _Invocation:
             )
         return job.hydra
 
-    def _take_part(self, checked: ComposedJob) -> None:
-        """Take part in a fit. Rank 0 claims, writes and prints the run, and reports how the fit ends.
+    def _join_fit(self, job: ComposedJob) -> None:
+        """Take part in the fit of rank 0, which claims and writes the run, prints it, and reports how the fit ends.
 
         A bug in this process keeps its traceback.
         """
-        from ratinglab.training.training import join_fit  # torch takes a second: keep --help fast
+        from ratinglab.training.training import join_fit  # imported here because torch takes a second
 
         exit_with_rank_zero()
         logging.disable(logging.CRITICAL)
         warnings.simplefilter("ignore")
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        with open(os.devnull, "w", encoding="utf-8") as null_device, redirect_stdout(null_device):
             try:
-                join_fit(checked.options, folder_of(checked.hydra, "run"))
+                join_fit(job.options, hydra_folder(job.hydra, "run"))
             except StoppedError as error:
                 sys.exit(error.status)
             except RunFailedError:
@@ -179,39 +179,39 @@ class _Invocation:
         """Create and lock the folder that Hydra will write to. It must be new, empty or resumed."""
         kind = "sweep" if arguments.multirun else "run"
         key = f"hydra.{kind}.dir"
-        folder = folder_of(hydra, kind)
-        typed = list(arguments.overrides)
+        folder = hydra_folder(hydra, kind)
+        sweep_arguments = list(arguments.overrides)
         # Hydra does not expand `~`, and could put a later time into the name
-        arguments.overrides.append(f"{key}={quoted(str(folder))}")
+        arguments.overrides.append(f"{key}={quote_for_hydra(str(folder))}")
         is_resumed = hydra.output_subdir is None
-        claims.enter_context(claimed_folder(folder, key=key, is_resumed=is_resumed, is_sweep=arguments.multirun))
+        claims.enter_context(claim_folder(folder, key=key, is_resumed=is_resumed, is_sweep=arguments.multirun))
         claims.callback(logging.shutdown)  # closes the logs of runs that are removed
         if arguments.multirun:
-            record_or_check_arguments(folder, typed, config_dir=self._conf.extra_folder)
+            record_or_check_arguments(folder, sweep_arguments, config_dir=self._conf.extra_folder)
         self._folder = folder
 
-    def _run(self, checked: ComposedJob) -> None:
+    def _run(self, job: ComposedJob) -> None:
         """Run the task once on the checked config."""
-        config = checked.config.copy()
+        config = job.config.copy()
         with open_dict(config):
-            config.hydra = as_in_app(checked.hydra, self._folder, self._conf.extra_folder)
-        with initialized():
-            run_composed(self._job, config, config_name=self._conf.config_name)
+            config.hydra = complete_hydra_config(job.hydra, self._folder, self._conf.extra_folder)
+        with hydra_context():
+            run_composed(self._run_job, config, config_name=self._conf.config_name)
 
-    def _job(self, config: DictConfig) -> float | None:
+    def _run_job(self, config: DictConfig) -> float | None:
         """Run the task on one job; called by Hydra, with the job's config."""
-        sys.argv[:] = self._typed  # a launcher's process has its own, and Hydra's app got its overrides here
+        sys.argv[:] = self._argv  # a launcher's process has other arguments, and `_run_app` changed them
         hydra = HydraConfig.get()
-        checked = self._checked
+        job = self._job
         rerun = self._request.rerun
         folder = Path(hydra.runtime.output_dir)
-        if checked is None:
+        if job is None:
             return run_job(lambda: self._train_job(config, hydra, folder), folder, hydra, monitor=config.monitor)
         if rerun is not None and hydra.output_subdir is not None:
-            rerun.save(folder, checked.config)
-        with exits_in_one_line(), explained(self._conf):
+            rerun.save(folder, job.config)
+        with clean_exit(), translate_exceptions(self._conf):
             try:
-                return self._task(checked.options, folder)
+                return self._task(job.options, folder)
             except StoppedError as error:
                 if self._trains and has_started(folder):
                     exit_with(f"{error}; {resume_hint(folder)}", status=error.status)
@@ -225,9 +225,9 @@ class _Invocation:
     def _train_job(self, config: DictConfig, hydra: HydraConf, folder: Path) -> float | None:
         """Run the task on one job of a sweep; resume a run that was stopped."""
         overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # a later value may replace ${…}
-        if keys := self._conf.keys_of_choices(overrides):
+        if keys := self._conf.overrides_of_choices(overrides):
             config, _ = self._conf.compose([*keys, *overrides])
             OmegaConf.save(config, folder / HYDRA_FOLDER / "config.yaml")  # Hydra saved the overlay's values
         if has_started(folder):
             OmegaConf.update(config, "resume", str(folder))
-        return self._task(self._request.options(config, overrides), folder)
+        return self._task(self._request.convert(config, overrides), folder)

@@ -1,11 +1,11 @@
-"""Comments of a YAML file: the one at its top and those above its keys."""
+"""Comments of a YAML file: at its top, and above its keys."""
 
 from collections.abc import Iterator
 from itertools import takewhile
 
 import yaml
 
-from ratinglab.runs.hydra_files import LOADER
+from ratinglab.runs.saved_run import LOADER
 
 KeyPath = tuple[str, ...]
 """Path of a nested key, such as ("columns", "user")."""
@@ -20,22 +20,22 @@ def file_comment(text: str) -> list[str]:
 def key_comments(text: str) -> dict[KeyPath, str]:
     """Find the comment above each key, joined to one line; "" if there is none."""
     lines = [line.strip() for line in text.splitlines()]
-    found = {}
+    comments = {}
     for path, number in key_lines(text).items():
         above = list(takewhile(lambda line: line.startswith("#"), reversed(lines[:number])))
-        found[path] = " ".join(line.removeprefix("#").strip() for line in reversed(above))
-    return found
+        comments[path] = " ".join(line.removeprefix("#").strip() for line in reversed(above))
+    return comments
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:
-    """Find the line of each key, counted from 0. Skips lists and the keys in them, except for a defaults list."""
+    """Find the line number of each key, from 0. Skips lists and the keys in them, except for a defaults list."""
     root = yaml.compose(text, Loader=LOADER)
     return dict(_key_lines(root, ())) if isinstance(root, yaml.MappingNode) else {}
 
 
-def _key_lines(node: yaml.MappingNode, above: KeyPath) -> Iterator[tuple[KeyPath, int]]:
+def _key_lines(node: yaml.MappingNode, parent: KeyPath) -> Iterator[tuple[KeyPath, int]]:
     for key, value in node.value:
-        path = (*above, str(key.value))
+        path = (*parent, str(key.value))
         yield path, key.start_mark.line
         if isinstance(value, yaml.MappingNode):
             yield from _key_lines(value, path)

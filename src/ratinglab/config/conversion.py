@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
-from ratinglab.config.conf import flat
+from ratinglab.config.primary_config import flatten
 from ratinglab.errors import UserError, did_you_mean, did_you_mean_key
 from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.options import as_yaml, check_options, field_key
@@ -30,13 +30,13 @@ class UnknownKeyError(UserError):
 
     Attributes:
         key: its full name.
-        hint: the nearest valid key, as did_you_mean_key formats it; "" if there is none.
+        hint: suggestion of the nearest valid key, such as `; did you mean KEY?`; "" if there is none.
     """
 
-    def __init__(self, key: str, valid: Sequence[str]) -> None:
-        """Suggest the nearest of the valid last parts."""
+    def __init__(self, key: str, siblings: Sequence[str]) -> None:
+        """Suggest the nearest of the siblings, the names that are valid in place of the key's last part."""
         parent = key.removesuffix(key.rpartition(".")[2])
-        self.hint = did_you_mean_key(key, [f"{parent}{name}" for name in valid])
+        self.hint = did_you_mean_key(key, [f"{parent}{name}" for name in siblings])
         self.key = key
         super().__init__(f"unknown key {key}{self.hint}")
 
@@ -44,8 +44,8 @@ class UnknownKeyError(UserError):
 def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = ()) -> Any:
     """Convert a composed config to an options object, and check every type and range.
 
-    A text value such as user=1e5 or data.path=2024 is taken from the overrides as typed, not as the number that Hydra
-    parses.
+    Takes a text such as user=1e5 or data.path=2024 from the overrides as the user typed it, not as the number that
+    Hydra parses.
 
     Raises:
         UserError: a key is unknown, or a value is missing, of the wrong type, or out of range.
@@ -53,7 +53,7 @@ def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = (
     typed = OmegaConf.structured(root)
     content = OmegaConf.to_container(config, resolve=False)
     assert isinstance(content, dict)
-    for key in _classes_of_entries(root):
+    for key in _entry_classes(root):
         typed[key] = {}
         content.setdefault(key, {})  # an empty list of choices
     for key, cls in _chosen_classes(content, root):
@@ -61,10 +61,10 @@ def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = (
             OmegaConf.update(typed, key, OmegaConf.structured(cls), merge=False, force_add=True)
         except OmegaConfBaseException as error:
             raise UserError(f"{key}.{TARGET}: {cls.__name__}: {_first_line(error)}") from error
-    _merge(typed, content, as_typed=_numbers_as_typed(overrides))
+    _merge(typed, content, texts=_texts_of_numbers(overrides))
     try:
         missing = sorted(map(field_key, OmegaConf.missing_keys(typed)))
-        if missing and missing[0] in flat(content):
+        if missing and missing[0] in flatten(content):
             raise UserError(f"{missing[0]} must be given, as in {missing[0]}=VALUE")
         if missing:
             group = missing[0].split(".")[0]
@@ -79,44 +79,40 @@ def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = (
 
 
 def _chosen_classes(content: dict[Any, Any], root: type) -> Iterator[tuple[str, type]]:
-    """Yield the options class of each group among the root's fields, in the order in which they may be imported.
+    """Yield the options class of each group among the root's fields. Starts the threads of a compiled fit.
 
-    An equation's file imports torch, so the model comes last: a compiled fit must start its threads before that.
+    The model comes last, because its file imports torch, and a compiled fit must start its threads before that. Removes
+    `_target_` from the groups in `content`.
     """
     bases = {key: hint for key, hint in get_type_hints(root).items() if is_dataclass(hint) and key in content}
     for key in sorted(bases, key=lambda key: key == "model"):
         base = bases[key]
         assert isinstance(base, type)
-        chosen = _chosen_class(content[key], base=base, key=key)
-        if issubclass(chosen, FitOptions):
-            _start_threads(chosen)
-        yield key, chosen
-    for key, base in _classes_of_entries(root).items():
-        yield from _classes_of_choices(content[key], base=base, key=key)
+        cls = _chosen_class(content[key], base=base, key=key)
+        if issubclass(cls, FitOptions) and cls.has_compiled_loops:
+            from ratinglab.kernels.compiled import start_threads  # imported here, because other fits do not need numba
+
+            start_threads()
+        yield key, cls
+    for key, base in _entry_classes(root).items():
+        yield from _choice_classes(content[key], base=base, key=key)
 
 
-def _start_threads(fit: type[FitOptions]) -> None:
-    if fit.has_compiled_loops:
-        from ratinglab.kernels.compiled import start_threads  # here, because other fits do not need numba
-
-        start_threads()
-
-
-def _classes_of_choices(choices: Any, *, base: type, key: str) -> Iterator[tuple[str, type]]:
-    """Yield the options class of each choice in a group of several."""
+def _choice_classes(choices: Any, *, base: type, key: str) -> Iterator[tuple[str, type]]:
+    """Yield the options class of each choice in a group with several choices."""
     if not isinstance(choices, dict):
         raise UserError(f"{key} has keys of its own, got {as_yaml(choices)}")
-    made = [name for name, choice in choices.items() if isinstance(choice, dict) and TARGET in choice]
+    names = [name for name, choice in choices.items() if isinstance(choice, dict) and TARGET in choice]
     for name, choice in choices.items():
-        if isinstance(choice, dict) and name not in made:  # an overlay sets keys of a file that is not chosen
-            raise UnknownKeyError(f"{key}.{name}", made)
         if not isinstance(choice, dict):
             raise UserError(f"{key}.{name} has keys of its own, got {as_yaml(choice)}")
+        if name not in names:  # an overlay sets keys of a file that is not chosen
+            raise UnknownKeyError(f"{key}.{name}", names)
         yield f"{key}.{name}", _chosen_class(choice, base=base, key=f"{key}.{name}")
 
 
 def _chosen_class(group: Any, *, base: type, key: str) -> type:
-    """Import the class that a group's `_target_` names, and remove the key; without it, return the base."""
+    """Import the class that a group's `_target_` names, and remove `_target_`; without it, return `base`."""
     if isinstance(group, dict) and TARGET in group:
         return target_class(group.pop(TARGET), base=base, key=f"{key}.{TARGET}")
     if "name" in get_type_hints(base) and not hasattr(base, "name"):
@@ -124,37 +120,40 @@ def _chosen_class(group: Any, *, base: type, key: str) -> type:
     return base
 
 
-def _classes_of_entries(root: type) -> dict[str, type]:
+def _entry_classes(root: type) -> dict[str, type]:
     """Find the fields that hold any number of options objects by name, such as dict[str, LoggerOptions]."""
     hints = {key: get_args(hint) for key, hint in get_type_hints(root).items() if get_origin(hint) is dict}
     return {key: entry for key, (_, entry) in hints.items() if isinstance(entry, type) and is_dataclass(entry)}
 
 
-def _merge(typed: DictConfig, content: Mapping[Any, Any], *, as_typed: Mapping[str, str], prefix: str = "") -> None:
-    """Set values in a typed config, one by one, so that a message can name the key and the value."""
+def _merge(typed: DictConfig, content: Mapping[Any, Any], *, texts: Mapping[str, str], prefix: str = "") -> None:
+    """Set values in a typed config, one by one, so that a message can name the key and the value.
+
+    `texts` has the texts, by full key, of the values that Hydra parses as numbers.
+    """
     cls = OmegaConf.get_type(typed)
     assert cls is not None
     hints = get_type_hints(cls)
     names = {field_key(field.name): field.name for field in fields(cls)}
-    entries = _classes_of_entries(cls)
-    for written, value in content.items():
-        key = f"{prefix}{written}"
-        if written not in names:
+    entries = _entry_classes(cls)
+    for last_part, value in content.items():
+        key = f"{prefix}{last_part}"
+        if last_part not in names:
             raise UnknownKeyError(key, list(names))
-        name = names[written]
-        inner = hints[name]
+        name = names[last_part]
+        hint = hints[name]
         if name in entries:
             for entry, values in value.items():
-                _merge_keys(typed[name][entry], values, key=f"{key}.{entry}", as_typed=as_typed)
+                _merge_keys(typed[name][entry], values, key=f"{key}.{entry}", texts=texts)
             continue
-        if is_dataclass(inner):
+        if is_dataclass(hint):
             if OmegaConf.is_missing(typed, name):
-                typed[name] = OmegaConf.structured(inner)
-            _merge_keys(typed[name], value, key=key, as_typed=as_typed)
+                typed[name] = OmegaConf.structured(hint)
+            _merge_keys(typed[name], value, key=key, texts=texts)
             continue
-        if key in as_typed and set(get_args(inner) or [inner]) <= {str, type(None)}:  # text, or a list of texts
-            value = as_typed[key]
-        if get_origin(inner) is list and isinstance(value, str | int | float) and value != "???":
+        if key in texts and set(get_args(hint) or [hint]) <= {str, type(None)}:  # text, or a list of texts
+            value = texts[key]
+        if get_origin(hint) is list and isinstance(value, str | int | float) and value != "???":
             value = [value]  # one value is a list of one
         try:
             OmegaConf.update(typed, name, value)  # converts the value; an assignment would require the exact type
@@ -166,18 +165,18 @@ def _merge(typed: DictConfig, content: Mapping[Any, Any], *, as_typed: Mapping[s
             raise UserError(f"{key} must be a list of plain values, got {as_yaml(value)}") from error
 
 
-def _merge_keys(typed: DictConfig, content: Any, *, key: str, as_typed: Mapping[str, str]) -> None:
+def _merge_keys(typed: DictConfig, content: Any, *, key: str, texts: Mapping[str, str]) -> None:
     """Set the values of a key that has keys of its own."""
     if not isinstance(content, dict):
         cls = OmegaConf.get_type(typed)
         assert cls is not None
-        held = ", ".join(field.name for field in fields(cls))
-        raise UserError(f"{key} has keys of its own ({held}), got {as_yaml(content)}")
-    _merge(typed, content, as_typed=as_typed, prefix=f"{key}.")
+        names = ", ".join(field.name for field in fields(cls))
+        raise UserError(f"{key} has keys of its own ({names}), got {as_yaml(content)}")
+    _merge(typed, content, texts=texts, prefix=f"{key}.")
 
 
-def _numbers_as_typed(overrides: Sequence[Override]) -> dict[str, str]:
-    """Find the keys whose values Hydra parses as numbers or booleans, with their text as typed."""
+def _texts_of_numbers(overrides: Sequence[Override]) -> dict[str, str]:
+    """Find the texts, by key, of the values that Hydra parses as numbers or booleans."""
     return {
         override.key_or_group: override.input_line.split("=", 1)[1]
         for override in overrides
@@ -188,21 +187,20 @@ def _numbers_as_typed(overrides: Sequence[Override]) -> dict[str, str]:
 def wrong_value(key: str, value: Any, error: OmegaConfBaseException) -> str:
     """Explain in one line why OmegaConf refuses a value."""
     reason = _first_line(error)
-    shown = as_yaml(value)
-    converted = re.search(r"(?:could not be converted|Cannot convert '\w+') to (\w+)", reason)
-    if converted and (name := converted[1].capitalize()) in TYPE_NAMES:
-        return f"{key} must be {TYPE_NAMES[name]}, got {shown}"
-    chosen = re.search(r"expected one of \[(.*)\]", reason)
-    if chosen:
-        names = chosen[1].split(", ")
-        return f"{key} must be one of {', '.join(names)}, got {shown}{did_you_mean(shown, names)}"
+    text = as_yaml(value)
+    conversion = re.search(r"(?:could not be converted|Cannot convert '\w+') to (\w+)", reason)
+    if conversion and (name := conversion[1].capitalize()) in TYPE_NAMES:
+        return f"{key} must be {TYPE_NAMES[name]}, got {text}"
+    if enumeration := re.search(r"expected one of \[(.*)\]", reason):
+        names = enumeration[1].split(", ")
+        return f"{key} must be one of {', '.join(names)}, got {text}{did_you_mean(text, names)}"
     if "is not a valid bool" in reason:
-        return f"{key} must be {TYPE_NAMES['Boolean']}, got {shown}"
+        return f"{key} must be {TYPE_NAMES['Boolean']}, got {text}"
     if "not Optional" in reason:
         return f"{key} must not be null"
     if "is not a ListConfig" in reason:
-        return f"{key} must be a list, as in {key}=[{shown}], got {shown}"
-    return f"{key}={shown}: {reason}"
+        return f"{key} must be a list, as in {key}=[{text}], got {text}"
+    return f"{key}={text}: {reason}"
 
 
 def _first_line(error: OmegaConfBaseException) -> str:

@@ -1,6 +1,6 @@
 """Text of --help: the choices of each group, and all keys with the comments of the chosen YAML files.
 
-Hydra's own help takes twice as long, since it lists its own groups too, and shows no comments.
+Hydra's own help shows no comments, and takes twice as long, because it lists Hydra's own groups, too.
 """
 
 import re
@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ratinglab.config.comments import file_comment, key_comments
-from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import TARGET
+from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.options import as_yaml
 from ratinglab.process.program import shell_command
 
@@ -32,10 +32,10 @@ FLAGS = {
 }
 
 
-def help_text(conf: Conf, overrides: Sequence[str]) -> str:
-    """Format the help of a primary config with these overrides; call it inside `initialized`."""
+def help_text(conf: PrimaryConfig, overrides: Sequence[str]) -> str:
+    """Format the help of a primary config with these overrides; call it inside `hydra_context`."""
     config, hydra = conf.compose(overrides)
-    chosen = conf.choices_made(overrides)
+    chosen = conf.chosen_names(overrides)
     primary = (conf.folder / f"{conf.config_name}.yaml").read_text(encoding="utf-8")
     comments = _comments(conf, overrides)
     names = conf.groups()
@@ -52,31 +52,31 @@ def help_text(conf: Conf, overrides: Sequence[str]) -> str:
             description = file_comment(path.read_text(encoding="utf-8"))
             mark = "*" if name in chosen[group] else " "
             lines += _entry(name, description[0] if description else "", mark=mark)
-        if group in config and (keys := list(_keys(config[group], comments, prefix=f"{group}."))):
+        if group in config and (keys := list(_key_lines(config[group], comments, prefix=f"{group}."))):
             lines += ["", *keys]
-    own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in groups])
-    lines += ["", "Keys of the run:" if groups else "Keys (KEY=VALUE):", *_keys(own, comments)]
+    ungrouped = OmegaConf.masked_copy(config, [str(key) for key in config if key not in groups])
+    lines += ["", "Keys of the run:" if groups else "Keys (KEY=VALUE):", *_key_lines(ungrouped, comments)]
     flags = {flag: text for flag, text in FLAGS.items() if flag != "-m" or hydra.output_subdir is not None}
     lines += ["", "Flags:", *(line for flag, text in flags.items() for line in _entry(flag, text))]
-    return for_this_program("\n".join(lines))
+    return adapt_commands("\n".join(lines))
 
 
-def for_this_program(text: str) -> str:
-    """Replace `python scripts/NAME.py` in a text by the command that fits how this process was started."""
-    return re.sub(r"python scripts/(\w+)\.py", lambda found: shell_command(found[1]), text)
+def adapt_commands(text: str) -> str:
+    """Replace each `python scripts/NAME.py` in a text by `shell_command`, which fits how this process was started."""
+    return re.sub(r"python scripts/(\w+)\.py", lambda match: shell_command(match[1]), text)
 
 
-def _comments(conf: Conf, overrides: Sequence[str]) -> dict[str, str]:
+def _comments(conf: PrimaryConfig, overrides: Sequence[str]) -> dict[str, str]:
     """Find the comment above each key in the chosen files, by the key's full name."""
-    found: dict[str, str] = {}
+    comments: dict[str, str] = {}
     for file in conf.chosen_files(overrides):
         for path, comment in key_comments(file.path.read_text(encoding="utf-8")).items():
             key = ".".join([file.package, *path]).lstrip(".")
-            found[key] = comment or found.get(key, "")
-    return found
+            comments[key] = comment or comments.get(key, "")
+    return comments
 
 
-def _keys(config: DictConfig, comments: Mapping[str, str], prefix: str = "") -> Iterator[str]:
+def _key_lines(config: DictConfig, comments: Mapping[str, str], prefix: str = "") -> Iterator[str]:
     """Yield one or more lines for each key that can be set: KEY=VALUE and its comment."""
     for name in map(str, config):
         key = f"{prefix}{name}"
@@ -86,20 +86,22 @@ def _keys(config: DictConfig, comments: Mapping[str, str], prefix: str = "") -> 
         if name == TARGET or (isinstance(value, DictConfig) and set(value) == {TARGET}):
             continue
         if isinstance(value, DictConfig) and any(comments.get(f"{key}.{inner}") for inner in map(str, value)):
-            yield from _keys(value, comments, f"{key}.")
+            yield from _key_lines(value, comments, f"{key}.")
         else:
-            yield from _entry(f"{key}={_shown(value)}", comments.get(key, "") + " Must be given." * (value == "???"))
+            hint = " Must be given." if value == "???" else ""
+            yield from _entry(f"{key}={_format_value(value)}", comments.get(key, "") + hint)
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
+    """Format a value as in YAML, and one with nested keys as `…`."""
     if OmegaConf.is_config(value):
         plain: Any = OmegaConf.to_container(value, resolve=False)
-        return "…" if any(isinstance(value, dict) for value in (plain, *plain)) else as_yaml(plain)
+        return "…" if any(isinstance(entry, dict) for entry in (plain, *plain)) else as_yaml(plain)
     return as_yaml(value)
 
 
 def _entry(name: str, text: str, *, mark: str = " ") -> list[str]:
-    """Format a name and its description side by side."""
+    """Format a name and its description side by side, in one or more lines."""
     head = f"  {mark} {name}"
     indent = " " * DESCRIPTION_COLUMN
     above = [head] if len(head) > DESCRIPTION_COLUMN - 2 or not text else []

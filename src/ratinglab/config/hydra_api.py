@@ -29,32 +29,31 @@ argument_parser = get_args_parser
 
 def hydra_app(task: Callable[[DictConfig], Any], *, config_name: str) -> Callable[[], None]:
     """Turn a task into a Hydra app, which reads sys.argv and calls the task once per job."""
-    app = hydra.main(config_path=f"pkg://{PACKAGE}", config_name=config_name, **VERSION_BASE)
-    wrapped: Callable[[], None] = app(task)
-    return wrapped
+    app: Callable[[], None] = hydra.main(config_path=f"pkg://{PACKAGE}", config_name=config_name, **VERSION_BASE)(task)
+    return app
 
 
 def run_composed(task: Callable[[DictConfig], Any], config: DictConfig, *, config_name: str) -> None:
     """Run a task on a composed config like a Hydra app with a single job, without the 0.2 s of composing it again.
 
-    Creates the run's folder, log and record, and calls the callbacks. Call it inside `initialized`. The config includes
-    Hydra's part, without which the task gets it.
+    Creates the run's folder, log and record, and calls the callbacks. Call it inside `hydra_context`. `config` includes
+    Hydra's own node; the task receives the config without that node.
     """
     callbacks = Callbacks(config)
     callbacks.on_run_start(config=config, config_name=config_name)
     context = HydraContext(config_loader=config_loader(), callbacks=callbacks)
-    done = run_job(task, config, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
-    callbacks.on_run_end(config=config, config_name=config_name, job_return=done)
-    _ = done.return_value  # raises the exception of a job that has failed
+    result = run_job(task, config, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
+    callbacks.on_run_end(config=config, config_name=config_name, job_return=result)
+    _ = result.return_value  # raises the exception of a job that has failed
 
 
-def initialized() -> AbstractContextManager[None]:
-    """Return the context in which Hydra composes the configs. A job of Hydra's already runs in one."""
+def hydra_context() -> AbstractContextManager[None]:
+    """Return the context in which Hydra composes configs. Inside a Hydra job, the context already exists."""
     return initialize_config_module(config_module=PACKAGE, **VERSION_BASE)
 
 
 @contextmanager
-def outside_app() -> Iterator[None]:
+def hide_hydra_app() -> Iterator[None]:
     """Hide a Hydra app that runs in this process: the Python API may be called from one."""
     before = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
     GlobalHydra.instance().hydra = HydraConfig.instance().cfg = None
@@ -65,7 +64,7 @@ def outside_app() -> Iterator[None]:
 
 
 def config_loader() -> ConfigLoader:
-    """Return Hydra's loader of configs; call it inside `initialized`."""
+    """Return Hydra's loader of configs; call it inside `hydra_context`."""
     return GlobalHydra.instance().config_loader()
 
 

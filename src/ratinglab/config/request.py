@@ -8,22 +8,22 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ratinglab.commands.command_options import OPTIONS_CLASSES
-from ratinglab.config.arguments import overrides_of_one_job
-from ratinglab.config.conf import Conf
+from ratinglab.config.arguments import quote_texts
 from ratinglab.config.conversion import UnknownKeyError, to_options
-from ratinglab.config.hydra_api import initialized, outside_app
-from ratinglab.config.mistakes import check_overrides, explained, with_file
-from ratinglab.config.rerun import Rerun, resumed_run
+from ratinglab.config.error_messages import check_overrides, name_file_of_key, translate_exceptions
+from ratinglab.config.hydra_api import hide_hydra_app, hydra_context
+from ratinglab.config.primary_config import PrimaryConfig
+from ratinglab.config.rerun import Rerun, find_resumed_run
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.files import user_path
-from ratinglab.runs.hydra_files import HYDRA_FOLDER
+from ratinglab.runs.saved_run import HYDRA_FOLDER
 
 FindRun = Callable[..., Rerun | None]
-"""Takes the overrides, and multirun by keyword; returns the earlier run that they name, if any."""
+"""Function of the overrides, and multirun by keyword, that returns the earlier run that they name; None: a new run."""
 
 
 class ComposedJob(NamedTuple):
-    """The checked options of a run, the config that they come from, Hydra's part of the config, and the request."""
+    """The checked options of a run, the config from which they were converted, Hydra's part of it, and the request."""
 
     options: Any
     config: DictConfig
@@ -33,7 +33,7 @@ class ComposedJob(NamedTuple):
     def save(self, folder: Path) -> None:
         """Save the configuration in the folder of a new run, as Hydra's app does."""
         (folder / HYDRA_FOLDER).mkdir()
-        hydra = as_in_app(self.hydra, folder, self.request.conf.extra_folder)
+        hydra = complete_hydra_config(self.hydra, folder, self.request.conf.extra_folder)
         for name, content in (
             ("config.yaml", self.config),
             ("overrides.yaml", OmegaConf.create(self.request.overrides)),
@@ -46,20 +46,24 @@ class Request:
     """The overrides of one command or call, checked.
 
     Attributes:
-        overrides: the overrides for Hydra. For an earlier run, they only choose the folder to write to.
-        rerun: the earlier run that they resume or reproduce; None for a new run.
+        conf: the primary config.
+        overrides: overrides for Hydra. For an earlier run, they only choose the folder to write to.
+        rerun: the earlier run to resume or reproduce; None for a new run.
     """
 
     def __init__(
-        self, conf: Conf, overrides: Sequence[str], *, multirun: bool = False, find_run: FindRun | None = None
+        self, conf: PrimaryConfig, overrides: Sequence[str], *, multirun: bool = False, find_run: FindRun | None = None
     ) -> None:
         """Check the overrides, and find the run to resume or reproduce, if any.
 
-        For a new run, files chosen by the overrides win over keys that an overlay sets.
+        Of a new run's files, those that the overrides choose win over the keys that an overlay sets.
+
+        Raises:
+            UserError: an override is not allowed, or there is no such run.
         """
         self.conf = conf
-        with initialized():
-            check_overrides(conf.parsed(overrides), conf)
+        with hydra_context():
+            check_overrides(conf.parse(overrides), conf)
         self.rerun = None if find_run is None else find_run(overrides, multirun=multirun)
         if self.rerun is not None:
             if conf.extra_folder is None:
@@ -68,54 +72,54 @@ class Request:
         elif multirun:
             self.overrides = list(overrides)
         else:
-            with initialized():
-                self.overrides = [*conf.keys_of_choices(overrides), *overrides]
+            with hydra_context():
+                self.overrides = [*conf.overrides_of_choices(overrides), *overrides]
 
-    def job(self, overrides: Sequence[str]) -> ComposedJob:
-        """Compose and check one job; call it inside `initialized`.
+    def compose(self, overrides: Sequence[str]) -> ComposedJob:
+        """Compose and check one job; call it inside `hydra_context`.
 
         Raises:
             UserError: a key is unknown, or a value is missing, of the wrong type, or out of range.
         """
         if self.rerun is not None:
             config, hydra = self.rerun.compose(self.conf)
-            return ComposedJob(self.options(config, self.rerun.as_typed()), config, hydra, self)
+            return ComposedJob(self.convert(config, self.rerun.arguments()), config, hydra, self)
         config, hydra = self.conf.compose(overrides)
         try:
-            return ComposedJob(self.options(config, overrides), config, hydra, self)
+            return ComposedJob(self.convert(config, overrides), config, hydra, self)
         except UnknownKeyError as error:
-            raise with_file(error, self.conf, overrides) from error
+            raise name_file_of_key(error, self.conf, overrides) from error
 
-    def options(self, config: DictConfig, overrides: Sequence[str]) -> Any:
-        """Convert a config to options; call it inside `initialized` or in a job of Hydra's."""
+    def convert(self, config: DictConfig, overrides: Sequence[str]) -> Any:
+        """Convert a config to options; call it inside `hydra_context` or in a job of Hydra's."""
         self.conf.put_on_path()
-        return to_options(config, OPTIONS_CLASSES[self.conf.config_name], self.conf.parsed(overrides))
+        return to_options(config, OPTIONS_CLASSES[self.conf.config_name], self.conf.parse(overrides))
 
 
-def default_options(config_name: str, overrides: Sequence[str]) -> Any:
+def compose_options(config_name: str, overrides: Sequence[str]) -> Any:
     """Compose the options of a primary config; call it in a job of Hydra's."""
-    conf = Conf(config_name)
+    conf = PrimaryConfig(config_name)
     config, _ = conf.compose(overrides)
-    return to_options(config, OPTIONS_CLASSES[config_name], conf.parsed(overrides))
+    return to_options(config, OPTIONS_CLASSES[config_name], conf.parse(overrides))
 
 
-def folder_of(hydra: DictConfig, kind: str) -> Path:
-    """Return the absolute path of the folder that Hydra writes to, hydra.run.dir or hydra.sweep.dir."""
+def hydra_folder(hydra: DictConfig, kind: str) -> Path:
+    """Return the absolute path of hydra.run.dir (kind "run") or hydra.sweep.dir (kind "sweep")."""
     return user_path(str(hydra[kind].dir), key=f"hydra.{kind}.dir").absolute()
 
 
-def folder_of_call(job: ComposedJob, kind: str) -> Path:
-    """Return the folder that a call from Python writes to, hydra.run.dir or hydra.sweep.dir.
+def hydra_folder_of_call(job: ComposedJob, kind: str) -> Path:
+    """Return `hydra_folder` for a call from Python, outside of Hydra's app.
 
     Raises:
         UserError: the key cannot be resolved.
     """
-    with explained(job.request.conf), outside_app():
-        return folder_of(job.hydra, kind)
+    with translate_exceptions(job.request.conf), hide_hydra_app():
+        return hydra_folder(job.hydra, kind)
 
 
-def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -> DictConfig:
-    """Add the values that Hydra's app would set to Hydra's part of a config; folder=None: as composed."""
+def complete_hydra_config(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -> DictConfig:
+    """Copy Hydra's part of a config, and set the values that Hydra's app would set. folder=None: folder as composed."""
     hydra = hydra.copy()
     with read_write(hydra), open_dict(hydra):
         hydra.mode = RunMode.RUN
@@ -127,12 +131,12 @@ def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -
     return hydra
 
 
-def job_of_call(overrides: Sequence[str], *, config_dir: str | None) -> ComposedJob:
+def compose_call(overrides: Sequence[str], *, config_dir: str | None) -> ComposedJob:
     """Compose and check the run that a call from Python asks for."""
     register_resolvers()
-    conf = Conf("train")
-    with explained(conf), outside_app():
+    conf = PrimaryConfig("train")
+    with translate_exceptions(conf), hide_hydra_app():
         conf.add_folder(config_dir)
-        request = Request(conf, overrides_of_one_job(overrides), find_run=resumed_run)
-        with initialized():
-            return request.job(request.overrides)
+        request = Request(conf, quote_texts(overrides), find_run=find_resumed_run)
+        with hydra_context():
+            return request.compose(request.overrides)

@@ -1,6 +1,5 @@
 """Resume or reproduce an earlier run with its own configuration."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +10,28 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf.errors import ConfigKeyError
 
-from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, OPTIONAL_GROUPS, Conf, flat, one_or_several
 from ratinglab.config.conversion import TARGET
+from ratinglab.config.primary_config import (
+    MULTIPLE_CHOICE_GROUPS,
+    OPTIONAL_GROUPS,
+    PrimaryConfig,
+    flatten,
+    format_choices,
+)
 from ratinglab.errors import UserError
-from ratinglab.files import RUN_FORMAT, RUN_RECORD, did_you_mean_beside, user_path
-from ratinglab.options import quoted
+from ratinglab.files import suggest_sibling, user_path
+from ratinglab.options import quote_for_hydra
 from ratinglab.process.program import shell_command
-from ratinglab.runs.digests import check_file
-from ratinglab.runs.hydra_files import HYDRA_FOLDER, read_config_dir, read_hydra_text
+from ratinglab.runs.saved_run import (
+    HYDRA_FOLDER,
+    parse_hydra_file,
+    read_config_dir,
+    read_hydra,
+    read_hydra_text,
+    read_run_json,
+)
 
 LIMIT_KEYS = ("trainer.max_epochs", "trainer.max_time")
 """Keys that extend a resumed run: more epochs of the same experiment."""
@@ -49,17 +59,21 @@ class Rerun:
 
     def config_dir(self) -> str | None:
         """Return the folder of --config-dir that the run was started with, if it is still there."""
-        found = read_config_dir(self.folder)
-        return found if found is not None and Path(found).is_dir() else None
+        folder = read_config_dir(self.folder)
+        return folder if folder is not None and Path(folder).is_dir() else None
 
-    def as_typed(self) -> list[str]:
-        """List the overrides that the run was started with, and the new settings."""
+    def arguments(self) -> list[str]:
+        """List the overrides that the run was started with, changed by the new settings.
+
+        Leaves out new paths, which `compose` makes absolute.
+        """
         settings = [text for text in self.settings if not PATH_KEY.fullmatch(text.partition("=")[0])]
         keys = tuple(f"{text.partition('=')[0]}=" for text in self.settings)
-        return [*(text for text in map(str, self._saved("overrides.yaml")) if not text.startswith(keys)), *settings]
+        saved = map(str, parse_hydra_file(self.folder, "overrides.yaml", key=self.key))
+        return [*(text for text in saved if not text.startswith(keys)), *settings]
 
-    def compose(self, conf: Conf) -> tuple[DictConfig, DictConfig]:
-        """Restore the run's own configuration, and compose Hydra's part; call it inside `initialized`.
+    def compose(self, conf: PrimaryConfig) -> tuple[DictConfig, DictConfig]:
+        """Restore the run's own configuration, and compose Hydra's part; call it inside `hydra_context`.
 
         Does not read the YAML files that the run was composed from: they may have changed. Options added to ratinglab
         since then get today's defaults.
@@ -67,10 +81,10 @@ class Rerun:
         Raises:
             UserError: the file is damaged, or the run has an option that no longer exists.
         """
-        saved = self._saved("config.yaml")
-        config, hydra = self._todays_defaults(conf, saved)
-        self._locate(saved)
-        limits = self._limits(saved)
+        saved = OmegaConf.create(parse_hydra_file(self.folder, "config.yaml", key=self.key))
+        config, hydra = self._compose_todays_defaults(conf, saved)
+        self._make_paths_absolute(saved)
+        limits = self._changed_limits(saved)
         try:
             config.merge_with(saved, {"trainer": limits}, self._links(saved, is_extended=bool(limits)))
         except ConfigKeyError as error:
@@ -81,33 +95,36 @@ class Rerun:
         self._apply_settings(conf, config)
         return config, hydra
 
-    def _todays_defaults(self, conf: Conf, saved: DictConfig) -> tuple[DictConfig, DictConfig]:
+    def _compose_todays_defaults(self, conf: PrimaryConfig, saved: DictConfig) -> tuple[DictConfig, DictConfig]:
         """Compose today's config of the run's choices, and Hydra's part.
 
-        A group with a choice that no longer exists is taken from the run. For all others, removes the name of the class
-        from `saved`, since the class may have moved.
+        Takes a group from the run if one of its choices no longer exists. From all other groups of `saved`, removes the
+        names of the classes, since a class may have moved.
         """
-        chosen = self._choices(saved)
-        groups = [group for group in conf.groups() if group not in OPTIONAL_GROUPS and (not chosen or group in chosen)]
+        choices = self._choices(saved)
+        groups = [group for group in conf.groups() if group not in OPTIONAL_GROUPS]
+        groups = [group for group in groups if not choices or group in choices]
         if not set(groups) <= set(saved):
             path = self.folder / HYDRA_FOLDER / "config.yaml"
             raise UserError(f"{self.key}: {path} is damaged: it lacks groups of options")
-        kept = {group: chosen[group] for group in groups if set(chosen.get(group, [""])) <= set(conf.choices(group))}
-        choices = [f"{group}={one_or_several(names)}" for group, names in kept.items()]
-        config, hydra = conf.compose([*choices, *self.overrides])
+        existing = {
+            group: choices[group] for group in groups if set(choices.get(group, [""])) <= set(conf.choices(group))
+        }
+        overrides = [f"{group}={format_choices(names)}" for group, names in existing.items()]
+        config, hydra = conf.compose([*overrides, *self.overrides])
         OmegaConf.set_struct(config, True)
         for group in groups:
-            if group in kept:
+            if group in existing:
                 for choice in saved[group].values() if group in MULTIPLE_CHOICE_GROUPS else [saved[group]]:
                     choice.pop(TARGET, None)
             else:
                 OmegaConf.update(config, group, saved[group], merge=False, force_add=True)
         return config, hydra
 
-    def _apply_settings(self, conf: Conf, config: DictConfig) -> None:
+    def _apply_settings(self, conf: PrimaryConfig, config: DictConfig) -> None:
         """Set the new settings in the restored config."""
-        keys = flat(OmegaConf.to_container(config))
-        for setting in conf.parsed(self.settings):
+        keys = flatten(OmegaConf.to_container(config))
+        for setting in conf.parse(self.settings):
             key = str(setting.key_or_group)
             value = setting.value()
             if key not in keys:
@@ -119,68 +136,45 @@ class Rerun:
     def save(self, folder: Path, config: DictConfig) -> None:
         """Store the restored configuration in a new run's folder, where Hydra has stored its own arguments."""
         OmegaConf.save(config, folder / HYDRA_FOLDER / "config.yaml")
-        OmegaConf.save(OmegaConf.create(self.as_typed()), folder / HYDRA_FOLDER / "overrides.yaml")
-        OmegaConf.save(self._saved("hydra.yaml"), folder / HYDRA_FOLDER / "hydra.yaml")
+        OmegaConf.save(OmegaConf.create(self.arguments()), folder / HYDRA_FOLDER / "overrides.yaml")
+        OmegaConf.save(OmegaConf.create({"hydra": read_hydra(self.folder)}), folder / HYDRA_FOLDER / "hydra.yaml")
 
     def _links(self, saved: DictConfig, *, is_extended: bool) -> dict[str, str | None]:
-        """Return the values of the keys that name an earlier run. An extended run reproduces no other."""
+        """Return the values of the keys `resume` and `reproduces`. A run that was extended reproduces no other run."""
         if self.key == "run":
             return {"resume": None, "reproduces": str(self.folder)}
         is_extended = is_extended or any(text.startswith(LIMIT_KEYS) for text in self.settings)
         reproduces = None if is_extended else OmegaConf.select(saved, "reproduces")
         return {"resume": str(self.folder), "reproduces": reproduces}
 
-    def _choices(self, saved: Any) -> dict[str, list[str]]:
-        """Return the choices of each group. Hydra's record lacks lists: those are the keys of the configuration."""
-        recorded = OmegaConf.select(self._saved("hydra.yaml"), "hydra.runtime.choices") or {}
-        chosen = {str(group): [str(name)] for group, name in recorded.items()}
-        for group in MULTIPLE_CHOICE_GROUPS if chosen and isinstance(saved, DictConfig) else ():
+    def _choices(self, saved: DictConfig) -> dict[str, list[str]]:
+        """Return the choices of each group. Hydra does not record several choices: these are the keys of the group."""
+        recorded = read_hydra(self.folder).get("runtime", {}).get("choices", {})
+        choices = {str(group): [str(name)] for group, name in recorded.items()}
+        for group in MULTIPLE_CHOICE_GROUPS if choices else ():
             if group in saved:
-                chosen[group] = list(map(str, saved[group] or {})) or ["none"]
-        return chosen
+                choices[group] = list(map(str, saved[group] or {})) or ["none"]
+        return choices
 
-    def _saved(self, name: str) -> Any:
-        """Load one of Hydra's files as OmegaConf's object, an empty one if it is missing.
-
-        Raises:
-            UserError: it is damaged.
-        """
-        text = read_hydra_text(self.folder, name)
-        is_list = name == "overrides.yaml"
-        try:
-            found: Any = OmegaConf.create(("[]" if is_list else "{}") if text is None else text)
-            OmegaConf.to_container(found)  # raises if a node is faulty
-            if OmegaConf.is_list(found) != is_list:
-                raise ValueError("its content has the wrong type")
-        except (OmegaConfBaseException, YAMLError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{self.key}: {self.folder / HYDRA_FOLDER / name} is damaged: {reason}") from error
-        return found
-
-    def _locate(self, saved: DictConfig) -> None:
-        """Make relative paths absolute, from the folder in which the run was started, if they exist there."""
-        started_in = Path(OmegaConf.select(self._saved("hydra.yaml"), "hydra.runtime.cwd") or ".")
-        keys = [key for key in flat(OmegaConf.to_container(saved)) if key == "from" or PATH_KEY.fullmatch(key)]
+    def _make_paths_absolute(self, saved: DictConfig) -> None:
+        """Make relative paths in `saved` absolute if they exist in the folder in which the run was started."""
+        start_folder = Path(read_hydra(self.folder).get("runtime", {}).get("cwd", "."))
+        keys = [key for key in flatten(OmegaConf.to_container(saved)) if key == "from" or PATH_KEY.fullmatch(key)]
         for key in keys:
             path = OmegaConf.select(saved, key)
             if isinstance(path, str) and not path.startswith("~") and not Path(path).is_absolute():
-                first = (*Path(path).parts, ".")[0]  # the others may be a pattern, or a file in an archive
-                if (started_in / first).exists() or glob(first, root_dir=started_in):
-                    OmegaConf.update(saved, key, str(started_in / path))
+                first = (*Path(path).parts, ".")[0]  # later parts may be a pattern, or a file in an archive
+                if (start_folder / first).exists() or glob(first, root_dir=start_folder):
+                    OmegaConf.update(saved, key, str(start_folder / path))
 
-    def _limits(self, saved: DictConfig) -> dict[str, Any]:
-        """Return the trainer keys that have extended the run since it was started."""
-        record = _read_record(self.folder)
-        changed = {}
-        for key in LIMIT_KEYS:
-            name = key.removeprefix("trainer.")
-            before = OmegaConf.select(saved, key)
-            if record.get(name, before) != before:
-                changed[name] = record[name]
-        return changed
+    def _changed_limits(self, saved: DictConfig) -> dict[str, Any]:
+        """Return the limits of the fit, by name in trainer, that have changed since the run was started."""
+        record = read_run_json(self.folder) or {}
+        names = [key.removeprefix("trainer.") for key in LIMIT_KEYS]
+        return {name: record[name] for name in names if name in record and record[name] != saved.trainer.get(name)}
 
 
-def resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
+def find_resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
     """Return the run that `resume=` names; None if no run is resumed.
 
     Raises:
@@ -206,12 +200,12 @@ def resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
                 f"only {', '.join((*LIMIT_KEYS, *DEVICE_KEYS))} and the paths of the data can; from={_text(resume)} "
                 "starts a new run from its weights"
             )
-    folder = _existing(user_path(_text(resume), key="resume"), key="resume")
-    path = quoted(str(folder))
-    return _checked(Rerun(folder, "resume", settings, [f"hydra.run.dir={path}", "hydra.output_subdir=null"]))
+    folder = _run_folder(user_path(_text(resume), key="resume"), key="resume")
+    path = quote_for_hydra(str(folder))
+    return Rerun(folder, "resume", settings, [f"hydra.run.dir={path}", "hydra.output_subdir=null"])
 
 
-def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
+def find_reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     """Return the run that `run=` names, to be retrained in a new folder.
 
     Raises:
@@ -228,9 +222,7 @@ def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     named = find_named_run(_text(run[0]))
     if named.note is not None:
         print(named.note)
-    folder = _existing(named.folder, key="run")
-    typed = [override.input_line or "" for override in settings]
-    return _checked(Rerun(folder, "run", typed, []))
+    return Rerun(_run_folder(named.folder, key="run"), "run", [override.input_line or "" for override in settings], [])
 
 
 def _check_single_values(overrides: Sequence[Override]) -> None:
@@ -241,36 +233,16 @@ def _check_single_values(overrides: Sequence[Override]) -> None:
             raise UserError(f"{override.input_line}: {key} takes one value")
 
 
-def _checked(rerun: Rerun) -> Rerun:
-    """Check that the folder is a run of the current format."""
-    version = _read_record(rerun.folder).get("format_version")
-    if version not in (None, RUN_FORMAT):
-        raise UserError(
-            f"{rerun.key}: {rerun.folder} has format {version}; this version of ratinglab reads format {RUN_FORMAT}"
-        )
-    for name in ("overrides.yaml", "config.yaml"):
-        if read_hydra_text(rerun.folder, name) is None:
-            raise UserError(f"{rerun.key}: {rerun.folder} is not the folder of a run: it has no {HYDRA_FOLDER}/{name}")
-    return rerun
-
-
-def _read_record(folder: Path) -> dict[str, Any]:
-    """Read run.json; return {} if it is missing: a run may have been stopped before it wrote it."""
-    path = folder / RUN_RECORD
-    check_file(path)
-    if not path.exists():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-
-
-def _existing(folder: Path, *, key: str) -> Path:
-    """Return the absolute path of the folder that `key` names."""
+def _run_folder(folder: Path, *, key: str) -> Path:
+    """Check that the folder that `key` names is a run of the current format; return its absolute path."""
     if not folder.is_dir():
-        raise UserError(f"{key}: there is no folder {folder}{did_you_mean_beside(folder)}")
-    return folder.absolute()
+        raise UserError(f"{key}: there is no folder {folder}{suggest_sibling(folder)}")
+    folder = folder.absolute()
+    read_run_json(folder)
+    for name in ("overrides.yaml", "config.yaml"):
+        if read_hydra_text(folder, name) is None:
+            raise UserError(f"{key}: {folder} is not the folder of a run: it has no {HYDRA_FOLDER}/{name}")
+    return folder
 
 
 def _text(override: Override) -> str:

@@ -16,7 +16,7 @@ from ratinglab.config.hydra_api import is_search, register_resolver
 from ratinglab.options import short_keys, short_number
 
 MAX_NAME_LENGTH = 80
-"""Maximum number of characters of a job's folder, without the number and a hash."""
+"""Maximum number of characters in the name of a job's folder, without the job's number and a hash."""
 
 
 def register_resolvers() -> None:
@@ -32,7 +32,8 @@ def register_resolvers() -> None:
 def job_name(dirname: str) -> str:
     """Name a job's folder by its swept keys and values, `-embedding_dim-8+seed-1`; long names end in a hash.
 
-    `dirname` is Hydra's override_dirname, one argument per line. The name needs no quotes in run=FOLDER.
+    `dirname` is Hydra's override_dirname, one argument per line. The name contains no characters that run=FOLDER would
+    need quotes for.
     """
     swept = dict(argument.split("=", 1) for argument in filter(None, dirname.split("\n")))
     short = short_keys(swept)
@@ -48,8 +49,8 @@ def cache_folder() -> str | None:
 
     None if the user's cache folder cannot be written to, as with a read-only home folder.
     """
-    if named := os.environ.get("RATINGLAB_DATA"):
-        return named
+    if data_folder := os.environ.get("RATINGLAB_DATA"):
+        return data_folder
     folder = Path(platformdirs.user_cache_dir("ratinglab", appauthor=False))
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     return str(folder) if os.access(nearest, os.W_OK) else None

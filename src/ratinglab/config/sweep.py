@@ -18,22 +18,22 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ratinglab.config.conf import Conf
 from ratinglab.config.hydra_api import is_search
+from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.errors import ConflictError, RunFailedError, UserError
-from ratinglab.options import quoted, short_keys, short_number
+from ratinglab.options import quote_for_hydra, short_keys, short_number
 from ratinglab.process.exits import exit_on_storage_fault, exit_with
 from ratinglab.process.interrupts import StoppedError
-from ratinglab.process.locks import LockedError, locked
-from ratinglab.runs.hydra_files import read_swept_arguments
+from ratinglab.process.locks import LockedError, lock_folder
+from ratinglab.runs.saved_run import read_swept_arguments
 from ratinglab.runs.sweep_folder import FAILURE, has_started, read_jobs, write_reason
 
 log = logging.getLogger(__name__)
 
 MAX_CHECKED_JOBS = 24
 """Maximum number of jobs that are all checked; composing takes 0.1 s per job. Larger sweeps check each value once."""
-SHOWN = ("note:", "warning:", "pruned")
-"""Beginnings of a job's lines that are printed."""
+PRINTED_PREFIXES = ("note:", "warning:", "pruned")
+"""Beginnings of the lines of a job's log that are printed, too."""
 
 
 def first_job(overrides: Sequence[Override]) -> list[str]:
@@ -50,10 +50,10 @@ def jobs_to_check(overrides: Sequence[Override]) -> Iterator[list[str]]:
     if math.prod(map(len, values.values())) <= MAX_CHECKED_JOBS:
         yield from _combinations(values)
         return
-    yield from _combinations({key: those[:1] for key, those in values.items()})
-    for key in values:
-        jobs = _combinations({other: those if other == key else those[:1] for other, those in values.items()})
-        yield from itertools.islice(jobs, 1, None)
+    first_values = {key: choices[:1] for key, choices in values.items()}
+    yield from _combinations(first_values)
+    for key, choices in values.items():
+        yield from itertools.islice(_combinations(first_values | {key: choices}), 1, None)
 
 
 def _combinations(values: dict[str, list[str]]) -> Iterator[list[str]]:
@@ -72,9 +72,9 @@ def _values(override: Override) -> list[str]:
 
 
 def check_sweep(
-    conf: Conf, arguments: Sequence[str], *, check_job: Callable[[Sequence[str]], DictConfig]
+    conf: PrimaryConfig, arguments: Sequence[str], *, check_job: Callable[[Sequence[str]], DictConfig]
 ) -> tuple[list[str], DictConfig, int]:
-    """Check the jobs of a sweep; call it inside `initialized`. Warns of jobs whose options conflict.
+    """Check the jobs of a sweep; call it inside `hydra_context`. Prints a warning for each job whose options conflict.
 
     `check_job` checks the overrides of one job, and returns Hydra's part of its config.
 
@@ -84,12 +84,12 @@ def check_sweep(
     Raises:
         UserError: a value is wrong, or the options of every job conflict.
     """
-    overrides = conf.parsed(arguments)
+    overrides = conf.parse(arguments)
     _, hydra = conf.compose(first_job(overrides))
     if hydra.output_subdir is None:
         raise UserError(f"{conf.config_name} does not support sweeps: leave out -m")
     params = OmegaConf.select(hydra, "sweeper.params") or {}  # set by a search's YAML
-    overrides = [*conf.parsed([f"{key}={value}" for key, value in params.items()]), *overrides]
+    overrides = [*conf.parse([f"{key}={value}" for key, value in params.items()]), *overrides]
     if not is_search(hydra):
         for override in overrides:
             if override.is_sweep_override() and not override.is_discrete_sweep():
@@ -99,20 +99,20 @@ def check_sweep(
                 )
     last = {override.key_or_group: override for override in overrides}
     swept = {key for key, override in last.items() if override.is_sweep_override()}
-    jobs = list(jobs_to_check(overrides))
     conflicts = list[str]()
-    for job in jobs:
+    for job in (jobs := list(jobs_to_check(overrides))):
         try:
-            hydra = check_job([*conf.keys_of_choices(job), *job])
+            hydra = check_job([*conf.overrides_of_choices(job), *job])
         except ConflictError as error:
-            if len(conflicts) + 1 == len(jobs):
+            swept_arguments = " ".join(argument for argument in job if argument.partition("=")[0] in swept)
+            conflicts.append(f"{swept_arguments}: {error}")
+            if len(conflicts) == len(jobs):
                 raise
-            conflicts.append(f"{' '.join(text for text in job if text.partition('=')[0] in swept)}: {error}")
     for conflict in conflicts:
         print(f"warning: this job will fail: {conflict}", file=sys.stderr)
-    fixed = ",".join(map(quoted, sorted(last.keys() - swept)))  # a job's folder is named by what is swept
-    size = hydra.sweeper.n_trials if is_search(hydra) else math.prod(map(len, map(_values, last.values())))
-    return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"], hydra, size
+    fixed = ",".join(map(quote_for_hydra, sorted(last.keys() - swept)))  # a job's folder is named by what is swept
+    num_jobs = hydra.sweeper.n_trials if is_search(hydra) else math.prod(map(len, map(_values, last.values())))
+    return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"], hydra, num_jobs
 
 
 def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, monitor: str) -> float | None:
@@ -122,24 +122,24 @@ def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, moni
     train.log has all lines. A failure is recorded in the job's folder and does not end the other jobs.
     """
     swept = read_swept_arguments(folder)
-    values = " ".join(f"{short}={short_number(str(swept[key]))}" for key, short in short_keys(swept).items())
+    values_text = " ".join(f"{short}={short_number(str(swept[key]))}" for key, short in short_keys(swept).items())
     try:
-        with _notes_only(f"job {hydra.job.num}"), locked(folder, key="hydra.sweep.dir"):
+        with _print_notes_only(f"job {hydra.job.num}"), lock_folder(folder, key="hydra.sweep.dir"):
             (folder / FAILURE).unlink(missing_ok=True)
             objective = train()
             if objective is None and is_search(hydra):
                 raise UserError("a search needs validation rows, which choose the next job")
-        log.info("%s   %s", values, _outcome(folder, monitor))
+        log.info("%s   %s", values_text, _outcome(folder, monitor))
         return objective
     except LockedError as error:
-        log.error("%s   failed: %s", values, error)
+        log.error("%s   failed: %s", values_text, error)
     except Exception as error:
         exit_on_storage_fault(error, folder)  # the other jobs would fail too
         reason = str(error)
         if not isinstance(error, RunFailedError | UserError):
             log.exception("error: the job has failed")
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-        log.error("%s   failed: %s", values, reason)
+        log.error("%s   failed: %s", values_text, reason)
         write_reason(folder / FAILURE, reason)
     return float("inf")
 
@@ -149,17 +149,17 @@ def _outcome(folder: Path, monitor: str) -> str:
     from ratinglab.runs.record import read_metrics  # torch is loaded by now
 
     metrics = read_metrics(folder)
-    measured = f"{monitor} {metrics[monitor]:.4f}   " if monitor in metrics else ""
-    return f"{measured}{metrics['fit/seconds']:.1f} s"
+    metric = f"{monitor} {metrics[monitor]:.4f}   " if monitor in metrics else ""
+    return f"{metric}{metrics['fit/seconds']:.1f} s"
 
 
 @contextmanager
-def _notes_only(job: str) -> Iterator[None]:
+def _print_notes_only(job: str) -> Iterator[None]:
     """Print only a job's notes and warnings and the lines of this module, with the job's number; log all lines."""
     for handler in logging.root.handlers:
         if type(handler) is logging.StreamHandler:
             handler.setFormatter(logging.Formatter(f"{job:<10} %(message)s"))
-            handler.addFilter(_is_shown)
+            handler.addFilter(_is_printed)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as errors:
         try:
             yield
@@ -168,13 +168,13 @@ def _notes_only(job: str) -> Iterator[None]:
                 log.warning("%s", line)
 
 
-def _is_shown(record: logging.LogRecord) -> bool:
+def _is_printed(record: logging.LogRecord) -> bool:
     is_traceback = record.exc_info is not None
-    return not is_traceback and (record.name == __name__ or record.getMessage().startswith(SHOWN))
+    return not is_traceback and (record.name == __name__ or record.getMessage().startswith(PRINTED_PREFIXES))
 
 
 def run_sweep(app: Callable[[], None], folder: Path, *, num_jobs: int) -> bool:
-    """Run the jobs of a sweep and print their table, even if the sweep fails; return whether no job failed."""
+    """Run the jobs of a sweep and print their table, even if the sweep fails; return whether all jobs succeeded."""
     continue_hint = f"to continue: the same command with {shlex.quote(f'hydra.sweep.dir={os.path.relpath(folder)}')}"
     jobs = "1 job" if num_jobs == 1 else f"{num_jobs:,} jobs"
     print(f"sweep      {jobs} in {os.path.relpath(folder)}, each with its own train.log", flush=True)
@@ -183,32 +183,32 @@ def run_sweep(app: Callable[[], None], folder: Path, *, num_jobs: int) -> bool:
         app()
     except StoppedError as error:
         exit_with(f"{error}; {continue_hint}", status=error.status)
+    except (UserError, HydraException, OmegaConfBaseException, YAMLError):
+        raise
     except Exception as error:  # such as a launcher's, whose worker was killed
-        if isinstance(error, UserError | HydraException | OmegaConfBaseException | YAMLError):
-            raise
         log.debug("the sweep has failed", exc_info=True)
         reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
         if not read_jobs(folder):
             exit_with(f"error: {type(error).__name__}: {reason}", status=1)
         print(f"error: the sweep has failed: {type(error).__name__}: {reason}; {continue_hint}", file=sys.stderr)
         app_succeeded = False
-    return _conclude(folder) and app_succeeded
+    return _print_report(folder) and app_succeeded
 
 
-def _conclude(folder: Path) -> bool:
-    """Print the table of a sweep's runs, then its folder on a line of its own; return whether no job failed.
+def _print_report(folder: Path) -> bool:
+    """Print the table of a sweep's runs, then its folder on a line of its own; return whether all jobs succeeded.
 
     Reads the runs from the folder, since a launcher may have run the jobs in other processes.
     """
     jobs = read_jobs(folder)
     failures = [job.failure for job in jobs if job.failure is not None]
     if failures and not any(has_started(job.folder) for job in jobs):
-        same = len(set(failures)) == 1
-        raise UserError(failures[0] if same else f"all {len(jobs)} jobs failed; the first: {failures[0]}")
+        is_same = len(set(failures)) == 1
+        raise UserError(failures[0] if is_same else f"all {len(jobs)} jobs failed; the first: {failures[0]}")
     from ratinglab.reports.sweep_report import sweep_report  # torch is loaded by now
 
     report = sweep_report(jobs)
-    print("", *report.lines, sep="\n", flush=True)  # first: a file may not be writable
+    print("", *report.lines, sep="\n", flush=True)  # before the files, which may not be writable
     report.write(folder)
     print(os.path.relpath(folder), flush=True)
     return not failures

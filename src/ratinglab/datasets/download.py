@@ -12,7 +12,7 @@ from typing import BinaryIO
 from tqdm import tqdm
 
 from ratinglab.errors import UserError
-from ratinglab.files import write_whole
+from ratinglab.files import write_atomically
 
 TIMEOUT = 30
 """Seconds without a byte before giving up on a server."""
@@ -36,7 +36,7 @@ def download(path: Path, *, address: str, sha256: str | None) -> None:
         raise UserError(f"data.cache: {path.parent} cannot be made: {error.strerror}") from error
     try:
         digest, expected = ("md5", _published_md5(url)) if sha256 is None else ("sha256", sha256)
-        write_whole(path, lambda file: _fetch(url, file, digest=digest, expected=expected))
+        write_atomically(path, lambda file: _fetch(url, file, digest=digest, expected=expected))
     except (OSError, ValueError, http.client.HTTPException) as error:
         by_hand = f"download it by hand to {path}, or set data.root to an existing copy"
         raise UserError(f"{url} cannot be downloaded: {_reason(error)}; {by_hand}") from error

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
 from ratinglab.formats.text_options import ColumnOptions, TextOptions, check_timestamp_format
-from ratinglab.options import as_yaml, at_least, finite, seed_rule, within
+from ratinglab.options import as_yaml, at_least, finite, valid_seed, within
 
 if TYPE_CHECKING:
     from ratinglab.formats.frames import Frame, Frames
@@ -289,7 +289,7 @@ class DemoOptions(DataOptions):
 
     name: ClassVar[str] = "demo"
 
-    seed: int = field(metadata=seed_rule())
+    seed: int = field(metadata=valid_seed())
     """Seed of the generated table, independent of the training `seed`."""
 
     def load(self) -> RatingTable:

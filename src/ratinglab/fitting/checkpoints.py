@@ -12,14 +12,14 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
 from ratinglab.evaluation.metrics import MetricKind
-from ratinglab.files import write_whole
+from ratinglab.files import write_atomically
 from ratinglab.fitting.learning_curve import was_validated
 from ratinglab.runs.digests import seal_archive
 
 log = logging.getLogger(__name__)
 
 
-class WholeCheckpointIO(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Atomic writer of Lightning's file format.
 
     Lightning's own writer does not sync its temporary file, so a kill or a full disk can destroy the previous
@@ -32,7 +32,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         content = BytesIO()
         torch.save(checkpoint, content)
         seal_archive(content)
-        write_whole(Path(path), lambda file: file.write(content.getbuffer()))
+        write_atomically(Path(path), lambda file: file.write(content.getbuffer()))
 
 
 class BestAndLast(Checkpoint):

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.fitting.fit_options import SteppingOptions
-from ratinglab.options import at_least, from_zero_below
+from ratinglab.options import at_least
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
@@ -40,9 +40,9 @@ class GradientOptions(SteppingOptions):
 class MomentOptions(GradientOptions):
     """Options of Adam and its variants, which scale steps by running moments of the gradient."""
 
-    beta1: float = field(metadata=from_zero_below(1))
+    beta1: float = field(metadata=at_least(0, below=1))
     """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs a change."""
-    beta2: float = field(metadata=from_zero_below(1))
+    beta2: float = field(metadata=at_least(0, below=1))
     """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
 
     @property
@@ -114,7 +114,7 @@ class SGDOptions(GradientOptions):
 
     weight_decay: float = field(metadata=at_least(0))
     """Weight decay, added to the gradient of every weight at every step. For λ per rating set model.regularization."""
-    momentum: float = field(metadata=from_zero_below(1))
+    momentum: float = field(metadata=at_least(0, below=1))
     """Fraction of the last step that the next one repeats, from 0 to below 1."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:

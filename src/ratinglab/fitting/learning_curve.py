@@ -9,7 +9,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from ratinglab.files import write_whole
+from ratinglab.files import write_atomically
 
 
 def was_validated(trainer: Trainer) -> bool:
@@ -56,4 +56,4 @@ class LearningCurve(Callback):
         writer.writerow(self._columns)
         for row in zip(*self._columns.values(), strict=True):
             writer.writerow("" if math.isnan(value) else value for value in row)
-        write_whole(self._path, lambda file: file.write(text.getvalue().encode()))
+        write_atomically(self._path, lambda file: file.write(text.getvalue().encode()))

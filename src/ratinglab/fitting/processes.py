@@ -19,7 +19,13 @@ from torch import distributed
 
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.process.interrupts import resume_hint
-from ratinglab.process.program import RANK_VARIABLE, process_rank, same_command, started_by_slurm, started_by_torchrun
+from ratinglab.process.program import (
+    RANK_VARIABLE,
+    process_rank,
+    relaunch_command,
+    started_by_slurm,
+    started_by_torchrun,
+)
 
 SECONDS_TO_END = 5.0
 """Grace period for this process to report a failed one before it is ended. A lost connection usually tells it at
@@ -188,7 +194,7 @@ def _start(trainer: Trainer) -> Iterator[subprocess.Popen[bytes]]:
     address = {"MASTER_ADDR": environment.main_address, "MASTER_PORT": str(environment.main_port)}
     for rank in range(1, trainer.world_size):
         yield subprocess.Popen(
-            same_command(),
+            relaunch_command(),
             env=threads | os.environ | address | {RANK_VARIABLE: str(rank)},
             stdin=subprocess.PIPE,  # closed when this process ends, however it ends
             stdout=subprocess.PIPE,  # for READY

@@ -10,8 +10,8 @@ from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import TrainerOptions
 from ratinglab.options import from_plain
-from ratinglab.runs.hydra_files import parse_hydra_file
 from ratinglab.runs.record import read_record
+from ratinglab.runs.saved_run import parse_hydra_file
 from ratinglab.runs.weights import build_predictor, load_weights, read_training_data
 from ratinglab.targets import target_class
 
@@ -41,7 +41,7 @@ def read_fit(path: Path) -> "Fit":
 def _saved_config(folder: Path) -> dict[str, Any]:
     """Read a run's configuration, which the first of two fits shares."""
     for place in (folder, folder.parent):
-        config: dict[str, Any] | None = parse_hydra_file(place, "config.yaml", kind=dict)
+        config: dict[str, Any] | None = parse_hydra_file(place, "config.yaml")
         if config is not None:
             return config
     raise UserError(f"{folder} has no .hydra/config.yaml, which its fit is built from")

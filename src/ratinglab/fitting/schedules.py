@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ratinglab.options import above_zero_to, from_zero_below
+from ratinglab.options import above, at_least
 
 
 @dataclass
@@ -38,7 +38,7 @@ class ExponentialSchedule(Schedule):
 
     name: ClassVar[str] = "exponential"
 
-    decay: float = field(metadata=above_zero_to(1))
+    decay: float = field(metadata=above(0, at_most=1))
     """Factor on the learning rate after every epoch, above 0 and at most 1."""
 
     def factor(self, epoch: int, max_epochs: int) -> float:
@@ -53,7 +53,7 @@ class CosineSchedule(Schedule):
     name: ClassVar[str] = "cosine"
     spans_max_epochs: ClassVar[bool] = True
 
-    final_fraction: float = field(metadata=from_zero_below(1))
+    final_fraction: float = field(metadata=at_least(0, below=1))
     """Fraction of optimizer.lr that the cosine reaches one epoch after the last, from 0 to below 1."""
 
     def factor(self, epoch: int, max_epochs: int) -> float:

@@ -49,8 +49,8 @@ class StopOnSignal(Checkpoint):
     def _received(self, trainer: Trainer) -> int | None:
         """Return the number of a signal that any process has received; None: none has."""
         if trainer.world_size == 1:
-            return self._request.number
-        number = torch.tensor(self._request.number or 0, device=trainer.strategy.root_device)
+            return self._request.signal_number
+        number = torch.tensor(self._request.signal_number or 0, device=trainer.strategy.root_device)
         distributed.all_reduce(number, op=distributed.ReduceOp.MAX)
         return int(number) or None
 

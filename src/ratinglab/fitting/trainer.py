@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ratinglab.errors import UserError, require
-from ratinglab.options import above, above_zero_to, at_least
+from ratinglab.options import above, at_least
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
@@ -87,7 +87,7 @@ class TrainerOptions:
     """Number of machines. More than 1 needs torchrun or Slurm to start the processes."""
     strategy: Strategy
     """Lightning's strategy. ddp: distributed data parallel; auto: ddp if there are several devices."""
-    limit_train_batches: float = field(metadata=above_zero_to(1))
+    limit_train_batches: float = field(metadata=above(0, at_most=1))
     """Fraction of each epoch's batches to train on, above 0 and at most 1. Lower it for a quick trial."""
     check_val_every_n_epoch: int = field(metadata=at_least(1))
     """Number of epochs between two validations. Raise it if validation is slow."""
@@ -139,7 +139,7 @@ class TrainerOptions:
         from pytorch_lightning import Trainer
         from pytorch_lightning.callbacks import ProgressBar, Timer
 
-        from ratinglab.fitting.checkpoints import WholeCheckpointIO
+        from ratinglab.fitting.checkpoints import AtomicCheckpointIO
         from ratinglab.fitting.processes import PooledStrategy, environment
 
         # Trainer(max_time=…) would stop within an epoch. Without a limit, this still counts the time for a later one.
@@ -165,7 +165,7 @@ class TrainerOptions:
                 default_root_dir=run_folder,
                 logger=list(loggers) or False,
                 callbacks=callbacks,
-                plugins=[WholeCheckpointIO(), environment(self.num_processes)],
+                plugins=[AtomicCheckpointIO(), environment(self.num_processes)],
             )
         except MisconfigurationException as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
@@ -209,7 +209,7 @@ class PruningOptions:
         Raises:
             UserError: optuna is not installed.
         """
-        require("optuna", extra="sweep", asked_by="callbacks.pruning.enabled")
+        require("optuna", extra="sweep", needed_by="callbacks.pruning.enabled")
         from ratinglab.fitting.pruning import MedianPruning
 
         return MedianPruning(

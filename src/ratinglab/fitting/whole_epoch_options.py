@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ratinglab.errors import UserError, require
 from ratinglab.fitting.fit_options import WHOLE_EPOCHS, SteppingOptions, WholeEpochOptions
 from ratinglab.models.equation_options import EquationForm, EquationOptions
-from ratinglab.options import at_least, from_zero_below, within
+from ratinglab.options import at_least, within
 
 if TYPE_CHECKING:
     from ratinglab.fitting.trainer import TrainerOptions
@@ -73,7 +73,7 @@ class GibbsOptions(WholeEpochOptions):
     """Maximum number of samples. Beyond it, every second sample is dropped, and thin doubles. A sample takes as much
     memory as the model, and three times that while a checkpoint is written. null: as many as fit into 400 MB, but at
     least 16 and at most 1000."""
-    min_gain: float = field(metadata=from_zero_below(1))
+    min_gain: float = field(metadata=at_least(0, below=1))
     """The fit ends once more samples would lower the MSE by at most this fraction of train/mse. 0: run all of
     trainer.max_epochs."""
 
@@ -203,5 +203,5 @@ class SparkALSOptions(WholeEpochOptions):
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
         """Raise UserError if pyspark is missing, or the fit does not support the model."""
-        require("pyspark", extra="spark", asked_by="optimizer=spark_als")
+        require("pyspark", extra="spark", needed_by="optimizer=spark_als")
         super().check(model=model, trainer=trainer)

@@ -6,7 +6,7 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from ratinglab.errors import UserError
-from ratinglab.files import did_you_mean_beside, user_path
+from ratinglab.files import suggest_sibling, user_path
 from ratinglab.formats.inputs import InputFile
 
 PART = re.compile(r"part[-._]?\d")
@@ -35,7 +35,7 @@ def existing_file(name: str, *, key: str) -> InputFile:
         raise UserError(f"{key} must be a file, got the folder {name}{held}")
     if path.exists():
         raise UserError(f"{key} must be a file that can be read twice, got the pipe or device {name}")
-    raise UserError(f"{key}: there is no file {name}{did_you_mean_beside(path, cutoff=0.75)}")
+    raise UserError(f"{key}: there is no file {name}{suggest_sibling(path, cutoff=0.75)}")
 
 
 def existing_files(patterns: Sequence[str], *, key: str) -> tuple[InputFile, ...]:

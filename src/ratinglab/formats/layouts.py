@@ -11,7 +11,7 @@ from ratinglab.formats.row_reader import first_rows, printable
 from ratinglab.formats.text_dialects import QuoteScan, TextDialect
 from ratinglab.formats.text_options import SEPARATORS, ColumnOptions
 from ratinglab.formats.timestamps import TimeFormat, format_of_times
-from ratinglab.options import quoted
+from ratinglab.options import quote_for_hydra
 
 MAX_NAME_LENGTH, MAX_NAMES = 40, 30
 """Maximum length of a column name, and number of column names, in a message."""
@@ -111,7 +111,7 @@ def find_columns(
     if len(missing) > 1 and is_plausible:  # name all, so that the user can correct them at once
         suggestions = {role: did_you_mean(name, names).removeprefix("; ") for role, name in missing.items()}
         hints = {role: f" ({hint})" if hint else "" for role, hint in suggestions.items()}
-        keys = ", ".join(f"data.columns.{role}={quoted(name)}{hints[role]}" for role, name in missing.items())
+        keys = ", ".join(f"data.columns.{role}={quote_for_hydra(name)}{hints[role]}" for role, name in missing.items())
         raise UserError(f"{file} lacks {len(missing)} columns: {keys}; it has {listed(names)}")
     positions = {
         role: column_position(names, name, key=f"data.columns.{role}", file=file, header=header)

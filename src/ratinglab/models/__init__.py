@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from ratinglab.models.factor_equation import BiasedFactorEquation, FactorEquation, Side, Term
     from ratinglab.models.item_weights import ItemWeights, ItemWeightsOptions
-    from ratinglab.options import above, above_zero_to, at_least, from_zero_below, within
+    from ratinglab.options import above, at_least, value_in_older_runs, within
     from ratinglab.ratings.side_information import Needs
 
 __all__ = [
@@ -48,10 +48,9 @@ __all__ = [
     "Term",
     "TrainingData",
     "above",
-    "above_zero_to",
     "at_least",
-    "from_zero_below",
     "normal_embedding",
+    "value_in_older_runs",
     "within",
     "zero_embedding",
 ]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ratinglab.process.threads import in_order
+from ratinglab.process.threads import map_in_order
 
 SHRINKAGE = 5.0
 """λ of the bias baseline: biases shrink as if each user and item had this many extra ratings at the mean."""
@@ -64,7 +64,7 @@ class BiasBaseline(nn.Module):
             """Add the new tensors of all chunks in their order, so that threads do not change the sum."""
             total: Tensor | None = None
             with ThreadPoolExecutor(num_threads) as pool:
-                for part in in_order(pool, lambda chunk: sum_of_chunk(*chunk), chunks, ahead=num_threads):
+                for part in map_in_order(pool, lambda chunk: sum_of_chunk(*chunk), chunks, ahead=num_threads):
                     after_chunk()
                     total = part if total is None else total.add_(part)
             assert total is not None, "there is at least one row"

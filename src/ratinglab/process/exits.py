@@ -1,4 +1,4 @@
-"""Exit of commands: one line on stderr for each mistake or signal, and the exit status."""
+"""How commands exit: with one line on stderr for a mistake or a signal, and a conventional status."""
 
 import errno
 import io
@@ -12,34 +12,34 @@ from pathlib import Path
 from typing import NoReturn
 
 from ratinglab.errors import UserError
-from ratinglab.process.interrupts import StoppedError, stopping_on_signals
+from ratinglab.process.interrupts import StoppedError, raise_on_signals
 from ratinglab.process.program import process_rank, started_by_slurm, started_by_torchrun
 
 LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """Characters at which str.splitlines splits."""
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR)
 """errno values of storage problems, which are reported without a traceback."""
-FIRST_RANK_SECONDS = 10.0
-"""Seconds that a process waits before it reports a mistake that rank 0 reports too."""
+RANK_ZERO_WAIT_SECONDS = 10.0
+"""Time that a process waits before it reports a mistake that rank 0 reports, too."""
 
 
 @contextmanager
-def exits_in_one_line() -> Iterator[None]:
+def clean_exit() -> Iterator[None]:
     """End the process with status 2 on a user's mistake, 128 + number on a signal, 141 on a closed pipe.
 
-    Prints characters that the terminal's encoding lacks as `?`.
+    Makes stdout and stderr print `?` for characters that the terminal's encoding lacks.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             with suppress(OSError):  # a terminal in place of a file
                 stream.reconfigure(errors="replace")
     try:
-        with stopping_on_signals():
+        with raise_on_signals():
             yield
     except UserError as error:
         if process_rank() > 0 and (started_by_torchrun() or started_by_slurm()):
-            time.sleep(FIRST_RANK_SECONDS)  # the launcher ends this process once rank 0 has ended
-        exit_with(f"error: {in_one_line(str(error))}", status=2)
+            time.sleep(RANK_ZERO_WAIT_SECONDS)  # the launcher ends this process once rank 0 has ended
+        exit_with(f"error: {escape_line_breaks(str(error))}", status=2)
     except StoppedError as error:
         exit_with(str(error), status=error.status)
     except BrokenPipeError:  # a command such as head has closed the pipe
@@ -47,9 +47,9 @@ def exits_in_one_line() -> Iterator[None]:
         sys.exit(141)
 
 
-def in_one_line(message: str) -> str:
+def escape_line_breaks(message: str) -> str:
     """Escape the line breaks in names of files, keys and cells, so that a message stays on one line."""
-    return "".join(repr(each)[1:-1] if each in LINE_BREAKS else each for each in message)
+    return "".join(repr(character)[1:-1] if character in LINE_BREAKS else character for character in message)
 
 
 def exit_with(message: str, *, status: int) -> NoReturn:
@@ -62,14 +62,14 @@ def exit_with(message: str, *, status: int) -> NoReturn:
 
 def silence_storage_faults_of_threads() -> None:
     """Suppress tracebacks of storage errors in threads; the main thread reports them."""
-    shown = threading.excepthook
+    print_traceback = threading.excepthook
 
-    def show(arguments: threading.ExceptHookArgs) -> None:
+    def print_unless_storage_fault(arguments: threading.ExceptHookArgs) -> None:
         error = arguments.exc_value
         if not (isinstance(error, OSError) and error.errno in STORAGE_FAULTS):
-            shown(arguments)
+            print_traceback(arguments)
 
-    threading.excepthook = show
+    threading.excepthook = print_unless_storage_fault
 
 
 def exit_on_storage_fault(error: Exception, folder: Path) -> None:

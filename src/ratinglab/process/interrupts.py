@@ -15,7 +15,7 @@ from ratinglab.process.program import shell_command, shown_path
 
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
-SAME_REQUEST = 1.0
+SAME_REQUEST_SECONDS = 1.0
 """Signals within this many seconds count as one: a closed terminal and `timeout` send two."""
 
 
@@ -26,10 +26,10 @@ class StoppedError(BaseException):
         status: exit status by convention, 128 + the signal's number.
     """
 
-    def __init__(self, number: int, when: str = "") -> None:
+    def __init__(self, signal_number: int, when: str = "") -> None:
         """Name the signal and, if given, the moment, such as "after 3 of 10 epochs"."""
-        super().__init__(" ".join(filter(None, ["stopped by", signal.Signals(number).name, when])))
-        self.status = 128 + number
+        super().__init__(" ".join(filter(None, ["stopped by", signal.Signals(signal_number).name, when])))
+        self.status = 128 + signal_number
 
 
 _is_command = False
@@ -37,21 +37,22 @@ _is_command = False
 
 
 @contextmanager
-def stopping_on_signals() -> Iterator[None]:
-    """Raise StoppedError in the main thread on the first stop signal; a second one kills the process.
+def raise_on_signals() -> Iterator[None]:
+    """Raise StoppedError in the main thread on the first stop signal; a second signal kills the process.
 
-    Afterwards Ctrl-C kills the process, too: a KeyboardInterrupt while Python shuts down would print a traceback.
+    After the `with` block, Ctrl-C kills the process, too: a KeyboardInterrupt while Python shuts down would print a
+    traceback.
     """
-    before = {number: signal.getsignal(number) for number in _signals_to_handle()}
+    handlers_before = {number: signal.getsignal(number) for number in _signals_to_handle()}
     received: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
         received.append(number)
-        for other in before:
+        for other in handlers_before:
             signal.signal(other, signal.SIG_DFL)
         raise StoppedError(number)
 
-    for number in before:
+    for number in handlers_before:
         signal.signal(number, stop)
     global _is_command
     _is_command = True
@@ -63,7 +64,7 @@ def stopping_on_signals() -> Iterator[None]:
         raise
     finally:
         _is_command = False
-        for number, handler in before.items():
+        for number, handler in handlers_before.items():
             signal.signal(number, signal.SIG_DFL if handler is signal.default_int_handler else handler)
 
 
@@ -86,36 +87,37 @@ class StopRequest:
     many seconds. In a call from Python, the second signal raises StoppedError: a notebook must keep its variables.
 
     Attributes:
-        number: the first signal received since `watch`; None if there was none.
+        signal_number: the first signal received since `watch`; None if there was none.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Take the folder of the run, for the message."""
-        self.number: int | None = None
+        """Take the folder of the run, which the last message names."""
+        self.signal_number: int | None = None
         self._folder = folder
         self._sender: socket.socket | None = None
-        self._first: float | None = None
+        self._first_time: float | None = None
         self._is_command = _is_command
 
     def watch(self, *, is_silent: bool = False) -> None:
-        """Record signals from now on, instead of raising StoppedError, with a message unless `is_silent`."""
+        """Record signals from now on, instead of raising StoppedError. Prints messages unless `is_silent`."""
         self._is_silent = is_silent
-        self._before = {number: signal.getsignal(number) for number in _signals_to_handle()}
-        if not self._before:
+        self._handlers_before = {number: signal.getsignal(number) for number in _signals_to_handle()}
+        if not self._handlers_before:
             return
         receiver, self._sender = socket.socketpair()
         self._sender.setblocking(False)
         threading.Thread(target=self._read, args=[receiver], daemon=True).start()
         self._wakeup_before = signal.set_wakeup_fd(self._sender.fileno())
-        for number in self._before:
-            signal.signal(number, self._handle)  # SIG_IGN would keep it from the thread too
+        for number in self._handlers_before:
+            # not SIG_IGN, under which the thread would not receive the signal either
+            signal.signal(number, self._handle)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         """Stop a call from Python on the second signal; `_read` stops a command."""
         now = monotonic()
-        if self._first is None:
-            self._first = now
-        elif not self._is_command and now > self._first + SAME_REQUEST:
+        if self._first_time is None:
+            self._first_time = now
+        elif not self._is_command and now > self._first_time + SAME_REQUEST_SECONDS:
             raise StoppedError(number, "within the epoch")
 
     def close(self) -> None:
@@ -123,27 +125,27 @@ class StopRequest:
         if self._sender is None:
             return
         signal.set_wakeup_fd(self._wakeup_before)
-        for number, handler in self._before.items():
+        for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
         self._sender.close()  # ends the thread
         self._sender = None
 
     def _read(self, receiver: socket.socket) -> None:
         """Record the first signal, and end the process on the second."""
-        first = 0.0
+        first_time = 0.0
         with receiver:
             while received := receiver.recv(1):
-                if received[0] not in self._before:
+                if received[0] not in self._handlers_before:
                     continue
                 name = signal.Signals(received[0]).name
-                if self.number is None:
-                    self.number, first = received[0], monotonic()
-                    self._say(f"{name}: the run stops after this epoch; a second signal stops it at once")
-                elif self._is_command and monotonic() >= first + SAME_REQUEST:
-                    self._say(f"stopped by {name} within the epoch; {resume_hint(self._folder)}")
+                if self.signal_number is None:
+                    self.signal_number, first_time = received[0], monotonic()
+                    self._print(f"{name}: the run stops after this epoch; a second signal stops it at once")
+                elif self._is_command and monotonic() >= first_time + SAME_REQUEST_SECONDS:
+                    self._print(f"stopped by {name} within the epoch; {resume_hint(self._folder)}")
                     os._exit(128 + received[0])
 
-    def _say(self, message: str) -> None:
+    def _print(self, message: str) -> None:
         """Write a line to stderr, below a progress bar if there is one, unless the terminal is gone."""
         try:
             if not self._is_silent:

@@ -16,18 +16,20 @@ class LockedError(UserError):
 LOCK = ".lock"
 """Name of the lock file. The operating system releases the lock when the process ends."""
 WRITTEN_IN_PLACE = ("train.log", "multirun.yaml")
-"""Files that Hydra writes in place. All others are replaced, which only takes a writable folder."""
+"""Files that Hydra overwrites, so that they must be writable themselves. All others are replaced, for which a writable
+folder is enough."""
 
 
 @contextmanager
-def locked(folder: Path, *, key: str) -> Iterator[None]:
+def lock_folder(folder: Path, *, key: str) -> Iterator[None]:
     """Lock a folder for the duration of a `with` block. Messages begin with `key`.
 
     Raises:
         LockedError: another process holds the lock.
         UserError: the folder cannot be written to.
     """
-    from filelock import FileLock, Timeout  # 0.1 s: keep mistakes fast
+    # imported here because it takes 0.1 s, and mistakes should be reported at once
+    from filelock import FileLock, Timeout
 
     for path in (folder, *folder.iterdir()):
         if (path.is_dir() or path.name in WRITTEN_IN_PLACE) and not os.access(path, os.W_OK):

@@ -14,7 +14,7 @@ compiled loops, whose threads wait for each other for microseconds; more spins m
 
 @contextmanager
 def sleeping_threads() -> Iterator[None]:
-    """Apply SLEEPING_THREADS to an OpenMP loaded within a `with` block; variables that are already set win."""
+    """Apply SLEEPING_THREADS to an OpenMP loaded within a `with` block. Keeps variables that are already set."""
     added = SLEEPING_THREADS.keys() - os.environ.keys()
     os.environ |= SLEEPING_THREADS | os.environ
     try:

@@ -16,16 +16,17 @@ def shell_command(name: str, *arguments: str) -> str:
     program = Path(sys.argv[0])
     script = program.with_name(f"{name}.py")
     is_script = program.suffix == ".py" and script.is_file()
-    return " ".join(map(_shell_quoted, [*(["python", str(script)] if is_script else ["ratinglab", name]), *arguments]))
+    start = ["python", str(script)] if is_script else ["ratinglab", name]
+    return " ".join(map(_quote_for_shell, [*start, *arguments]))
 
 
-def _shell_quoted(text: str) -> str:
-    """Quote a text for the shell where needed; single quotes inside double quotes are easier to read than escaped."""
+def _quote_for_shell(text: str) -> str:
+    """Quote a text for the shell where needed. Puts single quotes into double quotes, which are easier to read."""
     return f'"{text}"' if "'" in text and not re.search(r'["$`\\!]', text) else shlex.quote(text)
 
 
 RANK_VARIABLE = "RATINGLAB_RANK"
-"""Environment variable with the rank of a process that another process of the same fit has started."""
+"""Environment variable with the rank of a process that rank 0 of the same fit has started."""
 
 
 def started_by_torchrun() -> bool:
@@ -49,8 +50,8 @@ def process_rank() -> int:
     return int(os.environ.get(RANK_VARIABLE, "0"))
 
 
-def same_command() -> list[str]:
-    """Return the command line that starts this process's command once more."""
+def relaunch_command() -> list[str]:
+    """Return the command line that starts this process's command again."""
     program, *arguments = sys.argv
     if Path(program).suffix == ".py":
         return [sys.executable, program, *arguments]
@@ -69,6 +70,6 @@ def exit_with_rank_zero() -> None:
 
 
 def shown_path(path: Path) -> Path:
-    """Make a path relative to the working folder if it is inside; return any other unchanged."""
+    """Make a path inside the working folder relative to it; return any other path unchanged."""
     inside = path.resolve().is_relative_to(Path.cwd())
     return Path(os.path.relpath(path)) if inside else path

@@ -11,13 +11,13 @@ from ratinglab.process.openmp import SLEEPING_THREADS
 
 def configure_process() -> None:
     """Set up threads, garbage collection and logging. Call it first in a command."""
-    # Without it, Hydra prints errors in its own format, in several lines, and exits with 1.
+    # Without this variable, Hydra prints errors in its own format, in several lines, and exits with status 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ |= SLEEPING_THREADS | os.environ
     # A line that cannot be printed, for example into a closed pipe, must not cause a traceback.
     logging.raiseExceptions = False
     silence_storage_faults_of_threads()
-    # matplotlib reports its font cache, which a new or read-only home folder lacks.
+    # matplotlib would report that a new or read-only home folder lacks its font cache.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # Imports create a million long-lived objects; scanning them took 0.5 s at start, 1 s at exit.
     gc.set_threshold(10_000, 50, 100)

@@ -1,4 +1,4 @@
-"""Functions run by a pool of threads."""
+"""A parallel map whose results come in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,10 +9,10 @@ Value = TypeVar("Value")
 Result = TypeVar("Result")
 
 
-def in_order(
+def map_in_order(
     threads: ThreadPoolExecutor, function: Callable[[Value], Result], values: Iterable[Value], *, ahead: int
 ) -> Iterator[Result]:
-    """Yield the function's result for each value, in order. Threads compute at most `ahead` values ahead."""
+    """Yield the function's result for each value, in order. Computes at most `ahead` values in advance."""
     pending: deque[Future[Result]] = deque()
     for value in values:
         pending.append(threads.submit(function, value))

@@ -112,19 +112,19 @@ class RatingTable:
         """Number of rows divided by users × items."""
         return len(self.ratings) / (self.num_users * self.num_items)
 
-    def times(self, *, asked_by: str) -> NDArray[np.int64]:
-        """Return the timestamp of every rating. Raises UserError, which names `asked_by`, if none were read."""
+    def times(self, *, needed_by: str) -> NDArray[np.int64]:
+        """Return the timestamp of every rating. Raises UserError, which names `needed_by`, if none were read."""
         if self.timestamp is None:
-            raise UserError(f"{asked_by} needs the times of the ratings: name their column as data.columns.timestamp")
+            raise UserError(f"{needed_by} needs the times of the ratings: name their column as data.columns.timestamp")
         return self.timestamp
 
-    def side_information(self, needs: Needs, *, asked_by: str) -> SideInformation:
+    def side_information(self, needs: Needs, *, needed_by: str) -> SideInformation:
         """Select the days and columns that an equation needs. Interactions follow from the ratings.
 
         Raises:
-            UserError: no times were read (the message names `asked_by`), or a column is missing or empty.
+            UserError: no times were read (the message names `needed_by`), or a column is missing or empty.
         """
-        day = (self.times(asked_by=asked_by) // MILLISECONDS_PER_DAY).astype(np.int32) if needs.days else None
+        day = (self.times(needed_by=needed_by) // MILLISECONDS_PER_DAY).astype(np.int32) if needs.days else None
         items = None if self.titles is None else self.item_columns
         return SideInformation(
             day=day,
@@ -140,7 +140,7 @@ class RatingTable:
         """
         digests = {}
         if needs.days:
-            times = np.ascontiguousarray(self.times(asked_by="a digest"), dtype="<i8")
+            times = np.ascontiguousarray(self.times(needed_by="a digest"), dtype="<i8")
             digests["times"] = blake2b(times.data, digest_size=16).hexdigest()
         digests |= {f"user_features.{name}": feature_digest(self.user_columns[name]) for name in needs.user_features}
         digests |= {f"item_features.{name}": feature_digest(self.item_columns[name]) for name in needs.item_features}

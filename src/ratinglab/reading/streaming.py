@@ -18,7 +18,7 @@ from ratinglab.formats.inputs import InputFile, read_each
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.parquet_blocks import count_parquet_rows
 from ratinglab.formats.text_options import ColumnOptions
-from ratinglab.process.threads import in_order
+from ratinglab.process.threads import map_in_order
 from ratinglab.ratings.ids import UNKNOWN, with_parsed_ids
 from ratinglab.ratings.mapped_arrays import opened
 from ratinglab.ratings.table import Ratings
@@ -122,7 +122,7 @@ def _batches(
     """Yield batches of a file: ids of users, ids of items, and ratings as float32."""
     if layout is not None:
         return stream_text(file, layout, threads)
-    return in_order(threads, with_parsed_ids, stream_columnar(file, columns), ahead=2 * pa.cpu_count())
+    return map_in_order(threads, with_parsed_ids, stream_columnar(file, columns), ahead=2 * pa.cpu_count())
 
 
 def _changed(file: InputFile) -> UserError:

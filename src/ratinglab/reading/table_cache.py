@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from ratinglab.errors import UserError
-from ratinglab.files import write_whole
+from ratinglab.files import write_atomically
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import Ratings, RatingTable, SourceFile
@@ -89,7 +89,7 @@ def _read_into_file(entry: Path, read: Callable[..., RatingTable]) -> RatingTabl
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with WRITING:
-            write_whole(entry, lambda file: _write(file, table))
+            write_atomically(entry, lambda file: _write(file, table))
     except OSError as error:
         note = f"the table was not cached for the next run: {error.filename or entry}: {error.strerror or error}"
         return replace(table, notes=(*table.notes, note))
@@ -106,21 +106,21 @@ def _read_into_folder(entry: Path, read: Callable[..., RatingTable]) -> RatingTa
     """
     entry.parent.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(entry.parent)
-    half_done = entry.with_name(f".{entry.name}.{platform.node()}.{os.getpid()}.{threading.get_ident()}.tmp")
-    shutil.rmtree(half_done, ignore_errors=True)  # left by a killed process with the same number in a container
+    temporary = entry.with_name(f".{entry.name}.{platform.node()}.{os.getpid()}.{threading.get_ident()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process with the same number in a container
     try:
-        half_done.mkdir()
-        table = read(folder=half_done)
-        write_whole(half_done / FACTS_FILE, lambda file: _write(file, table))
+        temporary.mkdir()
+        table = read(folder=temporary)
+        write_atomically(temporary / FACTS_FILE, lambda file: _write(file, table))
         for name in COLUMNS:
-            with (half_done / name).open("rb") as file:
+            with (temporary / name).open("rb") as file:
                 os.fsync(file.fileno())
         if _load(entry) is None:  # else another run has written it meanwhile
             shutil.rmtree(entry, ignore_errors=True)  # unreadable
             with suppress(OSError):  # another run has renamed its own just now
-                half_done.rename(entry)
+                temporary.rename(entry)
     finally:
-        shutil.rmtree(half_done, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return replace(table, folder=entry.parent)
 
 

@@ -18,7 +18,7 @@ from ratinglab.formats.layouts import Layout
 from ratinglab.formats.text_dialects import QuoteScan, pieces_of
 from ratinglab.formats.text_parsing import TextStream, parsed_batches
 from ratinglab.formats.timestamps import parsed_times
-from ratinglab.process.threads import in_order
+from ratinglab.process.threads import map_in_order
 from ratinglab.ratings.ids import with_parsed_ids
 
 ENCLOSED = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
@@ -165,7 +165,7 @@ def _parts_of_pieces(
             raise IrregularQuotesError(file)
         return [with_parsed_ids(batch) for batch in _parsed(content, layout)]
 
-    return chain.from_iterable(in_order(threads, read, pieces, ahead=2 * pa.cpu_count()))
+    return chain.from_iterable(map_in_order(threads, read, pieces, ahead=2 * pa.cpu_count()))
 
 
 def _parts_in_order(
@@ -177,7 +177,7 @@ def _parts_in_order(
 ) -> Iterator[list[Any]]:
     """Parse a file in one thread while others convert its batches. Raises ArrowInvalid for a faulty row."""
     batches = _parsed(TextStream(file, layout, scan), layout)
-    return in_order(threads, convert, batches, ahead=2 * pa.cpu_count())
+    return map_in_order(threads, convert, batches, ahead=2 * pa.cpu_count())
 
 
 def _parsed(source: TextStream | bytes, layout: Layout) -> Iterator[pa.RecordBatch]:

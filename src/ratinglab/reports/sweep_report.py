@@ -37,7 +37,7 @@ from ratinglab.reports.sweep_results import (
 )
 from ratinglab.reports.text_table import aligned, latex, markdown
 from ratinglab.runs.finished_runs import FOLD, FinishedRun, describe_conditions
-from ratinglab.runs.hydra_files import HYDRA_FOLDER, read_config_dir
+from ratinglab.runs.saved_run import HYDRA_FOLDER, read_config_dir
 from ratinglab.runs.sweep_folder import SweepJob
 
 MAX_SHOWN, NUM_BEST = 8, 5

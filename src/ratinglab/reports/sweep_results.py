@@ -14,8 +14,8 @@ from ratinglab.files import METRICS, RUN_RECORD
 from ratinglab.inference.run import Run
 from ratinglab.reports.averages import DECIMALS, mean_of
 from ratinglab.runs.finished_runs import REPLICATES, FinishedRun, comparison_conditions
-from ratinglab.runs.hydra_files import read_config_dir
 from ratinglab.runs.record import RunRecord, drop_undefined_metrics, read_metrics, read_record, write_metrics
+from ratinglab.runs.saved_run import read_config_dir
 from ratinglab.runs.storage import write_predictions
 from ratinglab.runs.sweep_folder import SweepJob
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ratinglab.errors import UserError
-from ratinglab.files import METRICS, RUN_RECORD, VALIDATION_FIT, did_you_mean_beside, user_path
+from ratinglab.files import METRICS, RUN_RECORD, VALIDATION_FIT, suggest_sibling, user_path
 from ratinglab.options import as_yaml
 from ratinglab.runs.digests import check_file
-from ratinglab.runs.hydra_files import HYDRA_FOLDER
 from ratinglab.runs.record import RunRecord, read_metrics, read_record
+from ratinglab.runs.saved_run import HYDRA_FOLDER
 
 FOLD = "split.fold"
 REPLICATES = (FOLD, "seed", "split.seed")
@@ -40,7 +40,7 @@ def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]
     for name in folders:
         folder = user_path(name, key="folder")
         if not folder.is_dir():
-            raise UserError(f"there is no folder {folder}{did_you_mean_beside(folder)}")
+            raise UserError(f"there is no folder {folder}{suggest_sibling(folder)}")
         candidates |= dict.fromkeys(path.parent.resolve() for path in sorted(folder.rglob(RUN_RECORD)))
         with_metrics = (path.parent for path in sorted(folder.rglob(METRICS)))
         faults += [f"{path} has no {RUN_RECORD}" for path in with_metrics if not (path / RUN_RECORD).exists()]
@@ -95,7 +95,7 @@ def find_named_run(text: str) -> NamedRun:
     """
     path = user_path(text, key="run")
     if path.parent == Path() and path.name not in NAMES and not path.exists():
-        raise UserError(f"run: there is no folder {path}{did_you_mean_beside(path, names=NAMES)}")
+        raise UserError(f"run: there is no folder {path}{suggest_sibling(path, names=NAMES)}")
     if path.name not in NAMES or path.exists():
         return NamedRun(path, None)
     searched = path.parent if path.parent != Path() else Path(OUTPUTS)

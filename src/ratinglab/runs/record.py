@@ -11,10 +11,11 @@ from typing import Any, TypedDict
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import MetricKind, RankingMetric, find_metrics, monitored
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, list_metric
-from ratinglab.files import METRICS, RUN_FORMAT, RUN_RECORD, did_you_mean_beside, write_bytes
+from ratinglab.files import METRICS, RUN_FORMAT, RUN_RECORD, suggest_sibling, write_bytes
 from ratinglab.models.equation_options import EquationOptions
-from ratinglab.options import check_options, check_types, from_plain
+from ratinglab.options import check_options, from_plain
 from ratinglab.runs.digests import check_file, read_digests, write_with_digests
+from ratinglab.runs.saved_run import read_run_json
 from ratinglab.stars import Stars
 from ratinglab.targets import target_class
 
@@ -139,12 +140,11 @@ class RunRecord:
         """Rebuild the equation's options; messages begin with `place`.
 
         Raises:
-            UserError: the options class cannot be imported or has other options, or a value is of the wrong type.
+            UserError: the options class cannot be imported or has other options, or a value is out of range.
         """
         cls = target_class(self.model_target, base=EquationOptions, key=f"{place}: model_target")
         try:
             options: EquationOptions = from_plain(self.model_options, cls)
-            check_types(options, prefix="model_options.")
             check_options(options, prefix="model_options.")
         except UserError as error:
             raise UserError(f"{place}: {error}") from error
@@ -201,22 +201,15 @@ def read_record(folder: Path, *, key: str = "run") -> RunRecord:
     if folder.is_file():
         raise UserError(f"{key} must be a folder, got the file {folder}")
     if not folder.is_dir():
-        raise UserError(f"{key}: there is no folder {folder}{did_you_mean_beside(folder)}")
-    path = folder / RUN_RECORD
-    if not path.is_file():
+        raise UserError(f"{key}: there is no folder {folder}{suggest_sibling(folder)}")
+    content = read_run_json(folder)
+    if content is None:
         raise UserError(f"{key}: {folder} is not the folder of a run: it has no run.json")
-    check_file(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if (version := content["format_version"]) != RUN_FORMAT:
-            raise UserError(f"{path} has format {version}; this version of ratinglab reads format {RUN_FORMAT}")
         scales = {name: content[name] and tuple(content[name]) for name in ("scale", "fitted_scale")}  # JSON has lists
-        record = RunRecord(**(content | scales))
-    except UserError:
-        raise
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-    return record
+        return RunRecord(**(content | scales))
+    except (LookupError, TypeError) as error:
+        raise UserError(f"{folder / RUN_RECORD} is damaged: {error}") from error
 
 
 def has_finished(folder: Path) -> bool:

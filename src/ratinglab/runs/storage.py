@@ -31,14 +31,14 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.predictions import Predictions
-from ratinglab.files import RUN_RECORD, write_bytes, write_whole
+from ratinglab.files import RUN_RECORD, write_atomically, write_bytes
 from ratinglab.formats.inputs import open_file
 from ratinglab.formats.parquet_blocks import parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
 from ratinglab.recommend.interest import Interest
 from ratinglab.runs.digests import DIFFERS, check_file, read_digests, record_digests, write_with_digests
-from ratinglab.runs.hydra_files import read_hydra_files
 from ratinglab.runs.record import RunRecord, record_bytes
+from ratinglab.runs.saved_run import read_hydra_files
 from ratinglab.splits.holdout import Holdout
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
         if path.is_dir():
             raise UserError(f"{path} is a folder: remove it, and the file will be rewritten")
         if not _is_intact(path):
-            write_whole(path, write)
+            write_atomically(path, write)
     (folder / INTEREST).unlink(missing_ok=True)  # it may have been fitted to other training rows
     record = replace(record, started_with=record.started_with or read_hydra_files(folder))
     content = record_bytes(record)
@@ -131,7 +131,7 @@ def write_interest(folder: Path, interest: Interest) -> None:
     tables = {name: table.numpy() for name, table in interest._asdict().items()}
     tables["digest"] = np.array(_digest_of_interest(folder, interest))
     with suppress(OSError):
-        write_whole(folder / INTEREST, lambda file: np.savez(file, **tables))
+        write_atomically(folder / INTEREST, lambda file: np.savez(file, **tables))
 
 
 def _digest_of_interest(folder: Path, interest: Interest) -> str:

@@ -31,7 +31,7 @@ class LeaveLastSplit(SplitOptions):
 
     def assign(self, table: RatingTable) -> NDArray[np.int8]:
         """Assign each row to a part; all rows of a user with too few of them are training rows."""
-        latest_first = np.argsort(table.times(asked_by=f"split={self.name}"), kind="stable")[::-1]
+        latest_first = np.argsort(table.times(needed_by=f"split={self.name}"), kind="stable")[::-1]
         user, has_enough = table.ratings.user, ~self._has_too_few(table)
         return first_of_each_user(
             user, latest_first, num_test=self.test * has_enough, num_validation=self.validation * has_enough
@@ -57,7 +57,7 @@ class LeaveLastSplit(SplitOptions):
 
     def _num_ties(self, table: RatingTable) -> int:
         """Count the users with a test row at the same time as the last row before the test rows."""
-        time, user = table.times(asked_by=f"split={self.name}"), table.ratings.user
+        time, user = table.times(needed_by=f"split={self.name}"), table.ratings.user
         by_user = np.lexsort((time, user))
         first_test = np.cumsum(np.bincount(user))[~self._has_too_few(table)] - self.test
         return int(np.count_nonzero(time[by_user[first_test]] == time[by_user[first_test - 1]]))
@@ -78,12 +78,12 @@ class TemporalSplit(FractionSplit):
     by_time: ClassVar[bool] = True
 
     def assign(self, table: RatingTable) -> NDArray[np.integer]:
-        time = table.times(asked_by=f"split={self.name}")
+        time = table.times(needed_by=f"split={self.name}")
         num_test, num_validation = round(self.test * len(time)), round(self.validation * len(time))
         ordered = np.append(np.sort(time), np.iinfo(time.dtype).max)  # an empty part begins after all rows
         first_test, first_validation = ordered[[-1 - num_test, -1 - num_test - num_validation]]
         return np.select([time >= first_test, time >= first_validation], [TEST, VALIDATION], TRAIN)
 
     def why_empty(self, table: RatingTable) -> str:
-        count = len(np.unique(table.times(asked_by=f"split={self.name}")))
+        count = len(np.unique(table.times(needed_by=f"split={self.name}")))
         return f": rows with equal times stay together; distinct times: {count:,}"

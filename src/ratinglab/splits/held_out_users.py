@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.options import at_least, from_zero_below, seed_rule
+from ratinglab.options import at_least, valid_seed
 from ratinglab.splits.split import TEST, TEST_HISTORY, TRAIN, VALIDATION, VALIDATION_HISTORY, SplitOptions
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ class HeldOutUsersSplit(SplitOptions):
     """Number of users held out for validation; 0: no validation, so no early stopping."""
     test: int = field(metadata=at_least(0))
     """Number of users held out for test; 0: no test."""
-    hidden: float = field(metadata=from_zero_below(1))
+    hidden: float = field(metadata=at_least(0, below=1))
     """Fraction of a held-out user's ratings to measure lists against, rounded down to whole ratings. The others are
     folded in."""
-    seed: int = field(metadata=seed_rule())
+    seed: int = field(metadata=valid_seed())
     """Seed of the split, independent of the training `seed`."""
 
     def assign(self, table: RatingTable) -> NDArray[np.int8]:

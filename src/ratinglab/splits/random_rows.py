@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ratinglab.options import seed_rule
+from ratinglab.options import valid_seed
 from ratinglab.splits.split import TEST, TRAIN, VALIDATION, FractionSplit, count_text, first_of_each_user, row_numbers
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class RandomSplit(FractionSplit):
     name: ClassVar[str] = "random"
     takes_mapped_rows: ClassVar[bool] = True
 
-    seed: int = field(metadata=seed_rule())
+    seed: int = field(metadata=valid_seed())
     """Seed of the split, independent of the training `seed`."""
 
     def assign(self, table: RatingTable) -> NDArray[np.int8]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.options import from_zero_below, seed_rule
+from ratinglab.options import at_least, valid_seed
 
 if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
@@ -123,10 +123,10 @@ class SplitOptions(ABC):
 class FractionSplit(SplitOptions):
     """Fractions of the rows held out for validation and test."""
 
-    validation: float = field(metadata=from_zero_below(1))
+    validation: float = field(metadata=at_least(0, below=1))
     """Fraction of the rows held out for validation (per_user: of each user's); 0: no validation, so no early
     stopping."""
-    test: float = field(metadata=from_zero_below(1))
+    test: float = field(metadata=at_least(0, below=1))
     """Fraction of the rows held out for test (per_user: of each user's); 0: no test."""
 
     def check_together(self) -> None:
@@ -146,9 +146,9 @@ class RandomValidationSplit(SplitOptions):
 
     takes_mapped_rows: ClassVar[bool] = True
 
-    seed: int = field(metadata=seed_rule())
+    seed: int = field(metadata=valid_seed())
     """Seed of the split, independent of the training `seed`."""
-    validation: float = field(metadata=from_zero_below(1))
+    validation: float = field(metadata=at_least(0, below=1))
     """Fraction of the rows outside test held out for validation; 0: no validation, so no early stopping."""
 
     @abstractmethod

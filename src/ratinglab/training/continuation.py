@@ -5,7 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from ratinglab.errors import UserError
-from ratinglab.files import BEST, CHECKPOINTS, LAST, METRICS, RUN_RECORD, VALIDATION_FIT, remove_half_done, user_path
+from ratinglab.files import (
+    BEST,
+    CHECKPOINTS,
+    LAST,
+    METRICS,
+    RUN_RECORD,
+    VALIDATION_FIT,
+    remove_temporary_files,
+    user_path,
+)
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
 from ratinglab.runs.record import RunRecord, has_finished, read_record
@@ -106,7 +115,7 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
         UserError: as in `check_same_data_and_metrics`, a checkpoint is damaged, or the run cannot reach its new limits.
     """
     for folder in (run_folder, run_folder / CHECKPOINTS):
-        remove_half_done(folder)
+        remove_temporary_files(folder)
     if not (run_folder / RUN_RECORD).exists():
         return record
     earlier = check_same_data_and_metrics(run_folder, record, key="resume")

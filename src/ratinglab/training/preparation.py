@@ -133,7 +133,7 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
         raise UserError("split.refit=true needs validation rows, to find the number of epochs")
     available = find_available_data(table, split)
     options = replace(options, model=options.model.for_data(available))
-    side_information = table.side_information(options.model.needs(), asked_by=f"model={options.model.name}")
+    side_information = table.side_information(options.model.needs(), needed_by=f"model={options.model.name}")
     holdout = hold_out(table, split if refit_epochs is None else split.refitted(), side_information)
     data = RatingDataModule(
         holdout,

@@ -12,7 +12,7 @@ from ratinglab.fitting.loggers.logger_options import LoggerOptions
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import Accelerator, CallbackOptions, TrainerOptions
 from ratinglab.models.equation_options import EquationOptions, names_of
-from ratinglab.options import named_subclasses, seed_rule
+from ratinglab.options import named_subclasses, valid_seed
 from ratinglab.splits.split import SplitOptions
 from ratinglab.targets import import_modules
 
@@ -39,7 +39,7 @@ class TrainOptions:
     """Where to log metrics, besides metrics.json. For several, logger=[tensorboard,csv]."""
     protocol: ProtocolOptions
     """Data, split and published figures, fixed so that runs are comparable."""
-    seed: int = field(metadata=seed_rule())
+    seed: int = field(metadata=valid_seed())
     """Seed of the initial weights and of the order of the training rows."""
     metrics: list[str]
     """Metrics of every part, by name: mse, rmse, mae, or MODULE.NAME of your own. Must contain mse."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ratinglab.models import Equation, EquationOptions, TrainingData, from_zero_below, normal_embedding
+from ratinglab.models import Equation, EquationOptions, TrainingData, at_least, normal_embedding
 
 
 @dataclass
@@ -17,7 +17,7 @@ class DropoutMFOptions(EquationOptions):
 
     embedding_dim: int
     """Number of latent factors."""
-    dropout: float = field(metadata=from_zero_below(1))
+    dropout: float = field(metadata=at_least(0, below=1))
     """Chance that an entry of a user's embedding is 0 in a step."""
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "DropoutMF":

@@ -8,7 +8,7 @@ from typing import Any
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
-from ratinglab.files import write_whole
+from ratinglab.files import write_atomically
 
 
 class EpochTable(CSVLogger):
@@ -55,4 +55,4 @@ class _Rows(ExperimentWriter):
         writer = csv.DictWriter(text, self.metrics_keys)
         writer.writeheader()
         writer.writerows(rows)
-        write_whole(Path(self.metrics_file_path), lambda file: file.write(text.getvalue().encode()))
+        write_atomically(Path(self.metrics_file_path), lambda file: file.write(text.getvalue().encode()))

@@ -6,7 +6,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
-from ratinglab.options import loggable
+from ratinglab.options import format_for_loggers
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class GuardedLogger(Logger):
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:  # type: ignore[override]
         """Log the run's settings."""
-        self._try(lambda logger: logger.log_hyperparams(loggable(params)))
+        self._try(lambda logger: logger.log_hyperparams(format_for_loggers(params)))
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Log scalars; the step is the number of finished epochs."""

@@ -74,7 +74,7 @@ class MLflowOptions(LoggerOptions):
 
     def check_together(self) -> None:
         """Raise UserError if the package is missing."""
-        require("mlflow", extra="mlflow", asked_by="logger=mlflow")
+        require("mlflow", extra="mlflow", needed_by="logger=mlflow")
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
         """Make Lightning's MLFlowLogger for a new run, or for the one that a resumed run began."""
@@ -105,7 +105,7 @@ class WandbOptions(LoggerOptions):
 
     def check_together(self) -> None:
         """Raise UserError if the package is missing."""
-        require("wandb", extra="wandb", asked_by="logger=wandb")
+        require("wandb", extra="wandb", needed_by="logger=wandb")
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
         """Make Lightning's WandbLogger for a new run, or for the one that a resumed run began."""

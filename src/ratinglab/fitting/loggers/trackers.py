@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 from pytorch_lightning.loggers import MLFlowLogger, WandbLogger
 
-from ratinglab.files import VALIDATION_FIT, write_whole
+from ratinglab.files import VALIDATION_FIT, write_atomically
 from ratinglab.runs.sweep_folder import SWEEP_RECORD
 
 MLFLOW_RUN, WANDB_RUN = "mlflow_run.json", "wandb_run.json"
@@ -118,4 +118,4 @@ def _sweep_of(run_folder: Path) -> str | None:
 
 
 def _keep(path: Path, content: dict[str, str]) -> None:
-    write_whole(path, lambda file: file.write(f"{json.dumps(content)}\n".encode()))
+    write_atomically(path, lambda file: file.write(f"{json.dumps(content)}\n".encode()))

@@ -8,10 +8,10 @@ from documented import CONF, HAS_OPTUNA, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import to_options
-from ratinglab.config.hydra_api import initialized
-from ratinglab.config.mistakes import explained
+from ratinglab.config.error_messages import translate_exceptions
+from ratinglab.config.hydra_api import hydra_context
+from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.errors import UserError
 from ratinglab.training.train_options import TrainOptions
@@ -285,8 +285,8 @@ def command(command_here):
 @pytest.mark.parametrize("key", UNKNOWN_KEYS)
 def test_unknown_key_gets_a_hint(key):
     register_resolvers()
-    conf = Conf("train")
-    with pytest.raises(UserError) as error, explained(conf), initialized():
+    conf = PrimaryConfig("train")
+    with pytest.raises(UserError) as error, translate_exceptions(conf), hydra_context():
         conf.compose([f"{key}=1"])
     assert str(error.value) == f"unknown key {key}{UNKNOWN_KEYS[key]}"
 

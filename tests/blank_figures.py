@@ -1,4 +1,4 @@
-"""Figures that are computed but not drawn: a second per sweep, a third of most short commands."""
+"""Figures that are not drawn, which saves a second per sweep and a third of most short commands."""
 
 from typing import Any
 
@@ -9,19 +9,19 @@ from ratinglab.evaluation import figures
 from ratinglab.reports import figure_files
 
 
-class Undrawn:
-    """Stands in for a figure and for its axes: takes every call."""
+class BlankFigure:
+    """A figure, or its axes, whose methods do nothing."""
 
-    def __getattr__(self, name: str) -> "Undrawn":
+    def __getattr__(self, name: str) -> "BlankFigure":
         return self
 
-    def __call__(self, *arguments: Any, **options: Any) -> "Undrawn":
+    def __call__(self, *arguments: Any, **options: Any) -> "BlankFigure":
         return self
 
 
-REPLACED: list[tuple[Any, str, Any]] = [
+REPLACEMENTS: list[tuple[Any, str, Any]] = [
     (figure_files, "_figures", lambda jobs, curves: []),
-    (figures, "_figure", lambda *title, **labels: (Undrawn(), Undrawn())),
+    (figures, "_figure", lambda *title, **labels: (BlankFigure(), BlankFigure())),
     (writer, "figure_to_image", lambda figure, close: np.zeros((3, 8, 8), np.uint8)),
 ]
 """Functions to replace: module, name, replacement. TensorBoard shows a blank image instead."""

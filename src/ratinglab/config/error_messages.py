@@ -14,9 +14,16 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
 from ratinglab.config.comments import key_comments
-from ratinglab.config.conf import MULTIPLE_CHOICE_GROUPS, OPTIONAL_GROUPS, OVERLAY_GROUPS, Conf, flat, one_or_several
 from ratinglab.config.conversion import TARGET, UnknownKeyError, wrong_value
-from ratinglab.config.hydra_api import initialized
+from ratinglab.config.hydra_api import hydra_context
+from ratinglab.config.primary_config import (
+    MULTIPLE_CHOICE_GROUPS,
+    OPTIONAL_GROUPS,
+    OVERLAY_GROUPS,
+    PrimaryConfig,
+    flatten,
+    format_choices,
+)
 from ratinglab.errors import UserError, did_you_mean, did_you_mean_key
 from ratinglab.fitting.trainer import NOT_IN_TRAINER
 from ratinglab.options import as_yaml
@@ -24,7 +31,7 @@ from ratinglab.options import as_yaml
 FOLDER_KEYS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
 """Hydra settings on which the folders of runs depend."""
 COMMAND_LINE_KEYS = ("resume", "reproduces")
-"""Keys that load all other settings from an earlier run."""
+"""Keys that load all other settings from an earlier run. Only the command line can set them."""
 LIST_KEYS = ("data.path", "data.unrated", "model.user_features", "model.item_features")
 """Keys whose value is a list."""
 EXTRA_OF_PLUGIN = {
@@ -37,7 +44,7 @@ EXTRA_OF_PLUGIN = {
 """Choices that plugins add to Hydra's groups, and the extra of ratinglab that installs each."""
 
 
-def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
+def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
     """Refuse overrides that Hydra would accept.
 
     Raises:
@@ -66,10 +73,10 @@ def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
                 _check_file(conf, f"{key}/{name}.yaml")
 
 
-def _check_file(conf: Conf, name: str) -> None:
-    """Raise UserError if a file in the user's folder holds no keys, or sets one that only the command line can.
+def _check_file(conf: PrimaryConfig, name: str) -> None:
+    """Raise UserError if a file in the user's folder is not a mapping, or sets a key of COMMAND_LINE_KEYS.
 
-    Hydra names the line of a file that is not YAML.
+    Leaves a file that is not YAML to Hydra, whose error names the line.
     """
     path = None if conf.extra_folder is None else conf.extra_folder / name
     if path is None or not path.is_file():
@@ -87,32 +94,38 @@ def _check_file(conf: Conf, name: str) -> None:
             raise UserError(f"{path} sets {key}, which only the command line can: {key}={content[key]}")
 
 
-def with_file(error: UnknownKeyError, conf: Conf, overrides: Sequence[str]) -> UserError:
-    """Name the chosen file that sets an unknown key in the error; call it inside `initialized`."""
+def name_file_of_key(error: UnknownKeyError, conf: PrimaryConfig, overrides: Sequence[str]) -> UserError:
+    """Return the error with the name of the chosen file that sets the unknown key; call it inside `hydra_context`.
+
+    Returns the error unchanged if no file sets the key.
+    """
     files = conf.chosen_files(overrides)
     if error.key in OPTIONAL_GROUPS:
         path = next(file.path for file in files if file.package == error.key)
         return UserError(f"{path} must begin with the line `# @package _global_`, to set keys of other groups")
-    setting = next((file.label for file in reversed(files) if error.key in file.set_keys()), None)
-    if setting is None:
+    setting_file = next((file.label for file in reversed(files) if error.key in file.set_keys()), None)
+    if setting_file is None:
         return error
     group = error.key.split(".")[0]
     owner = next((file.label for file in reversed(files) if file.label.startswith(f"{group}=")), conf.config_name)
-    if owner == setting:
+    if owner == setting_file:
         owner = "its options class"
-    return UserError(f"{setting} sets {error.key}, which {owner} does not have{error.hint}")
+    return UserError(f"{setting_file} sets {error.key}, which {owner} does not have{error.hint}")
 
 
 @contextmanager
-def explained(conf: Conf) -> Iterator[None]:
-    """Raise UserError in place of the exceptions of Hydra, OmegaConf and the YAML parser."""
+def translate_exceptions(conf: PrimaryConfig) -> Iterator[None]:
+    """Raise UserError in place of the exceptions of Hydra, OmegaConf and the YAML parser.
+
+    Searches the user's folder for the file of an AssertionError and the like, which Hydra raises without naming a file.
+    """
     try:
         yield
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(explain(error, conf)) from error
     except UserError:
         raise
-    except (AssertionError, AttributeError, TypeError, ValueError) as error:  # Hydra raises these for a faulty file
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
         path = conf.faulty_file(error)
         if path is None:
             raise
@@ -120,7 +133,7 @@ def explained(conf: Conf) -> Iterator[None]:
         raise UserError(f"{path}: {reason}") from error
 
 
-def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Conf) -> str:
+def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: PrimaryConfig) -> str:
     """Explain an exception of Hydra, OmegaConf or the YAML parser in one line."""
     text = str(error)
     if isinstance(error, OverrideParseException):
@@ -130,12 +143,12 @@ def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Co
             f"as in \"{key}='{value}'\""
         )
     if isinstance(error, MissingConfigException):
-        return _missing_config(error, conf)
+        return _explain_missing_config(error, conf)
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: {error.problem}"
     unknown = re.search(r"(Could not override|No earlier Group Default for) '(?P<key>[^'@]*)", text)
     if unknown:
-        return _unknown_key(unknown["key"], conf)
+        return _explain_unknown_key(unknown["key"], conf)
     ambiguous = re.match(r"\s*Ambiguous value for argument '(?P<argument>.*)'", text)
     if ambiguous:
         key, _, values = ambiguous["argument"].partition("=")
@@ -147,7 +160,8 @@ def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Co
     return " ".join(text.split())
 
 
-def _missing_config(error: MissingConfigException, conf: Conf) -> str:
+def _explain_missing_config(error: MissingConfigException, conf: PrimaryConfig) -> str:
+    """List the choices of the group, or name the extra of ratinglab that adds the choice."""
     missing = error.missing_cfg_file or ""
     is_hydra = missing.startswith("hydra/")
     group, _, name = missing.rpartition("/") if is_hydra else missing.partition("/")
@@ -157,79 +171,81 @@ def _missing_config(error: MissingConfigException, conf: Conf) -> str:
     options = list(conf.choices(group)) or sorted({*(error.options or []), *plugins})
     if not (name and options):
         return " ".join(str(error).split())
-    own = "" if is_hydra or conf.extra_folder is not None else "; --config-dir FOLDER adds your own"
-    return f"unknown {group}={name}: choose from {', '.join(options)}{did_you_mean(name, options) or own}"
+    hint = "" if is_hydra or conf.extra_folder is not None else "; --config-dir FOLDER adds your own"
+    return f"unknown {group}={name}: choose from {', '.join(options)}{did_you_mean(name, options) or hint}"
 
 
-def _unknown_key(key: str, conf: Conf) -> str:
-    """Name the choice that lacks the key and those that have it; else suggest the nearest key."""
+def _explain_unknown_key(key: str, conf: PrimaryConfig) -> str:
+    """Name the choice that lacks the key and the choices that have it. If none has it, suggest the nearest key."""
     group, _, name = key.partition(".")
-    keys, choices = _keys_and_choices(conf)  # first: the lines below compose other choices
+    keys, choices = _keys_and_choices(conf)  # first, because the lines below compose other choices
     if group == "trainer" and name in NOT_IN_TRAINER:
         return f"unknown key {key}: {NOT_IN_TRAINER[name]}"
     if key == "hydra.sweeper.params":
         return f"unknown key {key}: add it, as in \"+{key}={{model.embedding_dim: 'choice(8,16)'}}\""
     choice = name.partition(".")[0]
     if group in MULTIPLE_CHOICE_GROUPS and choice in conf.choices(group) and choice not in choices[group]:
-        made = [other for other in choices[group] if other != "none"]
-        add = one_or_several([*made, choice])
-        return f"unknown key {key} with {group}={one_or_several(choices[group])}; it needs {group}={add}"
-    owners = _owners(key, conf) if group in conf.groups() else []
+        needed = format_choices([*(name for name in choices[group] if name != "none"), choice])
+        return f"unknown key {key} with {group}={format_choices(choices[group])}; it needs {group}={needed}"
+    owners = _choices_with_key(key, conf) if group in conf.groups() else []
     if owners:
         advice = f"add {owners[0]}" if len(owners) == 1 else f"it belongs to {', '.join(owners)}"
-        return f"unknown key {key} with {group}={one_or_several(choices[group])}; {advice}"
-    return f"unknown key {key}{_hint(key, keys, choices, conf)}"
+        return f"unknown key {key} with {group}={format_choices(choices[group])}; {advice}"
+    return f"unknown key {key}{_suggest_key(key, keys, choices, conf)}"
 
 
-def _hint(key: str, keys: Sequence[str], choices: Mapping[str, Sequence[str]], conf: Conf) -> str:
-    """Suggest the nearest key; else name the choices that have a key without its group, or list the group's keys."""
+def _suggest_key(key: str, keys: Sequence[str], choices: Mapping[str, Sequence[str]], conf: PrimaryConfig) -> str:
+    """Suggest the nearest key. If none is close, name the choices that have the key, or list the keys of its group.
+
+    The choices are named if the key lacks its group, as in `fold=1`.
+    """
     parent = key.rpartition(".")[0]
     if nearest := did_you_mean_key(key, keys if parent else [*conf.groups(), *keys]):
         return nearest
     for group in conf.groups() if not parent else ():
-        having = [
+        choices_with_key = [
             f"{group}={choice}"
             for choice, path in conf.choices(group).items()
             if (key,) in key_comments(path.read_text(encoding="utf-8"))
         ]
-        if having and group not in OVERLAY_GROUPS:
-            return f"; {group}.{key} belongs to {', '.join(having)}"
-    siblings = [other.removeprefix(f"{parent}.") for other in keys if other.startswith(f"{parent}.")]
+        if choices_with_key and group not in OVERLAY_GROUPS:
+            return f"; {group}.{key} belongs to {', '.join(choices_with_key)}"
+    siblings = [name.removeprefix(f"{parent}.") for name in keys if name.startswith(f"{parent}.")]
     if not siblings:
         return "; see --help"
-    owner = f"{parent}={one_or_several(choices[parent])}" if parent in choices else parent
+    owner = f"{parent}={format_choices(choices[parent])}" if parent in choices else parent
     return f"; {owner} has {', '.join(siblings)}"
 
 
-def _owners(key: str, conf: Conf) -> list[str]:
+def _choices_with_key(key: str, conf: PrimaryConfig) -> list[str]:
     """List the choices of a key's group that have the key."""
     group = key.partition(".")[0]
     last = key.rpartition(".")[2]
-    found: list[str] = []
+    choices: list[str] = []
     files = (path for folder in conf.folders() for path in folder.rglob("*.yaml"))
     if not any(last in path.read_text(encoding="utf-8") for path in files):
-        return found  # a mistyped key: composing every choice takes a second
-    with initialized():
+        return choices  # a mistyped key: composing every choice takes a second
+    with hydra_context():
         for name in conf.choices(group):
             with suppress(HydraException):
                 config, _ = conf.compose([f"{group}={name}"])
-                if key in flat(OmegaConf.to_container(config, resolve=False)):
-                    found.append(f"{group}={name}")
-    return found
+                if key in flatten(OmegaConf.to_container(config, resolve=False)):
+                    choices.append(f"{group}={name}")
+    return choices
 
 
-def _keys_and_choices(conf: Conf) -> tuple[list[str], dict[str, list[str]]]:
+def _keys_and_choices(conf: PrimaryConfig) -> tuple[list[str], dict[str, list[str]]]:
     """List all keys that have a value, and the choices of each group.
 
-    Composes the last overrides again or, if that fails, the defaults.
+    Composes the choices of the last overrides or, if that fails, the defaults.
     """
     groups = conf.groups()
     choices = [text for text in conf.composed if text.split("=", 1)[0] in groups]
-    with initialized():
-        for chosen in (choices, []):
+    with hydra_context():
+        for overrides in (choices, []):
             with suppress(HydraException):
-                config, _ = conf.compose(chosen)
-                values = flat(OmegaConf.to_container(config, resolve=False))
+                config, _ = conf.compose(overrides)
+                values = flatten(OmegaConf.to_container(config, resolve=False))
                 keys = [key for key, value in values.items() if not (isinstance(value, dict) or key.endswith(TARGET))]
-                return keys, conf.choices_made(chosen)
+                return keys, conf.chosen_names(overrides)
     return [], {}

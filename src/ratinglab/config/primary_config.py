@@ -15,7 +15,7 @@ from ratinglab.config.arguments import yaml_value
 from ratinglab.config.hydra_api import config_loader, load_file
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
-from ratinglab.options import quoted
+from ratinglab.options import quote_for_hydra
 
 FOLDER = (Path(__file__).parents[1] / "conf").resolve()
 """Folder of the configs: conf/ in a checkout."""
@@ -45,7 +45,7 @@ class ChosenFile(NamedTuple):
         return {f"{self.package}.{key}".lstrip(".") for key in self._content()}
 
     def overrides(self, keys: Collection[str]) -> list[str]:
-        """Repeat the file's values of these keys as overrides; values that must be given have none."""
+        """Return an override for each of these keys that the file sets. Skips mandatory values (`???`)."""
         return [
             f"{self.package}.{key}={yaml_value(value)}"
             for key, value in self._content().items()
@@ -53,18 +53,18 @@ class ChosenFile(NamedTuple):
         ]
 
     def _content(self) -> dict[str, Any]:
-        return flat(OmegaConf.to_container(OmegaConf.load(self.path), resolve=False))
+        return flatten(OmegaConf.to_container(OmegaConf.load(self.path), resolve=False))
 
 
-class Conf:
-    """A primary config in conf/, with the folder that --config-dir adds; compose it inside `initialized`."""
+class PrimaryConfig:
+    """A primary config in conf/, with the folder that --config-dir adds; compose it inside `hydra_context`."""
 
     def __init__(self, config_name: str) -> None:
         """Start without a folder of --config-dir; `config_name` is the name of a primary config, such as `train`."""
         self.folder = FOLDER
         self.config_name = config_name
         self.extra_folder: Path | None = None
-        self._keys_of_choices: dict[tuple[str, ...], list[str]] = {}
+        self._overrides_of_choices: dict[tuple[str, ...], list[str]] = {}
         self.composed: Sequence[str] = ()
         """The overrides composed last, which Hydra's errors are about."""
 
@@ -107,21 +107,21 @@ class Conf:
 
     def choices(self, group: str) -> dict[str, Path]:
         """Find the files of a group, by the sorted names of its choices."""
-        found = {
+        paths = {
             path.relative_to(folder / group).with_suffix("").as_posix(): path
             for folder in reversed(self.folders())
             for path in (folder / group).rglob("*.yaml")
         }
-        return dict(sorted(found.items()))
+        return dict(sorted(paths.items()))
 
-    def parsed(self, overrides: Sequence[str]) -> list[Override]:
-        """Parse the overrides as Hydra does; glob(*) expands to the choices of its group."""
+    def parse(self, overrides: Sequence[str]) -> list[Override]:
+        """Parse the overrides as Hydra does. Expands glob(*) to the choices of its group."""
         return OverridesParser.create(config_loader=config_loader()).parse_overrides(list(overrides))
 
     def compose(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
         """Compose the config of these overrides. Returns the config and Hydra's own part, separately."""
         self.composed = overrides
-        config = compose(self.config_name, overrides=self._searching(overrides), return_hydra_config=True)
+        config = compose(self.config_name, overrides=self._with_search_path(overrides), return_hydra_config=True)
         hydra = config.hydra
         with read_write(config), open_dict(config):
             del config["hydra"]
@@ -142,8 +142,9 @@ class Conf:
 
     def chosen_files(self, overrides: Sequence[str]) -> list[ChosenFile]:
         """List the files that make up a composed config; later ones override earlier ones."""
-        defaults = config_loader().compute_defaults_list(self.config_name, self._searching(overrides), RunMode.RUN)
-        found = []
+        overrides = self._with_search_path(overrides)
+        defaults = config_loader().compute_defaults_list(self.config_name, overrides, RunMode.RUN)
+        files = []
         for default in defaults.defaults:
             name = (default.config_path or "").removesuffix(".yaml").lstrip("/")
             group, _, choice = name.partition("/")
@@ -151,16 +152,16 @@ class Conf:
             path = next((path for path in paths if path.is_file()), None)
             if path is not None:
                 label = f"{group}={choice}" if choice else path.name
-                found.append(ChosenFile(label, default.package or "", path))
-        return found
+                files.append(ChosenFile(label, default.package or "", path))
+        return files
 
-    def choices_made(self, overrides: Sequence[str]) -> dict[str, list[str]]:
+    def chosen_names(self, overrides: Sequence[str]) -> dict[str, list[str]]:
         """Find the choices of each group; [] if it is left out."""
         labels = [file.label.partition("=") for file in self.chosen_files(overrides)]
         return {group: [name for other, _, name in labels if other == group] for group in self.groups()}
 
-    def keys_of_choices(self, overrides: Sequence[str]) -> list[str]:
-        """Turn the files that one job chooses into overrides, where an overlay would replace their values.
+    def overrides_of_choices(self, overrides: Sequence[str]) -> list[str]:
+        """Return overrides that keep the values of explicitly chosen files where an overlay would replace them.
 
         Hydra reads overlays, such as recipes and experiments, after the files of the groups: with trainer=debug, an
         experiment's trainer.max_epochs would win. An overlay that makes the same choice itself keeps its values.
@@ -171,14 +172,14 @@ class Conf:
             for text in overrides
             if text.partition("=")[0] in groups or text.startswith(("hydra/", "hydra.searchpath"))
         )
-        if choices not in self._keys_of_choices:  # the same for all jobs of a sweep that make the same choices
-            self._keys_of_choices[choices] = self._find_keys_of_choices(choices)
-        return self._keys_of_choices[choices]
+        if choices not in self._overrides_of_choices:  # the same for all jobs of a sweep that make the same choices
+            self._overrides_of_choices[choices] = self._find_overrides_of_choices(choices)
+        return self._overrides_of_choices[choices]
 
-    def _find_keys_of_choices(self, overrides: Sequence[str]) -> list[str]:
+    def _find_overrides_of_choices(self, overrides: Sequence[str]) -> list[str]:
         if not set(OVERLAY_GROUPS).intersection(text.partition("=")[0] for text in overrides):
             return []
-        found: list[str] = []
+        kept_values: list[str] = []
         files = self.chosen_files(overrides)
         for index, file in enumerate(files):
             if file.label not in overrides or file.package == "":
@@ -186,32 +187,32 @@ class Conf:
             overlays = [other for other in files[index + 1 :] if other.package == ""]
             values = file.overrides(set[str]().union(*(overlay.set_keys() for overlay in overlays)))
             group, _, name = file.label.partition("=")
-            others = [text for text in overrides if not text.startswith(f"{group}=")]
-            if values and name not in self.choices_made(others)[group]:
-                found += values
-        return found
+            without_choice = [text for text in overrides if not text.startswith(f"{group}=")]
+            if values and name not in self.chosen_names(without_choice)[group]:
+                kept_values += values
+        return kept_values
 
-    def _searching(self, overrides: Sequence[str]) -> list[str]:
+    def _with_search_path(self, overrides: Sequence[str]) -> list[str]:
         """Add the extra folder to Hydra's search path."""
         if self.extra_folder is None:
             return list(overrides)
         paths = [f"file://{self.extra_folder}"]
-        for override in self.parsed(overrides):
+        for override in self.parse(overrides):
             value = override.value()
             if override.key_or_group == "hydra.searchpath" and isinstance(value, list):
                 paths += map(str, value)
         # If the search path is overridden several times, the first override counts.
-        return [f"hydra.searchpath=[{','.join(quoted(path) for path in paths)}]", *overrides]
+        return [f"hydra.searchpath=[{','.join(quote_for_hydra(path) for path in paths)}]", *overrides]
 
 
-def one_or_several(names: Sequence[str]) -> str:
+def format_choices(names: Sequence[str]) -> str:
     """Format the choices of a group as an override's value."""
     return names[0] if len(names) == 1 else f"[{','.join(names)}]"
 
 
-def flat(content: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
     """Map the full names of all keys to their values, parent keys included."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in content.items() if isinstance(content, dict) else ():
-        found |= {f"{prefix}{key}": value} | flat(value, f"{prefix}{key}.")
-    return found
+        values |= {f"{prefix}{key}": value} | flatten(value, f"{prefix}{key}.")
+    return values
