@@ -40,17 +40,17 @@ Task = Callable[[Any, Path], float | None]
 def command(
     *, config_name: str, positional: Sequence[str] = (), find_run: FindRun | None = None, usage: str | None = None
 ) -> Callable[[Task], Callable[[], None]]:
-    """Decorate a task, which takes options and the run's folder, to make it a command, a Hydra app.
+    """Decorate a task, a function of options and the run's folder, to make it a command: a Hydra app.
 
-    A user's mistake is reported as one line on stderr, with exit status 2. If the configuration alone shows it, no
-    folder is created; otherwise the folder is removed. A diverged run keeps its folder and exits with status 1. In a
-    sweep, its objective is infinite, the other runs continue, and the sweep exits with status 1. A bug in ratinglab
-    keeps its traceback.
+    The command reports a user's mistake as one line on stderr, with exit status 2. If the configuration alone shows the
+    mistake, the command creates no folder; otherwise it removes the folder. A run that diverges keeps its folder, and
+    the exit status is 1. In a sweep, such a run has an infinite objective, and the other runs continue. A bug in
+    ratinglab keeps its traceback.
 
     Args:
         config_name: the primary config in conf/, such as `train`.
         positional: keys that arguments without a key set, in this order.
-        find_run: finds the run that the arguments resume or reproduce.
+        find_run: finds the run that the arguments resume or reproduce; None: the command does neither.
         usage: text of --help; None: groups and keys of the primary config.
     """
 

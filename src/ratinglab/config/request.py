@@ -19,7 +19,7 @@ from ratinglab.files import user_path
 from ratinglab.runs.saved_run import HYDRA_FOLDER
 
 FindRun = Callable[..., Rerun | None]
-"""Function of the overrides, and multirun by keyword, that returns the earlier run that they name; None: a new run."""
+"""Function that finds the earlier run that overrides name. It takes the overrides, and `multirun` by keyword."""
 
 
 class ComposedJob(NamedTuple):
@@ -97,7 +97,7 @@ class Request:
 
 
 def compose_options(config_name: str, overrides: Sequence[str]) -> Any:
-    """Compose the options of a primary config; call it in a job of Hydra's."""
+    """Compose the options of a primary config; call it in a Hydra job, such as a command's task."""
     conf = PrimaryConfig(config_name)
     config, _ = conf.compose(overrides)
     return to_options(config, OPTIONS_CLASSES[config_name], conf.parse(overrides))
@@ -119,7 +119,7 @@ def hydra_folder_of_call(job: ComposedJob, kind: str) -> Path:
 
 
 def complete_hydra_config(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -> DictConfig:
-    """Copy Hydra's part of a config, and set the values that Hydra's app would set. folder=None: folder as composed."""
+    """Copy Hydra's part of a config, and set the values that Hydra's app would set. None keeps the composed folder."""
     hydra = hydra.copy()
     with read_write(hydra), open_dict(hydra):
         hydra.mode = RunMode.RUN
