@@ -80,7 +80,7 @@ def test_folder_that_is_not_ascii_trains_in_the_c_locale(cache, tmp_path):
 
 def test_loops_are_compiled_uncached_where_nothing_can_be_written(monkeypatch):
     def njit(*, cache):
-        raise RuntimeError("cannot cache function '_probe': no locator available for file 'compiled.py'")
+        raise RuntimeError("cannot cache function '<lambda>': no locator available for file 'compiled.py'")
 
     assert compiled.CACHE
     monkeypatch.setattr(numba, "njit", njit)

@@ -13,7 +13,7 @@ from ratinglab.batches import as_tensors
 from ratinglab.fitting import block_sgd
 from ratinglab.fitting.block_sgd import balanced_slices
 from ratinglab.fitting.whole_epoch_options import BlockSGDOptions
-from ratinglab.kernels.block_epochs import epoch, move_to_blocks, sort_blocks_by_user
+from ratinglab.kernels.block_epochs import move_to_blocks, sgd_over_diagonals, sort_blocks_by_user
 from ratinglab.models.equation import TrainingData
 from ratinglab.ratings.table import Ratings
 
@@ -95,7 +95,7 @@ def run_epoch(model, columns, *, diagonals, lr=0.02):
     weights = tuple(each.detach().numpy() for each in (*factors, *biases))
     numbers = float(model.rating_mean), lr, model.regularization
     errors = np.zeros((len(diagonals), len(diagonals)))
-    epoch(*columns, diagonals, weights, *map(np.float32, numbers), errors)
+    sgd_over_diagonals(*columns, diagonals, weights, *map(np.float32, numbers), errors)
     return errors
 
 
@@ -137,9 +137,9 @@ def test_rows_are_sorted_once_and_diagonals_are_shuffled_every_epoch(monkeypatch
 
     def recorded(user, item, rating, start, diagonals, *more):
         seen.append((user.copy(), start, diagonals.tolist()))
-        return epoch(user, item, rating, start, diagonals, *more)
+        return sgd_over_diagonals(user, item, rating, start, diagonals, *more)
 
-    monkeypatch.setattr(block_sgd, "epoch", recorded)
+    monkeypatch.setattr(block_sgd, "sgd_over_diagonals", recorded)
     fit(epochs=4, slices=8)
     orders = [diagonals for *_, diagonals in seen]
     assert all(sorted(order) == list(range(8)) for order in orders)

@@ -50,10 +50,10 @@ def test_as_many_steps_as_factors_solve_for_each_row():
     user, item = (random.integers(0, count, 60).astype(np.int32) for count in (9, 8))
     user[user == 3] = 4  # user 3 has no pairs
     others, rows = (random.standard_normal((count, 5)).astype(np.float32) for count in (8, 9))
-    pairs = sort_ratings(user, item, np.ones(60, dtype=np.float32), count=9, dim=5)
+    pairs = sort_ratings(user, item, np.ones(60, dtype=np.float32), num_rows=9, dim=5)
     ridge = (0.1 * (pairs.counts + 0.3 * 8)).astype(np.float32)
     before = [
-        np.square(1 - others[pairs.other[first:last]] @ row).sum()
+        np.square(1 - others[pairs.column[first:last]] @ row).sum()
         for row, first, last in zip(rows, pairs.start[:-1], pairs.start[1:], strict=True)
     ]
     errors = improve_rows(pairs, others, 0.3 * others.T @ others, ridge, 8, rows)

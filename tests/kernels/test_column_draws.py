@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from ratinglab.fitting.gibbs.priors import Normal
+from ratinglab.fitting.gibbs.term_draws import draw_term
 from ratinglab.fitting.term_solver import TermSolver
-from ratinglab.kernels.column_draws import BLOCK_WIDTH, in_blocks, out_of_blocks
+from ratinglab.kernels.column_draws import BLOCK_WIDTH, join_columns, split_columns
 from ratinglab.models.design import Design
 
 
 @pytest.mark.parametrize("dim", [1, 2, 8, 9, 12, 17, 33, 65])
 def test_blocks_hold_all_columns_and_zeros(dim):
     rows = np.random.default_rng(0).normal(size=(5, dim)).astype(np.float32)
-    blocks = in_blocks(rows)
-    assert np.array_equal(out_of_blocks(blocks, dim), rows)
+    blocks = split_columns(rows)
+    assert np.array_equal(join_columns(blocks, dim), rows)
     assert blocks.size - np.count_nonzero(blocks) == blocks.size - rows.size
     assert blocks.shape[2] <= 1.5 * BLOCK_WIDTH
     assert blocks.size <= 1.4 * rows.size
@@ -27,13 +28,14 @@ def drawn(*, threads: int, has_days: bool) -> list[np.ndarray]:
     row, column = (torch.from_numpy(index.astype(np.int32)) for index in np.nonzero(random.random((60, 40)) < 0.3))
     design = Design.from_sets(row, column, num_rows=60, num_columns=40)
     design = design.select_rows(torch.from_numpy(random.integers(0, 60, 100))) if has_days else design
-    residual = in_blocks(random.normal(size=(design.num_rows, 20)).astype(np.float32))
+    residual = split_columns(random.normal(size=(design.num_rows, 20)).astype(np.float32))
     weights = random.normal(size=(40, 20)).astype(np.float32)
     before = numba.get_num_threads()
     numba.set_num_threads(threads)
     try:
         prior = Normal(np.zeros(20), np.eye(20))
-        weights, _ = TermSolver(design, dim=20).draw(residual, weights, precision=1.0, prior=prior, random=random)
+        solver = TermSolver(design, dim=20)
+        weights, _ = draw_term(solver, residual, weights, term_precision=1.0, prior=prior, random=random)
     finally:
         numba.set_num_threads(before)
     return [weights, residual]

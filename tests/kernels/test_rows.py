@@ -9,12 +9,12 @@ from ratinglab.kernels.rows import (
     OtherRows,
     RowPriors,
     column_dots,
-    gather,
     gram,
-    sample_rows,
-    squared_errors,
+    matmul_transposed,
+    multiply_sparse,
     subtract_dots,
-    times,
+    sum_squared_errors,
+    update_rows,
 )
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.ratings.table import Ratings
@@ -31,40 +31,42 @@ def ratings(count=200) -> Ratings:
 
 def by_user() -> Entries:
     rows = ratings()
-    return sort_ratings(rows.user, rows.item, rows.rating, count=NUM_USERS, dim=DIM)
+    return sort_ratings(rows.user, rows.item, rows.rating, num_rows=NUM_USERS, dim=DIM)
 
 
 def numbers(*shape, seed=1):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def drawn(noise):
+def drawn(normal_draws):
     side = by_user()
-    features, offset, mean = numbers(NUM_ITEMS, DIM), numbers(NUM_ITEMS, seed=2), numbers(NUM_USERS, DIM, seed=3)
-    scale, weight = np.linspace(0.5, 2, NUM_USERS).astype(np.float32), np.linspace(2, 1, NUM_USERS).astype(np.float32)
-    other_weight = np.linspace(0.5, 1.5, NUM_ITEMS).astype(np.float32)
-    precision = np.cov(numbers(DIM, 20, seed=4)).astype(np.float32) + np.eye(DIM, dtype=np.float32)
+    regressors, offset, mean = numbers(NUM_ITEMS, DIM), numbers(NUM_ITEMS, seed=2), numbers(NUM_USERS, DIM, seed=3)
+    scale = np.linspace(0.5, 2, NUM_USERS).astype(np.float32)
+    precision = np.linspace(2, 1, NUM_USERS).astype(np.float32)
+    other_precision = np.linspace(0.5, 1.5, NUM_ITEMS).astype(np.float32)
+    prior_precision = np.cov(numbers(DIM, 20, seed=4)).astype(np.float32) + np.eye(DIM, dtype=np.float32)
     out = np.empty((NUM_USERS, DIM), dtype=np.float32)
-    others = OtherRows(features, offset, other_weight)
-    sample_rows(side, others, RowPriors(mean, precision, scale), weight, noise, out)
+    others = OtherRows(regressors, offset, other_precision)
+    update_rows(side, others, RowPriors(mean, prior_precision, scale), precision, normal_draws, out)
     conditionals = []
     for row in range(NUM_USERS):
         part = slice(side.start[row], side.start[row + 1])
-        x, y = features[side.other[part]].astype(np.float64), side.rating[part] - offset[side.other[part]]
-        weights = weight[row] * other_weight[side.other[part]].astype(np.float64)
-        a = scale[row] * precision + (x.T * weights) @ x
-        b = scale[row] * precision @ mean[row] + (x.T * weights) @ y
+        column = side.column[part]
+        x, y = regressors[column].astype(np.float64), side.rating[part] - offset[column]
+        weights = precision[row] * other_precision[column].astype(np.float64)
+        a = scale[row] * prior_precision + (x.T * weights) @ x
+        b = scale[row] * prior_precision @ mean[row] + (x.T * weights) @ y
         conditionals.append((a, b))
     return out, conditionals
 
 
-def test_row_drawn_without_noise_is_the_conditional_mean():
+def test_row_of_draws_of_0_is_the_conditional_mean():
     out, conditionals = drawn(np.zeros((NUM_USERS, DIM), dtype=np.float32))
     for row, (a, b) in zip(out, conditionals, strict=True):
         assert row == pytest.approx(np.linalg.solve(a, b), abs=1e-5)
 
 
-def test_noise_has_the_conditional_covariance():
+def test_draws_have_the_conditional_covariance():
     """The results for all unit vectors, as columns, are a square root of the covariance."""
     middle, conditionals = drawn(np.zeros((NUM_USERS, DIM), dtype=np.float32))
     roots = [
@@ -75,14 +77,14 @@ def test_noise_has_the_conditional_covariance():
         assert root @ root.T == pytest.approx(np.linalg.inv(a), abs=1e-5)
 
 
-def test_gather_sums_over_the_ratings_of_a_row():
+def test_sparse_product_equals_the_dense_product():
     side = by_user()
-    values, scale, other_scale = numbers(NUM_ITEMS, 3), numbers(NUM_USERS, seed=2), numbers(NUM_ITEMS, seed=3)
+    values, row_scale, column_scale = numbers(NUM_ITEMS, 3), numbers(NUM_USERS, seed=2), numbers(NUM_ITEMS, seed=3)
     out = np.full((NUM_USERS, 3), np.nan, dtype=np.float32)
-    gather(side, scale, other_scale, values, out)
+    multiply_sparse(side, row_scale, column_scale, values, out)
     dense = np.zeros((NUM_USERS, NUM_ITEMS))
     np.add.at(dense, (ratings().user, ratings().item), 1)
-    assert out == pytest.approx(scale[:, None] * (dense @ (other_scale[:, None] * values)), abs=1e-5)
+    assert out == pytest.approx(row_scale[:, None] * (dense @ (column_scale[:, None] * values)), abs=1e-5)
 
 
 def test_sums_over_rows_equal_matrix_products():
@@ -90,7 +92,7 @@ def test_sums_over_rows_equal_matrix_products():
     assert gram(left, right) == pytest.approx(left.astype(np.float64).T @ right, rel=1e-6)
     assert column_dots(left, right) == pytest.approx((left.astype(np.float64) * right).sum(axis=0), rel=1e-6)
     out = np.empty((1000, 3), dtype=np.float32)
-    times(left, matrix, out)
+    matmul_transposed(left, matrix, out)
     assert out == pytest.approx(left @ matrix.T, abs=1e-5)
 
 
@@ -99,17 +101,17 @@ def test_squared_errors_are_summed_per_row():
     users, items, offset = numbers(NUM_USERS, DIM), numbers(NUM_ITEMS, DIM, seed=2), numbers(NUM_ITEMS, seed=3)
     error = rows.rating - offset[rows.item] - (users[rows.user] * items[rows.item]).sum(axis=1)
     weight = np.linspace(0.5, 2, NUM_ITEMS).astype(np.float32)
-    found = squared_errors(side, users, OtherRows(items, offset, weight))
+    found = sum_squared_errors(side, users, OtherRows(items, offset, weight))
     for sums, weighs in zip(found, (1, weight[rows.item]), strict=True):
         assert sums == pytest.approx(np.bincount(rows.user, weighs * np.square(error, dtype=np.float64)), rel=1e-5)
 
 
 def test_dots_are_subtracted_in_the_order_of_the_ratings():
-    entries, rows, features = by_user(), numbers(NUM_USERS, DIM), numbers(NUM_ITEMS, DIM, seed=2)
+    entries, rows, regressors = by_user(), numbers(NUM_USERS, DIM), numbers(NUM_ITEMS, DIM, seed=2)
     out = np.empty_like(entries.rating)
-    subtract_dots(entries, rows, features, out)
+    subtract_dots(entries, rows, regressors, out)
     user = np.repeat(np.arange(NUM_USERS), np.diff(entries.start))
-    assert out == pytest.approx(entries.rating - (rows[user] * features[entries.other]).sum(axis=1), abs=1e-5)
+    assert out == pytest.approx(entries.rating - (rows[user] * regressors[entries.column]).sum(axis=1), abs=1e-5)
 
 
 def test_results_do_not_depend_on_the_number_of_threads():

@@ -13,34 +13,34 @@ ITEM = np.concatenate([np.arange(NUM_USERS) % NUM_ITEMS, RANDOM.integers(0, NUM_
 RATING = RANDOM.normal(size=len(USER)).astype(np.float32)
 
 
-@pytest.mark.parametrize(("own", "other", "count"), [(USER, ITEM, NUM_USERS), (ITEM, USER, NUM_ITEMS)])
-def test_ratings_are_grouped_by_row_in_their_original_order(own, other, count):
-    side = sort_ratings(own, other, RATING, count=count, dim=5)
-    for row in range(count):
-        part = slice(side.start[row], side.start[row + 1])
-        assert side.other[part].tolist() == other[own == row].tolist()
-        assert side.rating[part].tolist() == RATING[own == row].tolist()
-    assert side.counts.tolist() == np.bincount(own).tolist()
+@pytest.mark.parametrize(("row", "column", "num_rows"), [(USER, ITEM, NUM_USERS), (ITEM, USER, NUM_ITEMS)])
+def test_ratings_are_grouped_by_row_in_their_original_order(row, column, num_rows):
+    side = sort_ratings(row, column, RATING, num_rows=num_rows, dim=5)
+    for index in range(num_rows):
+        entries = slice(side.start[index], side.start[index + 1])
+        assert side.column[entries].tolist() == column[row == index].tolist()
+        assert side.rating[entries].tolist() == RATING[row == index].tolist()
+    assert side.counts.tolist() == np.bincount(row).tolist()
 
 
 @pytest.mark.parametrize("written", [1, 7, 1000])
 def test_mapped_files_hold_all_ratings_whatever_is_written_in_a_pass(monkeypatch, tmp_path, written):
     """The first row and the last have a single rating each."""
     monkeypatch.setattr(sorted_ratings, "RATINGS_PER_PASS", written)
-    index = np.concatenate([[0], 1 + USER, [NUM_USERS + 1]]).astype(np.int32)
-    other, rating = np.append(ITEM, [3, 4]).astype(np.int32), np.append(RATING, [-8, 8]).astype(np.float32)
+    row = np.concatenate([[0], 1 + USER, [NUM_USERS + 1]]).astype(np.int32)
+    column, rating = np.append(ITEM, [3, 4]).astype(np.int32), np.append(RATING, [-8, 8]).astype(np.float32)
     found, expected = (
-        sort_ratings(index, other, rating, count=NUM_USERS + 2, dim=5, folder=folder) for folder in (tmp_path, None)
+        sort_ratings(row, column, rating, num_rows=NUM_USERS + 2, dim=5, folder=folder) for folder in (tmp_path, None)
     )
-    order = np.argsort(index, kind="stable")
+    order = np.argsort(row, kind="stable")
     for side in (found, expected):
-        assert side.other.tolist() == other[order].tolist()
+        assert side.column.tolist() == column[order].tolist()
         assert side.rating.tolist() == rating[order].tolist()
-        assert side.start.tolist() == [0, *np.cumsum(np.bincount(index))]
+        assert side.start.tolist() == [0, *np.cumsum(np.bincount(row))]
 
 
 def test_row_without_ratings_is_empty():
-    side = sort_ratings(USER, ITEM, RATING, count=NUM_USERS + 2, dim=5)
+    side = sort_ratings(USER, ITEM, RATING, num_rows=NUM_USERS + 2, dim=5)
     assert side.start[-3:].tolist() == [len(USER)] * 3
 
 

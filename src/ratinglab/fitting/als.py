@@ -4,7 +4,7 @@ import numpy as np
 
 from ratinglab.batches import Batch
 from ratinglab.fitting.fit_setup import FitSetup
-from ratinglab.fitting.row_fit import RowFit, joined, tables_of, write_joined
+from ratinglab.fitting.row_fit import RowFit, join_tables, list_tables, write_tables
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import ALSOptions
 from ratinglab.kernels.rows import FloatArray, RowPriors
@@ -41,9 +41,9 @@ class ALSFit(RowFit):
         super().__init__(predictor, setup, options)
         self.damping = np.float32(options.damping)
         self._solvers: dict[str, TermSolver] = {}
-        """By term, for √N F."""
+        """Solvers for √N F, by the name of the term."""
         self._ridges: dict[str, FloatArray] = {}
-        """Diagonal of R by term."""
+        """Diagonals of R, by the name of the term."""
 
     def advice(self) -> str:
         """Suggest a larger λ: with λ near 0, rows with few ratings have no unique solution."""
@@ -52,61 +52,73 @@ class ALSFit(RowFit):
     def on_train_start(self) -> None:
         """Sort the training ratings by row and build the term solvers."""
         super().on_train_start()
-        for name in SIDE_NAMES:
-            counts, dim = self._ratings[name].counts, self.own_rows(name).shape[1]
-            for term in self.side(name).terms:
+        for side in SIDE_NAMES:
+            counts, dim = self._ratings[side].counts, self.own_rows(side).shape[1]
+            for term in self.equation.side(side).terms:
                 self._solvers[term.name] = TermSolver(term.design, dim=dim, row_weight=np.sqrt(counts))
                 self._ridges[term.name] = _ratings_by_column(term.design, counts)
 
     def training_step(self, batches: list[Batch]) -> None:
         """Run one sweep: the users' terms and rows, then the items'."""
-        addends = {
-            name: {term.name: self._addend(term, self._ratings[name].counts) for term in self.side(name).terms}
-            for name in SIDE_NAMES
+        products = {
+            side: {
+                term.name: self._multiply_term(term, self._ratings[side].counts)
+                for term in self.equation.side(side).terms
+            }
+            for side in SIDE_NAMES
         }
-        rows = {name: sum(addends[name].values(), self.own_rows(name)) for name in SIDE_NAMES}
-        ones = {name: np.ones(len(rows[name]), dtype=np.float32) for name in SIDE_NAMES}
-        for name in SIDE_NAMES:
-            other = other_side(name)
-            counts, zeros = self._ratings[name].counts, np.zeros_like(rows[name])
-            for term in self.side(name).terms:
-                addends[name][term.name] = self._fit_term(term, rows[name], addends[name], counts)
-            term_sum = sum(addends[name].values(), zeros.copy())
-            pull = np.float32(self.equation.regularization) * counts
-            mean = (pull[:, None] * term_sum + self.damping * rows[name]) / (pull + self.damping)[:, None]
-            self.solve(
-                name,
-                rows[name],
+        rows = {side: sum(products[side].values(), self.own_rows(side)) for side in SIDE_NAMES}
+        ones = {side: np.ones(len(rows[side]), dtype=np.float32) for side in SIDE_NAMES}
+        for side in SIDE_NAMES:
+            other = other_side(side)
+            counts, zeros = self._ratings[side].counts, np.zeros_like(rows[side])
+            for term in self.equation.side(side).terms:
+                products[side][term.name] = self._fit_term(term, rows[side], products[side], counts)
+            term_sum = sum(products[side].values(), zeros.copy())
+            ridge = np.float32(self.equation.regularization) * counts
+            mean = (ridge[:, None] * term_sum + self.damping * rows[side]) / (ridge + self.damping)[:, None]
+            self.update_rows(
+                side,
+                rows[side],
                 rows[other],
-                priors=RowPriors(mean, np.eye(zeros.shape[1], dtype=np.float32), pull + self.damping),
-                weight=ones[name],
-                other_weight=ones[other],
-                noise=zeros,
+                priors=RowPriors(mean, np.eye(zeros.shape[1], dtype=np.float32), ridge + self.damping),
+                precision=ones[side],
+                other_precision=ones[other],
+                normal_draws=zeros,
             )
-            self.write_own_rows(name, rows[name] - term_sum)
-        self.errors("item", rows["item"], rows["user"], other_weight=ones["user"])
+            self.write_own_rows(side, rows[side] - term_sum)
+        self.sum_squared_errors("item", rows["item"], rows["user"], other_precision=ones["user"])
 
-    def _addend(self, term: Term, counts: FloatArray) -> FloatArray:
+    def _multiply_term(self, term: Term, counts: FloatArray) -> FloatArray:
         """Compute F y of a term: (num_rows, D) float32, with 0 as the bias of a term without biases."""
-        addend = self._solvers[term.name].times(joined(tables_of(term))) / np.sqrt(counts)[:, None]
+        product = self._solvers[term.name].multiply(join_tables(list_tables(term))) / np.sqrt(counts)[:, None]
         if self.has_biases and term.bias is None:
-            addend = np.pad(addend, ((0, 0), (1, 0)))
-        return addend.astype(np.float32, copy=False)
+            product = np.pad(product, ((0, 0), (1, 0)))
+        return product.astype(np.float32, copy=False)
 
-    def _fit_term(self, term: Term, rows: FloatArray, addends: dict[str, FloatArray], counts: FloatArray) -> FloatArray:
-        """Solve for a term's weights y, write them to the equation, and return F y."""
-        others = (addend for name, addend in addends.items() if name != term.name)
-        rest = rows - sum(others, np.zeros_like(rows))
+    def _fit_term(
+        self, term: Term, rows: FloatArray, products: dict[str, FloatArray], counts: FloatArray
+    ) -> FloatArray:
+        """Solve for a term's weights y, write them to the equation, and return F y.
+
+        Args:
+            term: the term.
+            rows: (num_rows, D) float32, v.
+            products: F y of each term of the side, by name.
+            counts: (num_rows,) float32, the number of ratings of each row.
+        """
+        other_terms = (product for name, product in products.items() if name != term.name)
+        residual = rows - sum(other_terms, np.zeros_like(rows))
         if self.has_biases and term.bias is None:
-            rest = np.ascontiguousarray(rest[:, 1:])
-        solver, tables = self._solvers[term.name], tables_of(term)
-        right = solver.transposed(np.sqrt(counts)[:, None] * rest)
-        write_joined(solver.solve(right, joined(tables), self._ridges[term.name]), tables)
-        return self._addend(term, counts)
+            residual = np.ascontiguousarray(residual[:, 1:])
+        solver, tables = self._solvers[term.name], list_tables(term)
+        right = solver.multiply_transposed(np.sqrt(counts)[:, None] * residual)
+        write_tables(solver.solve(right, join_tables(tables), self._ridges[term.name]), tables)
+        return self._multiply_term(term, counts)
 
 
 def _ratings_by_column(design: Design, counts: FloatArray) -> FloatArray:
-    """Count the ratings in the rows of each column, or 1 for a column without rows: (num_columns, 1) float32."""
+    """Count the ratings of the rows with an entry in each column: (num_columns, 1) float32, 1 for an empty column."""
     inner_row, num_inner = design.inner_row, len(design.scale)
     inner_counts = counts if inner_row is None else np.bincount(inner_row.numpy(), counts, minlength=num_inner)
     per_entry = np.repeat(inner_counts, np.diff(design.start.numpy()))

@@ -8,7 +8,7 @@ from ratinglab.batches import Batch
 from ratinglab.fitting.fit import FactorFit
 from ratinglab.fitting.fit_setup import FitSetup
 from ratinglab.fitting.whole_epoch_options import BlockSGDOptions
-from ratinglab.kernels.block_epochs import compile_loops, epoch, move_to_blocks, sort_blocks_by_user
+from ratinglab.kernels.block_epochs import compile_loops, move_to_blocks, sgd_over_diagonals, sort_blocks_by_user
 from ratinglab.kernels.compiled import set_num_threads
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import count_values, release
@@ -64,7 +64,7 @@ class BlockFit(FactorFit):
         order = np.random.default_rng([self.seed, self.current_epoch]).permutation(slices)
         errors = np.zeros((slices, slices))
         for diagonals in [order] if self.data.folder is None else np.split(order, slices):
-            epoch(
+            sgd_over_diagonals(
                 user,
                 item,
                 rating,

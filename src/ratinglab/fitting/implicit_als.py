@@ -54,11 +54,11 @@ class ImplicitALSFit(Fit):
         train, dim = self.data.train_ratings_in_stars, self.equation.user_embedding.embedding_dim
         liked = liked_rows(as_tensors(train), self.equation.min_stars)
         user, item, rating = (column.numpy() for column in liked[:3])
-        for name, row, other, count in (
+        for name, row, column, count in (
             ("user", user, item, self.data.num_users),
             ("item", item, user, self.data.num_items),
         ):
-            self._pairs[name] = sort_ratings(row, other, rating, count=count, dim=dim)
+            self._pairs[name] = sort_ratings(row, column, rating, num_rows=count, dim=dim)
 
     def training_step(self, batches: list[Batch]) -> None:
         """Run one sweep."""
@@ -68,7 +68,7 @@ class ImplicitALSFit(Fit):
         objective, steps = self.equation.objective, self.cg_steps
         errors = objective.improve(self._pairs["item"], items, users, steps=steps)
         objective.improve(self._pairs["user"], users, items, steps=steps)
-        self.train_loss = (float(errors.sum()) + everywhere + penalty) / len(self._pairs["user"].other)
+        self.train_loss = (float(errors.sum()) + everywhere + penalty) / len(self._pairs["user"].column)
 
     def report_training(self) -> None:
         """Report train/loss of the epoch."""

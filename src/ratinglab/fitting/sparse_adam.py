@@ -53,7 +53,9 @@ class SparseRowAdam(Optimizer):
         step_rows(
             gradient._indices()[0].numpy(),
             gradient._values().numpy(),
-            (weight.detach().numpy(), *moments, self._slots[weight]),
+            weight.detach().numpy(),
+            moments,
+            self._slots[weight],
             np.float32(group["lr"]),
             tuple(np.float32(beta) for beta in betas),
             tuple(np.float32(1 - beta ** state["step"]) for beta in betas),

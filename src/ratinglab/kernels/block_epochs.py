@@ -9,12 +9,12 @@ from numba import prange
 from numpy.typing import NDArray
 
 from ratinglab.kernels.compiled import njit
-from ratinglab.kernels.prefetch import LINE, prefetch
+from ratinglab.kernels.prefetch import FLOATS_PER_CACHE_LINE, prefetch
 from ratinglab.ratings.mapped_arrays import release
 from ratinglab.ratings.table import Ratings
 
-AHEAD = 8
-"""Rows ahead at which an item's factors are fetched, since the factors of a block may not fit into the caches."""
+PREFETCH_DISTANCE = 8
+"""Number of ratings ahead at which the item's factors are fetched: a block's factors may not fit into the caches."""
 
 
 def move_to_blocks(
@@ -23,7 +23,7 @@ def move_to_blocks(
     """Reorder rows in place so that each block is contiguous (American flag sort).
 
     Block `a · num_slices + b` holds the rows of user slice a and item slice b. The sort touches a few pages of each
-    block at a time, so it also suits rows in mapped files, whose pages it drops.
+    block at a time. It therefore also suits rows in mapped files, whose pages it drops.
 
     Args:
         rows: the rows.
@@ -32,7 +32,7 @@ def move_to_blocks(
         num_slices: slices per side.
 
     Returns:
-        (num_slices² + 1,) int64, the first row of each block, and the number of rows.
+        (num_slices² + 1,) int64: the first row of each block, and the number of rows.
 
     Source: McIlroy, Bostic, McIlroy, "Engineering Radix Sort", Computing Systems 6(1), 1993.
     """
@@ -40,9 +40,9 @@ def move_to_blocks(
     for _, part in rows.blocks():
         _count_by_block(part.user, part.item, user_slice, item_slice, num_slices, count)
     start = np.concatenate([[0], np.cumsum(count)])
-    head = start[:-1].copy()
+    next_slot = start[:-1].copy()
     for block in range(len(count)):
-        _fill_block(block, rows.user, rows.item, rows.rating, user_slice, item_slice, num_slices, start, head)
+        _fill_block(block, rows.user, rows.item, rows.rating, user_slice, item_slice, num_slices, start, next_slot)
         release(rows.user, rows.item, rows.rating)
     return start
 
@@ -54,31 +54,34 @@ def _count_by_block(user, item, user_slice, item_slice, num_slices, count):  # t
 
 
 @njit(nogil=True)
-def _fill_block(block, user, item, rating, user_slice, item_slice, num_slices, start, head):  # type: ignore[no-untyped-def]
-    """Move all rows of a block into it; `head` has the first place of each block that may hold a foreign row."""
-    while head[block] < start[block + 1]:
-        row = head[block]
+def _fill_block(block, user, item, rating, user_slice, item_slice, num_slices, start, next_slot):  # type: ignore[no-untyped-def]
+    """Move all rows of a block into it, in place.
+
+    next_slot (num_slices²,) int64 is the first slot of each block that may hold another block's row; advanced in place.
+    """
+    while next_slot[block] < start[block + 1]:
+        row = next_slot[block]
         held_user, held_item, held_rating = user[row], item[row], rating[row]
         target = user_slice[held_user] * num_slices + item_slice[held_item]
         while target != block:
-            place = head[target]
-            head[target] += 1
-            user[place], held_user = held_user, user[place]
-            item[place], held_item = held_item, item[place]
-            rating[place], held_rating = held_rating, rating[place]
+            slot = next_slot[target]
+            next_slot[target] += 1
+            user[slot], held_user = held_user, user[slot]
+            item[slot], held_item = held_item, item[slot]
+            rating[slot], held_rating = held_rating, rating[slot]
             target = user_slice[held_user] * num_slices + item_slice[held_item]
         user[row], item[row], rating[row] = held_user, held_item, held_rating
-        head[block] += 1
+        next_slot[block] += 1
 
 
 def sort_blocks_by_user(rows: Ratings, start: NDArray[np.int64]) -> None:
     """Sort the rows of each block by user, in place, so that a user's weights stay in the processor's cache.
 
-    `start` is what move_to_blocks returned.
+    `start` is the result of move_to_blocks.
     """
-    step = round((len(start) - 1) ** 0.5)
-    for first in range(0, len(start) - 1, step):
-        _sort_blocks(rows.user, rows.item, rows.rating, start[first : first + step + 1])
+    num_slices = round((len(start) - 1) ** 0.5)
+    for first in range(0, len(start) - 1, num_slices):
+        _sort_blocks(rows.user, rows.item, rows.rating, start[first : first + num_slices + 1])
         release(rows.user, rows.item, rows.rating)
 
 
@@ -92,24 +95,23 @@ def _sort_blocks(user, item, rating, start):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True)
 def _sort_by_user(user, item, rating):  # type: ignore[no-untyped-def]
-    first = user.min()
-    place = np.zeros(user.max() - first + 2, dtype=np.int64)
+    first_user = user.min()
+    next_slot = np.zeros(user.max() - first_user + 2, dtype=np.int64)
     for row in range(len(user)):
-        place[user[row] - first + 1] += 1
-    for entry in range(1, len(place)):
-        place[entry] += place[entry - 1]
+        next_slot[user[row] - first_user + 1] += 1
+    for index in range(1, len(next_slot)):
+        next_slot[index] += next_slot[index - 1]
     old_user, old_item, old_rating = user.copy(), item.copy(), rating.copy()
     for row in range(len(user)):
-        entry = old_user[row] - first
-        to = place[entry]
-        place[entry] += 1
-        user[to], item[to], rating[to] = old_user[row], old_item[row], old_rating[row]
+        index = old_user[row] - first_user
+        slot = next_slot[index]
+        next_slot[index] += 1
+        user[slot], item[slot], rating[slot] = old_user[row], old_item[row], old_rating[row]
 
 
 @njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def epoch(user, item, rating, start, diagonals, weights, mean, lr, regularization, errors):  # type: ignore[no-untyped-def]
-    """Make one pass over some diagonals of blocks, with a step of −lr times the gradient of (r − r̂)² + λ · penalty on
-    each row.
+def sgd_over_diagonals(user, item, rating, start, diagonals, weights, mean, lr, regularization, errors):  # type: ignore[no-untyped-def]
+    """Take one step per row of some diagonals of blocks: −lr times the gradient of (r − r̂)² + λ · penalty.
 
     Blocks of a diagonal share no user and no item: they run in parallel, and the weights are the same, bit for bit,
     for any number of threads.
@@ -125,20 +127,21 @@ def epoch(user, item, rating, start, diagonals, weights, mean, lr, regularizatio
         mean: float32, added to every prediction.
         lr: float32, the learning rate.
         regularization: float32, λ.
-        errors: (num_slices, num_slices) float64, written: the sum of squared errors in each block of the diagonals,
-            each row predicted before its step.
+        errors: (num_slices, num_slices) float64: the sum of squared errors of each block, with each row predicted
+            before its step; written for the blocks of these diagonals.
     """
     num_slices = len(errors)
     for diagonal in diagonals:
         for slice_ in prange(num_slices):
             block = slice_ * num_slices + (slice_ + diagonal) % num_slices
             rows = slice(start[block], start[block + 1])
-            squares = _block(user[rows], item[rows], rating[rows], weights, mean, lr, regularization)
+            squares = _sgd_over_block(user[rows], item[rows], rating[rows], weights, mean, lr, regularization)
             errors[slice_, (slice_ + diagonal) % num_slices] = squares
 
 
 @njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _block(user, item, rating, weights, mean, lr, regularization):  # type: ignore[no-untyped-def]
+def _sgd_over_block(user, item, rating, weights, mean, lr, regularization):  # type: ignore[no-untyped-def]
+    """Take one step per row of a block; return the sum of the squared errors before each step, float64."""
     user_factors, item_factors, user_bias, item_bias = weights
     dim = user_factors.shape[1]
     has_biases = len(user_bias) > 0
@@ -147,9 +150,9 @@ def _block(user, item, rating, weights, mean, lr, regularization):  # type: igno
     squares = 0.0
     for row in range(len(user)):
         u, i = user[row], item[row]
-        following = item[min(row + AHEAD, len(item) - 1)]
-        for d in range(0, dim, LINE):
-            prefetch(item_factors, following, d)
+        next_item = item[min(row + PREFETCH_DISTANCE, len(item) - 1)]
+        for d in range(0, dim, FLOATS_PER_CACHE_LINE):
+            prefetch(item_factors, next_item, d)
         p, q = user_factors[u], item_factors[i]
         predicted = mean
         if has_biases:
@@ -178,4 +181,4 @@ def compile_loops() -> None:
     start = move_to_blocks(rows, slice_, slice_, 1)
     sort_blocks_by_user(rows, start)
     errors = np.zeros((1, 1))
-    epoch(index, index, value, start, np.zeros(1, np.int64), tables, number, number, number, errors)
+    sgd_over_diagonals(index, index, value, start, np.zeros(1, np.int64), tables, number, number, number, errors)

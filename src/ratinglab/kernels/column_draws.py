@@ -1,7 +1,7 @@
 """Gibbs draws of a term's weights, one column of its design after the other.
 
-Given the precision Λ of the rows, the D entries of a weight row do not depend on each other. They are cut into blocks
-that run in parallel. An entry's sums have the same order in any block, so the draws are the same, bit for bit, for any
+Given the precision Λ of the rows, the D dimensions of a weight row do not depend on each other. Blocks of dimensions
+run in parallel. A dimension's sums have the same order in any block, so the draws are the same, bit for bit, for any
 number of threads.
 """
 
@@ -12,18 +12,18 @@ from numba import prange
 from numpy.typing import NDArray
 
 from ratinglab.kernels.compiled import njit
-from ratinglab.kernels.rows import no_entries
+from ratinglab.kernels.rows import empty_entries
 
 BLOCK_WIDTH = 8
-"""Entries of a weight row in a block, about: fewer would look up rows more often, more would leave cores idle."""
+"""Approximate number of dimensions per block. Fewer would look up rows more often; more would leave cores idle."""
 
 
 class Selection(NamedTuple):
-    """The product S F of a design F, whose rows are selected, and S, which selects one of them for each row.
+    """The selection matrix S of a product S F: each of its rows selects a row of the design F.
 
     Attributes:
-        inner_row: (num_rows,) int32, the row of F; empty if S is the identity.
-        repeats: (num_inner,) float32, how many rows select each row of F.
+        inner_row: (num_rows,) int32, the selected row of F; empty if S is the identity.
+        repeats: (num_inner,) float32, the number of rows that select each row of F.
     """
 
     inner_row: NDArray[np.int32]
@@ -37,7 +37,7 @@ class Selection(NamedTuple):
         return cls(inner_row.astype(np.int32), np.bincount(inner_row, minlength=num_inner).astype(np.float32))
 
 
-def in_blocks(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+def split_columns(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Cut the columns of rows into blocks of equal width, padded with 0: (N, D) → (B, N, W) float32."""
     count, dim = rows.shape
     num_blocks = max(1, round(dim / BLOCK_WIDTH))
@@ -48,13 +48,13 @@ def in_blocks(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return blocks
 
 
-def out_of_blocks(blocks: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
-    """Put blocks from `in_blocks` side by side again: (B, N, W) → (N, dim) float32."""
+def join_columns(blocks: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+    """Put blocks from `split_columns` side by side again: (B, N, W) → (N, dim) float32."""
     return np.ascontiguousarray(np.concatenate(list(blocks), axis=1)[:, :dim])
 
 
 @njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def draw_columns(by_column, scale, selection, squares, precision, noise, weights, residual):  # type: ignore[no-untyped-def]
+def draw_columns(by_column, scale, selection, squares, term_precision, deviations, weights, residual):  # type: ignore[no-untyped-def]
     """Draw the weights y of each column from their conditional given all others, in the order of the columns.
 
     Rows are v ~ Normal(m + S F y, Λ⁻¹) and y_c ~ Normal(0, (λ Λ)⁻¹). With f_c as column c of S F and e as the residual
@@ -65,48 +65,51 @@ def draw_columns(by_column, scale, selection, squares, precision, noise, weights
     The residual is updated after every column.
 
     Args:
-        by_column: Entries of F by column.
+        by_column: Entries of Fᵀ, whose rows are the columns of F.
         scale: (num_inner,) float32, s: row r of F has the entries s_r.
         selection: Selection, S.
         squares: (num_columns,) float32, f_c · f_c.
-        precision: λ.
-        noise: (B, num_columns, W) float32, draws from Normal(0, ((λ + f_c · f_c) Λ)⁻¹), in blocks.
+        term_precision: λ.
+        deviations: (B, num_columns, W) float32, draws from Normal(0, ((λ + f_c · f_c) Λ)⁻¹), in blocks.
         weights: (B, num_columns, W) float32, y, in blocks; updated in place.
         residual: (B, num_rows, W) float32, e, in blocks; updated in place.
     """
     for block in prange(len(residual)):
         if len(selection.inner_row) == 0:
+            sums = residual[block]
             _draw_block(
-                by_column, scale, selection.repeats, squares, precision, noise[block], weights[block], residual[block]
+                by_column, scale, selection.repeats, squares, term_precision, deviations[block], weights[block], sums
             )
         else:
             sums = _sum_by_inner(selection, residual[block])
             change = sums.copy()
-            _draw_block(by_column, scale, selection.repeats, squares, precision, noise[block], weights[block], sums)
+            _draw_block(
+                by_column, scale, selection.repeats, squares, term_precision, deviations[block], weights[block], sums
+            )
             change -= sums
-            _spread(selection, change, residual[block])
+            _distribute_change(selection, change, residual[block])
 
 
 @njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _draw_block(by_column, scale, repeats, squares, precision, noise, weights, sums):  # type: ignore[no-untyped-def]
-    """Draw one block, with `sums` as the residual summed over the rows that select each row of F: (num_inner, W)."""
-    start, row = by_column.start, by_column.other
+def _draw_block(by_column, scale, repeats, squares, term_precision, deviations, weights, sums):  # type: ignore[no-untyped-def]
+    """Draw one block in place; `sums`, (num_inner, W), sums the residual over the rows that select each row of F."""
+    start, row = by_column.start, by_column.column
     width = sums.shape[1]
     change = np.empty(width, dtype=np.float32)
     for column in range(len(squares)):
         change[:] = 0
-        for place in range(start[column], start[column + 1]):
-            index = np.int64(row[place])
+        for entry in range(start[column], start[column + 1]):
+            index = np.int64(row[entry])
             factor = scale[index]
             for d in range(width):
                 change[d] += factor * sums[index, d]
-        shrinkage = np.float32(1) / (precision + squares[column])
+        shrinkage = np.float32(1) / (term_precision + squares[column])
         for d in range(width):
             last = weights[column, d]
-            weights[column, d] = shrinkage * (change[d] + squares[column] * last) + noise[column, d]
+            weights[column, d] = shrinkage * (change[d] + squares[column] * last) + deviations[column, d]
             change[d] = weights[column, d] - last
-        for place in range(start[column], start[column + 1]):
-            index = np.int64(row[place])
+        for entry in range(start[column], start[column + 1]):
+            index = np.int64(row[entry])
             factor = scale[index] * repeats[index]
             for d in range(width):
                 sums[index, d] -= factor * change[d]
@@ -124,8 +127,8 @@ def _sum_by_inner(selection, rows):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _spread(selection, change, rows):  # type: ignore[no-untyped-def]
-    """Subtract a change of the sums from the rows that were summed, in equal shares."""
+def _distribute_change(selection, change, rows):  # type: ignore[no-untyped-def]
+    """Subtract each sum's change from the rows that were summed, in equal shares, in place."""
     for row in range(len(rows)):
         index = np.int64(selection.inner_row[row])
         share = np.float32(1) / selection.repeats[index]
@@ -135,7 +138,7 @@ def _spread(selection, change, rows):  # type: ignore[no-untyped-def]
 
 def compile_loops() -> None:
     """Load the loop from the compiler's cache, or compile it in a few seconds."""
-    by_column, blocks = no_entries(), np.zeros((1, 0, 1), np.float32)
+    by_column, blocks = empty_entries(), np.zeros((1, 0, 1), np.float32)
     value = by_column.rating
-    selection = Selection(by_column.other, value)
+    selection = Selection(by_column.column, value)
     draw_columns(by_column, value, selection, value, np.float32(1), blocks, blocks, blocks)

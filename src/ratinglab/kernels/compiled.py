@@ -1,4 +1,4 @@
-"""numba's decorator, with compiled code kept on disk where that is possible."""
+"""numba's decorator, which keeps compiled code on disk where it can, and numba's threads."""
 
 from typing import Any
 
@@ -6,15 +6,11 @@ import numba
 import numpy as np
 
 
-def _probe() -> None:
-    """Dummy function that tests whether numba can write its cache."""
-
-
 def _can_cache() -> bool:
     """Return whether numba can write its cache beside this file or in the user's cache folder."""
     try:
-        numba.njit(cache=True)(_probe)
-    except RuntimeError:  # "no locator available": it can write to neither
+        numba.njit(cache=True)(lambda: None)  # finds the cache, but compiles nothing yet
+    except RuntimeError:  # "no locator available"
         return False
     return True
 
@@ -28,10 +24,9 @@ def njit(**options: Any) -> Any:
 
 
 @njit(parallel=True)
-def fill(values):  # type: ignore[no-untyped-def]
-    """Fill an array with 1, in parallel."""
-    for row in numba.prange(len(values)):
-        values[row] = 1
+def _fill_with_ones(values):  # type: ignore[no-untyped-def]
+    for index in numba.prange(len(values)):
+        values[index] = 1
 
 
 def set_num_threads(count: int) -> None:
@@ -40,9 +35,9 @@ def set_num_threads(count: int) -> None:
 
 
 def start_threads() -> None:
-    """Start numba's threads, by the shortest parallel loop.
+    """Start numba's threads, by a parallel loop over one value. Must run before torch is imported.
 
-    If this runs before importing torch, both share one OpenMP. Otherwise each has its own, and the threads of one
-    slow down the other by spinning for a while after their work.
+    numba and torch then share one OpenMP. In the other order each has its own, and its threads slow down the other's by
+    spinning for a while after their work.
     """
-    fill(np.zeros(1))
+    _fill_with_ones(np.zeros(1))

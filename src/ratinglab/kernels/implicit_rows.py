@@ -9,7 +9,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from ratinglab.kernels.compiled import njit
-from ratinglab.kernels.rows import Entries, gram, no_entries
+from ratinglab.kernels.rows import Entries, empty_entries, gram
 from ratinglab.kernels.rows import compile_loops as compile_row_loops
 
 
@@ -27,10 +27,10 @@ def improve_side(
     Args:
         pairs: the rated pairs by row.
         others: (num_others, D) float32, x.
-        rows: (num_rows, D) float32, v, written.
+        rows: (num_rows, D) float32, v: the start of the steps; changed.
         unrated_weight: α.
         ridge: (num_rows,) float32, ρ.
-        steps: number of steps of conjugate gradients, from the rows as they are.
+        steps: number of steps of conjugate gradients.
 
     Returns:
         Σ_rated (1 − v · x)² of each row before its steps, (num_rows,) float64.
@@ -44,21 +44,21 @@ def improve_side(
 def improve_rows(pairs, others, shared, ridge, steps, rows):  # type: ignore[no-untyped-def]
     """Improve each row v towards the minimum of Σ (1 − v · x)² + vᵀ S v + ρ v · v, in place.
 
-    The sum is over the row's rated pairs. Takes `steps` steps of conjugate gradients, from the row as it is; as many
-    steps as factors reach the minimum. A row without pairs becomes 0.
+    The sum is over the row's rated pairs. D steps of conjugate gradients reach the minimum. A row without pairs becomes
+    0.
 
     Args:
         pairs: Entries, the rated pairs by row.
         others: (num_others, D) float32, x.
         shared: (D, D) float32, S.
         ridge: (num_rows,) float32, ρ.
-        steps: number of steps.
-        rows: (num_rows, D) float32, v, written.
+        steps: number of steps of conjugate gradients.
+        rows: (num_rows, D) float32, v: the start of the steps; changed.
 
     Returns:
         Σ (1 − v · x)² of each row before its steps, (num_rows,) float64.
     """
-    bounds, start, other = pairs.bounds, pairs.start, pairs.other
+    bounds, start, column = pairs.bounds, pairs.start, pairs.column
     dim = others.shape[1]
     errors = np.zeros(len(rows), dtype=np.float64)
     for chunk in prange(len(bounds) - 1):
@@ -71,8 +71,8 @@ def improve_rows(pairs, others, shared, ridge, steps, rows):  # type: ignore[no-
             _times(shared, rows[row], ridge[row], image)
             for d in range(dim):
                 residual[d] = -image[d]
-            for place in range(start[row], start[row + 1]):
-                index = np.int64(other[place])
+            for entry in range(start[row], start[row + 1]):
+                index = np.int64(column[entry])
                 dot = np.float32(0)
                 for d in range(dim):
                     dot += rows[row, d] * others[index, d]
@@ -88,8 +88,8 @@ def improve_rows(pairs, others, shared, ridge, steps, rows):  # type: ignore[no-
                 if square <= np.float32(1e-20):
                     break
                 _times(shared, direction, ridge[row], image)
-                for place in range(start[row], start[row + 1]):
-                    index = np.int64(other[place])
+                for entry in range(start[row], start[row + 1]):
+                    index = np.int64(column[entry])
                     dot = np.float32(0)
                     for d in range(dim):
                         dot += direction[d] * others[index, d]
@@ -99,12 +99,12 @@ def improve_rows(pairs, others, shared, ridge, steps, rows):  # type: ignore[no-
                 for d in range(dim):
                     curvature += direction[d] * image[d]
                 length = square / curvature
-                last, square = square, np.float32(0)
+                last_square, square = square, np.float32(0)
                 for d in range(dim):
                     rows[row, d] += length * direction[d]
                     residual[d] -= length * image[d]
                     square += residual[d] * residual[d]
-                ratio = square / last
+                ratio = square / last_square
                 for d in range(dim):
                     direction[d] = residual[d] + ratio * direction[d]
     return errors
@@ -124,5 +124,5 @@ def _times(matrix, vector, ridge, out):  # type: ignore[no-untyped-def]
 def compile_loops() -> None:
     """Load the loop, and those of `rows`, from the compiler's cache, or compile them in a few seconds."""
     compile_row_loops()
-    pairs, table = no_entries(), np.zeros((0, 1), np.float32)
+    pairs, table = empty_entries(), np.zeros((0, 1), np.float32)
     improve_rows(pairs, table, np.ones((1, 1), np.float32), pairs.rating, 1, table)

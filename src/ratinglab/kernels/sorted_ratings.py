@@ -6,58 +6,59 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ratinglab.kernels.rows import Entries, sort_by
+from ratinglab.kernels.rows import Entries, sort_by_row
 from ratinglab.ratings.mapped_arrays import blocks_of, count_values, empty, release
 
 RATINGS_PER_PASS = 1 << 26
-"""Approximate number of ratings written to mapped files in one pass: 512 MB."""
+"""Approximate number of ratings that a pass writes to mapped files: 512 MB."""
 ROW_CHUNKS = 64
-"""Chunks of rows that run in parallel; independent of the thread count, so that results are reproducible."""
+"""Number of chunks of rows that run in parallel. Independent of the thread count, so that results are reproducible."""
 
 
 def chunk_bounds(start: NDArray[np.int64], *, dim: int) -> NDArray[np.int64]:
-    """Cut rows into ROW_CHUNKS chunks of about equal work: (ROW_CHUNKS + 1,) int64.
+    """Cut rows into ROW_CHUNKS chunks of about equal work; return the bounds in Entries, (ROW_CHUNKS + 1,) int64.
 
     Args:
         start: (num_rows + 1,) int64, where the entries of each row begin.
-        dim: length of a weight row, which sets the ratio of the work per row to the work per entry.
+        dim: length of a weight row. In update_rows, an entry takes about dim² steps and a row about dim³ / 2.
     """
-    # an entry costs about dim² steps, a row about dim³ / 2
     work = start + np.arange(len(start)) * max(1, dim // 2)
     return np.searchsorted(work, np.linspace(0, work[-1], ROW_CHUNKS + 1))
 
 
 def sort_ratings(
-    index: NDArray[np.int32],
-    other: NDArray[np.int32],
+    row: NDArray[np.int32],
+    column: NDArray[np.int32],
     rating: NDArray[np.float32],
     *,
-    count: int,
+    num_rows: int,
     dim: int,
     folder: Path | None = None,
 ) -> Entries:
-    """Sort ratings by row; the result takes 8 bytes per rating, in memory or, with a folder, in mapped files there.
+    """Sort ratings by row, stably. The result takes 8 bytes per rating.
 
     Args:
-        index: (N,) int32, the row of each rating, below count.
-        other: (N,) int32, the rating's row on the other side.
+        row: (N,) int32, the row of each rating, below num_rows.
+        column: (N,) int32, the row of each rating on the other side.
         rating: (N,) float32.
-        count: number of rows.
+        num_rows: number of rows.
         dim: length of a weight row.
-        folder: folder of mapped files; None: memory.
+        folder: folder of the memory-mapped files that hold the result; None: memory.
 
     Raises:
         OSError: the disk is full.
     """
-    start = np.concatenate([[0], np.cumsum(count_values(index, count))])
-    sorted_other, sorted_rating = (empty(len(column), column.dtype, folder=folder) for column in (other, rating))
-    place = start[:-1].copy()
-    # one pass in memory; for mapped files, one pass over all ratings for each range that is written
-    written = len(index) if folder is None else RATINGS_PER_PASS
-    borders = np.unique(np.searchsorted(start, [*range(0, len(index), written), len(index)]))
-    for first, last in pairwise(borders.tolist()):
-        for rows in blocks_of(len(index)):
-            sort_by(index[rows], other[rows], rating[rows], first, last, place, sorted_other, sorted_rating)
-            release(index, other, rating)
-        release(sorted_other, sorted_rating)
-    return Entries(chunk_bounds(start, dim=dim), start, sorted_other, sorted_rating)
+    start = np.concatenate([[0], np.cumsum(count_values(row, num_rows))])
+    sorted_column, sorted_rating = (empty(len(row), values.dtype, folder=folder) for values in (column, rating))
+    next_slot = start[:-1].copy()
+    # mapped files are written range by range, each in a pass over all ratings, so that only its pages are in memory
+    per_pass = len(row) if folder is None else RATINGS_PER_PASS
+    borders = np.unique(np.searchsorted(start, [*range(0, len(row), per_pass), len(row)]))
+    for first_row, end_row in pairwise(borders.tolist()):
+        for block in blocks_of(len(row)):
+            sort_by_row(
+                row[block], column[block], rating[block], first_row, end_row, next_slot, sorted_column, sorted_rating
+            )
+            release(row, column, rating)
+        release(sorted_column, sorted_rating)
+    return Entries(chunk_bounds(start, dim=dim), start, sorted_column, sorted_rating)

@@ -70,8 +70,8 @@ def fit_interest(pairs: RatedPairs, *, num_users: int, num_items: int) -> Intere
     from ratinglab.kernels.sorted_ratings import sort_ratings  # numba is slow to import
 
     ones, dim = np.ones(len(pairs.user), dtype=np.float32), max(DIMS)
-    by_user = sort_ratings(pairs.user, pairs.item, ones, count=num_users, dim=dim)
-    by_item = sort_ratings(pairs.item, pairs.user, ones, count=num_items, dim=dim)
+    by_user = sort_ratings(pairs.user, pairs.item, ones, num_rows=num_users, dim=dim)
+    by_item = sort_ratings(pairs.item, pairs.user, ones, num_rows=num_items, dim=dim)
     generator = torch.Generator().manual_seed(0)
     initial = [torch.randn(num_users, dim, generator=generator) * (INITIAL_STD / dim**0.5) for dim in DIMS]
     fitted = [

@@ -14,9 +14,9 @@ from tables import table_of
 from ratinglab.batches import Blocks, as_tensors
 from ratinglab.fitting.gibbs import gibbs_fit, noise
 from ratinglab.fitting.gibbs.priors import draw_normal
-from ratinglab.fitting.term_solver import TermSolver
+from ratinglab.fitting.gibbs.term_draws import draw_term
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
-from ratinglab.kernels.column_draws import out_of_blocks
+from ratinglab.kernels.column_draws import join_columns
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY, RatingTable
 
 NOISE = 0.5
@@ -130,7 +130,7 @@ def test_validation_scores_equal_the_sample_mean_bit_for_bit(name, thin):
     for number, block in enumerate(Blocks(data.validation_ratings)):
         scored = module.predictor.predict_unclipped(block.user, block.item, block.day)
         assert torch.equal(module.predict_block(block, number), scored)
-        module._sums.clear()  # as in a resumed run
+        module._prediction_sums.clear()  # as in a resumed run
         assert torch.equal(module.predict_block(block, number), scored)
 
 
@@ -172,22 +172,21 @@ TERMS = {
 def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, monkeypatch):
     seen = []
 
-    def recorded(rows, random, *, spread, spread_rows):
-        seen.append((rows.copy(), spread, spread_rows))
-        return draw_normal(rows, random, spread=spread, spread_rows=spread_rows)
+    def recorded(rows, random, *, centred_scatter, num_centred):
+        seen.append((rows.copy(), centred_scatter, num_centred))
+        return draw_normal(rows, random, centred_scatter=centred_scatter, num_centred=num_centred)
 
     drawn_given, precisions_given, precisions_drawn = [], [], []
 
-    def draw(solver, residual, weights, *, precision, prior, random):
-        drawn_given.append(out_of_blocks(residual, weights.shape[1]) + prior.mean)
-        drawn = own_draw(solver, residual, weights, precision=precision, prior=prior, random=random)
-        precisions_given.append(precision)
+    def recorded_draw(solver, residual, weights, *, term_precision, prior, random):
+        drawn_given.append(join_columns(residual, weights.shape[1]) + prior.mean)
+        drawn = draw_term(solver, residual, weights, term_precision=term_precision, prior=prior, random=random)
+        precisions_given.append(term_precision)
         precisions_drawn.append(drawn[1])
         return drawn
 
-    own_draw = TermSolver.draw
     monkeypatch.setattr(gibbs_fit, "draw_normal", recorded)
-    monkeypatch.setattr(TermSolver, "draw", draw)
+    monkeypatch.setattr(gibbs_fit, "draw_term", recorded_draw)
     before = fit(name, epochs=5).module
     fit(name, epochs=6)
     counts = TERMS[name]
@@ -196,8 +195,8 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
     of_last_sweep = drawn_given[-num_terms:]
     first_drawn = {"user": of_last_sweep[0], "item": of_last_sweep[counts["user"]]}
     # the last two draws of six epochs are those of the users and the items
-    for side, (rows, spread, spread_rows) in zip(("user", "item"), seen[-2:], strict=True):
-        terms = before._addends(side)
+    for side, (rows, centred_scatter, num_centred) in zip(("user", "item"), seen[-2:], strict=True):
+        terms = before._multiply_terms(side)
         assert len(terms) == counts[side]
         stored = {f"term_{name}_{kind}" for name in terms for kind in ("bias", "precision")}
         assert stored <= before.state_dict().keys()
@@ -207,10 +206,10 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
         assert rows[:, 0] == pytest.approx(own[:, 0] - sum(term[:, 0] for term in terms.values()), abs=1e-5)
         # the first term is drawn given the same rows
         assert first_drawn[side] == pytest.approx(rows, abs=1e-5)
-        weights = [(before._precision_of(term), before._weights(term)) for term in before.side(side).terms]
+        weights = [(before._term_precision(term), before._weights(term)) for term in before.equation.side(side).terms]
         expected = sum(precision * each.astype(np.float64).T @ each for precision, each in weights)
-        assert spread == pytest.approx(expected, rel=1e-4, abs=1e-5)
-        assert spread_rows == sum(len(each) for _, each in weights)
+        assert centred_scatter == pytest.approx(expected, rel=1e-4, abs=1e-5)
+        assert num_centred == sum(len(each) for _, each in weights)
 
 
 @pytest.mark.slow
@@ -252,13 +251,13 @@ def test_feature_absorbs_the_mean_of_its_users():
     """The groups' means are −1.5, 0 and 1.5 around 3; the users' own rows have equal means in all groups."""
     fitted = fit("biased_mf", table=table_of_groups(), epochs=60, burn_in=20, user_features=["group"])
     module = fitted.module
-    (term,) = module.side("user").terms
+    (term,) = module.equation.side("user").terms
     items = fitted.equation.item_side().compute(torch.arange(fitted.data.num_items)).factors.detach().numpy()
     mean_item = np.concatenate([[1], items.mean(axis=0)])
     group_means = module._weights(term) @ mean_item
     assert np.diff(group_means) == pytest.approx([1.5, 1.5], abs=0.4)
     own = module.own_rows("user")
-    own[:, 0] -= module._addends("user")[term.name][:, 0]
+    own[:, 0] -= module._multiply_terms("user")[term.name][:, 0]
     own_means = np.bincount(term.design.column, own @ mean_item) / np.bincount(term.design.column)
     assert np.diff(own_means) == pytest.approx([0, 0], abs=0.4)
 

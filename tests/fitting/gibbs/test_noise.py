@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from ratinglab.fitting.gibbs import noise
-from ratinglab.fitting.gibbs.noise import draw_common, draw_precisions, redraw_common
+from ratinglab.fitting.gibbs.noise import draw_common_precision, draw_precisions, redraw_common_precision
 
 
 def made_errors(degrees, *, num_users=2_000):
@@ -67,11 +67,11 @@ def draw_chain(counts, squares, *, common, sweeps, redraws=True):
     random = np.random.default_rng(0)
     relative, drawn = np.ones(len(counts)), []
     for _ in range(sweeps):
-        common = draw_common(counts.sum(), relative @ squares, random)
+        common = draw_common_precision(counts.sum(), relative @ squares, random)
         relative, degrees = draw_precisions(counts, common * squares, random)
         if redraws:
             precision = common * relative
-            common = redraw_common(common, precision, degrees, random)
+            common = redraw_common_precision(common, precision, degrees, random)
             relative = precision / common
         drawn.append(common)
     return np.array(drawn)

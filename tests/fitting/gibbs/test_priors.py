@@ -18,12 +18,12 @@ def test_normal_is_drawn_from_its_posterior_given_rows():
     random = np.random.default_rng(1)
     rows = (random.normal(size=(40, 2)) @ np.array([[1.0, 0.0], [0.7, 0.5]]) + [1.0, -2.0]).astype(np.float32)
     more = random.normal(size=(10, 2))
-    spread = more.T @ more
-    draws = [draw_normal(rows, random, spread=spread, spread_rows=10) for _ in range(8_000)]
+    more_scatter = more.T @ more
+    draws = [draw_normal(rows, random, centred_scatter=more_scatter, num_centred=10) for _ in range(8_000)]
     center = rows.mean(axis=0, dtype=np.float64)
     scatter = (rows - center).T @ (rows - center)
     shrunk = PRIOR_MEAN_WEIGHT * 40 / (PRIOR_MEAN_WEIGHT + 40) * np.outer(center, center)
-    expected = (2 + 40 + 10) * np.linalg.inv(np.eye(2) + scatter + shrunk + spread)
+    expected = (2 + 40 + 10) * np.linalg.inv(np.eye(2) + scatter + shrunk + more_scatter)
     assert np.mean([each.precision for each in draws], axis=0) == pytest.approx(expected, rel=0.03)
     means = np.array([each.mean for each in draws])
     assert means.mean(axis=0) == pytest.approx(40 / 42 * center, abs=0.01)
@@ -32,9 +32,9 @@ def test_normal_is_drawn_from_its_posterior_given_rows():
     assert np.cov(means.T) == pytest.approx(covariance, rel=0.05)
 
 
-def test_noise_has_the_covariance_of_the_normal():
+def test_deviations_have_the_covariance_of_the_normal():
     precision = np.array([[2.0, 0.5], [0.5, 1.0]])
-    noise = Normal(np.zeros(2), precision).noise(200_000, np.random.default_rng(0))
-    assert noise.dtype == np.float32
-    assert np.cov(noise.T) == pytest.approx(np.linalg.inv(precision), rel=0.02)
-    assert noise.mean(axis=0) == pytest.approx([0, 0], abs=0.01)
+    deviations = Normal(np.zeros(2), precision).draw_deviations(200_000, np.random.default_rng(0))
+    assert deviations.dtype == np.float32
+    assert np.cov(deviations.T) == pytest.approx(np.linalg.inv(precision), rel=0.02)
+    assert deviations.mean(axis=0) == pytest.approx([0, 0], abs=0.01)

@@ -1,4 +1,4 @@
-"""The samples that a sampler keeps: bounded in number, and an estimate of what more of them would gain."""
+"""The samples that a sampler keeps, bounded in number, and the estimated gain of more samples."""
 
 from typing import NamedTuple
 
@@ -16,11 +16,11 @@ MIN_SAMPLES, MAX_SAMPLES = 16, 1000
 
 
 class Gain(NamedTuple):
-    """Estimates of the gain, in squared stars.
+    """Estimates of how much averaging more samples would lower the mean squared error, in squared stars.
 
     Attributes:
-        actual: from two halves of the chain.
-        independent: what it would be if the samples were independent: their variance divided by their number.
+        actual: estimate from two halves of the chain.
+        independent: the gain if the samples were independent: their variance divided by their number.
     """
 
     actual: float
@@ -31,9 +31,9 @@ class Chain:
     """The kept samples of a posterior: one of every `thin` draws.
 
     Beyond the maximum, drops every second sample and doubles `thin`. The gain is the part of the mean squared error
-    that averaging more samples would remove: the squared Monte Carlo error of the mean prediction. With ā and b̄ the
-    mean predictions of the first and the second half of the samples, it is estimated by mean (ā − b̄)² / 4 over some
-    rows. Autocorrelation and lack of convergence increase the estimate.
+    that averaging more samples would remove: the squared Monte Carlo error of the mean prediction. Its estimate is
+    mean (ā − b̄)² / 4 over `gain_rows`, with ā and b̄ the mean predictions of the first and the second half of the
+    samples. Autocorrelation and lack of convergence increase the estimate.
 
     Source: Flegal, Jones, "Batch Means and Spectral Variance Estimators in Markov Chain Monte Carlo", Annals of
     Statistics 2010, with two batches.
@@ -41,36 +41,33 @@ class Chain:
 
     def __init__(self, posterior: Posterior, *, thin: int, max_samples: int | None) -> None:
         """Start without samples; max_samples=None keeps as many as fit into MAX_TOTAL_SAMPLE_BYTES."""
-        fitting = MAX_TOTAL_SAMPLE_BYTES // max(1, posterior.sample_bytes)
-        self.max_samples = min(max(fitting, MIN_SAMPLES), MAX_SAMPLES) if max_samples is None else max_samples
+        num_that_fit = MAX_TOTAL_SAMPLE_BYTES // max(1, posterior.sample_bytes)
+        self.max_samples = min(max(num_that_fit, MIN_SAMPLES), MAX_SAMPLES) if max_samples is None else max_samples
         self.thin = thin
+        self.gain_rows: Batch | None = None
+        """Rows over which the gain is estimated, set once before the first estimate."""
         self._posterior = posterior
-        self._rows: Batch | None = None
-        self._predicted: list[Tensor] = []
-        """Predictions of each sample for the rows, (R,) float32."""
+        self._predictions: list[Tensor] = []
+        """Predictions of each sample for gain_rows, (R,) float32."""
 
     def keep(self, sample: Factors) -> bool:
-        """Keep a sample. Return whether others were dropped."""
+        """Keep a sample. Return True if every second sample was dropped."""
         self._posterior.keep(sample)
         if self._posterior.num_samples <= self.max_samples:
             return False
         self._posterior.keep_every_second()
-        self._predicted = self._predicted[::2]
+        self._predictions = self._predictions[::2]
         self.thin *= 2
         return True
 
-    def watch(self, rows: Batch) -> None:
-        """Take the rows over which the gain is estimated."""
-        self._rows = rows
-
     def gain(self) -> Gain:
         """Estimate the gain from the samples so far; see the class."""
-        assert self._rows is not None, "watch comes first"
-        user, item, _, day = self._rows
-        count = self._posterior.num_samples
-        for number in range(len(self._predicted), count):
+        assert self.gain_rows is not None
+        user, item, _, day = self.gain_rows
+        num_samples = self._posterior.num_samples
+        for number in range(len(self._predictions), num_samples):
             with self._posterior.using_sample(number):
-                self._predicted.append(self._posterior(user, item, day))
-        predicted, half = torch.stack(self._predicted), count // 2
-        between = predicted[:half].mean(dim=0) - predicted[half:].mean(dim=0)
-        return Gain(float(between.square().mean()) / 4, float(predicted.var(dim=0).mean()) / count)
+                self._predictions.append(self._posterior(user, item, day))
+        predicted, half = torch.stack(self._predictions), num_samples // 2
+        difference = predicted[:half].mean(dim=0) - predicted[half:].mean(dim=0)
+        return Gain(float(difference.square().mean()) / 4, float(predicted.var(dim=0).mean()) / num_samples)

@@ -1,4 +1,4 @@
-"""Noise precisions of users and items in Gibbs sampling, and ν, which says how alike they are."""
+"""Draws of the noise precisions of users and items in Gibbs sampling, and of ν, which says how alike they are."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,13 +6,13 @@ from scipy.special import gammaln
 
 Float64Array = NDArray[np.float64]
 DEGREES = 2.0 ** np.arange(1, 10.5, 0.5)
-"""Degrees of freedom ν that a draw chooses from, with equal prior probabilities: 2 to 1024. At the highest, the
-precisions have a standard deviation of 4%."""
+"""Values of ν, the degrees of freedom, with equal prior probabilities: 2 to 1024. At the highest, the precisions have a
+standard deviation of 4%."""
 COMMON_SHAPE, COMMON_RATE = 1.0, 1.0
 """Parameters of the gamma prior on the common precision."""
 
 
-def draw_common(count: float, squares: float, random: np.random.Generator) -> float:
+def draw_common_precision(count: float, squares: float, random: np.random.Generator) -> float:
     """Draw the common precision α ~ Gamma(1, 1), given the errors and the users' relative precisions a.
 
     Args:
@@ -23,15 +23,17 @@ def draw_common(count: float, squares: float, random: np.random.Generator) -> fl
     return float(random.gamma(COMMON_SHAPE + count / 2, 1 / (COMMON_RATE + squares / 2)))
 
 
-def redraw_common(common: float, precision: Float64Array, degrees: float, random: np.random.Generator) -> float:
+def redraw_common_precision(
+    common: float, precision: Float64Array, degrees: float, random: np.random.Generator
+) -> float:
     """Draw the common precision α again, given the users' precisions s_u = α a_u, which stay as they are.
 
     p(α | s) ∝ p(α) Π_u α^(−ν/2) exp(−ν s_u / (2 α)). A proposal from an inverse gamma distribution is accepted by the
-    ratio of α p(α). If users have thousands of ratings, draw_common hardly moves α, because a has followed its last
-    value. This draw moves it freely.
+    ratio of α p(α). If users have thousands of ratings, draw_common_precision hardly moves α, because a has
+    followed its last value. This draw moves it freely.
 
     Args:
-        common: α from draw_common.
+        common: α from draw_common_precision.
         precision: (N,), s.
         degrees: ν.
         random: generator of the draws.
@@ -65,8 +67,7 @@ def draw_precisions(
     log_probability = np.empty(len(DEGREES))
     for index, half in enumerate(DEGREES / 2):
         terms = gammaln(half + distinct / 2) - gammaln(half) - distinct / 2 * np.log(half)
-        spread = (half + counts / 2) @ np.log1p(squares / (2 * half))
-        log_probability[index] = repeats @ terms - spread
+        log_probability[index] = repeats @ terms - (half + counts / 2) @ np.log1p(squares / (2 * half))
     # the largest of log p + Gumbel noise is a draw from p
     degrees = DEGREES[np.argmax(log_probability + random.gumbel(size=len(DEGREES)))]
     return random.gamma((degrees + counts) / 2, 2 / (degrees + squares)), float(degrees)

@@ -1,0 +1,72 @@
+"""Draws of a term's weights: their distribution, and that of their precision."""
+
+import numpy as np
+import pytest
+from designs import cases, dense, rated_items
+
+from ratinglab.fitting.gibbs.priors import Normal
+from ratinglab.fitting.gibbs.term_draws import draw_term
+from ratinglab.fitting.term_solver import TermSolver
+from ratinglab.kernels.column_draws import join_columns, split_columns
+
+PRIOR = Normal(np.array([0.5, -1.0]), np.array([[2.0, 0.5], [0.5, 1.0]]))
+
+
+def chain(solver: TermSolver, rows: np.ndarray, *, term_precision: float, length: int) -> np.ndarray:
+    """Draw y given rows again and again, each time from the last: (length, num_columns, 2)."""
+    random, draws = np.random.default_rng(1), [np.zeros((solver.diagonal.shape[0], 2), dtype=np.float32)]
+    residual = split_columns((rows - PRIOR.mean).astype(np.float32))
+    for _ in range(length + 20):
+        drawn, _ = draw_term(solver, residual, draws[-1], term_precision=term_precision, prior=PRIOR, random=random)
+        draws.append(drawn)
+    expected = rows - PRIOR.mean - solver.multiply(draws[-1])
+    assert join_columns(residual, 2) == pytest.approx(expected, abs=1e-4), "the residual is not up to date"
+    return np.array(draws[-length:])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", cases())
+def test_draws_have_the_mean_and_covariance_of_the_posterior(case):
+    """y has the mean (FᵀF + λ I)⁻¹ Fᵀ (v − m) and the covariance (FᵀF + λ I)⁻¹ ⊗ Λ⁻¹, here by a dense solve."""
+    design, matrix = cases()[case]
+    rows = np.random.default_rng(0).normal(size=(len(matrix), 2)).astype(np.float32)
+    draws = chain(TermSolver(design, dim=2), rows, term_precision=0.7, length=20_000)
+    inverse = np.linalg.inv(matrix.T @ matrix + 0.7 * np.eye(matrix.shape[1]))
+    assert draws.mean(axis=0) == pytest.approx(inverse @ matrix.T @ (rows - PRIOR.mean), abs=0.05)
+    covariance = np.cov(draws.reshape(len(draws), -1).T)
+    assert covariance == pytest.approx(np.kron(inverse, np.linalg.inv(PRIOR.precision)), abs=0.06)
+
+
+def test_column_is_drawn_given_all_others():
+    """With rows of precision 1e12 there is no noise: one sweep is one of Gauss and Seidel's."""
+    matrix = dense()
+    rows = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
+    weights = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32)
+    residual = split_columns((rows - matrix @ weights).astype(np.float32))
+    prior = Normal(np.zeros(2), 1e12 * np.eye(2))
+    drawn, _ = draw_term(
+        TermSolver(rated_items(), dim=2),
+        residual,
+        weights,
+        term_precision=0.7,
+        prior=prior,
+        random=np.random.default_rng(0),
+    )
+    expected = weights.astype(np.float64)
+    for column in range(3):
+        rest = rows - np.delete(matrix, column, axis=1) @ np.delete(expected, column, axis=0)
+        expected[column] = matrix[:, column] @ rest / (matrix[:, column] @ matrix[:, column] + 0.7)
+    assert drawn == pytest.approx(expected, abs=1e-4)
+
+
+def test_precision_is_drawn_given_the_weights():
+    """λ ~ Gamma(1 + n D / 2, 1 + Σ yᵀ Λ y / 2), here with rows far from the prior mean, hence large y."""
+    solver = TermSolver(rated_items(), dim=2)
+    rows = np.full((4, 2), 30, dtype=np.float32)
+    random, start = np.random.default_rng(2), np.zeros((3, 2), np.float32)
+    drawn = [
+        draw_term(solver, split_columns(rows), start, term_precision=1.0, prior=PRIOR, random=random)
+        for _ in range(1000)
+    ]
+    expected = [(1 + 3) / (1 + np.einsum("nd,de,ne->", y, PRIOR.precision, y) / 2) for y, _ in drawn]
+    assert np.mean([precision for _, precision in drawn]) == pytest.approx(np.mean(expected), rel=0.05)
