@@ -13,8 +13,7 @@ from ratinglab.batches import as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.fit_options import FitOptions
-from ratinglab.fitting.fit_setup import FitSetup
+from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import Accelerator, Strategy, TrainerOptions
 from ratinglab.models.baselines import BiasBaseline

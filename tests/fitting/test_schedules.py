@@ -5,7 +5,7 @@ import torch
 from fits import TRAINER
 
 from ratinglab.evaluation.metrics import MSE
-from ratinglab.fitting.fit_setup import FitSetup
+from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule
 
 

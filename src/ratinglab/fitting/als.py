@@ -3,7 +3,7 @@
 import numpy as np
 
 from ratinglab.batches import Batch
-from ratinglab.fitting.fit_setup import FitSetup
+from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.row_fit import RowFit, join_tables, list_tables, write_tables
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import ALSOptions

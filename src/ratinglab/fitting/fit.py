@@ -17,8 +17,7 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
 from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.checkpoints import BestAndLast
-from ratinglab.fitting.fit_options import FitOptions
-from ratinglab.fitting.fit_setup import FitSetup
+from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.fitting.monitored_lists import MonitoredLists
 from ratinglab.fitting.restoring import read_fit
 from ratinglab.models.factor_equation import FactorEquation, as_factor_equation

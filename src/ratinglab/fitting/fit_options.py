@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pkgutil import resolve_name
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from ratinglab.errors import UserError
 from ratinglab.models.equation_options import RATING_FORMS, EquationForm, EquationOptions
 from ratinglab.options import above, as_yaml, named_subclasses
 
 if TYPE_CHECKING:
+    from ratinglab.evaluation.metrics import Metric, RankingMetric
     from ratinglab.fitting.fit import Fit
-    from ratinglab.fitting.fit_setup import FitSetup
+    from ratinglab.fitting.schedules import Schedule
     from ratinglab.fitting.trainer import TrainerOptions
     from ratinglab.models.predictor import Predictor
 
@@ -26,6 +27,26 @@ WHOLE_EPOCHS: Mapping[str, object] = MappingProxyType(
 """Trainer values required by fits that work on whole epochs."""
 
 
+class FitSetup(NamedTuple):
+    """Settings of a fit besides its own options.
+
+    Attributes:
+        schedule: learning-rate schedule.
+        trainer: options of the Trainer.
+        monitor: validation metric that decides which epoch is the best.
+        seed: seed of the order of the training rows and of all draws.
+    """
+
+    schedule: Schedule
+    trainer: TrainerOptions
+    monitor: Metric | RankingMetric
+    seed: int
+
+    def lr(self, epoch: int, *, initial: float | None) -> float | None:
+        """Compute the learning rate in an epoch, counted from 0; None for a fit without an initial one."""
+        return None if initial is None else initial * self.schedule.factor(epoch, self.trainer.max_epochs)
+
+
 @dataclass
 class FitOptions(ABC):
     """Options of a fit, and its requirements on the equation and the Trainer."""
@@ -33,29 +54,29 @@ class FitOptions(ABC):
     name: ClassVar[str]
     """Name in records and tables, as in optimizer=NAME."""
     forms: ClassVar[tuple[EquationForm, ...]] = RATING_FORMS
-    """Forms of equations that it supports."""
+    """Forms of equations that the fit supports."""
     train_tag: ClassVar[str | None] = "train/mse"
-    """Tag of the training metric that it reports each epoch; None: none."""
+    """Tag of the training metric of each epoch; None if the fit reports none."""
     trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({})
     """Required values of trainer keys."""
     takes_batches: ClassVar[bool] = True
     """Whether a step takes data.batch_size ratings; otherwise, an epoch takes all training rows at once."""
     keeps_samples: ClassVar[bool] = False
-    """Whether it keeps samples of the weights, so that the last epoch is the best."""
-    takes_processes: ClassVar[bool] = False
-    """Whether several processes can share its batches."""
+    """Whether the fit keeps samples of the weights, so that the last epoch is the best."""
+    supports_processes: ClassVar[bool] = False
+    """Whether several processes can share a batch."""
     on_cpu_only: ClassVar[bool] = False
-    """Whether it runs only on the CPU."""
+    """Whether the fit runs only on the CPU."""
     has_compiled_loops: ClassVar[bool] = False
-    """Whether it runs loops compiled by numba, which must be imported before torch."""
-    pace: ClassVar[str] = "one step per batch"
-    """Frequency of updates of the weights, shown in the header."""
-    takes_mapped_rows: ClassVar[bool] = False
-    """Whether it reads rows in an order suited to memory-mapped files."""
-    ignores: ClassVar[tuple[str, ...]] = ()
-    """Options of the equation that have no effect on it."""
-    takes_one_epoch: ClassVar[bool] = False
-    """Whether its first epoch computes the final weights."""
+    """Whether the fit runs loops compiled by numba, which must be imported before torch."""
+    update_frequency: ClassVar[str] = "one step per batch"
+    """How often the weights are updated, as shown in the header."""
+    supports_on_disk: ClassVar[bool] = False
+    """Whether the fit reads rows in an order suited to memory-mapped files (data.on_disk)."""
+    ignored_options: ClassVar[tuple[str, ...]] = ()
+    """Names of the equation's options that this fit ignores."""
+    is_single_epoch: ClassVar[bool] = False
+    """Whether the first epoch computes the final weights."""
 
     @property
     def initial_lr(self) -> float | None:
@@ -87,17 +108,17 @@ class WholeEpochOptions(FitOptions):
     on_cpu_only: ClassVar[bool] = True
     has_compiled_loops: ClassVar[bool] = True
     fit_class: ClassVar[str]
-    """The fit, as `module:Class` in ratinglab.fitting. Its module, which may import a compiler, is imported late."""
-    takes_features: ClassVar[bool] = True
-    """Whether it supports features, which add terms to the rows."""
+    """The fit, as `module:Class` in ratinglab.fitting. `build` imports the module, since it may import a compiler."""
+    supports_features: ClassVar[bool] = True
+    """Whether the fit supports features, which add terms to the rows."""
     needs_regularization: ClassVar[bool] = False
     """Whether rows with few ratings would otherwise have no unique solution."""
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
-        """Raise UserError for features or a lack of regularization, if the fit does not support it."""
+        """Raise UserError if the fit does not support features that the model has, or needs regularization."""
         needs = model.needs()
         for key, names in (("user_features", needs.user_features), ("item_features", needs.item_features)):
-            if names and not self.takes_features:
+            if names and not self.supports_features:
                 raise UserError(f"model.{key} must be [] with optimizer={self.name}, got {as_yaml(list(names))}")
         if self.needs_regularization and vars(model).get("regularization") == 0:
             raise UserError(f"model.regularization must be above 0 with optimizer={self.name}, got 0.0")
@@ -109,8 +130,8 @@ class WholeEpochOptions(FitOptions):
 
 
 @dataclass
-class SteppingOptions(FitOptions):
-    """Options of fits that follow a gradient."""
+class LearningRateOptions(FitOptions):
+    """Options of fits with a learning rate."""
 
     lr: float = field(metadata=above(0))
     """Learning rate of the first epoch; the schedule changes it. Halve it if train/mse is unsteady."""

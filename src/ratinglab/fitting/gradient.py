@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from ratinglab.batches import Batch, FullBatchLoader, ShuffledBatches
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.fit_setup import FitSetup
+from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.models.predictor import Predictor
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
-from ratinglab.fitting.fit_options import SteppingOptions
+from ratinglab.fitting.fit_options import FitSetup, LearningRateOptions
 from ratinglab.options import at_least
 
 if TYPE_CHECKING:
@@ -16,15 +16,14 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from ratinglab.fitting.fit import Fit
-    from ratinglab.fitting.fit_setup import FitSetup
     from ratinglab.models.predictor import Predictor
 
 
 @dataclass
-class GradientOptions(SteppingOptions):
+class GradientOptions(LearningRateOptions):
     """Options of minibatch gradient descent, for any equation."""
 
-    takes_processes: ClassVar[bool] = True
+    supports_processes: ClassVar[bool] = True
 
     @abstractmethod
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:

@@ -7,7 +7,7 @@ import torch
 
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.fit_setup import FitSetup
+from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
 from ratinglab.kernels.compiled import set_num_threads
 from ratinglab.kernels.implicit_rows import compile_loops

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import find_metrics, monitored
-from ratinglab.fitting.fit_options import FitOptions
-from ratinglab.fitting.fit_setup import FitSetup
+from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import TrainerOptions
 from ratinglab.options import from_plain

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from ratinglab.batches import as_tensors
 from ratinglab.fitting.fit import FactorFit
-from ratinglab.fitting.fit_options import FitOptions
-from ratinglab.fitting.fit_setup import FitSetup
+from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.kernels.compiled import set_num_threads
 from ratinglab.kernels.rows import (
     Entries,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ratinglab.batches import Batch
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.fitting.fit import FactorFit
-from ratinglab.fitting.fit_setup import FitSetup
+from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.whole_epoch_options import SparkALSOptions
 from ratinglab.formats.parquet_blocks import write_parquet
 from ratinglab.models.predictor import Predictor

@@ -9,19 +9,19 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError, require
-from ratinglab.fitting.fit_options import WHOLE_EPOCHS, SteppingOptions, WholeEpochOptions
+from ratinglab.fitting.fit_options import WHOLE_EPOCHS, LearningRateOptions, WholeEpochOptions
 from ratinglab.models.equation_options import EquationForm, EquationOptions
 from ratinglab.options import at_least, within
 
 if TYPE_CHECKING:
     from ratinglab.fitting.trainer import TrainerOptions
 
-MANY_BYTES = 1 << 30
-"""Size of all samples, in bytes, above which the header warns."""
+WARN_ABOVE_BYTES = 1 << 30
+"""Size of all samples above which the header warns."""
 
 
 @dataclass
-class BlockSGDOptions(WholeEpochOptions, SteppingOptions):
+class BlockSGDOptions(WholeEpochOptions, LearningRateOptions):
     """Stochastic gradient descent, one step per rating, in compiled loops on all cores (Zhuang et al. 2013).
 
     A step is −lr times the gradient of (r − r̂)² + λ · penalty. Papers often drop the factor 2, so their learning rate
@@ -30,9 +30,9 @@ class BlockSGDOptions(WholeEpochOptions, SteppingOptions):
 
     name: ClassVar[str] = "block_sgd"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings,)
-    pace: ClassVar[str] = "one step per rating"
-    takes_mapped_rows: ClassVar[bool] = True
-    takes_features: ClassVar[bool] = False
+    update_frequency: ClassVar[str] = "one step per rating"
+    supports_on_disk: ClassVar[bool] = True
+    supports_features: ClassVar[bool] = False
     fit_class: ClassVar[str] = "block_sgd:BlockFit"
 
     slices: int | None = field(metadata=within(1, 1024))
@@ -59,8 +59,8 @@ class GibbsOptions(WholeEpochOptions):
     name: ClassVar[str] = "gibbs"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.terms)
     keeps_samples: ClassVar[bool] = True
-    pace: ClassVar[str] = "one sweep per epoch"
-    ignores: ClassVar[tuple[str, ...]] = ("regularization",)
+    update_frequency: ClassVar[str] = "one sweep per epoch"
+    ignored_options: ClassVar[tuple[str, ...]] = ("regularization",)
     fit_class: ClassVar[str] = "gibbs.gibbs_fit:GibbsFit"
 
     burn_in: int = field(metadata=at_least(0))
@@ -79,16 +79,16 @@ class GibbsOptions(WholeEpochOptions):
 
     def num_samples(self, max_epochs: int) -> int:
         """Return the maximum number of samples after max_epochs."""
-        kept = -(-(max_epochs - self.burn_in) // self.thin)
-        return kept if self.max_samples is None else min(kept, self.max_samples)
+        num_draws = -(-(max_epochs - self.burn_in) // self.thin)
+        return num_draws if self.max_samples is None else min(num_draws, self.max_samples)
 
     def notes(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
         """Yield a warning if the samples would take much memory."""
-        kept = self.num_samples(max_epochs)
-        if self.max_samples is not None and kept * sample_bytes > MANY_BYTES:
+        num_samples = self.num_samples(max_epochs)
+        if self.max_samples is not None and num_samples * sample_bytes > WARN_ABOVE_BYTES:
             yield (
-                f"warning: {kept} samples take {kept * sample_bytes / 1e9:.1f} GB, three times as much while a "
-                "checkpoint is written; a smaller optimizer.max_samples keeps fewer"
+                f"warning: {num_samples} samples take {num_samples * sample_bytes / 1e9:.1f} GB, three times as much "
+                "while a checkpoint is written; a smaller optimizer.max_samples keeps fewer"
             )
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
@@ -108,8 +108,8 @@ class ALSOptions(WholeEpochOptions):
 
     name: ClassVar[str] = "als"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.terms)
-    pace: ClassVar[str] = "one sweep per epoch"
-    takes_mapped_rows: ClassVar[bool] = True
+    update_frequency: ClassVar[str] = "one sweep per epoch"
+    supports_on_disk: ClassVar[bool] = True
     needs_regularization: ClassVar[bool] = True
     fit_class: ClassVar[str] = "als:ALSFit"
 
@@ -129,7 +129,7 @@ class ImplicitALSOptions(WholeEpochOptions):
     name: ClassVar[str] = "implicit_als"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.score_product,)
     train_tag: ClassVar[str | None] = "train/loss"
-    pace: ClassVar[str] = "one sweep per epoch"
+    update_frequency: ClassVar[str] = "one sweep per epoch"
     needs_regularization: ClassVar[bool] = True
     fit_class: ClassVar[str] = "implicit_als:ImplicitALSFit"
 
@@ -148,8 +148,8 @@ class ClosedFormOptions(WholeEpochOptions):
     )
     train_tag: ClassVar[str | None] = None
     has_compiled_loops: ClassVar[bool] = False
-    pace: ClassVar[str] = "closed form"
-    takes_one_epoch: ClassVar[bool] = True
+    update_frequency: ClassVar[str] = "closed form"
+    is_single_epoch: ClassVar[bool] = True
     fit_class: ClassVar[str] = "closed_form:ClosedFormFit"
 
 
@@ -165,11 +165,11 @@ class SparkALSOptions(WholeEpochOptions):
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings,)
     trainer_values: ClassVar[Mapping[str, object]] = ClosedFormOptions.trainer_values
     has_compiled_loops: ClassVar[bool] = False
-    pace: ClassVar[str] = "all iterations"
-    ignores: ClassVar[tuple[str, ...]] = ("init_std",)
-    takes_mapped_rows: ClassVar[bool] = True
-    takes_one_epoch: ClassVar[bool] = True
-    takes_features: ClassVar[bool] = False
+    update_frequency: ClassVar[str] = "all iterations"
+    ignored_options: ClassVar[tuple[str, ...]] = ("init_std",)
+    supports_on_disk: ClassVar[bool] = True
+    is_single_epoch: ClassVar[bool] = True
+    supports_features: ClassVar[bool] = False
     needs_regularization: ClassVar[bool] = True
     fit_class: ClassVar[str] = "spark_als:SparkALSFit"
 

@@ -152,7 +152,7 @@ def _check_extendable(
     if has_metrics or last.exists():
         _, epochs, seconds = read_checkpoint(last, record=earlier)
     max_seconds = options.trainer.max_seconds()
-    if options.optimizer.takes_one_epoch and epochs > 0:
+    if options.optimizer.is_single_epoch and epochs > 0:
         raise UserError(f"a run by optimizer={options.optimizer.name} cannot be extended: it trains in a single epoch")
     if record.max_epochs <= epochs:
         raise UserError(f"trainer.max_epochs must be above the {epochs} epochs done, got {record.max_epochs}")

@@ -35,13 +35,13 @@ def header(prepared: Preparation, model: Equation, *, typed_model: str, epochs_d
     if refit_epochs is None:
         limit = "" if options.trainer.max_time is None else f" in {options.trainer.max_time}"
         epochs = f"at most {options.trainer.max_epochs} epochs{limit}"
-    if options.optimizer.takes_one_epoch:
+    if options.optimizer.is_single_epoch:
         epochs = "one epoch"
     parameters = sum(parameter.numel() for parameter in model.parameters())
     settings = [
         f"{key}={as_yaml(value)}"
         for key, value in to_plain(options.model).items()
-        if key not in options.optimizer.ignores
+        if key not in options.optimizer.ignored_options
     ]
     yield f"model      {options.model.name}: {', '.join(settings)}; {parameters:,} parameters"
     yield f"optimizer  {options.optimizer.name}: {_fit_settings(options)}, {epochs}"
@@ -94,11 +94,11 @@ def best_recipe_tip(available: AvailableData) -> str:
 
 
 def _fit_settings(options: TrainOptions) -> str:
-    """List the learning rate and schedule, or else the optimizer's options, and the pace."""
+    """List the learning rate and schedule, or else the optimizer's options, and how often it updates the weights."""
     optimizer = options.optimizer
-    lr, pace = optimizer.initial_lr, optimizer.pace
+    lr, update_frequency = optimizer.initial_lr, optimizer.update_frequency
     if optimizer.takes_batches:
-        pace = f"batches of {options.data.batch_size:,}"
+        update_frequency = f"batches of {options.data.batch_size:,}"
     if lr is not None:
-        return f"lr={lr:g}, {options.schedule.name} schedule, {pace}"
-    return "".join(f"{key}={as_yaml(value)}, " for key, value in to_plain(optimizer).items()) + pace
+        return f"lr={lr:g}, {options.schedule.name} schedule, {update_frequency}"
+    return "".join(f"{key}={as_yaml(value)}, " for key, value in to_plain(optimizer).items()) + update_frequency

@@ -15,7 +15,7 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import MSE, Metric, RankingMetric, find_metrics, monitored
 from ratinglab.evaluation.ranking import check_threshold, like_threshold
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.fit_setup import FitSetup
+from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.build_equation import check_equation
 from ratinglab.models.predictor import Predictor

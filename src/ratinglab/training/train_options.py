@@ -108,7 +108,7 @@ class TrainOptions:
 
     def _check_rows_on_disk(self) -> None:
         """Raise UserError for a choice that needs all rows in memory."""
-        fits = sorted({cls.name for cls in named_fits() if cls.takes_mapped_rows})
+        fits = sorted({cls.name for cls in named_fits() if cls.supports_on_disk})
         import_modules("ratinglab.splits")
         splits = sorted({cls.name for cls in named_subclasses(SplitOptions) if cls.takes_mapped_rows})
         for key, name, valid in (("optimizer", self.optimizer.name, fits), ("split", self.split.name, splits)):
@@ -127,8 +127,8 @@ class TrainOptions:
         if trainer.num_processes == 1:
             return
         key, value = next((key, count) for key in ("devices", "num_nodes") if (count := getattr(trainer, key)) > 1)
-        if not (self.optimizer.takes_processes and self.optimizer.takes_batches):
-            suitable = sorted({cls.name for cls in named_fits() if cls.takes_processes and cls.takes_batches})
+        if not (self.optimizer.supports_processes and self.optimizer.takes_batches):
+            suitable = sorted({cls.name for cls in named_fits() if cls.supports_processes and cls.takes_batches})
             hint = "" if self.model.predicts_scores else f"; {', '.join(suitable)} run in several"
             raise UserError(
                 f"trainer.{key} must be 1 with optimizer={self.optimizer.name}, which runs in one process, "

@@ -19,7 +19,7 @@ class LBFGSOptions(GradientOptions):
     name: ClassVar[str] = "lbfgs"
     trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
     takes_batches: ClassVar[bool] = False
-    pace: ClassVar[str] = "one step per epoch"
+    update_frequency: ClassVar[str] = "one step per epoch"
 
     max_iter: int = field(metadata=at_least(1))
     """Iterations in a step."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ratinglab.batches import Batch, as_tensors
-from ratinglab.fitting.fit_setup import FitSetup
+from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.gibbs.chain import Chain
 from ratinglab.fitting.gibbs.noise import draw_common_precision, draw_precisions, redraw_common_precision
 from ratinglab.fitting.gibbs.priors import Normal, draw_normal
