@@ -11,7 +11,7 @@ from conftest import NO_FIGURES
 from equal_runs import assert_equal_runs
 from pytorch_lightning.loggers import MLFlowLogger
 
-from ratinglab.fitting.loggers.trackers import NamesWithoutAt
+from ratinglab.fitting.loggers.trackers import SafeNamesMLFlowLogger
 
 EPOCHS = 6
 EXPERIMENT = [f"trainer.max_epochs={EPOCHS}", "callbacks.early_stopping.patience=null"]
@@ -230,5 +230,5 @@ def test_each_run_of_a_sweep_is_a_run_of_wandb(command, tmp_path):
 def test_names_of_lists_have_no_at_in_mlflow(monkeypatch):
     logged = []
     monkeypatch.setattr(MLFlowLogger, "log_metrics", lambda _, metrics, step: logged.append((metrics, step)))
-    NamesWithoutAt.__new__(NamesWithoutAt).log_metrics({"val/ndcg@10": 0.5, "val/mse": 1.0}, 3)
+    SafeNamesMLFlowLogger.__new__(SafeNamesMLFlowLogger).log_metrics({"val/ndcg@10": 0.5, "val/mse": 1.0}, 3)
     assert logged == [({"val/ndcg_at_10": 0.5, "val/mse": 1.0}, 3)]

@@ -45,7 +45,7 @@ class ALSFit(RowFit):
         self._ridges: dict[str, FloatArray] = {}
         """Diagonals of R, by the name of the term."""
 
-    def advice(self) -> str:
+    def suggest_remedy(self) -> str:
         """Suggest a larger λ: with λ near 0, rows with few ratings have no unique solution."""
         return "; a larger model.regularization may help"
 

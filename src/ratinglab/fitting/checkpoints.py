@@ -53,14 +53,14 @@ class BestAndLast(Checkpoint):
         self.last_every_seconds = last_every_seconds
         self.best_value = None if monitor is None else monitor.worst
         self.failed: dict[str, str] = {}
-        """Reason why a file is out of date, by file name."""
+        """Reason why a file could not be written the last time, by file name."""
         self.lost: dict[str, float] | None = None
-        """The best epoch and its value if best.ckpt could not be written for it; else None."""
+        """The best epoch and its monitored value (keys epoch and value) if best.ckpt could not be written for it."""
         self._last_written = monotonic()
 
     @property
     def faults(self) -> list[str]:
-        """Reasons why the files do not hold the last and the best epoch; [] if they do."""
+        """Reasons why the files do not hold the last and the best epoch; empty if they do."""
         lost = [] if self.lost is None else [f"the best epoch, {self.lost['epoch']}, could not be written to best.ckpt"]
         return [*self.failed.values(), *lost]
 
@@ -94,13 +94,16 @@ class BestAndLast(Checkpoint):
             self.write_last(trainer)
 
     def _write_best(self, trainer: Trainer, value: float, monitor: MetricKind, *, epoch: int) -> None:
-        """Write best.ckpt; if that fails, remember an epoch that is better than all before."""
-        before, lost = (self.best_value, self.lost)
+        """Write best.ckpt.
+
+        If that fails, store the epoch in `lost` if it is the best so far, and restore `best_value`.
+        """
+        last_value, lost = self.best_value, self.lost
         is_best = lost is None or not monitor.is_better(lost["value"], than=value)
         self.best_value = value  # before the write: a checkpoint holds its own value
         self.lost = None if is_best else lost
         if not self._write(trainer, "best.ckpt"):
-            self.best_value = before  # the file still holds the earlier epoch
+            self.best_value = last_value  # the file still holds the earlier epoch
             self.lost = {"epoch": epoch, "value": value} if is_best else lost
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -123,7 +126,7 @@ class BestAndLast(Checkpoint):
         self._last_written = monotonic()
 
     def _write(self, trainer: Trainer, name: str) -> bool:
-        """Write a file; return whether it could be written. All processes call it; the first one writes."""
+        """Write a file; return whether it could be written. All processes call it, and rank 0 writes."""
         return trainer.strategy.broadcast(self._try_to_write(trainer, name))
 
     def _try_to_write(self, trainer: Trainer, name: str) -> bool:

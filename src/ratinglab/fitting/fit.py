@@ -46,7 +46,7 @@ class Fit(LightningModule):
     """The model being fitted, with its fallback."""
 
     def __init__(self, predictor: Predictor, setup: FitSetup, options: FitOptions) -> None:
-        """Prepare to fit `predictor.model`, from its weights as they are."""
+        """Prepare to fit `predictor.model` from its current weights."""
         super().__init__()
         self.automatic_optimization = False  # the fits' own loops over batches cost a fraction of Lightning's
         self.predictor = predictor
@@ -54,24 +54,26 @@ class Fit(LightningModule):
         self._setup, self._initial_lr = setup, options.initial_lr
         self.validated: list[tuple[Tensor, Tensor]] = []
         """Predicted and true ratings of each block of validation rows in this epoch."""
-        self.baseline_mse: float | None = None
-        self._lists: MonitoredLists | None = None
+        self._baseline_mse: float | None = None
+        """MSE of the bias baseline on the validation rows; None before the first validation."""
+        self._monitored_lists: MonitoredLists | None = None
         self.train_mse = math.nan
         """MSE over the epoch's training rows, in squared stars; set by the epoch's last step."""
         self._scalars: dict[str, float] = {}
+        """Scalars of the epoch by tag, which the loggers receive at its end."""
         self.run_id = ""
-        """Identity of the run, which its checkpoints repeat."""
+        """Id of the run, which its checkpoints repeat."""
         self.epochs_done = 0
         self.stops_early = False
         """Whether the fit stopped itself because further epochs would gain too little."""
         self.seconds = 0.0
-        """Seconds of fitting before this process."""
+        """Seconds of fitting in earlier processes of an interrupted fit."""
         self.step_seconds = 0.0
         """Seconds inside training steps so far."""
         self.rows_trained = 0
-        """Rows in these steps: each row once per epoch, unless trainer.limit_train_batches skips some."""
+        """Number of rows in these steps. An epoch counts each row once, unless trainer.limit_train_batches skips it."""
         self.batch_rows: list[int] = []
-        """Rows of each batch of the step, of all processes together."""
+        """Number of rows of each batch of the step, in all processes."""
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path) -> Self:  # type: ignore[override]
@@ -107,7 +109,7 @@ class Fit(LightningModule):
         return False
 
     def on_fit_start(self) -> None:
-        self._started = perf_counter()
+        self._fit_started = perf_counter()
 
     def on_train_start(self) -> None:
         checkpoints = self.trainer.checkpoint_callback
@@ -117,12 +119,15 @@ class Fit(LightningModule):
             checkpoints.write_initial(self.trainer, float(value))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add finished epochs, time and rows. Lightning's `epoch` counts finished epochs only between epochs."""
+        """Add the number of finished epochs, the time and the rows.
+
+        Lightning's own `epoch` is too low by 1 in a checkpoint that a callback writes at the end of an epoch.
+        """
         checkpoint |= {"run": self.run_id, "epochs": self.epochs_done}
         early_stopping = self.trainer.early_stopping_callback
         has_stopped = early_stopping is not None and early_stopping.stopped_epoch > 0  # not by the clock
         checkpoint["stopped"] = has_stopped or self.stops_early
-        checkpoint["seconds"] = self.seconds + perf_counter() - self._started
+        checkpoint["seconds"] = self.seconds + perf_counter() - self._fit_started
         checkpoint |= {"step_seconds": self.step_seconds, "rows_trained": self.rows_trained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -162,7 +167,7 @@ class Fit(LightningModule):
         progress.increment_ready()
         progress.increment_completed()
         if self.trainer.is_last_batch:
-            self.report_training()  # now: validation and the epoch-end callbacks read it
+            self.report_training()  # validation and the callbacks at the end of the epoch read it
             if self.epoch_lr is not None:
                 self._log("train/lr", self.epoch_lr)
 
@@ -204,10 +209,10 @@ class Fit(LightningModule):
         """Compute the monitored metric of the validation rows, or of their lists."""
         if isinstance(self.monitor, Metric):
             return self.monitor(*self._validated_rows())
-        if self._lists is None:
-            self._lists = MonitoredLists(self.monitor, self.data)
+        if self._monitored_lists is None:
+            self._monitored_lists = MonitoredLists(self.monitor, self.data)
         mse = None if self.predictor.model.predicts_scores else MSE(*self._validated_rows())
-        return self._lists.measure(self.predictor, mse=mse)
+        return self._monitored_lists.measure(self.predictor, mse=mse)
 
     def on_validation_epoch_end(self) -> None:
         if not self.predictor.model.predicts_scores:
@@ -219,11 +224,11 @@ class Fit(LightningModule):
         """Report val/mse, and its difference from the bias baseline's."""
         mse = MSE(predicted, rating)
         self.report("val/mse", mse, what="the validation error")
-        if self.baseline_mse is None:  # compute once: the baseline does not change
+        if self._baseline_mse is None:  # compute once: the baseline does not change
             blocks = list(self.data.val_dataloader())
             baseline = torch.cat([self.predictor.baseline(user, item) for user, item, *_ in blocks])
-            self.baseline_mse = MSE(self.predictor.clip(baseline), torch.cat([block.rating for block in blocks]))
-        self._log("val/mse_above_bias_baseline", mse - self.baseline_mse)
+            self._baseline_mse = MSE(self.predictor.clip(baseline), torch.cat([block.rating for block in blocks]))
+        self._log("val/mse_above_bias_baseline", mse - self._baseline_mse)
 
     def on_train_epoch_end(self) -> None:
         self.epochs_done = self.current_epoch + 1  # before Lightning writes the checkpoints
@@ -238,9 +243,9 @@ class Fit(LightningModule):
 
     def _check_finite(self, value: float, what: str) -> None:
         if not math.isfinite(value):
-            raise RunFailedError(f"{what} is {value} in epoch {self.current_epoch + 1}{self.advice()}")
+            raise RunFailedError(f"{what} is {value} in epoch {self.current_epoch + 1}{self.suggest_remedy()}")
 
-    def advice(self) -> str:
+    def suggest_remedy(self) -> str:
         """Suggest a remedy, to append to the message about a value that is not finite."""
         return "" if self.epoch_lr is None else f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
 
@@ -255,7 +260,7 @@ class Fit(LightningModule):
         self._log(tag, value)
 
     def _log(self, tag: str, value: float) -> None:
-        """Keep a scalar for the loggers, which receive all scalars of an epoch at its end."""
+        """Store a scalar for the loggers, which receive all scalars of an epoch at its end."""
         self._scalars[tag] = value
 
 

@@ -16,15 +16,15 @@ from ratinglab.models.predictor import Predictor
 if TYPE_CHECKING:
     from ratinglab.fitting.gradient_options import GradientOptions
 
-LITTLE_WORK = 1 << 20
-"""Values read per step below which one thread is as fast as two, and much faster on a busy machine."""
+MAX_ONE_THREAD_VALUES = 1 << 20
+"""Number of values read per step below which one thread is as fast as two, and much faster on a busy machine."""
 
 
 class GradientFit(Fit):
     """Minibatch gradient descent on (r − r̂)² + penalty, both averaged over a batch.
 
-    train/mse predicts each row before its batch's step. Several processes share each batch: its gradient is the sum of
-    theirs, however many rows each has.
+    train/mse predicts each row before its batch's step. If several processes share each batch, the gradient is the sum
+    of the gradients of all shards, of equal size or not.
 
     Each step passes the optimizer a closure, so optimizers that evaluate the loss several times, such as LBFGS, also
     work. The seed and the epoch number determine an equation's randomness, such as dropout.
@@ -35,16 +35,18 @@ class GradientFit(Fit):
         self.make_optimizer = options.optimizer
         self.accumulate_grad_batches = setup.trainer.accumulate_grad_batches
         self.gradient_clip_val = setup.trainer.gradient_clip_val
-        self._batches_seen = 0
-        self._waiting: list[tuple[Batch, int]] = []
+        self._batches_done = 0
+        self._pending: list[tuple[Batch, int]] = []
+        """Batches of the next step, each with the number of its rows in all processes."""
         self._squared_errors: list[Tensor] = []
-        self._rows_seen = 0
+        """Sum of squared errors of each shard in this epoch, ()."""
+        self._rows_done = 0
 
     def wants_one_thread(self, batch_size: int) -> bool:
         """Return True for steps of little work, in which several threads mostly wait for each other."""
         parameters = list(self.predictor.model.parameters())
-        row = sum(table.numel() // len(table) if table.dim() > 0 else 1 for table in parameters)
-        return sum(table.numel() for table in parameters) + batch_size * row < LITTLE_WORK
+        values_per_rating = sum(table.numel() // len(table) if table.dim() > 0 else 1 for table in parameters)
+        return sum(table.numel() for table in parameters) + batch_size * values_per_rating < MAX_ONE_THREAD_VALUES
 
     def configure_optimizers(self) -> Optimizer:
         """Make the optimizer over the model's parameters."""
@@ -52,51 +54,51 @@ class GradientFit(Fit):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
-        self._batches_seen, self._rows_seen = 0, 0
+        self._batches_done, self._rows_done = 0, 0
         self._squared_errors.clear()
-        # a resumed run repeats the random numbers of an uninterrupted one
-        # SeedSequence ignores a trailing 0, so rank 0 draws the numbers of a single process
+        # A resumed run repeats the random numbers of an uninterrupted one. SeedSequence ignores a trailing 0, so rank 0
+        # draws the numbers of a single process.
         seeds = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
         torch.manual_seed(int(seeds.generate_state(1)[0]))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.epoch_lr
 
     def training_step(self, batches: list[Batch]) -> None:
-        """Step through these batches in order.
+        """Train on these batches in order, with one step per accumulate_grad_batches of them.
 
-        An epoch's last step divides by the same number, even if fewer batches are left.
+        The last step of an epoch also divides by accumulate_grad_batches, even if it has fewer batches.
         """
         loader = self.trainer.train_dataloader
         assert isinstance(loader, ShuffledBatches | FullBatchLoader)
         for batch, rows in zip(batches, self.batch_rows, strict=True):
-            self._batches_seen += 1
-            self._waiting.append((batch, rows))
-            if self._batches_seen % self.accumulate_grad_batches == 0 or self._batches_seen == loader.num_batches:
-                self._step(self._waiting)
-                self._waiting = []
-        if self._batches_seen == loader.num_batches:
-            self.train_mse = float(self._sum_of_squares()) / self._rows_seen
+            self._batches_done += 1
+            self._pending.append((batch, rows))
+            if self._batches_done % self.accumulate_grad_batches == 0 or self._batches_done == loader.num_batches:
+                self._step(self._pending)
+                self._pending = []
+        if self._batches_done == loader.num_batches:
+            self.train_mse = float(self._total_squared_error()) / self._rows_done
 
-    def _sum_of_squares(self) -> Tensor:
-        """Sum the squared errors of the epoch over all processes: ()."""
+    def _total_squared_error(self) -> Tensor:
+        """Sum the squared errors of the epoch over all processes: (), float64 except on mps."""
         if self.trainer.world_size == 1:
             return torch.stack(self._squared_errors).sum()
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        total += sum(self._squared_errors)  # an empty list if the process had no rows
+        total += sum(self._squared_errors)  # no tensor but 0 if the process had no rows
         distributed.all_reduce(total)
         return total
 
     def _step(self, batches: list[tuple[Batch, int]]) -> None:
-        first = True
+        is_first_evaluation = True
 
         def closure() -> float:
-            nonlocal first
+            nonlocal is_first_evaluation
             optimizer.zero_grad()
-            losses = [self._backward(batch, rows, count_errors=first) for batch, rows in batches]
+            losses = [self._backward(batch, rows, count_errors=is_first_evaluation) for batch, rows in batches]
             loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
-            first = False
+            is_first_evaluation = False
             if self.trainer.world_size > 1:
-                self._pool(loss)
+                self._sum_over_processes(loss)
             if self.gradient_clip_val is not None:
                 clip_grad_norm_(self.predictor.model.parameters(), self.gradient_clip_val)
             return cast(float, loss)  # torch annotates a float, but its optimizers take a tensor
@@ -104,34 +106,37 @@ class GradientFit(Fit):
         optimizer = self.trainer.optimizers[0]
         optimizer.step(closure)
 
-    def _pool(self, loss: Tensor) -> None:
+    def _sum_over_processes(self, loss: Tensor) -> None:
         """Sum the loss and the gradients over all processes, in place.
 
-        DistributedDataParallel would average them, as if all processes had equally many rows, and would wait for a
+        DistributedDataParallel would average them, as if all shards had equally many rows, and would wait for a
         gradient of every parameter in each process.
         """
         model = self.predictor.model
         is_sparse = any(module.sparse for module in model.modules() if isinstance(module, nn.Embedding))
         dense = [loss]
         for parameter in model.parameters():
-            if parameter.grad is None and parameter.requires_grad:  # no rows here
-                parameter.grad = no_rows(parameter) if is_sparse else torch.zeros_like(parameter)
+            if parameter.grad is None and parameter.requires_grad:  # an empty shard
+                parameter.grad = empty_sparse_gradient(parameter) if is_sparse else torch.zeros_like(parameter)
             if parameter.grad is not None and parameter.grad.is_sparse:
                 distributed.all_reduce(parameter.grad)
             elif parameter.grad is not None:
                 dense.append(parameter.grad)
-        together = torch.cat([tensor.flatten() for tensor in dense])  # one message is faster than several
-        distributed.all_reduce(together)
-        for tensor, total in zip(dense, together.split([tensor.numel() for tensor in dense]), strict=True):
+        message = torch.cat([tensor.flatten() for tensor in dense])  # one message is faster than several
+        distributed.all_reduce(message)
+        for tensor, total in zip(dense, message.split([tensor.numel() for tensor in dense]), strict=True):
             tensor.copy_(total.view_as(tensor))
 
     def _backward(self, batch: Batch, rows: int, *, count_errors: bool) -> Tensor:
-        """Compute the shard's contribution to the loss, () float32, and accumulate its gradient.
+        """Compute a shard's contribution to the loss, () float32, and accumulate its gradient.
 
-        `batch` is this process's shard of a batch of `rows` rows.
+        Args:
+            batch: this process's shard of a batch.
+            rows: number of rows of the batch in all processes.
+            count_errors: whether to add the squared errors to train/mse.
         """
         model = self.predictor.model
-        self._rows_seen += rows if count_errors else 0
+        self._rows_done += rows if count_errors else 0
         if len(batch.rating) == 0:
             return torch.zeros((), device=self.device)
         arguments = model.arguments(batch.user, batch.item, batch.day)
@@ -147,7 +152,7 @@ class GradientFit(Fit):
         return loss.detach()
 
 
-def no_rows(table: Tensor) -> Tensor:
-    """Make the sparse gradient, (N, D), of a table without looked-up rows."""
+def empty_sparse_gradient(table: Tensor) -> Tensor:
+    """Make the sparse gradient, (N, D), of a table of which no row was read."""
     index = torch.zeros((1, 0), dtype=torch.int64, device=table.device)
     return torch.sparse_coo_tensor(index, table.new_zeros((0, *table.shape[1:])), table.shape, check_invariants=False)

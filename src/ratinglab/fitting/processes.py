@@ -27,11 +27,11 @@ from ratinglab.process.program import (
     started_by_torchrun,
 )
 
-SECONDS_TO_END = 5.0
-"""Grace period for this process to report a failed one before it is ended. A lost connection usually tells it at
-once."""
+GRACE_SECONDS = 5.0
+"""Seconds that this process has, after another one fails, to report the failure itself. Usually the lost connection
+raises at once; otherwise the watching thread ends the process."""
 READY = b"ready\n"
-"""Line that a started process writes once it has read the data and can fit."""
+"""Line that a process started by rank 0 writes to stdout once it has read the data and can fit."""
 
 
 class OneProcess(LightningEnvironment):
@@ -49,8 +49,8 @@ class OneProcess(LightningEnvironment):
         return 0
 
 
-class OwnProcesses(OneProcess):
-    """Processes of one machine. The first is the command that the user typed; `started` starts the others.
+class LocalProcesses(OneProcess):
+    """Processes of one machine. The first is the command that the user typed; `other_processes` starts the others.
 
     Lightning's own launcher would add Hydra overrides to their command lines, which neither a resumed run nor the
     installed command takes.
@@ -61,45 +61,45 @@ class OwnProcesses(OneProcess):
 
 
 class PooledStrategy(DDPStrategy):
-    """Lightning's DDP for a fit that sums the gradients itself, so that the model needs no wrapper.
+    """Lightning's DDP without DistributedDataParallel, for fits that sum the gradients themselves.
 
     DistributedDataParallel would copy all gradients. The processes have equal weights without it, since they start from
-    the same weights and take the same steps.
+    equal weights and take equal steps.
     """
 
     def setup_distributed(self) -> None:
-        """Connect the processes; a single process has none to connect to."""
+        """Connect the processes, if there are several."""
         if self.num_nodes * self.num_processes > 1:
             super().setup_distributed()
 
     def configure_ddp(self) -> None:
-        """Leave the model as it is."""
+        """Do nothing: the model is not wrapped."""
 
 
-def environment(num_processes: int) -> ClusterEnvironment:
-    """Make the environment of a fit with this number of processes."""
+def cluster_environment(num_processes: int) -> ClusterEnvironment:
+    """Make Lightning's environment of a fit with this number of processes."""
     if num_processes > 1 and started_by_torchrun():
         return TorchElasticEnvironment()
     if num_processes > 1 and started_by_slurm():
         return SLURMEnvironment(auto_requeue=False)
-    return OwnProcesses() if num_processes > 1 else OneProcess()
+    return LocalProcesses() if num_processes > 1 else OneProcess()
 
 
 def check_started(*, devices: int, num_nodes: int) -> None:
     """Raise UserError if a launcher has started a different number of processes than the options ask for."""
-    asked = devices * num_nodes
+    num_requested = devices * num_nodes
     if started_by_torchrun():
-        launcher, number = "torchrun", int(os.environ["WORLD_SIZE"])
-    elif started_by_slurm() and asked > 1:
-        launcher, number = "srun", int(os.environ["SLURM_NTASKS"])
+        launcher, num_started = "torchrun", int(os.environ["WORLD_SIZE"])
+    elif started_by_slurm() and num_requested > 1:
+        launcher, num_started = "srun", int(os.environ["SLURM_NTASKS"])
     elif num_nodes > 1:
         raise UserError(f"trainer.num_nodes={num_nodes} needs torchrun or srun to start the processes")
     else:
         return
-    if number != asked:
+    if num_started != num_requested:
         raise UserError(
-            f"trainer.devices={devices} trainer.num_nodes={num_nodes} needs {asked} processes, "
-            f"but {launcher} has started {number}"
+            f"trainer.devices={devices} trainer.num_nodes={num_nodes} needs {num_requested} processes, "
+            f"but {launcher} has started {num_started}"
         )
 
 
@@ -109,7 +109,7 @@ def wait_for_rank_zero(trainer: Trainer) -> bool:
     Where a launcher has started all processes at once, the others must not read files that rank 0 still checks,
     writes or removes. A process started by rank 0 does not wait.
     """
-    if _are_own(trainer):
+    if _starts_processes(trainer):
         return True
     _connect(trainer)
     return trainer.strategy.broadcast(True)  # of rank 0
@@ -117,7 +117,7 @@ def wait_for_rank_zero(trainer: Trainer) -> bool:
 
 def release_ranks(trainer: Trainer) -> None:
     """Tell the other ranks, if a launcher has started them, to exit because there is nothing to fit."""
-    if trainer.world_size > 1 and not _are_own(trainer):
+    if trainer.world_size > 1 and not _starts_processes(trainer):
         _connect(trainer)
         trainer.strategy.broadcast(False)
 
@@ -130,53 +130,53 @@ def barrier(trainer: Trainer, *, digests: Sequence[str | None]) -> None:
     """
     if trainer.world_size == 1:
         return
-    if _are_own(trainer) and process_rank() > 0:
+    if _starts_processes(trainer) and process_rank() > 0:
         os.write(1, READY)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # rank 0 reads the pipe no further
     _connect(trainer)
-    if trainer.is_global_zero and not _are_own(trainer):
+    if trainer.is_global_zero and not _starts_processes(trainer):
         trainer.strategy.broadcast(True)
     by_rank: list[Sequence[str]] = [[]] * trainer.world_size
     distributed.all_gather_object(by_rank, digests)
-    for rank, other in enumerate(by_rank):
-        if other != by_rank[0]:
-            raise UserError(f"the data of process {rank} differ from those of process 0: {other}, {by_rank[0]}")
+    for rank, theirs in enumerate(by_rank):
+        if theirs != by_rank[0]:
+            raise UserError(f"the data of process {rank} differ from those of process 0: {theirs}, {by_rank[0]}")
 
 
 def _connect(trainer: Trainer) -> None:
-    """Connect the processes of a fit. The connection closes when this one exits."""
+    """Connect the processes of a fit. The connection closes when this process exits."""
     if not distributed.is_initialized():
         atexit.register(_disconnect)
     trainer.strategy.setup_environment()
 
 
 def _disconnect() -> None:
-    """Close the connection: a process that ends while gloo's threads run can abort. Lightning closes NCCL's."""
+    """Close a connection by gloo: a process that ends while gloo's threads run can abort. Lightning closes NCCL's."""
     if distributed.is_initialized() and distributed.get_backend() == "gloo":
         distributed.destroy_process_group()
 
 
-def _are_own(trainer: Trainer) -> bool:
+def _starts_processes(trainer: Trainer) -> bool:
     """Return whether rank 0 starts the other processes."""
-    return isinstance(getattr(trainer.strategy, "cluster_environment", None), OwnProcesses)
+    return isinstance(getattr(trainer.strategy, "cluster_environment", None), LocalProcesses)
 
 
 @contextmanager
-def started(trainer: Trainer, run_folder: Path) -> Iterator[None]:
-    """Start the other processes of a fit, unless a launcher has, and end them with this one.
+def other_processes(trainer: Trainer, run_folder: Path) -> Iterator[None]:
+    """Start the other processes of a fit, unless a launcher has started them. End them when the block ends.
 
     `run_folder` is the run to resume if a process ends early.
     """
     processes, is_over = list[subprocess.Popen[bytes]](), threading.Event()
     try:
-        if _are_own(trainer) and process_rank() == 0:
+        if _starts_processes(trainer) and process_rank() == 0:
             processes += _start(trainer)
         for rank, process in enumerate(processes, start=1):
             assert process.stdout is not None
             if READY not in iter(process.stdout.readline, b""):  # unlike torch's, this wait ends on a signal
-                raise RunFailedError(f"{_ended(process, rank)}; {resume_hint(run_folder)}")
+                raise RunFailedError(f"{_exit_message(process, rank)}; {resume_hint(run_folder)}")
             threading.Thread(target=_watch, args=[process, rank, is_over, run_folder], daemon=True).start()
-        with _lost_connection_in_one_line(trainer, run_folder):
+        with _translate_lost_connection(trainer, run_folder):
             yield
     finally:
         is_over.set()
@@ -202,19 +202,19 @@ def _start(trainer: Trainer) -> Iterator[subprocess.Popen[bytes]]:
         )
 
 
-def _ended(process: subprocess.Popen[bytes], rank: int) -> str:
+def _exit_message(process: subprocess.Popen[bytes], rank: int) -> str:
     return f"process {rank} of the fit has ended with status {process.wait()}"
 
 
 def _watch(process: subprocess.Popen[bytes], rank: int, is_over: threading.Event, run_folder: Path) -> None:
-    """End this process once another one has failed, even if it is blocked waiting for it."""
-    if process.wait() != 0 and not is_over.wait(SECONDS_TO_END):
-        print(f"error: {_ended(process, rank)}; {resume_hint(run_folder)}", file=sys.stderr, flush=True)
+    """End this process if another one fails, even if this one is blocked while it waits for the other."""
+    if process.wait() != 0 and not is_over.wait(GRACE_SECONDS):
+        print(f"error: {_exit_message(process, rank)}; {resume_hint(run_folder)}", file=sys.stderr, flush=True)
         os._exit(1)
 
 
 @contextmanager
-def _lost_connection_in_one_line(trainer: Trainer, run_folder: Path) -> Iterator[None]:
+def _translate_lost_connection(trainer: Trainer, run_folder: Path) -> Iterator[None]:
     """Raise RunFailedError once the connection to another process is lost."""
     try:
         yield

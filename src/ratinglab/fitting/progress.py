@@ -49,19 +49,22 @@ class ProgressBar(TQDMProgressBar):
 
 
 class EpochLines(Callback):
-    """About MAX_LINES lines of metrics, for output that is not a terminal: at least the first and the last epoch's."""
+    """Callback that logs about MAX_LINES lines of metrics, where there is no terminal.
+
+    Always includes the first and the last epoch.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._is_first, self._unlogged = True, ""
+        self._is_first, self._pending_line = True, ""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch's training error, and the validation error and the monitored metric."""
         prefixes = ("train/", "val/") if was_validated(trainer) else ("train/",)
-        measured = [tag for prefix in prefixes for tag in trainer.callback_metrics if tag.startswith(prefix)]
-        text = "   ".join(f"{tag} {float(trainer.callback_metrics[tag]):.4f}" for tag in measured)
+        tags = [tag for prefix in prefixes for tag in trainer.callback_metrics if tag.startswith(prefix)]
+        text = "   ".join(f"{tag} {float(trainer.callback_metrics[tag]):.4f}" for tag in tags)
         epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 1
-        self._unlogged = f"epoch {epoch}/{epochs}   {text}".rstrip()
+        self._pending_line = f"epoch {epoch}/{epochs}   {text}".rstrip()
         if self._is_first or epoch % -(-epochs // MAX_LINES) == 0:
             self._log()
         self._is_first = False
@@ -75,9 +78,9 @@ class EpochLines(Callback):
         self._log()
 
     def _log(self) -> None:
-        if self._unlogged:
-            log.info("%s", self._unlogged)
-        self._unlogged = ""
+        if self._pending_line:
+            log.info("%s", self._pending_line)
+        self._pending_line = ""
 
 
 def progress_callbacks(*, enabled: bool) -> list[Callback]:

@@ -31,7 +31,7 @@ class MedianPruning(Callback):
         self.reason: str | None = None
         """Reason why the fit was ended; None if it was not."""
         self._monitor, self._curves = monitor, curves
-        optuna.logging.set_verbosity(logging.WARNING)  # no message that a study was created
+        optuna.logging.set_verbosity(logging.WARNING)  # else it logs that a study was created
         self._study = optuna.create_study(
             direction="maximize" if monitor.higher_is_better else "minimize",
             pruner=optuna.pruners.MedianPruner(
@@ -71,8 +71,8 @@ class MedianPruning(Callback):
         if self._trial.should_prune():
             trainer.should_stop = True
             epochs = f"{epoch} epoch{'s' if epoch > 1 else ''}"
-            reached = sum(epoch in curve for curve in self._curves)
-            jobs = f"{reached} finished job{'s' if reached > 1 else ''}"
+            num_jobs = sum(epoch in curve for curve in self._curves)
+            jobs = f"{num_jobs} finished job{'s' if num_jobs > 1 else ''}"
             self.reason = f"after {epochs}, its best {tag} was worse than the median of {jobs}"
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

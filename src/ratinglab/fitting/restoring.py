@@ -24,28 +24,29 @@ def read_fit(path: Path) -> "Fit":
     record = read_record(folder)
     predictor = build_predictor(record, read_training_data(record, folder), seed=0)
     load_weights(predictor, path, record=record)
-    config = _saved_config(folder)
+    config = _read_config(folder)
     setup = FitSetup(
-        schedule=_options(config, "schedule", base=Schedule),
-        trainer=_options(config, "trainer", base=TrainerOptions),
+        schedule=_read_options(config, "schedule", base=Schedule),
+        trainer=_read_options(config, "trainer", base=TrainerOptions),
         monitor=monitored(
             record.monitor, find_metrics([metric["target"] for metric in record.metrics]), order=record.order_options()
         ),
         seed=config["seed"],
     )
-    optimizer: FitOptions = _options(config, "optimizer", base=FitOptions)
+    optimizer: FitOptions = _read_options(config, "optimizer", base=FitOptions)
     return optimizer.build(predictor, setup)
 
 
-def _saved_config(folder: Path) -> dict[str, Any]:
-    """Read a run's configuration, which the first of two fits shares."""
-    for place in (folder, folder.parent):
-        config: dict[str, Any] | None = parse_hydra_file(place, "config.yaml")
+def _read_config(folder: Path) -> dict[str, Any]:
+    """Read the configuration of a run. The first of two fits, in a subfolder, has no copy of its own."""
+    for config_folder in (folder, folder.parent):
+        config: dict[str, Any] | None = parse_hydra_file(config_folder, "config.yaml")
         if config is not None:
             return config
     raise UserError(f"{folder} has no .hydra/config.yaml, which its fit is built from")
 
 
-def _options(config: dict[str, Any], group: str, *, base: type) -> Any:
+def _read_options(config: dict[str, Any], group: str, *, base: type) -> Any:
+    """Build the options object of a group, of the class that its `_target_` names, a subclass of base."""
     values = dict(config[group])
     return from_plain(values, target_class(values.pop("_target_"), base=base, key=f"{group}._target_"))

@@ -29,13 +29,13 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import release
 
 SHARED_FOLDER = "spark"
-"""Folder of the files exchanged with Spark, in the run's folder."""
+"""Folder of the files exchanged with Spark, in the run's folder unless optimizer.folder is set."""
 LOG = "spark.log"
-"""Spark's own log, kept in the run's folder after a failure."""
+"""Spark's own log, copied into the run's folder after a failure."""
 ROWS_AT_ONCE = 1 << 18
-"""Rows that are written, or predicted, at once."""
+"""Number of rows that are written, or predicted, at once."""
 CONNECT_SECONDS = 5.0
-"""Time limit of the connection to a master."""
+"""Time limit of a connection to a master."""
 EXECUTOR_SECONDS = 120.0
 """Time limit for the first executor of a cluster."""
 JAVA_ERROR = re.compile(r"(?:[a-z]\w*\.)+[A-Z]\w*(?:Exception|Error): +(\S.*)")
@@ -78,7 +78,7 @@ class SparkALSFit(FactorFit):
             self.connect_services(Path(self.trainer.default_root_dir))
         with self._spark as folder:
             with (folder / "ratings.parquet").open("wb") as file:
-                write_parquet(file, self._columns())
+                write_parquet(file, self._residual_blocks())
             self._spark.call(self._fit_factors)
             for name, side in (("user", self.equation.user_side()), ("item", self.equation.item_side())):
                 read_factors(folder / name, side.embedding.weight.numpy())
@@ -90,28 +90,28 @@ class SparkALSFit(FactorFit):
         super().on_train_batch_end(outputs, batch, batch_idx)
         self.rows_trained += (self.iterations - 1) * sum(self.batch_rows)
 
-    def advice(self) -> str:
+    def suggest_remedy(self) -> str:
         """Suggest a larger λ: with λ near 0, rows with few ratings have no unique solution."""
         return "; a larger model.regularization may help"
 
-    def _blocks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    def _rating_blocks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Yield user, item and rating of the training rows, (B,) each, B at most ROWS_AT_ONCE."""
         rows = self.data.train_ratings_in_stars
         for start in range(0, len(rows), ROWS_AT_ONCE):
-            taken = slice(start, start + ROWS_AT_ONCE)
+            block = slice(start, start + ROWS_AT_ONCE)
             columns = rows.user, rows.item, rows.rating
-            user, item, rating = (torch.from_numpy(column[taken]) for column in columns)
+            user, item, rating = (torch.from_numpy(column[block]) for column in columns)
             yield user, item, rating
             release(*columns)
 
-    def _columns(self) -> Iterator[Mapping[str, NDArray[Any] | None]]:
-        """Yield the training rows with what is left of the ratings beyond mean and biases, in stars."""
+    def _residual_blocks(self) -> Iterator[Mapping[str, NDArray[Any] | None]]:
+        """Yield the training rows with the residuals r − (μ + b_u + b_i) in place of ratings, in stars."""
         user_bias, item_bias = self.equation.user_side().bias, self.equation.item_side().bias
-        for user, item, rating in self._blocks():
-            rest = rating - self.equation.rating_mean
+        for user, item, rating in self._rating_blocks():
+            residual = rating - self.equation.rating_mean
             if user_bias is not None and item_bias is not None:
-                rest = rest - user_bias(user)[:, 0] - item_bias(item)[:, 0]
-            yield {"user": user.numpy(), "item": item.numpy(), "rating": rest.numpy()}
+                residual = residual - user_bias(user)[:, 0] - item_bias(item)[:, 0]
+            yield {"user": user.numpy(), "item": item.numpy(), "rating": residual.numpy()}
 
     def _fit_factors(self, session: Any, folder: Path) -> None:
         """Run MLlib on the files, and let it write the factors."""
@@ -137,7 +137,7 @@ class SparkALSFit(FactorFit):
     def _mean_squared_error(self) -> float:
         """Compute the MSE of the training rows, in squared stars."""
         squares = 0.0
-        for user, item, rating in self._blocks():
+        for user, item, rating in self._rating_blocks():
             squares += float((self.equation(user, item) - rating).double().square().sum())
         return squares / len(self.data.train_ratings_in_stars)
 
@@ -194,8 +194,8 @@ class SparkProcess:
         if shutil.which(java) is None:
             raise UserError(f"optimizer=spark_als needs Java 17 or newer; there is no {java}")
         check_reachable(self._master)
-        self._folder, self._kept_log = self._make_folder(run_folder), run_folder / LOG
-        self._kept_log.unlink(missing_ok=True)  # of an interrupted run
+        self._folder, self._log_copy = self._make_folder(run_folder), run_folder / LOG
+        self._log_copy.unlink(missing_ok=True)  # of an interrupted run
         try:
             self._connect()
             self._wait_for_executors()
@@ -203,7 +203,7 @@ class SparkProcess:
             self._end()
             raise
         except Exception as error:
-            reason = self._reason(error)
+            reason = self._find_reason(error)
             self._end()
             raise UserError(f"optimizer.master={self._master}: {reason}") from error
         except BaseException:  # a signal
@@ -215,7 +215,7 @@ class SparkProcess:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            shutil.copyfile(self._folder / LOG, self._kept_log)
+            shutil.copyfile(self._folder / LOG, self._log_copy)
         self._end()
 
     def call(self, function: Callable[[Any, Path], Value]) -> Value:
@@ -227,10 +227,10 @@ class SparkProcess:
         try:
             return function(self._session, self._folder)
         except Exception as error:
-            raise RunFailedError(f"Spark failed: {self._reason(error)}; its log is {self._kept_log}") from error
+            raise RunFailedError(f"Spark failed: {self._find_reason(error)}; its log is {self._log_copy}") from error
 
     def _make_folder(self, run_folder: Path) -> Path:
-        """Make the folder of exchanged files, in place of an interrupted run's."""
+        """Make the folder of exchanged files, and remove that of an interrupted run."""
         if self._parent is not None:
             try:
                 return Path(mkdtemp(prefix="ratinglab-", dir=Path(self._parent).expanduser().absolute()))
@@ -242,7 +242,7 @@ class SparkProcess:
         return folder
 
     def _settings(self) -> dict[str, str]:
-        """Collect Spark's settings; the options override the others."""
+        """Collect Spark's settings. optimizer.conf overrides the others."""
         is_local = self._master.startswith("local")
         return {
             "spark.master": self._master,
@@ -286,7 +286,7 @@ class SparkProcess:
         if self._master.startswith("local") or context.getConf().get("spark.dynamicAllocation.enabled") == "true":
             return
         end = time.monotonic() + EXECUTOR_SECONDS
-        while context._jsc.sc().getExecutorMemoryStatus().size() < 2:  # the driver is one
+        while context._jsc.sc().getExecutorMemoryStatus().size() < 2:  # the driver counts, too
             if time.monotonic() > end:
                 raise UserError(
                     f"optimizer.master={self._master} has started no executor in {EXECUTOR_SECONDS:.0f} s; it may lack "
@@ -294,7 +294,7 @@ class SparkProcess:
                 )
             time.sleep(0.2)
 
-    def _reason(self, error: Exception) -> str:
+    def _find_reason(self, error: Exception) -> str:
         """Find the reason for a failure, in one line, in Spark's exception or, if its JVM has ended, in its log."""
         log = (self._folder / LOG).read_text(encoding="utf-8", errors="replace")
         has_ended = self._gateway is None or (self._gateway.proc is not None and self._gateway.proc.poll() is not None)

@@ -28,7 +28,7 @@ class SparseRowAdam(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step and return the value of the closure, if any."""
+        """Take one step in place; return the value of the closure, or None without one."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -64,20 +64,20 @@ class SparseRowAdam(Optimizer):
 
 
 def make_sparse(model: Equation) -> None:
-    """Make the gradients of all embeddings sparse.
+    """Make the gradients of all embeddings sparse, in place.
 
     Raises:
         UserError: the model has weights outside nn.Embedding, or reads them other than by row lookup.
     """
-    rows = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for name, parameter in model.named_parameters():
-        if id(parameter) not in rows:
+        if id(parameter) not in embeddings:
             raise UserError(f"optimizer=sparse_adam needs all weights of the equation in nn.Embedding, got {name}")
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             module.sparse = True
-    row = torch.zeros(1, dtype=torch.int32)
-    arguments = model.arguments(row, row, row)
+    index = torch.zeros(1, dtype=torch.int32)
+    arguments = model.arguments(index, index, index)
     (model(*arguments).sum() + model.penalty(*arguments)).backward()
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not parameter.grad.is_sparse:

@@ -31,7 +31,7 @@ class StopOnSignal(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise StoppedError if a signal came."""
-        number = self._received(trainer)
+        number = self._find_signal(trainer)
         if number is not None:
             checkpoints = trainer.checkpoint_callback
             assert isinstance(checkpoints, BestAndLast)
@@ -42,11 +42,11 @@ class StopOnSignal(Checkpoint):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise StoppedError if a signal came since the last epoch, and let later ones raise it."""
         self._request.close()
-        number = self._received(trainer)
+        number = self._find_signal(trainer)
         if number is not None:
             raise StoppedError(number, "after the last epoch")
 
-    def _received(self, trainer: Trainer) -> int | None:
+    def _find_signal(self, trainer: Trainer) -> int | None:
         """Return the number of a signal that any process has received; None: none has."""
         if trainer.world_size == 1:
             return self._request.signal_number

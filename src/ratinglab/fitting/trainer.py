@@ -140,7 +140,7 @@ class TrainerOptions:
         from pytorch_lightning.callbacks import ProgressBar, Timer
 
         from ratinglab.fitting.checkpoints import AtomicCheckpointIO
-        from ratinglab.fitting.processes import PooledStrategy, environment
+        from ratinglab.fitting.processes import PooledStrategy, cluster_environment
 
         # Trainer(max_time=…) would stop within an epoch. Without a limit, this still counts the time for a later one.
         callbacks = [*callbacks, Timer(self.max_time, interval="epoch")]
@@ -165,7 +165,7 @@ class TrainerOptions:
                 default_root_dir=run_folder,
                 logger=list(loggers) or False,
                 callbacks=callbacks,
-                plugins=[AtomicCheckpointIO(), environment(self.num_processes)],
+                plugins=[AtomicCheckpointIO(), cluster_environment(self.num_processes)],
             )
         except MisconfigurationException as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error

@@ -22,7 +22,7 @@ from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.learning_curve import LearningCurve
 from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
-from ratinglab.fitting.processes import barrier, check_started, release_ranks, started, wait_for_rank_zero
+from ratinglab.fitting.processes import barrier, check_started, other_processes, release_ranks, wait_for_rank_zero
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.trainer import Accelerator
@@ -268,7 +268,7 @@ def _run_trainer(ready: _ReadyFit) -> dict[str, float]:
     if fit.wants_one_thread(ready.data.batch_size or len(ready.data.train_ratings_in_stars)):
         torch.set_num_threads(1)
     try:
-        with started(trainer, ready.run_folder):
+        with other_processes(trainer, ready.run_folder):
             barrier(trainer, digests=ready.digests)
             start = perf_counter()
             trainer.fit(fit, datamodule=ready.data, ckpt_path=ready.checkpoint, weights_only=True)
@@ -348,13 +348,18 @@ def _set_up_process(options: TrainOptions, run_folder: Path, *, rank: int) -> No
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in ("callbacks.model_summary", "profilers.profiler"):  # these print what the user has asked for
         logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.INFO)
+    # fits without a torch optimizer change the weights themselves
     warnings.filterwarnings("ignore", message=".*returned `None`, this fit will run with no optimizer.*")
+    # batches are slices of arrays in memory: worker processes would only slow them down
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # a split may hold out no validation rows
     warnings.filterwarnings("ignore", message="Total length of `Blocks` across ranks is zero.*")
     # a search's job that is resumed on its own has no callback for pruning
     warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
+    # Lightning itself calls a deprecated function of torch
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # fits pool errors themselves
+    # fits sum errors over processes themselves
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
     trainer = options.trainer
     check_started(devices=trainer.devices, num_nodes=trainer.num_nodes)
     if trainer.num_processes > 1:

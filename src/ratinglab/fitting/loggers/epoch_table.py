@@ -17,10 +17,10 @@ class EpochTable(CSVLogger):
     def __init__(self, run_folder: Path, *, first_epoch: int) -> None:
         """Continue the table in `run_folder`, if there is one, without the rows from first_epoch on."""
         super().__init__(run_folder, name="", version="", flush_logs_every_n_steps=1)
-        self._experiment = _Rows(run_folder, first_epoch=first_epoch)
+        self._experiment = _ResumableWriter(run_folder, first_epoch=first_epoch)
 
 
-class _Rows(ExperimentWriter):
+class _ResumableWriter(ExperimentWriter):
     """Lightning's writer, which appends to the rows of an earlier process instead of deleting them."""
 
     def __init__(self, folder: Path, *, first_epoch: int) -> None:
@@ -29,13 +29,12 @@ class _Rows(ExperimentWriter):
         if path.exists():
             with path.open(encoding="utf-8", newline="") as file:
                 rows = list(csv.DictReader(file))
-            whole = [row for row in rows if None not in row.values()]  # a kill can cut off the last row
-            kept = [row for row in whole if int(row["step"]) < first_epoch]
+            complete = [row for row in rows if None not in row.values()]  # a kill can cut off the last row
             self.metrics_keys = list(rows[0]) if rows else []
-            self._write_rows(kept)
+            self._write_rows([row for row in complete if int(row["step"]) < first_epoch])
 
     def _record_new_keys(self) -> set[str]:
-        """Add columns in the order in which they are logged: the curves come before the final metrics."""
+        """Add columns in the order in which they are logged, so that the curves come before the final metrics."""
         logged = dict.fromkeys(["step", *(key for row in self.metrics for key in row)])
         new = [key for key in logged if key not in self.metrics_keys]
         self.metrics_keys += new

@@ -22,7 +22,7 @@ class GuardedLogger(Logger):
         Args:
             title: name of the logger in messages.
             start: makes the logger, at the first use.
-            end: ends the logger, given it and "success" or "failed".
+            end: closes the logger, given the logger and the status, "success" or "failed"; None: nothing to close.
         """
         super().__init__()
         self._title, self._start, self._end = title, start, end
@@ -53,7 +53,7 @@ class GuardedLogger(Logger):
             self._try(lambda logger: logger.finalize(status))
 
     def close(self) -> None:
-        """End the logger, after the final metrics."""
+        """Close the logger, after the final metrics."""
         if self._logger is not None and (end := self._end) is not None:
             self._try(lambda logger: end(logger, self._status))
 

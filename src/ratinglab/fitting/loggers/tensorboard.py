@@ -91,8 +91,8 @@ class EventLog(GuardedLogger):
         self._try(lambda logger: logger.experiment.flush())
 
 
-BAND = {column: f"with_interval/{column}" for column in ("mean", "low", "high")}
-"""Tags of a mean curve and its band."""
+BAND_TAGS = {column: f"with_interval/{column}" for column in ("mean", "low", "high")}
+"""Tags of a mean curve and of the limits of its band, by column."""
 
 
 def write_band(folder: Path, band: pd.DataFrame, *, title: str) -> None:
@@ -104,7 +104,7 @@ def write_band(folder: Path, band: pd.DataFrame, *, title: str) -> None:
         title: title of the chart, which the runs with the same title share.
     """
     with SummaryWriter(str(folder)) as writer:
-        for column, tag in BAND.items():
+        for column, tag in BAND_TAGS.items():
             for step, value in zip(band.index.tolist(), band[column].tolist(), strict=True):
                 writer.add_scalar(tag, value, step)
-        writer.add_custom_scalars({"seeds and folds": {title: ["Margin", list(BAND.values())]}})
+        writer.add_custom_scalars({"seeds and folds": {title: ["Margin", list(BAND_TAGS.values())]}})

@@ -1,6 +1,6 @@
 """MLflow and W&B runs. Neither sends anything over the network, unless the options say so.
 
-A run's folder keeps the id of its run there, so that a resumed run continues it.
+A file in the run's folder has the id of the MLflow or W&B run, so that a resumed run continues it.
 """
 
 import json
@@ -18,15 +18,15 @@ from ratinglab.files import VALIDATION_FIT, write_atomically
 from ratinglab.runs.sweep_folder import SWEEP_RECORD
 
 MLFLOW_RUN, WANDB_RUN = "mlflow_run.json", "wandb_run.json"
-"""Files in a run's folder with the ids."""
-SQLITE = "sqlite:///"
+"""Files in a run's folder with the ids of its MLflow run and its W&B run."""
+SQLITE_PREFIX = "sqlite:///"
 MAX_WAIT_SECONDS = 60
-"""Seconds to wait for other processes that make the tables of a database."""
-STEP = "trainer/global_step"
+"""Seconds to wait while other processes make the tables of a database."""
+STEP_METRIC = "trainer/global_step"
 """W&B metric under which Lightning's WandbLogger logs the step."""
 
 
-class NamesWithoutAt(MLFlowLogger):
+class SafeNamesMLFlowLogger(MLFlowLogger):
     """Lightning's logger, with ndcg_at_10 for ndcg@10: MLflow takes no @, and Lightning would warn and drop it."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -42,34 +42,34 @@ def start_mlflow(run_folder: Path, *, tracking_uri: str, experiment_name: str) -
 
     for name in ("mlflow", "alembic"):  # they log each table that they create
         logging.getLogger(name).setLevel(logging.ERROR)
-    kept = run_folder / MLFLOW_RUN
-    if kept.exists():
-        run = json.loads(kept.read_text(encoding="utf-8"))
+    id_file = run_folder / MLFLOW_RUN
+    if id_file.exists():
+        run = json.loads(id_file.read_text(encoding="utf-8"))
         MlflowClient(run["tracking_uri"]).update_run(run["run_id"], status="RUNNING")
-        return NamesWithoutAt(tracking_uri=run["tracking_uri"], run_id=run["run_id"])
-    if tracking_uri.startswith(SQLITE):  # a resumed run may have another working folder
-        tracking_uri = f"{SQLITE}{Path(tracking_uri.removeprefix(SQLITE)).absolute()}"
-    with _alone_in(tracking_uri):
+        return SafeNamesMLFlowLogger(tracking_uri=run["tracking_uri"], run_id=run["run_id"])
+    if tracking_uri.startswith(SQLITE_PREFIX):  # a resumed run may have another working folder
+        tracking_uri = f"{SQLITE_PREFIX}{Path(tracking_uri.removeprefix(SQLITE_PREFIX)).absolute()}"
+    with _lock_database(tracking_uri):
         client = MlflowClient(tracking_uri)  # makes the tables of a new database
         if client.get_experiment_by_name(experiment_name) is None:
             with suppress(MlflowException):  # on a server, another job of the sweep has just made it
                 client.create_experiment(experiment_name)
-    sweep = _sweep_of(run_folder)
-    logger = NamesWithoutAt(
+    sweep = _sweep_name(run_folder)
+    logger = SafeNamesMLFlowLogger(
         experiment_name=experiment_name,
         run_name=_run_name(run_folder),
         tracking_uri=tracking_uri,
         tags={"folder": str(run_folder.absolute()), **({} if sweep is None else {"sweep": sweep})},
     )
-    _keep(kept, {"tracking_uri": tracking_uri, "run_id": str(logger.run_id)})
+    _write_id(id_file, {"tracking_uri": tracking_uri, "run_id": str(logger.run_id)})
     return logger
 
 
-def _alone_in(tracking_uri: str) -> AbstractContextManager[object]:
-    """Return a lock on a database file: two processes must not create its tables at once. A server needs no lock."""
-    if not tracking_uri.startswith(SQLITE):
+def _lock_database(tracking_uri: str) -> AbstractContextManager[object]:
+    """Return a lock on a database file, since two processes must not create its tables at once; none for a server."""
+    if not tracking_uri.startswith(SQLITE_PREFIX):
         return nullcontext()
-    database = Path(tracking_uri.removeprefix(SQLITE))
+    database = Path(tracking_uri.removeprefix(SQLITE_PREFIX))
     database.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(database.with_name(f".{database.name}.lock"), timeout=MAX_WAIT_SECONDS)
 
@@ -82,22 +82,22 @@ def start_wandb(run_folder: Path, *, project: str, is_offline: bool) -> WandbLog
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would send reports of W&B's own errors
     import wandb
 
-    kept = run_folder / WANDB_RUN
-    if not kept.exists():
-        _keep(kept, {"project": project, "run_id": secrets.token_hex(4)})
+    id_file = run_folder / WANDB_RUN
+    if not id_file.exists():
+        _write_id(id_file, {"project": project, "run_id": secrets.token_hex(4)})
     run = wandb.init(
         project=project,
         name=_run_name(run_folder),
-        id=json.loads(kept.read_text(encoding="utf-8"))["run_id"],
+        id=json.loads(id_file.read_text(encoding="utf-8"))["run_id"],
         resume="allow",
-        reinit="finish_previous",  # a run whose logger has failed
-        group=_sweep_of(run_folder),
+        reinit="finish_previous",  # which an earlier logger left open after a failure
+        group=_sweep_name(run_folder),
         dir=run_folder,
         mode="offline" if is_offline else "online",
         settings=wandb.Settings(silent=True, console="off"),
     )
-    run.define_metric(STEP)
-    run.define_metric("*", step_metric=STEP, step_sync=True)
+    run.define_metric(STEP_METRIC)
+    run.define_metric("*", step_metric=STEP_METRIC, step_sync=True)
     return WandbLogger(experiment=run)
 
 
@@ -111,11 +111,11 @@ def _run_name(run_folder: Path) -> str:
     return "/".join(run_folder.parts[-2:]) if run_folder.name == VALIDATION_FIT else run_folder.name
 
 
-def _sweep_of(run_folder: Path) -> str | None:
+def _sweep_name(run_folder: Path) -> str | None:
     """Return the name of the sweep's folder; None if the run is not part of a sweep."""
     folder = run_folder.parent if run_folder.name == VALIDATION_FIT else run_folder
     return folder.parent.name if (folder.parent / SWEEP_RECORD).exists() else None
 
 
-def _keep(path: Path, content: dict[str, str]) -> None:
+def _write_id(path: Path, content: dict[str, str]) -> None:
     write_atomically(path, lambda file: file.write(f"{json.dumps(content)}\n".encode()))
