@@ -11,7 +11,7 @@ from tables import table_of
 
 from ratinglab.batches import as_tensors
 from ratinglab.fitting import block_sgd
-from ratinglab.fitting.block_sgd import balanced_slices
+from ratinglab.fitting.block_sgd import assign_slices
 from ratinglab.fitting.whole_epoch_options import BlockSGDOptions
 from ratinglab.kernels.block_epochs import move_to_blocks, sgd_over_diagonals, sort_blocks_by_user
 from ratinglab.models.equation import TrainingData
@@ -31,7 +31,7 @@ def ordered(user, item, rating, *, slices):
     """Sort rows by blocks; return them and where each block starts."""
     columns = Ratings(user.copy(), item.copy(), rating.copy())
     cuts = [
-        balanced_slices(np.bincount(index, minlength=count), slices)
+        assign_slices(np.bincount(index, minlength=count), slices)
         for index, count in ((user, NUM_USERS), (item, NUM_ITEMS))
     ]
     start = move_to_blocks(columns, *cuts, slices)
@@ -54,7 +54,7 @@ def test_rows_are_moved_to_their_block_and_sorted_by_user(slices, count):
 
 def test_slices_have_similar_numbers_of_ratings():
     count = np.random.default_rng(0).geometric(0.01, 1000)
-    slice_ = balanced_slices(count, 8)
+    slice_ = assign_slices(count, 8)
     assert (np.diff(slice_) >= 0).all()
     ratings = np.bincount(slice_, count)
     assert len(ratings) == 8

@@ -14,8 +14,8 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import count_values, release
 
 MIN_FOR_16_SLICES = 8_000_000
-"""Number of ratings from which each side has 16 slices instead of 8. Threads do not count, so that results are
-reproducible."""
+"""Number of ratings from which each side has 16 slices instead of 8. The number of threads does not matter, so that
+results are reproducible."""
 
 
 class BlockFit(FactorFit):
@@ -32,11 +32,12 @@ class BlockFit(FactorFit):
 
     def __init__(self, predictor: Predictor, setup: FitSetup, options: BlockSGDOptions) -> None:
         super().__init__(predictor, setup, options)
-        for side in (self.equation.user_side(), self.equation.item_side()):
+        for side in self.equation.sides():
             assert not side.terms, "the options refuse an equation with terms"
             assert side.rows is None, "the options refuse an equation with several rows per user or item"
-        self.slices = options.slices
-        self._start: NDArray[np.int64] | None = None
+        self._num_slices = options.slices
+        self._block_start: NDArray[np.int64] | None = None
+        """First row of each block, and the number of rows; None before the rows are sorted."""
         compile_loops()  # before the fit is timed
 
     def on_train_start(self) -> None:
@@ -44,41 +45,45 @@ class BlockFit(FactorFit):
         super().on_train_start()
         set_num_threads(torch.get_num_threads())
         rows = self.data.train_ratings_in_stars
-        slices = self.slices or (16 if len(rows) >= MIN_FOR_16_SLICES else 8)
-        user_slice, item_slice = (
-            balanced_slices(count_values(index, count), slices)
-            for index, count in ((rows.user, self.data.num_users), (rows.item, self.data.num_items))
-        )
-        self._start = move_to_blocks(rows, user_slice, item_slice, slices)
-        sort_blocks_by_user(rows, self._start)
+        num_slices = self._num_slices or (16 if len(rows) >= MIN_FOR_16_SLICES else 8)
+        user_slice = assign_slices(count_values(rows.user, self.data.num_users), num_slices)
+        item_slice = assign_slices(count_values(rows.item, self.data.num_items), num_slices)
+        self._block_start = move_to_blocks(rows, user_slice, item_slice, num_slices)
+        sort_blocks_by_user(rows, self._block_start)
 
     def training_step(self, batches: list[Batch]) -> None:
         """Run one epoch, one step per rating."""
-        assert self._start is not None
+        assert self._block_start is not None
         user, item, rating = (column.numpy() for column in batches[0][:3])
         equation = self.equation
-        sides = equation.user_side(), equation.item_side()
-        factors = [side.embedding.weight for side in sides]
-        biases = [torch.empty(0, 1) if side.bias is None else side.bias.weight for side in sides]
-        slices = round((len(self._start) - 1) ** 0.5)
-        order = np.random.default_rng([self.seed, self.current_epoch]).permutation(slices)
-        errors = np.zeros((slices, slices))
-        for diagonals in [order] if self.data.folder is None else np.split(order, slices):
+        factors = [side.embedding.weight for side in equation.sides()]
+        biases = [torch.empty(0, 1) if side.bias is None else side.bias.weight for side in equation.sides()]
+        weights = tuple(table.detach().numpy() for table in (*factors, *biases))  # not copies
+        num_slices = round((len(self._block_start) - 1) ** 0.5)
+        order = np.random.default_rng([self.seed, self.current_epoch]).permutation(num_slices)
+        errors = np.zeros((num_slices, num_slices))
+        # the pages of mapped files are released after each diagonal
+        for diagonals in [order] if self.data.folder is None else np.split(order, num_slices):
             sgd_over_diagonals(
                 user,
                 item,
                 rating,
-                self._start,
+                self._block_start,
                 diagonals,
-                tuple(table.detach().numpy() for table in (*factors, *biases)),  # not copies
-                *map(np.float32, (float(equation.rating_mean), self.epoch_lr, equation.regularization)),
+                weights,
+                np.float32(float(equation.rating_mean)),
+                np.float32(self.epoch_lr),
+                np.float32(equation.regularization),
                 errors,
             )
             release(*vars(self.data.train_ratings_in_stars).values())
         self.train_mse = float(errors.ravel().sum()) / len(rating)
 
 
-def balanced_slices(count: NDArray[np.int64], slices: int) -> NDArray[np.int32]:
-    """Assign contiguous indices to slices with about equal numbers of ratings: (len(count),) int32."""
-    middle = np.cumsum(count) - count / 2
-    return np.minimum(middle * slices / count.sum(), slices - 1).astype(np.int32)
+def assign_slices(counts: NDArray[np.int64], num_slices: int) -> NDArray[np.int32]:
+    """Assign users (or items) to contiguous slices with about equal numbers of ratings.
+
+    counts (N,) is the number of ratings of each user. Returns the slice of each, (N,) int32.
+    """
+    middle = np.cumsum(counts) - counts / 2
+    return np.minimum(middle * num_slices / counts.sum(), num_slices - 1).astype(np.int32)

@@ -54,7 +54,7 @@ class Fit(LightningModule):
         self._setup, self._initial_lr = setup, options.initial_lr
         self.validated: list[tuple[Tensor, Tensor]] = []
         """Predicted and true ratings of each block of validation rows in this epoch."""
-        self._baseline_mse: float | None = None
+        self.baseline_mse: float | None = None
         """MSE of the bias baseline on the validation rows; None before the first validation."""
         self._monitored_lists: MonitoredLists | None = None
         self.train_mse = math.nan
@@ -224,11 +224,11 @@ class Fit(LightningModule):
         """Report val/mse, and its difference from the bias baseline's."""
         mse = MSE(predicted, rating)
         self.report("val/mse", mse, what="the validation error")
-        if self._baseline_mse is None:  # compute once: the baseline does not change
+        if self.baseline_mse is None:  # compute once: the baseline does not change
             blocks = list(self.data.val_dataloader())
             baseline = torch.cat([self.predictor.baseline(user, item) for user, item, *_ in blocks])
-            self._baseline_mse = MSE(self.predictor.clip(baseline), torch.cat([block.rating for block in blocks]))
-        self._log("val/mse_above_bias_baseline", mse - self._baseline_mse)
+            self.baseline_mse = MSE(self.predictor.clip(baseline), torch.cat([block.rating for block in blocks]))
+        self._log("val/mse_above_bias_baseline", mse - self.baseline_mse)
 
     def on_train_epoch_end(self) -> None:
         self.epochs_done = self.current_epoch + 1  # before Lightning writes the checkpoints

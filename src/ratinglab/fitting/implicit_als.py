@@ -38,6 +38,7 @@ class ImplicitALSFit(Fit):
         super().__init__(predictor, setup, options)
         self.cg_steps, self.train_loss = options.cg_steps, math.nan
         self._pairs: dict[str, Entries] = {}
+        """Rated pairs sorted by the rows of a side, by side."""
         compile_loops()  # before the fit is timed
 
     @property
@@ -54,33 +55,32 @@ class ImplicitALSFit(Fit):
         train, dim = self.data.train_ratings_in_stars, self.equation.user_embedding.embedding_dim
         liked = liked_rows(as_tensors(train), self.equation.min_stars)
         user, item, rating = (column.numpy() for column in liked[:3])
-        for name, row, column, count in (
-            ("user", user, item, self.data.num_users),
-            ("item", item, user, self.data.num_items),
-        ):
-            self._pairs[name] = sort_ratings(row, column, rating, num_rows=count, dim=dim)
+        self._pairs = {
+            "user": sort_ratings(user, item, rating, num_rows=self.data.num_users, dim=dim),
+            "item": sort_ratings(item, user, rating, num_rows=self.data.num_items, dim=dim),
+        }
 
     def training_step(self, batches: list[Batch]) -> None:
         """Run one sweep."""
         users, items = self._rows("user"), self._rows("item")
-        everywhere = self.equation.objective.unrated_weight * float((gram(users, users) * gram(items, items)).sum())
-        penalty = self._penalty("user", users, len(items)) + self._penalty("item", items, len(users))
         objective, steps = self.equation.objective, self.cg_steps
+        loss_of_all_pairs = objective.unrated_weight * float((gram(users, users) * gram(items, items)).sum())
+        penalty = self._penalty("user", users, len(items)) + self._penalty("item", items, len(users))
         errors = objective.improve(self._pairs["item"], items, users, steps=steps)
         objective.improve(self._pairs["user"], users, items, steps=steps)
-        self.train_loss = (float(errors.sum()) + everywhere + penalty) / len(self._pairs["user"].column)
+        self.train_loss = (float(errors.sum()) + loss_of_all_pairs + penalty) / len(self._pairs["user"].column)
 
     def report_training(self) -> None:
         """Report train/loss of the epoch."""
         self.report("train/loss", self.train_loss)
 
-    def _rows(self, name: SideName) -> FloatArray:
+    def _rows(self, side: SideName) -> FloatArray:
         """Return the rows of a side, which share memory with the weights: (num_rows, D) float32."""
-        embedding = self.equation.user_embedding if name == "user" else self.equation.item_embedding
+        embedding = self.equation.user_embedding if side == "user" else self.equation.item_embedding
         rows: FloatArray = embedding.weight.detach().numpy()
         return rows
 
-    def _penalty(self, name: SideName, rows: FloatArray, num_others: int) -> float:
+    def _penalty(self, side: SideName, rows: FloatArray, num_others: int) -> float:
         """Compute λ Σ (n + α M)^ν ‖v‖² over the rows of a side, with M rows on the other side."""
-        ridge = self.equation.objective.ridge(torch.from_numpy(self._pairs[name].counts), num_others).numpy()
+        ridge = self.equation.objective.ridge(torch.from_numpy(self._pairs[side].counts), num_others).numpy()
         return float(ridge @ np.square(rows).sum(axis=1))

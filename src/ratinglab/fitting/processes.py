@@ -122,8 +122,8 @@ def release_ranks(trainer: Trainer) -> None:
         trainer.strategy.broadcast(False)
 
 
-def barrier(trainer: Trainer, *, digests: Sequence[str | None]) -> None:
-    """Wait until all processes are about to fit.
+def wait_for_all_ranks(trainer: Trainer, *, digests: Sequence[str | None]) -> None:
+    """Wait until all processes are about to fit, and compare their data.
 
     Raises:
         UserError: their data differ, by these digests.

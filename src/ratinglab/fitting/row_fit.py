@@ -40,6 +40,7 @@ class RowFit(FactorFit):
         assert len(set(term_names)) == len(term_names), f"two terms share a name: {term_names}"
         self.has_biases = self.equation.side("user").bias is not None
         self._ratings: dict[str, Entries] = {}
+        """Training ratings sorted by the rows of a side, by side."""
         compile_loops()  # before the fit is timed
 
     def on_train_start(self) -> None:

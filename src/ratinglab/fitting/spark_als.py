@@ -241,7 +241,7 @@ class SparkProcess:
         folder.mkdir(parents=True)
         return folder
 
-    def _settings(self) -> dict[str, str]:
+    def _collect_settings(self) -> dict[str, str]:
         """Collect Spark's settings. optimizer.conf overrides the others."""
         is_local = self._master.startswith("local")
         return {
@@ -264,7 +264,7 @@ class SparkProcess:
         logging.getLogger("py4j").setLevel(logging.WARNING)
         if SparkContext._active_spark_context is not None:
             raise UserError("optimizer=spark_als starts Spark itself: stop the active SparkContext first")
-        conf = SparkConf(loadDefaults=False).setAll(list(self._settings().items()))
+        conf = SparkConf(loadDefaults=False).setAll(list(self._collect_settings().items()))
         with (self._folder / LOG).open("wb") as log:
             # in its own session, so that a signal to the process group does not end Spark before StopOnSignal acts
             popen = {"stdout": log, "stderr": log, "start_new_session": True}
@@ -332,15 +332,16 @@ class SparkProcess:
 
 def check_reachable(master: str) -> None:
     """Raise UserError if no host of a spark:// or k8s:// master accepts connections; Spark would try for a minute."""
-    match = re.fullmatch(r"(?:spark|k8s)://(?:(https?)://)?([^/]+)/?", master)
+    match = re.fullmatch(r"(?:spark|k8s)://(?:(?P<scheme>https?)://)?(?P<addresses>[^/]+)/?", master)
     if match is None:
         return
     failures = []
-    for address in match[2].split(","):
+    default_ports = {"spark": 7077, "k8s": 80 if match["scheme"] == "http" else 443}
+    for address in match["addresses"].split(","):
         host, _, port = address.rpartition(":") if re.search(r":\d+$", address) else (address, "", "")
-        number = int(port or {"spark": 7077, "k8s": 80 if match[1] == "http" else 443}[master.partition(":")[0]])
+        port_number = int(port or default_ports[master.partition(":")[0]])
         try:
-            socket.create_connection((host.strip("[]"), number), timeout=CONNECT_SECONDS).close()
+            socket.create_connection((host.strip("[]"), port_number), timeout=CONNECT_SECONDS).close()
         except (OSError, OverflowError, UnicodeError) as error:
             failures.append(f"{address}: {getattr(error, 'strerror', None) or error}")
         else:

@@ -15,10 +15,12 @@ MAX_STEPS, TOLERANCE = 200, 1e-5
 class TermSolver:
     """Compiled products with a term's design F, and a solver of (FᵀF + R) y = c, with R diagonal.
 
+    F = S G, where S selects a row of the inner design G for each row of F. If the design selects no rows, G = F.
+
     Attributes:
-        by_column: the entries of Fᵀ; if F selects rows of a design, those of that design's transpose.
-        scale: (num_inner,) float32, the value of all entries of each row of by_column's design.
-        selection: which row of that design each row of F selects.
+        by_column: entries of Gᵀ.
+        scale: (num_inner,) float32, the value of the entries in each row of G.
+        selection: S.
         diagonal: (num_columns, 1) float32, the diagonal of FᵀF.
     """
 
@@ -73,7 +75,7 @@ class TermSolver:
 
         Args:
             right: (num_columns, D) float32.
-            start: (num_columns, D) float32, the initial y.
+            start: (num_columns, D) float32, the initial y; not changed.
             ridge: the diagonal of R: (num_columns, 1) float32, or one number.
         """
         diagonal = self.diagonal + ridge

@@ -38,7 +38,7 @@ NOT_IN_TRAINER = {
     "enable_checkpointing": "a run predicts from its checkpoint",
     "default_root_dir": "set hydra.run.dir",
 }
-"""Unsupported arguments of Lightning's Trainer, each with the reason or an alternative."""
+"""Unsupported arguments of Lightning's Trainer, each with the reason or the alternative."""
 
 
 class Accelerator(Enum):
@@ -66,9 +66,9 @@ class Profiler(Enum):
 
 @dataclass
 class TrainerOptions:
-    """Arguments of Lightning's Trainer that an experiment can choose, under Lightning's names.
+    """Arguments of Lightning's Trainer that a run can set, under Lightning's names.
 
-    ratinglab sets loggers, callbacks, plugins and folders. NOT_IN_TRAINER lists other arguments that are left out.
+    ratinglab sets loggers, callbacks, plugins and folders itself. NOT_IN_TRAINER lists unsupported arguments.
     """
 
     max_epochs: int = field(metadata=at_least(1))

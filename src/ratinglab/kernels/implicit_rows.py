@@ -6,38 +6,13 @@ number of threads.
 
 import numpy as np
 from numba import prange
-from numpy.typing import NDArray
 
 from ratinglab.kernels.compiled import njit
-from ratinglab.kernels.rows import Entries, empty_entries, gram
 from ratinglab.kernels.rows import compile_loops as compile_row_loops
+from ratinglab.kernels.rows import empty_entries
 
-
-def improve_side(
-    pairs: Entries,
-    others: NDArray[np.float32],
-    rows: NDArray[np.float32],
-    *,
-    unrated_weight: float,
-    ridge: NDArray[np.float32],
-    steps: int,
-) -> NDArray[np.float64]:
-    """Improve each row v of a side towards the minimum of Σ_rated (1 − v · x)² + α Σ_all (v · x)² + ρ v · v, in place.
-
-    Args:
-        pairs: the rated pairs by row.
-        others: (num_others, D) float32, x.
-        rows: (num_rows, D) float32, v: the start of the steps; changed.
-        unrated_weight: α.
-        ridge: (num_rows,) float32, ρ.
-        steps: number of steps of conjugate gradients.
-
-    Returns:
-        Σ_rated (1 − v · x)² of each row before its steps, (num_rows,) float64.
-    """
-    shared = (unrated_weight * gram(others, others)).astype(np.float32)
-    errors: NDArray[np.float64] = improve_rows(pairs, others, shared, ridge, steps, rows)
-    return errors
+MIN_SQUARED_RESIDUAL = np.float32(1e-20)
+"""Squared length of the residual at which a row counts as solved."""
 
 
 @njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
@@ -63,14 +38,14 @@ def improve_rows(pairs, others, shared, ridge, steps, rows):  # type: ignore[no-
     errors = np.zeros(len(rows), dtype=np.float64)
     for chunk in prange(len(bounds) - 1):
         residual, direction = np.empty(dim, dtype=np.float32), np.empty(dim, dtype=np.float32)
-        image = np.empty(dim, dtype=np.float32)
+        product = np.empty(dim, dtype=np.float32)
         for row in range(bounds[chunk], bounds[chunk + 1]):
             if start[row] == start[row + 1]:
                 rows[row] = 0
                 continue
-            _times(shared, rows[row], ridge[row], image)
+            _times(shared, rows[row], ridge[row], product)
             for d in range(dim):
-                residual[d] = -image[d]
+                residual[d] = -product[d]
             for entry in range(start[row], start[row + 1]):
                 index = np.int64(column[entry])
                 dot = np.float32(0)
@@ -85,24 +60,24 @@ def improve_rows(pairs, others, shared, ridge, steps, rows):  # type: ignore[no-
                 direction[d] = residual[d]
                 square += residual[d] * residual[d]
             for _ in range(steps):
-                if square <= np.float32(1e-20):
+                if square <= MIN_SQUARED_RESIDUAL:
                     break
-                _times(shared, direction, ridge[row], image)
+                _times(shared, direction, ridge[row], product)
                 for entry in range(start[row], start[row + 1]):
                     index = np.int64(column[entry])
                     dot = np.float32(0)
                     for d in range(dim):
                         dot += direction[d] * others[index, d]
                     for d in range(dim):
-                        image[d] += dot * others[index, d]
+                        product[d] += dot * others[index, d]
                 curvature = np.float32(0)
                 for d in range(dim):
-                    curvature += direction[d] * image[d]
+                    curvature += direction[d] * product[d]
                 length = square / curvature
                 last_square, square = square, np.float32(0)
                 for d in range(dim):
                     rows[row, d] += length * direction[d]
-                    residual[d] -= length * image[d]
+                    residual[d] -= length * product[d]
                     square += residual[d] * residual[d]
                 ratio = square / last_square
                 for d in range(dim):

@@ -58,10 +58,13 @@ class ImplicitObjective(NamedTuple):
 
         Returns Σ_rated (1 − v · y)² of each row before, (num_rows,) float64.
         """
-        from ratinglab.kernels.implicit_rows import improve_side  # numba is slow to import
+        from ratinglab.kernels.implicit_rows import improve_rows  # numba is slow to import
+        from ratinglab.kernels.rows import gram
 
+        shared = (self.unrated_weight * gram(others, others)).astype(np.float32)
         ridge = self.ridge(torch.from_numpy(pairs.counts), len(others)).numpy()
-        return improve_side(pairs, others, rows, unrated_weight=self.unrated_weight, ridge=ridge, steps=steps)
+        errors: NDArray[np.float64] = improve_rows(pairs, others, shared, ridge, steps, rows)
+        return errors
 
 
 @torch.inference_mode()

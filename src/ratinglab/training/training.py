@@ -22,7 +22,13 @@ from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.learning_curve import LearningCurve
 from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
-from ratinglab.fitting.processes import barrier, check_started, other_processes, release_ranks, wait_for_rank_zero
+from ratinglab.fitting.processes import (
+    check_started,
+    other_processes,
+    release_ranks,
+    wait_for_all_ranks,
+    wait_for_rank_zero,
+)
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.trainer import Accelerator
@@ -269,7 +275,7 @@ def _run_trainer(ready: _ReadyFit) -> dict[str, float]:
         torch.set_num_threads(1)
     try:
         with other_processes(trainer, ready.run_folder):
-            barrier(trainer, digests=ready.digests)
+            wait_for_all_ranks(trainer, digests=ready.digests)
             start = perf_counter()
             trainer.fit(fit, datamodule=ready.data, ckpt_path=ready.checkpoint, weights_only=True)
             seconds = perf_counter() - start

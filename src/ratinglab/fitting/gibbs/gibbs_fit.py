@@ -95,7 +95,7 @@ class GibbsFit(RowFit):
         if any(self.equation.side(side).terms for side in SIDE_NAMES):
             compile_loops()  # before the fit is timed
         self.register_buffer("noise_precision", torch.ones(()))
-        self._highest_precision = float("inf")
+        self._max_user_precision = float("inf")
         self._solvers: dict[str, TermSolver] = {}
         """Solvers by the name of the term."""
         self._owners: dict[str, NDArray[np.int64]] = {}
@@ -122,7 +122,7 @@ class GibbsFit(RowFit):
             self._solvers |= {term.name: TermSolver(term.design, dim=dim) for term in terms}
             self._shared_terms[side] = self._shared_term(side)
         rating_std = float(self._ratings["user"].rating.std(dtype=np.float64)) or 1.0
-        self._highest_precision = (MIN_NOISE_STD * rating_std) ** -2
+        self._max_user_precision = (MIN_NOISE_STD * rating_std) ** -2
         self.chain.gain_rows = self._draw_gain_rows()
 
     def _draw_gain_rows(self) -> Batch:
@@ -150,7 +150,7 @@ class GibbsFit(RowFit):
         self._draw_noise(rows["user"], rows["item"], random)
         epochs_after_burn_in = self.current_epoch - self.options.burn_in
         if epochs_after_burn_in >= 0 and epochs_after_burn_in % self.chain.thin == 0:
-            self._keep(rows["user"], rows["item"])
+            self._keep_sample(rows["user"], rows["item"])
 
     def _draw_side(
         self,
@@ -173,7 +173,7 @@ class GibbsFit(RowFit):
         mean = prior.mean.astype(np.float32)
         if self.equation.side(side).terms:
             residual = self._draw_terms(side, own_rows - mean, prior, random)
-            row_means = np.subtract(rows, residual, out=residual)
+            row_means = np.subtract(rows, residual, out=residual)  # m plus the terms
         else:
             row_means = np.tile(mean, (len(rows), 1))
         self.update_rows(
@@ -185,13 +185,13 @@ class GibbsFit(RowFit):
             other_precision=self._row_precision(other_side(side)),
             normal_draws=random.standard_normal(rows.shape, dtype=np.float32),
         )
-        row_means -= mean
-        own_rows = rows - row_means
+        term_sum = np.subtract(row_means, mean, out=row_means)
+        drawn = rows - term_sum
         if (shared_term := self._shared_terms[side]) is not None:
             self._shift_rows(side, shared_term, rows, other_rows, prior, random)
         if self.has_biases:
-            own_rows[:, 0] = rows[:, 0]
-        self.write_own_rows(side, own_rows)
+            drawn[:, 0] = rows[:, 0]  # the row's own bias holds the terms' sum
+        self.write_own_rows(side, drawn)
 
     def _shared_term(self, side: SideName) -> Term | None:
         """Find the term that all rows of a user or item share. Return None if there are enough ratings per row."""
@@ -280,7 +280,7 @@ class GibbsFit(RowFit):
         relative, degrees = draw_precisions(counts, common * squares, random)
         precision = common * relative
         self.noise_precision.fill_(redraw_common_precision(common, precision, degrees, random))
-        alpha[:] = np.minimum(precision, self._highest_precision)
+        alpha[:] = np.minimum(precision, self._max_user_precision)
         weighted = self.sum_squared_errors("item", items, users, other_precision=self._row_precision("user"))
         counts = self._sum_by_owner("item", self._ratings["item"].counts)
         beta[:], _ = draw_precisions(counts, self._sum_by_owner("item", weighted), random)
@@ -294,11 +294,11 @@ class GibbsFit(RowFit):
         """Sum values over the rows of each user or item: (num_rows,) → (num_owners,)."""
         return np.bincount(self._owners[side], values).astype(np.float64)
 
-    def _keep(self, users: FloatArray, items: FloatArray) -> None:
+    def _keep_sample(self, users: FloatArray, items: FloatArray) -> None:
         """Keep the rows, with all terms added, as a sample. Ends the fit if more samples would gain too little."""
         user, item = (
             SideFactors(
-                torch.from_numpy(rows[:, int(self.has_biases) :]).clone(),
+                torch.from_numpy(rows[:, 1:] if self.has_biases else rows).clone(),
                 torch.from_numpy(rows[:, :1]).clone() if self.has_biases else None,
                 precision.clone(),
             )
