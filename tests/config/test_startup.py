@@ -50,7 +50,7 @@ def test_compiled_fits_share_the_openmp_of_torch_and_load_only_their_own_loops(t
         "compose_call(['model=biased_mf', 'optimizer=als'], config_dir=None)\n"
         "maps = open('/proc/self/maps').read().split()\n"
         "print(len({path for path in maps if 'libgomp' in path}), 'torch' in sys.modules)\n"
-        "print('ratinglab.kernels.block_epochs' in sys.modules)\n"
+        "print('ratinglab.kernels.block_steps' in sys.modules)\n"
     )
     started = [sys.executable, "-c", probe]
     environ = environment(tmp_path)

@@ -13,7 +13,7 @@ from ratinglab.batches import as_tensors
 from ratinglab.fitting import block_sgd
 from ratinglab.fitting.block_sgd import assign_slices
 from ratinglab.fitting.whole_epoch_options import BlockSGDOptions
-from ratinglab.kernels.block_epochs import move_to_blocks, sgd_over_diagonals, sort_blocks_by_user
+from ratinglab.kernels.block_steps import move_to_blocks, sgd_over_diagonals, sort_blocks_by_user
 from ratinglab.models.equation import TrainingData
 from ratinglab.ratings.table import Ratings
 

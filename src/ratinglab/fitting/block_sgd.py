@@ -8,7 +8,7 @@ from ratinglab.batches import Batch
 from ratinglab.fitting.fit import FactorFit
 from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.whole_epoch_options import BlockSGDOptions
-from ratinglab.kernels.block_epochs import compile_loops, move_to_blocks, sgd_over_diagonals, sort_blocks_by_user
+from ratinglab.kernels.block_steps import compile_loops, move_to_blocks, sgd_over_diagonals, sort_blocks_by_user
 from ratinglab.kernels.compiled import set_num_threads
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import count_values, release

@@ -27,7 +27,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write a checkpoint. If it raises an OSError, the old file is unchanged."""
+        """Write a checkpoint. After an OSError, the old file is unchanged."""
         # serialize in memory: torch turns an OSError of its own file into a RuntimeError
         content = BytesIO()
         torch.save(checkpoint, content)

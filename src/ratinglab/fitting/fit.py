@@ -39,7 +39,7 @@ class Fit(LightningModule):
     A model that predicts scores has no MSE; its fit documents its training metric.
 
     Several processes train on shards of the same batches and predict shards of the validation rows. Errors are pooled
-    over all processes, so that each has the same values and the same weights.
+    over all processes, so that all have equal values and equal weights.
     """
 
     predictor: Predictor
@@ -179,7 +179,7 @@ class Fit(LightningModule):
         self.validated.clear()
 
     def predict_block(self, batch: Batch, block: int) -> Tensor:
-        """Compute the unclipped predictions for a block of validation rows, the same rows in every epoch."""
+        """Compute the unclipped predictions for validation block number `block`, the same rows in every epoch."""
         return self.predictor.predict_unclipped(batch.user, batch.item, batch.day)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -232,7 +232,7 @@ class Fit(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.epochs_done = self.current_epoch + 1  # before Lightning writes the checkpoints
-        # train/mse may be computed before the last update, so only this checks the final weights
+        # train/mse may be computed before the last update, so only the checks below cover the final weights
         for name, parameter in self.predictor.model.named_parameters():
             size = float(parameter.detach().square().mean().sqrt())
             self._check_finite(size, "a weight")
@@ -269,5 +269,5 @@ class FactorFit(Fit):
 
     @property
     def equation(self) -> FactorEquation:
-        """The equation being fitted; if the model is a posterior, the one that holds the current draw."""
+        """The equation being fitted. If the model is a posterior, this is the equation of the current draw."""
         return as_factor_equation(self.predictor.equation)

@@ -43,7 +43,7 @@ class FitSetup(NamedTuple):
     seed: int
 
     def lr(self, epoch: int, *, initial: float | None) -> float | None:
-        """Compute the learning rate in an epoch, counted from 0; None for a fit without an initial one."""
+        """Compute the learning rate in an epoch, counted from 0; None for a fit without a learning rate."""
         return None if initial is None else initial * self.schedule.factor(epoch, self.trainer.max_epochs)
 
 
@@ -84,7 +84,7 @@ class FitOptions(ABC):
         return None
 
     def notes(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
-        """Yield notes for the header; one sample takes `sample_bytes`."""
+        """Yield notes and warnings for the header, given the number of epochs and the bytes of a sample."""
         yield from ()
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:  # noqa: B027

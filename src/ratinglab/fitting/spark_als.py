@@ -50,7 +50,7 @@ class SparkALSFit(FactorFit):
     optimizer=als. trainer.max_epochs is its number of iterations. It starts from its own random factors of length 1,
     drawn from the run's seed, and ignores the equation's initial values and the weights of a run in `from=`.
 
-    MLlib has no biases. For an equation with biases, it fits p_u · q_i to the residuals r − (μ + b_u + b_i), where b_u
+    MLlib has no biases. For an equation with biases, MLlib fits p_u · q_i to the residuals r − (μ + b_u + b_i), where b_u
     and b_i are the biases of the bias baseline, at which such an equation starts. They stay fixed, whereas
     optimizer=als fits them together with the factors.
 
@@ -165,8 +165,8 @@ def read_factors(folder: Path, rows: NDArray[np.float32]) -> None:
 class SparkProcess:
     """A JVM with its own Spark session, and the folder of the files exchanged with it.
 
-    The JVM reads a pipe from this process and ends with it, even after SIGKILL. In a `with` block, it ends with the
-    block, and the folder is removed.
+    The JVM reads a pipe from this process, so that it ends with this process, even after SIGKILL. A `with` block ends the
+    JVM and removes the folder.
     """
 
     def __init__(self, *, master: str, folder: str | None, conf: Mapping[str, str]) -> None:
@@ -203,7 +203,7 @@ class SparkProcess:
             self._end()
             raise
         except Exception as error:
-            reason = self._find_reason(error)
+            reason = self._describe_failure(error)
             self._end()
             raise UserError(f"optimizer.master={self._master}: {reason}") from error
         except BaseException:  # a signal
@@ -227,7 +227,8 @@ class SparkProcess:
         try:
             return function(self._session, self._folder)
         except Exception as error:
-            raise RunFailedError(f"Spark failed: {self._find_reason(error)}; its log is {self._log_copy}") from error
+            reason = self._describe_failure(error)
+            raise RunFailedError(f"Spark failed: {reason}; its log is {self._log_copy}") from error
 
     def _make_folder(self, run_folder: Path) -> Path:
         """Make the folder of exchanged files, and remove that of an interrupted run."""
@@ -277,7 +278,7 @@ class SparkProcess:
         self._session = SparkSession(context)
 
     def _wait_for_executors(self) -> None:
-        """Wait for the first executor of a cluster, since Spark would wait forever without one.
+        """Wait for the first executor of a cluster, since Spark would wait forever without executors.
 
         Raises:
             UserError: there is none in time.
@@ -294,8 +295,8 @@ class SparkProcess:
                 )
             time.sleep(0.2)
 
-    def _find_reason(self, error: Exception) -> str:
-        """Find the reason for a failure, in one line, in Spark's exception or, if its JVM has ended, in its log."""
+    def _describe_failure(self, error: Exception) -> str:
+        """Describe a failure in one line, from Spark's exception or, if the JVM has ended, from the log."""
         log = (self._folder / LOG).read_text(encoding="utf-8", errors="replace")
         has_ended = self._gateway is None or (self._gateway.proc is not None and self._gateway.proc.poll() is not None)
         logged = JAVA_ERROR.findall(log)

@@ -14,7 +14,7 @@ from ratinglab.process.interrupts import StoppedError, StopRequest
 class StopOnSignal(Checkpoint):
     """Callback that ends a fit after the epoch in which Ctrl-C, SIGTERM or SIGHUP came, with last.ckpt written.
 
-    A signal to any process ends the fit in all of them.
+    A signal to any process ends the fit in all processes.
 
     Lightning runs Checkpoint callbacks last, in their own order: this one must follow BestAndLast. Trainer.should_stop
     is not enough: Lightning ignores it until min_epochs, and a resumed fit would take it for early stopping.

@@ -142,7 +142,8 @@ class TrainerOptions:
         from ratinglab.fitting.checkpoints import AtomicCheckpointIO
         from ratinglab.fitting.processes import PooledStrategy, cluster_environment
 
-        # Trainer(max_time=…) would stop within an epoch. Without a limit, this still counts the time for a later one.
+        # Trainer(max_time=…) would stop within an epoch. Without a limit, the timer still counts the time, since a
+        # resumed run may have a limit.
         callbacks = [*callbacks, Timer(self.max_time, interval="epoch")]
         is_pooled = self.strategy is Strategy.ddp or self.num_processes > 1
         try:

@@ -26,7 +26,7 @@ def step_rows(rows, gradient, weights, moments, slots, lr, betas, corrections, e
     dim = weights.shape[1]
     distinct = np.empty(len(rows), dtype=np.int64)
     count = 0
-    for entry in range(len(rows)):  # add the gradients of a row to its first one
+    for entry in range(len(rows)):  # sum the gradients of each row in its first entry
         row = rows[entry]
         if slots[row] < 0:
             slots[row] = entry

@@ -55,7 +55,7 @@ def join_columns(blocks: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
 
 @njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def draw_columns(by_column, scale, selection, squares, term_precision, deviations, weights, residual):  # type: ignore[no-untyped-def]
-    """Draw the weights y of each column from their conditional given all others, in the order of the columns.
+    """Draw the weights y of each column, in order, from their conditional given the weights of all other columns.
 
     Rows are v ~ Normal(m + S F y, Λ⁻¹) and y_c ~ Normal(0, (λ Λ)⁻¹). With f_c as column c of S F and e as the residual
     v − m − S F y, the conditional of y_c is

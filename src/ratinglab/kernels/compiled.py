@@ -37,7 +37,7 @@ def set_num_threads(count: int) -> None:
 def start_threads() -> None:
     """Start numba's threads, by a parallel loop over one value. Must run before torch is imported.
 
-    numba and torch then share one OpenMP. In the other order each has its own, and its threads slow down the other's by
-    spinning for a while after their work.
+    numba and torch then share one OpenMP. In the other order, each has an OpenMP of its own, whose threads spin for a
+    while after their work and slow down the threads of the other.
     """
     _fill_with_ones(np.zeros(1))

@@ -40,7 +40,7 @@ class Entries(NamedTuple):
 
 
 class OtherRows(NamedTuple):
-    """The other side's rows, as the regression on them needs them.
+    """Regressors, offsets and noise precisions of the other side's rows.
 
     Attributes:
         regressors: (num_others, D) float32, x: the factors, preceded by 1 if there are biases.

@@ -38,11 +38,11 @@ MIN_THIN_GROWTH = 16
 MAX_INDEPENDENT_RATIO = 1.3
 """Highest ratio of actual to independent gain at which samples count as independent."""
 FIRST_PRIOR_STD = 0.1
-"""Standard deviation of the first prior. A prior drawn from weights near 0 would keep them small for many epochs."""
+"""Standard deviation of the first prior. A prior drawn from weights near 0 would keep weights small for many epochs."""
 
 
 class GibbsFit(RowFit):
-    """Sampler of the weights from their posterior given the ratings: one sweep per epoch, some kept as samples.
+    """Sampler of the weights from their posterior given the ratings. An epoch is one sweep; some are kept as samples.
 
     r ~ Normal(r̂, 1/(α a_u β_i)): α ~ Gamma(1, 1) is common to all ratings; a_u ~ Gamma(ν/2, ν/2) and
     β_i ~ Gamma(ν'/2, ν'/2) are the relative precisions of users and items. ν and ν' are also drawn; if all ratings are

@@ -56,7 +56,7 @@ def draw_precisions(
 
         p(ν | errors) ∝ Π_u Γ((ν + n)/2) / Γ(ν/2) · (ν/2)^(−n/2) · (1 + S/ν)^(−(ν + n)/2)
 
-    Given a, ν would mix slowly where it is large.
+    A draw of ν given a would mix slowly where ν is large.
 
     Args:
         counts: (N,), n of each user.

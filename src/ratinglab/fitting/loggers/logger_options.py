@@ -77,7 +77,7 @@ class MLflowOptions(LoggerOptions):
         require("mlflow", extra="mlflow", needed_by="logger=mlflow")
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
-        """Make Lightning's MLFlowLogger for a new run, or for the one that a resumed run began."""
+        """Make Lightning's MLFlowLogger for a new MLflow run, or for the MLflow run that a resumed run began."""
         from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
         from ratinglab.fitting.loggers.trackers import start_mlflow
 
@@ -108,7 +108,7 @@ class WandbOptions(LoggerOptions):
         require("wandb", extra="wandb", needed_by="logger=wandb")
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
-        """Make Lightning's WandbLogger for a new run, or for the one that a resumed run began."""
+        """Make Lightning's WandbLogger for a new W&B run, or for the W&B run that a resumed run began."""
         from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
         from ratinglab.fitting.loggers.trackers import end_wandb, start_wandb
 

@@ -23,7 +23,7 @@ FIRST_CARDS = {"train/mse": "MSE/train", "val/mse": "MSE/val"}
 class EventLog(GuardedLogger):
     """Lightning's TensorBoard logger, with texts, charts, figures and the projector.
 
-    Lightning closes its logger when the fit ends, and a later event would open a second file. This one stays open
+    Lightning closes its logger when the fit ends, and a later event would open a second file. EventLog stays open
     until `close`, after the test errors are written.
     """
 
@@ -101,7 +101,7 @@ def write_band(folder: Path, band: pd.DataFrame, *, title: str) -> None:
     Args:
         folder: folder of the run.
         band: columns mean, low and high, indexed by step.
-        title: title of the chart, which the runs with the same title share.
+        title: title of the chart; runs with equal titles share a chart.
     """
     with SummaryWriter(str(folder)) as writer:
         for column, tag in BAND_TAGS.items():

@@ -27,7 +27,7 @@ STEP_METRIC = "trainer/global_step"
 
 
 class SafeNamesMLFlowLogger(MLFlowLogger):
-    """Lightning's logger, with ndcg_at_10 for ndcg@10: MLflow takes no @, and Lightning would warn and drop it."""
+    """Lightning's logger, with ndcg_at_10 for ndcg@10: MLflow takes no @, and Lightning would drop it with a warning."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log scalars."""
@@ -35,7 +35,7 @@ class SafeNamesMLFlowLogger(MLFlowLogger):
 
 
 def start_mlflow(run_folder: Path, *, tracking_uri: str, experiment_name: str) -> MLFlowLogger:
-    """Start an MLflow run, named by the run's folder, or continue the one that the folder names."""
+    """Start an MLflow run named after the run's folder, or continue the MLflow run whose id is in the folder."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would send usage data
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -75,7 +75,7 @@ def _lock_database(tracking_uri: str) -> AbstractContextManager[object]:
 
 
 def start_wandb(run_folder: Path, *, project: str, is_offline: bool) -> WandbLogger:
-    """Start a W&B run, named by the run's folder, or continue the one that the folder names.
+    """Start a W&B run named after the run's folder, or continue the W&B run whose id is in the folder.
 
     Lightning's own start makes W&B print a warning.
     """
