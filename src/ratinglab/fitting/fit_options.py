@@ -6,13 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from ratinglab.errors import UserError
 from ratinglab.models.equation_options import RATING_FORMS, EquationForm, EquationOptions
-from ratinglab.options import above, as_yaml, named_subclasses
+from ratinglab.options import above, named_subclasses
 
 if TYPE_CHECKING:
     from ratinglab.evaluation.metrics import Metric, RankingMetric
@@ -97,36 +95,6 @@ class FitOptions(ABC):
         Raises:
             UserError: the fit does not support the equation.
         """
-
-
-@dataclass
-class WholeEpochOptions(FitOptions):
-    """Options of the built-in fits that take whole epochs."""
-
-    trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
-    takes_batches: ClassVar[bool] = False
-    on_cpu_only: ClassVar[bool] = True
-    has_compiled_loops: ClassVar[bool] = True
-    fit_class: ClassVar[str]
-    """The fit, as `module:Class` in ratinglab.fitting. `build` imports the module, since it may import a compiler."""
-    supports_features: ClassVar[bool] = True
-    """Whether the fit supports features, which add terms to the rows."""
-    needs_regularization: ClassVar[bool] = False
-    """Whether rows with few ratings would otherwise have no unique solution."""
-
-    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
-        """Raise UserError if the fit does not support features that the model has, or needs regularization."""
-        needs = model.needs()
-        for key, names in (("user_features", needs.user_features), ("item_features", needs.item_features)):
-            if names and not self.supports_features:
-                raise UserError(f"model.{key} must be [] with optimizer={self.name}, got {as_yaml(list(names))}")
-        if self.needs_regularization and vars(model).get("regularization") == 0:
-            raise UserError(f"model.regularization must be above 0 with optimizer={self.name}, got 0.0")
-
-    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
-        """Make the fit from these options."""
-        fit: Fit = resolve_name(f"ratinglab.fitting.{self.fit_class}")(predictor, setup, self)
-        return fit
 
 
 @dataclass

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet
@@ -40,8 +40,6 @@ EXECUTOR_SECONDS = 120.0
 """Time limit for the first executor of a cluster."""
 JAVA_ERROR = re.compile(r"(?:[a-z]\w*\.)+[A-Z]\w*(?:Exception|Error): +(\S.*)")
 
-Value = TypeVar("Value")
-
 
 class SparkALSFit(FactorFit):
     """Minimize Σ (r − r̂)² + λ (‖p_u‖² + ‖q_i‖²) over the training ratings by MLlib, in a single epoch.
@@ -50,8 +48,8 @@ class SparkALSFit(FactorFit):
     optimizer=als. trainer.max_epochs is its number of iterations. It starts from its own random factors of length 1,
     drawn from the run's seed, and ignores the equation's initial values and the weights of a run in `from=`.
 
-    MLlib has no biases. For an equation with biases, MLlib fits p_u · q_i to the residuals r − (μ + b_u + b_i), where b_u
-    and b_i are the biases of the bias baseline, at which such an equation starts. They stay fixed, whereas
+    MLlib has no biases. For an equation with biases, MLlib fits p_u · q_i to the residuals r − (μ + b_u + b_i), where
+    b_u and b_i are the biases of the bias baseline, at which such an equation starts. The biases stay fixed, whereas
     optimizer=als fits them together with the factors.
 
     Training rows and factors are exchanged as Parquet files in a folder that is removed afterwards. Executors need
@@ -165,8 +163,8 @@ def read_factors(folder: Path, rows: NDArray[np.float32]) -> None:
 class SparkProcess:
     """A JVM with its own Spark session, and the folder of the files exchanged with it.
 
-    The JVM reads a pipe from this process, so that it ends with this process, even after SIGKILL. A `with` block ends the
-    JVM and removes the folder.
+    The JVM reads a pipe from this process, so that it ends with this process, even after SIGKILL. A `with` block ends
+    the JVM and removes the folder.
     """
 
     def __init__(self, *, master: str, folder: str | None, conf: Mapping[str, str]) -> None:
@@ -218,14 +216,14 @@ class SparkProcess:
             shutil.copyfile(self._folder / LOG, self._log_copy)
         self._end()
 
-    def call(self, function: Callable[[Any, Path], Value]) -> Value:
+    def call(self, function: Callable[[Any, Path], None]) -> None:
         """Call a function with the session and the folder.
 
         Raises:
             RunFailedError: Spark failed.
         """
         try:
-            return function(self._session, self._folder)
+            function(self._session, self._folder)
         except Exception as error:
             reason = self._describe_failure(error)
             raise RunFailedError(f"Spark failed: {reason}; its log is {self._log_copy}") from error

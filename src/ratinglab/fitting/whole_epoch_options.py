@@ -5,19 +5,52 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError, require
-from ratinglab.fitting.fit_options import WHOLE_EPOCHS, LearningRateOptions, WholeEpochOptions
+from ratinglab.fitting.fit_options import WHOLE_EPOCHS, FitOptions, FitSetup, LearningRateOptions
 from ratinglab.models.equation_options import EquationForm, EquationOptions
-from ratinglab.options import at_least, within
+from ratinglab.options import as_yaml, at_least, within
 
 if TYPE_CHECKING:
+    from ratinglab.fitting.fit import Fit
     from ratinglab.fitting.trainer import TrainerOptions
+    from ratinglab.models.predictor import Predictor
 
 WARN_ABOVE_BYTES = 1 << 30
 """Size of all samples above which the header warns."""
+
+
+@dataclass
+class WholeEpochOptions(FitOptions):
+    """Options of the built-in fits that take whole epochs."""
+
+    trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
+    takes_batches: ClassVar[bool] = False
+    on_cpu_only: ClassVar[bool] = True
+    has_compiled_loops: ClassVar[bool] = True
+    fit_class: ClassVar[str]
+    """The fit, as `module:Class` in ratinglab.fitting. `build` imports the module, since it may import a compiler."""
+    supports_features: ClassVar[bool] = True
+    """Whether the fit supports features, which add terms to the rows."""
+    needs_regularization: ClassVar[bool] = False
+    """Whether rows with few ratings would otherwise have no unique solution."""
+
+    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
+        """Raise UserError if the fit does not support features that the model has, or needs regularization."""
+        needs = model.needs()
+        for key, names in (("user_features", needs.user_features), ("item_features", needs.item_features)):
+            if names and not self.supports_features:
+                raise UserError(f"model.{key} must be [] with optimizer={self.name}, got {as_yaml(list(names))}")
+        if self.needs_regularization and vars(model).get("regularization") == 0:
+            raise UserError(f"model.regularization must be above 0 with optimizer={self.name}, got 0.0")
+
+    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
+        """Make the fit from these options."""
+        fit: Fit = resolve_name(f"ratinglab.fitting.{self.fit_class}")(predictor, setup, self)
+        return fit
 
 
 @dataclass
@@ -25,7 +58,7 @@ class BlockSGDOptions(WholeEpochOptions, LearningRateOptions):
     """Stochastic gradient descent, one step per rating, in compiled loops on all cores (Zhuang et al. 2013).
 
     A step is −lr times the gradient of (r − r̂)² + λ · penalty. Papers often drop the factor 2, so their learning rate
-    of 0.01 is 0.005 here. It ignores data.batch_size.
+    of 0.01 is 0.005 here. The fit ignores data.batch_size.
     """
 
     name: ClassVar[str] = "block_sgd"
@@ -51,8 +84,8 @@ class Noise(Enum):
 class GibbsOptions(WholeEpochOptions):
     """Gibbs sampling: Bayesian matrix factorization, one sweep per epoch (Salakhutdinov and Mnih 2008).
 
-    It has no learning rate and no regularization to tune. Predictions are means over the kept samples, and have a
-    standard deviation. It stops by min_gain, not by early stopping, and ignores data.batch_size and
+    The fit has no learning rate and no regularization to tune. Predictions are means over the kept samples, and have a
+    standard deviation. The fit stops by min_gain, not by early stopping, and ignores data.batch_size and
     model.regularization.
     """
 
@@ -103,7 +136,7 @@ class GibbsOptions(WholeEpochOptions):
 class ALSOptions(WholeEpochOptions):
     """Alternating least squares, one sweep per epoch (Zhou et al. 2008): solves for each weight row in closed form.
 
-    It has no learning rate: model.regularization is the main value to tune. It ignores data.batch_size.
+    The fit has no learning rate: model.regularization is the main value to tune. It ignores data.batch_size.
     """
 
     name: ClassVar[str] = "als"
@@ -122,7 +155,7 @@ class ALSOptions(WholeEpochOptions):
 class ImplicitALSOptions(WholeEpochOptions):
     """Alternating least squares for implicit feedback, one sweep per epoch (Hu, Koren and Volinsky 2008).
 
-    It has no learning rate: model.unrated_weight and model.regularization are the values to tune. It ignores
+    The fit has no learning rate: model.unrated_weight and model.regularization are the values to tune. It ignores
     data.batch_size.
     """
 
@@ -139,7 +172,7 @@ class ImplicitALSOptions(WholeEpochOptions):
 
 @dataclass
 class ClosedFormOptions(WholeEpochOptions):
-    """The exact solution, in one epoch. It ignores data.batch_size, trainer.max_epochs and seed."""
+    """The exact solution, in one epoch. The fit ignores data.batch_size, trainer.max_epochs and seed."""
 
     name: ClassVar[str] = "closed_form"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.score_sum,)
@@ -157,8 +190,8 @@ class ClosedFormOptions(WholeEpochOptions):
 class SparkALSOptions(WholeEpochOptions):
     """Alternating least squares by Spark's MLlib, on a cluster or in threads of this machine, in one epoch.
 
-    trainer.max_epochs is its number of iterations; early stopping has no effect on them. It fits mf, and biased_mf with
-    the biases of the bias baseline. It ignores data.batch_size and model.init_std.
+    trainer.max_epochs is the number of iterations; early stopping has no effect on them. Supports mf, and biased_mf
+    with the biases of the bias baseline. Ignores data.batch_size and model.init_std.
     """
 
     name: ClassVar[str] = "spark_als"

@@ -27,7 +27,7 @@ STEP_METRIC = "trainer/global_step"
 
 
 class SafeNamesMLFlowLogger(MLFlowLogger):
-    """Lightning's logger, with ndcg_at_10 for ndcg@10: MLflow takes no @, and Lightning would drop it with a warning."""
+    """Lightning's logger, with ndcg_at_10 for ndcg@10. MLflow takes no @: Lightning would drop the metric and warn."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log scalars."""
