@@ -20,7 +20,7 @@ def was_validated(trainer: Trainer) -> bool:
 class LearningCurve(Callback):
     """Writer of epochs.csv, one row per epoch: the epoch's number and its metrics.
 
-    A metric that was not computed in an epoch is blank. Checkpoints hold the curve, so a resumed run has the whole curve.
+    A metric that was not computed in an epoch is blank. Checkpoints hold the curve, so a resumed run has all epochs.
     """
 
     def __init__(self, path: Path, *, tags: Iterable[str]) -> None:
