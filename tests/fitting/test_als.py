@@ -41,8 +41,8 @@ class Objectives(Callback):
 
 
 def fit_als(case: str, *, epochs: int, threads: int = 1, damping: float = 0.0, callbacks=(), **changed) -> Fitted:
-    name, own, _ = CASES[case]
-    model = options_of(name, **{"embedding_dim": 2, **own, **changed})
+    name, options, _ = CASES[case]
+    model = options_of(name, **{"embedding_dim": 2, **options, **changed})
     table = table_with_features()
     return fit(
         model, ALSOptions(damping=damping), table, epochs=epochs, split=SPLIT, threads=threads, callbacks=callbacks
@@ -69,7 +69,7 @@ def test_damping_pulls_each_row_towards_its_value_before_the_sweep():
     after.equation.zero_grad()
     objective(after.equation, after.data).backward()
     for name in ("item_bias", "item_embedding"):
-        old, new = (getattr(each.equation, name).weight for each in (before, after))
+        old, new = (getattr(fitted.equation, name).weight for fitted in (before, after))
         # the gradient of Σ (r − r̂)² + λ … + ρ ‖v − v'‖² is 0
         count = len(after.data.train_ratings_in_stars)
         torch.testing.assert_close(count * new.grad, -2 * 5.0 * (new - old).detach(), atol=1e-3, rtol=1e-3)
@@ -77,11 +77,11 @@ def test_damping_pulls_each_row_towards_its_value_before_the_sweep():
 
 @pytest.mark.parametrize(("case", "damping"), [*((case, 0.0) for case in CASES), ("timesvdpp with features", 5.0)])
 def test_sweeps_never_increase_the_objective(case, damping):
-    seen = Objectives()
-    fit_als(case, epochs=30, damping=damping, callbacks=[seen])
-    for before, after in itertools.pairwise(seen.values):
+    objectives = Objectives()
+    fit_als(case, epochs=30, damping=damping, callbacks=[objectives])
+    for before, after in itertools.pairwise(objectives.values):
         assert after < before * (1 + 1e-6)
-    assert seen.values[-1] < 0.95 * seen.values[0]
+    assert objectives.values[-1] < 0.95 * objectives.values[0]
 
 
 @pytest.mark.slow
@@ -103,8 +103,8 @@ def test_training_error_equals_the_error_of_the_weights():
 def test_weights_depend_on_regularization_but_not_on_threads():
     for case in ("biased_mf", "biased_mf with features", "timesvdpp with features"):
         one, two, other = (
-            fit_als(case, epochs=3, **more).weights
-            for more in ({"threads": 1}, {"threads": 2}, {"regularization": 0.2})
+            fit_als(case, epochs=3, **settings).weights
+            for settings in ({"threads": 1}, {"threads": 2}, {"regularization": 0.2})
         )
         assert torch.equal(one, two)
         assert not torch.equal(one, other)

@@ -66,8 +66,8 @@ def test_step_equals_an_autograd_step_on_one_row(name):
     """The reference takes torch's gradients of forward and penalty, one row per batch, in the kernel's order."""
     user, item, rating, start, *_ = ordered(*rows(200), slices=2)
     training = TrainingData(num_users=NUM_USERS, num_items=NUM_ITEMS, rating_mean=3.0)
-    own, theirs = (equation_of(name, training, seed=1, embedding_dim=5) for _ in range(2))
-    for model in (own, theirs):
+    model_of_loops, model_of_torch = (equation_of(name, training, seed=1, embedding_dim=5) for _ in range(2))
+    for model in (model_of_loops, model_of_torch):
         for parameter in model.parameters():  # biases that are not 0
             torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(2))
     diagonals = np.array([1, 0])
@@ -75,15 +75,15 @@ def test_step_equals_an_autograd_step_on_one_row(name):
     for block in (1, 2, 0, 3):  # the diagonals 1 and 0
         for row in range(start[block], start[block + 1]):
             batch = torch.tensor([user[row]]), torch.tensor([item[row]])
-            theirs.zero_grad()
-            error = (theirs(*batch) - torch.tensor([rating[row]])).square().mean()
-            (error + theirs.penalty(*batch)).backward()
+            model_of_torch.zero_grad()
+            error = (model_of_torch(*batch) - torch.tensor([rating[row]])).square().mean()
+            (error + model_of_torch.penalty(*batch)).backward()
             with torch.no_grad():
-                for weight in theirs.parameters():
+                for weight in model_of_torch.parameters():
                     weight -= 0.02 * weight.grad
             squares += float(error.detach())
-    errors = run_epoch(own, (user, item, rating, start), diagonals=diagonals)
-    for mine, reference in zip(own.parameters(), theirs.parameters(), strict=True):
+    errors = run_epoch(model_of_loops, (user, item, rating, start), diagonals=diagonals)
+    for mine, reference in zip(model_of_loops.parameters(), model_of_torch.parameters(), strict=True):
         assert torch.allclose(mine, reference, atol=1e-5)
     assert errors.sum() == pytest.approx(squares, rel=1e-5)
 
@@ -92,7 +92,7 @@ def run_epoch(model, columns, *, diagonals, lr=0.02):
     sides = model.user_side(), model.item_side()
     factors = [side.embedding.weight for side in sides]
     biases = [torch.empty(0, 1) if side.bias is None else side.bias.weight for side in sides]
-    weights = tuple(each.detach().numpy() for each in (*factors, *biases))
+    weights = tuple(table.detach().numpy() for table in (*factors, *biases))
     numbers = float(model.rating_mean), lr, model.regularization
     errors = np.zeros((len(diagonals), len(diagonals)))
     sgd_over_diagonals(*columns, diagonals, weights, *map(np.float32, numbers), errors)
@@ -133,17 +133,17 @@ def test_training_error_falls_and_covers_all_rows():
 
 
 def test_rows_are_sorted_once_and_diagonals_are_shuffled_every_epoch(monkeypatch):
-    seen = []
+    calls = []
 
     def recorded(user, item, rating, start, diagonals, *more):
-        seen.append((user.copy(), start, diagonals.tolist()))
+        calls.append((user.copy(), start, diagonals.tolist()))
         return sgd_over_diagonals(user, item, rating, start, diagonals, *more)
 
     monkeypatch.setattr(block_sgd, "sgd_over_diagonals", recorded)
     fit(epochs=4, slices=8)
-    orders = [diagonals for *_, diagonals in seen]
+    orders = [diagonals for *_, diagonals in calls]
     assert all(sorted(order) == list(range(8)) for order in orders)
     assert len({tuple(order) for order in orders}) == 4
-    for user, start, _ in seen:
-        assert np.array_equal(user, seen[0][0])
+    for user, start, _ in calls:
+        assert np.array_equal(user, calls[0][0])
         assert all((np.diff(user[start[block] : start[block + 1]]) >= 0).all() for block in range(64))

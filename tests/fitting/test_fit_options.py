@@ -84,13 +84,13 @@ def test_als_refuses_equations_without_regularization():
 def steps(options: GradientOptions, gradients: list[float]) -> list[float]:
     """Return a weight, 1 at first, after each step along these gradients."""
     table = nn.Embedding.from_pretrained(torch.ones(1, 1), freeze=False, sparse=options.name == "sparse_adam")
-    optimizer, found = options.optimizer(table.parameters()), []
+    optimizer, weights = options.optimizer(table.parameters()), []
     for gradient in gradients:
         optimizer.zero_grad()
         (gradient * table(torch.tensor([0]))).sum().backward()
         optimizer.step()
-        found.append(table.weight.item())
-    return found
+        weights.append(table.weight.item())
+    return weights
 
 
 def test_sgd_steps_are_those_computed_by_hand():
@@ -119,11 +119,11 @@ def test_adam_steps_are_those_computed_by_hand(options):
 
 def test_weight_decay_of_adam_is_part_of_the_gradient():
     # gradients: 1 + 1/2, then −3 + 0.9/2 = −2.55; their means (3/8 − 1.275) / (3/4), (27/64 + 1.625625) / (7/16)
-    found = steps(AdamOptions(**MOMENTS, weight_decay=0.5), [1, -3])
-    assert found == pytest.approx([0.9, 0.9 + 0.1 * 1.2 / 4.68**0.5])
+    weights = steps(AdamOptions(**MOMENTS, weight_decay=0.5), [1, -3])
+    assert weights == pytest.approx([0.9, 0.9 + 0.1 * 1.2 / 4.68**0.5])
 
 
 def test_weight_decay_of_adamw_shrinks_the_weight_beside_the_step_of_adam():
-    found = steps(AdamWOptions(**MOMENTS, weight_decay=0.5), [1, -3])
-    assert found == pytest.approx([0.95 - 0.1, 0.85 * 0.95 + 0.1 * (5 / 3) / (39 / 7) ** 0.5])
+    weights = steps(AdamWOptions(**MOMENTS, weight_decay=0.5), [1, -3])
+    assert weights == pytest.approx([0.95 - 0.1, 0.85 * 0.95 + 0.1 * (5 / 3) / (39 / 7) ** 0.5])
     assert steps(AdamWOptions(**MOMENTS, weight_decay=0.5), [0, 0]) == pytest.approx([0.95, 0.9025])

@@ -33,7 +33,7 @@ def fitted(*, epochs: int, cg_steps: int = 4, threads: int = 1, model: ImplicitM
 
 def objective(run) -> float:
     """Compute the objective, divided by the number of pairs that count, in plain numpy."""
-    users, items = (each.weight.detach().double().numpy() for each in run.equation.children())
+    users, items = (embedding.weight.detach().double().numpy() for embedding in run.equation.children())
     rows = liked_rows(as_tensors(run.data.train_ratings_in_stars), MODEL.min_stars)
     is_rated = np.zeros((len(users), len(items)))
     is_rated[rows.user, rows.item] = 1

@@ -50,16 +50,16 @@ def one(command, tmp_path_factory) -> Path:
 def assert_same_run(run: Path, one: Path) -> None:
     """Compare the weights, the learning curve and the metrics of a run with those of the run in one process."""
     for name in ("best", "last"):
-        ours, theirs = (torch.load(each / f"checkpoints/{name}.ckpt", weights_only=True) for each in (run, one))
+        ours, theirs = (torch.load(folder / f"checkpoints/{name}.ckpt", weights_only=True) for folder in (run, one))
         assert (ours["epochs"], ours["rows_trained"]) == (theirs["epochs"], theirs["rows_trained"])
         for key, weights in theirs["state_dict"].items():
             torch.testing.assert_close(ours["state_dict"][key], weights, rtol=0, atol=1e-4, msg=key)
-    metrics, others = (json.loads((each / "metrics.json").read_text()) for each in (run, one))
+    metrics, others = (json.loads((folder / "metrics.json").read_text()) for folder in (run, one))
     timed = ("fit/seconds", "fit/ratings_per_second")
     assert {tag: metrics[tag] for tag in others if tag not in timed} == pytest.approx(
         {tag: value for tag, value in others.items() if tag not in timed}, abs=1e-4
     )
-    curves = [[line.split(",") for line in (each / "epochs.csv").read_text().splitlines()] for each in (run, one)]
+    curves = [[line.split(",") for line in (folder / "epochs.csv").read_text().splitlines()] for folder in (run, one)]
     assert curves[0][0] == curves[1][0]
     for row, other in zip(curves[0][1:], curves[1][1:], strict=True):
         assert list(map(float, row)) == pytest.approx(list(map(float, other)), abs=1e-4)
@@ -69,8 +69,8 @@ def assert_only_run(run: Path, folder: Path, one: Path) -> None:
     """Check that a folder holds one run, with the files of a run in one process."""
     assert [path.parent for path in folder.rglob("run.json")] == [run]
     files, others = (
-        {re.sub(r"tfevents.*", "tfevents", str(path.relative_to(each))) for path in each.rglob("*")}
-        for each in (run, one)
+        {re.sub(r"tfevents.*", "tfevents", str(path.relative_to(folder))) for path in folder.rglob("*")}
+        for folder in (run, one)
     )
     assert files == others
 
@@ -89,8 +89,8 @@ def begin(folder: Path, *line: str | Path, **variables: str) -> subprocess.Popen
 
 def other_process(process: Started) -> int:
     """Find the process that a command has started."""
-    (found,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
-    return int(found)
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
+    return int(child)
 
 
 def is_running(pid: int) -> bool:
@@ -138,13 +138,13 @@ def test_stopped_fit_resumes_in_one_process(command, start, tmp_path, one):
     process.until("epoch 2/")
     status, _, stderr = process.end(signal.SIGTERM)
     assert status == 143
-    found = re.fullmatch(
+    match = re.fullmatch(
         r"SIGTERM: the run stops after this epoch; a second signal stops it at once\n"
         r"stopped by SIGTERM after [23] of 4 epochs; to resume: python \S+ resume=(\S+)\n",
         stderr,
     )
-    assert found, stderr
-    run = command(tmp_path, "train", f"resume={found[1]}", "trainer.devices=1").run
+    assert match, stderr
+    run = command(tmp_path, "train", f"resume={match[1]}", "trainer.devices=1").run
     assert_same_run(run, one)
 
 
@@ -154,9 +154,9 @@ def test_fit_ends_with_any_of_its_processes_and_resumes(command, start, tmp_path
     os.kill(other_process(process), signal.SIGKILL)
     status, _, stderr = process.end()
     assert status == 1
-    found = re.fullmatch(r"error: another process of the fit has ended; to resume: python \S+ resume=(\S+)\n", stderr)
-    assert found, stderr
-    process = start(tmp_path, "train", f"resume={found[1]}")
+    match = re.fullmatch(r"error: another process of the fit has ended; to resume: python \S+ resume=(\S+)\n", stderr)
+    assert match, stderr
+    process = start(tmp_path, "train", f"resume={match[1]}")
     process.until("epoch 3/")
     other = other_process(process)
     assert process.end(signal.SIGKILL)[0] == -signal.SIGKILL
@@ -164,7 +164,7 @@ def test_fit_ends_with_any_of_its_processes_and_resumes(command, start, tmp_path
     while is_running(other):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert_same_run(command(tmp_path, "train", f"resume={found[1]}", "trainer.devices=1").run, one)
+    assert_same_run(command(tmp_path, "train", f"resume={match[1]}", "trainer.devices=1").run, one)
 
 
 def test_processes_without_rows_and_sparse_gradients(command, tmp_path):

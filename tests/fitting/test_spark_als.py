@@ -40,8 +40,8 @@ def fitted(model, *, callbacks=()):
 
 def jvms() -> list[int]:
     """List the JVMs below this process."""
-    found = subprocess.run(["pgrep", "-P", str(os.getpid()), "java"], capture_output=True, text=True, check=False)
-    return [int(pid) for pid in found.stdout.split()]
+    pgrep = subprocess.run(["pgrep", "-P", str(os.getpid()), "java"], capture_output=True, text=True, check=False)
+    return [int(pid) for pid in pgrep.stdout.split()]
 
 
 @needs_spark
@@ -61,7 +61,7 @@ def test_minimum_is_that_of_als(tmp_path, monkeypatch):
 def is_stationary(run) -> bool:
     """Return whether the gradient of the objective is close to 0."""
     objective(run.equation, run.data).backward()
-    return all(float(each.grad.abs().max()) < 1e-3 for each in run.equation.parameters())
+    return all(float(weights.grad.abs().max()) < 1e-3 for weights in run.equation.parameters())
 
 
 class StartBiases(Callback):
@@ -69,7 +69,7 @@ class StartBiases(Callback):
 
     def on_fit_start(self, trainer, pl_module):
         equation = pl_module.predictor.model
-        self.user, self.item = (torch.linspace(-1, 1, len(each.weight)) for each in biases(equation))
+        self.user, self.item = (torch.linspace(-1, 1, len(bias.weight)) for bias in biases(equation))
         equation.start_from_baseline(self.user, self.item)
 
 
@@ -83,12 +83,12 @@ def test_biases_stay_and_residuals_are_fitted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     start = StartBiases()
     run = fitted(BIASED, callbacks=[start])
-    for each, before in zip(biases(run.equation), (start.user, start.item), strict=True):
-        assert torch.equal(each.weight[:, 0], before)
+    for bias, before in zip(biases(run.equation), (start.user, start.item), strict=True):
+        assert torch.equal(bias.weight[:, 0], before)
     objective(run.equation, run.data).backward()
     assert float(run.equation.user_embedding.weight.grad.abs().max()) < 1e-3
     rows = run.data.train_ratings_in_stars
-    user, item, rating = (torch.from_numpy(each) for each in (rows.user, rows.item, rows.rating))
+    user, item, rating = (torch.from_numpy(column) for column in (rows.user, rows.item, rows.rating))
     with torch.no_grad():
         assert run.module.train_mse == pytest.approx(float((run.equation(user, item) - rating).square().mean()))
 
@@ -152,9 +152,9 @@ def test_folder_that_cannot_be_written_is_one_line(java, tmp_path):
 
 @pytest.fixture
 def closed_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        yield found.getsockname()[1]  # bound, but it does not listen
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        yield server.getsockname()[1]  # bound, but it does not listen
 
 
 @pytest.mark.parametrize("form", ["spark://127.0.0.1:{0}", "k8s://https://127.0.0.1:{0}", "k8s://127.0.0.1:{0}"])

@@ -49,8 +49,8 @@ def fitted(optimizer_class, *, steps=20, scale=1.0) -> list[torch.Tensor]:
 @pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-8])
 def test_steps_equal_those_of_torch(scale):
     """Includes gradients so small that eps matters."""
-    own, reference = (fitted(each, scale=scale) for each in (SparseRowAdam, torch.optim.SparseAdam))
-    for mine, theirs in zip(own, reference, strict=True):
+    ours, reference = (fitted(adam, scale=scale) for adam in (SparseRowAdam, torch.optim.SparseAdam))
+    for mine, theirs in zip(ours, reference, strict=True):
         assert torch.allclose(mine, theirs, atol=1e-5, rtol=1e-4)
 
 

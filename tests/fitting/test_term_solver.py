@@ -25,8 +25,8 @@ def test_solver_equals_the_dense_matrix(case, is_weighted):
     assert solver.diagonal[:, 0] == pytest.approx(np.diag(matrix.T @ matrix), rel=1e-5)
     for ridge in (np.float32(0.3), random.uniform(0.2, 4, (len(weights), 1)).astype(np.float32)):
         system = matrix.T @ matrix + np.diag(np.broadcast_to(np.ravel(ridge), len(weights)))
-        found = solver.solve(right, np.zeros_like(right), ridge)
-        assert found == pytest.approx(np.linalg.solve(system, right), abs=1e-4)
+        solution = solver.solve(right, np.zeros_like(right), ridge)
+        assert solution == pytest.approx(np.linalg.solve(system, right), abs=1e-4)
 
 
 def test_row_without_columns_gets_zero():

@@ -104,17 +104,17 @@ def best_epoch(folder) -> int:
 
 @pytest.mark.parametrize("patience", [1, 5])
 def test_early_stopping_and_best_epoch_follow_the_direction_of_the_metric(tmp_path, patience):
-    found = {}
+    results = {}
     for monitor in (MSE, CLOSENESS):
         fitted = fit_until_worse(tmp_path / monitor.name, monitor=monitor, patience=patience)
-        found[monitor.name] = best_epoch(tmp_path / monitor.name), fitted.module.epochs_done
-    assert found["closeness"] == found["mse"]
-    best, stopped = found["mse"]
+        results[monitor.name] = best_epoch(tmp_path / monitor.name), fitted.module.epochs_done
+    assert results["closeness"] == results["mse"]
+    best, stopped = results["mse"]
     assert (best > 1, stopped) == (True, best + patience)
 
 
 def test_early_stopping_is_off_without_patience_or_monitor(tmp_path):
-    assert not any(isinstance(each, EarlyStopping) for each in callbacks(tmp_path, monitor=MSE, patience=None))
+    assert not any(isinstance(callback, EarlyStopping) for callback in callbacks(tmp_path, monitor=MSE, patience=None))
     (only,) = callbacks(tmp_path, monitor=None, patience=3)
     assert isinstance(only, BestAndLast)
     assert fit_until_worse(tmp_path / "run", monitor=MSE, patience=None).module.epochs_done == 60

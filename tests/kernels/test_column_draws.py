@@ -44,5 +44,5 @@ def drawn(*, threads: int, has_days: bool) -> list[np.ndarray]:
 @pytest.mark.parametrize("has_days", [False, True])
 def test_draws_do_not_depend_on_the_number_of_threads(has_days):
     one = drawn(threads=1, has_days=has_days)
-    more = drawn(threads=min(3, numba.config.NUMBA_NUM_THREADS), has_days=has_days)
-    assert all(np.array_equal(*each) for each in zip(one, more, strict=True))
+    several = drawn(threads=min(3, numba.config.NUMBA_NUM_THREADS), has_days=has_days)
+    assert all(np.array_equal(*pair) for pair in zip(one, several, strict=True))

@@ -73,7 +73,7 @@ def test_draws_have_the_conditional_covariance():
         drawn(np.tile(unit, (NUM_USERS, 1)).astype(np.float32))[0] - middle for unit in np.eye(DIM, dtype=np.float32)
     ]
     for row, (a, _) in enumerate(conditionals):
-        root = np.stack([each[row] for each in roots], axis=1)
+        root = np.stack([result[row] for result in roots], axis=1)
         assert root @ root.T == pytest.approx(np.linalg.inv(a), abs=1e-5)
 
 
@@ -101,8 +101,8 @@ def test_squared_errors_are_summed_per_row():
     users, items, offset = numbers(NUM_USERS, DIM), numbers(NUM_ITEMS, DIM, seed=2), numbers(NUM_ITEMS, seed=3)
     error = rows.rating - offset[rows.item] - (users[rows.user] * items[rows.item]).sum(axis=1)
     weight = np.linspace(0.5, 2, NUM_ITEMS).astype(np.float32)
-    found = sum_squared_errors(side, users, OtherRows(items, offset, weight))
-    for sums, weighs in zip(found, (1, weight[rows.item]), strict=True):
+    plain_and_weighted = sum_squared_errors(side, users, OtherRows(items, offset, weight))
+    for sums, weighs in zip(plain_and_weighted, (1, weight[rows.item]), strict=True):
         assert sums == pytest.approx(np.bincount(rows.user, weighs * np.square(error, dtype=np.float64)), rel=1e-5)
 
 
@@ -116,10 +116,10 @@ def test_dots_are_subtracted_in_the_order_of_the_ratings():
 
 def test_results_do_not_depend_on_the_number_of_threads():
     before = numba.get_num_threads()
-    found = []
+    results = []
     for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
         numba.set_num_threads(threads)
         left = numbers(1001, 7)
-        found.append([drawn(numbers(NUM_USERS, DIM))[0], gram(left, left), column_dots(left, left)])
+        results.append([drawn(numbers(NUM_USERS, DIM))[0], gram(left, left), column_dots(left, left)])
     numba.set_num_threads(before)
-    assert all(np.array_equal(one, two) for one, two in zip(*found, strict=True))
+    assert all(np.array_equal(one, two) for one, two in zip(*results, strict=True))

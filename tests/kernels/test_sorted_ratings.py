@@ -29,11 +29,11 @@ def test_mapped_files_hold_all_ratings_whatever_is_written_in_a_pass(monkeypatch
     monkeypatch.setattr(sorted_ratings, "RATINGS_PER_PASS", written)
     row = np.concatenate([[0], 1 + USER, [NUM_USERS + 1]]).astype(np.int32)
     column, rating = np.append(ITEM, [3, 4]).astype(np.int32), np.append(RATING, [-8, 8]).astype(np.float32)
-    found, expected = (
+    mapped, in_memory = (
         sort_ratings(row, column, rating, num_rows=NUM_USERS + 2, dim=5, folder=folder) for folder in (tmp_path, None)
     )
     order = np.argsort(row, kind="stable")
-    for side in (found, expected):
+    for side in (mapped, in_memory):
         assert side.column.tolist() == column[order].tolist()
         assert side.rating.tolist() == rating[order].tolist()
         assert side.start.tolist() == [0, *np.cumsum(np.bincount(row))]

@@ -84,7 +84,7 @@ class GradientFit(Fit):
         if self.trainer.world_size == 1:
             return torch.stack(self._squared_errors).sum()
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        total += sum(self._squared_errors)  # no tensor but 0 if the process had no rows
+        total += sum(self._squared_errors)  # sum gives the integer 0 if the process had no rows
         distributed.all_reduce(total)
         return total
 

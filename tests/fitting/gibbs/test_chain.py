@@ -33,7 +33,7 @@ def test_of_too_many_samples_every_second_is_dropped():
     chain = Chain(posterior, thin=3, max_samples=4)
     dropped = [chain.keep(sample(torch.full((50,), float(number)))) for number in range(5)]
     assert dropped == [False] * 4 + [True]
-    assert [float(each[0, 0]) for each in posterior.get_extra_state()["item"]] == [0, 2, 4]
+    assert [float(item_factors[0, 0]) for item_factors in posterior.get_extra_state()["item"]] == [0, 2, 4]
     assert chain.thin == 6
 
 

@@ -118,9 +118,9 @@ def test_samples_depend_on_the_seed_but_not_on_threads(name):
 @pytest.mark.parametrize(("burn_in", "thin", "kept"), [(0, 1, 6), (2, 1, 4), (2, 2, 2), (2, 3, 2), (5, 1, 1)])
 def test_samples_are_kept_after_burn_in_and_thinned(burn_in, thin, kept):
     every = fit(burn_in=0).module.posterior.get_extra_state()["user"]
-    found = fit(burn_in=burn_in, thin=thin).module.posterior.get_extra_state()["user"]
-    assert torch.equal(found, every[burn_in::thin])
-    assert len(found) == kept
+    thinned = fit(burn_in=burn_in, thin=thin).module.posterior.get_extra_state()["user"]
+    assert torch.equal(thinned, every[burn_in::thin])
+    assert len(thinned) == kept
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -151,9 +151,9 @@ def test_fit_recovers_the_noise_and_reaches_its_error(name):
     mean, variance = module.posterior.moments(user, item, day)
     error = float((mean - rating).square().mean().sqrt())
     assert NOISE * 0.9 < error < NOISE * 1.25
-    found = (module.user_precision.mean() * module.item_precision.mean()) ** -0.5
+    noise_std = (module.user_precision.mean() * module.item_precision.mean()) ** -0.5
     # days on which nothing changes fit a little of the noise
-    assert float(found) == pytest.approx(NOISE, rel=0.15 if name.startswith("timesvdpp") else 0.1)
+    assert float(noise_std) == pytest.approx(NOISE, rel=0.15 if name.startswith("timesvdpp") else 0.1)
     inside = float(((mean - rating).abs() <= 1.6449 * variance.sqrt()).double().mean())
     assert 0.84 < inside < 0.96
     assert module.train_mse == pytest.approx(NOISE**2, rel=0.2)
@@ -170,10 +170,10 @@ TERMS = {
 
 @pytest.mark.parametrize("name", TERMS)
 def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, monkeypatch):
-    seen = []
+    calls = []
 
     def recorded(rows, random, *, centred_scatter, num_centred):
-        seen.append((rows.copy(), centred_scatter, num_centred))
+        calls.append((rows.copy(), centred_scatter, num_centred))
         return draw_normal(rows, random, centred_scatter=centred_scatter, num_centred=num_centred)
 
     drawn_given, precisions_given, precisions_drawn = [], [], []
@@ -195,21 +195,21 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
     of_last_sweep = drawn_given[-num_terms:]
     first_drawn = {"user": of_last_sweep[0], "item": of_last_sweep[counts["user"]]}
     # the last two draws of six epochs are those of the users and the items
-    for side, (rows, centred_scatter, num_centred) in zip(("user", "item"), seen[-2:], strict=True):
+    for side, (rows, centred_scatter, num_centred) in zip(("user", "item"), calls[-2:], strict=True):
         terms = before._multiply_terms(side)
         assert len(terms) == counts[side]
         stored = {f"term_{name}_{kind}" for name in terms for kind in ("bias", "precision")}
         assert stored <= before.state_dict().keys()
-        own = before.own_rows(side)
+        own_rows = before.own_rows(side)
         assert all(np.abs(term).max() > 0.01 for term in terms.values())
-        assert rows[:, 1:] == pytest.approx(own[:, 1:], abs=1e-5)
-        assert rows[:, 0] == pytest.approx(own[:, 0] - sum(term[:, 0] for term in terms.values()), abs=1e-5)
+        assert rows[:, 1:] == pytest.approx(own_rows[:, 1:], abs=1e-5)
+        assert rows[:, 0] == pytest.approx(own_rows[:, 0] - sum(term[:, 0] for term in terms.values()), abs=1e-5)
         # the first term is drawn given the same rows
         assert first_drawn[side] == pytest.approx(rows, abs=1e-5)
         weights = [(before._term_precision(term), before._weights(term)) for term in before.equation.side(side).terms]
-        expected = sum(precision * each.astype(np.float64).T @ each for precision, each in weights)
+        expected = sum(precision * y.astype(np.float64).T @ y for precision, y in weights)
         assert centred_scatter == pytest.approx(expected, rel=1e-4, abs=1e-5)
-        assert num_centred == sum(len(each) for _, each in weights)
+        assert num_centred == sum(len(y) for _, y in weights)
 
 
 @pytest.mark.slow
@@ -256,9 +256,9 @@ def test_feature_absorbs_the_mean_of_its_users():
     mean_item = np.concatenate([[1], items.mean(axis=0)])
     group_means = module._weights(term) @ mean_item
     assert np.diff(group_means) == pytest.approx([1.5, 1.5], abs=0.4)
-    own = module.own_rows("user")
-    own[:, 0] -= module._multiply_terms("user")[term.name][:, 0]
-    own_means = np.bincount(term.design.column, own @ mean_item) / np.bincount(term.design.column)
+    own_rows = module.own_rows("user")
+    own_rows[:, 0] -= module._multiply_terms("user")[term.name][:, 0]
+    own_means = np.bincount(term.design.column, own_rows @ mean_item) / np.bincount(term.design.column)
     assert np.diff(own_means) == pytest.approx([0, 0], abs=0.4)
 
 

@@ -49,10 +49,10 @@ def test_degrees_have_the_posterior_of_their_likelihood(monkeypatch):
     likelihood = np.ones(3)
     for square in squares:
         point = np.append(np.sqrt(square), np.zeros(4))
-        likelihood *= [stats.multivariate_t(np.zeros(5), np.eye(5), df=each).pdf(point) for each in choices]
+        likelihood *= [stats.multivariate_t(np.zeros(5), np.eye(5), df=degrees).pdf(point) for degrees in choices]
     shares = likelihood / likelihood.sum()
     drawn = draw_many(counts, squares, repeats=4_000)
-    expected = sum(share * (each + 5) / (each + squares) for share, each in zip(shares, choices, strict=True))
+    expected = sum(share * (degrees + 5) / (degrees + squares) for share, degrees in zip(shares, choices, strict=True))
     assert drawn.mean(axis=0) == pytest.approx(expected, abs=4 * drawn.std(axis=0).max() / len(drawn) ** 0.5)
 
 
@@ -83,8 +83,8 @@ def test_common_precision_has_its_posterior(monkeypatch, redraws):
     monkeypatch.setattr(noise, "DEGREES", np.array([6.0]))
     counts, squares = np.array([3.0, 5.0, 8.0]), np.array([1.0, 8.0, 2.0])
     grid = np.linspace(0.001, 20, 20_000)
-    each = counts / 2 * np.log(grid)[:, None] - (6 + counts) / 2 * np.log1p(grid[:, None] * squares / 6)
-    density = np.exp(each.sum(axis=1) - grid)
+    log_likelihood = counts / 2 * np.log(grid)[:, None] - (6 + counts) / 2 * np.log1p(grid[:, None] * squares / 6)
+    density = np.exp(log_likelihood.sum(axis=1) - grid)
     cumulative = np.cumsum(density) / density.sum()
     drawn = draw_chain(counts, squares, common=1.0, sweeps=12_000, redraws=redraws)[::6]
     assert stats.kstest(drawn, lambda values: np.interp(values, grid, cumulative)).pvalue > 0.001

@@ -69,11 +69,11 @@ def test_mean_curve_with_a_band_is_a_run_of_its_own(tmp_path):
     band = pd.DataFrame({"mean": [2.0, 1.0], "low": [1.5, 0.9], "high": [2.5, 1.1]}, index=[1, 3])
     write_band(tmp_path / "mean", band, title="val MSE")
     (events,) = (tmp_path / "mean").iterdir()
-    found = EventAccumulator(str(events)).Reload()
+    events_read = EventAccumulator(str(events)).Reload()
     for column in band:
-        points = found.Scalars(f"with_interval/{column}")
+        points = events_read.Scalars(f"with_interval/{column}")
         assert [(point.step, point.value) for point in points] == [
             (step, pytest.approx(value)) for step, value in band[column].items()
         ]
-    layout = found.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    layout = events_read.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
     assert all(text in layout for text in (b"val MSE", b"with_interval/mean", b"with_interval/low"))
