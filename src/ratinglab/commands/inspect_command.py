@@ -95,7 +95,7 @@ def _reading_settings(options: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             yield key, value[0] if field.name == "path" and isinstance(value, list) and len(value) == 1 else value
 
 
-def describe_table(table: RatingTable, notes: tuple[str, ...] = ()) -> Iterator[str]:
+def describe_table(table: RatingTable, notes: tuple[str, ...]) -> Iterator[str]:
     """Describe a table, with notes on its layout, in lines that fit a terminal."""
     ratings = table.ratings
     lowest, highest = table.scale
