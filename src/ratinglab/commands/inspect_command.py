@@ -138,7 +138,8 @@ def _describe_features(label: str, columns: dict[str, Column]) -> Iterator[str]:
     for name, column in columns.items():
         values = _describe_numbers(column) if is_numeric(column) else _describe_categories(column)
         num_unknown = int(is_unknown(column).sum())
-        yield f"{label:11}{name}: {values}{f'; unknown {num_unknown:,}' if num_unknown else ''}"
+        unknown = f"; unknown {num_unknown:,}" if num_unknown > 0 else ""
+        yield f"{label:11}{name}: {values}{unknown}"
         label = ""
 
 

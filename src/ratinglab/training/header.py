@@ -29,8 +29,9 @@ def header(prepared: Preparation, model: Equation, *, typed_model: str, epochs_d
         f"over {table.num_items:,} items, density {table.density:.2%}, scale {lowest:g} to {highest:g}"
     )
     history = split.count(VALIDATION_HISTORY) + split.count(TEST_HISTORY)
-    rows = f"{train:,} train, {validation:,} validation, {test:,} test"
-    yield f"split      {options.split.name} {split.identity}: {rows}{f', {history:,} folded in' if history > 0 else ''}"
+    folded_in = f", {history:,} folded in" if history > 0 else ""
+    rows = f"{train:,} train, {validation:,} validation, {test:,} test{folded_in}"
+    yield f"split      {options.split.name} {split.identity}: {rows}"
     epochs = f"{refit_epochs} epochs"
     if refit_epochs is None:
         limit = "" if options.trainer.max_time is None else f" in {options.trainer.max_time}"
