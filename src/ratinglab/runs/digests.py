@@ -91,20 +91,16 @@ def check_file(path: Path, *, key: str = "") -> None:
         UserError: the file differs from its digest, is recorded but missing, or exists but is not recorded.
     """
     prefix = f"{key}: " if key else ""
-    for is_last in (False, True):  # a run in training may replace the file between the two reads
+    for _ in range(2):  # a run in training may replace the file between the reading of the file and of its digest
         digest = _digest_if_any(path, prefix=prefix)
         valid = read_digests(path.parent).get(path.name, [])
-        if digest in valid:
+        if digest in valid or (digest is None and not valid):
             return
-        if digest is None and valid:
-            raise UserError(f"{prefix}{path} is missing")
-        if digest is None:
-            return
-        if is_last:
-            if not os.path.lexists(path.with_name(DIGESTS)):
-                raise UserError(f"{prefix}{path.with_name(DIGESTS)} is missing: the files of the run cannot be checked")
-            reason = DIFFERS if valid else "the run did not write it"
-            raise UserError(f"{prefix}{path} is damaged: {reason}")
+    if digest is None:
+        raise UserError(f"{prefix}{path} is missing")
+    if not os.path.lexists(path.with_name(DIGESTS)):
+        raise UserError(f"{prefix}{path.with_name(DIGESTS)} is missing: the files of the run cannot be checked")
+    raise UserError(f"{prefix}{path} is damaged: {DIFFERS if valid else 'the run did not write it'}")
 
 
 def _digest_if_any(path: Path, *, prefix: str) -> str | None:
@@ -123,8 +119,8 @@ def seal_archive(archive: BytesIO) -> None:
         content[-2:] = (len(SEAL_PREFIX) + 64).to_bytes(2, "little")
     archive.seek(0, os.SEEK_END)
     archive.write(SEAL_PREFIX)
-    with zipfile.ZipFile(archive) as opened:
-        archive.seek(opened.start_dir)
+    with zipfile.ZipFile(archive) as zip_file:
+        archive.seek(zip_file.start_dir)
         digest = hashlib.sha256(archive.read())
     archive.write(digest.hexdigest().encode())
 
@@ -144,7 +140,7 @@ def check_archive(path: Path) -> None:
                 if not archive.comment.startswith(SEAL_PREFIX):
                     raise ValueError("it lacks the digest with which the run wrote it")
                 file.seek(archive.start_dir)
-                directory = file.read()  # it decides how torch reads the parts, some of its flags included
+                directory = file.read()  # decides, by its flags too, how torch reads the parts
                 digest = hashlib.sha256(directory[:-64]).hexdigest()
                 if directory[-64:] != digest.encode() or archive.testzip() is not None:
                     raise ValueError(DIFFERS)
