@@ -1,7 +1,7 @@
 """Recompute the metrics of a run, and compare them with its metrics.json."""
 
+from ratinglab.commands.command_inputs import load_run
 from ratinglab.commands.command_options import EvaluateOptions
-from ratinglab.commands.option_files import load_run
 from ratinglab.evaluation.ranking import OrderOptions, like_threshold
 from ratinglab.files import METRICS
 from ratinglab.reports.results import lists_tables, metrics_table

@@ -7,8 +7,7 @@ from functools import partial
 import pandas as pd
 import pyarrow as pa
 
-from ratinglab.commands.command_options import PredictOptions
-from ratinglab.commands.option_files import (
+from ratinglab.commands.command_inputs import (
     columns_in,
     fold_in_files,
     fold_in_from_options,
@@ -16,6 +15,7 @@ from ratinglab.commands.option_files import (
     open_table,
     table_path,
 )
+from ratinglab.commands.command_options import PredictOptions
 from ratinglab.errors import UserError
 from ratinglab.files import print_notes
 from ratinglab.formats.input_paths import existing_file

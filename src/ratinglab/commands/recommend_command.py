@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ratinglab.commands.command_options import RecommendOptions, UnknownUsers
-from ratinglab.commands.option_files import (
+from ratinglab.commands.command_inputs import (
     columns_in,
     fold_in_files,
     fold_in_from_options,
@@ -18,6 +17,7 @@ from ratinglab.commands.option_files import (
     read_table,
     table_path,
 )
+from ratinglab.commands.command_options import RecommendOptions, UnknownUsers
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.files import is_stream, print_notes

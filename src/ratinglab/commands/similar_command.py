@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
+from ratinglab.commands.command_inputs import load_run, table_path
 from ratinglab.commands.command_options import SimilarOptions
-from ratinglab.commands.option_files import load_run, table_path
 from ratinglab.files import is_stream, print_notes
 from ratinglab.formats.writing import write_table
 from ratinglab.inference.lists import check_length
