@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from ratinglab.ratings.mapped_arrays import blocks_of, empty, release
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.ratings.table import Ratings
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.weights import build_predictor, load_weights, make_training_data
+from ratinglab.runs.weights import build_predictor, make_training_data
 from ratinglab.splits.holdout import Holdout, find_available_data, hold_out
 from ratinglab.splits.split import VALIDATION
 from ratinglab.stars import is_liked
@@ -77,10 +76,10 @@ class Preparation:
             tags.append(f"val/{self.monitor.name}")
         return list(dict.fromkeys(tags))
 
-    def build_fit(self, *, checkpoint: Path | None = None, record: RunRecord | None = None) -> Fit:
+    def build_fit(self, *, is_resumed: bool = False) -> Fit:
         """Build the fit of a predictor, and fit the predictor's bias baseline.
 
-        The weights come from a checkpoint of the run with this `record`, from the run in `from=`, or from the seed.
+        The weights come from the run in `from=`, unless a run `is_resumed`; without `from=`, from the seed.
         """
         options = self.options
         data = self.data
@@ -106,10 +105,7 @@ class Preparation:
                 predictor.model.start_from_baseline(baseline.user_bias[:-1] / unit, baseline.item_bias[:-1] / unit)
         setup = FitSetup(options.schedule, options.trainer, self.monitor, options.seed)
         fit = options.optimizer.build(predictor, setup)
-        if checkpoint is not None:
-            assert record is not None
-            load_weights(fit.predictor, checkpoint, record=record)
-        elif options.from_ is not None:
+        if options.from_ is not None and not is_resumed:
             load_initial_weights(options, fit.predictor, record=self.record, is_first_of_two=self.is_first_of_two)
         return fit
 

@@ -42,7 +42,7 @@ from ratinglab.runs.learning_curves import EPOCHS, read_sibling_curves
 from ratinglab.runs.record import RunRecord, drop_undefined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.storage import write_predictions, write_run
 from ratinglab.runs.sweep_folder import PRUNED
-from ratinglab.runs.weights import read_checkpoint
+from ratinglab.runs.weights import load_weights, read_checkpoint
 from ratinglab.training.continuation import check_resumable, check_same_data_and_metrics
 from ratinglab.training.header import best_recipe_tip, header
 from ratinglab.training.logging_pages import log_end, log_start
@@ -202,7 +202,9 @@ def _build_ready_fit(
     """
     checkpoint, provenance = None if is_new else run_folder / LAST, prepared.record.provenance
     trainer = _build_trainer(prepared, run_folder, loggers=loggers)
-    fit = prepared.build_fit(checkpoint=checkpoint, record=record)
+    fit = prepared.build_fit(is_resumed=not is_new)
+    if checkpoint is not None:
+        load_weights(fit.predictor, checkpoint, record=record)
     fit.run_id = record.id
     fit.connect_services(run_folder)
     return _ReadyFit(
