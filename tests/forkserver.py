@@ -44,6 +44,7 @@ from ratinglab.commands import (  # noqa: F401
     inspect_command,
     predict_command,
     recommend_command,
+    report_command,
     similar_command,
 )
 from ratinglab.config.hydra_api import hydra_context
@@ -52,7 +53,6 @@ from ratinglab.config.request import compose_call
 from ratinglab.fitting import als, block_sgd, processes, sparse_adam  # noqa: F401
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.gibbs import gibbs_fit  # noqa: F401
-from ratinglab.reports import comparison, sweep_report  # noqa: F401
 from ratinglab.training import training
 
 

@@ -129,10 +129,11 @@ def report() -> None:
     parser.error = refuse_arguments  # type: ignore[method-assign]
     with clean_exit():
         arguments = parser.parse_args()
-        from ratinglab.reports.comparison import compare, models_table
+        from ratinglab.commands.report_command import report_folders
+        from ratinglab.reports.comparison import models_table
 
         folders = arguments.folders
-        for line in models_table(folders) if arguments.models else compare(folders, test=arguments.test):
+        for line in models_table(folders) if arguments.models else report_folders(folders, test=arguments.test):
             print(line, flush=True)
 
 

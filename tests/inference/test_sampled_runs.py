@@ -51,7 +51,7 @@ def test_train_prints_and_records_the_coverage_of_intervals(sampled):
     assert "one sweep per epoch, at most 30 epochs" in sampled.stdout
     metrics = json.loads((sampled.run / "metrics.json").read_text())
     share = f"{metrics['test/coverage_90']:.1%}"
-    assert f"coverage   {share} of the warm test ratings lie in their 90% prediction interval\n" in sampled.stdout
+    assert f"intervals  {share} of the warm test ratings lie in their 90% prediction interval\n" in sampled.stdout
     assert 0.8 < metrics["test/coverage_90"] < 0.97
     assert metrics["fit/best_epoch"] == metrics["fit/epochs"] == 30
     assert metrics["test/mse"] < metrics["baseline/bias/test/mse"]

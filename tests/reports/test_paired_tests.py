@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ratinglab.reports.importance import compute_explained_share
 from ratinglab.reports.paired_tests import bootstrap, corrected_t, paired_difference
+from ratinglab.reports.sweep_report import compute_explained_share
 from ratinglab.runs.finished_runs import FinishedRun
 
 DIFFERENCES = np.array([0.011, 0.004, 0.009, -0.001, 0.007])

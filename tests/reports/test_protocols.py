@@ -18,9 +18,9 @@ from tables import table_of, table_with_features
 from ratinglab.config.primary_config import ChosenFile
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_FORMAT
-from ratinglab.reports.comparison import FinishedRun, _rows
+from ratinglab.reports.comparison import FinishedRun, _group_runs
 from ratinglab.reports.paired_tests import corrected_t
-from ratinglab.reports.protocols import table_among_figures, verdict
+from ratinglab.reports.protocols import table_with_reference_results, verdict
 from ratinglab.splits.random_rows import RandomSplit
 from ratinglab.training.new_record import make_protocol_record
 
@@ -194,7 +194,7 @@ def record_under(protocol, fold=None):
 
 
 def test_run_is_ranked_among_the_published_figures():
-    lines = list(table_among_figures([record_under(RECORD | {"folds": 1})], 0.85))
+    lines = list(table_with_reference_results([record_under(RECORD | {"folds": 1})], 0.85))
     assert lines == [
         "protocol   a table",
         "                         RMSE  uses besides the ratings",
@@ -202,7 +202,7 @@ def test_run_is_ranked_among_the_published_figures():
         "published  other       0.9000  times                     a paper",
         "note: implicit feedback is not listed under `uses besides the ratings`: it follows from the ratings",
     ]
-    assert list(table_among_figures([record_under(RECORD, fold=2)], 0.95))[-3:] == [
+    assert list(table_with_reference_results([record_under(RECORD, fold=2)], 0.95))[-3:] == [
         "this run   mf by adam  0.9500                            comparable",
         "note: implicit feedback is not listed under `uses besides the ratings`: it follows from the ratings",
         "note: this run is only fold 2; the figures are means over 2: use -m split.fold=1,2",
@@ -213,14 +213,14 @@ def test_lists_are_ranked_with_the_highest_metric_first():
     (figure,) = RECORD["figures"]
     better, worse = (figure | {"system": name, "value": value} for name, value in (("A", 0.3), ("B", 0.1)))
     protocol = RECORD | {"folds": 1, "metric": "ndcg@10", "figures": [worse, better]}
-    lines = list(table_among_figures([record_under(protocol)], 0.2))
+    lines = list(table_with_reference_results([record_under(protocol)], 0.2))
     assert lines[1].split()[0] == "NDCG@10"
     assert [line.split()[1] for line in lines[2:5]] == ["A", "run", "B"]
 
 
 def test_folds_are_ranked_by_their_mean():
     bad = RECORD | {"departures": ["seed is 1"]}
-    lines = list(table_among_figures([record_under(RECORD), record_under(bad)], 0.85, half_width=0.04))
+    lines = list(table_with_reference_results([record_under(RECORD), record_under(bad)], 0.85, half_width=0.04))
     note = "mean of 2 folds, ± 0.0400 (95%); not comparable: seed is 1"
     assert lines[2] == f"this run   mf by adam  0.8500{'':28}{note}"
 
@@ -447,8 +447,8 @@ def test_later_of_two_runs_of_the_same_settings_and_seed_counts():
     record = record_of(model, holdout_of(table_with_features(), model))
     other = replace(record, provenance=record.provenance | {"seed": 1})
     runs = [FinishedRun(Path(name), each, {}) for name, each in (("a", record), ("b", other), ("c", record))]
-    (row,) = _rows(runs)
-    assert sorted(run.folder.name for run in row.runs) == ["b", "c"]
+    (group,) = _group_runs(runs)
+    assert sorted(run.folder.name for run in group.runs) == ["b", "c"]
 
 
 def test_report_separates_runs_of_different_splits():
@@ -458,8 +458,8 @@ def test_report_separates_runs_of_different_splits():
     def finished(split):
         return FinishedRun(Path("run"), replace(record, provenance=record.provenance | {"split": split}), {})
 
-    assert len(_rows([finished("aaa/1"), finished("bbb/1")])) == 2
-    assert len(_rows([finished("aaa/1"), finished("aaa/2")])) == 1
+    assert len(_group_runs([finished("aaa/1"), finished("bbb/1")])) == 2
+    assert len(_group_runs([finished("aaa/1"), finished("aaa/2")])) == 1
 
 
 def test_run_without_test_rows_is_not_compared(command, report, tmp_path):

@@ -14,7 +14,7 @@ from ratinglab.evaluation.ranking import METRIC_LABELS
 from ratinglab.fitting.fit import Fit
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import RunTables
-from ratinglab.reports.results import lists_tables
+from ratinglab.reports.results import tabulate_lists
 from ratinglab.runs.finished_runs import comparison_conditions
 from ratinglab.runs.record import read_record
 from ratinglab.training.training import build_lightning, train_run
@@ -249,7 +249,7 @@ def test_left_out_users_are_counted_below_the_lowest_rating_that_reaches_the_thr
     tables = RunTables(monitored.run, read_record(monitored.run))
     counts = dict.fromkeys(("val/ranked_users", "val/users_without_relevant", "val/users_without_training"), 7)
     order = replace(tables.record.order_options(), threshold=3.9)
-    (line,) = lists_tables(counts, tables, order=order)
+    (line,) = tabulate_lists(counts, tables, order=order)
     assert line.endswith("7 users; left out: 7 without a validation rating of at least 4, 7 without training ratings")
 
 
@@ -262,7 +262,7 @@ def test_warning_compares_ndcg_with_the_most_popular_items_on_the_last_part(moni
 
     def warnings(**more) -> list[str]:
         found = {f"{tag.replace('_', '/')}/ndcg@5": value for tag, value in more.items()}
-        return [line for line in lists_tables(values | found, tables, order=order) if line.startswith("warning")]
+        return [line for line in tabulate_lists(values | found, tables, order=order) if line.startswith("warning")]
 
     assert warnings() == []
     assert warnings(val=0.1) == [f"{start} validation rows: NDCG@5 0.1000 against 0.2000"]

@@ -4,7 +4,7 @@ from ratinglab.commands.command_inputs import load_run
 from ratinglab.commands.command_options import EvaluateOptions
 from ratinglab.evaluation.ranking import OrderOptions, like_threshold
 from ratinglab.files import METRICS
-from ratinglab.reports.results import lists_tables, metrics_table
+from ratinglab.reports.results import tabulate_lists, tabulate_metrics
 from ratinglab.runs.record import read_metrics
 
 MAX_ROUNDING = 1e-4
@@ -32,7 +32,7 @@ def evaluate(options: EvaluateOptions) -> None:
     for note in notes:
         print(note)
     print(f"{record.model} on {provenance['data']}, split {provenance['split']}, seed {provenance['seed']}")
-    for line in (*metrics_table(metrics, record), *lists_tables(list_metrics, run.tables, order=order)):
+    for line in (*tabulate_metrics(metrics, record), *tabulate_lists(list_metrics, run.tables, order=order)):
         print(line)
     if k is not None and not list_metrics:
         print("note: the run holds out no rows, so no lists are measured")

@@ -25,7 +25,7 @@ from ratinglab.formats.writing import keeps_dialect, write_table
 from ratinglab.inference.fold_in.folded_in import FoldedIn
 from ratinglab.inference.run import Run
 from ratinglab.inference.trained_model import Times
-from ratinglab.reports.text_table import print_rows
+from ratinglab.reports.table_layout import print_rows
 
 BLOCK_ROWS = 1 << 18
 """Number of pairs held in memory at once."""

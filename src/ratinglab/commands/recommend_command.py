@@ -28,7 +28,7 @@ from ratinglab.inference.lists import ListOptions, check_length
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import Ids
 from ratinglab.inference.trained_model import TrainedModel
-from ratinglab.reports.text_table import print_rows
+from ratinglab.reports.table_layout import print_rows
 
 BLOCK_ROWS = 1 << 18
 """Number of recommendations held in memory at once."""

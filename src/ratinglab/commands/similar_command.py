@@ -7,7 +7,7 @@ from ratinglab.commands.command_options import SimilarOptions
 from ratinglab.files import is_stream, print_notes
 from ratinglab.formats.writing import write_table
 from ratinglab.inference.lists import check_length
-from ratinglab.reports.text_table import print_rows
+from ratinglab.reports.table_layout import print_rows
 
 
 def find_similar(options: SimilarOptions) -> None:

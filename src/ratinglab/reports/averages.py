@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from ratinglab.errors import UserError
-from ratinglab.reports.paired_tests import by_split, corrected_t, evaluated_share
+from ratinglab.reports.paired_tests import compute_evaluated_share, corrected_t, group_by_split
 from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.learning_curves import Curve
 
@@ -26,19 +26,20 @@ def values_of(runs: Sequence[FinishedRun], tag: str) -> list[float]:
     """
     if not all(tag in run.metrics for run in runs):
         return []
-    of_splits = [[run.metrics[tag] for run in members] for members in by_split(runs).values()]
-    return of_splits[0] if len(of_splits) == 1 else [float(np.mean(values)) for values in of_splits]
+    by_split = [[run.metrics[tag] for run in members] for members in group_by_split(runs).values()]
+    return by_split[0] if len(by_split) == 1 else [float(np.mean(values)) for values in by_split]
 
 
 def mean_of(runs: Sequence[FinishedRun], tag: str) -> float:
-    """Average a metric over the runs; NaN if one lacks it."""
+    """Average a metric over the runs; NaN if a run lacks it."""
     values = values_of(runs, tag)
     return float(np.mean(values)) if values else math.nan
 
 
 def half_width_of(runs: Sequence[FinishedRun], tag: str) -> float:
-    """Compute half the width of the 95% confidence interval of a metric's mean; NaN with fewer than two values,
-    or if the run's rows cannot be counted.
+    """Compute half the width of the 95% confidence interval of a metric's mean.
+
+    NaN with fewer than two values, or if the rows of a run cannot be counted.
 
     The interval is Student's t over seeds. Over several splits, whose training rows overlap, it has Nadeau and Bengio's
     correction.
@@ -47,21 +48,21 @@ def half_width_of(runs: Sequence[FinishedRun], tag: str) -> float:
     if len(values) < 2:
         return math.nan
     try:
-        share = evaluated_share(runs[0], tag.partition("/")[0]) if len(by_split(runs)) > 1 else 0.0
+        share = compute_evaluated_share(runs[0], tag.partition("/")[0]) if len(group_by_split(runs)) > 1 else 0.0
     except UserError:  # the run's rows are damaged; its metrics are not
         return math.nan
     interval = corrected_t(values, share=share)
     return (interval.high - interval.low) / 2
 
 
-def decimals(value: float) -> str:
+def format_metric(value: float) -> str:
     """Format a metric; "" for NaN."""
     return "" if math.isnan(value) else f"{value:.{DECIMALS}f}"
 
 
 def explain_intervals(groups: Iterable[Sequence[FinishedRun]], tag: str) -> list[str]:
-    """Name the methods of the groups' intervals, each once."""
-    counts = [len(by_split(runs)) for runs in groups if len(values_of(runs, tag)) > 1]
+    """Describe the intervals of the groups, one line per method."""
+    counts = [len(group_by_split(runs)) for runs in groups if len(values_of(runs, tag)) > 1]
     methods = {"Student's t over seeds": 1 in counts}
     methods["Nadeau and Bengio's corrected t over splits"] = any(count > 1 for count in counts)
     return [
@@ -70,7 +71,7 @@ def explain_intervals(groups: Iterable[Sequence[FinishedRun]], tag: str) -> list
 
 
 def average_curves(curves: Sequence[Curve]) -> pd.DataFrame:
-    """Average curves over the epochs that all of them have, with a band around the mean.
+    """Average curves over the epochs that all curves have, with a band around the mean.
 
     The band is the 95% confidence interval of the mean, by Student's t. With two curves, it is their range.
 
@@ -78,8 +79,8 @@ def average_curves(curves: Sequence[Curve]) -> pd.DataFrame:
         Columns mean, low and high, float64; indexed by epoch. The mean ends with the shortest curve, because it would
         jump where a curve ends.
     """
-    together = pd.concat([pd.Series(curve, dtype=np.float64) for curve in curves], axis=1, join="inner").sort_index()
-    values, mean = together.to_numpy(), together.mean(axis=1)
+    table = pd.concat([pd.Series(curve, dtype=np.float64) for curve in curves], axis=1, join="inner").sort_index()
+    values, mean = table.to_numpy(), table.mean(axis=1)
     if len(curves) < 3:
         return pd.DataFrame({"mean": mean, "low": values.min(axis=1), "high": values.max(axis=1)})
     half_width = stats.t.ppf(0.975, len(curves) - 1) * stats.sem(values, axis=1)

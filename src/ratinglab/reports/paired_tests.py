@@ -13,6 +13,7 @@ from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.storage import PART_NAMES, count_rows, read_part, read_squared_errors
 
 NUM_RESAMPLES, MAX_BLOCKS = 2000, 1000
+"""Number of resamples of a bootstrap, and largest number of blocks of users that it resamples."""
 
 
 class PairedDifference(NamedTuple):
@@ -39,34 +40,39 @@ class PairedDifference(NamedTuple):
 def paired_difference(
     best: Sequence[FinishedRun], other: Sequence[FinishedRun], *, tag: str, higher_is_better: bool = False
 ) -> PairedDifference | None:
-    """Test how far one configuration is behind another.
+    """Test how far one configuration is behind the best one.
 
-    Runs are paired by split, and averaged within a split, such as over seeds. Several splits are compared by Nadeau and
-    Bengio's corrected t test; MSEs on a single split by a bootstrap of the paired squared errors.
+    Runs are paired by split, and runs on the same split, such as those of several seeds, are averaged first. Several
+    splits are compared by Nadeau and Bengio's corrected t test; MSEs on a single split by a bootstrap of the paired
+    squared errors.
 
     Returns:
-        The difference; None if a run lacks the metric or its predictions, or the two share no split.
+        The difference; None if a run lacks the metric or its predictions, or if the two share no split.
     """
     if not all(tag in run.metrics for run in (*best, *other)):
         return None
     part, _, name = tag.partition("/")
-    runs, others = by_split(best), by_split(other)
-    shared = [split for split in runs if split in others]
+    best_by_split, other_by_split = group_by_split(best), group_by_split(other)
+    shared = [split for split in best_by_split if split in other_by_split]
     if len(shared) > 1:
-        means = [[np.mean([run.metrics[tag] for run in group[split]]) for split in shared] for group in (runs, others)]
-        differences = np.array(means[1]) - np.array(means[0])
-        behind = -differences if higher_is_better else differences
-        return corrected_t(behind, share=evaluated_share(runs[shared[0]][0], part))
+        best_means, other_means = (
+            np.array([np.mean([run.metrics[tag] for run in by_split[split]]) for split in shared])
+            for by_split in (best_by_split, other_by_split)
+        )
+        behind = best_means - other_means if higher_is_better else other_means - best_means
+        return corrected_t(behind, share=compute_evaluated_share(best_by_split[shared[0]][0], part))
     if not shared or name != "mse":
         return None
-    errors = [_mean_squared_errors(group[shared[0]], part) for group in (runs, others)]
-    if errors[0] is None or errors[1] is None or len(errors[0]) == 0:
+    (split,) = shared
+    best_errors = _mean_squared_errors(best_by_split[split], part)
+    other_errors = _mean_squared_errors(other_by_split[split], part)
+    if best_errors is None or other_errors is None or len(best_errors) == 0:
         return None
-    (user,) = read_part(runs[shared[0]][0].folder_of(part), part, ["user"])
-    return bootstrap(errors[1] - errors[0], user)
+    (user,) = read_part(best_by_split[split][0].folder_of(part), part, ["user"])
+    return bootstrap(other_errors - best_errors, user)
 
 
-def by_split(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
+def group_by_split(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     """Group runs by their split, including the fold."""
     groups: defaultdict[str, list[FinishedRun]] = defaultdict(list)
     for run in runs:
@@ -74,7 +80,7 @@ def by_split(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     return dict(groups)
 
 
-def evaluated_share(run: FinishedRun, part: str) -> float:
+def compute_evaluated_share(run: FinishedRun, part: str) -> float:
     """Compute the ratio of a part's rows, val or test, to the training rows of its fit."""
     counts = count_rows(run.folder_of(part))
     return float(counts[PART_NAMES.index(part)] / counts[0])
@@ -83,8 +89,8 @@ def evaluated_share(run: FinishedRun, part: str) -> float:
 def _mean_squared_errors(runs: Sequence[FinishedRun], part: str) -> NDArray[np.float64] | None:
     """Average the squared error of each row over runs, such as seeds; None if a run has no predictions."""
     errors = [read_squared_errors(run.folder_of(part), part) for run in runs]
-    kept = [error for error in errors if error is not None]
-    return np.mean(kept, axis=0) if len(kept) == len(runs) else None
+    available = [errors_of_run for errors_of_run in errors if errors_of_run is not None]
+    return np.mean(available, axis=0) if len(available) == len(runs) else None
 
 
 def corrected_t(differences: NDArray[np.float64], *, share: float) -> PairedDifference:
@@ -107,8 +113,8 @@ def corrected_t(differences: NDArray[np.float64], *, share: float) -> PairedDiff
 def bootstrap(differences: NDArray[np.float64], user: NDArray[np.integer]) -> PairedDifference:
     """Bootstrap the mean of paired differences: the 2.5% and 97.5% quantiles of resampled means.
 
-    It resamples users, whose errors are not independent, with a fixed seed. Beyond MAX_BLOCKS users, it resamples
-    groups of users. The interval covers the choice of users, but not the variation between seeds.
+    It resamples users, because the errors of one user are not independent, with a fixed seed. Beyond MAX_BLOCKS users,
+    it resamples blocks of users. The interval covers the choice of users, but not the variation between seeds.
 
     Args:
         differences: (N,) difference of the squared errors of each row.
@@ -117,8 +123,8 @@ def bootstrap(differences: NDArray[np.float64], user: NDArray[np.integer]) -> Pa
     block = user % MAX_BLOCKS
     sums, sizes = np.bincount(block, weights=differences), np.bincount(block)
     sums, sizes = sums[sizes > 0], sizes[sizes > 0]
-    times = _draw_times(len(sizes))
-    means = (times @ sums) / (times @ sizes)
+    counts = _draw_counts(len(sizes))
+    means = (counts @ sums) / (counts @ sizes)
     low, high = np.quantile(means, [0.025, 0.975])
     p = min(1.0, 2 * max(min((means <= 0).mean(), (means >= 0).mean()), 1 / NUM_RESAMPLES))
     test = f"a bootstrap over users of the paired squared errors of {len(differences):,} rows (not over seeds)"
@@ -126,7 +132,7 @@ def bootstrap(differences: NDArray[np.float64], user: NDArray[np.integer]) -> Pa
 
 
 @lru_cache(maxsize=1)
-def _draw_times(num_blocks: int) -> NDArray[np.float64]:
+def _draw_counts(num_blocks: int) -> NDArray[np.float64]:
     """Draw how often each block is in each resample: (NUM_RESAMPLES, num_blocks)."""
-    drawn = np.random.default_rng(0).multinomial(num_blocks, np.full(num_blocks, 1 / num_blocks), size=NUM_RESAMPLES)
-    return drawn.astype(np.float64)  # for a product in BLAS
+    counts = np.random.default_rng(0).multinomial(num_blocks, np.full(num_blocks, 1 / num_blocks), size=NUM_RESAMPLES)
+    return counts.astype(np.float64)  # for a product in BLAS

@@ -1,28 +1,22 @@
 """Evaluation protocols from the literature: fixed data and splits, and published figures to compare runs with."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ratinglab.evaluation.metrics import METRICS, MetricKind
 from ratinglab.evaluation.ranking import list_metric
-from ratinglab.reports.text_table import aligned
-
-if TYPE_CHECKING:  # slow to import: the command line reads this file first
-    from ratinglab.evaluation.metrics import MetricKind
-    from ratinglab.runs.record import RunRecord
+from ratinglab.reports.table_layout import align
+from ratinglab.runs.record import RunRecord
 
 USES = "uses besides the ratings"
-"""Head of the column of the side information that a run or another system uses."""
-NOTE = f"note: implicit feedback is not listed under `{USES}`: it follows from the ratings"
+"""Header of the column of the side information that a run or another system uses."""
+USES_NOTE = f"note: implicit feedback is not listed under `{USES}`: it follows from the ratings"
 
 
 def metric_of(protocol: Mapping[str, Any]) -> MetricKind:
     """Return the metric of a protocol's figures."""
-    from ratinglab.evaluation.metrics import METRICS, MetricKind
-
-    name, of_lists = protocol["metric"], list_metric(protocol["metric"])
-    return METRICS[name] if of_lists is None else MetricKind(name, of_lists.label, higher_is_better=True)
+    name, ranking_metric = protocol["metric"], list_metric(protocol["metric"])
+    return METRICS[name] if ranking_metric is None else MetricKind(name, ranking_metric.label, higher_is_better=True)
 
 
 def compared_tag(record: RunRecord) -> str:
@@ -40,8 +34,8 @@ def verdict(protocols: Sequence[dict[str, Any]]) -> str:
 
     A run that uses times or features is only comparable with systems that use them too.
     """
-    if found := departures(protocols):
-        return f"not comparable: {found}"
+    if problems := departures(protocols):
+        return f"not comparable: {problems}"
     uses = protocols[0]["uses"]
     if not uses:
         return "comparable"
@@ -50,24 +44,28 @@ def verdict(protocols: Sequence[dict[str, Any]]) -> str:
     return f"not comparable: no system here uses {' and '.join(uses)}"
 
 
-def table_among_figures(
+def table_with_reference_results(
     records: Sequence[RunRecord], value: float, *, half_width: float | None = None
 ) -> Iterator[str]:
-    """Rank a run, or the mean over all folds with half its 95% interval, among the figures of the protocol."""
+    """Tabulate the test metric of a run among the figures of its protocol, best first.
+
+    With `half_width`, `value` is the mean over the runs of all folds, and `half_width` that of its 95% interval.
+    """
     protocols = [record.protocol for record in records if record.protocol is not None]
     record, protocol, note = records[0], protocols[0], verdict(protocols)
     if half_width is not None:
         note = f"mean of {len(protocols)} folds, ± {half_width:.4f} (95%); {note}"
     metric = metric_of(protocol)
-    found = [
-        (each["value"], each["kind"], each["system"], each["uses"], each["source"]) for each in protocol["figures"]
+    own_result = {"kind": "this run", "system": f"{record.model} by {record.fit['optimizer']}", "value": value}
+    results = [*protocol["figures"], own_result | {"uses": protocol["uses"], "source": note}]
+    results.sort(key=lambda result: result["value"], reverse=metric.higher_is_better)
+    rows = [
+        [result["kind"], result["system"], f"{result['value']:.4f}", ", ".join(result["uses"]), result["source"]]
+        for result in results
     ]
-    found.append((value, "this run", f"{record.model} by {record.fit['optimizer']}", protocol["uses"], note))
-    found.sort(key=lambda row: row[0], reverse=metric.higher_is_better)
-    rows = [[kind, system, f"{figure:.4f}", ", ".join(uses), note] for figure, kind, system, uses, note in found]
     yield f"protocol   {protocol['title']}"
-    yield from aligned([["", "", metric.label, USES, ""], *rows], right=[2])
-    yield NOTE
+    yield from align([["", "", metric.label, USES, ""], *rows], right=[2])
+    yield USES_NOTE
     if half_width is None and protocol["folds"] > 1:
         yield (
             f"note: this run is only fold {record.fold}; the figures are means over {protocol['folds']}: "

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from ratinglab.evaluation.ranking import METRIC_LABELS, OrderOptions
 from ratinglab.inference.evaluation import POPULARITY
 from ratinglab.inference.run_tables import RunTables
-from ratinglab.reports.text_table import aligned
+from ratinglab.reports.table_layout import align
 from ratinglab.runs.record import RunRecord
 
 SYSTEMS = (("", None), ("baseline/bias/", "bias baseline"), ("baseline/mean/", "mean baseline"))
@@ -15,7 +15,7 @@ PART_LABELS = {"val": "validation", "test": "test"}
 """Name of each held-out part in tags, and in tables."""
 
 
-def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
+def tabulate_metrics(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
     """Tabulate the metrics of the model and the baselines on each part, and on its warm and cold rows."""
     metrics = record.metric_kinds()
     if not metrics:  # a ranking model
@@ -31,7 +31,7 @@ def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[st
     if record.noise_floor is not None:
         floor = {"mse": record.noise_floor, "rmse": record.noise_floor**0.5}
         rows.append(["", "noise floor", *(_cell(floor.get(metric.name)) for metric in metrics)])
-    yield from aligned(rows, right=range(2, 2 + len(metrics)))
+    yield from align(rows, right=range(2, 2 + len(metrics)))
     for part, label in PART_LABELS.items():
         if f"{part}/cold/rows" in values:
             yield (
@@ -40,13 +40,14 @@ def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[st
             )
 
 
-def lists_tables(values: Mapping[str, float], tables: RunTables, *, order: OrderOptions) -> Iterator[str]:
-    """Tabulate the ranking metrics of the model and of the most popular items, a table per length; none without any.
+def tabulate_lists(values: Mapping[str, float], tables: RunTables, *, order: OrderOptions) -> Iterator[str]:
+    """Tabulate the ranking metrics of the model and of the most popular items, one table per length of the lists.
 
-    Also counts the measured users, and warns if the model's NDCG on the last part is below the most popular items'.
+    Also counts the measured users, and warns if the model's NDCG is below that of the most popular items, on test rows
+    if these are measured, else on validation rows. Yields nothing if `values` has no ranking metrics.
     """
     record = tables.record
-    lengths = sorted({int(found[1]) for tag in values if (found := re.fullmatch(r"(?:val|test)/ndcg@(\d+)", tag))})
+    lengths = sorted({int(match[1]) for tag in values if (match := re.fullmatch(r"(?:val|test)/ndcg@(\d+)", tag))})
     for k in lengths:
         rows = [[f"top {k}", "", *METRIC_LABELS.values()]]
         for part, label in PART_LABELS.items():
@@ -54,7 +55,7 @@ def lists_tables(values: Mapping[str, float], tables: RunTables, *, order: Order
                 if f"{prefix}{part}/ndcg@{k}" in values:
                     cells = [_cell(values.get(f"{prefix}{part}/{metric}@{k}")) for metric in METRIC_LABELS]
                     rows.append([label, name, *cells])
-        yield from aligned(rows, right=range(2, 2 + len(METRIC_LABELS)))
+        yield from align(rows, right=range(2, 2 + len(METRIC_LABELS)))
     by = "score" if record.predicts_scores else order.by.value.replace("_", " ")
     for part, label in PART_LABELS.items():
         if f"{part}/ranked_users" in values:
@@ -82,11 +83,11 @@ def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def results(values: Mapping[str, float], tables: RunTables) -> Iterator[str]:
-    """Report all metrics, the time of the fit, and warnings."""
+def describe_results(values: Mapping[str, float], tables: RunTables) -> Iterator[str]:
+    """Yield the tables of a finished run's metrics, the time of its fit, and warnings."""
     record = tables.record
-    yield from metrics_table(values, record)
-    yield from lists_tables(values, tables, order=record.order_options())
+    yield from tabulate_metrics(values, record)
+    yield from tabulate_lists(values, tables, order=record.order_options())
     yield (
         f"fit        {values['fit/seconds']:.1f} s, {values['fit/epochs']} epochs, best after "
         f"{values['fit/best_epoch']}; {values['fit/ratings_per_second']:,.0f} ratings/s"
@@ -101,7 +102,7 @@ def results(values: Mapping[str, float], tables: RunTables) -> Iterator[str]:
     model_mse, bias_mse = values[f"{part}/mse"], values[f"baseline/bias/{part}/mse"]
     if f"{part}/coverage_90" in values:
         share = values[f"{part}/coverage_90"]
-        yield f"coverage   {share:.1%} of the warm {label} ratings lie in their 90% prediction interval"
+        yield f"intervals  {share:.1%} of the warm {label} ratings lie in their 90% prediction interval"
     if record.noise_floor is not None and model_mse <= bias_mse:
         closed = (bias_mse - model_mse) / (bias_mse - record.noise_floor)
         yield f"gap        {closed:.0%} closed, from the bias baseline to the noise floor"

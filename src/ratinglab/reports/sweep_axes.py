@@ -40,13 +40,13 @@ class SweptRun(NamedTuple):
 class SweptKey(NamedTuple):
     """A quantity that differs between runs.
 
-    place: its number, or the index of its category, for each run; NaN if the run lacks it
-    scale: of its axis: linear, log, or symlog (log with a place for 0)
-    categories: their labels; empty if it is a number
+    coordinate: (runs,) position of each run on the key's axis: the value, or the index of its category; NaN without one
+    scale: scale of the axis: linear, log, or symlog, which is log with a position for 0
+    categories: labels of the categories; empty if the values are numbers
     """
 
     label: str
-    place: Numbers
+    coordinate: Numbers
     scale: str
     categories: Sequence[str] = ()
 
@@ -56,34 +56,34 @@ def read_keys(runs: Sequence[SweptRun]) -> list[SweptKey]:
     keys = []
     for name, label in short_keys(name for run in runs for name in run.values).items():
         texts = [run.values.get(name) for run in runs]
-        place_of = {text: _number(text) for text in texts if text is not None}
+        positions = {text: _number(text) for text in texts if text is not None}
         categories: list[str] = []
-        if math.inf in place_of.values():
-            distinct = sorted(place_of, key=place_of.__getitem__)
-            place_of = {text: float(place) for place, text in enumerate(distinct)}
-            categories = [shortened(text, 14) for text in distinct]
+        if math.inf in positions.values():
+            distinct = sorted(positions, key=positions.__getitem__)
+            positions = {text: float(index) for index, text in enumerate(distinct)}
+            categories = [abbreviate(text, 14) for text in distinct]
         if len(set(categories)) < len(categories):
             categories = [f"{number}: {text}" for number, text in enumerate(categories, start=1)]
-        place = np.array([math.nan if text is None else place_of[text] for text in texts])
-        keys.append(SweptKey(label, place, "linear" if categories else _scale(place), categories))
+        coordinate = np.array([math.nan if text is None else positions[text] for text in texts])
+        keys.append(SweptKey(label, coordinate, "linear" if categories else _choose_scale(coordinate), categories))
     return keys
 
 
 def format_settings(runs: Sequence[SweptRun]) -> list[str]:
-    """Name each run by its keys and values, shortened."""
+    """Name each run by its keys and values, abbreviated."""
     short = short_keys(name for run in runs for name in run.values)
-    return [" ".join(f"{short[name]}={shortened(text, 24)}" for name, text in run.values.items()) for run in runs]
+    return [" ".join(f"{short[name]}={abbreviate(text)}" for name, text in run.values.items()) for run in runs]
 
 
 def _number(text: str) -> float:
-    """Parse a number; infinity for any other text."""
+    """Parse a finite number; infinity for any other text."""
     try:
         return float(text) if math.isfinite(float(text)) else math.inf
     except ValueError:
         return math.inf
 
 
-def shortened(text: str, length: int = 24) -> str:
+def abbreviate(text: str, length: int = 24) -> str:
     """Shorten a value: round numbers except integers to 4 digits, cut paths at the front, other text in the middle."""
     if math.isfinite(_number(text)):
         is_integer = re.fullmatch(r"[+-]?\d+", text)
@@ -95,13 +95,14 @@ def shortened(text: str, length: int = 24) -> str:
     return text.replace("$", r"\$")  # two of them would enclose a formula
 
 
-def count_text(runs: int) -> str:
+def count_runs(runs: int) -> str:
+    """Format a number of runs."""
     return "1 run" if runs == 1 else f"{runs} runs"
 
 
-def _scale(places: Numbers) -> str:
-    """Choose log, or symlog with 0, if positive values span a factor of 8 and it spreads them more evenly."""
-    values = np.unique(places[np.isfinite(places)])
+def _choose_scale(coordinate: Numbers) -> str:
+    """Choose a log axis if positive values span a factor of 8 and log spreads them more evenly; symlog if 0 occurs."""
+    values = np.unique(coordinate[np.isfinite(coordinate)])
     positive = values[values > 0]
     if (values < 0).any() or not len(positive) or positive[-1] < 8 * positive[0]:
         return "linear"
@@ -112,9 +113,9 @@ def _scale(places: Numbers) -> str:
 
 
 def axis_limits(values: Numbers, *, clip_low: bool, clip_high: bool, squeeze: float) -> Limits:
-    """Choose limits; exclude outliers if they would lengthen the axis by the factor squeeze.
+    """Choose limits; exclude outliers if they would lengthen the axis by more than the factor `squeeze`.
 
-    Outliers are more than 1.5 interquartile ranges beyond the quartiles, on the sides to clip.
+    Outliers are more than 1.5 interquartile ranges beyond the quartiles, on the sides that are clipped.
     """
     is_shown = np.ones(len(values), dtype=bool)
     for sign in [1] * clip_high + [-1] * clip_low:
@@ -132,57 +133,57 @@ def describe_outliers(metric: Numbers, limits: Limits) -> str:
     """Describe the runs beyond the axis: their number and the farthest metric."""
     above, below = metric[metric > limits[1]], metric[metric < limits[0]]
     if len(above):
-        return f"{count_text(len(above))} above the axis, up to {above.max():.4g}"
-    return f"{count_text(len(below))} below the axis, down to {below.min():.4g}" if len(below) else ""
+        return f"{count_runs(len(above))} above the axis, up to {above.max():.4g}"
+    return f"{count_runs(len(below))} below the axis, down to {below.min():.4g}" if len(below) else ""
 
 
-def mark_beyond(axes: Axes, place: Numbers, metric: Numbers, limits: Limits) -> None:
+def mark_beyond(axes: Axes, coordinate: Numbers, metric: Numbers, limits: Limits) -> None:
     """Draw a triangle at the edge of the axes for each run beyond it."""
     for is_beyond, edge, marker in ((metric > limits[1], 1, "^"), (metric < limits[0], 0, "v")):
-        places = place[is_beyond & np.isfinite(place)]
-        if len(places):  # an empty line that is not clipped has no extent to lay out
-            edges, transform = np.full(len(places), edge), axes.get_xaxis_transform()
-            axes.plot(places, edges, marker, color=OUTLIER_COLOR, transform=transform, clip_on=False)
+        positions = coordinate[is_beyond & np.isfinite(coordinate)]
+        if len(positions):  # an empty line that is not clipped has no extent to lay out
+            edges, transform = np.full(len(positions), edge), axes.get_xaxis_transform()
+            axes.plot(positions, edges, marker, color=OUTLIER_COLOR, transform=transform, clip_on=False)
 
 
-def fractions_of(axis: Axis, values: Numbers) -> Numbers:
-    """Convert values to fractions of the axis."""
+def to_fractions(axis: Axis, values: Numbers) -> Numbers:
+    """Convert values to fractions of the axis: 0 at its lower limit, 1 at its upper one."""
     limits = axis.axes.get_xlim() if isinstance(axis, XAxis) else axis.axes.get_ylim()
     low, high = axis.get_transform().transform(np.array(limits))
     return (axis.get_transform().transform(values) - low) / (high - low)
 
 
 def set_scale_and_ticks(axis: Axis, key: SweptKey, *, inches: float) -> None:
-    """Set the scale of an axis, and as many ticks as fit its length."""
+    """Set the scale of an axis, and as many ticks as fit its length in inches."""
     is_x = isinstance(axis, XAxis)
-    options = {"linthresh": key.place[key.place > 0].min()} if key.scale == "symlog" else {}
+    options = {"linthresh": key.coordinate[key.coordinate > 0].min()} if key.scale == "symlog" else {}
     (axis.axes.set_xscale if is_x else axis.axes.set_yscale)(key.scale, **options)
-    ticks = np.unique(key.place[np.isfinite(key.place)])
+    ticks = np.unique(key.coordinate[np.isfinite(key.coordinate)])
     if len(ticks) > MAX_SEPARATE_VALUES and not key.categories:
         ticks = _round_numbers(ticks, key.scale)
-    labels = key.categories or [shortened(f"{tick:.15g}") for tick in ticks]
-    middles = inches * fractions_of(axis, ticks)
+    labels = key.categories or [abbreviate(f"{tick:.15g}") for tick in ticks]
+    middles = inches * to_fractions(axis, ticks)
     sizes = np.array([0.1 + 0.08 * len(text) for text in labels]) if is_x else np.full(len(ticks), 0.16)
     style: dict[str, Any] = {}
     if is_x and key.categories and (np.diff(middles) < (sizes[1:] + sizes[:-1]) / 2).any():
         sizes, style = np.full(len(ticks), 0.2), {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
-    kept: list[int] = []
+    labelled: list[int] = []
     for tick, (middle, size) in enumerate(zip(middles, sizes, strict=True)):
-        if not kept or middle - middles[kept[-1]] >= (size + sizes[kept[-1]]) / 2:
-            kept.append(tick)
-    axis.set_ticks(ticks[kept], [labels[tick] for tick in kept], **style)
+        if not labelled or middle - middles[labelled[-1]] >= (size + sizes[labelled[-1]]) / 2:
+            labelled.append(tick)
+    axis.set_ticks(ticks[labelled], [labels[tick] for tick in labelled], **style)
     axis.set_minor_locator(NullLocator())
 
 
 def _round_numbers(values: Numbers, scale: str) -> Numbers:
     """Return round numbers within the range of the values."""
     if scale == "linear":
-        found = np.asarray(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(values.min(), values.max()))
+        ticks = np.asarray(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(values.min(), values.max()))
     else:
         positive = values[values > 0]
         subs = (1, 3) if positive.max() < 100 * positive.min() else (1,)
-        found = np.append(0, LogLocator(subs=subs).tick_values(positive.min(), positive.max()))
-    return found[(values.min() <= found) & (found <= values.max())]
+        ticks = np.append(0, LogLocator(subs=subs).tick_values(positive.min(), positive.max()))
+    return ticks[(values.min() <= ticks) & (ticks <= values.max())]
 
 
 def write_title(figure: Figure, title: str, *notes: str) -> None:

@@ -22,15 +22,15 @@ from ratinglab.reports.sweep_axes import (
     Numbers,
     SweptKey,
     SweptRun,
+    abbreviate,
     axis_limits,
-    count_text,
+    count_runs,
     describe_outliers,
     format_settings,
-    fractions_of,
     mark_beyond,
     read_keys,
     set_scale_and_ticks,
-    shortened,
+    to_fractions,
     write_title,
 )
 from ratinglab.runs.learning_curves import Curve
@@ -44,7 +44,7 @@ LEGEND_STYLE: dict[str, Any] = {"loc": "outside lower left", "frameon": False, "
 """Style of a legend with names of runs."""
 
 
-def marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
+def draw_marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
     """Draw the metric against each swept key, one panel per key, with the mean over the other keys.
 
     Keys with few distinct values have a mean per value; others have one per bin of equally many runs. Means exclude
@@ -76,7 +76,7 @@ def marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_better: 
     return figure
 
 
-def parallel_coordinates(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
+def draw_parallel_coordinates(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
     """Draw each run as a line across a vertical axis per key and one of the metric; the best tenth is thick."""
     keys = read_keys(runs)
     metric, limits, order = _read(runs, higher_is_better=higher_is_better)
@@ -87,7 +87,7 @@ def parallel_coordinates(runs: Sequence[SweptRun], *, label: str, higher_is_bett
     host.spines[:].set_visible(False)
     host.xaxis.tick_top()
     host.tick_params(axis="x", length=0, pad=10)
-    host.set_xticks(range(len(keys) + 1), [shortened(name, 16) for name in [*(key.label for key in keys), label]])
+    host.set_xticks(range(len(keys) + 1), [abbreviate(name, 16) for name in [*(key.label for key in keys), label]])
     heights = [_draw_vertical_axis(host, key, at=at) for at, key in enumerate(keys)]
     heights.append(_draw_vertical_axis(host, SweptKey(label, metric, "linear"), at=len(keys), limits=limits))
     colors = ScalarMappable(Normalize(*limits), colormaps["viridis_r" if higher_is_better else "viridis"])
@@ -97,16 +97,16 @@ def parallel_coordinates(runs: Sequence[SweptRun], *, label: str, higher_is_bett
         host.plot([height[run] for height in heights], color=colors.to_rgba(metric[run]), clip_on=False, **style)
     bar = figure.colorbar(colors, ax=host, pad=0.8 / width, label=f"{label} (dark is better)")
     bar.ax.ticklabel_format(axis="y", useOffset=False)
-    note = f"thick: best {count_text(thick)}" if thick > 1 else "thick: best run"
+    note = f"thick: best {count_runs(thick)}" if thick > 1 else "thick: best run"
     write_title(figure, f"{label} by combination of values", note, describe_outliers(metric, limits))
     return figure
 
 
-def metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
+def draw_metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
     """Draw the metric against the duration of the fit, and name the runs of the Pareto front by number."""
     metric, limits, _ = _read(runs, higher_is_better=higher_is_better)
     seconds = np.array([run.seconds for run in runs], dtype=np.float64)
-    front = pareto_front(seconds, metric, higher_is_better=higher_is_better)
+    front = find_pareto_front(seconds, metric, higher_is_better=higher_is_better)
     figure = Figure(dpi=100, layout="constrained")
     axes = figure.add_subplot()
     axes.set(xlabel="seconds of the fit", ylabel=label, ylim=limits)
@@ -119,9 +119,9 @@ def metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_is_be
     scale = "log" if 0 < 10 * seconds.min() < seconds.max() else "linear"
     set_scale_and_ticks(axes.xaxis, SweptKey("", seconds, scale), inches=SIZE[0] - 1)
     front = front[(limits[0] <= metric[front]) & (metric[front] <= limits[1])]
-    places = np.column_stack([fractions_of(axes.xaxis, seconds[front]), fractions_of(axes.yaxis, metric[front])])
+    points = np.column_stack([to_fractions(axes.xaxis, seconds[front]), to_fractions(axes.yaxis, metric[front])])
     settings, handles, lines = format_settings(runs), [], 0
-    for number, run in enumerate(front[_far_apart(places)].tolist(), start=1):
+    for number, run in enumerate(front[_choose_far_apart(points)].tolist(), start=1):
         # beside the front, where no runs are
         offset = (-8, 9 if higher_is_better else -9)
         at = (seconds[run], metric[run])
@@ -141,7 +141,7 @@ def metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_is_be
     return figure
 
 
-def pareto_front(seconds: Numbers, metric: Numbers, *, higher_is_better: bool) -> NDArray[np.intp]:
+def find_pareto_front(seconds: Numbers, metric: Numbers, *, higher_is_better: bool) -> NDArray[np.intp]:
     """Find the Pareto front: runs that no other run beats in time or metric while being at least equal in the other.
 
     Returns their indices, by increasing seconds. Equal runs are all on the front, or none is.
@@ -153,11 +153,11 @@ def pareto_front(seconds: Numbers, metric: Numbers, *, higher_is_better: bool) -
     return front[np.argsort(seconds[front], kind="stable")]
 
 
-def learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -> Figure:
+def draw_learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -> Figure:
     """Draw the mean curve, and its uncertainty, of each group of runs that differ only in seed or fold.
 
-    The mean ends with the shortest run, because it would jump over fewer runs. Longer runs continue as thin lines. The
-    curves are those of each group's runs, by the group's name, at least one in each.
+    `curves` holds at least one curve of each group, by the group's name. The mean ends with the shortest run, because
+    it would jump where a run ends. Longer runs continue as thin lines.
     """
     values = [np.array(list(curve.values())) for group in curves.values() for curve in group]
     # the first epochs often fall steeply, and the last ones are what matters
@@ -173,10 +173,10 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -> Fig
     for number, (name, group) in enumerate(curves.items()):
         color: Any = f"C{number}" if len(curves) <= 10 else colormaps["turbo"](number / (len(curves) - 1))
         notes |= dict.fromkeys(_draw_group(axes, group, color=color))
-        handles.append(Line2D([], [], color=color, label=f"{shortened(name, 80)} ({count_text(len(group))})"))
+        handles.append(Line2D([], [], color=color, label=f"{abbreviate(name, 80)} ({count_runs(len(group))})"))
     figure.legend(handles=handles, ncols=columns, **LEGEND_STYLE)
     beyond = sum(bool(((curve < limits[0]) | (curve > limits[1])).any()) for curve in values)
-    note = f"{count_text(beyond)} partly beyond the axis" if beyond else ""
+    note = f"{count_runs(beyond)} partly beyond the axis" if beyond else ""
     write_title(figure, f"{label} by epoch", "; ".join(sorted(notes)), note)
     return figure
 
@@ -200,26 +200,27 @@ def _draw_group(axes: Axes, group: Sequence[Curve], *, color: Any) -> Iterator[s
 
 
 def _draw_effect(axes: Axes, key: SweptKey, metric: Numbers, *, limits: Limits, best: int, inches: float) -> None:
-    missing = int(np.isnan(key.place).sum())
-    axes.set(xlabel=key.label + (f" (not set in {count_text(missing)})" if missing else ""), ylim=limits)
+    """Draw the metric against a key, its means, and the best run, whose index is `best`; the panel is `inches` wide."""
+    missing = int(np.isnan(key.coordinate).sum())
+    axes.set(xlabel=key.label + (f" (not set in {count_runs(missing)})" if missing else ""), ylim=limits)
     axes.ticklabel_format(axis="y", useOffset=False)
-    axes.plot(key.place, metric, "o", color=RUN_COLOR, alpha=0.5)
-    is_shown = np.isfinite(key.place) & (limits[0] <= metric) & (metric <= limits[1])
-    place, shown = key.place[is_shown], metric[is_shown]
-    group: NDArray[Any] = place
-    if len(np.unique(place)) > MAX_SEPARATE_VALUES and not key.categories:
-        borders = np.quantile(place, np.linspace(0, 1, min(6, len(place) // 4) + 1))
-        group = np.searchsorted(borders[1:-1], place, side="right")
-    groups = np.unique(group)
-    means = [shown[group == name].mean() for name in groups]
+    axes.plot(key.coordinate, metric, "o", color=RUN_COLOR, alpha=0.5)
+    is_shown = np.isfinite(key.coordinate) & (limits[0] <= metric) & (metric <= limits[1])
+    x, y = key.coordinate[is_shown], metric[is_shown]
+    bins: NDArray[Any] = x
+    if len(np.unique(x)) > MAX_SEPARATE_VALUES and not key.categories:
+        borders = np.quantile(x, np.linspace(0, 1, min(6, len(x) // 4) + 1))
+        bins = np.searchsorted(borders[1:-1], x, side="right")
+    distinct = np.unique(bins)
+    means = [y[bins == value].mean() for value in distinct]
     style: dict[str, Any] = {"marker": "."}
     if key.categories:  # without a line, since their order means nothing
         style = {"marker": "_", "linestyle": "", "markersize": min(22, 40 * inches / len(key.categories))}
-    axes.plot([np.median(place[group == name]) for name in groups], means, color=MEAN_COLOR, markeredgewidth=2, **style)
-    axes.plot(key.place[[best]], metric[[best]], "*", color=BEST_COLOR, markersize=13)
+    axes.plot([np.median(x[bins == value]) for value in distinct], means, color=MEAN_COLOR, markeredgewidth=2, **style)
+    axes.plot(key.coordinate[[best]], metric[[best]], "*", color=BEST_COLOR, markersize=13)
     if key.categories:
         axes.set_xlim(-0.5, len(key.categories) - 0.5)
-    mark_beyond(axes, key.place, metric, limits)
+    mark_beyond(axes, key.coordinate, metric, limits)
     set_scale_and_ticks(axes.xaxis, key, inches=inches)
 
 
@@ -231,16 +232,16 @@ def _draw_vertical_axis(host: Axes, key: SweptKey, *, at: int, limits: Limits | 
     axes.spines[side].set(visible=True, position=("data", at))
     axes.yaxis.set_ticks_position(side)
     axes.ticklabel_format(axis="y", useOffset=False)
-    low, high = np.nanmin(key.place), np.nanmax(key.place)
+    low, high = np.nanmin(key.coordinate), np.nanmax(key.coordinate)
     pad = 0 if low < high else abs(low) / 10 or 0.5
     axes.set_ylim(limits or (low - pad, high + pad))
     if limits is None:
         set_scale_and_ticks(axes.yaxis, key, inches=SIZE[1] - 1)
     for text in axes.get_yticklabels():
         text.set(size=9, bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.5})
-    if np.isnan(key.place).any():
+    if np.isnan(key.coordinate).any():
         host.text(at, -0.1, "not set", ha="center", va="top", fontsize=9)
-    return np.nan_to_num(fractions_of(axes.yaxis, key.place).clip(-0.04, 1.04), nan=-0.09)
+    return np.nan_to_num(to_fractions(axes.yaxis, key.coordinate).clip(-0.04, 1.04), nan=-0.09)
 
 
 def _read(runs: Sequence[SweptRun], *, higher_is_better: bool) -> tuple[Numbers, Limits, list[int]]:
@@ -251,14 +252,14 @@ def _read(runs: Sequence[SweptRun], *, higher_is_better: bool) -> tuple[Numbers,
     return metric, limits, np.argsort(-metric if higher_is_better else metric, kind="stable").tolist()
 
 
-def _far_apart(places: Numbers) -> list[int]:
+def _choose_far_apart(points: Numbers) -> list[int]:
     """Choose points to label: the last one, then repeatedly the one farthest from all chosen points.
 
-    places: (n, 2), in fractions of the axes; closer than 0.04, labels would overlap
+    points: (n, 2), in fractions of the axes; labels of points closer than 0.04 would overlap
     """
-    chosen = [len(places) - 1] if len(places) else []
+    chosen = [len(points) - 1] if len(points) else []
     while 0 < len(chosen) < MAX_NAMED_RUNS:
-        distance = np.linalg.norm(places[:, None] - places[chosen], axis=2).min(axis=1)
+        distance = np.linalg.norm(points[:, None] - points[chosen], axis=2).min(axis=1)
         if distance.max() < 0.04:
             break
         chosen.append(int(distance.argmax()))

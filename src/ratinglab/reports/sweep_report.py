@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
 
 from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
@@ -17,25 +19,18 @@ from ratinglab.process.program import shell_command
 from ratinglab.reports.averages import (
     DECIMALS,
     HALF_WIDTH_HEADER,
-    decimals,
     explain_intervals,
+    format_metric,
     half_width_of,
     mean_of,
     values_of,
 )
 from ratinglab.reports.figure_files import write_figures
-from ratinglab.reports.importance import compute_explained_share
-from ratinglab.reports.paired_tests import PairedDifference, paired_difference
-from ratinglab.reports.protocols import compared_tag, table_among_figures
-from ratinglab.reports.sweep_results import (
-    ComparableJobs,
-    Group,
-    JobResult,
-    comparable_sets,
-    find_differing_keys,
-    read_results,
-)
-from ratinglab.reports.text_table import aligned, latex, markdown
+from ratinglab.reports.groups import Group, JobResult, TableColumn, differences_from_first
+from ratinglab.reports.paired_tests import PairedDifference
+from ratinglab.reports.protocols import compared_tag, table_with_reference_results
+from ratinglab.reports.sweep_results import ComparableJobs, comparable_sets, find_differing_keys, read_results
+from ratinglab.reports.table_layout import align, format_latex, format_markdown
 from ratinglab.runs.finished_runs import FOLD, FinishedRun, describe_conditions
 from ratinglab.runs.saved_run import HYDRA_FOLDER, read_config_dir
 from ratinglab.runs.sweep_folder import SweepJob
@@ -44,9 +39,11 @@ MAX_SHOWN, NUM_BEST = 8, 5
 """The terminal shows tables of up to MAX_SHOWN rows, and the NUM_BEST best rows of longer ones."""
 MIN_GROUPS = 8
 """Smallest number of configurations in which to measure the importance of the keys."""
+NUM_BINS = 4
+"""Number of quantile bins of a numeric key with more values than that."""
 FILES = {"results.csv", "results.md", "results.tex", "groups.csv", "comparisons.csv", "best.yaml"}
 """All files that a report can have."""
-Rows = list[list[str]]
+Cells = list[list[str]]
 
 
 class SweepReport(NamedTuple):
@@ -86,7 +83,7 @@ def sweep_report(jobs: Sequence[SweepJob]) -> SweepReport:
         raise UserError("no job of the sweep has started")
     results = read_results(jobs)
     sets = comparable_sets(results)
-    differences = [_differences(jobs) for jobs in sets]
+    differences = [differences_from_first(jobs.groups, jobs.columns[0]) for jobs in sets]
     tables = [_table(jobs, tested) for jobs, tested in zip(sets, differences, strict=True)]
     bold = [None if jobs.best is None else 1 for jobs in sets]
     lines: list[str] = []
@@ -99,89 +96,87 @@ def sweep_report(jobs: Sequence[SweepJob]) -> SweepReport:
     if len(sets) > 1:
         lines.append("note: runs on other data, splits or metrics are not compared with one another")
     files = {"results.csv": _csv(results)}
-    for name, form in (("results.md", markdown), ("results.tex", latex)):
+    for name, form in (("results.md", format_markdown), ("results.tex", format_latex)):
         texts = ["\n".join(form(table, bold=best)) for table, best in zip(tables, bold, strict=True)]
         files[name] = ("\n\n".join(texts) + "\n").encode()
     if len(sets) == 1 and sets[0].best is not None:
-        files["best.yaml"] = (sets[0].best.finished[0].job.folder / HYDRA_FOLDER / "config.yaml").read_bytes()
+        files["best.yaml"] = (sets[0].best.runs[0].folder / HYDRA_FOLDER / "config.yaml").read_bytes()
     if any(jobs.replicates for jobs in sets):
         files["groups.csv"] = _groups_csv(sets)
-    if any(differences):
+    if any(map(any, differences)):
         files["comparisons.csv"] = _comparisons_csv(sets, differences)
     return SweepReport(lines, files, sets)
 
 
-def _differences(jobs: ComparableJobs) -> dict[int, PairedDifference]:
-    """Test complete groups without pruned jobs against the best one, by index of the group."""
-    if jobs.best is None:
-        return {}
-    _, tag, higher_is_better = jobs.columns[0]
-    tested = {
-        index: paired_difference(jobs.best.runs, group.runs, tag=tag, higher_is_better=higher_is_better)
-        for index, group in enumerate(jobs.groups[1:], start=1)
-        if group.num_missing == 0 and not any(result.status == "pruned" for result in group.results)
-    }
-    return {index: difference for index, difference in tested.items() if difference is not None}
-
-
-def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Rows:
+def _table(jobs: ComparableJobs, differences: Sequence[PairedDifference | None]) -> Cells:
     """Tabulate comparable jobs: a header, then a row per group, or per job if there is only one group."""
     groups, is_grouped = jobs.groups, bool(jobs.replicates)
-    ending: Rows = []
     if not groups[0].settings:
-        keys = find_differing_keys(jobs.results)
-        ending = _mean_and_interval(jobs, keys)
-        groups = [Group({key: result.job.arguments.get(key, "") for key in keys}, [result]) for result in jobs.results]
-        is_grouped = False
+        groups, is_grouped = _single_jobs(jobs), False
+        differences = [None] * len(groups)
+    is_tested = any(differences)
     interval = f" {HALF_WIDTH_HEADER}" if is_grouped else ""
     first, *others = (f"{column.label}{interval}" for column in jobs.columns)
-    behind = [f"behind {HALF_WIDTH_HEADER}"] if differences else []
+    behind = [f"behind {HALF_WIDTH_HEADER}"] if is_tested else []
     header = [*groups[0].settings, *(["runs"] if is_grouped else []), first, *behind, *others]
-    rows = [header if is_grouped else [*header, "job"]]
-    for index, group in enumerate(groups):
-        done = len(group.finished)
-        count = str(done) if group.num_missing == 0 else f"{done} of {done + group.num_missing}"
-        first, *others = _metric_cells(group, jobs)
-        cells = [*map(short_number, group.settings.values()), *([count] if is_grouped else []), first]
-        if differences:
-            cells.append(differences[index].text if index in differences else "")
-        rows.append([*cells, *others, *([] if is_grouped else [group.results[0].number])])
-    return [*rows, *ending]
+    table = [header if is_grouped else [*header, "job"]]
+    for group, difference in zip(groups, differences, strict=True):
+        count = len(group.runs)
+        runs = str(count) if group.num_missing == 0 else f"{count} of {count + group.num_missing}"
+        first, *others = _metric_cells(group, jobs.columns)
+        behind = ["" if difference is None else difference.text] if is_tested else []
+        cells = [*map(short_number, group.settings.values()), *([runs] if is_grouped else []), first, *behind, *others]
+        table.append(cells if is_grouped else [*cells, group.jobs[0].number])
+    return table if jobs.groups[0].settings else [*table, *_mean_and_interval(jobs)]
 
 
-def _metric_cells(group: Group, jobs: ComparableJobs) -> list[str]:
+def _single_jobs(jobs: ComparableJobs) -> list[Group]:
+    """Make a group of each job, with all arguments in which the jobs differ as settings."""
+    keys = find_differing_keys(jobs.results)
+    return [
+        Group(
+            {key: result.job.arguments.get(key, "") for key in keys},
+            [] if result.run is None else [result.run],
+            jobs=[result],
+        )
+        for result in jobs.results
+    ]
+
+
+def _metric_cells(group: Group, columns: Sequence[TableColumn]) -> list[str]:
     """Format the mean of each metric, with its interval; the status of jobs without metrics."""
-    averages = [(mean_of(group.runs, column.tag), half_width_of(group.runs, column.tag)) for column in jobs.columns]
-    cells = [" ± ".join(filter(None, map(decimals, average))) for average in averages]
-    statuses = {result.status for result in group.results}
-    if not cells[0] and not group.finished:
+    averages = [(mean_of(group.runs, column.tag), half_width_of(group.runs, column.tag)) for column in columns]
+    cells = [" ± ".join(filter(None, map(format_metric, average))) for average in averages]
+    statuses = {result.status for result in group.jobs}
+    if not cells[0] and not group.runs:
         cells[0] = "failed" if "failed" in statuses else "stopped"
     elif statuses == {"pruned"}:
         cells[0] += " pruned"
     return cells
 
 
-def _mean_and_interval(jobs: ComparableJobs, keys: Sequence[str]) -> Rows:
+def _mean_and_interval(jobs: ComparableJobs) -> Cells:
     """Format the mean of each column and its 95% interval; blank unless every job has finished."""
+    keys = find_differing_keys(jobs.results)
     if not keys:
         return []
-    runs = jobs.groups[0].runs if all(result.has_metrics for result in jobs.results) else []
+    runs = jobs.groups[0].runs if all(result.run is not None for result in jobs.results) else []
     blank = [""] * (len(keys) - 1)
     return [
-        [name, *blank, *(decimals(average(runs, column.tag)) for column in jobs.columns), ""]
+        [name, *blank, *(format_metric(average(runs, column.tag)) for column in jobs.columns), ""]
         for name, average in (("mean", mean_of), (HALF_WIDTH_HEADER, half_width_of))
     ]
 
 
-def _best_rows(table: Rows, *, is_ranked: bool) -> Iterator[str]:
+def _best_rows(table: Cells, *, is_ranked: bool) -> Iterator[str]:
     """Align the table for the terminal: the best rows of a long one."""
     hidden = len(table) - 1 - NUM_BEST if is_ranked and len(table) - 1 > MAX_SHOWN else 0
-    yield from aligned(table[: len(table) - hidden])
+    yield from align(table[: len(table) - hidden])
     if hidden:
         yield f"{hidden} more rows are in results.md"
 
 
-def _notes(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Iterator[str]:
+def _notes(jobs: ComparableJobs, differences: Sequence[PairedDifference | None]) -> Iterator[str]:
     """Explain intervals and tests, rank the keys by importance, and list pruned and failed jobs."""
     folds = {result.record.fold for result in jobs.results if result.record is not None}
     total = jobs.conditions.get("split.folds")
@@ -189,7 +184,7 @@ def _notes(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> It
         yield f"note: only {len(folds)} of the split's {total} folds were run"
     for text in explain_intervals([group.runs for group in jobs.groups], jobs.columns[0].tag):
         yield f"{HALF_WIDTH_HEADER:10} {text}"
-    for test in dict.fromkeys(difference.test for difference in differences.values()):
+    for test in dict.fromkeys(difference.test for difference in differences if difference is not None):
         yield f"behind     difference from the best and its 95% interval, by {test}"
     yield from _importance(jobs)
     yield from _keys_without_effect(jobs)
@@ -216,6 +211,36 @@ def _importance(jobs: ComparableJobs) -> Iterator[str]:
     yield f"importance {listed} (share of the variance in {column.label} ranks that each key explains alone)"
 
 
+def compute_explained_share(values: Sequence[str], metric: NDArray[np.float64]) -> float:
+    """Compute the share of the variance of a metric's ranks that one key explains alone: adjusted η², from 0 to 1.
+
+    η² = Σ_g n_g (r̄_g − r̄)² / Σ (r − r̄)², adjusted for the number G of groups: 1 − (1 − η²)(n − 1)/(n − G). Ranks
+    limit the effect of a diverged run.
+
+    Args:
+        values: (n,) the key's value in each run, as typed.
+        metric: (n,) the metric of each run.
+    """
+    binned = _binned(values)
+    groups = [metric[binned == level] for level in np.unique(binned)]
+    if len(set(metric)) == 1 or not 1 < len(groups) < len(metric):
+        return 0.0
+    share = stats.kruskal(*groups).statistic / (len(metric) - 1)  # Kruskal and Wallis's H is (n − 1) η² of the ranks
+    return float(max(0.0, 1 - (1 - share) * (len(metric) - 1) / (len(metric) - len(groups))))
+
+
+def _binned(values: Sequence[str]) -> NDArray[np.generic]:
+    """Bin the values of a numeric key by quantiles if there are many; return other values unchanged."""
+    try:
+        numbers = np.array([float(value) for value in values])
+    except ValueError:
+        return np.array(values)
+    if len(set(numbers)) <= NUM_BINS:
+        return numbers
+    borders = np.quantile(numbers, np.linspace(0, 1, NUM_BINS + 1)[1:-1])
+    return np.searchsorted(borders, numbers)
+
+
 def _keys_without_effect(jobs: ComparableJobs) -> Iterator[str]:
     """Name the swept keys that change the metric by less than is printed, all other keys being equal."""
     tag, least = jobs.columns[0].tag, 0.5 * 10**-DECIMALS
@@ -234,7 +259,7 @@ def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
     """Format the commands that train the best configuration and evaluate its test rows, unless already evaluated."""
     if jobs.best is None:
         return
-    job = jobs.best.finished[0].job
+    job = next(result.job for result in jobs.best.jobs if result.run is not None)
     arguments = {key: value for key, value in job.arguments.items() if key not in jobs.replicates}
     of_test = [column.tag for column in jobs.columns if column.tag.startswith("test/")]
     if not of_test:
@@ -247,14 +272,15 @@ def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
     yield f"best       {shell_command('train', *typed)}"
 
 
-def _comparisons_csv(sets: Sequence[ComparableJobs], differences: Sequence[dict[int, PairedDifference]]) -> bytes:
+def _comparisons_csv(sets: Sequence[ComparableJobs], differences: Sequence[Sequence[PairedDifference | None]]) -> bytes:
     """Format one row per paired test."""
     rows = []
     for jobs, tested in zip(sets, differences, strict=True):
         names = [" ".join(f"{key}={value}" for key, value in group.settings.items()) for group in jobs.groups]
-        for index, (behind, *others) in tested.items():
-            compared = {"metric": jobs.columns[0].tag, "best": names[0], "other": names[index], "behind": behind}
-            rows.append(compared | dict(zip(("low", "high", "p", "test"), others, strict=True)))
+        for name, difference in zip(names, tested, strict=True):
+            if difference is not None:
+                compared = {"metric": jobs.columns[0].tag, "best": names[0], "other": name}
+                rows.append(compared | dict(zip(("behind", "low", "high", "p", "test"), difference, strict=True)))
     return _as_csv(rows)
 
 
@@ -266,7 +292,7 @@ def _groups_csv(sets: Sequence[ComparableJobs]) -> bytes:
         values, mean = values_of(group.runs, column.tag), mean_of(group.runs, column.tag)
         width, spread = half_width_of(group.runs, column.tag), np.std(values, ddof=1) if len(values) > 1 else math.nan
         settings = {key: group.settings.get(key) for key in keys}
-        counts = {"runs": len(group.finished), "missing": group.num_missing, "metric": column.tag}
+        counts = {"runs": len(group.runs), "missing": group.num_missing, "metric": column.tag}
         rows.append(settings | counts | {"mean": mean, "sd": spread, "low": mean - width, "high": mean + width})
     return _as_csv(rows)
 
@@ -296,4 +322,4 @@ def _beside_figures(runs: Sequence[FinishedRun]) -> Iterator[str]:
     tag = compared_tag(records[0])
     if values_of(runs, tag):
         yield ""
-        yield from table_among_figures(records, mean_of(runs, tag), half_width=half_width_of(runs, tag))
+        yield from table_with_reference_results(records, mean_of(runs, tag), half_width=half_width_of(runs, tag))

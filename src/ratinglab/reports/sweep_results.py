@@ -1,95 +1,21 @@
-"""Results of a sweep's jobs: sets of comparable jobs, grouped by settings and ranked; test errors of the best."""
+"""Results of a sweep's jobs: sets of comparable jobs, grouped by settings and ranked."""
 
 import math
-import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
-
-import numpy as np
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import MSE, MetricKind
 from ratinglab.files import METRICS, RUN_RECORD
-from ratinglab.inference.run import Run
-from ratinglab.reports.averages import DECIMALS, mean_of
-from ratinglab.runs.finished_runs import REPLICATES, FinishedRun, comparison_conditions
-from ratinglab.runs.record import RunRecord, drop_undefined_metrics, read_metrics, read_record, write_metrics
-from ratinglab.runs.saved_run import read_config_dir
-from ratinglab.runs.storage import write_predictions
+from ratinglab.reports.averages import mean_of
+from ratinglab.reports.groups import Group, JobResult, TableColumn, rank_groups
+from ratinglab.runs.finished_runs import REPLICATES, comparison_conditions
+from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.sweep_folder import SweepJob
-
-
-class TableColumn(NamedTuple):
-    """A metric of the table: its heading, its tag, and whether higher values are better."""
-
-    label: str
-    tag: str
-    higher_is_better: bool = False
-
-    def rank(self, runs: Sequence[FinishedRun]) -> tuple[float, float, float]:
-        """Return a sort key for the runs of a configuration; the last one if a run lacks the metric.
-
-        Of configurations whose means are equal as printed, the one with fewer parameters is first.
-        """
-        mean = mean_of(runs, self.tag)
-        cost = math.inf if math.isnan(mean) else -mean if self.higher_is_better else mean
-        return round(cost, DECIMALS), float(np.nan_to_num(mean_of(runs, "fit/parameters"))), cost
-
 
 TEST_COLUMNS = (TableColumn("test MSE", "test/mse"), TableColumn("test RMSE", "test/rmse"))
 """Columns besides the monitored metric, if all finished jobs have them."""
-
-
-class JobResult(NamedTuple):
-    """A job, the record of its run (None before training begins), and its metrics ({} before it finishes)."""
-
-    job: SweepJob
-    record: RunRecord | None
-    metrics: dict[str, float]
-
-    @property
-    def status(self) -> str:
-        """Return finished, pruned, failed or stopped."""
-        if self.job.failure is not None:
-            return "failed"
-        if not self.metrics:
-            return "stopped"
-        return "finished" if self.job.pruned is None else "pruned"
-
-    @property
-    def has_metrics(self) -> bool:
-        """Whether the job has finished, pruned or not."""
-        return self.status in ("finished", "pruned")
-
-    @property
-    def number(self) -> str:
-        """The number at the start of the folder's name."""
-        return self.job.folder.name.partition("-")[0]
-
-
-class Group(NamedTuple):
-    """Jobs that differ only in REPLICATES.
-
-    Attributes:
-        settings: the settings in which the groups differ, by key.
-        results: its jobs.
-        num_missing: number of seeds and folds that only other groups have finished.
-    """
-
-    settings: dict[str, str]
-    results: list[JobResult]
-    num_missing: int = 0
-
-    @property
-    def finished(self) -> list[JobResult]:
-        """The jobs with metrics."""
-        return [result for result in self.results if result.has_metrics]
-
-    @property
-    def runs(self) -> list[FinishedRun]:
-        """The runs of the finished jobs."""
-        return [FinishedRun(run.job.folder, run.record, run.metrics) for run in self.finished if run.record]
 
 
 class ComparableJobs(NamedTuple):
@@ -110,7 +36,7 @@ class ComparableJobs(NamedTuple):
     @property
     def results(self) -> list[JobResult]:
         """All jobs, in the order of the groups."""
-        return [result for group in self.groups for result in group.results]
+        return [result for group in self.groups for result in group.jobs]
 
     @property
     def best(self) -> Group | None:
@@ -133,42 +59,6 @@ def read_results(jobs: Sequence[SweepJob]) -> list[JobResult]:
     return results
 
 
-def find_best(jobs: Sequence[SweepJob]) -> Group | None:
-    """Find the best group of a sweep; None if there is none, or not all jobs are comparable."""
-    sets = comparable_sets(read_results(jobs))
-    return sets[0].best if len(sets) == 1 else None
-
-
-def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
-    """Evaluate runs on their test rows, unless already done, and yield the mean of each metric as lines.
-
-    Stores the test errors in metrics.json and predictions.parquet of each run.
-    """
-    metrics_of_runs = []
-    for run in runs:
-        metrics = run.metrics
-        if not any(tag.startswith("test/") for tag in metrics):
-            if (config_dir := read_config_dir(run.folder)) is not None:
-                sys.path.insert(0, config_dir)  # for the run's own equation
-            loaded = Run.load(run.folder)
-            metrics = drop_undefined_metrics(
-                metrics | loaded.evaluate(parts=("test",)) | loaded.evaluate_own_ranking(parts=("test",)),
-                monitor=run.record.monitor,
-            )
-            if not run.record.predicts_scores:
-                write_predictions(run.folder, {part: loaded.predictions(part) for part in ("val", "test")})
-            write_metrics(run.folder, metrics)
-        metrics_of_runs.append(metrics)
-    count = "" if len(runs) == 1 else f", mean of {len(runs)} runs"
-    record = runs[0].record
-    for kind in dict.fromkeys(
-        [*record.metric_kinds(), record.monitored_metric()]
-    ):  # the monitored metric may be one of lists
-        tag = f"test/{kind.name}"
-        if all(tag in metrics for metrics in metrics_of_runs):
-            yield f"test       {kind.label} {np.mean([metrics[tag] for metrics in metrics_of_runs]):.4f}{count}"
-
-
 def comparable_sets(results: Sequence[JobResult]) -> list[ComparableJobs]:
     """Divide jobs into comparable sets. Jobs that have not started training join the first set."""
     first = next((comparison_conditions(result.record) for result in results if result.record is not None), {})
@@ -183,17 +73,20 @@ def _group(results: Sequence[JobResult], conditions: dict[str, str]) -> Comparab
     """Group jobs by their settings, and rank the groups by the monitored metric."""
     keys, columns = find_differing_keys(results), _columns(results)
     replicates, settings = [key for key in keys if key in REPLICATES], [key for key in keys if key not in REPLICATES]
-    members: defaultdict[tuple[str, ...], dict[tuple[str, ...], JobResult]] = defaultdict(dict)
+    by_settings: defaultdict[tuple[str, ...], dict[tuple[str, ...], JobResult]] = defaultdict(dict)
     for result in results:
-        place = tuple(result.job.arguments.get(key, "") for key in replicates)
-        members[tuple(result.job.arguments.get(key, "") for key in settings)][place] = result
-    finished = {place for by_place in members.values() for place, result in by_place.items() if result.has_metrics}
+        arguments = result.job.arguments
+        replicate = tuple(arguments.get(key, "") for key in replicates)
+        by_settings[tuple(arguments.get(key, "") for key in settings)][replicate] = result
+    finished = {
+        replicate for members in by_settings.values() for replicate, result in members.items() if result.run is not None
+    }
     groups = []
-    for values, by_place in members.items():
-        num_missing = len(finished) - sum(result.has_metrics for result in by_place.values()) if replicates else 0
-        groups.append(Group(dict(zip(settings, values, strict=True)), list(by_place.values()), num_missing))
-    groups.sort(key=lambda group: (group.num_missing > 0, columns[0].rank(group.runs)))
-    return ComparableJobs(conditions, replicates, columns, groups)
+    for values, members in by_settings.items():
+        runs = [result.run for result in members.values() if result.run is not None]
+        num_missing = len(finished) - len(runs) if replicates else 0
+        groups.append(Group(dict(zip(settings, values, strict=True)), runs, num_missing, list(members.values())))
+    return ComparableJobs(conditions, replicates, columns, rank_groups(groups, columns[0]))
 
 
 def find_differing_keys(results: Sequence[JobResult]) -> list[str]:
@@ -204,14 +97,14 @@ def find_differing_keys(results: Sequence[JobResult]) -> list[str]:
 
 def _columns(results: Sequence[JobResult]) -> list[TableColumn]:
     """List the monitored metric, and the test metrics that all finished jobs have."""
-    finished = [result for result in results if result.has_metrics]
-    kinds = {result.record.monitored_metric() for result in results if result.record is not None}
-    monitor: MetricKind = next(iter(kinds), MSE)
-    of_monitor = [
+    records = [result.record for result in results if result.record is not None]
+    finished = [result.run for result in results if result.run is not None]
+    monitor: MetricKind = records[0].monitored_metric() if records else MSE
+    monitor_columns = [
         TableColumn(f"{part} {monitor.label}", f"{part}/{monitor.name}", monitor.higher_is_better)
         for part in ("val", "test")
     ]
-    of_test = dict.fromkeys([*TEST_COLUMNS, *of_monitor[1:]])
-    return of_monitor[:1] + [
-        column for column in of_test if finished and all(column.tag in result.metrics for result in finished)
+    test_columns = dict.fromkeys([*TEST_COLUMNS, monitor_columns[1]])
+    return monitor_columns[:1] + [
+        column for column in test_columns if finished and all(column.tag in run.metrics for run in finished)
     ]

@@ -36,8 +36,8 @@ from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.process.program import process_rank
 from ratinglab.ratings.side_information import AvailableData
-from ratinglab.reports.protocols import compared_tag, table_among_figures
-from ratinglab.reports.results import results
+from ratinglab.reports.protocols import compared_tag, table_with_reference_results
+from ratinglab.reports.results import describe_results
 from ratinglab.runs.learning_curves import EPOCHS, read_sibling_curves
 from ratinglab.runs.record import RunRecord, drop_undefined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.storage import write_predictions, write_run
@@ -338,9 +338,9 @@ def compare_with_original(run_folder: Path, original_folder: Path) -> None:
 
 def _print_results(tables: RunTables, metrics: Mapping[str, float]) -> None:
     """Print the results of a finished run, among its protocol's published figures, if any."""
-    lines = list(results(metrics, tables))
+    lines = list(describe_results(metrics, tables))
     if (tag := compared_tag(tables.record)) in metrics:
-        lines += table_among_figures([tables.record], metrics[tag])
+        lines += table_with_reference_results([tables.record], metrics[tag])
     for line in lines:
         log.info(line)
 

@@ -1,30 +1,30 @@
 """Tables of text: columns, and characters that Markdown or LaTeX would read as commands."""
 
-from ratinglab.reports.text_table import aligned, latex, markdown
+from ratinglab.reports.table_layout import align, format_latex, format_markdown
 
 ROWS = [["key", "MSE"], ["a|b_1", "0.5 ± 0.1"], ["c", ""]]
 
 
 def test_columns_are_as_wide_as_their_widest_cell():
-    assert list(aligned(ROWS)) == ["key    MSE", "a|b_1  0.5 ± 0.1", "c"]
-    assert list(aligned(ROWS[:2], right=[1])) == ["key          MSE", "a|b_1  0.5 ± 0.1"]
+    assert list(align(ROWS)) == ["key    MSE", "a|b_1  0.5 ± 0.1", "c"]
+    assert list(align(ROWS[:2], right=[1])) == ["key          MSE", "a|b_1  0.5 ± 0.1"]
 
 
 def test_bar_in_a_cell_of_markdown_does_not_end_it():
-    assert list(markdown(ROWS)) == ["| key | MSE |", "| --- | --- |", "| a\\|b_1 | 0.5 ± 0.1 |", "| c |  |"]
-    assert list(markdown(ROWS, bold=2))[-1] == "| **c** |  |"
+    assert list(format_markdown(ROWS)) == ["| key | MSE |", "| --- | --- |", "| a\\|b_1 | 0.5 ± 0.1 |", "| c |  |"]
+    assert list(format_markdown(ROWS, bold=2))[-1] == "| **c** |  |"
 
 
 def test_bar_in_a_bold_cell_of_markdown_does_not_end_it():
-    assert list(markdown(ROWS, bold=1))[2] == "| **a\\|b_1** | **0.5 ± 0.1** |"
+    assert list(format_markdown(ROWS, bold=1))[2] == "| **a\\|b_1** | **0.5 ± 0.1** |"
 
 
 def test_special_characters_of_latex_are_escaped():
     rows = [["50% & more", "x^2"], ["a_1 ~{b}", "\\cmd #$"]]
-    assert list(latex(rows, bold=1)) == [
+    assert list(format_latex(rows, bold=1)) == [
         "\\begin{tabular}{ll}",
         "50\\% \\& more & x\\textasciicircum{}2 \\\\ \\hline",
         "\\textbf{a\\_1 \\textasciitilde{}\\{b\\}} & \\textbf{\\textbackslash{}cmd \\#\\$} \\\\",
         "\\end{tabular}",
     ]
-    assert list(latex(ROWS))[2] == "a|b\\_1 & 0.5 $\\pm$ 0.1 \\\\"
+    assert list(format_latex(ROWS))[2] == "a|b\\_1 & 0.5 $\\pm$ 0.1 \\\\"

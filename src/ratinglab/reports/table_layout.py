@@ -1,6 +1,5 @@
 """Tables of text: aligned for a terminal, in Markdown, or in LaTeX."""
 
-import re
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
@@ -8,15 +7,14 @@ import pandas as pd
 DECIMALS = {"prediction": 2, "similarity": 2, "score": 3, "standard_deviation": 2}
 """Decimal places of the columns that `print_rows` rounds."""
 
-LATEX = {each: f"\\{each}" for each in "&%$#_{}"} | {
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\\": r"\textbackslash{}",
-}
-"""Characters that LaTeX reads as commands, with what prints them."""
+LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"}
+)
+"""The LaTeX commands that print characters with a meaning of their own in LaTeX, and ±; for `str.translate`."""
 
 
-def aligned(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterator[str]:
+def align(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterator[str]:
     """Format rows of cells as lines, each column as wide as its widest cell.
 
     Args:
@@ -25,11 +23,11 @@ def aligned(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iter
     """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = zip(row, widths, strict=True)
-        shown = [
-            cell.rjust(width) if number in right else cell.ljust(width) for number, (cell, width) in enumerate(cells)
+        padded = [
+            cell.rjust(width) if index in right else cell.ljust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        yield "  ".join(shown).rstrip()
+        yield "  ".join(padded).rstrip()
 
 
 def print_rows(rows: pd.DataFrame) -> None:
@@ -39,27 +37,27 @@ def print_rows(rows: pd.DataFrame) -> None:
         if name in rows and pd.api.types.is_float_dtype(rows[name]):  # not a user's own column of text
             cells[name] = rows[name].map(f"{{:.{decimals}f}}".format).where(rows[name].notna(), "")
     cells = cells.rename(columns={"standard_deviation": "±"}).astype(str)
-    print(*aligned([list(cells.columns), *cells.to_numpy().tolist()]), sep="\n")
+    print(*align([list(cells.columns), *cells.to_numpy().tolist()]), sep="\n")
     if "±" in cells and (cells["±"] != "").any():
         quantity = "similarity over the samples" if "similarity" in cells else "rating around its prediction"
         print(f"±: standard deviation of the {quantity}")
 
 
-def markdown(rows: Sequence[Sequence[str]], *, bold: int | None = None) -> Iterator[str]:
+def format_markdown(rows: Sequence[Sequence[str]], *, bold: int | None = None) -> Iterator[str]:
     """Format rows of cells as a Markdown table whose header is the first row; `bold` is the index of a row in bold."""
     for number, cells in enumerate(rows):
-        text = [cell.replace("|", "\\|") for cell in cells]
-        shown = [f"**{cell}**" if number == bold and cell else cell for cell in text]
-        yield f"| {' | '.join(shown)} |"
+        escaped = [cell.replace("|", "\\|") for cell in cells]
+        formatted = [f"**{cell}**" if number == bold and cell else cell for cell in escaped]
+        yield f"| {' | '.join(formatted)} |"
         if number == 0:
             yield f"| {' | '.join(['---'] * len(cells))} |"
 
 
-def latex(rows: Sequence[Sequence[str]], *, bold: int | None = None) -> Iterator[str]:
+def format_latex(rows: Sequence[Sequence[str]], *, bold: int | None = None) -> Iterator[str]:
     """Format rows of cells as a LaTeX tabular whose header is the first row; `bold` is the index of a row in bold."""
     yield f"\\begin{{tabular}}{{{'l' * len(rows[0])}}}"
     for number, cells in enumerate(rows):
-        text = [re.sub(r"[&%$#_{}~^\\]", lambda found: LATEX[found[0]], cell).replace("±", "$\\pm$") for cell in cells]
-        shown = [f"\\textbf{{{cell}}}" if number == bold and cell else cell for cell in text]
-        yield " & ".join(shown) + r" \\" + (r" \hline" if number == 0 else "")
+        escaped = [cell.translate(LATEX) for cell in cells]
+        formatted = [f"\\textbf{{{cell}}}" if number == bold and cell else cell for cell in escaped]
+        yield " & ".join(formatted) + r" \\" + (r" \hline" if number == 0 else "")
     yield "\\end{tabular}"

@@ -1,0 +1,79 @@
+"""Compare runs with one another and with published results; evaluate the best runs of a sweep on their test rows."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ratinglab.errors import UserError
+from ratinglab.files import user_path
+from ratinglab.inference.run import Run
+from ratinglab.reports.comparison import comparison_tables
+from ratinglab.reports.sweep_report import sweep_report
+from ratinglab.reports.sweep_results import comparable_sets, read_results
+from ratinglab.runs.finished_runs import FinishedRun
+from ratinglab.runs.record import drop_undefined_metrics, write_metrics
+from ratinglab.runs.saved_run import read_config_dir
+from ratinglab.runs.storage import write_predictions
+from ratinglab.runs.sweep_folder import SWEEP_RECORD, read_jobs
+
+
+def report_folders(folders: Sequence[str], *, test: bool) -> Iterator[str]:
+    """Report each sweep among the folders, then compare all finished runs in the folders.
+
+    Rewrites the files of a sweep's report if its folder is writable. With `test`, evaluates the best configuration of
+    each sweep on its test rows first, and stores the errors in its runs.
+
+    Raises:
+        UserError: there is no finished run in the folders; or with `test`, no sweep, or a sweep without one best
+            configuration.
+    """
+    sweeps = [path for path in (user_path(name, key="folder") for name in folders) if (path / SWEEP_RECORD).is_file()]
+    if test and not sweeps:
+        raise UserError(f"--test needs the folder of a sweep, got {', '.join(folders)}")
+    for folder in sweeps:
+        test_errors = list(_test_best(folder)) if test else []
+        sweep = sweep_report(read_jobs(folder))
+        yield from (*sweep.lines, *test_errors, "")
+        if os.access(folder, os.W_OK):
+            sweep.write(folder)
+    is_single_sweep = len(sweeps) == len(folders) == 1  # its table has all runs; only protocols need another table
+    yield from comparison_tables(folders, only_protocols=is_single_sweep)
+
+
+def _test_best(sweep: Path) -> Iterator[str]:
+    """Evaluate the best configuration of a sweep on its test rows, and format the mean of each metric over its runs."""
+    sets = comparable_sets(read_results(read_jobs(sweep)))
+    best = sets[0].best if len(sets) == 1 else None
+    if best is None:
+        raise UserError(
+            f"--test needs one best configuration; the sweep in {sweep} has none, or its jobs use different data or "
+            "splits"
+        )
+    metrics_of_runs = [_test_metrics(run) for run in best.runs]
+    count = "" if len(best.runs) == 1 else f", mean of {len(best.runs)} runs"
+    record = best.runs[0].record
+    # the monitored metric may be one of lists, which `metric_kinds` leaves out
+    for kind in dict.fromkeys([*record.metric_kinds(), record.monitored_metric()]):
+        tag = f"test/{kind.name}"
+        if all(tag in metrics for metrics in metrics_of_runs):
+            yield f"test       {kind.label} {np.mean([metrics[tag] for metrics in metrics_of_runs]):.4f}{count}"
+
+
+def _test_metrics(run: FinishedRun) -> dict[str, float]:
+    """Return a run's metrics. Without test errors, measures them and rewrites metrics.json and predictions.parquet."""
+    if any(tag.startswith("test/") for tag in run.metrics):
+        return run.metrics
+    if (config_dir := read_config_dir(run.folder)) is not None:
+        sys.path.insert(0, config_dir)  # for the run's own equation
+    loaded = Run.load(run.folder)
+    metrics = drop_undefined_metrics(
+        run.metrics | loaded.evaluate(parts=("test",)) | loaded.evaluate_own_ranking(parts=("test",)),
+        monitor=run.record.monitor,
+    )
+    if not run.record.predicts_scores:
+        write_predictions(run.folder, {part: loaded.predictions(part) for part in ("val", "test")})
+    write_metrics(run.folder, metrics)
+    return metrics

@@ -1,0 +1,103 @@
+"""Groups of runs that differ only in seed and fold, their ranking, and paired tests against the best group."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ratinglab.reports.averages import DECIMALS, mean_of
+from ratinglab.reports.paired_tests import PairedDifference, paired_difference
+from ratinglab.runs.finished_runs import FinishedRun
+from ratinglab.runs.record import RunRecord
+from ratinglab.runs.sweep_folder import PRUNED, SweepJob
+
+
+class TableColumn(NamedTuple):
+    """A metric of the table: its heading, its tag, and whether higher values are better."""
+
+    label: str
+    tag: str
+    higher_is_better: bool = False
+
+
+class JobResult(NamedTuple):
+    """A job, the record of its run (None before training begins), and its metrics ({} before it finishes)."""
+
+    job: SweepJob
+    record: RunRecord | None
+    metrics: dict[str, float]
+
+    @property
+    def status(self) -> str:
+        """Return finished, pruned, failed or stopped."""
+        if self.job.failure is not None:
+            return "failed"
+        if not self.metrics:
+            return "stopped"
+        return "finished" if self.job.pruned is None else "pruned"
+
+    @property
+    def run(self) -> FinishedRun | None:
+        """The run if it has finished, pruned or not; else None."""
+        if self.record is None or self.status not in ("finished", "pruned"):
+            return None
+        return FinishedRun(self.job.folder, self.record, self.metrics)
+
+    @property
+    def number(self) -> str:
+        """The number at the start of the folder's name."""
+        return self.job.folder.name.partition("-")[0]
+
+
+class Group(NamedTuple):
+    """Runs that differ only in REPLICATES.
+
+    Attributes:
+        settings: the settings in which the groups of a table differ, by key.
+        runs: the finished runs.
+        num_missing: number of seeds and folds that the group lacks.
+        jobs: all jobs of the group, finished or not, if it belongs to a sweep.
+    """
+
+    settings: dict[str, str]
+    runs: list[FinishedRun]
+    num_missing: int = 0
+    jobs: Sequence[JobResult] = ()
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether a sweep has pruned one of the runs."""
+        return any((run.folder / PRUNED).is_file() for run in self.runs)
+
+
+def rank_groups(groups: Sequence[Group], column: TableColumn) -> list[Group]:
+    """Sort groups by the mean of a metric, best first.
+
+    Of groups whose means are equal as printed, the one with fewer parameters is first. Groups without the metric follow
+    the others. Groups with missing runs come last because their means cover other rows.
+    """
+
+    def sort_key(group: Group) -> tuple[bool, float, float, float]:
+        mean = mean_of(group.runs, column.tag)
+        cost = math.inf if math.isnan(mean) else -mean if column.higher_is_better else mean
+        parameters = float(np.nan_to_num(mean_of(group.runs, "fit/parameters")))
+        return group.num_missing > 0, round(cost, DECIMALS), parameters, cost
+
+    return sorted(groups, key=sort_key)
+
+
+def differences_from_first(groups: Sequence[Group], column: TableColumn) -> list[PairedDifference | None]:
+    """Test how far each group is behind the first one.
+
+    Returns:
+        A difference per group; None for the first group, for groups with missing or pruned runs, and for those that
+        cannot be compared, see `paired_difference`.
+    """
+    first = groups[0]
+    return [
+        None
+        if group is first or any(tested.num_missing or tested.is_pruned for tested in (first, group))
+        else paired_difference(first.runs, group.runs, tag=column.tag, higher_is_better=column.higher_is_better)
+        for group in groups
+    ]
