@@ -35,7 +35,12 @@ FILES = sorted(
     if HAS_OPTUNA or "/hydra/sweeper: optuna" not in path.read_text(encoding="utf-8")
 )
 """Files that can be composed: searches by Optuna need the extra `sweep`."""
-FRAGMENTS = {"table": "data=movielens_100k", "movielens": "data=movielens_100k", "text": "data=csv"}
+FRAGMENTS = {
+    "table": "data=movielens_100k",
+    "movielens": "data=movielens_100k",
+    "text": "data=csv",
+    "figures": "protocol=movielens_u1",
+}
 """Files that others include, each with a choice that includes it."""
 WIDTH = 120
 
@@ -68,14 +73,8 @@ def field_docstrings(cls: type) -> dict[str, str]:
 
 
 def expected_comments(path: Path) -> dict[KeyPath, str]:
-    """Find the comments that the keys of a file in conf/ must have: the docstrings of the keys that it defines.
-
-    An overlay defines only the keys of its own group, such as protocol.metric, and sets those of others.
-    """
-    docstrings = key_docstrings(path)
-    if not _is_overlay(path):
-        return docstrings
-    return {key: docstring for key, docstring in docstrings.items() if key[0] == path.parent.name and len(key) > 1}
+    """Find the comments that the keys of a file in conf/ must have: their docstrings, unless the file is an overlay."""
+    return {} if _is_overlay(path) else key_docstrings(path)
 
 
 def key_docstrings(path: Path) -> dict[KeyPath, str]:
