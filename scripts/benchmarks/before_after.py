@@ -83,7 +83,7 @@ def print_results(measured: dict[str, tuple[list[Measurement], list[Measurement]
     for name, (before, after) in measured.items():
         errors = [side[0]["val/mse"] for side in (before, after)]
         seconds = [median(side, "fit/seconds") for side in (before, after)]
-        fastest = [min(each["fit/seconds"] for each in side) for side in (before, after)]
+        fastest = [min(measurement["fit/seconds"] for measurement in side) for side in (before, after)]
         ratios = [median_ratio(after, before, "fit/seconds"), fastest[1] / fastest[0]]
         rows[name] = [*seconds, *ratios, *errors]
         if errors[0] != errors[1]:

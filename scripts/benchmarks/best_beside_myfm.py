@@ -58,7 +58,7 @@ def main() -> None:
         pairs = [measure(table, seed, rank=arguments.rank, sweeps=arguments.sweeps) for seed in range(arguments.seeds)]
         ours, theirs = zip(*pairs, strict=True)
         rows[name] = [*ours, *theirs, sum(ours) / sum(theirs)]
-        print(f"{name}:", *(f"{each:.4f}" for each in rows[name]), flush=True)
+        print(f"{name}:", *(f"{rmse:.4f}" for rmse in rows[name]), flush=True)
     labels = [f"{system}, seed {seed}" for system in ("best", "myFM") for seed in range(arguments.seeds)]
     print()
     print_table("test RMSE", dict.fromkeys([*labels, "best / myFM"], ".4f"), rows)
@@ -87,34 +87,34 @@ def test_first(ratings: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 def measure(table: Table, seed: int, *, rank: int, sweeps: int) -> tuple[float, float]:
     """Fit recipe=best, then myFM with what that run says it uses: the test RMSE of both."""
-    given: dict[str, Any] = {"users": table.users, "items": table.items}
+    side_tables: dict[str, Any] = {"users": table.users, "items": table.items}
     has_times = "timestamp" in table.ratings
     with TemporaryDirectory() as folder:
         run = ratinglab.train(
             "split=rows", "split.test_start=0", f"split.test_stop={table.num_test}", "split.validation=0",
             "logger=none", *(["data.columns.timestamp=timestamp"] if has_times else []),
             ratings=table.ratings, recipe="best", seed=seed, folder=Path(folder) / "run", verbose=False,
-            **{side: frame for side, frame in given.items() if frame is not None},
+            **{side: frame for side, frame in side_tables.items() if frame is not None},
         )  # fmt: skip
         return run.metrics["test/rmse"], myfm_rmse(table, run.record, seed=seed, rank=rank, sweeps=sweeps)
 
 
 def myfm_rmse(table: Table, record: RunRecord, *, seed: int, rank: int, sweeps: int) -> float:
     """Fit myFM with the parts of a run: its test RMSE, clipped to the scale of the training ratings."""
-    ratings, ids = indexed(pd.concat([table.ratings[table.num_test :], table.ratings[: table.num_test]]))
+    ratings, ids = number_ids(pd.concat([table.ratings[table.num_test :], table.ratings[: table.num_test]]))
     num_train = len(ratings.user) - table.num_test
     frames, features = {"user": table.users, "item": table.items}, {}
     for side, frame in frames.items():
         names = record.model_options[f"{side}_features"]
-        of_index = None if frame is None else frame.set_index(f"{side}_id").reindex(ids[side])
-        features[f"{side}_features"] = [] if of_index is None else [encoded(of_index[name]) for name in names]
+        rows = None if frame is None else frame.set_index(f"{side}_id").reindex(ids[side])
+        features[f"{side}_features"] = [] if rows is None else [encode(rows[name]) for name in names]
     blocks = myfm_blocks(record.model, ratings, num_train=num_train, **features)
     training, test = ratings.rating[:num_train], ratings.rating[num_train:]
     _, predicted = sample_myfm(blocks, training, rank=rank, sweeps=sweeps, seed=seed)
     return float(np.sqrt(np.mean((np.clip(predicted, training.min(), training.max()) - test) ** 2)))
 
 
-def indexed(frame: pd.DataFrame) -> tuple[Ratings, dict[str, NDArray[Any]]]:
+def number_ids(frame: pd.DataFrame) -> tuple[Ratings, dict[str, NDArray[Any]]]:
     """Number users and items from 0: the ratings, and the id of each index by side."""
     (user_id, user), (item_id, item) = (np.unique(frame[name], return_inverse=True) for name in ("user_id", "item_id"))
     seconds = frame["timestamp"].to_numpy() if "timestamp" in frame else np.zeros(len(frame), dtype=np.int64)
@@ -123,14 +123,14 @@ def indexed(frame: pd.DataFrame) -> tuple[Ratings, dict[str, NDArray[Any]]]:
     return ratings, {"user": user_id, "item": item_id}
 
 
-def encoded(column: pd.Series) -> Any:
+def encode(column: pd.Series) -> Any:
     """Encode a column as ratinglab does: a sparse matrix, a row per user or item."""
     from scipy import sparse
 
     is_number = pd.api.types.is_numeric_dtype(column)
     values = column.to_numpy(dtype=np.float64) if is_number else column.fillna("").to_numpy(dtype=object)
     design = Design.from_feature(values, key=str(column.name))
-    start, index, scale = (each.numpy() for each in (design.start, design.column, design.scale))
+    start, index, scale = (column.numpy() for column in (design.start, design.column, design.scale))
     shape = len(values), design.num_columns
     return sparse.csr_matrix((np.repeat(scale, np.diff(start)), index, start), shape=shape)
 

@@ -52,9 +52,9 @@ def main() -> None:
         measures = {name: partial(run, command, folder=folder, env=env) for name, command in commands.items()}
         measured = take_turns(measures, repeats=arguments.repeats)
     rows: dict[str, list[float | None]] = {}
-    for name, each in measured.items():
-        first_epoch = median(each, "first_epoch") if "first_epoch" in each[0] else None
-        rows[name] = [first_epoch, median(each, "seconds"), median_ratio(each, measured[IMPORT], "seconds")]
+    for name, rounds in measured.items():
+        first_epoch = median(rounds, "first_epoch") if "first_epoch" in rounds[0] else None
+        rows[name] = [first_epoch, median(rounds, "seconds"), median_ratio(rounds, measured[IMPORT], "seconds")]
     columns = {"first epoch, s": ".2f", "prompt, s": ".2f", "ratio": ".2f"}
     print_table(f"median of {arguments.repeats}", columns, rows)
 

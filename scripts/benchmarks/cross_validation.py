@@ -82,8 +82,8 @@ def main() -> None:
 
     measured = take_turns({name: partial(measure, name) for name in names}, repeats=arguments.repeats)
     rows = {
-        name: [PROGRAMS[name].strip().count("\n") + 1, median(each, "seconds"), median(each, "rmse")]
-        for name, each in measured.items()
+        name: [PROGRAMS[name].strip().count("\n") + 1, median(rounds, "seconds"), median(rounds, "rmse")]
+        for name, rounds in measured.items()
     }
     columns = {"lines": ".0f", "seconds": ".1f", "test RMSE": ".4f"}
     print_table(f"median of {arguments.repeats}", columns, rows)

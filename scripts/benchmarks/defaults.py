@@ -55,7 +55,7 @@ def main() -> None:
         ]
         print(
             f"{model}, {fit}:",
-            *("–" if each is None else f"{each:.4f}" for each in rows[f"{model}, {fit}"]),
+            *("–" if ratio is None else f"{ratio:.4f}" for ratio in rows[f"{model}, {fit}"]),
             flush=True,
         )
     print()

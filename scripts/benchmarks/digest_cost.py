@@ -85,12 +85,12 @@ def measure(train: Callable[..., ratinglab.Run], optimizer: str, *, epochs: int,
 @contextmanager
 def replaced(replace: Callable[[str, Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
     """Replace the measured functions in all modules that use them."""
-    own = {name: getattr(digests, name) for name in MEASURED}
+    originals = {name: getattr(digests, name) for name in MEASURED}
     modules = [module for name, module in sys.modules.items() if name.startswith("ratinglab")]
-    found = [(module, name) for module in modules for name in MEASURED if hasattr(module, name)]
-    before = [(module, name, getattr(module, name)) for module, name in found]
-    for module, name in found:
-        setattr(module, name, replace(name, own[name]))
+    uses = [(module, name) for module in modules for name in MEASURED if hasattr(module, name)]
+    before = [(module, name, getattr(module, name)) for module, name in uses]
+    for module, name in uses:
+        setattr(module, name, replace(name, originals[name]))
     try:
         yield
     finally:

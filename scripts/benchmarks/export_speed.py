@@ -29,7 +29,7 @@ def main() -> None:
     measures = {system: partial(call_in_process, predict, system, arguments.run, env=env) for system in SYSTEMS}
     measured = take_turns(measures, repeats=arguments.repeats)
     columns = {f"{size:,} pairs, ms": ".3f" for size in SIZES}
-    rows = {system: [median(each, str(size)) for size in SIZES] for system, each in measured.items()}
+    rows = {system: [median(rounds, str(size)) for size in SIZES] for system, rounds in measured.items()}
     print_table(f"median of {arguments.repeats}", columns, rows)
 
 
@@ -51,7 +51,7 @@ def predict(system: str, folder: str) -> Measurement:
         for size in SIZES:
             counts = run.record.num_users, run.record.num_items
             columns = [random.integers(0, count, size, dtype=np.int32) for count in counts]
-            parts = [np.array_split(each, -(-size // 1_000) if system == "numpy" else 1) for each in columns]
+            parts = [np.array_split(column, -(-size // 1_000) if system == "numpy" else 1) for column in columns]
             milliseconds = []
             for _ in range({1: 200, 1_000: 20}.get(size, 3)):
                 started = perf_counter()

@@ -36,8 +36,8 @@ COLUMNS = {
     "bias baseline": ".4f",
     "ms per fold-in": ".1f",
 }
-GIVEN = (5, 10, 20)
-"""Numbers of ratings given of each held-out user or item."""
+NUM_FOLDED_IN = (5, 10, 20)
+"""Numbers of ratings that are folded in, of each held-out user or item."""
 MIN_RATINGS = 40
 """Minimum number of ratings of a user or an item that is held out."""
 TIMES = ["data.columns.timestamp=timestamp", "model.item_features=[]"]
@@ -66,24 +66,24 @@ def main() -> None:
 def _measure(
     ratings: pd.DataFrame, side: str, fit: str, folder: Path, *, count: int, seed: int
 ) -> dict[str, list[float]]:
-    """Measure one fit: the figures by number of given ratings."""
+    """Measure one fit: the figures by number of ratings folded in."""
     key = f"{side}_id"
     counts = ratings[key].value_counts()
     held_out = np.random.default_rng(seed).choice(np.sort(counts.index[counts >= MIN_RATINGS]), count, replace=False)
     is_held_out = ratings[key].isin(held_out)
-    theirs = ratings[is_held_out].sample(frac=1, random_state=seed)
-    position = theirs.groupby(key).cumcount()
-    test = theirs[position >= max(GIVEN)]
+    held_out_rows = ratings[is_held_out].sample(frac=1, random_state=seed)
+    position = held_out_rows.groupby(key).cumcount()
+    test = held_out_rows[position >= max(NUM_FOLDED_IN)]
     settings = [fit, *SPLIT, *(TIMES if "timesvdpp" in fit else [])]
     run = ratinglab.train(*settings, ratings=ratings[~is_held_out], folder=folder / "others", verbose=False)
-    run.fold_in(theirs[position < 1])  # estimates the prior once
+    run.fold_in(held_out_rows[position < 1])  # estimates the prior once
     rows = {}
-    for number in GIVEN:
-        given = theirs[position < number]
+    for number in NUM_FOLDED_IN:
+        history = held_out_rows[position < number]
         begin = time.perf_counter()
-        folded = run.fold_in(given)
+        folded = run.fold_in(history)
         seconds = time.perf_counter() - begin
-        together = pd.concat([ratings[~is_held_out], given])
+        together = pd.concat([ratings[~is_held_out], history])
         again = ratinglab.train(*settings, ratings=together, folder=folder / str(number), verbose=False)
         folded_rmse = _rmse(folded.predict(test["item_id"], user_ids=test["user_id"]), test)
         again_rmse = _rmse(again.predict(test["user_id"], test["item_id"]), test)

@@ -31,7 +31,7 @@ from measurement import (
     take_turns,
 )
 from numpy.typing import NDArray
-from peer_fits import Ratings, groups_of, myfm_blocks, of_rows
+from peer_fits import Ratings, column_groups, myfm_blocks, relation_blocks
 
 SHAPES = {80_000: (943, 1_682), 1_000_000: (6_040, 3_700), 8_000_000: (70_000, 10_000)}
 """Users and items by number of ratings, as in MovieLens 100K's training rows, 1M and 10M."""
@@ -64,8 +64,8 @@ def print_results(rows: int, arguments: argparse.Namespace) -> None:
     }
     measured = take_turns(measures, repeats=arguments.repeats)
     figures = {
-        label: [median(each, "seconds"), median_ratio(each, measured["biased_mf"], "seconds"), peak_mib(each)]
-        for label, each in measured.items()
+        label: [median(rounds, "seconds"), median_ratio(rounds, measured["biased_mf"], "seconds"), peak_mib(rounds)]
+        for label, rounds in measured.items()
     }
     print_table(f"{rows:,} ratings", {"s per sweep": ".4f", "ratio": ".2f", "peak MiB": ".0f"}, figures)
 
@@ -130,8 +130,8 @@ def myfm_seconds(label: str, rows: str, sweeps: str) -> Measurement:
         return False, None
 
     model = myfm.MyFMRegressor(rank=RANK, random_seed=0)
-    model.fit(None, rating, X_rel=of_rows(blocks, slice(None)), n_iter=int(sweeps) + 1, n_kept_samples=1,
-              grouping=groups_of(blocks), callback=at_end)  # fmt: skip
+    model.fit(None, rating, X_rel=relation_blocks(blocks, slice(None)), n_iter=int(sweeps) + 1, n_kept_samples=1,
+              grouping=column_groups(blocks), callback=at_end)  # fmt: skip
     return {"seconds": float(np.diff(ends).min())}
 
 

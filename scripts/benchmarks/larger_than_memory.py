@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000_000, help="ratings, about (default: %(default)s)")
     parser.add_argument("--users", type=int, help="users (default: a hundredth of the ratings)")
     parser.add_argument("--items", type=int, help="items (default: a twentieth of the users)")
-    parser.add_argument("--folder", type=Path, required=True, help="folder for all files; kept")
+    parser.add_argument("--folder", type=Path, required=True, help="folder for all files, which stay")
     parser.add_argument("settings", nargs="*", help="settings of train.py, such as optimizer=als trainer.max_epochs=3")
     arguments = parser.parse_args()
     num_users = arguments.users or arguments.rows // 100
@@ -52,8 +52,8 @@ def main() -> None:
         floor, rows = generate(data, rows=arguments.rows, num_users=num_users, num_items=num_items)
         (arguments.folder / "floor.json").write_text(json.dumps({"rmse": floor, "rows": rows}))
         print(f"generated   {rows:,} rows in {time.perf_counter() - started:.0f} s, {size_of(data) / 1e9:.1f} GB")
-    made = json.loads((arguments.folder / "floor.json").read_text())
-    print(f"ratings     {made['rows']:,}, noise floor: RMSE {made['rmse']:.4f}")
+    generated = json.loads((arguments.folder / "floor.json").read_text())
+    print(f"ratings     {generated['rows']:,}, noise floor: RMSE {generated['rmse']:.4f}")
     settings = [
         "data=csv",
         f"data.path={data}",
@@ -90,9 +90,9 @@ def generate(folder: Path, *, rows: int, num_users: int, num_items: int) -> tupl
         start = np.concatenate([[0], np.cumsum(wanted)])
         user, item = np.empty(start[-1], np.int32), np.empty(start[-1], np.int32)
         draw_items(start, number, num_files, num_items, user, item)
-        kept = np.flatnonzero(item >= 0)
-        random.shuffle(kept)
-        user, item = user[kept], item[kept]
+        distinct = np.flatnonzero(item >= 0)
+        random.shuffle(distinct)
+        user, item = user[distinct], item[distinct]
         rating, file_squares = rate(user, item, *users, *items, NOISE, number)
         squares, total = squares + file_squares, total + len(user)
         table = pa.table({"user_id": user, "item_id": item, "rating": rating})
@@ -182,11 +182,11 @@ def watch(pid: int, folder: Path, free: int, peaks: dict[str, int]) -> None:
             text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
         except OSError:
             return
-        found = {name: int(size) * 1024 for name, size in re.findall(r"(?m)^(Rss\w+|VmRSS):\s+(\d+) kB", text)}
-        if "VmRSS" not in found:  # it has ended
+        memory = {name: int(size) * 1024 for name, size in re.findall(r"(?m)^(Rss\w+|VmRSS):\s+(\d+) kB", text)}
+        if "VmRSS" not in memory:  # it has ended
             return
-        peaks |= {name: max(peaks[name], value) for name, value in found.items() if name in peaks}
-        peaks["since the last line"] = max(peaks["since the last line"], found["VmRSS"])
+        peaks |= {name: max(peaks[name], value) for name, value in memory.items() if name in peaks}
+        peaks["since the last line"] = max(peaks["since the last line"], memory["VmRSS"])
         peaks["disk"] = max(peaks["disk"], free - shutil.disk_usage(folder).free)
         time.sleep(0.2)
 

@@ -57,19 +57,19 @@ def main() -> None:
                 "ratinglab, ials": partial(ials_seconds, ials, rows, folder=folder, env=env),
                 "implicit": partial(call_in_process, implicit_seconds, str(path), str(arguments.threads), env=env),
             }
-            found = take_turns(measures, repeats=arguments.repeats)
-            reference = found["implicit"]
+            measured = take_turns(measures, repeats=arguments.repeats)
+            reference = measured["implicit"]
             print_table(
                 f"{rows:,} pairs",
                 {"s/sweep": ".3f", "ratio": ".2f", "fit s": ".2f", "peak MiB": ",.0f"},
                 {
                     name: [
-                        median(each, "sweep"),
-                        median_ratio(each, reference, "sweep"),
-                        median(each, "fit"),
-                        peak_mib(each),
+                        median(rounds, "sweep"),
+                        median_ratio(rounds, reference, "sweep"),
+                        median(rounds, "fit"),
+                        peak_mib(rounds),
                     ]
-                    for name, each in found.items()
+                    for name, rounds in measured.items()
                 },
             )
         ease = {}

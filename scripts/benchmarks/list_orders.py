@@ -13,7 +13,7 @@ liked items. implicit is left out if it is not installed.
 import argparse
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from measurement import print_markdown_row
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -36,8 +37,7 @@ RECIPES = ["fast", "biased_mf_gibbs", "svdpp_gibbs", "item_knn", "ease", "ials"]
 SPLITS = {"per_user": ["split=per_user", "split.seed={seed}"], "leave_last": ["split=leave_last", "seed={seed}"]}
 """Settings of each protocol."""
 NUM_FACTORS = 32
-FIGURES = {"ndcg": 10, "recall": 20, "coverage": 10}
-"""Length of the lists of each metric."""
+METRICS = ("ndcg@10", "recall@20", "coverage@10")
 COLUMNS = ["user_id", "item_id", "rating", "timestamp"]
 Scores = NDArray[np.float32]
 Figures = dict[str, float]
@@ -55,23 +55,24 @@ def main() -> None:
     for path in arguments.paths:
         is_u_data = path.suffix == ".data"
         ratings = pd.read_csv(path, sep="\t" if is_u_data else ",", names=COLUMNS, header=None if is_u_data else 0)
-        found: list[dict[str, Figures]] = []
+        by_seed: list[dict[str, Figures]] = []
         for seed in range(arguments.seeds):
-            found.append(dict(measure(ratings, seed, arguments.recipes, arguments.part, SPLITS[arguments.split])))
-            print(f"{path}, seed {seed}: {found[-1]}", file=sys.stderr)
-        print(
-            f"\n{path}, {arguments.part}\n" + "| | " + " | ".join(f"{name}@{k}" for name, k in FIGURES.items()) + " |"
-        )
-        print("|---" * (1 + len(FIGURES)) + "|")
-        for system in found[0]:
-            cells = (spread([each[system][name] for each in found]) for name in FIGURES)
-            print(f"| {system} | " + " | ".join(cells) + " |", flush=True)
+            by_seed.append(dict(measure(ratings, seed, arguments.recipes, arguments.part, SPLITS[arguments.split])))
+            print(f"{path}, seed {seed}: {by_seed[-1]}", file=sys.stderr)
+        print(f"\n{path}, {arguments.part}")
+        print_markdown_row(["", *METRICS], is_header=True)
+        for system in by_seed[0]:
+            print_row(system, [figures[system] for figures in by_seed])
 
 
-def spread(values: list[float], *, digits: int = 3) -> str:
-    """Format the mean and the standard deviation."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}"
+def print_row(system: str, by_seed: Sequence[Figures], *, digits: int = 3) -> None:
+    """Print the mean and the standard deviation of each metric over the seeds."""
+    cells = [system]
+    for metric in METRICS:
+        values = [figures[metric] for figures in by_seed]
+        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+        cells.append(f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}")
+    print_markdown_row(cells)
 
 
 def measure(
@@ -93,22 +94,22 @@ def measure(
             orders = ["prediction"]
             if not run.record.predicts_scores:
                 orders += [*(["lower_bound"] if run.record.is_sampled else []), "expected_gain"]
-            lists = {by: of_run(run, part, by) for by in orders}
-            if number == 0:
-                popular = {name: lists["prediction"][f"{POPULARITY}{part}/{name}@{k}"] for name, k in FIGURES.items()}
-                yield "most popular", popular
-                yield from measure_others(Split(run), part)
-            for by, found in lists.items():
+            for index, by in enumerate(orders):
+                figures, popular = measure_run(run, part, by)
+                if number == index == 0:
+                    yield "most popular", popular
+                    yield from measure_others(Split(run), part)
                 order = "score" if run.record.predicts_scores else by
-                yield f"`{recipe}`, by `{order}`", {name: found[f"{part}/{name}@{k}"] for name, k in FIGURES.items()}
+                yield f"`{recipe}`, by `{order}`", figures
 
 
-def of_run(run: Run, part: str, by: str) -> dict[str, float]:
-    """Measure a run's lists of all lengths, by tag."""
-    found: dict[str, float] = {}
-    for k in set(FIGURES.values()):
-        found |= run.evaluate_ranking(k=k, by=by, parts=[part])
-    return found
+def measure_run(run: Run, part: str, by: str) -> tuple[Figures, Figures]:
+    """Measure a run's lists, and those of the most popular items."""
+    values: dict[str, float] = {}
+    for k in (10, 20):
+        values |= run.evaluate_ranking(k=k, by=by, parts=[part])
+    ours, popular = ({metric: values[f"{prefix}{part}/{metric}"] for metric in METRICS} for prefix in ("", POPULARITY))
+    return ours, popular
 
 
 class Split:
@@ -139,9 +140,12 @@ class Split:
         users = relevant.users[relevant.users < num_users]
         best = np.argsort(-scores[users], axis=1, kind="stable").astype(np.int32)
         share = np.bincount(self._rows["train"].item, minlength=num_items) / num_users
-        return {
-            name: ranking_metrics(users, [best[:, :k]], relevant, k=k, share=share)[name] for name, k in FIGURES.items()
-        }
+        figures = {}
+        for metric in METRICS:
+            name, k = metric.split("@")
+            values = ranking_metrics(users, [best[:, : int(k)]], relevant, k=int(k), share=share)
+            figures[metric] = values[name]
+        return figures
 
 
 def measure_others(split: Split, part: str) -> Iterator[tuple[str, Figures]]:
@@ -165,8 +169,8 @@ def choose_settings(split: Split, *, num_factors: list[int]) -> Iterator[tuple[s
         grid = {"liked_only": [False, True], **grid}
         choices = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
         fits = [partial(_fit, fit, choice) for choice in choices]
-        found = [split.measure(each(split), "val")["ndcg"] for each in fits]
-        best = found.index(max(found))
+        values = [split.measure(fit_choice(split), "val")["ndcg@10"] for fit_choice in fits]
+        best = values.index(max(values))
         print(f"{name}: {choices[best]}", file=sys.stderr)
         yield name, fits[best]
 

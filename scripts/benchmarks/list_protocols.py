@@ -16,10 +16,10 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from list_orders import FIGURES, Figures, Split, choose_settings, of_run, spread
+from list_orders import METRICS, Figures, Split, choose_settings, measure_run, print_row
+from measurement import print_markdown_row
 
 import ratinglab
-from ratinglab.inference.evaluation import POPULARITY
 from ratinglab.inference.run import Run
 
 RECIPES = ["item_knn", "ease", "ials", "fast", "svdpp_gibbs"]
@@ -46,11 +46,9 @@ def main() -> None:
     parser.add_argument("root", type=Path, help="folder of its data set")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds of each recipe (default: %(default)s)")
     arguments = parser.parse_args()
-    print("| | " + " | ".join(f"{name}@{k}" for name, k in FIGURES.items()) + " |")
-    print("|---" * (1 + len(FIGURES)) + "|")
-    for system, found in measure(arguments.protocol, arguments.root, seeds=arguments.seeds):
-        cells = (spread([each[name] for each in found], digits=4) for name in FIGURES)
-        print(f"| {system} | " + " | ".join(cells) + " |", flush=True)
+    print_markdown_row(["", *METRICS], is_header=True)
+    for system, by_seed in measure(arguments.protocol, arguments.root, seeds=arguments.seeds):
+        print_row(system, by_seed, digits=4)
 
 
 def measure(protocol: str, root: Path, *, seeds: int) -> Iterator[tuple[str, list[Figures]]]:
@@ -60,36 +58,36 @@ def measure(protocol: str, root: Path, *, seeds: int) -> Iterator[tuple[str, lis
     with TemporaryDirectory() as folder:
         tuned = train(*settings, validation, "recipe=ease", "test=false", folder=f"{folder}/tuned")
         final = train(*settings, "recipe=ease", folder=f"{folder}/final")
-        popular = of_run(final, "test", "prediction")
-        yield "most popular", [{name: popular[f"{POPULARITY}test/{name}@{k}"] for name, k in FIGURES.items()}]
+        _, popular = measure_run(final, "test", "prediction")
+        yield "most popular", [popular]
         split = Split(final)
         for name, fit in choose_settings(Split(tuned), num_factors=NUM_FACTORS):
             yield name, [split.measure(fit(split), "test")]
         for recipe in RECIPES:
-            yield f"`{recipe}`", list(of_seeds([*settings, f"recipe={recipe}"], seeds=seeds))
+            yield f"`{recipe}`", list(measure_recipe([*settings, f"recipe={recipe}"], seeds=seeds))
         for recipe, grid in TUNED.items():
             best = choose([*settings, validation, f"recipe={recipe}"], grid)
             print(f"{recipe}: {best}", file=sys.stderr)
-            yield f"`{recipe}`, tuned", list(of_seeds([*settings, f"recipe={recipe}", *best], seeds=seeds))
+            yield f"`{recipe}`, tuned", list(measure_recipe([*settings, f"recipe={recipe}", *best], seeds=seeds))
 
 
-def of_seeds(settings: Sequence[str], *, seeds: int) -> Iterator[Figures]:
+def measure_recipe(settings: Sequence[str], *, seeds: int) -> Iterator[Figures]:
     """Train a run with each seed, and measure its test lists."""
     for seed in range(seeds):
         with TemporaryDirectory() as folder:
-            found = of_run(train(*settings, f"seed={seed}", folder=f"{folder}/run"), "test", "expected_gain")
-        yield {name: found[f"test/{name}@{k}"] for name, k in FIGURES.items()}
+            figures, _ = measure_run(train(*settings, f"seed={seed}", folder=f"{folder}/run"), "test", "expected_gain")
+        yield figures
 
 
 def choose(settings: Sequence[str], grid: Mapping[str, Sequence[float]]) -> list[str]:
     """Return the settings of a grid with the highest NDCG@10 on validation rows."""
-    found: dict[tuple[str, ...], float] = {}
+    ndcg: dict[tuple[str, ...], float] = {}
     for values in product(*grid.values()):
-        chosen = [f"{key}={value}" for key, value in zip(grid, values, strict=True)]
+        choice = tuple(f"{key}={value}" for key, value in zip(grid, values, strict=True))
         with TemporaryDirectory() as folder:
-            run = train(*settings, *chosen, "test=false", folder=f"{folder}/run")
-            found[tuple(chosen)] = run.metrics["val/ndcg@10"]
-    best, _ = max(found.items(), key=lambda each: each[1])
+            run = train(*settings, *choice, "test=false", folder=f"{folder}/run")
+            ndcg[choice] = run.metrics["val/ndcg@10"]
+    best = max(ndcg, key=ndcg.__getitem__)
     return list(best)
 
 

@@ -91,24 +91,25 @@ def train(settings: Sequence[str], *, folder: Path, env: Mapping[str, str], chec
 
 
 def take_turns(measures: Mapping[Key, Callable[[], Measurement]], *, repeats: int) -> dict[Key, list[Measurement]]:
-    """Take every measurement once per round, so that a slow spell of the machine affects all alike."""
+    """Take every measurement once per round, so that a slow spell of the machine affects all of them."""
     rounds = [{name: measure() for name, measure in measures.items()} for _ in range(repeats)]
-    return {name: [measured[name] for measured in rounds] for name in measures}
+    return {name: [measurements[name] for measurements in rounds] for name in measures}
 
 
 def median(measured: Sequence[Measurement], figure: str) -> float:
     """Return the median of a figure over the rounds."""
-    return statistics.median(each[figure] for each in measured)
+    return statistics.median(measurement[figure] for measurement in measured)
 
 
 def median_ratio(measured: Sequence[Measurement], reference: Sequence[Measurement], figure: str) -> float:
     """Return the median over the rounds of a figure divided by the reference's figure of the same round."""
-    return statistics.median(own[figure] / other[figure] for own, other in zip(measured, reference, strict=True))
+    pairs = zip(measured, reference, strict=True)
+    return statistics.median(measurement[figure] / other[figure] for measurement, other in pairs)
 
 
 def peak_mib(measured: Sequence[Measurement]) -> float:
     """Return the highest peak memory of all rounds."""
-    return max(each["peak_mib"] for each in measured)
+    return max(measurement["peak_mib"] for measurement in measured)
 
 
 def print_table(title: str, columns: Mapping[str, str], rows: Mapping[str, Sequence[float | None]]) -> None:
@@ -130,6 +131,13 @@ def print_table(title: str, columns: Mapping[str, str], rows: Mapping[str, Seque
         print("  ".join([label.ljust(margin), *aligned]).rstrip())
 
 
+def print_markdown_row(cells: Sequence[str], *, is_header: bool = False) -> None:
+    """Print a row of a Markdown table, and the rule below it if it is the header."""
+    print(f"| {' | '.join(cells)} |", flush=True)
+    if is_header:
+        print("|---" * len(cells) + "|")
+
+
 def distinct_pairs(rows: int, *, num_users: int, num_items: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Draw pairs of user and item, long-tailed in both, without repetition.
 
@@ -140,12 +148,12 @@ def distinct_pairs(rows: int, *, num_users: int, num_items: int, random: np.rand
     pairs = np.empty(0, dtype=np.int64)
     while len(pairs) < rows:
         wanted = int((rows - len(pairs)) * 1.3) + 1000
-        user, item = (_drawn(weight, wanted, random) for weight in (activity, popularity))
+        user, item = (_draw(weight, wanted, random) for weight in (activity, popularity))
         pairs = np.unique(np.concatenate([pairs, user * num_items + item]))
     return np.sort(random.permutation(pairs)[:rows])
 
 
-def _drawn(weight: NDArray[np.floating], count: int, random: np.random.Generator) -> NDArray[np.int64]:
+def _draw(weight: NDArray[np.floating], count: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Draw indices with probabilities proportional to `weight`: (count,) int64."""
     cumulative = np.cumsum(weight / weight.sum())
     return np.searchsorted(cumulative, random.random(count)).clip(0, len(weight) - 1)

@@ -123,15 +123,15 @@ def sample_myfm(
     import myfm
 
     target = rating.astype(np.float64)
-    training, groups = of_rows(blocks, slice(None, len(target))), groups_of(blocks)
+    training, groups = relation_blocks(blocks, slice(None, len(target))), column_groups(blocks)
     model = myfm.MyFMRegressor(rank=rank, random_seed=seed)
     started = perf_counter()
     model.fit(None, target, X_rel=training, n_iter=sweeps, n_kept_samples=sweeps, grouping=groups)
     seconds = perf_counter() - started
-    return seconds, model.predict(None, X_rel=of_rows(blocks, slice(len(target), None)))
+    return seconds, model.predict(None, X_rel=relation_blocks(blocks, slice(len(target), None)))
 
 
-def of_rows(blocks: Sequence[Block], rows: slice) -> list[Any]:
+def relation_blocks(blocks: Sequence[Block], rows: slice) -> list[Any]:
     """Make myFM's relation blocks of some rows."""
     import myfm
     from scipy import sparse
@@ -139,7 +139,7 @@ def of_rows(blocks: Sequence[Block], rows: slice) -> list[Any]:
     return [myfm.RelationBlock(block.entry[rows], sparse.hstack(block.parts, format="csr")) for block in blocks]
 
 
-def groups_of(blocks: Sequence[Block]) -> list[int]:
+def column_groups(blocks: Sequence[Block]) -> list[int]:
     """Number the parts of all blocks, and give each column the number of its part: myFM's groups share a prior."""
     widths = [part.shape[1] for block in blocks for part in block.parts]
     return [group for group, width in enumerate(widths) for _ in range(width)]
@@ -166,13 +166,13 @@ def myfm_blocks(
 
     user, item = ratings.user.astype(np.int64), ratings.item.astype(np.int64)
     shape = user.max() + 1, item.max() + 1
-    of_users: list[Any] = [sparse.identity(shape[0], format="csr")]
-    of_items: list[Any] = [sparse.identity(shape[1], format="csr")]
+    user_parts: list[Any] = [sparse.identity(shape[0], format="csr")]
+    item_parts: list[Any] = [sparse.identity(shape[1], format="csr")]
     if equation != "biased_mf":
         rated = sparse.csr_matrix((np.ones(num_train), (user[:num_train], item[:num_train])), shape=shape)
-        of_users.append(by_root_count(rated))
-        of_items.append(by_root_count(rated.T.tocsr()))
-    blocks = [Block(user, [*of_users, *user_features]), Block(item, [*of_items, *item_features])]
+        user_parts.append(by_root_count(rated))
+        item_parts.append(by_root_count(rated.T.tocsr()))
+    blocks = [Block(user, [*user_parts, *user_features]), Block(item, [*item_parts, *item_features])]
     if equation == "timesvdpp":
         day = ratings.day.astype(np.int64) - int(ratings.day.min())
         index = np.unique(user * (int(day.max()) + 1) + day, return_inverse=True)[1]

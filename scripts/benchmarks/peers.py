@@ -16,6 +16,7 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -236,9 +237,10 @@ def draw(path: Path, systems: Sequence[str], task: Task, *, threads: int, repeat
     for system in systems:
         points = []
         for share in SHARES:
-            settings = shortened(system, task.settings[system], share)
+            settings = shorten(system, task.settings[system], share)
             fit = fit_in_process(system, task, threads=threads, settings=settings)
-            points.append(sorted((fit() for _ in range(repeats)), key=lambda each: each["seconds"])[repeats // 2])
+            measured = sorted((fit() for _ in range(repeats)), key=itemgetter("seconds"))
+            points.append(measured[repeats // 2])
             print(f"{LABELS[system]}: {points[-1]['seconds']:.2f} s, test RMSE {points[-1]['rmse']:.4f}", flush=True)
         seconds, rmse = ([fit[figure] for fit in points] for figure in ("seconds", "rmse"))
         axes.plot(seconds, rmse, "o--" if system in PEERS else "o-", label=LABELS[system])
@@ -248,7 +250,7 @@ def draw(path: Path, systems: Sequence[str], task: Task, *, threads: int, repeat
     figure.savefig(path, dpi=150)
 
 
-def shortened(system: str, settings: Any, share: float) -> Any:
+def shorten(system: str, settings: Any, share: float) -> Any:
     """Return the settings with a share of their epochs, at least 2."""
     if system in PEERS:
         key = PEERS[system].epochs

@@ -57,8 +57,12 @@ def main() -> None:
             repeats=arguments.repeats,
         )
     rows = {
-        SYSTEMS[system]: [median(each, "seconds"), median(each, "users") / median(each, "seconds"), peak_mib(each)]
-        for system, each in measured.items()
+        SYSTEMS[system]: [
+            median(rounds, "seconds"),
+            median(rounds, "users") / median(rounds, "seconds"),
+            peak_mib(rounds),
+        ]
+        for system, rounds in measured.items()
     }
     columns = {"seconds": ".2f", "users/s": ",.0f", "peak MiB above data": ",.0f"}
     print_table(f"median of {arguments.repeats}", columns, rows)
@@ -107,27 +111,27 @@ def prepare(system: str, table: Table) -> Callable[[], int]:
     from ratinglab.recommend.orders import ExpectedGain
 
     num_users, num_items = (table[f"{side}_factors"].shape[1] for side in ("user", "item"))
-    predictor, is_train = predictor_of(table), ~table["is_held_out"]
+    predictor, is_train = build_predictor(table), ~table["is_held_out"]
     rated, train = (RatedPairs(table["user"][mask], table["item"][mask]) for mask in (~is_train, is_train))
     held_out = Ratings(*rated, rating=np.ones(len(rated.user), dtype=np.float32))
     order = None
     if system == "gain":
         factors = (torch.from_numpy(table[f"{side}_factors"][0]) for side in ("user", "item"))
         # as many factors as interest has, whatever their values
-        user, item = (each.repeat(1, sum(DIMS) // NUM_FACTORS + 1)[:, : sum(DIMS)].contiguous() for each in factors)
+        user, item = (table.repeat(1, sum(DIMS) // NUM_FACTORS + 1)[:, : sum(DIMS)].contiguous() for table in factors)
         order = ExpectedGain(Interest(user, item, torch.ones(num_items)), border=0.0, standard_deviation=1.0)
 
     def rank() -> int:
         lists = HeldOutLists(held_out, train=train, num_users=num_users, num_items=num_items)
-        found = lists.measure_popularity(k=K) if system == "popular" else lists.measure(predictor, k=K, order=order)
-        assert 0 < found["ndcg"] < 1
+        metrics = lists.measure_popularity(k=K) if system == "popular" else lists.measure(predictor, k=K, order=order)
+        assert 0 < metrics["ndcg"] < 1
         return len(lists.users)
 
     return rank
 
 
-def predictor_of(table: Table) -> Any:
-    """Make the predictor of a textbook factorization with these factors or, if there are several, samples of it."""
+def build_predictor(table: Table) -> Any:
+    """Build the predictor of a textbook factorization with these factors or, if there are several, samples of it."""
     import torch
 
     from ratinglab.models.baselines import BiasBaseline
@@ -145,8 +149,8 @@ def predictor_of(table: Table) -> Any:
     if len(users) > 1:
         model = Posterior(mf)
         for user, item in zip(users, items, strict=True):
-            of_users, of_items = (SideFactors(table, precision=torch.ones(len(table))) for table in (user, item))
-            model.keep(Factors(of_users, of_items, mean=0.0))
+            users_side, items_side = (SideFactors(rows, precision=torch.ones(len(rows))) for rows in (user, item))
+            model.keep(Factors(users_side, items_side, mean=0.0))
     mf.user_embedding.weight.data, mf.item_embedding.weight.data = users[0], items[0]
     baseline = BiasBaseline(num_users=training.num_users, num_items=training.num_items)
     return Predictor(model, baseline, stars=Stars(1.0, 5.0), scale=None)

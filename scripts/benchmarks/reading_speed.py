@@ -83,8 +83,8 @@ def print_readings(measured: dict[str, list[Measurement]], *, labels: dict[str, 
     """Print medians, and their ratios to the first row."""
     reference = next(iter(measured.values()))
     rows = {
-        labels[name]: [median(each, "seconds"), median_ratio(each, reference, "seconds"), peak_mib(each)]
-        for name, each in measured.items()
+        labels[name]: [median(rounds, "seconds"), median_ratio(rounds, reference, "seconds"), peak_mib(rounds)]
+        for name, rounds in measured.items()
     }
     columns = {"seconds": ".2f", "ratio": ".2f", "peak MiB": ",.0f"}
     print_table(f"median of {len(reference)}", columns, rows)
@@ -108,8 +108,8 @@ def read(reader: str, path: str, folder: str) -> Measurement:
         data = ["data=csv", f"data.path={quote_for_hydra(path)}", f"data.cache={cache}"]
         options = compose_options("train", [*data, *settings])
     if reader == "to_cache":
-        for kept in Path(folder).glob("tables/*"):
-            kept.unlink()
+        for cached in Path(folder).glob("tables/*"):
+            cached.unlink()
     started = perf_counter()
     if reader == "pandas":
         pd.read_csv(path)

@@ -70,9 +70,9 @@ def print_results(measured: dict[str, list[Measurement]], *, num_users: int) -> 
     """Print medians; the ratio is of seconds, to the first system."""
     reference = next(iter(measured.values()))
     rows = {}
-    for system, each in measured.items():
-        seconds, ratio = median(each, "seconds"), median_ratio(each, reference, "seconds")
-        rows[LABELS[system]] = [seconds, ratio, num_users / seconds, peak_mib(each)]
+    for system, rounds in measured.items():
+        seconds, ratio = median(rounds, "seconds"), median_ratio(rounds, reference, "seconds")
+        rows[LABELS[system]] = [seconds, ratio, num_users / seconds, peak_mib(rounds)]
     columns = {"seconds": ".2f", "ratio": ".2f", "users/s": ",.0f", "peak MiB above data": ",.0f"}
     print_table(f"median of {len(reference)}", columns, rows)
 
@@ -97,9 +97,9 @@ def recommend_to_all(system: str, folder: str) -> Measurement:
     before = memory_mib("VmRSS")
     recommend = {"ratinglab": prepare_ratinglab, "implicit": prepare_implicit}[system](table)
     started = perf_counter()
-    found = recommend()
+    lists = recommend()
     seconds = perf_counter() - started
-    np.save(Path(folder) / f"{system}.npy", found)
+    np.save(Path(folder) / f"{system}.npy", lists)
     return {"seconds": seconds, "peak_mib": memory_mib("VmHWM") - before}
 
 

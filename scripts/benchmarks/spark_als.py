@@ -49,9 +49,9 @@ def main() -> None:
             label: lambda settings=settings: fitted([*common, *settings], folder=folder, threads=arguments.threads)
             for label, settings in fits.items()
         }
-        rounds = take_turns(measures, repeats=arguments.repeats)
+        measured = take_turns(measures, repeats=arguments.repeats)
     figures = ("fit/seconds", "test/rmse", "train/rmse", "tree_mib")
-    rows = {label: [median(each, figure) for figure in figures] for label, each in rounds.items()}
+    rows = {label: [median(rounds, figure) for figure in figures] for label, rounds in measured.items()}
     print_table(f"{arguments.rows:,} ratings", COLUMNS, rows)
 
 
