@@ -25,8 +25,8 @@ from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.table import RatingTable
 from ratinglab.splits.holdout import Holdout, hold_out
-from ratinglab.splits.random_rows import RandomSplit
-from ratinglab.splits.split import SplitOptions
+from ratinglab.splits.random_rows import RandomSplitOptions
+from ratinglab.splits.split import TRAIN, SplitOptions
 from ratinglab.stars import Stars
 
 TRAINER = TrainerOptions(
@@ -36,7 +36,7 @@ TRAINER = TrainerOptions(
     check_val_every_n_epoch=1, accumulate_grad_batches=1, gradient_clip_val=None, deterministic=False,
     profiler=None, enable_progress_bar=True, enable_model_summary=False,
 )  # fmt: skip
-SPLIT = RandomSplit(refit=False, seed=0, validation=0.1, test=0.1)
+SPLIT = RandomSplitOptions(refit=False, seed=0, validation=0.1, test=0.1)
 
 
 class Fitted(NamedTuple):
@@ -66,7 +66,7 @@ def holdout_of(table: RatingTable, model: EquationOptions, *, split: SplitOption
 
 def training_data(holdout: Holdout) -> TrainingData:
     """Collect the data from which an equation is built."""
-    train, stars = holdout.train, Stars(*holdout.scale)
+    train, stars = holdout.copy_rows(TRAIN), Stars(*holdout.scale)
     rows = as_tensors(replace(train, rating=stars.to_stars(train.rating)))
     num_users, num_items = holdout.num_users, holdout.num_items
     users, items = holdout.side_information.user_features, holdout.side_information.item_features

@@ -21,7 +21,7 @@ from ratinglab.runs.record import RunRecord, metric_records, record_bytes
 from ratinglab.runs.storage import write_run
 from ratinglab.runs.weights import build_predictor
 from ratinglab.splits.holdout import Holdout
-from ratinglab.splits.split import SplitOptions
+from ratinglab.splits.split import TRAIN, SplitOptions
 
 PROVENANCE: Any = {
     "data": "ratings.csv", "seed": 0, "columns": {}, "timestamp_format": None, "command": [],
@@ -39,7 +39,7 @@ def record_of(model: EquationOptions, holdout: Holdout, **changed) -> RunRecord:
         model_options=to_plain(model),
         num_users=holdout.num_users,
         num_items=holdout.num_items,
-        rating_mean=float(holdout.train.rating.mean(dtype="float64")),
+        rating_mean=float(holdout.copy_rows(TRAIN).rating.mean(dtype="float64")),
         scale=(1.0, 5.0),
         noise_floor=None,
         max_epochs=3,

@@ -13,7 +13,7 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.datasets.sources import FRAME
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.fit import Fit
-from ratinglab.formats.frames import Frame, Frames, reusable
+from ratinglab.formats.frames import Frame, Frames, make_reusable
 from ratinglab.inference.run import Run
 from ratinglab.options import as_override
 from ratinglab.process.program import shown_path
@@ -162,7 +162,7 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
         if folds is not None:
             overrides = (*overrides, f"split.folds={folds}")
         for name in PATH_KEYS.keys() & settings.keys():
-            settings[name] = reusable(settings[name])  # type: ignore[literal-required]
+            settings[name] = make_reusable(settings[name])  # type: ignore[literal-required]
         fold_1 = _compose_job(overrides, settings)
         folds = getattr(fold_1.options.split, "folds", None)
         if folds is None:

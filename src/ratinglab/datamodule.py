@@ -7,8 +7,9 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from ratinglab.batches import CPU, Blocks, FullBatchLoader, ShuffledBatches
-from ratinglab.ratings.mapped_arrays import release
+from ratinglab.ratings.mapped_arrays import drop_pages
 from ratinglab.splits.holdout import Holdout
+from ratinglab.splits.split import TRAIN, VALIDATION, VALIDATION_HISTORY
 from ratinglab.stars import Stars
 
 
@@ -31,16 +32,16 @@ class RatingDataModule(LightningDataModule):
         self.stars = Stars(*holdout.scale)
         self.folder = holdout.table.folder
         """Folder for mapped files of rows; None: the rows are in memory."""
-        self.train_ratings_in_stars = holdout.train
+        self.train_ratings_in_stars = holdout.copy_rows(TRAIN)
         """The training rows."""
         self.rating_mean = float(self.train_ratings_in_stars.rating.mean(dtype=np.float64))
         """Mean of the training ratings, in rating units."""
-        release(self.train_ratings_in_stars.rating)
+        drop_pages(self.train_ratings_in_stars.rating)
         for _, block in self.train_ratings_in_stars.blocks():
             block.rating[:] = self.stars.to_stars(block.rating)
-        self.validation_ratings = holdout.validation
+        self.validation_ratings = holdout.copy_rows(VALIDATION)
         """The validation rows, with ratings in rating units."""
-        history = holdout.validation_history
+        history = holdout.copy_rows(VALIDATION_HISTORY)
         self.validation_history = replace(history, rating=self.stars.to_stars(history.rating))
         """Rows to fold in for users held out for validation, with ratings in stars."""
         self.batch_size = batch_size

@@ -8,7 +8,8 @@ from ratinglab.datasets import demo
 from ratinglab.datasets.sources import DemoOptions, Duplicates
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.splits.holdout import hold_out
-from ratinglab.splits.random_rows import RandomSplit
+from ratinglab.splits.random_rows import RandomSplitOptions
+from ratinglab.splits.split import TEST, TRAIN
 
 
 def load_demo(cache, *, seed):
@@ -54,12 +55,12 @@ def test_noise_floor_is_the_mse_of_a_model_that_knows_the_true_ratings():
 
 
 def test_bias_baseline_is_well_above_the_noise_floor(table):
-    split = RandomSplit(refit=False, seed=0, validation=0.1, test=0.1).apply(table)
+    split = RandomSplitOptions(refit=False, seed=0, validation=0.1, test=0.1).apply(table)
     holdout = hold_out(table, split, NO_SIDE_INFORMATION)
-    user, item, rating, _ = as_tensors(holdout.train)
+    user, item, rating, _ = as_tensors(holdout.copy_rows(TRAIN))
     baseline = BiasBaseline(num_users=holdout.num_users, num_items=holdout.num_items)
     baseline.fit(user=user, item=item, rating=rating)
-    user, item, rating, _ = as_tensors(holdout.test)
+    user, item, rating, _ = as_tensors(holdout.copy_rows(TEST))
     mse = float(torch.square(baseline(user, item) - rating).mean())
     assert mse > 1.4 * table.noise_floor
 

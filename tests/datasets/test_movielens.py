@@ -264,7 +264,7 @@ def test_data_set_is_downloaded_once(tmp_path, server, capsys, name):
     ],
 )
 def test_failed_download_explains_the_manual_download(tmp_path, monkeypatch, server, name, fault, reason):
-    monkeypatch.setattr(download, "TIMEOUT", 0.2 if fault == "silent" else 30)
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.2 if fault == "silent" else 30)
     path = tmp_path / movielens.DATA_SETS[name].archive
     by_hand = f"; download it by hand to {path}, or set data.root to an existing copy"
     with pytest.raises(UserError, match=f"^http://.*.zip cannot be downloaded: {reason}{by_hand}$"):

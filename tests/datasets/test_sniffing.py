@@ -149,6 +149,11 @@ def test_error_lists_what_is_missing_in_every_file(with_tables):
     assert second.endswith("items: found separator=semicolon, title=Titel; set data.items.item to one of Nr, Genre")
 
 
+def test_only_column_of_a_table_is_named_alone(with_tables):
+    with pytest.raises(UserError, match=r"set data.users.user to number$"):
+        with_tables(users="number\n7\n8\n9\n")
+
+
 def test_ids_of_a_table_that_lacks_most_of_the_rated_items_are_not_guessed(with_tables):
     with pytest.raises(UserError, match=r"set data.items.item and data.items.title to two of Nr, Genre$"):
         with_tables(items="Nr,Genre\n1,x\n2,x\n3,y\n")

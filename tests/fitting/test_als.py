@@ -12,9 +12,9 @@ from tables import table_with_features
 from ratinglab.batches import as_tensors
 from ratinglab.fitting.whole_epoch_options import ALSOptions
 from ratinglab.models.svdpp import Implicit
-from ratinglab.splits.random_rows import RandomSplit
+from ratinglab.splits.random_rows import RandomSplitOptions
 
-SPLIT = RandomSplit(refit=False, seed=0, validation=0.0, test=0.1)
+SPLIT = RandomSplitOptions(refit=False, seed=0, validation=0.0, test=0.1)
 FEATURES = {"user_features": ["group", "age"], "item_features": ["genres"]}
 CASES = {
     "mf": ("mf", {}, 2),

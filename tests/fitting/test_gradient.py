@@ -20,8 +20,9 @@ from ratinglab.fitting.gradient_options import AdamOptions, AdamWOptions, Gradie
 from ratinglab.models.build_equation import build_equation
 from ratinglab.models.mf import MF, MFOptions
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY, RatingTable
-from ratinglab.splits.chosen_rows import RowsSplit
+from ratinglab.splits.chosen_rows import RowsSplitOptions
 from ratinglab.splits.holdout import Holdout
+from ratinglab.splits.split import TRAIN, VALIDATION
 
 ADAM = AdamOptions(lr=0.05, weight_decay=0.0, beta1=0.9, beta2=0.999)
 SGD_PLAIN = SGDOptions(lr=0.1, weight_decay=0.0, momentum=0.0)
@@ -32,8 +33,8 @@ def small_table() -> RatingTable:
     return table_of(random.integers(0, 6, 60), random.integers(0, 8, 60), random.integers(1, 6, 60))
 
 
-def small_split(validation: float) -> RowsSplit:
-    return RowsSplit(refit=False, test_start=0, test_stop=10, seed=0, validation=validation)
+def small_split(validation: float) -> RowsSplitOptions:
+    return RowsSplitOptions(refit=False, test_start=0, test_stop=10, seed=0, validation=validation)
 
 
 def small_holdout(validation: float = 0.25) -> Holdout:
@@ -89,7 +90,7 @@ def test_step_equals_the_gradient_computed_by_hand():
     one_batch = {"epochs": 1, "batch_size": 1_000, "validation": 0.0}
     model = fit(SGDOptions(lr=1e-30, weight_decay=0.0, momentum=0.0), **one_batch).equation
     after = fit(SGD_PLAIN, **one_batch).equation
-    rows = small_holdout(0.0).train
+    rows = small_holdout(0.0).copy_rows(TRAIN)
     with torch.no_grad():
         error = model(torch.from_numpy(rows.user), torch.from_numpy(rows.item)) - torch.from_numpy(rows.rating)
     # ∂/∂b_u of (1/n) Σ (r̂ − r)² + λ (… + b_u² + …), where every b_u starts at 0
@@ -115,7 +116,7 @@ def test_train_mse_pools_errors_before_each_update_without_the_penalty():
 
 def test_val_mse_is_computed_from_clipped_predictions():
     fitted = fit(epochs=20, scale=(2.9, 3.1))
-    rows = small_holdout().validation
+    rows = small_holdout().copy_rows(VALIDATION)
     user, item = torch.from_numpy(rows.user), torch.from_numpy(rows.item)
     with torch.no_grad():
         free = fitted.module.predictor.predict_unclipped(user, item).numpy()
@@ -126,7 +127,7 @@ def test_val_mse_is_computed_from_clipped_predictions():
 
 def test_bias_baseline_of_validation_is_clipped_too():
     fitted = fit(epochs=1, scale=(2.9, 3.1))
-    rows, baseline = small_holdout().validation, fitted.module.predictor.baseline
+    rows, baseline = small_holdout().copy_rows(VALIDATION), fitted.module.predictor.baseline
     free = baseline(torch.from_numpy(rows.user), torch.from_numpy(rows.item)).numpy()
     assert np.abs(free - 3).max() > 0.5, "else clipping would change nothing"
     expected = np.square(free.clip(2.9, 3.1) - rows.rating).mean()
@@ -184,7 +185,7 @@ def test_non_finite_weights_after_the_last_update_are_found():
 
 def test_seconds_and_rows_of_steps_are_counted():
     module = fit(epochs=4).module
-    assert module.rows_trained == 4 * len(small_holdout().train)
+    assert module.rows_trained == 4 * len(small_holdout().copy_rows(TRAIN))
     assert 0 < module.step_seconds < math.inf
 
 
@@ -266,7 +267,7 @@ def test_fit_can_be_extended_from_a_checkpoint(tmp_path):
     assert torch.equal(resumed.weights, fit(model=NOISY, epochs=4).weights)
     assert resumed.module.seconds == before["seconds"] > 0, "its time is added to that of the process"
     assert resumed.module.step_seconds > before["step_seconds"] > 0
-    assert resumed.module.rows_trained == 2 * before["rows_trained"] == 4 * len(small_holdout().train)
+    assert resumed.module.rows_trained == 2 * before["rows_trained"] == 4 * len(small_holdout().copy_rows(TRAIN))
 
 
 def test_each_epoch_draws_new_dropout_noise():
@@ -293,7 +294,7 @@ def test_dropout_noise_depends_on_the_seed():
 
 def test_dropout_is_on_in_training_and_off_in_validation():
     fitted = fit(model=NOISY, epochs=3, scale=None)
-    rows = small_holdout().validation
+    rows = small_holdout().copy_rows(VALIDATION)
     equation = fitted.equation.eval()
     assert set(equation.seen) == {(True, True), (False, False)}
     with torch.no_grad():
@@ -313,7 +314,8 @@ class LBFGS(GradientOptions):
 
 
 def test_optimizer_can_evaluate_the_loss_several_times_per_step():
-    model, rows = build_equation(model_options(), training_data(small_holdout()), seed=0), small_holdout().train
+    model = build_equation(model_options(), training_data(small_holdout()), seed=0)
+    rows = small_holdout().copy_rows(TRAIN)
     with torch.no_grad():
         error = model(torch.from_numpy(rows.user), torch.from_numpy(rows.item)) - torch.from_numpy(rows.rating)
     one, two, ten = (fit(LBFGS(lr=0.5), epochs=epochs, batch_size=None) for epochs in (1, 2, 10))

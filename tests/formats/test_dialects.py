@@ -187,7 +187,7 @@ def test_quote_scan_does_not_depend_on_block_size(text, is_regular, spans_lines,
     for start in range(0, len(text), size):
         scan.add(text[start : start + size].encode())
     scan.end()
-    assert (scan.has_quotes, scan.is_regular) == ('"' in text, is_regular)
+    assert (scan.any_quotes, scan.is_regular) == ('"' in text, is_regular)
     assert not is_regular or scan.spans_lines == spans_lines
 
 
@@ -233,8 +233,8 @@ def test_fault_behind_many_quoted_rows_is_reported_with_its_line(read, packed):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6, 1000])
 def test_quote_scan_pairs_escapes_across_blocks(size):
-    scan, text = QuoteScan(TextDialect(",", "utf-8", escape=True), num_columns=2), b'1,a\\\\\\"b\n'
+    scan, text = QuoteScan(TextDialect(",", "utf-8", has_escapes=True), num_columns=2), b'1,a\\\\\\"b\n'
     for start in range(0, len(text), size):
         scan.add(text[start : start + size])
     scan.end()
-    assert (scan.has_quotes, scan.is_regular) == (False, True)
+    assert (scan.any_quotes, scan.is_regular) == (False, True)

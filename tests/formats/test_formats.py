@@ -356,13 +356,13 @@ def test_start_of_a_columnar_file_is_read_without_its_rest(tmp_path, monkeypatch
     path, read, table = tmp_path / "r.arrow", [], pa.table({"user_id": range(30)})
     with pa.ipc.new_file(path, table.schema) as writer:
         writer.write_table(table, max_chunksize=10)
-    typed_batches = columnar.typed_batches
+    open_batches = columnar.open_batches
 
     def counted(file, kind):
-        schema, rest = typed_batches(file, kind)
+        schema, rest = open_batches(file, kind)
         return schema, lambda: (read.append(batch) or batch for batch in rest())
 
-    monkeypatch.setattr(text_tables, "typed_batches", counted)
+    monkeypatch.setattr(text_tables, "open_batches", counted)
     start = next(open_text_table(InputFile(path), TextDialect(",", "utf-8")).blocks(num_rows))
     assert start.content["user_id"].to_pylist()[:num_rows] == list(range(min(num_rows, 30)))
     assert len(read) == batches

@@ -14,14 +14,14 @@ from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_tables import open_text_table, read_text_table
 
-COMMA = TextDialect(",", "utf-8", prefix="")
+COMMA = TextDialect(",", "utf-8", key_prefix="")
 FRAME = pd.DataFrame({"u": [f"u{row}" for row in range(10)], "n": range(10)})
 
 
 def opened(path, content=None, *, dialect=COMMA, header=True):
     if content is not None:
         path.write_bytes(content)
-    return open_text_table(InputFile(path), replace(dialect, header=header))
+    return open_text_table(InputFile(path), replace(dialect, has_header=header))
 
 
 WRITERS = {
@@ -56,19 +56,19 @@ def test_error_in_a_later_block_names_the_place(tmp_path, kind, place, monkeypat
     monkeypatch.setattr("test_text_tables.FRAME", FRAME.assign(u=[*FRAME["u"][:7], " ", *FRAME["u"][8:]]))
     WRITERS[kind](tmp_path / "t")
     with pytest.raises(UserError, match=f"t, {place}, column u: the user id must not be blank"):
-        [block.ids("u", key="u", noun="user") for block in opened(tmp_path / "t").blocks(3)]
+        [block.ids("u", key="u", side="user") for block in opened(tmp_path / "t").blocks(3)]
 
 
 def test_ids_are_stripped_and_encoded(tmp_path):
     (block,) = opened(tmp_path / "t", b"u,n\n a,1\nb ,2\na,3\n").blocks(9)
-    ids = block.ids("u", key="u", noun="user")
+    ids = block.ids("u", key="u", side="user")
     assert (ids.to_pylist(), ids.dictionary.to_pylist()) == (["a", "b", "a"], ["a", "b"])
 
 
 def test_error_for_a_fractional_id_names_the_row(tmp_path):
     pd.DataFrame({"u": [1.0, 2.5, 2.5]}).to_parquet(tmp_path / "t")
     with pytest.raises(UserError, match=r"row 2, column u: the user id must be an integer or text, got 2\.5"):
-        read_text_table(InputFile(tmp_path / "t"), COMMA).ids("u", key="u", noun="user")
+        read_text_table(InputFile(tmp_path / "t"), COMMA).ids("u", key="u", side="user")
 
 
 def test_table_without_rows_has_one_empty_block(tmp_path):
@@ -109,7 +109,7 @@ def test_damaged_file_is_one_line(tmp_path):
     content = bytearray((tmp_path / "t").read_bytes())
     content[4:60] = b"\xff" * 56
     with pytest.raises(UserError, match="t is damaged or cut off") as error:
-        opened(tmp_path / "t", bytes(content)).whole()
+        opened(tmp_path / "t", bytes(content)).read()
     assert "\n" not in str(error.value)
 
 

@@ -11,7 +11,7 @@ from ratinglab.errors import UserError
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_tables import read_text_table
-from ratinglab.formats.writing import CSV, check_name, keeps_dialect, write_table
+from ratinglab.formats.writing import CSV, check_output_format, keeps_input_dialect, write_table
 
 TABLE = pa.table(
     {
@@ -37,7 +37,7 @@ def written(folder, name, *, dialect=CSV, header=True):
         ("T.CSV.GZ", CSV, None),
         ("t.tsv.xz", TextDialect("\t", "utf-8"), None),
         ("t.dat.bz2", TextDialect(";", "utf-16"), None),
-        ("t", TextDialect("|", "latin-1", escape=True), None),
+        ("t", TextDialect("|", "latin-1", has_escapes=True), None),
         ("t.jsonl", CSV, ["string", "int64", "double"]),
         ("t.ndjson.zst", CSV, ["string", "int64", "double"]),
         ("t.parquet", CSV, ["string", "int64", "float"]),
@@ -59,13 +59,15 @@ def test_each_format_reads_back(tmp_path, name, dialect, types):
 @pytest.mark.parametrize(
     "dialect",
     [
-        TextDialect(",", "utf-8", quote=False, escape=True),
+        TextDialect(",", "utf-8", has_quotes=False, has_escapes=True),
         TextDialect(",", "utf-8", comment="#"),
-        TextDialect("::", "utf-8", quote=False, escape=False),
+        TextDialect("::", "utf-8", has_quotes=False, has_escapes=False),
     ],
 )
 def test_cells_that_a_dialect_would_read_otherwise_come_back(tmp_path, dialect):
-    texts = ["a,b", "#c", "x\\y", "plain"] if not dialect.is_quoted and dialect.escape else ["#c", "a#b", "plain", "d"]
+    texts = (
+        ["a,b", "#c", "x\\y", "plain"] if not dialect.is_quoted and dialect.has_escapes else ["#c", "a#b", "plain", "d"]
+    )
     table = pa.table({"id": texts, "other": texts})
     write_table(tmp_path / "t.txt", table.schema, [table], dialect=dialect)
     read = read_text_table(InputFile(tmp_path / "t.txt"), dialect)
@@ -102,7 +104,7 @@ def test_text_is_quoted_only_where_needed(tmp_path):
 
 
 def test_text_keeps_the_dialect(tmp_path):
-    dialect = TextDialect("spaces", "utf-16", quote=False, decimal=",")
+    dialect = TextDialect("spaces", "utf-16", has_quotes=False, decimal=",")
     content = written(tmp_path, "t.txt", dialect=dialect, header=False)
     assert content.decode("utf-16").startswith("a 9007199254740993 3,7\nb,c  \n")
     assert content.count(b"\xff\xfe") == 1
@@ -150,7 +152,7 @@ def test_a_table_without_rows_has_its_header(tmp_path):
     ],
 )
 def test_text_keeps_the_dialect_of_the_input_unless_the_extension_names_another(output, source, kept):
-    assert keeps_dialect(Path(output), InputFile(Path(source))) == kept
+    assert keeps_input_dialect(Path(output), InputFile(Path(source))) == kept
 
 
 @pytest.mark.parametrize(("name", "separator"), [("o.tsv", "\t"), ("o.csv", ","), ("o.txt", ","), ("o", ",")])
@@ -173,9 +175,9 @@ def test_extension_decides_the_dialect(tmp_path, name, separator):
 )
 def test_unsupported_format_is_refused(name, message):
     with pytest.raises(UserError, match=message):
-        check_name(Path(name), key="output")
+        check_output_format(Path(name))
 
 
 @pytest.mark.parametrize("name", ["o.csv", "o", "o.dat.gz", "u1.test", "/dev/stdout", "o.2026.parquet"])
 def test_supported_format_passes(name):
-    check_name(Path(name), key="output")
+    check_output_format(Path(name))

@@ -187,9 +187,9 @@ def test_invalid_time_gives_a_one_line_error(command, timed, tmp_path, content, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["data.columns.timestamp=null"], "model=timesvdpp needs the times of the ratings: name their column as data."),
+        (["data.columns.timestamp=null"], "model=timesvdpp needs the times of the ratings: set data.columns."),
         (["model.item_features=[genre]"], "model.item_features: data.items.path has no column genre; it has "),
-        (["data.items.path=null"], "model.item_features=[genres] needs a table of items: name it as data.items.path"),
+        (["data.items.path=null"], "model.item_features=[genres] needs a table of items: set data.items.path to its"),
         (["optimizer=block_sgd"], "optimizer=block_sgd fits biased_mf and mf, got model=timesvdpp"),
         (["optimizer=sparse_adam"], "optimizer=sparse_adam needs weights read only by row lookup"),
     ],

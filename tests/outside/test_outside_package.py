@@ -177,7 +177,7 @@ def test_informative_user_feature_lowers_the_error(command, folder):
         ("weekday_mf.py", "zero_embedding(7, dim)", "zero_embedding(5, dim)", ["model=weekday_mf", "optimizer=als"],
          "model=weekday_mf, the user side: weekday must have 7 rows of weights, got 5"),
         ("every_nth.py", "TEST, VALIDATION]", "TEST, 7]", ["split=every_nth"],
-         "split=every_nth: the parts must be (702,) of 0, 1 and 2, got (702,) with [0 2 7]"),
+         "split=every_nth: assign must return 702 part codes, each 0, 1 or 2; got shape (702,) and values [0 2 7]"),
         ("my_metrics.py", "return float(((predicted - rating).abs() <= 0.5).double().mean())", "return 'good'",
          ["metrics=[mse,my_metrics.within_half]", "monitor=val/within_half"],
          "metrics: within_half must return a number, got str"),

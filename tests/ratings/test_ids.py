@@ -6,12 +6,12 @@ import pyarrow as pa
 import pytest
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.ids import UNKNOWN, IdMap, index_column, parsed_ids
+from ratinglab.ratings.ids import UNKNOWN, IdMap, index_column, parse_ids
 
 
 def indexed(*chunks: list[str]) -> tuple[IdMap, list[int]]:
     """Index a column that is read in chunks; return the ids and the index of each row."""
-    ids, index, _ = index_column([parsed_ids(pa.array(chunk)) for chunk in chunks], what="user")
+    ids, index, _ = index_column([parse_ids(pa.array(chunk)) for chunk in chunks], side="user")
     return ids, index.tolist()
 
 
@@ -42,7 +42,7 @@ def test_one_non_integer_makes_all_ids_text(text):
     ("first", "second"), [(["7.0", "8.0"], ["9.0"]), (["7.", "8"], ["9.00"]), (["7"], ["8.0", "-9.0"])]
 )
 def test_whole_numbers_with_a_decimal_point_are_integers(first, second):
-    ids, _, notes = index_column([parsed_ids(pa.array(part)) for part in (first, second)], what="user")
+    ids, _, notes = index_column([parse_ids(pa.array(part)) for part in (first, second)], side="user")
     assert ids.are_integers
     assert sorted(map(abs, ids.ids)) == [7, 8, 9]
     assert len(notes) == 1
@@ -65,7 +65,7 @@ MISSING = "user ids that look like missing values, kept as ids"
     ],
 )
 def test_suspect_text_ids_give_a_note_with_an_example(ids, notes):
-    assert index_column([parsed_ids(pa.array(ids))], what="user")[2] == notes
+    assert index_column([parse_ids(pa.array(ids))], side="user")[2] == notes
 
 
 @pytest.mark.parametrize("number", [0.5, 2.0**53, -(2.0**60), float("inf")])
@@ -145,4 +145,4 @@ def test_id_with_a_nul_character_is_refused():
     with pytest.raises(
         UserError, match=r"^the user id 'a\\x00b' has a NUL character: is the file damaged, or UTF-16\?"
     ):
-        index_column([parsed_ids(pa.array(["c", "a\0b"]))], what="user")
+        index_column([parse_ids(pa.array(["c", "a\0b"]))], side="user")

@@ -11,15 +11,15 @@ from ratinglab.ratings.side_information import (
     Information,
     Needs,
     SideInformation,
-    categories,
     check_feature,
+    encode_categories,
     feature_digest,
-    new_values,
-    standardized,
+    parse_new_values,
+    standardize,
 )
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY
 from ratinglab.splits.holdout import hold_out
-from ratinglab.splits.split import TEST, TRAIN, Split
+from ratinglab.splits.split import TEST, TRAIN, VALIDATION, Split
 
 
 def texts(*values: str) -> np.ndarray:
@@ -65,7 +65,7 @@ def test_side_information_holds_only_what_the_equation_needs():
         (
             {"timestamp": None},
             Needs(days=True),
-            "model=x needs the times of the ratings: name their column as data.columns.timestamp",
+            "model=x needs the times of the ratings: set data.columns.timestamp to their column",
         ),
         (
             {},
@@ -86,12 +86,12 @@ def test_side_information_holds_only_what_the_equation_needs():
         (
             {"user_columns": {}},
             Needs(user_features=("age", "gender")),
-            "model.user_features=[age,gender] needs a table of users: name it as data.users.path",
+            "model.user_features=[age,gender] needs a table of users: set data.users.path to its file",
         ),
         (
             {"titles": None, "item_columns": {}},
             Needs(item_features=("genres",)),
-            "model.item_features=[genres] needs a table of items: name it as data.items.path",
+            "model.item_features=[genres] needs a table of items: set data.items.path to its file",
         ),
         (
             {},
@@ -170,29 +170,30 @@ def test_holdout_reorders_side_information_to_its_own_indices():
     assert holdout.side_information.user_features["gender"].tolist() == ["M", "", "F"]
     assert np.array_equal(holdout.side_information.user_features["age"], [np.nan, 20, 30], equal_nan=True)
     assert holdout.side_information.item_features["genres"].tolist() == ["Comedy|Drama", ""]
-    assert holdout.train.day.tolist() == [0, 1]
-    assert holdout.test.day.tolist() == [-1, 3]
+    assert holdout.copy_rows(TRAIN).day.tolist() == [0, 1]
+    assert holdout.copy_rows(TEST).day.tolist() == [-1, 3]
     ((all_rows, parts),) = holdout.blocks()
     assert all_rows.day.tolist() == holdout.side_information.day.tolist() == [-1, 0, 1, 3]
     assert parts.tolist() == part.tolist()
-    assert holdout.validation.day.tolist() == []
+    assert holdout.copy_rows(VALIDATION).day.tolist() == []
     without = hold_out(whole, Split(part=part, identity="x"), NO_SIDE_INFORMATION)
     ((all_rows, _),) = without.blocks()
-    assert without.train.day is all_rows.day is None
+    assert without.copy_rows(TRAIN).day is all_rows.day is None
 
 
 def test_categories_are_pairs_sorted_by_row_then_name():
-    row, column, names = categories(texts("Drama|Comedy", "", "(no genres listed)", "Action|Drama|Drama", " Comedy |"))
+    genres = texts("Drama|Comedy", "", "(no genres listed)", "Action|Drama|Drama", " Comedy |")
+    row, column, names = encode_categories(genres)
     assert names == ["Action", "Comedy", "Drama"]
     assert (row.dtype, column.dtype) == (np.int32, np.int32)
     assert list(zip(row.tolist(), column.tolist(), strict=True)) == [(0, 1), (0, 2), (3, 0), (3, 2), (4, 1)]
-    row, column, names = categories(texts("", ""))
+    row, column, names = encode_categories(texts("", ""))
     assert (row.tolist(), column.tolist(), names) == ([], [], [])
 
 
 def test_standardized_uses_known_numbers_only():
     column = np.array([1.0, np.nan, 5.0, 3.0, 3.0])
-    found = standardized(column, column)
+    found = standardize(column, column)
     assert found.dtype == np.float32
     assert found.tolist() == pytest.approx([-(2**0.5), 0, 2**0.5, 0, 0])
 
@@ -202,15 +203,16 @@ def test_standardized_uses_known_numbers_only():
     [
         ([30, np.nan, 30], r"^model.user_features: age must vary, got 30 in every row with training ratings$"),
         ([np.nan, np.nan], r"^model.user_features: age is unknown in every row with training ratings$"),
+        ([1.7e308, 1.6e308], r"^model.user_features: age cannot be standardized: its values lie from 1.6e"),
     ],
 )
-def test_constant_or_unknown_numbers_are_refused(column, message):
+def test_constant_unknown_or_extreme_numbers_are_refused(column, message):
     with pytest.raises(UserError, match=message):
         check_feature(np.array(column, dtype=np.float64), name="model.user_features: age")
 
 
 def read_new(cells, trained, **options):
-    return new_values(cells, trained, place=lambda row: f"row {row}", **options)
+    return parse_new_values(cells, trained, place=lambda row: f"row {row}", **options)
 
 
 def test_new_values_find_their_categories_and_numbers():
@@ -285,4 +287,4 @@ def test_needs_name_their_information_besides_the_ratings():
 
 def test_new_number_with_a_decimal_comma_finds_its_group():
     groups = np.array(["7–21", "22–25"], dtype=object)
-    assert new_values(["22,5"], groups, place=str, decimal=",").tolist() == ["22–25"]
+    assert parse_new_values(["22,5"], groups, place=str, decimal=",").tolist() == ["22–25"]

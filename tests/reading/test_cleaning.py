@@ -3,8 +3,8 @@ import pytest
 
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
-from ratinglab.reading.cleaning import PIECE_ROWS, without_duplicates
-from ratinglab.reading.source_rows import Rows
+from ratinglab.reading.cleaning import PIECE_ROWS, merge_duplicates
+from ratinglab.reading.source_rows import SourceRows
 
 NUM_USERS, NUM_ITEMS = 100, 2000
 
@@ -12,7 +12,7 @@ NUM_USERS, NUM_ITEMS = 100, 2000
 def num_rows_left(pair):
     """Merge rows of pairs, in that order; return the number of rows left."""
     user, item = (part.astype(np.int32) for part in np.divmod(pair, NUM_ITEMS))
-    rows = Rows(
+    rows = SourceRows(
         Ratings(user=user, item=item, rating=np.ones(len(pair), dtype=np.float32)),
         timestamp=None,
         user_ids=IdMap(np.arange(NUM_USERS)),
@@ -21,7 +21,7 @@ def num_rows_left(pair):
         stops=np.array([len(pair)]),
         notes=(),
     )
-    return len(without_duplicates(rows, policy="last").ratings)
+    return len(merge_duplicates(rows, policy="last").ratings)
 
 
 @pytest.mark.parametrize("sort", [True, False])

@@ -10,7 +10,7 @@ from tables import NO_ITEMS, NO_USERS, csv_options
 from ratinglab.errors import UserError
 from ratinglab.formats.text_options import Decimal
 from ratinglab.options import check_options
-from ratinglab.reading.feature_tables import groups_of
+from ratinglab.reading.feature_tables import quantile_groups
 
 RATINGS = "user_id,item_id,rating\n7,b,3.5\n5,a,1\n9,a,2\n"
 
@@ -84,7 +84,7 @@ def test_column_of_the_file_takes_precedence_over_a_derived_group(load):
 
 def test_groups_have_similar_sizes():
     numbers = np.array([*range(40, 20, -1), np.nan], dtype=np.float64)  # 21 to 40, each once
-    groups = groups_of(numbers).tolist()
+    groups = quantile_groups(numbers).tolist()
     assert groups[:4] == ["39–40", "39–40", "37–38", "37–38"]
     assert groups[-3:] == ["21–22", "21–22", ""]
     assert len(set(groups)) == 11
@@ -105,7 +105,7 @@ def test_groups_have_similar_sizes():
     ],
 )  # fmt: skip
 def test_groups_keep_equal_values_together(numbers, expected):
-    assert groups_of(np.array(numbers, dtype=np.float64)).tolist() == expected
+    assert quantile_groups(np.array(numbers, dtype=np.float64)).tolist() == expected
 
 
 def test_groups_are_formed_from_users_with_ratings_only(load):

@@ -16,11 +16,11 @@ from tables import NO_SIDE_INFORMATION, csv_options, rows_of, table_of
 from ratinglab.datasets.sources import Duplicates
 from ratinglab.errors import UserError
 from ratinglab.formats.text_options import SEPARATORS
-from ratinglab.splits.by_time import LeaveLastSplit, TemporalSplit
-from ratinglab.splits.chosen_rows import RowsSplit
-from ratinglab.splits.folds import KFoldSplit
+from ratinglab.splits.by_time import LeaveLastSplitOptions, TemporalSplitOptions
+from ratinglab.splits.chosen_rows import RowsSplitOptions
+from ratinglab.splits.folds import KFoldSplitOptions
 from ratinglab.splits.holdout import hold_out
-from ratinglab.splits.random_rows import PerUserSplit, RandomSplit
+from ratinglab.splits.random_rows import PerUserSplitOptions, RandomSplitOptions
 from ratinglab.splits.split import TEST, TRAIN, VALIDATION
 
 TEXT_IDS = st.text(st.characters(codec="latin-1", exclude_categories=("C", "Z")), min_size=1, max_size=5)
@@ -154,15 +154,25 @@ def test_cleaning_keeps_only_valid_rows_of_the_input(tmp_path_factory, pairs, le
 FRACTION = st.sampled_from([0.0, 0.1, 0.25, 0.4])
 SEED = st.integers(0, 5)
 SPLITS = st.one_of(
-    st.builds(RandomSplit, refit=st.just(False), seed=SEED, validation=FRACTION, test=FRACTION),
-    st.builds(PerUserSplit, refit=st.just(False), seed=SEED, validation=FRACTION, test=FRACTION),
-    st.builds(LeaveLastSplit, refit=st.just(False), validation=st.integers(0, 3), test=st.integers(1, 3)),
-    st.builds(TemporalSplit, refit=st.just(False), validation=FRACTION, test=FRACTION),
+    st.builds(RandomSplitOptions, refit=st.just(False), seed=SEED, validation=FRACTION, test=FRACTION),
+    st.builds(PerUserSplitOptions, refit=st.just(False), seed=SEED, validation=FRACTION, test=FRACTION),
+    st.builds(LeaveLastSplitOptions, refit=st.just(False), validation=st.integers(0, 3), test=st.integers(1, 3)),
+    st.builds(TemporalSplitOptions, refit=st.just(False), validation=FRACTION, test=FRACTION),
     st.builds(
-        RowsSplit, refit=st.just(False), seed=SEED, validation=FRACTION, test_start=st.just(1), test_stop=st.just(4)
+        RowsSplitOptions,
+        refit=st.just(False),
+        seed=SEED,
+        validation=FRACTION,
+        test_start=st.just(1),
+        test_stop=st.just(4),
     ),
     st.builds(
-        KFoldSplit, refit=st.just(False), seed=SEED, validation=FRACTION, folds=st.just(3), fold=st.integers(1, 3)
+        KFoldSplitOptions,
+        refit=st.just(False),
+        seed=SEED,
+        validation=FRACTION,
+        folds=st.just(3),
+        fold=st.integers(1, 3),
     ),
 )
 
@@ -181,13 +191,13 @@ def test_each_row_is_in_one_part_and_parts_are_ordered_by_time(rows, split):
         return
     assert np.isin(found.part, [TRAIN, VALIDATION, TEST]).all()
     holdout = hold_out(table, found, NO_SIDE_INFORMATION)
-    parts = [holdout.train, holdout.validation, holdout.test]
+    parts = [holdout.copy_rows(TRAIN), holdout.copy_rows(VALIDATION), holdout.copy_rows(TEST)]
     assert sorted(rating for part in parts for rating in part.rating.tolist()) == list(range(len(rows)))
     assert found.count(TRAIN) > 0
     assert (found.count(TEST) > 0) == (getattr(split, "test", 1) > 0)
     assert (found.count(VALIDATION) > 0) == (split.validation > 0)
-    groups = [slice(None)] if isinstance(split, TemporalSplit) else [user == one for one in np.unique(user)]
-    if split.by_time:
+    groups = [slice(None)] if isinstance(split, TemporalSplitOptions) else [user == one for one in np.unique(user)]
+    if split.uses_times:
         for group in groups:
             latest = -1
             for part in (TRAIN, VALIDATION, TEST):

@@ -108,7 +108,7 @@ def test_latin_1_file_is_read_with_its_encoding(read):
 @pytest.mark.parametrize("separator", [",", "::"])
 @pytest.mark.parametrize("packed", [gzip.compress, bz2.compress, lzma.compress, zstd])
 def test_separator_across_a_block_boundary_is_found(read, monkeypatch, packed, separator, size):
-    monkeypatch.setattr("ratinglab.formats.inputs.BLOCK_SIZE", size)
+    monkeypatch.setattr("ratinglab.formats.inputs.BLOCK_BYTES", size)
     content = packed(PLAIN.replace(",", separator).encode("utf-16"))
     assert rows_of(read(content, separator=separator, encoding="utf-16")) == EXPECTED
 
@@ -120,7 +120,7 @@ def test_file_format_does_not_depend_on_the_file_name(read):
 @pytest.mark.parametrize("packed", [bytes, gzip.compress])
 def test_many_blank_lines_between_rows_are_skipped(read, packed):
     first, *rest = PLAIN.splitlines(keepends=True)
-    content = first + ("\n" * (3 * inputs.BLOCK_SIZE)).join(rest)
+    content = first + ("\n" * (3 * inputs.BLOCK_BYTES)).join(rest)
     assert rows_of(read(packed(content.encode()))) == EXPECTED
 
 
@@ -399,7 +399,7 @@ def test_invalid_rating_far_into_a_large_file_is_found(read):
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 1 << 20])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_stray_quotation_mark_in_another_column_joins_no_rows(read, monkeypatch, end, size):
-    monkeypatch.setattr("ratinglab.formats.inputs.BLOCK_SIZE", size)
+    monkeypatch.setattr("ratinglab.formats.inputs.BLOCK_BYTES", size)
     rows = "".join(f"{row},1,{row},{mark}{end}" for row, mark in enumerate(["x", '"a', "y", 'b"', "z"]))
     table = read(f"user_id,item_id,rating,note{end}" + rows)
     assert table.ratings.rating.tolist() == [0, 1, 2, 3, 4]
@@ -493,8 +493,8 @@ def test_invalid_titles_file_is_refused(tmp_path, read, content, message):
 def test_scale_is_inferred_from_the_data_unless_set(read):
     content = "user_id,item_id,rating\n1,1,-10\n1,2,7.5\n"
     found, fixed = read(content), read(content, scale=ScaleOptions(lowest=None, highest=10))
-    assert (found.scale, found.set_scale) == ((-10, 7.5), (None, None))
-    assert (fixed.scale, fixed.set_scale) == ((-10, 10), (None, 10))
+    assert (found.scale, found.configured_scale) == ((-10, 7.5), (None, None))
+    assert (fixed.scale, fixed.configured_scale) == ((-10, 10), (None, 10))
     message = r"line 3: the rating 7.5 is outside data.scale, -10 to 5; rows outside it in total: 1 of 2"
     with pytest.raises(UserError, match=message):
         read(content, scale=ScaleOptions(lowest=-10, highest=5))
@@ -554,7 +554,7 @@ def test_low_ratings_are_dropped_before_users_are_counted_and_the_scale_stays(re
     given = HEADERLESS | {"min_rating": 4.0, "min_ratings_per_user": 2, "duplicates": Duplicates.last}
     table = read("\n".join(lines), **given)
     assert rows_of(table) == [(1, 1, 5.0), (1, 2, 4.0)]
-    assert table.set_scale == table.scale == (1.0, 5.0)
+    assert table.configured_scale == table.scale == (1.0, 5.0)
     assert "data.min_rating=4 dropped 3 of 7 rows" in table.notes
     with pytest.raises(UserError, match=r"ratings.csv: data.min_rating=6 leaves no rating$"):
         read("\n".join(lines), **given | {"min_rating": 6.0})
@@ -680,7 +680,7 @@ def large(rows, *, newline="\n", change=lambda lines: None):
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 def test_file_of_several_pieces_gives_all_rows_in_order(read, monkeypatch, newline):
-    monkeypatch.setattr(text_dialects, "PIECE_SIZE", 100_000)
+    monkeypatch.setattr(text_dialects, "PIECE_BYTES", 100_000)
     table = read(large(5_000, newline=newline))
     assert table.ratings.item.tolist() == list(range(5_000))
     assert table.ratings.rating.tolist() == [1.0 + row % 5 for row in range(5_000)]
@@ -689,7 +689,7 @@ def test_file_of_several_pieces_gives_all_rows_in_order(read, monkeypatch, newli
 def test_header_that_seems_to_end_after_some_rows_loses_none(read, monkeypatch):
     rows = large(100, newline="\r")
     # the longest header that is read ends where a row ends
-    monkeypatch.setattr(text_dialects, "BLOCK_SIZE", len("\r".join(rows.split("\r")[:50])) + 1)
+    monkeypatch.setattr(text_dialects, "BLOCK_BYTES", len("\r".join(rows.split("\r")[:50])) + 1)
     assert len(read(rows).ratings) == 100
 
 
@@ -704,18 +704,18 @@ def test_header_that_seems_to_end_after_some_rows_loses_none(read, monkeypatch):
 )
 @pytest.mark.parametrize("packed", [bytes, gzip.compress])
 def test_fault_in_a_late_block_is_reported_with_its_line(read, monkeypatch, row, text, message, packed):
-    monkeypatch.setattr(text_dialects, "PIECE_SIZE", 100_000)
-    monkeypatch.setattr(inputs, "BLOCK_SIZE", 10_000)
+    monkeypatch.setattr(text_dialects, "PIECE_BYTES", 100_000)
+    monkeypatch.setattr(inputs, "BLOCK_BYTES", 10_000)
     with pytest.raises(UserError, match=f"{message}$"):
         read(packed(large(5_000, change=lambda lines: lines.__setitem__(row, text)).encode()))
 
 
 def test_pieces_are_whole_lines_after_the_header(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_dialects, "PIECE_SIZE", 1_000)
+    monkeypatch.setattr(text_dialects, "PIECE_BYTES", 1_000)
     (tmp_path / "ratings.csv").write_text(large(50))
     content = (tmp_path / "ratings.csv").read_bytes()
     file, dialect = InputFile(tmp_path / "ratings.csv"), text_dialects.TextDialect(",", "utf-8")
-    pieces = text_dialects.pieces_of(file, dialect, header_lines=1)
+    pieces = text_dialects.cut_into_pieces(file, dialect, header_lines=1)
     found = [content[start:stop] for start, stop in pieces]
     assert len(found) > 3
     assert b"".join(found) == content.split(b"\n", 1)[1]
@@ -723,7 +723,7 @@ def test_pieces_are_whole_lines_after_the_header(tmp_path, monkeypatch):
 
 
 def test_quotation_marks_that_would_merge_rows_of_a_piece_are_text(read, monkeypatch):
-    monkeypatch.setattr(text_dialects, "PIECE_SIZE", 100_000)
+    monkeypatch.setattr(text_dialects, "PIECE_BYTES", 100_000)
 
     def mark(lines):
         lines[2_500], lines[2_502] = '1,2,3,"x', '1,3,4,x"'

@@ -28,10 +28,10 @@ NUM_ROWS = 3_000
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Make every pass take several blocks."""
-    monkeypatch.setattr(mapped_arrays, "BLOCK", 700)
-    monkeypatch.setattr(cleaning, "BUCKET", 500)
-    monkeypatch.setattr(text_dialects, "PIECE_SIZE", 5_000)
-    monkeypatch.setattr(inputs, "BLOCK_SIZE", 5_000)
+    monkeypatch.setattr(mapped_arrays, "BLOCK_ROWS", 700)
+    monkeypatch.setattr(cleaning, "BUCKET_ROWS", 500)
+    monkeypatch.setattr(text_dialects, "PIECE_BYTES", 5_000)
+    monkeypatch.setattr(inputs, "BLOCK_BYTES", 5_000)
 
 
 @pytest.fixture
@@ -183,23 +183,23 @@ def test_second_load_maps_the_same_files_and_a_changed_file_is_read_again(frame,
 
 def test_file_with_other_ratings_in_the_second_pass_is_refused(frame, tmp_path, monkeypatch):
     path = save(frame, tmp_path / "a.csv")
-    original = distinct_ids.DistinctIds.indexed
+    original = distinct_ids.DistinctIds.assign_indices
 
     def changed(self):
         save(frame.assign(rating=frame.rating[::-1].to_numpy()), path)
         return original(self)
 
-    monkeypatch.setattr(streaming.DistinctIds, "indexed", changed)
+    monkeypatch.setattr(streaming.DistinctIds, "assign_indices", changed)
     with pytest.raises(UserError, match=r"a\.csv was changed while it was read"):
         csv_options(str(path), on_disk=True, cache=str(tmp_path / "cache")).load()
 
 
 def test_distinct_ids_are_kept_while_their_range_grows_both_ways():
     batches = [np.array(each, dtype=np.int32) for each in ([5, 9], [100], [-40, 5], [7000], [-3])]
-    collected = DistinctIds(what="user")
+    collected = DistinctIds(side="user")
     for batch in batches:
         collected.add(batch)
-    ids, _ = collected.indexed()
+    ids, _ = collected.assign_indices()
     assert ids.ids.tolist() == [-40, -3, 5, 9, 100, 7000]
     assert [collected.index_of(batch).tolist() for batch in batches] == [[2, 3], [4], [0, 2], [5], [1]]
     assert collected.index_of(np.array([6, 8000, 9])).tolist() == [UNKNOWN, UNKNOWN, 3]
@@ -230,18 +230,18 @@ def test_rows_of_a_killed_process_are_removed(frame, tmp_path):
 def test_runs_that_read_at_once_share_an_entry(frame, tmp_path, monkeypatch, removed):
     """A second run reads and writes the table while the first one reads, and another one may remove it again."""
     options = csv_options(str(save(frame, tmp_path / "a.csv")), on_disk=True, cache=str(tmp_path / "cache"))
-    original, tables = distinct_ids.DistinctIds.indexed, []
+    original, tables = distinct_ids.DistinctIds.assign_indices, []
 
     def slow(self):
         with monkeypatch.context() as context:
-            context.setattr(distinct_ids.DistinctIds, "indexed", original)
+            context.setattr(distinct_ids.DistinctIds, "assign_indices", original)
             with ThreadPoolExecutor() as threads:
                 tables.append(threads.submit(options.load).result())
         return original(self)
 
-    monkeypatch.setattr(distinct_ids.DistinctIds, "indexed", slow)
+    monkeypatch.setattr(distinct_ids.DistinctIds, "assign_indices", slow)
     if removed:
-        monkeypatch.setattr(table_cache, "_tidy", lambda entry, *_, **__: shutil.rmtree(entry))
+        monkeypatch.setattr(table_cache, "_remove_old_entries", lambda entry, *_, **__: shutil.rmtree(entry))
     first = options.load()
     assert np.array_equal(first.ratings.user, tables[0].ratings.user)
     assert first.folder == tables[0].folder == tmp_path / "cache" / "tables"
@@ -251,14 +251,14 @@ def test_runs_that_read_at_once_share_an_entry(frame, tmp_path, monkeypatch, rem
 
 def test_file_that_changes_between_the_passes_is_refused(frame, tmp_path, monkeypatch):
     path = save(frame, tmp_path / "a.csv")
-    original = distinct_ids.DistinctIds.indexed
+    original = distinct_ids.DistinctIds.assign_indices
 
     def changed(self):
         with path.open("a") as file:
             file.write("1,99999,3\n" * 3)
         return original(self)
 
-    monkeypatch.setattr(streaming.DistinctIds, "indexed", changed)
+    monkeypatch.setattr(streaming.DistinctIds, "assign_indices", changed)
     with pytest.raises(UserError, match=r"a\.csv was changed while it was read"):
         csv_options(str(path), on_disk=True, cache=str(tmp_path / "cache")).load()
     assert list((tmp_path / "cache" / "tables").iterdir()) == []

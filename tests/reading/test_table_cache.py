@@ -56,7 +56,7 @@ def test_second_load_maps_the_arrays_of_the_first(folder, reads):
     assert not second.ratings.user.flags.writeable
     assert rows_of(second) == rows_of(first) == ROWS
     read = load(folder, cache=None)
-    for name in ("name", "scale", "set_scale", "sources", "digest", "notes", "noise_floor"):
+    for name in ("name", "scale", "configured_scale", "sources", "digest", "notes", "noise_floor"):
         assert getattr(second, name) == getattr(read, name)
     assert second.titles.tolist() == read.titles.tolist() == ["", "Heat"]
     assert second.origins == read.origins
@@ -212,13 +212,13 @@ def test_leftovers_of_killed_runs_are_removed(folder, monkeypatch):
     long_ago = time.time() - 2 * 86_400
     for left in (temporary, earlier):
         os.utime(left, (long_ago, long_ago))
-    monkeypatch.setattr(table_cache, "KEPT", 1)
+    monkeypatch.setattr(table_cache, "MAX_CACHED_TABLES", 1)
     load(folder, min_ratings_per_user=1)
     assert [path.suffix for path in tables.iterdir()] == [".arrow"]
 
 
 def test_most_recently_used_tables_are_kept(folder, reads, monkeypatch):
-    monkeypatch.setattr(table_cache, "KEPT", 2)
+    monkeypatch.setattr(table_cache, "MAX_CACHED_TABLES", 2)
     for least in (1, 2):
         load(folder, min_ratings_per_user=least)
         time.sleep(0.02)

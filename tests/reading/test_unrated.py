@@ -6,12 +6,12 @@ from tables import csv_options, rows_of
 
 from ratinglab.datasets.sources import Duplicates, ScaleOptions
 from ratinglab.errors import UserError
-from ratinglab.reading.unrated import is_unrated, notes_on_suspected_unrated
+from ratinglab.reading.unrated import is_unrated, note_suspected_unrated
 
 
 def suspected(values):
     """Return the values in data.unrated=[…] of the notes on ratings."""
-    notes = notes_on_suspected_unrated(np.array(values, dtype=np.float32), expected=[])
+    notes = note_suspected_unrated(np.array(values, dtype=np.float32), expected=[])
     return [note.rpartition("data.unrated=")[2] for note in notes]
 
 
@@ -52,9 +52,9 @@ def test_outliers_single_negatives_and_frequent_zeros_are_suspected(values, expe
 @pytest.mark.parametrize("sample", [50, 100])
 @pytest.mark.parametrize("values", [[*STARS * 9, 99], [*STARS * 9, -1, *STARS], [*[0] * 90, *STARS * 9]])
 def test_suspects_of_a_large_table_are_found_by_a_sample(monkeypatch, values, sample):
-    every = notes_on_suspected_unrated(np.array(values, dtype=np.float32), expected=[])
-    monkeypatch.setattr("ratinglab.reading.unrated.SAMPLE", sample)
-    assert notes_on_suspected_unrated(np.array(values, dtype=np.float32), expected=[]) == every != []
+    every = note_suspected_unrated(np.array(values, dtype=np.float32), expected=[])
+    monkeypatch.setattr("ratinglab.reading.unrated.SAMPLE_SIZE", sample)
+    assert note_suspected_unrated(np.array(values, dtype=np.float32), expected=[]) == every != []
 
 
 @pytest.fixture
@@ -136,5 +136,5 @@ def test_latest_rating_is_kept_in_any_line_order(tmp_path, order):
 
 def test_bound_of_the_scale_is_expected_in_the_precision_of_ratings():
     rating = np.array([0.1] * 30 + [50, 51, 52, 53] * 5, dtype=np.float32)
-    assert notes_on_suspected_unrated(rating, expected=[])
-    assert notes_on_suspected_unrated(rating, expected=[0.1]) == []
+    assert note_suspected_unrated(rating, expected=[])
+    assert note_suspected_unrated(rating, expected=[0.1]) == []

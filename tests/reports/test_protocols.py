@@ -21,7 +21,7 @@ from ratinglab.files import RUN_FORMAT
 from ratinglab.reports.comparison import FinishedRun, _group_runs
 from ratinglab.reports.paired_tests import corrected_t
 from ratinglab.reports.protocols import table_with_reference_results, verdict
-from ratinglab.splits.random_rows import RandomSplit
+from ratinglab.splits.random_rows import RandomSplitOptions
 from ratinglab.training.new_record import make_protocol_record
 
 PROTOCOLS = sorted(path.stem for path in CONF.glob("protocol/*.yaml") if path.stem != "none")
@@ -53,7 +53,7 @@ def command(command_here):
 
 def split_of(*, validation=0.0):
     table = table_of([0, 0, 1, 1, 2], [0, 1, 0, 1, 0], [1, 2, 3, 4, 5])
-    return RandomSplit(refit=False, seed=0, validation=validation, test=0.2).apply(table)
+    return RandomSplitOptions(refit=False, seed=0, validation=validation, test=0.2).apply(table)
 
 
 def recorded(options, *, data_digest=None, side_digests=None, split=None):

@@ -8,12 +8,12 @@ from tables import NO_SIDE_INFORMATION, table_of
 from ratinglab.errors import UserError
 from ratinglab.options import check_options
 from ratinglab.splits import folds
-from ratinglab.splits.by_time import LeaveLastSplit, TemporalSplit
-from ratinglab.splits.chosen_rows import FilesSplit, RowsSplit
-from ratinglab.splits.folds import KFoldSplit, MovieLensUSplit, SurpriseKFoldSplit
-from ratinglab.splits.held_out_users import HeldOutUsersSplit
+from ratinglab.splits.by_time import LeaveLastSplitOptions, TemporalSplitOptions
+from ratinglab.splits.chosen_rows import FilesSplitOptions, RowsSplitOptions
+from ratinglab.splits.folds import KFoldSplitOptions, MovieLensUSplitOptions, SurpriseKFoldSplitOptions
+from ratinglab.splits.held_out_users import HeldOutUsersSplitOptions
 from ratinglab.splits.holdout import hold_out
-from ratinglab.splits.random_rows import PerUserSplit, RandomSplit
+from ratinglab.splits.random_rows import PerUserSplitOptions, RandomSplitOptions
 from ratinglab.splits.split import TEST, TEST_HISTORY, TRAIN, VALIDATION, VALIDATION_HISTORY, Split, SplitOptions
 
 
@@ -31,21 +31,23 @@ def sizes(split: Split) -> tuple[int, int, int]:
     return tuple(split.count(part) for part in (TRAIN, VALIDATION, TEST))
 
 
-def random(*, seed=0, validation=0.2, test=0.1, refit=False) -> RandomSplit:
-    return RandomSplit(refit=refit, seed=seed, validation=validation, test=test)
+def random(*, seed=0, validation=0.2, test=0.1, refit=False) -> RandomSplitOptions:
+    return RandomSplitOptions(refit=refit, seed=seed, validation=validation, test=test)
 
 
 def test_surprise_folds_follow_the_shuffle_of_surprise():
     """The expected order is RandomState(0).shuffle(arange(10)); numpy guarantees that legacy streams do not change."""
     parts = [
-        rows(SurpriseKFoldSplit(refit=False, folds=3, fold=fold, seed=0, validation=0.0).apply(numbered(10)), TEST)
+        rows(
+            SurpriseKFoldSplitOptions(refit=False, folds=3, fold=fold, seed=0, validation=0.0).apply(numbered(10)), TEST
+        )
         for fold in (1, 2, 3)
     ]
     assert parts == [[2, 4, 8, 9], [1, 6, 7], [0, 3, 5]]
 
 
-def kfold(fold: int, *, folds=5, seed=0, validation=0.25) -> KFoldSplit:
-    return KFoldSplit(refit=False, folds=folds, fold=fold, seed=seed, validation=validation)
+def kfold(fold: int, *, folds=5, seed=0, validation=0.25) -> KFoldSplitOptions:
+    return KFoldSplitOptions(refit=False, folds=folds, fold=fold, seed=seed, validation=validation)
 
 
 def test_random_parts_have_the_fractions_of_all_rows():
@@ -59,7 +61,7 @@ def test_random_depends_only_on_its_seed():
 
 
 def test_files_refuses_rows_that_were_merged_across_files():
-    files = FilesSplit(refit=False, test_files="b", validation_files=None, seed=0, validation=0.0)
+    files = FilesSplitOptions(refit=False, test_files="b", validation_files=None, seed=0, validation=0.0)
     table = numbered(10, sources=[("a", 6), ("b", 10)])
     assert rows(files.apply(table), TEST) == [6, 7, 8, 9]
     with pytest.raises(UserError, match=r"split=files needs each pair .* merged 1 pairs with rows in several files$"):
@@ -69,18 +71,18 @@ def test_files_refuses_rows_that_were_merged_across_files():
 def test_per_user_takes_the_fraction_of_each_user():
     user = np.repeat([0, 1, 2], [20, 10, 3])
     table = table_of(user, np.arange(33), np.arange(33))
-    split = PerUserSplit(refit=False, seed=0, validation=0.2, test=0.3).apply(table)
+    split = PerUserSplitOptions(refit=False, seed=0, validation=0.2, test=0.3).apply(table)
     counts = [
         [int(((split.part == part) & (user == one)).sum()) for part in (TRAIN, VALIDATION, TEST)] for one in range(3)
     ]
     assert counts == [[10, 4, 6], [5, 2, 3], [1, 1, 1]]
-    other = PerUserSplit(refit=False, seed=1, validation=0.2, test=0.3).apply(table)
+    other = PerUserSplitOptions(refit=False, seed=1, validation=0.2, test=0.3).apply(table)
     assert other.part.tolist() != split.part.tolist()
 
 
 def test_per_user_leaves_each_user_a_training_row():
     table = table_of([0, 0, 1], [0, 1, 0], [1, 2, 3])
-    assert sizes(PerUserSplit(refit=False, seed=0, validation=0.0, test=0.9).apply(table)) == (2, 0, 1)
+    assert sizes(PerUserSplitOptions(refit=False, seed=0, validation=0.0, test=0.9).apply(table)) == (2, 0, 1)
 
 
 def test_leave_last_takes_the_last_rows_by_time_then_row_number():
@@ -88,17 +90,17 @@ def test_leave_last_takes_the_last_rows_by_time_then_row_number():
     table = table_of(
         [0, 0, 0, 0, 0, 1, 1, 1, 2, 2], np.arange(10), np.arange(10), timestamp=[5, 9, 9, 1, 7, 3, 2, 4, 1, 2]
     )
-    split = LeaveLastSplit(refit=False, validation=1, test=1).apply(table)
+    split = LeaveLastSplitOptions(refit=False, validation=1, test=1).apply(table)
     assert rows(split, TEST) == [2, 7]
     assert rows(split, VALIDATION) == [1, 5]
     assert split.notes == ("users with at most 2 ratings, all used for training: 1",)
-    two = LeaveLastSplit(refit=False, validation=0, test=2).apply(table)
+    two = LeaveLastSplitOptions(refit=False, validation=0, test=2).apply(table)
     assert rows(two, TEST) == [1, 2, 5, 7]
 
 
 def test_temporal_split_trains_only_on_earlier_rows():
     time = np.random.default_rng(0).integers(0, 30, 200)
-    split = TemporalSplit(refit=False, validation=0.2, test=0.1).apply(numbered(200, time=time))
+    split = TemporalSplitOptions(refit=False, validation=0.2, test=0.1).apply(numbered(200, time=time))
     latest_train, validation = time[split.part == TRAIN].max(), time[split.part == VALIDATION]
     assert latest_train < validation.min()
     assert validation.max() < time[split.part == TEST].min()
@@ -107,7 +109,7 @@ def test_temporal_split_trains_only_on_earlier_rows():
 
 
 def test_rows_tests_on_the_range_and_validates_on_other_rows():
-    split = RowsSplit(refit=False, test_start=3, test_stop=13, seed=0, validation=0.5).apply(numbered(33))
+    split = RowsSplitOptions(refit=False, test_start=3, test_stop=13, seed=0, validation=0.5).apply(numbered(33))
     assert rows(split, TEST) == list(range(3, 13))
     assert sizes(split) == (11, 12, 10)
 
@@ -121,19 +123,21 @@ def test_folds_are_disjoint_and_cover_all_rows():
 
 def test_files_assigns_whole_files_by_name():
     table = numbered(12, sources=[("a/u1.base", 6), ("u1.valid", 8), ("a/u1.test", 12)])
-    split = FilesSplit(refit=False, test_files="u1.test", validation_files="*.valid", seed=0, validation=0.0).apply(
-        table
-    )
+    split = FilesSplitOptions(
+        refit=False, test_files="u1.test", validation_files="*.valid", seed=0, validation=0.0
+    ).apply(table)
     assert rows(split, TEST) == [8, 9, 10, 11]
     assert rows(split, VALIDATION) == [6, 7]
-    drawn = FilesSplit(refit=False, test_files="a/u1.test", validation_files=None, seed=0, validation=0.25).apply(table)
+    drawn = FilesSplitOptions(
+        refit=False, test_files="a/u1.test", validation_files=None, seed=0, validation=0.25
+    ).apply(table)
     assert sizes(drawn) == (6, 2, 4)
     assert rows(drawn, TEST) == [8, 9, 10, 11]
 
 
 def test_published_folds_are_consecutive_fifths_of_the_rows(monkeypatch):
     table = numbered(100_000)
-    u = MovieLensUSplit(refit=False, fold=1, seed=0, validation=0.1)
+    u = MovieLensUSplitOptions(refit=False, fold=1, seed=0, validation=0.1)
     with pytest.raises(UserError, match=r"split=movielens_u needs all rows of MovieLens 100K .*, and table differs"):
         u.apply(table)
     monkeypatch.setattr(folds, "MOVIELENS_100K_DIGEST", table.digest)
@@ -153,7 +157,7 @@ def test_identity_depends_on_data_policy_and_seed_and_ends_with_the_fold():
 
 
 def test_identity_of_a_files_split_depends_on_file_borders():
-    split = FilesSplit(refit=False, test_files="u[1].test", validation_files=None, seed=0, validation=0.0)
+    split = FilesSplitOptions(refit=False, test_files="u[1].test", validation_files=None, seed=0, validation=0.0)
     tables = [numbered(10, sources=[("a.train", border), ("u[1].test", 10)]) for border in (7, 5)]
     assert len({split.apply(table).identity for table in tables}) == 2
 
@@ -163,13 +167,13 @@ def test_identities_are_stable_across_versions():
     found = [
         random().apply(table),
         kfold(2).apply(table),
-        LeaveLastSplit(refit=False, validation=1, test=1).apply(table),
+        LeaveLastSplitOptions(refit=False, validation=1, test=1).apply(table),
     ]
     assert [split.identity for split in found] == ["6d31714ceed8", "d20a2cd028aa/2", "2a3aad96869e"]
 
 
-def held_out_users(*, validation=1, test=1, hidden=0.5, seed=0) -> HeldOutUsersSplit:
-    return HeldOutUsersSplit(refit=False, validation=validation, test=test, hidden=hidden, seed=seed)
+def held_out_users(*, validation=1, test=1, hidden=0.5, seed=0) -> HeldOutUsersSplitOptions:
+    return HeldOutUsersSplitOptions(refit=False, validation=validation, test=test, hidden=hidden, seed=seed)
 
 
 def test_held_out_users_keep_a_history_and_have_no_training_rows():
@@ -182,7 +186,7 @@ def test_held_out_users_keep_a_history_and_have_no_training_rows():
     assert (split.count(VALIDATION), split.count(VALIDATION_HISTORY)) == (1, 2)
     assert {user[row] for row in rows(split, TEST)} == {0}
     assert {user[row] for row in rows(split, VALIDATION)} == {1}
-    refitted = split.refitted()
+    refitted = split.for_refit()
     assert rows(refitted, TRAIN) == [4, 5, 6, 7, 8, 9, 10]
     assert rows(refitted, TEST) == rows(split, TEST)
     assert rows(refitted, TEST_HISTORY) == rows(split, TEST_HISTORY)
@@ -224,7 +228,9 @@ def test_more_held_out_users_than_users_are_refused():
 
 def test_identity_of_a_temporal_split_depends_on_times():
     identities = {
-        TemporalSplit(refit=False, validation=0.0, test=0.5).apply(numbered(10, time=np.arange(10) + late)).identity
+        TemporalSplitOptions(refit=False, validation=0.0, test=0.5)
+        .apply(numbered(10, time=np.arange(10) + late))
+        .identity
         for late in (0, 1)
     }
     assert len(identities) == 2
@@ -232,9 +238,9 @@ def test_identity_of_a_temporal_split_depends_on_times():
 
 def test_refitted_split_trains_on_the_validation_rows():
     split = random(refit=True).apply(numbered(100))
-    assert sizes(split.refitted()) == (90, 0, 10)
-    assert rows(split.refitted(), TEST) == rows(split, TEST)
-    assert split.refitted().identity == split.identity
+    assert sizes(split.for_refit()) == (90, 0, 10)
+    assert rows(split.for_refit(), TEST) == rows(split, TEST)
+    assert split.for_refit().identity == split.identity
 
 
 @pytest.mark.parametrize(
@@ -242,19 +248,22 @@ def test_refitted_split_trains_on_the_validation_rows():
     [
         (random(validation=0.5, test=0.5), r"split.validation \+ split.test must be below 1"),
         (
-            PerUserSplit(refit=False, seed=0, validation=0.5, test=0.5),
+            PerUserSplitOptions(refit=False, seed=0, validation=0.5, test=0.5),
             r"split.validation \+ split.test must be below 1",
         ),
-        (TemporalSplit(refit=False, validation=0.5, test=0.5), r"split.validation \+ split.test must be below 1"),
         (
-            RowsSplit(refit=False, test_start=5, test_stop=5, seed=0, validation=0.0),
+            TemporalSplitOptions(refit=False, validation=0.5, test=0.5),
+            r"split.validation \+ split.test must be below 1",
+        ),
+        (
+            RowsSplitOptions(refit=False, test_start=5, test_stop=5, seed=0, validation=0.0),
             "test_stop must be above split.test_start",
         ),
         (kfold(6), "split.fold must be at most split.folds, got 6 and 5"),
         (kfold(0), "split.fold must be at least 1, got 0"),
         (kfold(1, folds=1), "split.folds must be at least 2, got 1"),
-        (MovieLensUSplit(refit=False, fold=6, seed=0, validation=0.1), "split.fold must be from 1 to 5, got 6"),
-        (LeaveLastSplit(refit=False, validation=0, test=0), "split.test must be at least 1, got 0"),
+        (MovieLensUSplitOptions(refit=False, fold=6, seed=0, validation=0.1), "split.fold must be from 1 to 5, got 6"),
+        (LeaveLastSplitOptions(refit=False, validation=0, test=0), "split.test must be at least 1, got 0"),
     ],
 )
 def test_conflicting_options_are_refused(split, message):
@@ -270,35 +279,38 @@ def test_conflicting_options_are_refused(split, message):
             "split=random with split.test=0.01 leaves no row of table for test: it has 20 ",
         ),
         (random(validation=0.01, test=0.5), "with split.validation=0.01 leaves no row of table for validation"),
-        (RowsSplit(refit=False, test_start=0, test_stop=21, seed=0, validation=0.0), "test_stop must be at most 20"),
         (
-            RowsSplit(refit=False, test_start=0, test_stop=20, seed=0, validation=0.0),
+            RowsSplitOptions(refit=False, test_start=0, test_stop=21, seed=0, validation=0.0),
+            "test_stop must be at most 20",
+        ),
+        (
+            RowsSplitOptions(refit=False, test_start=0, test_stop=20, seed=0, validation=0.0),
             "leaves no row of table to train on",
         ),
         (kfold(1, folds=21), "split.folds must be at most 20, the rows of table, got 21"),
         (
-            PerUserSplit(refit=False, seed=0, validation=0.0, test=0.1),
+            PerUserSplitOptions(refit=False, seed=0, validation=0.0, test=0.1),
             "split=per_user with split.test=0.1 leaves no row of table for test: the number of rows is rounded per "
             "user, and no user has more than [1-4] ratings?$",
         ),
         (
-            LeaveLastSplit(refit=False, validation=9, test=9),
+            LeaveLastSplitOptions(refit=False, validation=9, test=9),
             "no row of table for test: no user has more than . ratings?, and at least one",
         ),
         (
-            TemporalSplit(refit=False, validation=0.0, test=0.1),
+            TemporalSplitOptions(refit=False, validation=0.0, test=0.1),
             "to train on: rows with equal times stay together; distinct times: 1$",
         ),
         (
-            FilesSplit(refit=False, test_files="b.tst", validation_files=None, seed=0, validation=0.0),
+            FilesSplitOptions(refit=False, test_files="b.tst", validation_files=None, seed=0, validation=0.0),
             "split.test_files: no file of data.path matches b.tst: it has a.base, b.test; did you mean b.test?",
         ),
         (
-            FilesSplit(refit=False, test_files="b.*", validation_files="*.test", seed=0, validation=0.0),
+            FilesSplitOptions(refit=False, test_files="b.*", validation_files="*.test", seed=0, validation=0.0),
             "split.validation_files=.*.test and split.test_files=b",
         ),
         (
-            FilesSplit(refit=False, test_files="*", validation_files=None, seed=0, validation=0.0),
+            FilesSplitOptions(refit=False, test_files="*", validation_files=None, seed=0, validation=0.0),
             "split.test_files=. matches every file of data.path: none is left to train on",
         ),
     ],
@@ -328,8 +340,16 @@ def test_custom_split_can_return_any_integer_type():
 @pytest.mark.parametrize(
     ("parts", "validation", "message"),
     [
-        ([TRAIN, TEST], "", r"^split=own: the parts must be \(3,\) of 0, 1 and 2, got \(2,\) with \[0 2\]$"),
-        ([TRAIN, TEST, 3], "", r"^split=own: the parts must be \(3,\) of 0, 1 and 2, got \(3,\) with \[0 2 3\]$"),
+        (
+            [TRAIN, TEST],
+            "",
+            r"^split=own: assign must return 3 part codes, each 0, 1 or 2; got shape \(2,\) and values \[0 2\]$",
+        ),
+        (
+            [TRAIN, TEST, 3],
+            "",
+            r"^split=own: assign must return 3 part codes, each 0, 1 or 2; got shape \(3,\) and values \[0 2 3\]$",
+        ),
         ([TRAIN, TEST, TEST], "late", r"^split=own with split.validation=late leaves no row of table for validation$"),
         ([VALIDATION, TEST, TEST], "late", r"^split=own leaves no row of table to train on$"),
     ],
@@ -340,10 +360,14 @@ def test_invalid_parts_of_a_custom_split_are_refused(parts, validation, message)
 
 
 @pytest.mark.parametrize(
-    "split", [LeaveLastSplit(refit=False, validation=1, test=1), TemporalSplit(refit=False, validation=0.1, test=0.1)]
+    "split",
+    [
+        LeaveLastSplitOptions(refit=False, validation=1, test=1),
+        TemporalSplitOptions(refit=False, validation=0.1, test=0.1),
+    ],
 )
 def test_split_by_time_needs_times(split):
-    with pytest.raises(UserError, match=r"needs the times of the ratings: name their column as data.columns.timestamp"):
+    with pytest.raises(UserError, match=r"needs the times of the ratings: set data.columns.timestamp to their column"):
         split.apply(numbered(20))
 
 
@@ -357,14 +381,15 @@ def test_hold_out_puts_users_and_items_with_training_rows_first():
     assert holdout.user_ids.ids.tolist() == [0, 2, 3, 4, 1]
     assert holdout.item_ids.ids.tolist() == [1, 2, 3, 4, 5, 6, 0]
     assert holdout.titles.tolist() == [f"title {item}" for item in (1, 2, 3, 4, 5, 6, 0)]
-    assert holdout.train.user.max() == 3
-    assert holdout.train.item.max() == 5
+    assert holdout.copy_rows(TRAIN).user.max() == 3
+    assert holdout.copy_rows(TRAIN).item.max() == 5
 
 
 def test_hold_out_keeps_every_row_under_its_own_ids():
     table = numbered(35)
     holdout = hold_out(table, random(seed=1, validation=0.1, test=0.8).apply(table), NO_SIDE_INFORMATION)
-    for code, part in ((TRAIN, holdout.train), (VALIDATION, holdout.validation), (TEST, holdout.test)):
+    for code in (TRAIN, VALIDATION, TEST):
+        part = holdout.copy_rows(code)
         at = rows(holdout.split, code)
         assert holdout.user_ids.ids[part.user].tolist() == table.user_ids.ids[table.ratings.user[at]].tolist()
         assert holdout.item_ids.ids[part.item].tolist() == table.item_ids.ids[table.ratings.item[at]].tolist()
@@ -374,6 +399,6 @@ def test_hold_out_keeps_every_row_under_its_own_ids():
 @pytest.mark.parametrize(("time", "ties"), [([5, 5, 5, 5], 2), ([1, 2, 1, 2], 0), ([5, 5, 1, 2], 0)])
 def test_leave_last_notes_ties_of_most_users(time, ties):
     table = table_of([0, 0, 1, 1], [0, 1, 0, 1], [1, 2, 3, 4], timestamp=time)
-    notes = LeaveLastSplit(refit=False, validation=0, test=1).apply(table).notes
+    notes = LeaveLastSplitOptions(refit=False, validation=0, test=1).apply(table).notes
     assert len(notes) == (ties > 0)
     assert all(note.endswith(f"file order decides which is held out: {ties} of 2") for note in notes)

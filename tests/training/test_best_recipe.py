@@ -10,11 +10,11 @@ from tables import table_of
 from ratinglab.models.best import BestOptions
 from ratinglab.models.svdpp import SVDppOptions
 from ratinglab.models.timesvdpp import TimeSVDppOptions
-from ratinglab.ratings.side_information import AvailableData, informative
+from ratinglab.ratings.side_information import AvailableData, informative_columns
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY
-from ratinglab.splits.chosen_rows import RowsSplit
+from ratinglab.splits.chosen_rows import RowsSplitOptions
 from ratinglab.splits.holdout import find_available_data
-from ratinglab.splits.random_rows import RandomSplit
+from ratinglab.splits.random_rows import RandomSplitOptions
 
 FEW = ["optimizer.burn_in=2", "logger=none"]
 
@@ -51,7 +51,7 @@ def test_columns_that_say_nothing_are_left_out():
         "unknown": np.array([np.nan] * 4 + [1.0]),
     }
     is_trained = np.array([True, True, True, True, False])
-    assert informative(columns, is_trained=is_trained) == ("genres", "age_group", "year")
+    assert informative_columns(columns, is_trained=is_trained) == ("genres", "age_group", "year")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_columns_that_say_nothing_are_left_out():
 )
 def test_times_count_where_users_give_several_ratings_a_day(days, has_sessions):
     table = table_of([0, 0, 0, 1, 1, 1], range(6), [1, 2, 3, 4, 5, 1], timestamp=np.array(days) * MILLISECONDS_PER_DAY)
-    split = RandomSplit(refit=False, seed=0, validation=0.0, test=0.0).apply(table)
+    split = RandomSplitOptions(refit=False, seed=0, validation=0.0, test=0.0).apply(table)
     assert find_available_data(table, split).has_sessions is has_sessions
 
 
@@ -71,7 +71,7 @@ def test_test_rows_do_not_choose_the_parts():
     table = table_of(user, item, np.arange(14) % 5 + 1, timestamp=np.array(day) * MILLISECONDS_PER_DAY, **columns)
     found = []
     for first_test in (4, 13):
-        split = RowsSplit(refit=False, test_start=first_test, test_stop=14, seed=0, validation=0.0).apply(table)
+        split = RowsSplitOptions(refit=False, test_start=first_test, test_stop=14, seed=0, validation=0.0).apply(table)
         found.append(find_available_data(table, split))
     none, every = AvailableData(False, (), (), True), AvailableData(True, ("group",), ("group",), True)
     assert found == [none, every]

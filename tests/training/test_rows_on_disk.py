@@ -13,7 +13,7 @@ from ratinglab.errors import UserError
 from ratinglab.inference import run_tables
 from ratinglab.kernels import sorted_ratings
 from ratinglab.ratings import mapped_arrays
-from ratinglab.ratings.mapped_arrays import empty
+from ratinglab.ratings.mapped_arrays import allocate_array
 
 DATA = ["data=csv", "data.path=ratings.parquet", "data.cache=cache"]
 ON_DISK = [*DATA, "data.on_disk=true"]
@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(mapped_arrays, "BLOCK", 900)
+    monkeypatch.setattr(mapped_arrays, "BLOCK_ROWS", 900)
     monkeypatch.setattr(sorted_ratings, "RATINGS_PER_PASS", 700)
 
 
@@ -99,7 +99,7 @@ def test_full_disk_is_one_line(command_here, folder, monkeypatch, fit):
 def test_disk_that_fills_once_the_run_is_written_is_named_and_the_run_resumes(command_here, folder, monkeypatch):
     whole = command_here(folder, "train", *ON_DISK, *SHORT, "optimizer=als", "hydra.run.dir=roomy").run
     with monkeypatch.context() as context:
-        context.setattr(sorted_ratings, "empty", partial(after_full_disk, empty))
+        context.setattr(sorted_ratings, "allocate_array", partial(after_full_disk, allocate_array))
         outcome = command_here(folder, "train", *ON_DISK, *SHORT, "optimizer=als", "hydra.run.dir=filled", status=1)
     assert outcome.stderr == "error: cache/tables: No space left on device\n"
     assert_equal_runs(whole, command_here(folder, "train", "resume=filled").run)

@@ -6,12 +6,12 @@ from pathlib import Path
 from ratinglab.commands.command_options import FoldInOptions, RatingColumnOptions
 from ratinglab.errors import UserError
 from ratinglab.files import output_path
-from ratinglab.formats.input_paths import existing_file
+from ratinglab.formats.input_paths import find_file
 from ratinglab.formats.inputs import InputFile
+from ratinglab.formats.literals import is_inline_mapping, parse_inline_mapping
 from ratinglab.formats.text_options import TextOptions
-from ratinglab.formats.text_tables import TableFile, TextTable, open_text_table, with_separator_of
-from ratinglab.formats.typed_mapping import is_mapping, typed_pairs
-from ratinglab.formats.writing import check_name
+from ratinglab.formats.text_tables import OpenTable, TextTable, open_text_table, with_separator_of
+from ratinglab.formats.writing import check_output_format
 from ratinglab.inference.fold_in.folded_in import FoldedIn, fold_in
 from ratinglab.inference.fold_in.given_ratings import DEFAULT_COLUMNS, Pairs, find_columns, has_users
 from ratinglab.inference.run import Run
@@ -28,18 +28,18 @@ def load_run(text: str) -> tuple[Run, list[str]]:
 def table_path(text: str, *, inputs: Iterable[Path] = ()) -> Path:
     """Check the path and the format of the table to write, which must not replace an input."""
     path = output_path(text, key="output", inputs=inputs)
-    check_name(path, key="output")
+    check_output_format(path)
     return path
 
 
-def open_table(options: TextOptions, file: InputFile) -> TableFile:
+def open_table(options: TextOptions, file: InputFile) -> OpenTable:
     """Open a table; see `with_separator_of` for its separator."""
     return open_text_table(file, with_separator_of(file, options.dialect("")))
 
 
 def read_table(options: TextOptions, name: str, *, key: str) -> TextTable:
     """Read the table in the file that `key` names."""
-    return open_table(options, existing_file(name, key=key)).whole()
+    return open_table(options, find_file(name, key=key)).read()
 
 
 def columns_in(names: Collection[str], columns: RatingColumnOptions, record: RunRecord) -> dict[str, str]:
@@ -55,9 +55,9 @@ def fold_in_files(options: FoldInOptions) -> list[Path]:
     """List the files of ratings and features, which an output must not replace."""
     values = {key: getattr(options, key) for key in ("ratings", "user_features", "item_features")}
     return [
-        existing_file(value, key=key).path
+        find_file(value, key=key).path
         for key, value in values.items()
-        if value is not None and value.strip() and not is_mapping(value)
+        if value is not None and value.strip() and not is_inline_mapping(value)
     ]
 
 
@@ -86,8 +86,8 @@ def fold_in_from_options(
 
 
 def _pairs_or_table(options: FoldInOptions, value: str | None, *, key: str) -> Pairs | TextTable | None:
-    if value is not None and is_mapping(value):
-        return typed_pairs(value, key=key)
+    if value is not None and is_inline_mapping(value):
+        return parse_inline_mapping(value, key=key)
     return _table(options, value, key=key)
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ratinglab.commands.command_options import ExportFormat
 from ratinglab.errors import UserError
+from ratinglab.formats.text_options import SideName
 from ratinglab.inference.run import Run
-from ratinglab.models.equation import SideName
 from ratinglab.models.predictor import Predictor
 
 Predict = Callable[..., NDArray[np.float32]]

@@ -18,10 +18,10 @@ from ratinglab.commands.command_inputs import (
 from ratinglab.commands.command_options import PredictOptions
 from ratinglab.errors import UserError
 from ratinglab.files import print_notes
-from ratinglab.formats.input_paths import existing_file
-from ratinglab.formats.text_tables import TableFile, TextTable
-from ratinglab.formats.timestamps import pattern_of_times, times_of_texts
-from ratinglab.formats.writing import keeps_dialect, write_table
+from ratinglab.formats.input_paths import find_file
+from ratinglab.formats.text_tables import OpenTable, TextTable
+from ratinglab.formats.timestamps import detect_timestamp_format, parse_times_to_numpy
+from ratinglab.formats.writing import keeps_input_dialect, write_table
 from ratinglab.inference.fold_in.folded_in import FoldedIn
 from ratinglab.inference.run import Run
 from ratinglab.inference.trained_model import Times
@@ -39,7 +39,7 @@ def predict(options: PredictOptions) -> None:
     Raises:
         UserError: a file cannot be read or written, or a cell is invalid.
     """
-    file = existing_file(options.input, key="input")
+    file = find_file(options.input, key="input")
     inputs = [file.path, *fold_in_files(options)]
     output = None if options.output is None else table_path(options.output, inputs=inputs)
     run, notes = load_run(options.run)
@@ -60,8 +60,8 @@ def predict(options: PredictOptions) -> None:
     if output is None:
         _print_first(predicted, counts)
     else:
-        dialect = pairs.dialect if keeps_dialect(output, file) else None
-        header = pairs.dialect is None or pairs.dialect.header
+        dialect = pairs.dialect if keeps_input_dialect(output, file) else None
+        header = pairs.dialect is None or pairs.dialect.has_header
         write_table(output, schema, predicted, dialect=dialect, header=header)
         print_notes(output, f"{counts.total():,} predictions in {output}")
     notes += [f"note: {note}" for note in (*pairs.notes, *(() if folded is None else folded.notes))]
@@ -73,7 +73,7 @@ def predict(options: PredictOptions) -> None:
     print_notes(output, *notes)
 
 
-def _extend_schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:
+def _extend_schema(pairs: OpenTable, *, has_deviation: bool) -> pa.Schema:
     """Append the columns of the predictions to the columns of the pairs."""
     dtypes = {"prediction": pa.float32(), "standard_deviation": pa.float32(), "basis": pa.string()}
     if not has_deviation:
@@ -90,17 +90,17 @@ def _predict_block(
     block: TextTable, *, run: Run, folded: FoldedIn | None, columns: Mapping[str, str], times: "_Times | None"
 ) -> pd.DataFrame:
     """Predict the pairs of a block by the run, or by the folded-in users and items."""
-    items = block.ids(columns["item"], key="columns.item", noun="item").to_pandas()
+    items = block.ids(columns["item"], key="columns.item", side="item").to_pandas()
     if folded is not None and folded.is_anonymous:
         return folded.predict_table(items)
-    users = block.ids(columns["user"], key="columns.user", noun="user").to_pandas()
+    users = block.ids(columns["user"], key="columns.user", side="user").to_pandas()
     if folded is not None:
         return folded.predict_table(items, user_ids=users)
     return run.predict_table(users, items, times=None if times is None else times.parse(block))
 
 
 def _append_predictions(
-    pairs: TableFile, predict_block: Callable[[TextTable], pd.DataFrame], schema: pa.Schema, counts: Counter[Hashable]
+    pairs: OpenTable, predict_block: Callable[[TextTable], pd.DataFrame], schema: pa.Schema, counts: Counter[Hashable]
 ) -> Iterator[pa.Table]:
     """Yield blocks of the pairs with their predictions, and add the numbers of each `basis` to `counts`."""
     for block in pairs.blocks(BLOCK_ROWS):
@@ -152,10 +152,10 @@ class _Times:
             UserError: a cell is no time in that format.
         """
         texts = block.column(self._column, key="columns.timestamp")
-        times = times_of_texts(
+        times = parse_times_to_numpy(
             texts, pattern=self._pattern, place=lambda row: block.place(row, self._column), first=self._first
         )
         if self._first is None and texts:
-            self._pattern = self._pattern or pattern_of_times(texts)
+            self._pattern = self._pattern or detect_timestamp_format(texts)
             self._first = texts[0]
         return times

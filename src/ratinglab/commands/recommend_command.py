@@ -85,7 +85,7 @@ def recommend(options: RecommendOptions) -> None:
     """
     paths = {"users": options.users, "items": options.items}
     tables = {key: read_table(options, path, key=key) for key, path in paths.items() if path is not None}
-    inputs = [*(table.source.file.path for table in tables.values()), *fold_in_files(options)]
+    inputs = [*(table.opened_from.file.path for table in tables.values()), *fold_in_files(options)]
     output = None if options.output is None else table_path(options.output, inputs=inputs)
     run, notes = load_run(options.run)
     folded = fold_in_from_options(run, options, options.columns, user_id=options.user) if options.folds_in else None
@@ -123,21 +123,21 @@ def _find_candidates(
     if items is None:
         return with_genre
     column = columns_in(items.names, options.columns, model.record)["item"]
-    item_ids = np.array(items.ids(column, key="columns.item", noun="item").to_pylist(), dtype=object)
+    item_ids = np.array(items.ids(column, key="columns.item", side="item").to_pylist(), dtype=object)
     is_trained = tables.trained_items(item_ids)
     if not is_trained.all():
         count = (~is_trained).sum()
         example = item_ids[int(np.argmin(is_trained))]
         notes.append(
             f"note: items left out, since they have no training ratings: {count:,} of the {len(item_ids):,} in "
-            f"{items.source.file}, such as {example}"
+            f"{items.opened_from.file}, such as {example}"
         )
     if with_genre is not None:
         has_genre = np.isin(tables.item_ids.index_of(item_ids), tables.item_ids.index_of(with_genre))
         item_ids = item_ids[has_genre]
     if not tables.trained_items(item_ids).any():
         genres = " and one of the genres" if options.genres else ""
-        raise UserError(f"items: no item in {items.source.file} has training ratings{genres}")
+        raise UserError(f"items: no item in {items.opened_from.file} has training ratings{genres}")
     return item_ids
 
 
@@ -235,7 +235,7 @@ def _read_user_ids(request: _ListsRequest, users: TextTable) -> list[str]:
         UserError: the options refuse users without training ratings, and the table has one.
     """
     name = columns_in(users.names, request.options.columns, request.run.record)["user"]
-    user_ids = list(dict.fromkeys(users.ids(name, key="columns.user", noun="user").to_pylist()))
+    user_ids = list(dict.fromkeys(users.ids(name, key="columns.user", side="user").to_pylist()))
     if request.options.unknown is UnknownUsers.error:
         rows = users.column(name, key="columns.user")
         tables = request.run.tables

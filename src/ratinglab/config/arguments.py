@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 
 from ratinglab.config.hydra_api import argument_parser
 from ratinglab.errors import UserError, refuse_arguments
-from ratinglab.formats.typed_mapping import is_mapping
+from ratinglab.formats.literals import is_inline_mapping
 from ratinglab.options import as_yaml, quote_for_hydra
 from ratinglab.process.program import shell_command
 
@@ -98,7 +98,7 @@ def _quote_text(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not (equals and re.fullmatch(r"[\w./@]+", key)):
         return argument
-    if key in MAPPING_KEYS and is_mapping(value):
+    if key in MAPPING_KEYS and is_inline_mapping(value):
         return f"{key}={quote_for_hydra(value)}"
     try:
         is_sweep = OverridesParser.create().parse_override(argument).is_sweep_override()

@@ -1,4 +1,4 @@
-"""The demo data: a generated table with a known best possible MSE."""
+"""The demo data: generated ratings with a known lowest possible MSE."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.ratings.side_information import Origin
 from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
-from ratinglab.reading.source_rows import TableFiles
+from ratinglab.reading.source_rows import DataFiles
 
 VERSION = 2
 """Part of the folder's name; increment with any change to the generator."""
@@ -30,7 +30,7 @@ INTERACTION_STD = 0.75
 NOISE_STD = 0.55
 """Standard deviation of the noise on a true rating before rounding, in stars."""
 LOWEST, HIGHEST, STEP = 0.5, 5.0, 0.5
-"""The half-star scale."""
+"""The rating scale, in stars."""
 
 ADJECTIVES = (
     "Amber Ancient Bitter Borrowed Brave Broken Burning Careful Crimson Crooked Distant Drifting Electric "
@@ -48,11 +48,11 @@ NOUNS = (
 ).split()
 
 
-def demo_files(root: Path, *, seed: int) -> TableFiles:
-    """Return the demo files of a seed in the cache folder `root`, and generate them if missing."""
-    folder = root / f"demo-v{VERSION}-seed{seed}"
+def demo_files(cache: Path, *, seed: int) -> DataFiles:
+    """Return the demo files of a seed in the cache folder. Generates them if they are missing."""
+    folder = cache / f"demo-v{VERSION}-seed{seed}"
     facts = folder / "facts.json"
-    if not facts.exists():  # written last; two runs that write at once write the same
+    if not facts.exists():  # written last; runs that write at the same time write equal files
         folder.mkdir(parents=True, exist_ok=True)
         generated = generate(seed)
         write_bytes(folder / "ratings.csv", generated.ratings.to_csv(index=False).encode())
@@ -60,7 +60,7 @@ def demo_files(root: Path, *, seed: int) -> TableFiles:
         write_bytes(facts, (json.dumps({"noise_floor_mse": generated.noise_floor}, indent=2) + "\n").encode())
     dialect = TextDialect(separator=",", encoding="utf-8")
     columns = ColumnOptions(user="user_id", item="item_id", rating="rating", timestamp="timestamp")
-    return TableFiles(
+    return DataFiles(
         name="demo",
         ratings=(InputFile(folder / "ratings.csv"),),
         dialect=dialect,
@@ -98,7 +98,7 @@ def generate(seed: int) -> GeneratedTable:
     rating       r_ui = t_ui + Normal(0, NOISE_STD²), rounded to half stars and clipped to the scale
     """
     random = np.random.default_rng(seed)
-    user, item = _who_rates_what(random)
+    user, item = _draw_pairs(random)
     factor_std = math.sqrt(INTERACTION_STD) / RANK**0.25
     user_factor = random.normal(0, factor_std, (NUM_USERS, RANK))
     item_factor = random.normal(0, factor_std, (NUM_ITEMS, RANK))
@@ -118,25 +118,26 @@ def generate(seed: int) -> GeneratedTable:
             "timestamp": random.integers(start, end, len(user)),
         }
     )
-    items = pd.DataFrame({"item_id": np.arange(1, NUM_ITEMS + 1), "title": _titles(random)})
+    items = pd.DataFrame({"item_id": np.arange(1, NUM_ITEMS + 1), "title": _make_titles(random)})
     return GeneratedTable(ratings, items, true_rating, noise_floor(true_rating))
 
 
-def _who_rates_what(random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw NUM_RATINGS distinct pairs in random order, long-tailed in users and items."""
+def _draw_pairs(random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw distinct pairs of user and item in random order, long-tailed in both: (NUM_RATINGS,) indices each."""
     activity = random.lognormal(0, 0.8, NUM_USERS)
     popularity = (np.arange(NUM_ITEMS) + 20.0) ** -0.9
     random.shuffle(popularity)
-    # The NUM_RATINGS highest of log weight + Gumbel noise are a sample without replacement by weight.
+    # The NUM_RATINGS highest values of log weight + Gumbel noise are a sample without replacement by weight.
     log_weight = np.log(activity)[:, None] + np.log(popularity)[None, :]
     keys = log_weight + random.gumbel(size=(NUM_USERS, NUM_ITEMS))
     # Sort, because the order of argpartition differs between processors.
-    chosen = np.sort(np.argpartition(keys.ravel(), -NUM_RATINGS)[-NUM_RATINGS:])
-    random.shuffle(chosen)
-    return chosen // NUM_ITEMS, chosen % NUM_ITEMS
+    pairs = np.sort(np.argpartition(keys.ravel(), -NUM_RATINGS)[-NUM_RATINGS:])
+    random.shuffle(pairs)
+    return pairs // NUM_ITEMS, pairs % NUM_ITEMS
 
 
-def _titles(random: np.random.Generator) -> list[str]:
+def _make_titles(random: np.random.Generator) -> list[str]:
+    """Make NUM_ITEMS distinct titles."""
     pairs = random.permutation(len(ADJECTIVES) * len(NOUNS))[:NUM_ITEMS]
     years = random.integers(1950, 2020, NUM_ITEMS)
     return [
@@ -146,9 +147,9 @@ def _titles(random: np.random.Generator) -> list[str]:
 
 
 def noise_floor(true_rating: NDArray[np.float64]) -> float:
-    """Average Var[r | t] over the rows, computed from the probabilities of the ten values of the scale.
+    """Average Var[r | t] over the rows, from the probabilities of the ten values of the scale.
 
-    true_rating: (N,) float64 → squared stars.
+    true_rating: (N,) float64, in stars → squared stars
     """
     values = np.arange(LOWEST, HIGHEST + STEP / 2, STEP)
     borders = np.concatenate([[-np.inf], (values[:-1] + values[1:]) / 2, [np.inf]])

@@ -14,17 +14,19 @@ from tqdm import tqdm
 from ratinglab.errors import UserError
 from ratinglab.files import write_atomically
 
-TIMEOUT = 30
-"""Seconds without a byte before giving up on a server."""
+TIMEOUT_SECONDS = 30
+"""Time without a byte after which a download fails."""
 CHUNK_BYTES = 1 << 18
 """Bytes between two updates of the progress bar."""
 
 
 def download(path: Path, *, address: str, sha256: str | None) -> None:
-    """Download the file of that name from the web folder `address` to `path`, with a progress bar.
+    """Download the file with the name of `path` from the web folder `address`, with a progress bar.
 
-    The file gets its name only after its digest is verified: the given SHA-256 or, if None, the MD5 that the server
-    publishes as NAME.md5. Two runs may download at once.
+    Two runs may download at the same time, since the file gets its name only once its digest is verified.
+
+    Args:
+        sha256: expected SHA-256; None: the MD5 that the server publishes as NAME.md5.
 
     Raises:
         UserError: the download fails, or the digest differs; the message explains how to download by hand.
@@ -43,34 +45,37 @@ def download(path: Path, *, address: str, sha256: str | None) -> None:
 
 
 def _published_md5(url: str) -> str:
-    with urllib.request.urlopen(f"{url}.md5", timeout=TIMEOUT) as answer:
-        match = re.search(r"\b[0-9a-f]{32}\b", answer.read(10_000).decode("ascii", "replace").lower())
+    """Download the MD5 that the server publishes for a file."""
+    with urllib.request.urlopen(f"{url}.md5", timeout=TIMEOUT_SECONDS) as response:
+        match = re.search(r"\b[0-9a-f]{32}\b", response.read(10_000).decode("ascii", "replace").lower())
     if match is None:
         raise ValueError(f"{url}.md5 holds no MD5")
     return match[0]
 
 
 def _fetch(url: str, file: BinaryIO, *, digest: str, expected: str) -> None:
-    hashed = hashlib.new(digest, usedforsecurity=False)
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-        length = int(answer.headers.get("Content-Length") or 0)
+    """Download into a file. Raises ValueError unless its digest, such as sha256, has the expected value."""
+    hasher = hashlib.new(digest, usedforsecurity=False)
+    with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+        length = int(response.headers.get("Content-Length") or 0)
         with tqdm(desc=url.rpartition("/")[2], total=length or None, unit="B", unit_scale=True) as bar:
-            while chunk := answer.read(CHUNK_BYTES):
+            while chunk := response.read(CHUNK_BYTES):
                 file.write(chunk)
-                hashed.update(chunk)
+                hasher.update(chunk)
                 bar.update(len(chunk))
-            if bar.n < length:  # read(n) does not report it
+            if bar.n < length:  # which read(n) does not report
                 raise http.client.IncompleteRead(b"", length - int(bar.n))
-    if hashed.hexdigest() != expected:
-        raise ValueError(f"its {digest} is {hashed.hexdigest()}, not {expected}")
+    if hasher.hexdigest() != expected:
+        raise ValueError(f"its {digest} is {hasher.hexdigest()}, not {expected}")
 
 
 def _reason(error: Exception) -> str:
+    """Describe why a download failed."""
     cause = error.reason if type(error) is urllib.error.URLError else error
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"its certificate is not valid ({cause.verify_message})"
     if isinstance(cause, http.client.IncompleteRead):
         return f"it was cut off {cause.expected:,} bytes before its end"
     if isinstance(cause, TimeoutError):
-        return f"the server was silent for {TIMEOUT} s"
+        return f"the server was silent for {TIMEOUT_SECONDS} s"
     return " ".join(str(cause).split()) or type(cause).__name__

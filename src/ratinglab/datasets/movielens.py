@@ -1,4 +1,4 @@
-"""The MovieLens archives: location, identification and contents.
+"""The MovieLens data sets: their archives, and the files in them.
 
 F. M. Harper, J. A. Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015.
 """
@@ -11,10 +11,10 @@ from ratinglab.datasets.download import download
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import DAMAGED, InputFile
 from ratinglab.formats.text_dialects import TextDialect
-from ratinglab.formats.text_options import ColumnOptions
+from ratinglab.formats.text_options import ColumnOptions, SideName
 from ratinglab.ratings.side_information import Origin
 from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
-from ratinglab.reading.source_rows import TableFiles
+from ratinglab.reading.source_rows import DataFiles
 
 GENRES_100K = tuple(
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "
@@ -22,26 +22,26 @@ GENRES_100K = tuple(
 )
 """The last columns of u.item, in order."""
 MAX_MEMBER_BYTES = 4 << 30
-"""Maximum decompressed bytes of an archive's member: four times the largest known one."""
-
-
+"""Maximum decompressed bytes of a member of an archive: four times the largest known member."""
 COMMA = TextDialect(",", "utf-8")
-NAMED = ColumnOptions(user="userId", item="movieId", rating="rating", timestamp="timestamp")
-BY_POSITION = ColumnOptions(user="1", item="2", rating="3", timestamp="4")
+NAMED_COLUMNS = ColumnOptions(user="userId", item="movieId", rating="rating", timestamp="timestamp")
+NUMBERED_COLUMNS = ColumnOptions(user="1", item="2", rating="3", timestamp="4")
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A MovieLens archive; by default its files are CSV.
+    """A MovieLens data set. By default its files are CSV.
 
     Attributes:
         archive: name of the zip archive.
-        sha256: digest of the archive; None: use the MD5 that the publisher provides.
+        sha256: SHA-256 of the archive; None: the publisher provides an MD5.
         folder: folder in the archive.
-        num_ratings: number of ratings of each edition, which distinguishes data sets in the same dialect.
-        ratings: name of the ratings file; its dialect and columns follow.
-        items: layouts of candidate files of titles and genres, by name; the first existing file is read.
-        users: layouts of candidate files of users, likewise.
+        num_ratings: number of ratings of each edition, to recognize other data sets in the same dialect.
+        ratings: name of the file of ratings.
+        dialect: dialect of the file of ratings.
+        columns: columns of the file of ratings.
+        items: layouts of the possible files of titles and genres, by name. The first file that exists is read.
+        users: layouts of the possible files of users, likewise.
     """
 
     archive: str
@@ -50,7 +50,7 @@ class DataSet:
     num_ratings: tuple[int, ...]
     ratings: str = "ratings.csv"
     dialect: TextDialect = COMMA
-    columns: ColumnOptions = field(default_factory=lambda: NAMED)
+    columns: ColumnOptions = field(default_factory=lambda: NAMED_COLUMNS)
     items: dict[str, FeatureLayout] = field(
         default_factory=lambda: {"movies.csv": FeatureLayout(COMMA, id="movieId", title="title")}
     )
@@ -58,18 +58,19 @@ class DataSet:
 
 
 def _headerless(separator: str, encoding: str = "utf-8") -> TextDialect:
-    return TextDialect(separator, encoding, header=False)
+    """Make a dialect without a header."""
+    return TextDialect(separator, encoding, has_header=False)
 
 
-def _dat(
+def _dat_files(
     archive: str, sha256: str, folder: str, num_ratings: int, *, encoding: str, users: dict[str, FeatureLayout]
 ) -> DataSet:
-    """Describe an archive of .dat files; `encoding` is that of the titles."""
+    """Describe a data set of .dat files, whose titles are in this encoding."""
     items = FeatureLayout(
         _headerless("::", encoding), id="item_id", title="title", names=("item_id", "title", "genres")
     )
     return DataSet(
-        archive, sha256, folder, (num_ratings,), "ratings.dat", _headerless("::"), BY_POSITION,
+        archive, sha256, folder, (num_ratings,), "ratings.dat", _headerless("::"), NUMBERED_COLUMNS,
         {"movies.dat": items}, users,
     )  # fmt: skip
 
@@ -77,7 +78,7 @@ def _dat(
 DATA_SETS = {
     "movielens_100k": DataSet(
         "ml-100k.zip", "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229", "ml-100k", (100_000,),
-        "u.data", _headerless("\t"), columns=BY_POSITION,
+        "u.data", _headerless("\t"), columns=NUMBERED_COLUMNS,
         items={
             "u.item": FeatureLayout(
                 _headerless("|", "latin-1"), id="item_id", title="title", flags=GENRES_100K,
@@ -97,17 +98,17 @@ DATA_SETS = {
         "ml-latest-small.zip", "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436", "ml-latest-small",
         (100_836, 100_004),  # September 2018, October 2016
     ),
-    "movielens_1m": _dat(
+    "movielens_1m": _dat_files(
         "ml-1m.zip", "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20", "ml-1m", 1_000_209,
         encoding="latin-1",
         users={
             "users.dat": FeatureLayout(
                 _headerless("::", "latin-1"), id="user_id",
-                names=("user_id", "gender", "age_group", "occupation", "zip_code"),  # ages are codes of groups
+                names=("user_id", "gender", "age_group", "occupation", "zip_code"),  # the ages are codes of age groups
             ),
         },
     ),
-    "movielens_10m": _dat(
+    "movielens_10m": _dat_files(
         "ml-10m.zip", "813c411ccb6122564edfe752e7f80c4dcc5aa25fa94c93622f6877a7ba252862", "ml-10M100K", 10_000_054,
         encoding="utf-8", users={},
     ),
@@ -122,8 +123,8 @@ DATA_SETS = {
 """Data sets by the name used in data=NAME."""
 
 
-def locate(name: str, *, root: Path | None, cache: Path | None, address: str) -> TableFiles:
-    """Find the files of a data set in the user's folder or archive, or in the cache; download it if necessary.
+def find_data_files(name: str, *, root: Path | None, cache: Path | None, address: str) -> DataFiles:
+    """Find the files of a data set in the user's folder or archive, or in the cache, after downloading it if necessary.
 
     Members of a zip archive are read in place, without extracting them.
 
@@ -141,10 +142,10 @@ def locate(name: str, *, root: Path | None, cache: Path | None, address: str) ->
         root = cache / data_set.folder
         if not (root / data_set.ratings).is_file():
             root = cache / data_set.archive
-            if not root.is_file():  # it gets this name only after its digest is verified
+            if not root.is_file():  # the archive gets this name only after its digest is verified
                 download(root, address=address, sha256=data_set.sha256)
-    files = _in_place(data_set, root)
-    return TableFiles(
+    files = _find_files(data_set, root)
+    return DataFiles(
         name=name,
         ratings=(files[data_set.ratings],),
         dialect=data_set.dialect,
@@ -155,24 +156,26 @@ def locate(name: str, *, root: Path | None, cache: Path | None, address: str) ->
     )
 
 
-def _feature_file(name: str, noun: str, layouts: dict[str, FeatureLayout], files: dict[str, InputFile]) -> FeatureFile:
+def _feature_file(
+    name: str, side: SideName, layouts: dict[str, FeatureLayout], files: dict[str, InputFile]
+) -> FeatureFile:
     """Find the first existing file of users or items."""
     for file_name, layout in layouts.items():
         if file_name in files:
-            return FeatureFile(Origin(noun, file_name, advice=""), files[file_name], layout)
-    wanted = " or ".join(layouts)
-    advice = f"put {wanted} next to {DATA_SETS[name].ratings}" if layouts else f"{name} has none"
-    return FeatureFile(Origin(noun, wanted, advice))
+            return FeatureFile(Origin(side, file_name, advice=""), files[file_name], layout)
+    file_names = " or ".join(layouts)
+    advice = f"put {file_names} next to {DATA_SETS[name].ratings}" if layouts else f"{name} has none"
+    return FeatureFile(Origin(side, file_names, advice))
 
 
-def _in_place(data_set: DataSet, root: Path) -> dict[str, InputFile]:
+def _find_files(data_set: DataSet, root: Path) -> dict[str, InputFile]:
     """Find the data set's files in a folder or archive, by name."""
     for folder in (root, root / data_set.folder):
         if (folder / data_set.ratings).is_file():
-            return {name: InputFile(folder / name) for name in _names(data_set) if (folder / name).is_file()}
+            return {name: InputFile(folder / name) for name in _file_names(data_set) if (folder / name).is_file()}
     for path in (root, root / data_set.archive):
         if path.is_file():
-            return _in_zip(data_set, path)
+            return _find_members(data_set, path)
     if not root.exists():
         raise UserError(f"data.root: there is no folder or archive {root}")
     raise UserError(
@@ -181,14 +184,14 @@ def _in_place(data_set: DataSet, root: Path) -> dict[str, InputFile]:
     )
 
 
-def _in_zip(data_set: DataSet, path: Path) -> dict[str, InputFile]:
+def _find_members(data_set: DataSet, path: Path) -> dict[str, InputFile]:
     """Find the data set's members in a zip archive, by name."""
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {info.filename: info.file_size for info in archive.infolist()}
     except DAMAGED as error:
         raise UserError(f"{path} is not a zip archive, or is cut off: {error}") from error
-    members = {name: f"{data_set.folder}/{name}" for name in _names(data_set)}
+    members = {name: f"{data_set.folder}/{name}" for name in _file_names(data_set)}
     present = {name: member for name, member in members.items() if member in sizes}
     if data_set.ratings not in present:
         raise UserError(f"{path} has no {members[data_set.ratings]}; it has {', '.join(sorted(sizes)[:10])}")
@@ -198,5 +201,5 @@ def _in_zip(data_set: DataSet, path: Path) -> dict[str, InputFile]:
     return {name: InputFile(path, member) for name, member in present.items()}
 
 
-def _names(data_set: DataSet) -> list[str]:
+def _file_names(data_set: DataSet) -> list[str]:
     return [data_set.ratings, *data_set.items, *data_set.users]

@@ -1,4 +1,4 @@
-"""Guess the layout of files: separator, header, quotes, columns and format of times."""
+"""Guess the layout of files: separator, header, quotation marks, columns and format of times."""
 
 import re
 from codecs import getincrementaldecoder
@@ -9,32 +9,33 @@ from typing import Any, Generic, TypeVar
 
 from ratinglab.datasets.sources import CsvOptions, ItemOptions, UserOptions
 from ratinglab.errors import UserError
-from ratinglab.formats.detection import Format, format_of
-from ratinglab.formats.input_paths import existing_file, existing_files
+from ratinglab.formats.detection import Format, detect_format
+from ratinglab.formats.input_paths import find_file, find_rating_files
 from ratinglab.formats.inputs import InputFile
-from ratinglab.formats.layouts import MATRIX, listed, looks_like_matrix, positions_of
-from ratinglab.formats.numbers import is_number
-from ratinglab.formats.row_reader import rows_in
-from ratinglab.formats.text_dialects import SEPARATOR_LINE, utf8_blocks
+from ratinglab.formats.layouts import MATRIX_NOTE, join_names, looks_like_matrix, numbered_names
+from ratinglab.formats.literals import is_number
+from ratinglab.formats.row_reader import read_rows
+from ratinglab.formats.text_dialects import SEPARATOR_LINE, read_utf8_blocks
 from ratinglab.formats.text_options import (
     SEPARATORS,
     ColumnOptions,
     Decimal,
     Escape,
     Quote,
+    SideName,
     TextOptions,
     separator_text,
 )
 from ratinglab.formats.text_tables import open_text_table, read_text_table
-from ratinglab.formats.timestamps import are_times, date_patterns
-from ratinglab.ratings.side_information import KEYS
+from ratinglab.formats.timestamps import are_times, find_date_patterns
+from ratinglab.ratings.side_information import FEATURE_TABLE_KEYS
 
-Form = TypeVar("Form", bound=TextOptions)
+Options = TypeVar("Options", bound=TextOptions)
 
 SAMPLE_ROWS = 1000
 """Number of first rows used to guess the layout."""
 SEPARATOR_ORDER = ("tab", "double_colon", "semicolon", "pipe", "comma", "spaces")
-"""Separators in the order of trying, the ones that are rare in texts first."""
+"""Separators in the order of trying: those that are rare in texts come first."""
 COLUMN_NAMES = {
     "user": (
         "user id, user, users, uid, reviewer id, customer id, member id, rater id, account id, profile id, viewer id, "
@@ -59,37 +60,37 @@ COLUMN_NAMES = {
         "date, date added, created at, created, rated at, when, submitted, updated at, date updated, year"
     ),
 }
-"""Names of columns by role, the best first. Only letters and digits matter, in any case."""
+"""Names of columns by role, the most likely first. Case, and characters but letters and digits, do not matter."""
 TITLE_NAMES = "title, titel, name, movie title, movie name, film title, film name, book title, product title, item name"
 """Names of the column of titles, likewise."""
-MIN_DISTINCT = 0.9
-"""Minimum share of distinct cells in a column of titles without a known name."""
-MIN_RATED = 0.5
-"""Minimum share of the ids in the first ratings that a table's column of ids must have."""
-UNIX_TIME = re.compile(r"([6-9]\d{8}|[12]\d{9})(\d{3}){0,3}(\.\d*)?")
+MIN_DISTINCT_SHARE = 0.9
+"""Minimum share of distinct cells in a column of titles whose name is not known."""
+MIN_RATED_SHARE = 0.5
+"""Minimum share of the ids in the first ratings that must occur in a table's column of ids."""
+UNIX_TIME_PATTERN = re.compile(r"([6-9]\d{8}|[12]\d{9})(\d{3}){0,3}(\.\d*)?")
 """Unix times from 1990 on, in any unit."""
-COMMENT = re.compile(r"#[#\s]|%[%\s]")
+COMMENT_START = re.compile(r"#[#\s]|%[%\s]")
 """Start of a line that is likely a comment, not a row or a header."""
-ITEM_CODES = re.compile(r"B[0-9A-Z]{9}|\d{9}[\dX]")
+ITEM_CODE = re.compile(r"B[0-9A-Z]{9}|\d{9}[\dX]")
 """ASINs and ISBNs, which are ids of items."""
 
 
 @dataclass(frozen=True)
-class FirstRows(Generic[Form]):
+class FirstRows(Generic[Options]):
     """First rows of a file.
 
     Attributes:
-        options: the options that they are read with.
-        names: names of the columns from the header, or positions from 1.
-        rows: the rows below the header.
+        options: the options that the rows were read with.
+        names: names of the columns from the header; without a header, 1, 2, …
+        rows: the cells of the rows below the header.
     """
 
-    options: Form
+    options: Options
     names: list[str]
     rows: list[list[str]]
 
     def column(self, position: int) -> list[str]:
-        """Return the stripped cells of a column."""
+        """Return the cells of a column, without surrounding white space."""
         return [row[position].strip() for row in self.rows if position < len(row)]
 
 
@@ -97,20 +98,20 @@ def guess_layout(options: CsvOptions) -> tuple[CsvOptions, tuple[str, ...]]:
     """Guess the format options and the columns of the files of ratings, users and items.
 
     Returns:
-        the user's options, with guesses in place of those that do not fit the files; and notes on guesses that may be
-        wrong and options that could not be guessed, one line each.
+        the options, with guesses in place of those that do not fit the files; and notes, one line each, on guesses that
+        may be wrong and on options that could not be guessed.
 
     Raises:
-        UserError: a file cannot be read or is not one rating per row, or a column that is needed cannot be guessed; the
-            message lists what was found in each file, and what to set.
+        UserError: a file cannot be read or does not have one rating per row, or a required column cannot be guessed:
+            then the message lists what was found in each file, and what to set.
     """
-    file = existing_files(options.path, key="data.path")[0]
-    first, notes = _first_ratings(options, file)
-    by_name = _columns_by_name(first)
-    positions = _columns_by_cells(first, by_name)
+    file = find_rating_files(options.path)[0]
+    first, notes = _read_first_ratings(options, file)
+    by_name = _find_columns_by_name(first)
+    positions = _find_columns_by_cells(first, by_name)
     pattern = options.timestamp_format
     if "timestamp" in positions:
-        pattern = _time_pattern(first.column(positions["timestamp"]), pattern)
+        pattern = _guess_timestamp_format(first.column(positions["timestamp"]), pattern)
         if pattern == "?":
             name, pattern = first.names[positions.pop("timestamp")], None
             notes.append(
@@ -118,17 +119,17 @@ def guess_layout(options: CsvOptions) -> tuple[CsvOptions, tuple[str, ...]]:
                 f"data.columns.timestamp={name} and data.timestamp_format"
             )
     named = {role: first.names[positions[role]] for role in COLUMN_NAMES if role in positions}
-    unsure = [f"{role}={name}" for role, name in named.items() if role not in by_name]
-    if first.options.header and unsure:
-        notes.append(f"columns guessed by their cells and their order: {', '.join(unsure)}")
+    by_cells = [f"{role}={name}" for role, name in named.items() if role not in by_name]
+    if first.options.header and by_cells:
+        notes.append(f"columns guessed by their cells and their order: {', '.join(by_cells)}")
     missing = [f"data.columns.{role}" for role in ("user", "item", "rating") if role not in positions]
-    problems = _problems(file, first.options, missing, named=named, names=first.names)
-    tables: dict[str, Any] = {"user": options.users, "item": options.items}
-    for noun, table in tables.items():
+    problems = _describe_missing(file, first.options, missing, named=named, names=first.names)
+    tables: dict[SideName, Any] = {"user": options.users, "item": options.items}
+    for side, table in tables.items():
         if table.path is not None:
-            ids = set(first.column(positions[noun])) if noun in positions else set()
-            tables[noun], more_notes, more_problems = _guess_table(table, noun=noun, ids=ids)
-            notes, problems = notes + more_notes, problems + more_problems
+            ids = set(first.column(positions[side])) if side in positions else set()
+            tables[side], table_notes, table_problems = _guess_table(table, side=side, ids=ids)
+            notes, problems = notes + table_notes, problems + table_problems
     if problems:
         raise UserError("; ".join(problems))
     columns = ColumnOptions(named["user"], named["item"], named["rating"], named.get("timestamp"))
@@ -136,127 +137,134 @@ def guess_layout(options: CsvOptions) -> tuple[CsvOptions, tuple[str, ...]]:
     return replace(guessed, users=tables["user"], items=tables["item"]), tuple(notes)
 
 
-def _problems(
+def _describe_missing(
     file: InputFile, options: TextOptions, missing: Sequence[str], *, named: Mapping[str, str], names: Sequence[str]
 ) -> list[str]:
-    """Describe what was found in a file and the keys of columns that are missing; empty if none is missing."""
+    """Describe what was found in a file, and the columns to set: a list of one message, or empty if none is missing.
+
+    Args:
+        missing: keys of the missing columns.
+        named: names of the columns that were found, by role.
+        names: names of all columns.
+    """
     if not missing:
         return []
-    found = {"separator": options.separator} if format_of(file) is Format.TEXT else {}
-    shown = ", ".join(f"{what}={name}" for what, name in (found | {**named}).items()) or "no column"
-    free = [name for name in names if name not in named.values()]
-    free = free if len(free) >= len(missing) else list(names)
-    number = ("one", "two", "three")[len(missing) - 1]
-    return [f"{file}: found {shown}; set {' and '.join(missing)} to {number} of {listed(free)}"]
+    separator = {"separator": options.separator} if detect_format(file) is Format.TEXT else {}
+    found = ", ".join(f"{option}={value}" for option, value in (separator | {**named}).items()) or "no column"
+    candidates = [name for name in names if name not in named.values()]
+    candidates = candidates if len(candidates) >= len(missing) else list(names)
+    number = f"{('one', 'two', 'three')[len(missing) - 1]} of " if len(candidates) > 1 else ""
+    return [f"{file}: found {found}; set {' and '.join(missing)} to {number}{join_names(candidates)}"]
 
 
-def _first_ratings(options: CsvOptions, file: InputFile) -> tuple[FirstRows[CsvOptions], list[str]]:
-    """Read the first rows of a file of ratings; also return notes. See `guess_layout` for errors."""
-    if format_of(file) is not Format.TEXT:
+def _read_first_ratings(options: CsvOptions, file: InputFile) -> tuple[FirstRows[CsvOptions], list[str]]:
+    """Read the first rows of a file of ratings. Returns them, and notes; for the errors, see `guess_layout`."""
+    if detect_format(file) is not Format.TEXT:
         start = next(open_text_table(file, options.dialect("data.")).blocks(SAMPLE_ROWS))
         columns = [start.column(name, key="data.path") for name in start.names]
         rows = [list(row) for row in zip(*columns, strict=True)]
         return FirstRows(replace(options, header=True), start.names, rows), []
-    first, notes = _first_lines(options, file, prefix="data.")
+    first, notes = _read_first_lines(options, file, prefix="data.")
     if first is None:
         raise UserError(f"{file}: no known separator splits its rows into three or more columns; set data.separator")
     if looks_like_matrix(first.rows[0]):
-        raise UserError(MATRIX.format(file=file))
+        raise UserError(MATRIX_NOTE.format(file=file))
     return first, notes
 
 
 def _guess_table(
-    options: UserOptions | ItemOptions, *, noun: str, ids: set[str]
+    options: UserOptions | ItemOptions, *, side: SideName, ids: set[str]
 ) -> tuple[UserOptions | ItemOptions, list[str], list[str]]:
     """Guess the layout of a table of users or items, and its columns of ids and titles.
 
     Args:
-        noun: "user" or "item".
         ids: ids in the first ratings; empty if their column is unknown.
 
     Returns:
-        the options of the table, notes, and problems as of `_problems`.
+        the options of the table; notes; and messages of `_describe_missing`.
     """
-    key, notes = KEYS[noun], list[str]()
+    key, notes = FEATURE_TABLE_KEYS[side], list[str]()
     assert options.path is not None, "the caller has checked"
-    file = existing_file(options.path, key=f"{key}.path")
-    if format_of(file) is Format.TEXT:
-        first, notes = _first_lines(options, file, prefix=f"{key}.")
+    file = find_file(options.path, key=f"{key}.path")
+    if detect_format(file) is Format.TEXT:
+        first, notes = _read_first_lines(options, file, prefix=f"{key}.")
         options = options if first is None else first.options
     table = read_text_table(file, options.dialect(f"{key}."))
     cells = {name: table.column(name, key=key) for name in table.names}
-    roles = [role for role in (noun, "title") if hasattr(options, role)]
+    roles = [role for role in (side, "title") if hasattr(options, role)]
     named = {role: getattr(options, role) for role in roles if getattr(options, role) in cells}
-    if noun not in named and ids:
+    if side not in named and ids:
         likely = max(cells, key=lambda name: len(ids.intersection(cells[name])))
-        named |= {noun: likely} if len(ids.intersection(cells[likely])) >= MIN_RATED * len(ids) else {}
+        named |= {side: likely} if len(ids.intersection(cells[likely])) >= MIN_RATED_SHARE * len(ids) else {}
     if "title" in roles and "title" not in named:
-        free = [name for name in cells if name not in named.values()]
-        plain = {_normalized(name): name for name in reversed(free)}
-        titles = [plain[name] for name in map(_normalized, TITLE_NAMES.split(",")) if name in plain]
-        titles += [name for name in free if noun in named and _are_titles(cells[name])]
+        candidates = [name for name in cells if name not in named.values()]
+        by_plain_name = {_normalize(name): name for name in reversed(candidates)}
+        titles = [by_plain_name[name] for name in map(_normalize, TITLE_NAMES.split(",")) if name in by_plain_name]
+        titles += [name for name in candidates if side in named and _are_titles(cells[name])]
         named |= {"title": titles[0]} if titles else {}
     missing = [f"{key}.{role}" for role in roles if role not in named]
-    problems = _problems(file, options, missing, named=named, names=table.names)
+    problems = _describe_missing(file, options, missing, named=named, names=table.names)
     return replace(options, **named), notes, problems
 
 
 def _are_titles(cells: Sequence[str]) -> bool:
-    """Return whether nearly all cells differ, and not all are numbers."""
-    return len(set(cells)) >= MIN_DISTINCT * len(cells) and not _are_numbers(cells)
+    """Return whether nearly all cells are distinct, and not all are numbers."""
+    return len(set(cells)) >= MIN_DISTINCT_SHARE * len(cells) and not _are_numbers(cells)
 
 
-def _first_lines(options: Form, file: InputFile, *, prefix: str) -> tuple[FirstRows[Form] | None, list[str]]:
-    """Read the first rows of a text file in the dialect that fits it, None if none does; also return notes.
+def _read_first_lines(options: Options, file: InputFile, *, prefix: str) -> tuple[FirstRows[Options] | None, list[str]]:
+    """Read the first rows of a text file in the first dialect that fits it. Returns them (None if none fits) and notes.
 
     `prefix` begins the keys in messages, such as `data.`.
     """
     options, notes = _guess_encoding(options, file, prefix=prefix)
-    spanning = None  # with a cell that spans lines, which may be due to a stray quotation mark
-    for dialect in _dialects(options, file, prefix=prefix):
-        if (first := _read_first_rows(dialect, file, prefix=prefix)) is not None:
+    multiline = None  # rows with a cell that spans lines, which may be due to a stray quotation mark
+    for candidate in _candidate_options(options, file, prefix=prefix):
+        if (first := _read_first_rows(candidate, file, prefix=prefix)) is not None:
             if not any("\n" in cell or "\r" in cell for row in first.rows for cell in row):
                 return first, notes
-            spanning = spanning or first
-    return spanning, notes
+            multiline = multiline or first
+    return multiline, notes
 
 
-def _guess_encoding(options: Form, file: InputFile, *, prefix: str) -> tuple[Form, list[str]]:
-    """Choose latin-1 for text that is not UTF-8, unless the options name another encoding."""
-    if options.dialect(prefix).adapted(file).is_utf8:
+def _guess_encoding(options: Options, file: InputFile, *, prefix: str) -> tuple[Options, list[str]]:
+    """Choose latin-1 if the options say UTF-8 but the text is not. Returns the options and notes."""
+    if options.dialect(prefix).adapt_to(file).is_utf8:
         try:
-            getincrementaldecoder("utf-8")().decode(file.start())
+            getincrementaldecoder("utf-8")().decode(file.read_start())
         except UnicodeDecodeError:
             note = f"{file} is not UTF-8 text: read as latin-1; set {prefix}encoding for another encoding"
             return replace(options, encoding="latin-1"), [note]
     return options, []
 
 
-def _dialects(options: Form, file: InputFile, *, prefix: str) -> Iterator[Form]:
-    """Yield options to try: each separator, with and without quotes, and possible escapes and comments."""
-    start = file.start().decode(options.dialect(prefix).adapted(file).encoding, "ignore").removeprefix("\ufeff")
-    separator = separator_text(options.separator, key=f"{prefix}separator")
-    names = [*([] if separator in SEPARATORS.values() else [options.separator]), *SEPARATOR_ORDER]
+def _candidate_options(options: Options, file: InputFile, *, prefix: str) -> Iterator[Options]:
+    """Yield options to try: each separator, with and without quotation marks, and possible escapes and comments."""
+    start = file.read_start().decode(options.dialect(prefix).adapt_to(file).encoding, "ignore").removeprefix("\ufeff")
+    has_known_separator = separator_text(options.separator, key=f"{prefix}separator") in SEPARATORS.values()
+    separators = [*([] if has_known_separator else [options.separator]), *SEPARATOR_ORDER]
     if SEPARATOR_LINE.match(start.encode()):
-        names = ["comma"]  # the file names its separator itself
+        separators = ["comma"]  # the file names its separator itself
     has_escapes = options.quote is Quote.double and any(b'\\"' in block for block in file.blocks())
     escapes = [Escape.backslash, options.escape] if has_escapes else [options.escape]
     comments = [options.comment, *([start[0]] if start.startswith(("#", "%")) else [])]
-    if COMMENT.match(start):
+    if COMMENT_START.match(start):
         comments.reverse()
     for comment, escape in product(dict.fromkeys(comments), dict.fromkeys(escapes)):
-        for quote, name in product(dict.fromkeys((options.quote, Quote.none)), names):
-            yield replace(options, separator=name, quote=quote, escape=escape, comment=comment)
+        for quote, separator in product(dict.fromkeys((options.quote, Quote.none)), separators):
+            yield replace(options, separator=separator, quote=quote, escape=escape, comment=comment)
 
 
-def _read_first_rows(options: Form, file: InputFile, *, prefix: str) -> FirstRows[Form] | None:
+def _read_first_rows(options: Options, file: InputFile, *, prefix: str) -> FirstRows[Options] | None:
     """Read the first rows with these options, and guess the decimal point and whether there is a header.
 
-    None unless all rows have the same number of cells: at least two, or for ratings three and a column of numbers.
+    Returns None unless all rows have the same number of cells: at least two or, in a file of ratings, at least three
+    with a column of numbers.
     """
-    dialect, are_ratings = options.dialect(prefix).adapted(file), isinstance(options, CsvOptions)
+    dialect, are_ratings = options.dialect(prefix).adapt_to(file), isinstance(options, CsvOptions)
     try:
-        rows = [row for _, row in islice(rows_in(utf8_blocks(file, dialect), dialect, file=file), SAMPLE_ROWS + 1)]
+        reader = read_rows(read_utf8_blocks(file, dialect), dialect, file=file)
+        rows = [row for _, row in islice(reader, SAMPLE_ROWS + 1)]
     except UserError:
         return None
     width = len(rows[0]) if rows else 0
@@ -264,7 +272,7 @@ def _read_first_rows(options: Form, file: InputFile, *, prefix: str) -> FirstRow
         return None
     columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
     if sum(not any(column) for column in columns) > 1 and options.separator != "spaces":
-        return None  # separators in a row
+        return None  # two separators follow each other
     numeric = {
         decimal: [column for column in columns if _are_numbers(column[1:], decimal)]
         for decimal in dict.fromkeys((options.decimal, Decimal.point, Decimal.comma))
@@ -275,7 +283,7 @@ def _read_first_rows(options: Form, file: InputFile, *, prefix: str) -> FirstRow
     header = options.header
     if numeric[decimal]:
         header = not any(_are_numbers(column[:1], decimal) for column in numeric[decimal])
-    names = [cell.strip() for cell in rows[0]] if header else positions_of(rows[0])
+    names = [cell.strip() for cell in rows[0]] if header else numbered_names(rows[0])
     return FirstRows(replace(options, decimal=decimal, header=header), names, rows[1:] if header else rows)
 
 
@@ -284,36 +292,40 @@ def _are_numbers(cells: Sequence[str], decimal: Decimal = Decimal.point) -> bool
     return len(cells) > 0 and all(is_number(cell.strip(), decimal=point) for cell in cells)
 
 
-def _columns_by_name(first: FirstRows[CsvOptions]) -> dict[str, int]:
-    """Find the position of each role's column, as named by the user, or by a known name in the header and its cells."""
+def _find_columns_by_name(first: FirstRows[CsvOptions]) -> dict[str, int]:
+    """Find the positions of columns, by role, that the options name, or that have a known name and fitting cells."""
     options, names = first.options, first.names
     positions = {role: names.index(name) for role, name in vars(options.columns).items() if name in names}
-    plain = [_normalized(name.partition(":")[0]) for name in names] if options.header else []
+    plain_names = [_normalize(name.partition(":")[0]) for name in names] if options.header else []
 
     def fits(role: str, cells: list[str]) -> bool:
         if role == "rating":
             return not cells or _are_numbers(cells, options.decimal)
-        return role != "timestamp" or _time_pattern(cells, options.timestamp_format) != "?"
+        return role != "timestamp" or _guess_timestamp_format(cells, options.timestamp_format) != "?"
 
     for role in ("rating", "timestamp", "user", "item"):
-        known = map(_normalized, COLUMN_NAMES[role].split(","))
-        named = [p for name in known for p, other in enumerate(plain) if other == name and p not in positions.values()]
-        # times may be in a format that cannot be guessed
-        fitting = [p for p in named if fits(role, first.column(p))] or (named if role == "timestamp" else [])
-        if role not in positions and fitting:
+        if role in positions:
+            continue
+        free = [position for position in range(len(plain_names)) if position not in positions.values()]
+        known_names = map(_normalize, COLUMN_NAMES[role].split(","))
+        named = [position for name in known_names for position in free if plain_names[position] == name]
+        fitting = [position for position in named if fits(role, first.column(position))]
+        if role == "timestamp":  # times may be in a format that cannot be guessed
+            fitting = fitting or named
+        if fitting:
             positions[role] = fitting[0]
     return positions
 
 
-def _normalized(name: str) -> str:
+def _normalize(name: str) -> str:
     return re.sub(r"[\W_]", "", name).lower()
 
 
-def _columns_by_cells(first: FirstRows[CsvOptions], positions: dict[str, int]) -> dict[str, int]:
-    """Find the columns of missing roles by their cells and their order.
+def _find_columns_by_cells(first: FirstRows[CsvOptions], positions: dict[str, int]) -> dict[str, int]:
+    """Add the positions of missing roles, guessed by their cells and their order.
 
-    The rating is the numeric column with the fewest values. With a header, the timestamp is the only column of dates,
-    and users and items are found only if no other column is left.
+    The rating is the numeric column with the fewest distinct values. With a header, the timestamp is the only column of
+    dates, and users and items are found only if no other column is left.
     """
     positions, header = dict(positions), first.options.header
     columns = {position: first.column(position) for position, name in enumerate(first.names) if name}
@@ -322,7 +334,7 @@ def _columns_by_cells(first: FirstRows[CsvOptions], positions: dict[str, int]) -
         return {position: cells for position, cells in columns.items() if position not in positions.values()}
 
     if "timestamp" not in positions:
-        times = [p for p, cells in free().items() if _looks_like_times(cells) and not (header and _are_numbers(cells))]
+        times = [p for p, cells in free().items() if _look_like_times(cells) and not (header and _are_numbers(cells))]
         positions |= {"timestamp": times[-1]} if len(times) == 1 or (times and not header) else {}
     distinct = {position: len(set(cells)) for position, cells in columns.items()}
     if "rating" not in positions:
@@ -335,24 +347,24 @@ def _columns_by_cells(first: FirstRows[CsvOptions], positions: dict[str, int]) -
         return positions
     if len(ids) > len(missing):
         ids.sort(key=lambda position: (distinct[position] <= 2, position))
-    if len(missing) == 2 and all(ITEM_CODES.fullmatch(cell) for cell in columns[ids[0]]):
+    if len(missing) == 2 and all(ITEM_CODE.fullmatch(cell) for cell in columns[ids[0]]):
         ids[:2] = ids[1::-1]
     return positions | dict(zip(missing, ids, strict=False))
 
 
-def _looks_like_times(cells: list[str]) -> bool:
-    """Return whether cells are Unix times of 1990 to 2099, or dates."""
+def _look_like_times(cells: list[str]) -> bool:
+    """Return whether cells are Unix times after 1989, or dates."""
     if _are_numbers(cells):
-        return all(re.fullmatch(UNIX_TIME, cell) for cell in cells) and len(set(cells)) > 1
-    return bool(cells) and _time_pattern(cells, None) != "?"
+        return all(re.fullmatch(UNIX_TIME_PATTERN, cell) for cell in cells) and len(set(cells)) > 1
+    return bool(cells) and _guess_timestamp_format(cells, None) != "?"
 
 
-def _time_pattern(cells: list[str], chosen: str | None) -> str | None:
+def _guess_timestamp_format(cells: list[str], configured: str | None) -> str | None:
     """Guess data.timestamp_format from cells; "?" if no format fits, or several do."""
     if not cells:
-        return chosen
-    for pattern in (chosen, None):
+        return configured
+    for pattern in (configured, None):
         if are_times(cells, pattern):
             return pattern
-    suitable = date_patterns(cells)
-    return suitable[0] if len(suitable) == 1 else "?"
+    patterns = find_date_patterns(cells)
+    return patterns[0] if len(patterns) == 1 else "?"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
-from ratinglab.formats.text_options import ColumnOptions, TextOptions, check_timestamp_format
+from ratinglab.formats.text_options import ColumnOptions, SideName, TextOptions, check_timestamp_format
 from ratinglab.options import as_yaml, at_least, finite, valid_seed, within
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from ratinglab.formats.inputs import InputFile
     from ratinglab.ratings.table import RatingTable
     from ratinglab.reading.feature_tables import FeatureFile
-    from ratinglab.reading.source_rows import TableFiles
+    from ratinglab.reading.source_rows import DataFiles
 
 FRAME = "<data frame>"
-"""Path of a data frame passed from Python."""
+"""Value of a path option for a data frame passed from Python."""
 MOVIELENS = tuple(f"movielens_{size}" for size in ("100k", "latest_small", "1m", "10m", "20m", "25m", "32m"))
 """The named data sets."""
 
@@ -58,7 +58,7 @@ class DataOptions(ABC):
     """Number of ratings per training step. Larger batches run faster and may need a larger optimizer.lr."""
 
     def column_names(self) -> dict[str, str]:
-        """Return the columns that have names by role, such as user, as defaults for files that are read later."""
+        """Return the names of columns by role, such as user: defaults for files that are read later."""
         return {}
 
     @property
@@ -76,13 +76,13 @@ class DataOptions(ABC):
 
     def _load(
         self,
-        files: TableFiles,
+        files: DataFiles,
         *,
         lowest: float | None = None,
         highest: float | None = None,
         unrated: tuple[float, ...] = (),
     ) -> RatingTable:
-        """Read the files, or load the table from the cache. A bound of None comes from the ratings."""
+        """Read the files, or load the table from the cache. The ratings determine a bound of the scale that is None."""
         from ratinglab.reading.cleaning import Cleaning
         from ratinglab.reading.table_cache import load_table
 
@@ -190,7 +190,7 @@ class CsvOptions(TextOptions, DataOptions):
 
     def _check_on_disk(self) -> None:
         """Raise UserError for an option that needs all rows in memory."""
-        required: dict[str, tuple[object, object]] = {
+        actual_and_required: dict[str, tuple[object, object]] = {
             "columns.timestamp": (self.columns.timestamp, None),
             "duplicates": (self.duplicates.name, Duplicates.error.name),
             "min_ratings_per_user": (self.min_ratings_per_user, 0),
@@ -198,14 +198,14 @@ class CsvOptions(TextOptions, DataOptions):
             "min_rating": (self.min_rating, None),
             "unrated": (self.unrated, []),
         }
-        for key, (value, wanted) in required.items():
-            if value != wanted:
-                raise UserError(f"data.{key} must be {as_yaml(wanted)} with data.on_disk=true, got {as_yaml(value)}")
+        for key, (value, required) in actual_and_required.items():
+            if value != required:
+                raise UserError(f"data.{key} must be {as_yaml(required)} with data.on_disk=true, got {as_yaml(value)}")
         if self.cache is None:
             raise UserError("data.cache must be a folder with data.on_disk=true, got null")
 
     def column_names(self) -> dict[str, str]:
-        """Return the columns that have names by role; positions do not apply to other files."""
+        """Return the names of columns by role. Leaves out positions, which do not apply to other files."""
         return {role: name for role, name in self.columns.by_role().items() if not name.isdigit()}
 
     @property
@@ -216,19 +216,19 @@ class CsvOptions(TextOptions, DataOptions):
         """Return these options with data frames instead of files."""
         if self.on_disk:
             raise UserError("data.on_disk must be false for data frames, which are in memory")
-        copied = replace(self)
-        vars(copied)["frames"] = frames
-        return copied
+        options = replace(self)
+        vars(options)["frames"] = frames
+        return options
 
     def load(self) -> RatingTable:
-        """Read the files, with users and items if given, or load the table from the cache."""
-        from ratinglab.reading.source_rows import TableFiles
+        """Read the files of ratings, users and items, or load the table from the cache."""
+        from ratinglab.reading.source_rows import DataFiles
 
         frames: Frames | None = self.frames
         ratings = self._files()
-        others = f" and {len(self.path) - 1} more" if len(self.path) > 1 else ""
-        name = "data frame" if self.path == [FRAME] else f"{Path(self.path[0]).name}{others}"
-        files = TableFiles(
+        more = f" and {len(self.path) - 1} more" if len(self.path) > 1 else ""
+        name = "data frame" if self.path == [FRAME] else f"{Path(self.path[0]).name}{more}"
+        files = DataFiles(
             name=name,
             ratings=ratings,
             dialect=self.dialect("data."),
@@ -242,41 +242,41 @@ class CsvOptions(TextOptions, DataOptions):
     def _files(self) -> tuple[InputFile, ...]:
         """Find the files of ratings, or convert the data frame."""
         from ratinglab.formats.frames import frame_file
-        from ratinglab.formats.input_paths import existing_files
+        from ratinglab.formats.input_paths import find_rating_files
 
         if self.frames is not None and self.frames.ratings is not None:
             return (frame_file(self.frames.ratings, name="ratings", columns=self.columns.by_role().values()),)
         if self.path == [FRAME]:
             raise _lost_frame("data.path", keyword="ratings")
-        return existing_files(self.path, key="data.path")
+        return find_rating_files(self.path)
 
     def _cache_folder(self) -> Path | None:
         return None if self.frames is not None else super()._cache_folder()
 
 
-def _feature_file(noun: str, options: UserOptions | ItemOptions, *, frame: Frame | None) -> FeatureFile:
-    """Find the file of users or items, if any, or convert the data frame."""
+def _feature_file(side: SideName, options: UserOptions | ItemOptions, *, frame: Frame | None) -> FeatureFile:
+    """Find the file of users or items, or convert the data frame, if there is one."""
     from ratinglab.formats.frames import frame_file
-    from ratinglab.formats.input_paths import existing_file
-    from ratinglab.ratings.side_information import KEYS, Origin
+    from ratinglab.formats.input_paths import find_file
+    from ratinglab.ratings.side_information import FEATURE_TABLE_KEYS, Origin
     from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
 
-    key = KEYS[noun]
-    origin = Origin(noun, place=f"{key}.path", advice=f"name it as {key}.path")
+    key = FEATURE_TABLE_KEYS[side]
+    origin = Origin(side, place=f"{key}.path", advice=f"set {key}.path to its file")
     if options.path is None:
         return FeatureFile(origin)
     title = options.title if isinstance(options, ItemOptions) else None
     layout = FeatureLayout(
-        options.dialect(f"{key}."), id=getattr(options, noun), title=title, numeric=tuple(options.numeric)
+        options.dialect(f"{key}."), id=getattr(options, side), title=title, numeric=tuple(options.numeric)
     )
     if frame is None and options.path == FRAME:
-        raise _lost_frame(f"{key}.path", keyword=f"{noun}s")
-    file = existing_file(options.path, key=f"{key}.path") if frame is None else frame_file(frame, name=f"{noun}s")
+        raise _lost_frame(f"{key}.path", keyword=f"{side}s")
+    file = find_file(options.path, key=f"{key}.path") if frame is None else frame_file(frame, name=f"{side}s")
     return FeatureFile(origin, file, layout)
 
 
 def _lost_frame(key: str, *, keyword: str) -> UserError:
-    """Make the error for resuming a run without the data frame that it was trained on."""
+    """Make the error for resuming a run without its data frame, which the argument `keyword` passes."""
     return UserError(
         f"{key}: the run was trained on a data frame: resume it from Python, with "
         f"ratinglab.train('resume=FOLDER', {keyword}=frame)"
@@ -293,7 +293,7 @@ class DemoOptions(DataOptions):
     """Seed of the generated table, independent of the training `seed`."""
 
     def load(self) -> RatingTable:
-        """Generate the files if missing, and read them. They are temporary without a cache folder.
+        """Generate the files if they are missing, and read them. Without a cache folder the files are temporary.
 
         Raises:
             UserError: the cache folder cannot be written, or a file in it is missing.
@@ -333,7 +333,7 @@ class MovieLensOptions(DataOptions):
         Raises:
             UserError: the data set is missing and cannot be downloaded, or its files are invalid.
         """
-        from ratinglab.datasets.movielens import locate
+        from ratinglab.datasets.movielens import find_data_files
 
         root = None if self.root is None else user_path(self.root, key="data.root")
-        return self._load(locate(self.name, root=root, cache=self._cache_folder(), address=self.address))
+        return self._load(find_data_files(self.name, root=root, cache=self._cache_folder(), address=self.address))

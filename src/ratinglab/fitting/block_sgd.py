@@ -11,7 +11,7 @@ from ratinglab.fitting.whole_epoch_options import BlockSGDOptions
 from ratinglab.kernels.block_steps import compile_loops, move_to_blocks, sgd_over_diagonals, sort_blocks_by_user
 from ratinglab.kernels.compiled import set_num_threads
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.mapped_arrays import count_values, release
+from ratinglab.ratings.mapped_arrays import count_rows, drop_pages
 
 MIN_FOR_16_SLICES = 8_000_000
 """Number of ratings from which each side has 16 slices instead of 8. The number of threads does not matter, so that
@@ -46,8 +46,8 @@ class BlockFit(FactorFit):
         set_num_threads(torch.get_num_threads())
         rows = self.data.train_ratings_in_stars
         num_slices = self._num_slices or (16 if len(rows) >= MIN_FOR_16_SLICES else 8)
-        user_slice = assign_slices(count_values(rows.user, self.data.num_users), num_slices)
-        item_slice = assign_slices(count_values(rows.item, self.data.num_items), num_slices)
+        user_slice = assign_slices(count_rows(rows.user, self.data.num_users), num_slices)
+        item_slice = assign_slices(count_rows(rows.item, self.data.num_items), num_slices)
         self._block_start = move_to_blocks(rows, user_slice, item_slice, num_slices)
         sort_blocks_by_user(rows, self._block_start)
 
@@ -76,7 +76,7 @@ class BlockFit(FactorFit):
                 np.float32(equation.regularization),
                 errors,
             )
-            release(*vars(self.data.train_ratings_in_stars).values())
+            drop_pages(*vars(self.data.train_ratings_in_stars).values())
         self.train_mse = float(errors.ravel().sum()) / len(rating)
 
 

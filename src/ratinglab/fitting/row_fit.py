@@ -10,6 +10,7 @@ from torch import Tensor
 from ratinglab.batches import as_tensors
 from ratinglab.fitting.fit import FactorFit
 from ratinglab.fitting.fit_options import FitOptions, FitSetup
+from ratinglab.formats.text_options import SIDE_NAMES, SideName
 from ratinglab.kernels.compiled import set_num_threads
 from ratinglab.kernels.rows import (
     Entries,
@@ -21,10 +22,10 @@ from ratinglab.kernels.rows import (
     update_rows,
 )
 from ratinglab.kernels.sorted_ratings import sort_ratings
-from ratinglab.models.equation import SIDE_NAMES, SideName, other_side
+from ratinglab.models.equation import other_side
 from ratinglab.models.factor_equation import Side, Term
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.mapped_arrays import release
+from ratinglab.ratings.mapped_arrays import drop_pages
 
 
 class RowFit(FactorFit):
@@ -81,7 +82,7 @@ class RowFit(FactorFit):
         ratings = self._ratings[side]
         others = self._as_other_rows(other_rows, other_precision)
         update_rows(ratings, others, priors, precision, normal_draws, rows)
-        release(ratings.column, ratings.rating)
+        drop_pages(ratings.column, ratings.rating)
 
     def sum_squared_errors(
         self, side: SideName, rows: FloatArray, other_rows: FloatArray, *, other_precision: FloatArray
@@ -89,7 +90,7 @@ class RowFit(FactorFit):
         """Sum squared errors, times the other row's precision, by row of a side: (num_rows,). Also sets train_mse."""
         ratings = self._ratings[side]
         plain, weighted = sum_squared_errors(ratings, rows, self._as_other_rows(other_rows, other_precision))
-        release(ratings.column, ratings.rating)
+        drop_pages(ratings.column, ratings.rating)
         self.train_mse = float(plain.sum()) / len(ratings.rating)
         return weighted
 

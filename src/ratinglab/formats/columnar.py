@@ -1,4 +1,4 @@
-"""Tables in Parquet, Arrow, ORC and JSON Lines: ratings, and cells as text."""
+"""Tables in Parquet, Arrow, ORC and JSON Lines, and their ratings."""
 
 import codecs
 import json
@@ -15,92 +15,94 @@ import pyarrow.orc
 import pyarrow.parquet
 
 from ratinglab.errors import UserError
-from ratinglab.formats.detection import Format, format_of
+from ratinglab.formats.detection import Format, detect_format
 from ratinglab.formats.inputs import BlockStream, EmptyFileError, InputFile
-from ratinglab.formats.layouts import find_columns
-from ratinglab.formats.text_dialects import whole_lines
+from ratinglab.formats.layouts import find_column_positions
+from ratinglab.formats.text_dialects import regroup_by_lines
 from ratinglab.formats.text_options import ColumnOptions
-from ratinglab.formats.timestamps import DATES, column_of_times, format_of_times, matches_format
+from ratinglab.formats.timestamps import ISO_DATE_TYPES, detect_time_format, is_time, parse_time_column
 
-LARGEST_WHOLE = 2.0**53
+INTEGER_BOUND = 2.0**53
 """Bound below which float64 represents every integer."""
 JSON_OPTIONS = pyarrow.json.ReadOptions(block_size=16 << 20)
 """Bytes of JSON Lines parsed at once, which limit the length of a line."""
 
 
 def read_columnar(file: InputFile, columns: ColumnOptions, *, timestamp_format: str | None) -> list[pa.RecordBatch]:
-    """Read user and item as integers or text, rating as float32 and, if a column is named for it, timestamp.
+    """Read the columns user and item (int64 or text), rating (float32) and, if the options name it, timestamp.
 
     Raises:
         UserError: a column is missing, or a cell is invalid; the message gives its row, counted from 1.
     """
-    batches = list(_batches_of(file, columns))
+    batches = list(_rating_batches(file, columns))
     if not any(map(len, batches)):
         raise EmptyFileError(f"{file} has no ratings")
     table = pa.Table.from_batches(batches)
-    converted = _converted(table, columns, file=file)
+    converted = _convert(table, columns, file=file)
     if columns.timestamp is not None:
         times = table[columns.timestamp]
-        _refuse(pc.is_null(times), f"{columns.timestamp!r} must not be null", file=file)
-        converted["timestamp"] = _times(times, timestamp_format, file=file)
+        _check_rows(pc.is_null(times), f"{columns.timestamp!r} must not be null", file=file)
+        converted["timestamp"] = _convert_times(times, timestamp_format, file=file)
     return pa.table(converted).to_batches()
 
 
 def stream_columnar(file: InputFile, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
-    """Yield user, item and rating batch by batch, converted and checked as in `read_columnar`."""
+    """Yield user, item and rating batch by batch, converted and checked like those of `read_columnar`."""
     first_row = 0
-    for batch in _batches_of(file, replace(columns, timestamp=None)):
+    for batch in _rating_batches(file, replace(columns, timestamp=None)):
         table = pa.Table.from_batches([batch])
-        yield from pa.table(_converted(table, columns, file=file, first_row=first_row)).to_batches()
+        yield from pa.table(_convert(table, columns, file=file, first_row=first_row)).to_batches()
         first_row += len(batch)
     if first_row == 0:
         raise EmptyFileError(f"{file} has no ratings")
 
 
-def _batches_of(file: InputFile, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
-    """Check the names of the columns, and yield their batches without conversion."""
-    kind, names = format_of(file), list(columns.by_role().values())
-    find_columns(column_names(file, kind), columns, file=file, header=None)
-    if kind is Format.JSON_LINES:
-        yield from _json_line_batches(file, names, rating=columns.rating)
+def _rating_batches(file: InputFile, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
+    """Check that the columns exist, and yield their batches in the types of the file."""
+    file_format, names = detect_format(file), list(columns.by_role().values())
+    find_column_positions(column_names(file, file_format), columns, file=file, has_header=None)
+    if file_format is Format.JSON_LINES:
+        yield from _json_rating_batches(file, names, rating=columns.rating)
     else:
-        yield from typed_batches(file, kind, columns=names)[1]()
+        _, read_batches = open_batches(file, file_format, columns=names)
+        yield from read_batches()
 
 
-def _converted(
+def _convert(
     table: pa.Table, columns: ColumnOptions, *, file: InputFile, first_row: int = 0
 ) -> dict[str, pa.ChunkedArray]:
-    """Convert user, item and rating; `first_row` is the number of rows before these."""
+    """Convert user, item and rating to the types of `read_columnar`. The file has `first_row` rows before these."""
     converted = {}
     for role, name in (("user", columns.user), ("item", columns.item), ("rating", columns.rating)):
         column = table[name]
-        _refuse(pc.is_null(column), f"{name!r} must not be null", file=file, first_row=first_row)
+        _check_rows(pc.is_null(column), f"{name!r} must not be null", file=file, first_row=first_row)
         if role == "rating":
-            converted[role] = _numbers(column, file=file, first_row=first_row)
+            converted[role] = _convert_ratings(column, file=file, first_row=first_row)
         else:
-            converted[role] = _ids(column, file=file, role=role, first_row=first_row)
+            converted[role] = _convert_ids(column, file=file, role=role, first_row=first_row)
     return converted
 
 
-def _refuse(
-    is_wrong: pa.ChunkedArray, rule: str, *, file: InputFile, first_row: int = 0, got: pa.ChunkedArray | None = None
+def _check_rows(
+    is_wrong: pa.ChunkedArray, rule: str, *, file: InputFile, first_row: int = 0, values: pa.ChunkedArray | None = None
 ) -> None:
-    """Raise UserError for the first row that is wrong, with its value in the column `got`."""
+    """Raise UserError for the first wrong row, if any. The message has its value if `values` are given."""
     row = pc.index(is_wrong, True).as_py()
     if row >= 0:
-        value = "" if got is None else f", got {got[row].as_py()!r}"
+        value = "" if values is None else f", got {values[row].as_py()!r}"
         raise UserError(f"{file}, row {first_row + row + 1}: {rule}{value}")
 
 
-def column_names(file: InputFile, kind: Format) -> list[str]:
+def column_names(file: InputFile, file_format: Format) -> list[str]:
     """List the columns; for JSON Lines, the keys of the first object."""
-    if kind is Format.JSON_LINES:
-        return list(_first_object(file))
-    return _names(_binary_batches(file, kind)[0], file)
+    if file_format is Format.JSON_LINES:
+        return list(_read_first_object(file))
+    schema, _ = _open_binary_table(file, file_format)
+    return _decode_names(schema, file)
 
 
-def _names(schema: pa.Schema, file: InputFile) -> list[str]:
-    """List the column names, which pyarrow decodes only now."""
+def _decode_names(schema: pa.Schema, file: InputFile) -> list[str]:
+    """List the names of the columns. Raises UserError if pyarrow, which decodes them only now, fails."""
     try:
         names: list[str] = schema.names
     except UnicodeDecodeError as error:
@@ -109,25 +111,25 @@ def _names(schema: pa.Schema, file: InputFile) -> list[str]:
     return names
 
 
-def _json_line_batches(file: InputFile, names: list[str], *, rating: str) -> Iterator[pa.RecordBatch]:
-    """Yield values of JSON objects, one object per line, with the types of the first line; ratings may mix types."""
-    first = _first_object(file)
-    types = {name: _type_of(first[name], name=name, file=file) for name in names}
+def _json_rating_batches(file: InputFile, names: list[str], *, rating: str) -> Iterator[pa.RecordBatch]:
+    """Yield the named values of the objects, in the types of the first object. Ratings may mix integers and floats."""
+    first = _read_first_object(file)
+    types = {name: _json_type(first[name], name=name, file=file) for name in names}
     if types[rating] == pa.int64():
         types[rating] = pa.float64()
     schema = pa.schema(list(types.items()))
     try:
         for batch in pyarrow.json.open_json(
-            BlockStream(file.blocks()), JSON_OPTIONS, _typed_as(schema, others="ignore")
+            BlockStream(file.blocks()), JSON_OPTIONS, _parse_options(schema, other_keys="ignore")
         ):
             if any(column.null_count > 0 for column in batch.columns):
-                raise _json_fault(file, schema, otherwise="a value is missing")
+                raise _json_fault(file, schema, fallback="a value is missing")
             yield batch
     except pa.ArrowInvalid as error:
-        raise _json_fault(file, schema, otherwise=" ".join(str(error).split())) from error
+        raise _json_fault(file, schema, fallback=" ".join(str(error).split())) from error
 
 
-def _type_of(value: Any, *, name: str, file: InputFile) -> pa.DataType:
+def _json_type(value: Any, *, name: str, file: InputFile) -> pa.DataType:
     if isinstance(value, str):
         return pa.string()
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -135,8 +137,11 @@ def _type_of(value: Any, *, name: str, file: InputFile) -> pa.DataType:
     raise UserError(f"{file}, line 1: {name!r} must be text or a number, got {json.dumps(value)[:40]}")
 
 
-def _json_fault(file: InputFile, schema: pa.Schema, *, otherwise: str) -> UserError:
-    """Make the error for the first line that is not an object, lacks a key, or has a value of the wrong type."""
+def _json_fault(file: InputFile, schema: pa.Schema, *, fallback: str) -> UserError:
+    """Make the error for the first line that is not an object, lacks a key, or has a value of the wrong type.
+
+    If there is no such line, the message gives `fallback` as the reason.
+    """
     kinds = {pa.string(): (str, "text"), pa.int64(): (int, "an int64"), pa.float64(): (int | float, "a number")}
     for number, line in _json_lines(file):
         try:
@@ -146,71 +151,74 @@ def _json_fault(file: InputFile, schema: pa.Schema, *, otherwise: str) -> UserEr
         if not isinstance(row, dict):
             return UserError(f"{file}, line {number}: each line must be a JSON object")
         for field in schema:
-            cls, wanted = kinds[field.type]
+            cls, rule = kinds[field.type]
             if field.name not in row:
                 return UserError(f"{file}, line {number}: the key {field.name!r} is missing")
             value = row[field.name]
-            is_large = field.type == pa.int64() and isinstance(value, int) and not -(2**63) <= value < 2**63
-            if not isinstance(value, cls) or isinstance(value, bool) or is_large:
-                shown = json.dumps(value)[:40]
-                return UserError(f"{file}, line {number}: {field.name!r} must be {wanted}, as in line 1, got {shown}")
-    return UserError(f"{file} cannot be read: {otherwise}")
+            is_too_large = field.type == pa.int64() and isinstance(value, int) and not -(2**63) <= value < 2**63
+            if not isinstance(value, cls) or isinstance(value, bool) or is_too_large:
+                got = json.dumps(value)[:40]
+                return UserError(f"{file}, line {number}: {field.name!r} must be {rule}, as in line 1, got {got}")
+    return UserError(f"{file} cannot be read: {fallback}")
 
 
-def _first_object(file: InputFile) -> dict[str, Any]:
+def _read_first_object(file: InputFile) -> dict[str, Any]:
     try:
         _, line = next(_json_lines(file))
         first: dict[str, Any] = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise _json_fault(file, pa.schema([]), otherwise=str(error)) from error
+        raise _json_fault(file, pa.schema([]), fallback=str(error)) from error
     return first
 
 
 def _json_lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
-    """Yield the number, from 1, and the text of each line that is not blank."""
-    lines = (line for block in whole_lines(file.blocks()) for line in block.removesuffix(b"\n").split(b"\n"))
+    """Yield the number, counted from 1, and the text of each line that is not blank."""
+    lines = (line for block in regroup_by_lines(file.blocks()) for line in block.removesuffix(b"\n").split(b"\n"))
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield number, line.removeprefix(codecs.BOM_UTF8)
 
 
-def typed_batches(
-    file: InputFile, kind: Format, *, columns: list[str] | None = None
+def open_batches(
+    file: InputFile, file_format: Format, *, columns: list[str] | None = None
 ) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
     """Return the schema of a table, and a function that reads its rows in batches, with dictionaries decoded.
 
-    Text in JSON Lines stays text even if it looks like a date. JSON Lines are held in memory if their values change
-    type after the first 16 MiB.
+    Text in JSON Lines stays text even if it looks like a date. JSON Lines are read once to find the types, and held in
+    memory if the values of a key change type after the first 16 MiB.
 
     Args:
         columns: names of the columns to read, of Parquet, Arrow or ORC; None: all.
 
     Raises:
-        UserError: the file is damaged or is not a table; also while reading.
+        UserError: the file is damaged or is not a table. The returned function raises it, too.
     """
-    schema, read = _json_batches(file) if kind is Format.JSON_LINES else _binary_batches(file, kind, columns)
-    _names(schema, file)
-    chosen = list(schema) if columns is None else [schema.field(name) for name in columns]
-    schema = pa.schema([field.with_type(_plain_type(field.type)) for field in chosen], schema.metadata)
+    if file_format is Format.JSON_LINES:
+        schema, read = _open_json_table(file)
+    else:
+        schema, read = _open_binary_table(file, file_format, columns)
+    _decode_names(schema, file)
+    fields = list(schema) if columns is None else [schema.field(name) for name in columns]
+    schema = pa.schema([field.with_type(_plain_type(field.type)) for field in fields], schema.metadata)
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        with _damage_as_error(file):
+    def read_batches() -> Iterator[pa.RecordBatch]:
+        with _report_damage(file):
             yield from (batch.select(schema.names).cast(schema) if columns else batch.cast(schema) for batch in read())
 
-    return schema, batches
+    return schema, read_batches
 
 
-def _plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type of a dictionary's values, and plain text or binary for views.
+def _plain_type(data_type: pa.DataType) -> pa.DataType:
+    """Replace the type of a dictionary by that of its values, and views by plain text or binary.
 
     An Arrow file cannot change its dictionary between batches, and pandas crashes on views of text.
     """
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
+    data_type = data_type.value_type if pa.types.is_dictionary(data_type) else data_type
+    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(data_type, data_type)
 
 
 @contextmanager
-def _damage_as_error(file: InputFile) -> Iterator[None]:
+def _report_damage(file: InputFile) -> Iterator[None]:
     """Raise UserError in place of pyarrow's exceptions for a damaged file."""
     try:
         yield
@@ -218,93 +226,94 @@ def _damage_as_error(file: InputFile) -> Iterator[None]:
         raise UserError(f"{file} is damaged or cut off: {' '.join(str(error).split())}") from error
 
 
-def _binary_batches(
-    file: InputFile, kind: Format, columns: list[str] | None = None
+def _open_binary_table(
+    file: InputFile, file_format: Format, columns: list[str] | None = None
 ) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
-    with _damage_as_error(file):
-        if kind is Format.PARQUET:
-            parquet = pyarrow.parquet.ParquetFile(file.opened())
+    """Return the schema of a Parquet, Arrow or ORC file, and a function that reads batches."""
+    with _report_damage(file):
+        if file_format is Format.PARQUET:
+            parquet = pyarrow.parquet.ParquetFile(file.open())
             return parquet.schema_arrow, partial(parquet.iter_batches, columns=columns)
-        if kind is Format.ORC:
-            orc = pyarrow.orc.ORCFile(file.opened())
+        if file_format is Format.ORC:
+            orc = pyarrow.orc.ORCFile(file.open())
             return orc.schema, lambda: (orc.read_stripe(number, columns) for number in range(orc.nstripes))
-        arrow = pa.ipc.open_file(file.opened())
+        arrow = pa.ipc.open_file(file.open())
         return arrow.schema, lambda: map(arrow.get_batch, range(arrow.num_record_batches))
 
 
-def _json_batches(file: InputFile) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
-    """Return the schema of JSON Lines and a function that reads batches. Reads the whole file if types change."""
+def _open_json_table(file: InputFile) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
+    """Return the schema of JSON Lines, and a function that reads batches. Reads the whole file to find the types."""
 
-    def opened(types: pa.Schema) -> Any:
-        return pyarrow.json.open_json(BlockStream(file.blocks()), JSON_OPTIONS, _typed_as(types))
+    def open_stream(types: pa.Schema) -> Any:
+        return pyarrow.json.open_json(BlockStream(file.blocks()), JSON_OPTIONS, _parse_options(types))
 
     try:
-        types = _dates_as_text(opened(pa.schema([])).schema)
-        schema = opened(types).schema
-        for _ in opened(types):
+        types = _dates_to_text(open_stream(pa.schema([])).schema)
+        schema = open_stream(types).schema
+        for _ in open_stream(types):
             pass
-        return schema, lambda: opened(types)
-    except pa.ArrowInvalid:
+        return schema, lambda: open_stream(types)
+    except pa.ArrowInvalid:  # the values of a key change type, which only `read_json` accepts
         pass
     try:
         table = pyarrow.json.read_json(BlockStream(file.blocks()), JSON_OPTIONS)
-        _names(table.schema, file)
-        if len(types := _dates_as_text(table.schema)) > 0:
-            table = pyarrow.json.read_json(BlockStream(file.blocks()), JSON_OPTIONS, _typed_as(types))
+        _decode_names(table.schema, file)
+        if len(types := _dates_to_text(table.schema)) > 0:
+            table = pyarrow.json.read_json(BlockStream(file.blocks()), JSON_OPTIONS, _parse_options(types))
         return table.schema, table.to_batches
     except pa.ArrowInvalid as error:
-        raise _json_fault(file, pa.schema([]), otherwise=" ".join(str(error).split())) from error
+        raise _json_fault(file, pa.schema([]), fallback=" ".join(str(error).split())) from error
 
 
-def _dates_as_text(schema: pa.Schema) -> pa.Schema:
-    """Return text as the type of the fields that pyarrow would read as dates, such as the title "2012"."""
+def _dates_to_text(schema: pa.Schema) -> pa.Schema:
+    """Return the fields that pyarrow would read as dates, such as the title "2012", with the type text."""
     return pa.schema([pa.field(field.name, pa.string()) for field in schema if pa.types.is_timestamp(field.type)])
 
 
-def _typed_as(types: pa.Schema, *, others: str = "infer") -> pyarrow.json.ParseOptions:
-    """Make options for keys of known types; `others` is the treatment of the other keys: "infer" or "ignore"."""
+def _parse_options(types: pa.Schema, *, other_keys: str = "infer") -> pyarrow.json.ParseOptions:
+    """Make options for keys of known types. The types of other keys are inferred, or the keys ignored ("ignore")."""
     schema = types if len(types) > 0 else None
-    return pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=others)
+    return pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=other_keys)
 
 
-def text_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def column_to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Convert a column to text. Lists of texts are joined by `|`; missing values become empty."""
     if pa.types.is_nested(column.type):
-        return _column_of(map(_nested_text, column.to_pylist()))
+        return _text_array(map(_format_nested, column.to_pylist()))
     if pa.types.is_floating(column.type):
-        return _float_texts(column)
+        return _format_floats(column)
     column = column.cast(pa.string() if not pa.types.is_binary(column.type) else pa.binary())
     try:
         return column.cast(pa.string()).fill_null("")
     except pa.ArrowInvalid:
-        bytes_of = column.cast(pa.binary()).fill_null(b"").to_pylist()
-        return _column_of(content.decode("utf-8", "backslashreplace") for content in bytes_of)
+        cells = column.cast(pa.binary()).fill_null(b"").to_pylist()
+        return _text_array(cell.decode("utf-8", "backslashreplace") for cell in cells)
 
 
-def _column_of(texts: Iterable[str]) -> pa.ChunkedArray:
+def _text_array(texts: Iterable[str]) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(list(texts), pa.string())])
 
 
-def _float_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _format_floats(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Format floats; write whole numbers as integers, as ids are."""
     column = pc.if_else(pc.is_nan(column), None, column)
-    is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), LARGEST_WHOLE))
+    is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), INTEGER_BOUND))
     whole = pc.if_else(is_whole, column, None).cast(pa.int64())
     return pc.coalesce(whole.cast(pa.string()), column.cast(pa.string())).fill_null("")
 
 
-def _nested_text(value: Any) -> str:
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+def _format_nested(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(element, str) for element in value):
         return "|".join(value)
     return "" if value is None else json.dumps(value, default=str)
 
 
-def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str, first_row: int) -> pa.ChunkedArray:
+def _convert_ids(column: pa.ChunkedArray, *, file: InputFile, role: str, first_row: int) -> pa.ChunkedArray:
     if pa.types.is_floating(column.type):  # pandas turns integers into floats where some were missing
         column = column.cast(pa.float64())
-        is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), LARGEST_WHOLE))
+        is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), INTEGER_BOUND))
         rule = f"the {role} id must be an integer or text"
-        _refuse(pc.invert(is_whole), rule, file=file, first_row=first_row, got=column)
+        _check_rows(pc.invert(is_whole), rule, file=file, first_row=first_row, values=column)
         column = column.cast(pa.int64())
     if pa.types.is_integer(column.type):
         return column.cast(pa.string() if pa.types.is_uint64(column.type) else pa.int64())
@@ -316,40 +325,40 @@ def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str, first_row: int)
     except pa.ArrowInvalid as error:
         raise UserError(f"{file}: the {role} ids are not UTF-8 text") from error
     is_blank = pc.equal(pc.utf8_trim_whitespace(text), "")
-    _refuse(is_blank, f"the {role} id must not be blank", file=file, first_row=first_row)
+    _check_rows(is_blank, f"the {role} id must not be blank", file=file, first_row=first_row)
     return text
 
 
-def _numbers(column: pa.ChunkedArray, *, file: InputFile, first_row: int) -> pa.ChunkedArray:
+def _convert_ratings(column: pa.ChunkedArray, *, file: InputFile, first_row: int) -> pa.ChunkedArray:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         texts, stripped = column, pc.utf8_trim_whitespace(column.cast(pa.string()))
         is_number = pc.match_substring_regex(stripped, r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$")
         column = pc.if_else(is_number, stripped, None).cast(pa.float64())
-        _refuse(pc.is_null(column), "the rating must be a number", file=file, first_row=first_row, got=texts)
+        _check_rows(pc.is_null(column), "the rating must be a number", file=file, first_row=first_row, values=texts)
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
         raise UserError(f"{file}: the ratings must be numbers, got {column.type}")
     rating = column.cast(pa.float64(), safe=False).cast(pa.float32(), safe=False)
     is_infinite = pc.invert(pc.is_finite(rating))
-    _refuse(is_infinite, "the rating must be finite", file=file, first_row=first_row, got=column)
+    _check_rows(is_infinite, "the rating must be finite", file=file, first_row=first_row, values=column)
     return rating
 
 
-def _times(column: pa.ChunkedArray, pattern: str | None, *, file: InputFile) -> pa.ChunkedArray:
+def _convert_times(column: pa.ChunkedArray, pattern: str | None, *, file: InputFile) -> pa.ChunkedArray:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         texts = column.cast(pa.string())
         key = "timestamp_format" if file.is_frame else "data.timestamp_format"
-        time_format = format_of_times(texts[0].as_py(), pattern, place=f"{file}, row 1", key=key)
-        parsed = column_of_times(texts, time_format)
+        time_format = detect_time_format(texts[0].as_py(), pattern, place=f"{file}, row 1", key=key)
+        parsed = parse_time_column(texts, time_format)
         if parsed is None:
-            row = next(row for row, text in enumerate(texts) if not matches_format(text.as_py(), time_format.any_dates))
-            wrong = texts[row].as_py()
-            raise UserError(f"{file}, row {row + 1}: the timestamp must be {time_format.rule}, got {wrong!r}")
+            row = next(row for row, text in enumerate(texts) if not is_time(text.as_py(), time_format.any_dates))
+            got = texts[row].as_py()
+            raise UserError(f"{file}, row {row + 1}: the timestamp must be {time_format.rule}, got {got!r}")
         column = parsed
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        return column.cast(DATES[1] if getattr(column.type, "tz", None) else DATES[0], safe=False)
+        return column.cast(ISO_DATE_TYPES[1] if getattr(column.type, "tz", None) else ISO_DATE_TYPES[0], safe=False)
     if pa.types.is_integer(column.type):
         return column.cast(pa.float64() if pa.types.is_uint64(column.type) else pa.int64(), safe=False)
     if pa.types.is_floating(column.type):
-        _refuse(pc.invert(pc.is_finite(column)), "the timestamp must be finite", file=file, got=column)
+        _check_rows(pc.invert(pc.is_finite(column)), "the timestamp must be finite", file=file, values=column)
         return column
     raise UserError(f"{file}: the timestamps must be dates, numbers or text, got {column.type}")

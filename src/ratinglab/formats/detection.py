@@ -1,4 +1,4 @@
-"""Detect file formats by content, and explain how to convert unsupported ones."""
+"""Detect the formats of files by their content, and explain how to convert unsupported files."""
 
 import json
 import re
@@ -18,13 +18,11 @@ class Format(Enum):
     ORC = auto()
 
 
-BINARY = {b"PAR1": Format.PARQUET, b"ARROW1": Format.ARROW, b"ORC": Format.ORC}
+BINARY_SIGNATURES = {b"PAR1": Format.PARQUET, b"ARROW1": Format.ARROW, b"ORC": Format.ORC}
 """First bytes of the supported binary formats. Control characters follow in all of them, but not in text."""
-CONTROL = re.compile(rb"[\x00-\x08]")
-
-
+CONTROL_CHARACTER = re.compile(rb"[\x00-\x08]")
 AS_CSV = "save it as CSV or Parquet and use that file"
-WITH_PANDAS = "save it as CSV or Parquet, such as with pandas.read_{}"
+WITH_PANDAS = "read it with pandas.read_{} and save it as CSV or Parquet"
 UNSUPPORTED = {
     rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": ("an Excel workbook", "save the sheet as CSV and use that file"),
     rb"<stata_dta>|[\x69-\x73][\x01\x02]\x01\x00": ("a Stata file", WITH_PANDAS.format("stata")),
@@ -61,15 +59,15 @@ UNSUPPORTED = {
 """Formats that are refused, most of which would otherwise be read as text: name and advice by their first bytes."""
 
 
-def format_of(file: InputFile) -> Format:
+def detect_format(file: InputFile) -> Format:
     """Detect the format of a file from its first bytes; file names do not matter.
 
     Raises:
         UserError: the file cannot be read, or its format is unsupported; the message explains how to convert it.
     """
-    start = file.start()
-    binary_format = next((kind for signature, kind in BINARY.items() if start.startswith(signature)), None)
-    if binary_format is not None and CONTROL.search(start[:1000]):
+    start = file.read_start()
+    binary_format = next((value for signature, value in BINARY_SIGNATURES.items() if start.startswith(signature)), None)
+    if binary_format is not None and CONTROL_CHARACTER.search(start[:1000]):
         return binary_format
     if any(signature.match(start) for signature in SIGNATURES):
         raise UserError(f"{file} is compressed twice: decompress it once")
@@ -81,7 +79,7 @@ def format_of(file: InputFile) -> Format:
 
 
 def _is_object(text: bytes) -> bool:
-    """Return whether the text begins with a JSON object."""
+    """Return whether the text seems to begin with a JSON object."""
     if not text.lstrip().startswith(b"{"):
         return False
     line = text.lstrip().split(b"\n", 1)[0].strip()

@@ -1,4 +1,4 @@
-"""Data frames, read like files. Messages number their rows from 1."""
+"""Data frames, converted to Arrow files in memory and read like files. Messages count their rows from 1."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.formats.columnar import read_columnar
-from ratinglab.formats.inputs import BLOCK_SIZE, InputFile
+from ratinglab.formats.inputs import BLOCK_BYTES, InputFile
 from ratinglab.formats.text_options import ColumnOptions
-from ratinglab.formats.timestamps import milliseconds
+from ratinglab.formats.timestamps import to_milliseconds
 
 
 class ArrowTable(Protocol):
@@ -43,20 +43,12 @@ class FrameFile(InputFile):
 
     content: pa.Buffer = field(kw_only=True, repr=False)
 
-    def fingerprint(self) -> list[str | int]:
-        """Return the name and the size, since tables of frames are not cached."""
-        return [str(self.path), "", self.content.size, 0, 0]
-
-    def compression(self) -> str | None:
-        """Return None, since a frame is not compressed."""
-        return None
-
     def blocks(self) -> Iterator[bytes]:
         """Yield the bytes of the Arrow file."""
-        for start in range(0, self.content.size, BLOCK_SIZE):
-            yield self.content.slice(start, min(BLOCK_SIZE, self.content.size - start)).to_pybytes()
+        for start in range(0, self.content.size, BLOCK_BYTES):
+            yield self.content.slice(start, min(BLOCK_BYTES, self.content.size - start)).to_pybytes()
 
-    def opened(self) -> pa.NativeFile:
+    def open(self) -> pa.NativeFile:
         """Open the Arrow file."""
         return pa.BufferReader(self.content)
 
@@ -64,23 +56,29 @@ class FrameFile(InputFile):
 def read_frame(
     frame: Frame, columns: ColumnOptions, *, timestamp_format: str | None = None
 ) -> tuple["pd.Series[str]", "pd.Series[str]", NDArray[np.float32], NDArray[np.datetime64] | None]:
-    """Read and check the ratings of a data frame; None: the format of its times is detected.
+    """Read and check the ratings of a data frame.
+
+    Args:
+        timestamp_format: unit of Unix time, or strptime pattern; None: detect it.
 
     Returns:
-        user ids and item ids, (N,) categories of text; ratings, (N,) float32; and times, (N,) datetime64[ms], None
-        without a column of times.
+        user ids and item ids, (N,) categories of text; ratings, (N,) float32; and times, (N,) datetime64[ms], or None
+        if the options name no column of times.
+
+    Raises:
+        UserError: a column is missing, or a cell is invalid.
     """
     file = frame_file(frame, name="ratings", columns=columns.by_role().values())
     table = pa.Table.from_batches(read_columnar(file, columns, timestamp_format=timestamp_format))
     times = None
     if columns.timestamp is not None:
-        times = milliseconds(table["timestamp"], timestamp_format)[0].astype("datetime64[ms]")
+        times = to_milliseconds(table["timestamp"], timestamp_format)[0].astype("datetime64[ms]")
     user_ids, item_ids = (table[side].cast(pa.string()).dictionary_encode().to_pandas() for side in ("user", "item"))
     return user_ids, item_ids, table["rating"].to_numpy().copy(), times  # torch wants writable arrays
 
 
-def reusable(frame: Frame) -> Frame:
-    """Return a frame that can be read several times, unlike a stream of Arrow data."""
+def make_reusable(frame: Frame) -> Frame:
+    """Return a frame that can be read several times. Reads a stream of Arrow data into memory."""
     is_table = isinstance(frame, pd.DataFrame | Mapping) or not hasattr(frame, "__arrow_c_stream__")
     return frame if is_table else pa.table(frame)
 
@@ -90,20 +88,20 @@ def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = Non
 
     Args:
         name: name of the frame in messages.
-        columns: columns to keep; None: all. The others can have types that Arrow lacks.
+        columns: columns to convert; None: all. The others become null, so that they may have types that Arrow lacks.
 
     Raises:
         UserError: a column has values of several types, or of a type that Arrow lacks.
     """
-    labelled: list[tuple[str, Any]] = []
-    for label, values in _columns_of(frame, name=name):
-        # keep the names of all columns for later checks and their messages
-        is_kept = columns is None or label in columns
-        labelled.append((label, _as_arrow(values, place=f"{name}, column {label!r}") if is_kept else None))
-    num_rows = next((len(values) for _, values in labelled if values is not None), 0)
-    arrays = [pa.nulls(num_rows) if values is None else values for _, values in labelled]
+    names, arrays = list[str](), list[Any]()
+    for column_name, values in _columns_of(frame, name=name):
+        # later checks and their messages need the names of all columns
+        names.append(column_name)
+        is_read = columns is None or column_name in columns
+        arrays.append(_to_arrow(values, place=f"{name}, column {column_name!r}") if is_read else None)
+    num_rows = next((len(array) for array in arrays if array is not None), 0)
     try:
-        table = pa.table(arrays, names=[label for label, _ in labelled])
+        table = pa.table([pa.nulls(num_rows) if array is None else array for array in arrays], names=names)
     except (pa.ArrowException, ValueError) as error:
         raise UserError(f"{name}: {' '.join(str(error).split())}") from error
     sink = pa.BufferOutputStream()
@@ -115,12 +113,12 @@ def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = Non
 def _columns_of(frame: Frame, *, name: str) -> Iterator[tuple[str, Any]]:
     """Yield the name and the values of each column."""
     if isinstance(frame, pd.DataFrame):
-        for position, label in enumerate(frame.columns):
-            yield str(label), frame.iloc[:, position]
+        for position, column_name in enumerate(frame.columns):
+            yield str(column_name), frame.iloc[:, position]
     elif isinstance(frame, Mapping):
-        yield from ((str(label), values) for label, values in frame.items())
+        yield from ((str(column_name), values) for column_name, values in frame.items())
     elif isinstance(frame, np.ndarray) and frame.dtype.names is not None:
-        yield from ((label, frame[label]) for label in frame.dtype.names)
+        yield from ((column_name, frame[column_name]) for column_name in frame.dtype.names)
     elif hasattr(frame, "__arrow_c_stream__") and not isinstance(frame, pd.Series):
         try:
             table = pa.table(frame)
@@ -131,7 +129,7 @@ def _columns_of(frame: Frame, *, name: str) -> Iterator[tuple[str, Any]]:
         raise UserError(f"{name} must be a data frame, arrays by column name, or a path, got {type(frame).__name__}")
 
 
-def _as_arrow(values: Any, *, place: str) -> pa.Array | pa.ChunkedArray:
+def _to_arrow(values: Any, *, place: str) -> pa.Array | pa.ChunkedArray:
     """Convert a column to Arrow; NaN, None and NaT are missing values."""
     if isinstance(values, pa.ChunkedArray) and pa.types.is_dictionary(values.type):
         if pa.types.is_string_view(values.type.value_type):  # exported by Polars; Arrow cannot decode it

@@ -25,15 +25,15 @@ SIGNATURES = {
     re.compile(rb"PK\x03\x04"): "zip",
 }
 """First bytes of each compressed format; the file name does not matter."""
-START_SIZE = 1 << 16
+START_BYTES = 1 << 16
 """Bytes read to detect the file format."""
-BLOCK_SIZE = 1 << 20
-"""Bytes that are decompressed, or parsed by one thread, at once."""
+BLOCK_BYTES = 1 << 20
+"""Bytes that are read or decompressed, or parsed by one thread, at a time."""
 OFFICE_MEMBERS = {
     "xl/workbook.xml": ("an Excel workbook", "save the sheet as CSV and use that file"),
     "META-INF/manifest.xml": ("an OpenDocument sheet", "save it as CSV and use that file"),
 }
-"""Members that identify office documents among zip archives: name of the document, and advice."""
+"""Kinds of office documents, which are zip archives, by a member that only they have: name and advice."""
 DECOMPRESSORS = {"bzip2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor}
 Result = TypeVar("Result")
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
@@ -47,7 +47,7 @@ class InputFile:
     Attributes:
         path: path of the file or archive.
         member: name in the zip archive at `path`; None: the file itself or the only member of the archive.
-        is_frame: whether it is a data frame, whose options are arguments of a Python function.
+        is_frame: whether it holds a data frame, whose options are arguments of a Python function.
     """
 
     is_frame: ClassVar[bool] = False
@@ -63,7 +63,7 @@ class InputFile:
         stat = self.path.stat()
         return [str(self.path.absolute()), self.member or "", stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
-    def compression(self) -> str | None:
+    def detect_compression(self) -> str | None:
         """Detect the compression format from the first bytes; None if there is none."""
         try:
             with self.path.open("rb") as file:
@@ -72,24 +72,24 @@ class InputFile:
             raise UserError(f"{self.path} cannot be read: {error.strerror}") from error
         return next((name for signature, name in SIGNATURES.items() if signature.match(start)), None)
 
-    def opened(self) -> pa.NativeFile:
+    def open(self) -> pa.NativeFile:
         """Open the file with random access; a compressed one is decompressed into memory."""
-        return open_file(self.path) if self.compression() is None else pa.BufferReader(b"".join(self.blocks()))
+        return open_file(self.path) if self.detect_compression() is None else pa.BufferReader(b"".join(self.blocks()))
 
-    def start(self) -> bytes:
-        """Read the first START_SIZE decompressed bytes, fewer if the file is shorter."""
-        return BlockStream(self.blocks()).read(START_SIZE)
+    def read_start(self) -> bytes:
+        """Read the first START_BYTES decompressed bytes, fewer if the file is shorter."""
+        return BlockStream(self.blocks()).read(START_BYTES)
 
     def blocks(self) -> Iterator[bytes]:
-        """Read the decompressed bytes.
+        """Yield the decompressed bytes in blocks.
 
         Raises:
-            UserError: the file is damaged, the archive lacks the member, or no member is named and it has several.
+            UserError: the file is damaged; or the archive lacks the member, or has several and `member` is None.
         """
-        compression = self.compression()
+        compression = self.detect_compression()
         try:
             with _open(self, compression) as stream:
-                blocks = iter(lambda: stream.read(BLOCK_SIZE), b"")
+                blocks = iter(lambda: stream.read(BLOCK_BYTES), b"")
                 new_decompressor = DECOMPRESSORS.get(compression or "")
                 yield from blocks if new_decompressor is None else _decompressed(blocks, new_decompressor)
         except DAMAGED as error:
@@ -102,7 +102,11 @@ class EmptyFileError(UserError):
 
 
 def read_each(files: Sequence[InputFile], read: Callable[[InputFile], Result]) -> tuple[list[Result], list[str]]:
-    """Read files; return the results, and a note if some of several files have no ratings and are skipped."""
+    """Read files; return the results, and a note if some of several files have no ratings.
+
+    Raises:
+        UserError: no file has ratings.
+    """
     results, empty = [], []
     for file in files:
         try:
@@ -142,7 +146,7 @@ class BlockStream(io.RawIOBase):
 
 
 def _open(file: InputFile, compression: str | None) -> IO[bytes]:
-    """Open a stream of the decompressed bytes, or of the compressed bytes for formats in DECOMPRESSORS."""
+    """Open a stream of the decompressed bytes, or of the compressed bytes if the format is in DECOMPRESSORS."""
     if compression == "gzip":
         return cast(IO[bytes], gzip.open(file.path))
     if compression == "zstd":
@@ -157,9 +161,9 @@ def _open_member(file: InputFile) -> IO[bytes]:
     archive = zipfile.ZipFile(file.path)
     names = [info.filename for info in archive.infolist() if not info.is_dir()]
     members = [name for name in names if not name.startswith("__MACOSX/")]  # macOS adds these to every archive
-    for name, (what, advice) in OFFICE_MEMBERS.items():
+    for name, (document, advice) in OFFICE_MEMBERS.items():
         if file.member is None and name in names:
-            raise UserError(f"{file.path} is {what}: {advice}")
+            raise UserError(f"{file.path} is {document}: {advice}")
     if file.member is not None and file.member not in members:
         raise UserError(f"{file.path} has no {file.member}; it has {', '.join(sorted(members)[:10])}")
     if file.member is None and not members:
@@ -187,7 +191,7 @@ def _decompressed(
                 if not packed:
                     break
                 decompressor = new_decompressor()
-            if block := decompressor.decompress(packed, BLOCK_SIZE):
+            if block := decompressor.decompress(packed, BLOCK_BYTES):
                 yield block
             packed = decompressor.unused_data
     if not decompressor.eof:

@@ -1,4 +1,4 @@
-"""Layout of a text file of ratings: start of its rows, and its columns."""
+"""Layout of a text file: its dialect, its header, and the positions of its columns."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.formats.inputs import InputFile
-from ratinglab.formats.numbers import is_number
+from ratinglab.formats.literals import is_number
 from ratinglab.formats.row_reader import first_rows, printable
 from ratinglab.formats.text_dialects import QuoteScan, TextDialect
 from ratinglab.formats.text_options import SEPARATORS, ColumnOptions
-from ratinglab.formats.timestamps import TimeFormat, format_of_times
+from ratinglab.formats.timestamps import TimeFormat, detect_time_format
 from ratinglab.options import quote_for_hydra
 
 MAX_NAME_LENGTH, MAX_NAMES = 40, 30
 """Maximum length of a column name, and number of column names, in a message."""
-MATRIX = (
+MATRIX_NOTE = (
     "{file} looks like a matrix with one row per user and one column per item: reshape it to one rating per row, for "
     "example with pandas.melt"
 )
@@ -32,8 +32,8 @@ class Layout:
         header_lines: number of lines before the first rating, 0 without a header.
         num_columns: number of cells in every row.
         positions: position of each column that is read, from 0, by role: user, item, rating and, if read, timestamp.
-        time_format: format of the timestamps; None if they are not read or there are no rows.
-        spans_lines: whether quoted cells may contain line ends in columns that are not read.
+        time_format: format of the timestamps; None if they are not read, or there are no rows.
+        spans_lines: whether quoted cells in columns that are not read may contain line ends.
         notes: one line each, on the header and on the shape of the file.
     """
 
@@ -45,41 +45,43 @@ class Layout:
     spans_lines: bool = False
     notes: tuple[str, ...] = ()
 
-    def new_scan(self) -> QuoteScan:
-        """Make a check of the file's quotation marks."""
+    def new_quote_scan(self) -> QuoteScan:
+        """Make a new check of the file's quotation marks."""
         return QuoteScan(self.dialect, num_columns=self.num_columns)
 
 
-def layout_of(file: InputFile, dialect: TextDialect, *, columns: ColumnOptions, timestamp_format: str | None) -> Layout:
-    """Find the columns of a file, and the format of its times, by its first rows.
+def detect_layout(
+    file: InputFile, dialect: TextDialect, *, columns: ColumnOptions, timestamp_format: str | None
+) -> Layout:
+    """Find the columns of a file of ratings and the format of its times from its first rows.
 
     A byte-order mark and Excel's `sep=` line in the file override the dialect.
 
     Raises:
         UserError: the file is empty, a column is missing, or the first timestamp is not a time.
     """
-    dialect, header = dialect.adapted(file), dialect.header
-    rows = first_rows(file, dialect, 2 if header else 1)
+    dialect = dialect.adapt_to(file)
+    has_header = dialect.has_header
+    rows = first_rows(file, dialect, 2 if has_header else 1)
     line, cells = rows[0]
     if any("\n" in cell or "\r" in cell for cell in cells):
         raise UserError(f"{file}, line {line}: a quoted cell must end on the line it starts on")
-    names = [printable(cell).strip() for cell in cells] if header else positions_of(cells)
-    positions = find_columns(names, columns, file=file, header=header)
+    names = [printable(cell).strip() for cell in cells] if has_header else numbered_names(cells)
+    positions = find_column_positions(names, columns, file=file, has_header=has_header)
     notes = []
-    if header and is_number(names[positions["rating"]]):
-        notes.append(f"{file}: the header is {listed(names)}; if it is a row of ratings, set data.header=false")
+    if has_header and is_number(names[positions["rating"]]):
+        notes.append(f"{file}: the header is {join_names(names)}; if it is a row of ratings, set data.header=false")
     if looks_like_matrix(cells):
-        notes.append(MATRIX.format(file=file))
-    timestamp, time_format = positions.get("timestamp"), None
-    for data_line, row in rows[int(header) :]:
-        if timestamp is not None and timestamp < len(row):
-            place = f"{file}, line {data_line}"
-            time_format = format_of_times(
-                printable(row[timestamp]), timestamp_format, place=place, decimal=dialect.decimal
-            )
+        notes.append(MATRIX_NOTE.format(file=file))
+    time_format = None
+    if "timestamp" in positions and len(rows) > int(has_header):
+        data_line, first_row = rows[-1]
+        if positions["timestamp"] < len(first_row):
+            text, place = printable(first_row[positions["timestamp"]]), f"{file}, line {data_line}"
+            time_format = detect_time_format(text, timestamp_format, place=place, decimal=dialect.decimal)
     return Layout(
         dialect=dialect,
-        header_lines=line if header else line - 1,
+        header_lines=line if has_header else line - 1,
         num_columns=len(names),
         positions=positions,
         time_format=time_format,
@@ -92,33 +94,33 @@ def looks_like_matrix(cells: Sequence[str]) -> bool:
     return len(cells) > MATRIX_COLUMNS and all(is_number(cell.strip()) or not cell.strip() for cell in cells)
 
 
-def positions_of(cells: Sequence[str]) -> list[str]:
-    """Name columns without a header: 1, 2, …"""
-    return [str(number) for number in range(1, len(cells) + 1)]
+def numbered_names(cells: Sequence[str]) -> list[str]:
+    """Name the columns of a file without a header: 1, 2, …"""
+    return [str(position) for position in range(1, len(cells) + 1)]
 
 
-def find_columns(
-    names: Sequence[str], columns: ColumnOptions, *, file: InputFile, header: bool | None
+def find_column_positions(
+    names: Sequence[str], columns: ColumnOptions, *, file: InputFile, has_header: bool | None
 ) -> dict[str, int]:
-    """Find the position, from 0, of each column to read, by role; for `header`, see `column_position`.
+    """Find the position, counted from 0, of each column to read, by role; for `has_header`, see `find_column_position`.
 
     Raises:
         UserError: a column is missing, or two roles have the same column.
     """
-    wanted = columns.by_role()
-    missing = {role: name for role, name in wanted.items() if name not in names}
-    is_plausible = len(names) > 1 and not any(is_number(name) for name in names)  # separator and header
-    if len(missing) > 1 and is_plausible:  # name all, so that the user can correct them at once
+    name_by_role = columns.by_role()
+    missing = {role: name for role, name in name_by_role.items() if name not in names}
+    looks_like_header = len(names) > 1 and not any(is_number(name) for name in names)
+    if len(missing) > 1 and looks_like_header:  # list all missing columns, so that the user can correct them at once
         suggestions = {role: did_you_mean(name, names).removeprefix("; ") for role, name in missing.items()}
         hints = {role: f" ({hint})" if hint else "" for role, hint in suggestions.items()}
         keys = ", ".join(f"data.columns.{role}={quote_for_hydra(name)}{hints[role]}" for role, name in missing.items())
-        raise UserError(f"{file} lacks {len(missing)} columns: {keys}; it has {listed(names)}")
+        raise UserError(f"{file} lacks {len(missing)} columns: {keys}; it has {join_names(names)}")
     positions = {
-        role: column_position(names, name, key=f"data.columns.{role}", file=file, header=header)
-        for role, name in wanted.items()
+        role: find_column_position(names, name, key=f"data.columns.{role}", file=file, has_header=has_header)
+        for role, name in name_by_role.items()
     }
     roles: dict[str, str] = {}
-    for role, name in wanted.items():
+    for role, name in name_by_role.items():
         if name in roles:
             both = f"data.columns.{roles[name]} and data.columns.{role}"
             raise UserError(f"{both} must be different columns, got {name} for both")
@@ -133,31 +135,31 @@ def check_unique(names: Sequence[str], *, file: InputFile) -> None:
             raise UserError(f"{file} has {count} columns named {name!r}")
 
 
-def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputFile, header: bool | None) -> int:
-    """Find the position, from 0, of the column that `key` names.
+def find_column_position(names: Sequence[str], name: str, *, key: str, file: InputFile, has_header: bool | None) -> int:
+    """Find the position, counted from 0, of the column that `key` names.
 
     Args:
-        header: whether the first row of a text file names the columns; None: the file is not text.
+        has_header: whether the first row of a text file names the columns; None: the file is not text.
 
     Raises:
         UserError: no column has that name, or several do; the message lists the columns.
     """
-    count = names.count(wanted)
+    count = names.count(name)
     if count == 1:
-        return names.index(wanted)
+        return names.index(name)
     if count > 1:
-        raise UserError(f"{key}: {file} has {count} columns named {wanted!r}")
+        raise UserError(f"{key}: {file} has {count} columns named {name!r}")
     group = key.rpartition(".")[0].removesuffix("columns").removesuffix(".")
     prefix = f"{group}." if group else ""
-    suggestion, hint = did_you_mean(wanted, names), ""
-    if len(names) == 1 and header is not None:
+    suggestion, hint = did_you_mean(name, names), ""
+    if len(names) == 1 and has_header is not None:
         hint = f"; is {prefix}separator right?"
-        if len(fitting := separators_in(names[0])) == 1:
-            suggestion, hint = "", f"; {prefix}separator={fitting[0]} splits it"
-    if header is False:
+        if len(separators := separators_in(names[0])) == 1:
+            suggestion, hint = "", f"; {prefix}separator={separators[0]} splits it"
+    if has_header is False:
         rule = f"a column's position from 1 to {len(names)} ({prefix}header=false)"
-        raise UserError(f"{key} must be {rule}, got {wanted!r}{hint}")
-    if header and len(names) > 1 and any(is_number(name) for name in names):
+        raise UserError(f"{key} must be {rule}, got {name!r}{hint}")
+    if has_header and len(names) > 1 and any(is_number(other) for other in names):
         hint = f"; if these are values, set {prefix}header=false and give columns by position"
         if len(names) > MATRIX_COLUMNS:
             hint = "; if this is a user-item matrix, reshape it to one rating per row"
@@ -165,16 +167,16 @@ def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputF
         role = key.rpartition(".")[2]
         argument = f"columns={{'{role}': NAME}}" if group == "data" else f'"{key}=NAME"'
         hint = f"; {argument} names it"
-    raise UserError(f"{key}: {file} has no column {wanted!r}; it has {listed(names)}{suggestion}{hint}")
+    raise UserError(f"{key}: {file} has no column {name!r}; it has {join_names(names)}{suggestion}{hint}")
 
 
 def separators_in(header: str) -> list[str]:
-    """List the names of the separators that occur in a header; spaces only if no other does."""
+    """List the names of the separators that occur in a header; "spaces" only if no other separator does."""
     separators = [name for name, text in SEPARATORS.items() if text in header]
     return separators or ["spaces"] * (" " in header)
 
 
-def listed(names: Sequence[str]) -> str:
-    """List names on one line. Shortens them, since a stray quotation mark can turn a whole file into one name."""
-    shown = [" ".join(printable(name).split())[:MAX_NAME_LENGTH] for name in names[:MAX_NAMES]]
-    return ", ".join(shown) + (", …" if len(names) > MAX_NAMES else "")
+def join_names(names: Sequence[str]) -> str:
+    """Join names with commas. Shortens them, since a stray quotation mark can turn a whole file into one name."""
+    short_names = [" ".join(printable(name).split())[:MAX_NAME_LENGTH] for name in names[:MAX_NAMES]]
+    return ", ".join(short_names) + (", …" if len(names) > MAX_NAMES else "")

@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 from ratinglab.formats.inputs import open_file
 
-ROWS_READ = 1 << 22
-"""Rows per block when reading."""
+ROWS_PER_BLOCK = 1 << 22
+"""Number of rows that are read at a time."""
 
 
 def write_parquet(file: BinaryIO, blocks: Iterable[Mapping[str, NDArray[Any] | None]]) -> None:
-    """Write columns by name, block by block, except columns that are None."""
+    """Write columns by name, block by block. Leaves out columns that are None. There must be at least one block."""
     writer = None
     for block in blocks:
         table = pa.table({name: column for name, column in block.items() if column is not None})
         writer = writer or pyarrow.parquet.ParquetWriter(file, table.schema)
         writer.write_table(table)
-    assert writer is not None, "there is at least one row"
+    assert writer is not None, "there is at least one block"
     writer.close()
 
 
@@ -30,12 +30,12 @@ def count_parquet_rows(path: Path) -> int:
     return int(pyarrow.parquet.read_metadata(open_file(path)).num_rows)
 
 
-def parquet_blocks(path: Path, columns: list[str]) -> Iterator[list[NDArray[Any]]]:
-    """Yield columns block by block.
+def read_parquet_blocks(path: Path, columns: list[str]) -> Iterator[list[NDArray[Any]]]:
+    """Yield the arrays of the columns, in the given order, block by block.
 
     Raises:
         OSError, ValueError, KeyError: the file is missing or damaged, or lacks a column.
     """
     with pyarrow.parquet.ParquetFile(open_file(path)) as content:
-        for batch in content.iter_batches(ROWS_READ, columns=columns):
+        for batch in content.iter_batches(ROWS_PER_BLOCK, columns=columns):
             yield [batch.column(name).to_numpy() for name in columns]

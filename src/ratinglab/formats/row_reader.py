@@ -6,39 +6,39 @@ from itertools import islice
 
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import EmptyFileError, InputFile
-from ratinglab.formats.text_dialects import TextDialect, utf8_blocks
+from ratinglab.formats.text_dialects import TextDialect, read_utf8_blocks
 
 
 def first_rows(file: InputFile, dialect: TextDialect, count: int) -> list[tuple[int, list[str]]]:
-    """Read the first rows that are not empty: the line number of each, from 1, and its cells.
+    """Read the first `count` rows that are not empty: the line of each, counted from 1, and its cells.
 
     Raises:
-        EmptyFileError: there is none.
+        EmptyFileError: the file has no such row.
     """
-    rows = list(islice(rows_in(utf8_blocks(file, dialect), dialect, file=file), count))
+    rows = list(islice(read_rows(read_utf8_blocks(file, dialect), dialect, file=file), count))
     if not rows:
         raise EmptyFileError(f"{file} is empty")
     return rows
 
 
-def rows_in(
+def read_rows(
     blocks: Iterable[bytes], dialect: TextDialect, *, file: InputFile, first_line: int = 1
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of the first line, and the cells, of each row that is not empty.
+    """Yield the first line, counted from 1, and the cells of each row that is not empty.
 
     Args:
-        blocks: text in UTF-8 with the dialect's delimiter, as from `utf8_blocks`.
-        first_line: number of the first line in the blocks.
+        blocks: text in UTF-8 with the dialect's delimiter, as from `read_utf8_blocks`.
+        first_line: number of the first line of the blocks.
 
     Raises:
-        UserError: the csv module refuses a row.
+        UserError: the csv module cannot parse a row.
     """
     csv.field_size_limit(1 << 30)
     reader = csv.reader(
-        _lines_in(blocks, first_line=first_line),
+        _split_lines(blocks, first_line=first_line),
         delimiter=dialect.delimiter,
         quoting=csv.QUOTE_MINIMAL if dialect.is_quoted else csv.QUOTE_NONE,
-        escapechar="\\" if dialect.escape else None,
+        escapechar="\\" if dialect.has_escapes else None,
     )
     try:
         line = first_line
@@ -50,22 +50,22 @@ def rows_in(
         raise UserError(f"{file}, line {first_line + reader.line_num - 1}: {error}") from error
 
 
-def _lines_in(blocks: Iterable[bytes], *, first_line: int) -> Iterator[str]:
+def _split_lines(blocks: Iterable[bytes], *, first_line: int) -> Iterator[str]:
     """Yield lines of text with their line ends: `\\n`, `\\r\\n` or `\\r`."""
     number, rest = first_line - 1, b""
     for block in blocks:
         lines = (rest + block).splitlines(keepends=True)
-        # a line may continue in the next block, and a \r may be half of a line end
+        # the last line may continue in the next block, and its \r may be half of a line end
         rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         for line in lines:
             number += 1
-            yield _decoded(line, number)
+            yield _decode_line(line, number)
     if rest:
-        yield _decoded(rest, number + 1)
+        yield _decode_line(rest, number + 1)
 
 
-def _decoded(line: bytes, number: int) -> str:
-    """Decode a line. Preserves bytes that are not UTF-8, since they may be in a column that is not read."""
+def _decode_line(line: bytes, number: int) -> str:
+    """Decode a line. Keeps bytes that are not UTF-8, as lone surrogates, since their column may not be read."""
     return line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
 
 

@@ -10,9 +10,9 @@ from itertools import chain, pairwise
 import numpy as np
 
 from ratinglab.errors import UserError
-from ratinglab.formats.inputs import BLOCK_SIZE, InputFile
+from ratinglab.formats.inputs import BLOCK_BYTES, InputFile
 
-PIECE_SIZE = 1 << 20
+PIECE_BYTES = 1 << 20
 """Approximate bytes of a plain file that one thread parses at a time."""
 UNIT_SEPARATOR = "\x1f"
 """Replacement for separators of several characters, which CSV readers do not support. Text cannot contain it."""
@@ -37,24 +37,24 @@ class TextDialect:
     """Dialect of a delimited text file.
 
     Attributes:
-        separator: text between two columns, or "spaces" for one or more blanks or tabs.
+        separator: text between two cells, or "spaces" for one or more blanks or tabs.
         encoding: name of a Python codec.
-        quote: whether quotation marks may enclose a cell; otherwise they are text.
-        escape: whether the character after a backslash is literal.
+        has_quotes: whether quotation marks may enclose a cell; otherwise they are text.
+        has_escapes: whether the character after a backslash is literal.
         decimal: decimal point of numbers.
-        comment: prefix of the lines to skip; None: no such lines.
-        prefix: prefix of the keys in messages.
-        header: whether the first row names the columns; otherwise their names are positions from 1.
+        comment: start of the lines to skip; None: skip none.
+        key_prefix: start of the keys in messages, such as `data.`.
+        has_header: whether the first row names the columns; otherwise their names are 1, 2, …
     """
 
     separator: str
     encoding: str
-    quote: bool = True
-    escape: bool = False
+    has_quotes: bool = True
+    has_escapes: bool = False
     decimal: str = "."
     comment: str | None = None
-    prefix: str = "data."
-    header: bool = True
+    key_prefix: str = "data."
+    has_header: bool = True
 
     @property
     def has_one_byte_separator(self) -> bool:
@@ -63,13 +63,13 @@ class TextDialect:
 
     @property
     def delimiter(self) -> str:
-        """Single character between two columns in `utf8_blocks`."""
+        """Single character between two cells in the blocks of `read_utf8_blocks`."""
         return self.separator if self.has_one_byte_separator else UNIT_SEPARATOR
 
     @property
     def is_quoted(self) -> bool:
-        """Whether cells may be quoted. With a separator of several bytes, quotation marks are text."""
-        return self.quote and self.has_one_byte_separator
+        """Whether quotation marks are special. They are text if the separator has several bytes."""
+        return self.has_quotes and self.has_one_byte_separator
 
     @property
     def is_utf8(self) -> bool:
@@ -81,54 +81,56 @@ class TextDialect:
         """Whether a file in this dialect can be parsed in pieces, straight from its bytes."""
         return self.is_utf8 and self.has_one_byte_separator and self.comment is None
 
-    def adapted(self, file: InputFile) -> "TextDialect":
-        """Return the dialect with the encoding of the file's byte-order mark and the separator of its line `sep=;`.
+    def adapt_to(self, file: InputFile) -> "TextDialect":
+        """Return the dialect with the encoding of the file's byte-order mark and the separator of its `sep=` line.
 
         Raises:
             UserError: the file is evidently in another encoding.
         """
-        start = file.start()
+        start = file.read_start()
         mark = next((mark for mark in BYTE_ORDER_MARKS if start.startswith(mark)), None)
         dialect = self if mark is None else replace(self, encoding=BYTE_ORDER_MARKS[mark])
         if mark is None:
             is_wide = codecs.lookup(self.encoding).name.startswith(("utf-16", "utf-32"))
             if is_wide and start and b"\0" not in start:
-                raise UserError(f"{file} is not {self.encoding} text but may be utf-8: is {self.prefix}encoding right?")
+                raise UserError(
+                    f"{file} is not {self.encoding} text but may be utf-8: is {self.key_prefix}encoding right?"
+                )
             if not is_wide and start.count(b"\0") > len(start) // 4:
-                raise UserError(f"{file} seems to be UTF-16 text: set {self.prefix}encoding=utf-16-le or utf-16-be")
-        named = SEPARATOR_LINE.match(start.decode(dialect.encoding, "ignore").encode())
-        return dialect if named is None else replace(dialect, separator=named[1].decode())
+                raise UserError(f"{file} seems to be UTF-16 text: set {self.key_prefix}encoding=utf-16-le or utf-16-be")
+        match = SEPARATOR_LINE.match(start.decode(dialect.encoding, "ignore").encode())
+        return dialect if match is None else replace(dialect, separator=match[1].decode())
 
 
-def utf8_blocks(file: InputFile, dialect: TextDialect) -> Iterator[bytes]:
-    """Read the file's text as UTF-8, with the dialect's delimiter between columns and empty lines for comments."""
+def read_utf8_blocks(file: InputFile, dialect: TextDialect) -> Iterator[bytes]:
+    """Yield the file's text as UTF-8, with the dialect's delimiter between cells and empty lines for comments."""
     blocks = file.blocks()
     if not dialect.is_utf8:
-        blocks = _transcoded(blocks, dialect, name=str(file))
+        blocks = _transcode(blocks, dialect, name=str(file))
     if dialect.comment is not None:
         start = rb"(?:\A(?:\xef\xbb\xbf)?|(?<=[\r\n]))"  # of a line, which may end with \r alone
         comment = re.compile(start + re.escape(dialect.comment.encode()) + rb"[^\r\n]*")
-        blocks = (comment.sub(b"", lines) for lines in whole_lines(blocks))
+        blocks = (comment.sub(b"", lines) for lines in regroup_by_lines(blocks))
     if not dialect.has_one_byte_separator:
-        blocks = (_with_one_delimiter(lines, dialect.separator, name=str(file)) for lines in whole_lines(blocks))
-    yield from filter(None, _without_separator_line(blocks))
+        blocks = (_replace_separator(lines, dialect.separator, name=str(file)) for lines in regroup_by_lines(blocks))
+    yield from filter(None, _blank_separator_line(blocks))
 
 
-def pieces_of(file: InputFile, dialect: TextDialect, *, header_lines: int) -> list[tuple[int, int]]:
-    """Cut a plain file at line ends into pieces of about PIECE_SIZE bytes, which threads can read in parallel.
+def cut_into_pieces(file: InputFile, dialect: TextDialect, *, header_lines: int) -> list[tuple[int, int]]:
+    """Cut the rows of a plain file at line ends into pieces of about PIECE_BYTES, which threads can read in parallel.
 
-    Returns the first byte of each piece and the byte after its last one, without the header. The list is empty for any
-    other file, and if lines do not end with \\n.
+    Returns the first byte of each piece and the byte after its last one. The list is empty if the file is compressed,
+    its dialect is not plain, or lines do not end with \\n.
     """
-    if file.compression() is not None or not dialect.is_plain:
+    if file.detect_compression() is not None or not dialect.is_plain:
         return []
     size = file.path.stat().st_size
     with file.path.open("rb") as content:
-        lines = [content.readline(BLOCK_SIZE) for _ in range(header_lines)]
+        lines = [content.readline(BLOCK_BYTES) for _ in range(header_lines)]
         borders = [content.tell()]
-        while borders[-1] + PIECE_SIZE < size:
-            content.seek(PIECE_SIZE, io.SEEK_CUR)
-            lines.append(content.readline(BLOCK_SIZE))
+        while borders[-1] + PIECE_BYTES < size:
+            content.seek(PIECE_BYTES, io.SEEK_CUR)
+            lines.append(content.readline(BLOCK_BYTES))
             borders.append(content.tell())
     if any(b"\r" in line.removesuffix(b"\n").removesuffix(b"\r") or not line.endswith(b"\n") for line in lines):
         return []
@@ -143,7 +145,7 @@ class QuoteScan:
     quoted cell are doubled.
 
     Attributes:
-        has_quotes: whether there is a quotation mark.
+        any_quotes: whether the text has a quotation mark.
         is_regular: whether all marks are regular.
         spans_lines: whether a quoted cell contains a line end. Valid only if all marks are regular.
         may_join_rows: whether a line that begins inside a quoted cell has as many separators as a row; the last line
@@ -151,17 +153,17 @@ class QuoteScan:
     """
 
     def __init__(self, dialect: TextDialect, *, num_columns: int) -> None:
-        self.has_quotes = self.spans_lines = self.may_join_rows = False
+        self.any_quotes = self.spans_lines = self.may_join_rows = False
         self.is_regular = True
-        self._has_escapes = dialect.escape
+        self._has_escapes = dialect.has_escapes
         self._delimiter = dialect.delimiter.encode()[0]
-        self._beside = np.frombuffer(dialect.delimiter.encode() + b'\r\n"', dtype=np.uint8)
+        self._allowed_beside = np.frombuffer(dialect.delimiter.encode() + b'\r\n"', dtype=np.uint8)
         self._num_separators = num_columns - 1
         self._num_quotes = 0
         self._rest = b""  # the last line
 
     def add(self, block: bytes) -> None:
-        """Check all lines but the last, which may continue in the next block."""
+        """Check all lines but the last one, which may continue in the next block."""
         text = self._rest + block
         if self._has_escapes:
             text = re.sub(rb"\\.", b"xx", text, flags=re.DOTALL)
@@ -183,55 +185,54 @@ class QuoteScan:
             return
         content = np.frombuffer(b"\n" + lines, dtype=np.uint8)  # begins with the end of the line before
         quotes = np.flatnonzero(content == QUOTE[0])
-        first = self._num_quotes % 2  # the first opening mark
-        beside = np.append(content[quotes[first::2] - 1], content[quotes[1 - first :: 2] + 1])
-        ends = np.flatnonzero((content == ord("\n")) | (content == ord("\r")))
-        is_inside = (self._num_quotes + np.searchsorted(quotes, ends)) % 2 == 1
-        num_separators = np.diff(np.searchsorted(np.flatnonzero(content == self._delimiter), ends))
+        opening = self._num_quotes % 2  # index of the first opening mark
+        beside = np.append(content[quotes[opening::2] - 1], content[quotes[1 - opening :: 2] + 1])
+        line_ends = np.flatnonzero((content == ord("\n")) | (content == ord("\r")))
+        is_inside = (self._num_quotes + np.searchsorted(quotes, line_ends)) % 2 == 1
+        num_separators = np.diff(np.searchsorted(np.flatnonzero(content == self._delimiter), line_ends))
         looks_like_row = num_separators == self._num_separators
-        self.has_quotes = self.has_quotes or len(quotes) > 0
-        self.is_regular = self.is_regular and bool(np.isin(beside, self._beside).all())
+        self.any_quotes = self.any_quotes or len(quotes) > 0
+        self.is_regular = self.is_regular and bool(np.isin(beside, self._allowed_beside).all())
         self.spans_lines = self.spans_lines or bool(is_inside.any())
         self.may_join_rows = self.may_join_rows or bool((is_inside[:-1] & looks_like_row).any())
         self._num_quotes += len(quotes)
 
 
-def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Regroup bytes into blocks of whole lines."""
+def regroup_by_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Regroup blocks of bytes into blocks of whole lines. The last line may lack its end."""
     rest = b""
     for block in blocks:
-        lines, newline, after = block.rpartition(b"\n")
+        lines, newline, last_line = block.rpartition(b"\n")
         if newline:
             yield rest + lines + newline
-            rest = after
+            rest = last_line
         else:
             rest += block
     if rest:
         yield rest
 
 
-def num_lines(block: bytes) -> int:
-    """Count the line ends of whole lines: `\\n`, `\\r\\n` and `\\r`."""
+def count_lines(block: bytes) -> int:
+    """Count the line ends, `\\n`, `\\r\\n` and `\\r`, in a block of whole lines."""
     newlines = block.count(b"\n")
     return newlines if b"\r" not in block else newlines + block.count(b"\r") - block.count(b"\r\n")
 
 
-def _transcoded(blocks: Iterable[bytes], dialect: TextDialect, *, name: str) -> Iterator[bytes]:
+def _transcode(blocks: Iterable[bytes], dialect: TextDialect, *, name: str) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(dialect.encoding)()
     line = 1
     for block in chain(blocks, [b""]):  # an empty block marks the end
         try:
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            bad = line + str(error.object[: error.start], dialect.encoding, "replace").count("\n")
-            raise UserError(
-                f"{name}, line {bad}: not {dialect.encoding} text ({error.reason}); is {dialect.prefix}encoding right?"
-            ) from error
+            line += str(error.object[: error.start], dialect.encoding, "replace").count("\n")
+            hint = f"is {dialect.key_prefix}encoding right?"
+            raise UserError(f"{name}, line {line}: not {dialect.encoding} text ({error.reason}); {hint}") from error
         line += text.count("\n")
         yield text.encode()
 
 
-def _without_separator_line(blocks: Iterator[bytes]) -> Iterator[bytes]:
+def _blank_separator_line(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """Empty the first line if it is Excel's `sep=;`."""
     start = b""
     while len(start) < MAX_SEPARATOR_LINE_BYTES and (block := next(blocks, b"")):
@@ -240,11 +241,11 @@ def _without_separator_line(blocks: Iterator[bytes]) -> Iterator[bytes]:
     yield from blocks
 
 
-def _with_one_delimiter(lines: bytes, separator: str, *, name: str) -> bytes:
+def _replace_separator(lines: bytes, separator: str, *, name: str) -> bytes:
     delimiter = UNIT_SEPARATOR.encode()
     if delimiter in lines:
         raise UserError(f"{name} contains the control character 0x1F, which is not allowed with this separator")
     if separator == "spaces":
-        collapsed = re.sub(rb"[ \t]+", delimiter, lines)  # first, so that runs of blanks are cheap below
+        collapsed = re.sub(rb"[ \t]+", delimiter, lines)  # makes the next substitution fast despite runs of blanks
         return re.sub(rb"(?:\A|(?<=[\r\n]))\x1f|\x1f(?=[\r\n]|\Z)", b"", collapsed)
     return lines.replace(separator.encode(), delimiter)

@@ -1,16 +1,19 @@
-"""Options of how files are read: columns, and the separator, header and encoding of text. Imports nothing slow."""
+"""Options for reading files: columns, and the separator, header and encoding of text. Imports nothing slow."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ratinglab.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from ratinglab.formats.text_dialects import TextDialect
 
+SideName: TypeAlias = Literal["user", "item"]
+"""A side of the matrix of ratings."""
+SIDE_NAMES: tuple[SideName, ...] = ("user", "item")
 NOT_FOR_FILES = ("idna", "punycode", "raw_unicode_escape", "unicode_escape")
 """Text encodings of Python that are not encodings of files."""
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "double_colon": "::", "spaces": "spaces"}
@@ -40,7 +43,7 @@ class Decimal(Enum):
 
 @dataclass
 class TextOptions:
-    """Form of a delimited text file. Parquet, Arrow, ORC and JSON Lines need none of it."""
+    """Dialect of a delimited text file. Does not apply to Parquet, Arrow, ORC and JSON Lines."""
 
     separator: str
     """Separator of the columns: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
@@ -59,22 +62,22 @@ class TextOptions:
     """Prefix of comment lines, such as '#', which are skipped; null: no comments."""
 
     def dialect(self, prefix: str) -> TextDialect:
-        """Return the dialect; `prefix` begins the keys in messages, such as `data.`."""
+        """Return the dialect. Messages put `prefix`, such as `data.`, before its keys."""
         from ratinglab.formats.text_dialects import TextDialect
 
         return TextDialect(
             separator=separator_text(self.separator, key=f"{prefix}separator"),
             encoding=self.encoding,
-            quote=self.quote is Quote.double,
-            escape=self.escape is Escape.backslash,
+            has_quotes=self.quote is Quote.double,
+            has_escapes=self.escape is Escape.backslash,
             decimal="," if self.decimal is Decimal.comma else ".",
             comment=self.comment,
-            prefix=prefix,
-            header=self.header,
+            key_prefix=prefix,
+            has_header=self.header,
         )
 
     def check_text(self, prefix: str) -> None:
-        """Raise UserError for an unknown separator or encoding, or an empty comment."""
+        """Raise UserError if the separator or encoding is unknown, or the comment blank. For `prefix` see `dialect`."""
         separator_text(self.separator, key=f"{prefix}separator")
         try:
             text = "ratings 1\n".encode(self.encoding).decode(self.encoding)
@@ -100,27 +103,26 @@ class ColumnOptions:
     """Column of the times; null: no times. Splits by time and timesvdpp require it."""
 
     def by_role(self) -> dict[str, str]:
-        """Return the columns to read by role, such as user."""
+        """Return the names of the columns to read, by role: user, item, rating and, if not None, timestamp."""
         return {role: name for role, name in vars(self).items() if name is not None}
 
 
 def separator_text(text: str, *, key: str) -> str:
-    """Resolve a separator, given by name or literally; "spaces" means a run of blanks.
+    """Return a separator that is given by name or literally; "spaces" stands for runs of blanks and tabs.
 
     Raises:
-        UserError: it is neither a known name nor usable as a separator.
+        UserError: the text is neither a name nor usable as a separator.
     """
     if text in SEPARATORS:
         return SEPARATORS[text]
     if not text or any(character.isalnum() or character in "\"'\r\n" for character in text):
-        names = ", ".join(SEPARATORS)
-        hint = did_you_mean(text, SEPARATORS)
-        raise UserError(f"{key} must be one of {names}, or the characters themselves, got {text!r}{hint}")
+        rule = f"one of {', '.join(SEPARATORS)}, or the characters themselves"
+        raise UserError(f"{key} must be {rule}, got {text!r}{did_you_mean(text, SEPARATORS)}")
     return text
 
 
 def check_timestamp_format(pattern: str | None, *, key: str) -> None:
-    """Raise UserError unless a format of times is a unit of Unix time or has a directive of strptime."""
+    """Raise UserError unless a format of times is a unit of Unix time or has a directive of strptime; None passes."""
     units = ("s", "ms", "us", "ns")
     if pattern is not None and pattern not in units and "%" not in pattern:
         raise UserError(f"{key} must be one of {', '.join(units)}, or a pattern such as '%d.%m.%Y', got {pattern!r}")

@@ -1,4 +1,4 @@
-"""Write tables block by block, in the format that the file's name asks for."""
+"""Write tables block by block, in the format that the file's name determines."""
 
 import codecs
 import lzma
@@ -17,28 +17,28 @@ import pyarrow.parquet
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import write_output
-from ratinglab.formats.columnar import text_column
+from ratinglab.formats.columnar import column_to_text
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_dialects import TextDialect
 
 CSV = TextDialect(",", "utf-8")
-"""Dialect of .csv files, and of text output if the input is not text."""
+"""Dialect of .csv files, and of text in files with other extensions."""
 DIALECTS = {".csv": CSV, ".tsv": TextDialect("\t", "utf-8")}
 JSON_LINES = (".jsonl", ".ndjson")
-BINARY: dict[str, Callable[[BinaryIO, pa.Schema], Any]] = {
+BINARY_WRITERS: dict[str, Callable[[BinaryIO, pa.Schema], Any]] = {
     ".parquet": pyarrow.parquet.ParquetWriter,
     ".arrow": pa.ipc.new_file,
     ".feather": pa.ipc.new_file,
 }
-COMPRESSED: dict[str, Callable[[BinaryIO], Any]] = {
+COMPRESSORS: dict[str, Callable[[BinaryIO], Any]] = {
     "": nullcontext,
-    ".gz": lambda file: pa.CompressedOutputStream(_kept_open(file), "gzip"),
-    ".bz2": lambda file: pa.CompressedOutputStream(_kept_open(file), "bz2"),
+    ".gz": lambda file: pa.CompressedOutputStream(_reopen(file), "gzip"),
+    ".bz2": lambda file: pa.CompressedOutputStream(_reopen(file), "bz2"),
     ".xz": partial(lzma.LZMAFile, mode="wb"),
-    ".zst": lambda file: pa.CompressedOutputStream(_kept_open(file), "zstd"),
+    ".zst": lambda file: pa.CompressedOutputStream(_reopen(file), "zstd"),
 }
-WRITTEN = (*DIALECTS, *JSON_LINES, *BINARY)
-NOT_WRITTEN = (
+WRITABLE_EXTENSIONS = (*DIALECTS, *JSON_LINES, *BINARY_WRITERS)
+UNWRITABLE_EXTENSIONS = (
     ".json .xlsx .xls .xlsb .ods .h5 .hdf .hdf5 .npy .npz .mat .pkl .pickle .pt .dta .sav .sas7bdat .rds .rda .rdata "
     ".db .sqlite .avro .arff .html .xml .yaml .pdf .zip .7z .rar .tar .tgz .lz4 "
     ".orc .pq .parq .arrows .ipc .gzip .br .snappy"
@@ -46,29 +46,28 @@ NOT_WRITTEN = (
 """Extensions of formats that cannot be written. Unknown extensions mean text."""
 
 
-def check_name(path: Path, *, key: str) -> None:
-    """Raise UserError if the name of an output asks for a format that cannot be written; list those that can."""
+def check_output_format(path: Path) -> None:
+    """Raise UserError if the extension of an output means a format that cannot be written."""
     extension, compression = _extensions(path)
-    if compression and extension in BINARY:
-        raise UserError(f"{key}: {compression} compresses only text and JSON Lines, got {path}")
-    if extension in NOT_WRITTEN:
-        *others, last = filter(None, COMPRESSED)
-        listed = f"{', '.join(WRITTEN)}, and text with {', '.join(others)} or {last}"
-        raise UserError(
-            f"{key}: {extension} cannot be written, only {listed}; got {path}{did_you_mean(extension, WRITTEN)}"
-        )
+    if compression and extension in BINARY_WRITERS:
+        raise UserError(f"output: {compression} compresses only text and JSON Lines, got {path}")
+    if extension in UNWRITABLE_EXTENSIONS:
+        *others, last = filter(None, COMPRESSORS)
+        formats = f"{', '.join(WRITABLE_EXTENSIONS)}, and text with {', '.join(others)} or {last}"
+        hint = did_you_mean(extension, WRITABLE_EXTENSIONS)
+        raise UserError(f"output: {extension} cannot be written, only {formats}; got {path}{hint}")
 
 
 def _extensions(path: Path) -> tuple[str, str]:
     """Return the extensions of format and compression in lower case; "" for none."""
     *_, before, last = ["", "", *map(str.lower, path.suffixes)]
-    return (before, last) if last in COMPRESSED else (last, "")
+    return (before, last) if last in COMPRESSORS else (last, "")
 
 
-def keeps_dialect(path: Path, source: InputFile) -> bool:
-    """Return whether text output keeps the dialect of its source, unless the extension asks for another one."""
-    extension, of_source = (_extensions(file)[0] for file in (path, Path(str(source))))
-    return extension == of_source or extension not in DIALECTS
+def keeps_input_dialect(path: Path, file: InputFile) -> bool:
+    """Return whether text output has the dialect of the input file: not if only the output ends with .csv or .tsv."""
+    (extension, _), (input_extension, _) = _extensions(path), _extensions(Path(str(file)))
+    return extension == input_extension or extension not in DIALECTS
 
 
 def write_table(
@@ -82,26 +81,28 @@ def write_table(
     """Write a table atomically.
 
     Args:
-        path: value of the option `output`; its extension decides the format, see `check_name`.
+        path: value of the option `output`; its extension determines the format, see `check_output_format`.
         blocks: the rows; they may be computed while the file is written.
-        dialect: dialect of text; None: choose by the extension.
+        dialect: dialect of text; None: determined by the extension.
         header: whether text begins with the column names.
 
     Raises:
-        UserError: the file cannot be written, or a block cannot be computed; an old file is unchanged.
+        UserError: the file cannot be written, or computing a block raises it. An old file is then unchanged.
     """
     extension, compression = _extensions(path)
 
     def new_writer(stream: BinaryIO) -> Any:
-        if extension in BINARY:
-            return BINARY[extension](stream, schema)
+        if extension in BINARY_WRITERS:
+            return BINARY_WRITERS[extension](stream, schema)
         if extension in JSON_LINES:
             return nullcontext(_JsonLinesWriter(stream))
-        names = schema.names if header else []
-        return nullcontext(_TextWriter(stream, dialect or DIALECTS.get(extension, CSV), header=names))
+        writer = _TextWriter(stream, dialect or DIALECTS.get(extension, CSV))
+        if header:
+            writer.write(pa.table([[name] for name in schema.names], names=schema.names))
+        return nullcontext(writer)
 
     def write(file: BinaryIO) -> None:
-        with COMPRESSED[compression](file) as stream, new_writer(stream) as writer:
+        with COMPRESSORS[compression](file) as stream, new_writer(stream) as writer:
             for block in blocks:
                 writer.write(block)
 
@@ -112,7 +113,7 @@ def write_table(
         raise UserError(f"output: a column of the input cannot be written to {path}: {reason}") from error
 
 
-def _kept_open(file: BinaryIO) -> BinaryIO:
+def _reopen(file: BinaryIO) -> BinaryIO:
     """Reopen a file that is still empty, since pyarrow closes the file that it compresses to."""
     return os.fdopen(file.fileno(), "wb", closefd=False)
 
@@ -120,29 +121,27 @@ def _kept_open(file: BinaryIO) -> BinaryIO:
 class _TextWriter:
     """Writer of delimited text in any dialect. pyarrow's writer would quote every text cell."""
 
-    def __init__(self, file: BinaryIO, dialect: TextDialect, *, header: list[str]) -> None:
+    def __init__(self, file: BinaryIO, dialect: TextDialect) -> None:
         self._file, self._dialect = file, dialect
         self._encode = codecs.getincrementalencoder(dialect.encoding)().encode  # writes the mark of UTF-16 once
         self._separator = " " if dialect.separator == "spaces" else dialect.separator
-        if header:
-            self.write(pa.table([[name] for name in header], names=header))
 
     def write(self, table: pa.Table) -> None:
         """Write rows."""
-        cells = [self._cells(column, is_first=number == 0) for number, column in enumerate(table.columns)]
+        cells = [self._format(column, is_first=position == 0) for position, column in enumerate(table.columns)]
         lines = pc.binary_join_element_wise(*cells, self._separator).to_pylist()
         self._file.write(self._encode("\n".join([*lines, ""])))
 
-    def _cells(self, column: pa.ChunkedArray, *, is_first: bool) -> pa.ChunkedArray:
+    def _format(self, column: pa.ChunkedArray, *, is_first: bool) -> pa.ChunkedArray:
         """Format the cells of a column, with quotation marks or escapes where needed."""
-        texts = text_column(column)
+        texts = column_to_text(column)
         if pa.types.is_floating(column.type) and self._dialect.decimal != ".":
             texts = pc.replace_substring(texts, ".", self._dialect.decimal)
         special = f"[\r\n{re.escape(self._separator)}]"
         if not self._dialect.is_quoted:
             escaped = pc.replace_substring_regex(texts, rf"(\\|{special})", r"\\\1")
-            return escaped if self._dialect.escape else texts
-        if self._dialect.escape:
+            return escaped if self._dialect.has_escapes else texts
+        if self._dialect.has_escapes:
             texts = pc.replace_substring(texts, "\\", "\\\\")
         quoted = pc.binary_join_element_wise('"', pc.replace_substring(texts, '"', '""'), '"', "")
         looks_like_comment = f"^{re.escape(self._dialect.comment)}|" if is_first and self._dialect.comment else ""
@@ -157,14 +156,14 @@ class _JsonLinesWriter:
 
     def write(self, table: pa.Table) -> None:
         """Write rows."""
-        for number, field in enumerate(table.schema):
+        for position, field in enumerate(table.schema):
             if pa.types.is_float32(field.type):  # 3.7, not the nearest float64, 3.700000047683716
-                column = table[number].cast(pa.string()).cast(pa.float64())
-            elif pa.types.is_binary(field.type) or pa.types.is_temporal(field.type):  # pandas cuts times off
-                column = text_column(table[number])
+                column = table[position].cast(pa.string()).cast(pa.float64())
+            elif pa.types.is_binary(field.type) or pa.types.is_temporal(field.type):  # pandas truncates times
+                column = column_to_text(table[position])
             else:
                 continue
-            table = table.set_column(number, field.name, column)
+            table = table.set_column(position, field.name, column)
         frame = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)  # keeps integers beside nulls
         if len(frame) > 0:
             frame.to_json(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.ranking import like_threshold
-from ratinglab.models.equation import SideName
+from ratinglab.formats.text_options import SideName
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import UNKNOWN, IdMap
 from ratinglab.ratings.item_names import ItemNames

@@ -14,10 +14,11 @@ from torch import Tensor
 from ratinglab.batches import Blocks
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, like_threshold
+from ratinglab.formats.text_options import SideName
 from ratinglab.inference.fold_in.fold_in_solver import FoldInSolver
 from ratinglab.inference.lists import ListOptions, Recommender
 from ratinglab.inference.run_tables import Ids, RunTables, is_trained
-from ratinglab.models.equation import SideName, SideRows
+from ratinglab.models.equation import SideRows
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.table import Ratings

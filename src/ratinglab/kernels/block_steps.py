@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ratinglab.kernels.compiled import njit
 from ratinglab.kernels.prefetch import FLOATS_PER_CACHE_LINE, prefetch
-from ratinglab.ratings.mapped_arrays import release
+from ratinglab.ratings.mapped_arrays import drop_pages
 from ratinglab.ratings.table import Ratings
 
 PREFETCH_DISTANCE = 8
@@ -43,7 +43,7 @@ def move_to_blocks(
     next_slot = start[:-1].copy()
     for block in range(len(count)):
         _fill_block(block, rows.user, rows.item, rows.rating, user_slice, item_slice, num_slices, start, next_slot)
-        release(rows.user, rows.item, rows.rating)
+        drop_pages(rows.user, rows.item, rows.rating)
     return start
 
 
@@ -82,7 +82,7 @@ def sort_blocks_by_user(rows: Ratings, start: NDArray[np.int64]) -> None:
     num_slices = round((len(start) - 1) ** 0.5)
     for first in range(0, len(start) - 1, num_slices):
         _sort_blocks(rows.user, rows.item, rows.rating, start[first : first + num_slices + 1])
-        release(rows.user, rows.item, rows.rating)
+        drop_pages(rows.user, rows.item, rows.rating)
 
 
 @njit(nogil=True, parallel=True)

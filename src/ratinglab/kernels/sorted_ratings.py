@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.kernels.rows import Entries, sort_by_row
-from ratinglab.ratings.mapped_arrays import blocks_of, count_values, empty, release
+from ratinglab.ratings.mapped_arrays import allocate_array, count_rows, drop_pages, row_ranges
 
 RATINGS_PER_PASS = 1 << 26
 """Approximate number of ratings that a pass writes to mapped files: 512 MB."""
@@ -48,17 +48,18 @@ def sort_ratings(
     Raises:
         OSError: the disk is full.
     """
-    start = np.concatenate([[0], np.cumsum(count_values(row, num_rows))])
-    sorted_column, sorted_rating = (empty(len(row), values.dtype, folder=folder) for values in (column, rating))
+    start = np.concatenate([[0], np.cumsum(count_rows(row, num_rows))])
+    sorted_column = allocate_array(len(row), column.dtype, folder=folder)
+    sorted_rating = allocate_array(len(row), rating.dtype, folder=folder)
     next_slot = start[:-1].copy()
     # mapped files are written range by range, each in a pass over all ratings, so that only its pages are in memory
     per_pass = len(row) if folder is None else RATINGS_PER_PASS
     borders = np.unique(np.searchsorted(start, [*range(0, len(row), per_pass), len(row)]))
     for first_row, end_row in pairwise(borders.tolist()):
-        for block in blocks_of(len(row)):
+        for block in row_ranges(len(row)):
             sort_by_row(
                 row[block], column[block], rating[block], first_row, end_row, next_slot, sorted_column, sorted_rating
             )
-            release(row, column, rating)
-        release(sorted_column, sorted_rating)
+            drop_pages(row, column, rating)
+        drop_pages(sorted_column, sorted_rating)
     return Entries(chunk_bounds(start, dim=dim), start, sorted_column, sorted_rating)

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError
-from ratinglab.models.equation import SIDE_NAMES, Equation, TrainingData
+from ratinglab.formats.text_options import SIDE_NAMES
+from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.models.factor_equation import FactorEquation, Side
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ratinglab.ratings.side_information import Column, categories, check_feature, is_numeric, standardized
+from ratinglab.ratings.side_information import Column, check_feature, encode_categories, is_numeric, standardize
 
 
 class Design(nn.Module):
@@ -65,12 +65,12 @@ class Design(nn.Module):
 
     @classmethod
     def from_new_rows(cls, values: Column, trained: Column) -> "Design":
-        """Encode values of new users or items, from `new_values`, like the column that a model was trained on."""
+        """Encode values of new users or items, from `parse_new_values`, like the column that a model was trained on."""
         if is_numeric(trained):
-            assert is_numeric(values), "new_values reads numbers"
-            scale = torch.from_numpy(standardized(values, trained))
+            assert is_numeric(values), "parse_new_values reads numbers"
+            scale = torch.from_numpy(standardize(values, trained))
             return cls.one_hot(torch.zeros(len(scale), dtype=torch.int32), num_columns=1, scale=scale)
-        row, column, names = categories(values, names=categories(trained)[2])
+        row, column, names = encode_categories(values, names=encode_categories(trained)[2])
         pairs = torch.from_numpy(row), torch.from_numpy(column)
         return cls.from_sets(*pairs, num_rows=len(values), num_columns=len(names))
 

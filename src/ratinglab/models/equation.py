@@ -5,17 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ratinglab.batches import Batch
+from ratinglab.formats.text_options import SideName
 from ratinglab.models.design import Design
-
-SideName: TypeAlias = Literal["user", "item"]
-"""A side of the matrix of ratings."""
-SIDE_NAMES: tuple[SideName, ...] = ("user", "item")
 
 
 @dataclass(frozen=True)

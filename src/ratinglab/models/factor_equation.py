@@ -7,6 +7,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from ratinglab.formats.text_options import SideName
 from ratinglab.models.day_rows import DayRows
 from ratinglab.models.design import Design
 from ratinglab.models.equation import (
@@ -15,7 +16,6 @@ from ratinglab.models.equation import (
     Factors,
     RowTerm,
     SideFactors,
-    SideName,
     SideRows,
     TrainingData,
     normal_embedding,

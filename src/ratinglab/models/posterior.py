@@ -7,7 +7,8 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
-from ratinglab.models.equation import SIDE_NAMES, Equation, Factors, SideFactors, SideName, SideRows
+from ratinglab.formats.text_options import SIDE_NAMES, SideName
+from ratinglab.models.equation import Equation, Factors, SideFactors, SideRows
 from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.models.traceable_rows import TraceableRows
 

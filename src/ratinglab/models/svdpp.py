@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import torch
 
+from ratinglab.formats.text_options import SideName
 from ratinglab.models.design import Design
-from ratinglab.models.equation import ColumnSource, SideName, TrainingData, normal_embedding
+from ratinglab.models.equation import ColumnSource, TrainingData, normal_embedding
 from ratinglab.models.equation_options import EquationForm, FeatureOptions
 from ratinglab.models.factor_equation import BiasedFactorEquation, Side, Term
 from ratinglab.ratings.side_information import Needs

@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError
 from ratinglab.ratings.ids import UNKNOWN, IdMap
 
-REPLACED = {
+TITLE_REPLACEMENTS = {
     "ß": "ss",
     "’": "'",
     r"[\s\pZ]+": " ",
     r"^([^()]+), (the|an?|l[aei]s?|l'|der|die|das|el|los|il|une?)( \(.*)?$": r"\2 \1\3",  # matrix, the (1999)
     "^l' ": "l'",
 }
-"""Patterns to replace in plain titles, in this order; the fourth moves an article to the front."""
-YEAR = r" \(\d{4}\)$"
-BRACKETS = r"( \([^()]*\))+$"
-"""Other titles and the year at the end, as in `amelie (fabuleux destin d'amélie poulain, le) (2001)`."""
+"""Patterns to replace in lower-case titles, in this order. The fourth moves an article to the front."""
+FINAL_YEAR = r" \(\d{4}\)$"
+FINAL_BRACKETS = r"( \([^()]*\))+$"
+"""Other titles and the year at the end of a title, as in `amelie (fabuleux destin d'amélie poulain, le) (2001)`."""
 MAX_LISTED = 3
-"""Maximum number of items listed if several match."""
-MAX_COMPARED = 200
-"""Maximum number of titles to compare letter by letter with an unknown one."""
-ItemsByKey = dict[str, list[int]]
+"""Maximum number of items in the message if several items have a title."""
+MAX_COMPARED_TITLES = 200
+"""Maximum number of titles to compare letter by letter with an unknown title."""
+ItemsByTitle = dict[str, list[int]]
 """Item indices by title."""
 
 
@@ -47,9 +47,9 @@ class ItemNames:
     ) -> NDArray[np.int32]:
         """Find the index of each item by its id or title: (B,) int32.
 
-        Tries in turn: the id, by the rules of `IdMap.index_of`; the exact title; the title regardless of case, spaces
-        and the place of its article (`the matrix (1999)` finds `Matrix, The (1999)`); the title without its year; and
-        the title without anything in brackets at its end.
+        Tries, in this order: the id, by the rules of `IdMap.index_of`; the exact title; the title regardless of case,
+        spaces and the place of its article (`the matrix (1999)` finds `Matrix, The (1999)`); the title without its
+        year; and the title without all brackets at its end.
 
         Args:
             names: (B,) ids or titles.
@@ -58,48 +58,49 @@ class ItemNames:
                 looked up as titles.
 
         Raises:
-            UserError: a name is missing or unknown (unless it may be new), or several items have it as their title.
+            UserError: a name is missing, or unknown and `may_be_new` is false; or several items have this title.
         """
-        wanted = pd.Series(names, dtype=object).to_numpy()
-        is_missing = pd.isna(wanted)
+        queries = pd.Series(names, dtype=object).to_numpy()
+        is_missing = pd.isna(queries)
         if is_missing.any():
             row = int(is_missing.argmax())
-            raise UserError(f"{place(row)}: an item's id or title must not be missing, got {wanted[row]}")
-        index = self._ids.index_of(wanted)
+            raise UserError(f"{place(row)}: an item's id or title must not be missing, got {queries[row]}")
+        index = self._ids.index_of(queries)
         for row in np.flatnonzero(index == UNKNOWN).tolist():
-            item = self._find_title(wanted[row], place=place(row), ids_only=may_be_new and self._ids.are_integers)
+            item = self._find_title(queries[row], place=place(row), ids_only=may_be_new and self._ids.are_integers)
             if item is not None:
                 index[row] = item
             elif not may_be_new:
-                raise UserError(f"{place(row)}: {self._unknown(wanted[row])}")
+                raise UserError(f"{place(row)}: {self._unknown_message(queries[row])}")
         return index
 
     def _find_title(self, name: object, *, place: str, ids_only: bool) -> int | None:
         """Find the item with a title; None if no item has it."""
         if self._titles is None or not isinstance(name, str) or (ids_only and re.fullmatch(r"[+-]?\d+(\.0*)?", name)):
             return None
-        plain = plain_titles([name])[0].as_py()
-        exact, *others = self._items_by_title
-        for matches in (exact.get(name, []), *(items.get(plain, []) for items in others)):
+        plain = normalize_titles([name])[0].as_py()
+        by_exact_title, *by_plain_titles = self._items_by_title
+        for matches in (by_exact_title.get(name, []), *(items.get(plain, []) for items in by_plain_titles)):
             if len(matches) > 1:
                 raise UserError(
-                    f"{place}: {len(matches):,} items have the title {name!r}: {self._listed(matches)}; give the id"
+                    f"{place}: {len(matches):,} items have the title {name!r}: {self._join_names(matches)}; give the id"
                 )
             if matches:
                 return matches[0]
         return None
 
-    def _unknown(self, name: object) -> str:
+    def _unknown_message(self, name: object) -> str:
+        """Make the message on a name that no item has."""
         if self._titles is None or not isinstance(name, str):
             return f"no item has the id {str(name)!r}{self._ids.did_you_mean(str(name), among=len(self._ids))}"
-        plain = plain_titles([name])[0].as_py()
+        plain = normalize_titles([name])[0].as_py()
         return f"no item has the id or the title {name!r}{self._did_you_mean(name, plain)}"
 
-    def _listed(self, items: list[int]) -> str:
-        listed = [self.name_of(item) for item in items[:MAX_LISTED]]
+    def _join_names(self, items: list[int]) -> str:
+        names = [self.name_of(item) for item in items[:MAX_LISTED]]
         if len(items) > MAX_LISTED:
-            listed.append(f"{len(items) - MAX_LISTED:,} more")
-        return f"{', '.join(listed[:-1])} and {listed[-1]}"
+            names.append(f"{len(items) - MAX_LISTED:,} more")
+        return f"{', '.join(names[:-1])} and {names[-1]}"
 
     def name_of(self, item: int) -> str:
         """Return an item's title and id, such as `Toy Story (1995) (id 1)`; `id 1` without a title."""
@@ -110,47 +111,47 @@ class ItemNames:
         return "" if self._titles is None else str(self._titles[item])
 
     @cached_property
-    def _items_by_title(self) -> tuple[ItemsByKey, ...]:
-        """The items by title, by plain title, without its year, and without anything in brackets at its end."""
+    def _items_by_title(self) -> tuple[ItemsByTitle, ...]:
+        """Items by title; by normalized title; by that without its year; and by that without all final brackets."""
         titles = np.empty(0, dtype=object) if self._titles is None else self._titles
-        plain = plain_titles(titles)
-        shortened = (pc.replace_substring_regex(plain, end, "") for end in (YEAR, BRACKETS))
-        return _by_key(titles), *(_by_key(form.to_pylist()) for form in (plain, *shortened))
+        plain = normalize_titles(titles)
+        shortened = (pc.replace_substring_regex(plain, end, "") for end in (FINAL_YEAR, FINAL_BRACKETS))
+        return _group_by_title(titles), *(_group_by_title(form.to_pylist()) for form in (plain, *shortened))
 
     def _did_you_mean(self, name: str, plain: str) -> str:
-        """Suggest the nearest title, else the nearest id, like `errors.did_you_mean`.
+        """Suggest the nearest title or, if none is close, the nearest id, like `errors.did_you_mean`.
 
-        Prefers a title that contains the name as words. Otherwise compares letter by letter only the few titles that
-        share the most pairs of letters with the name, since comparing 100,000 would take seconds.
+        Prefers a title that contains the words of the name. Otherwise compares letter by letter only the titles that
+        share the most pairs of letters with the name, since comparing 100,000 titles would take seconds.
         """
-        items = self._items_by_title[1 if re.search(YEAR, plain) else 3]
+        items = self._items_by_title[1 if re.search(FINAL_YEAR, plain) else 3]
         titles = pa.array(items, pa.string())
-        spaced = pc.binary_join_element_wise("", titles, " ")  # a word begins after a space
-        containing = titles.filter(pc.match_substring(spaced, f" {plain}")).to_pylist() if plain else []
+        after_space = pc.binary_join_element_wise("", titles, " ")  # so that each word follows a space
+        containing = titles.filter(pc.match_substring(after_space, f" {plain}")).to_pylist() if plain else []
         if containing:
             return f"; did you mean {self._title_of(items[min(containing, key=len)][0])}?"
-        shared = np.zeros(len(titles))
-        for pair in {plain[place : place + 2] for place in range(len(plain) - 1)}:
-            shared += pc.match_substring(titles, pair).to_numpy(zero_copy_only=False)
-        order = np.argsort(-shared / (len(plain) + pc.utf8_length(titles).to_numpy()), kind="stable")
-        compared = titles.take(order[:MAX_COMPARED]).to_pylist()
-        if nearest := get_close_matches(plain, compared, n=1):
+        num_shared = np.zeros(len(titles))
+        for pair in {plain[start : start + 2] for start in range(len(plain) - 1)}:
+            num_shared += pc.match_substring(titles, pair).to_numpy(zero_copy_only=False)
+        order = np.argsort(-num_shared / (len(plain) + pc.utf8_length(titles).to_numpy()), kind="stable")
+        candidates = titles.take(order[:MAX_COMPARED_TITLES]).to_pylist()
+        if nearest := get_close_matches(plain, candidates, n=1):
             return f"; did you mean {self._title_of(items[nearest[0]][0])}?"
         return self._ids.did_you_mean(name, among=len(self._ids))
 
 
-def _by_key(titles: Sequence[str] | NDArray[np.object_]) -> ItemsByKey:
-    """Collect the items of each title that is not blank."""
-    items: ItemsByKey = defaultdict(list)
+def _group_by_title(titles: Sequence[str] | NDArray[np.object_]) -> ItemsByTitle:
+    """Collect the items of each title; leave out empty titles."""
+    items: ItemsByTitle = defaultdict(list)
     for item, title in enumerate(titles):
         if title:
             items[title].append(item)
     return dict(items)
 
 
-def plain_titles(titles: Sequence[str] | NDArray[np.object_]) -> pa.StringArray:
-    """Write titles in lower case, composed (NFC), with single spaces, straight apostrophes and the article first."""
+def normalize_titles(titles: Sequence[str] | NDArray[np.object_]) -> pa.StringArray:
+    """Convert titles to lower case, composed (NFC), with single spaces, straight apostrophes and the article first."""
     text = pc.utf8_lower(pc.utf8_normalize(pa.array(titles, pa.string()), form="NFC"))
-    for pattern, replacement in REPLACED.items():
+    for pattern, replacement in TITLE_REPLACEMENTS.items():
         text = pc.replace_substring_regex(text, pattern, replacement)
     return pc.utf8_trim_whitespace(text)

@@ -1,4 +1,4 @@
-"""Memory-mapped arrays for rows that do not fit into memory, and passes over them in bounded memory."""
+"""Memory-mapped arrays for rows that do not fit into memory, read block by block."""
 
 import mmap
 import os
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-BLOCK = 1 << 24
-"""Rows per block of a pass: 192 MB of a table's columns."""
+BLOCK_ROWS = 1 << 24
+"""Rows that are read at a time: 192 MB of a table's columns."""
 
 
-def empty(count: int, dtype: DTypeLike, *, folder: Path | None) -> NDArray[Any]:
-    """Make an array of `count` values, in memory or in an unnamed file of a folder.
+def allocate_array(count: int, dtype: DTypeLike, *, folder: Path | None) -> NDArray[Any]:
+    """Allocate an array of `count` values, uninitialized, in an unnamed file of a folder; None: in memory.
 
     Reserves the file's space at once, since writing to a mapped page of a full disk would kill the process. The
     operating system frees the file when the array is deleted or the process ends.
@@ -37,14 +37,14 @@ def empty(count: int, dtype: DTypeLike, *, folder: Path | None) -> NDArray[Any]:
         raise OSError(error.errno, error.strerror, os.fspath(folder)) from error
 
 
-def opened(path: Path, dtype: DTypeLike) -> NDArray[Any]:
-    """Map a file of values for reading. Raises OSError or ValueError if it cannot be read."""
+def map_file(path: Path, dtype: DTypeLike) -> NDArray[Any]:
+    """Map a file of values for reading. Raises OSError or ValueError if the file cannot be read or is empty."""
     with path.open("rb") as file:
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=dtype)
 
 
-def release(*arrays: NDArray[Any] | None) -> None:
-    """Drop the pages of mapped arrays, to be read again at the next access. Leaves other arrays as they are."""
+def drop_pages(*arrays: NDArray[Any] | None) -> None:
+    """Free the memory of mapped arrays, whose values are read again at the next access. Ignores other arrays."""
     for array in arrays:
         base: object = array
         while isinstance(base, np.ndarray):
@@ -55,17 +55,22 @@ def release(*arrays: NDArray[Any] | None) -> None:
             base.madvise(mmap.MADV_DONTNEED)
 
 
-def blocks_of(count: int) -> Iterator[slice]:
-    """Yield ranges of BLOCK rows that cover `count` rows; the last may be smaller."""
-    for start in range(0, count, BLOCK):
-        yield slice(start, min(start + BLOCK, count))
+def row_ranges(count: int) -> Iterator[slice]:
+    """Yield ranges of BLOCK_ROWS rows that cover `count` rows; the last may be smaller."""
+    for start in range(0, count, BLOCK_ROWS):
+        yield slice(start, min(start + BLOCK_ROWS, count))
 
 
-def count_values(index: NDArray[np.int32], count: int, *, where: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-    """Count the rows of each index below `count`: (count,) int64. A mask selects the rows to count."""
+def count_rows(index: NDArray[np.int32], count: int, *, where: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """Count the rows of each user or item: (count,) int64.
+
+    Args:
+        index: (N,) index of each row, below `count`.
+        where: (N,) rows to count; None: all.
+    """
     counts = np.zeros(count, dtype=np.int64)
-    for rows in blocks_of(len(index)):
+    for rows in row_ranges(len(index)):
         block = index[rows] if where is None else index[rows][where[rows]]
         counts += np.bincount(block, minlength=count)
-        release(index)
+        drop_pages(index)
     return counts

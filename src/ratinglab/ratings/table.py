@@ -1,4 +1,4 @@
-"""The table of ratings, as arrays."""
+"""The table of ratings."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
-from ratinglab.ratings.mapped_arrays import blocks_of, release
-from ratinglab.ratings.side_information import Column, Needs, Origin, SideInformation, chosen_columns, feature_digest
+from ratinglab.ratings.mapped_arrays import drop_pages, row_ranges
+from ratinglab.ratings.side_information import Column, Needs, Origin, SideInformation, choose_columns, feature_digest
 
 MILLISECONDS_PER_DAY = 86_400_000
 
@@ -39,10 +39,10 @@ class Ratings:
         return len(self.rating)
 
     def blocks(self) -> Iterator[tuple[slice, "Ratings"]]:
-        """Yield ranges of rows and their rows, as views. Drops mapped pages before it yields the next block."""
-        for rows in blocks_of(len(self)):
+        """Yield blocks of rows as views, each after its range. Frees mapped pages before yielding the next block."""
+        for rows in row_ranges(len(self)):
             yield rows, self.take(rows)
-            release(self.user, self.item, self.rating, self.day)
+            drop_pages(self.user, self.item, self.rating, self.day)
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "Ratings":
         """Select rows by a mask, by indices in the given order, or by a range, which returns views."""
@@ -51,7 +51,7 @@ class Ratings:
 
 
 class SourceFile(NamedTuple):
-    """A file of a table, and the number of the row after its last one."""
+    """Name of a file of a table, and the row after its last row, counted from 0."""
 
     name: str
     stop: int
@@ -59,20 +59,20 @@ class SourceFile(NamedTuple):
 
 @dataclass(frozen=True)
 class RatingTable:
-    """All ratings of a data set and the ids of its users and items.
+    """All ratings of a data set, with the ids and features of its users and items.
 
     Attributes:
-        name: name of the data set in headers.
+        name: name of the data set in messages and headers.
         ratings: the rows, in the order of the files.
         timestamp: (N,) int64, milliseconds since 1970 in UTC; None if not read.
         user_ids: the id of each user index.
         item_ids: the id of each item index.
         titles: (num_items,) text by item index, empty if unknown; None without a table of titles.
-        user_columns: features of users, by name; empty without a table of users.
-        item_columns: features of items, by name: all columns of the table of titles besides ids and titles.
+        user_columns: features of users by name, (num_users,) each; empty without a table of users.
+        item_columns: features of items by name, (num_items,) each; empty without a table of items.
         origins: where the user and item tables come from, for messages.
-        scale: lowest and highest possible rating, as set or as found in all rows.
-        set_scale: lowest and highest possible rating, as set; None: not set.
+        scale: lowest and highest possible rating: as configured or, by default, as in all rows before cleaning.
+        configured_scale: lowest and highest possible rating in the options; None: not set.
         sources: the files, in the order of their rows.
         merged_across_files: number of pairs of user and item merged from rows in several files.
         notes: one line each, on cleaning and on unusual rows.
@@ -90,7 +90,7 @@ class RatingTable:
     item_columns: dict[str, Column]
     origins: tuple[Origin, Origin]
     scale: tuple[float, float]
-    set_scale: tuple[float | None, float | None]
+    configured_scale: tuple[float | None, float | None]
     sources: tuple[SourceFile, ...]
     merged_across_files: int
     notes: tuple[str, ...]
@@ -109,27 +109,27 @@ class RatingTable:
 
     @property
     def density(self) -> float:
-        """Number of rows divided by users × items."""
+        """Share of the pairs of user and item that have a rating."""
         return len(self.ratings) / (self.num_users * self.num_items)
 
     def times(self, *, needed_by: str) -> NDArray[np.int64]:
-        """Return the timestamp of every rating. Raises UserError, which names `needed_by`, if none were read."""
+        """Return the timestamps. Raises UserError, which names `needed_by`, if none were read."""
         if self.timestamp is None:
-            raise UserError(f"{needed_by} needs the times of the ratings: name their column as data.columns.timestamp")
+            raise UserError(f"{needed_by} needs the times of the ratings: set data.columns.timestamp to their column")
         return self.timestamp
 
     def side_information(self, needs: Needs, *, needed_by: str) -> SideInformation:
         """Select the days and columns that an equation needs. Interactions follow from the ratings.
 
         Raises:
-            UserError: no times were read (the message names `needed_by`), or a column is missing or empty.
+            UserError: no times were read (the message names `needed_by`), or a column is missing, empty or named twice.
         """
         day = (self.times(needed_by=needed_by) // MILLISECONDS_PER_DAY).astype(np.int32) if needs.days else None
         items = None if self.titles is None else self.item_columns
         return SideInformation(
             day=day,
-            user_features=chosen_columns(self.user_columns or None, needs.user_features, self.origins[0]),
-            item_features=chosen_columns(items, needs.item_features, self.origins[1]),
+            user_features=choose_columns(self.user_columns or None, needs.user_features, self.origins[0]),
+            item_features=choose_columns(items, needs.item_features, self.origins[1]),
         )
 
     def side_digests(self, needs: Needs) -> dict[str, str]:
@@ -148,22 +148,22 @@ class RatingTable:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the ids and of all rows in order, without times and features, independent of the file format."""
+        """Hash of the ids and of all rows in order, without times and features. Independent of the file format."""
 
-        def hashed(content: Any) -> bytes:
+        def hash_bytes(content: Any) -> bytes:
             return blake2b(content, digest_size=16).digest()
 
-        def hashed_rows(column: NDArray[Any]) -> bytes:
+        def hash_column(column: NDArray[Any]) -> bytes:
             digest = blake2b(digest_size=16)
-            for rows in blocks_of(len(column)):
+            for rows in row_ranges(len(column)):
                 digest.update(np.ascontiguousarray(column[rows]).data)
-                release(column)
+                drop_pages(column)
             return digest.digest()
 
         columns = (self.ratings.user, self.ratings.item, self.ratings.rating)
         with ThreadPoolExecutor() as threads:  # hashing releases the GIL
             ids = threads.map(
-                lambda ids: hashed("\n".join(ids.ids.astype(str)).encode()), (self.user_ids, self.item_ids)
+                lambda ids: hash_bytes("\n".join(ids.ids.astype(str)).encode()), (self.user_ids, self.item_ids)
             )
-            rows = threads.map(hashed_rows, columns)
-            return hashed(b"".join([*ids, *rows])).hex()
+            rows = threads.map(hash_column, columns)
+            return hash_bytes(b"".join([*ids, *rows])).hex()

@@ -1,4 +1,4 @@
-"""Cleaning of rows: repeated pairs, ratings outside the scale, users and items with too few ratings."""
+"""Cleaning of rows: missing and repeated ratings, the rating scale, users and items with too few ratings."""
 
 import itertools
 from collections.abc import Iterator
@@ -12,24 +12,24 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
-from ratinglab.ratings.mapped_arrays import count_values, empty, release
+from ratinglab.ratings.mapped_arrays import allocate_array, count_rows, drop_pages
 from ratinglab.ratings.table import Ratings
-from ratinglab.reading.source_rows import Rows
-from ratinglab.reading.unrated import is_unrated, notes_on_suspected_unrated
+from ratinglab.reading.source_rows import SourceRows
+from ratinglab.reading.unrated import is_unrated, note_suspected_unrated
 
 PIECE_ROWS = 1 << 15
 """Approximate number of rows that a thread searches for repeated pairs at once."""
-BUCKET = 1 << 25
+BUCKET_ROWS = 1 << 25
 """Approximate number of rows whose pairs are sorted at once if the rows are in mapped files: 256 MB."""
-PLACES_SHOWN = 3
-"""Number of rows named in the message on repeated pairs."""
+MAX_EXAMPLES = 3
+"""Maximum number of rows named in the message on repeated pairs."""
 
 
 @dataclass(frozen=True)
 class Cleaning:
-    """Settings for cleaning the rows of a table, see `DataOptions` and `CsvOptions`.
+    """Settings for cleaning the rows of a table; see `DataOptions` and `CsvOptions`.
 
-    `lowest` and `highest` are the bounds of the rating scale; None: not set.
+    `lowest` and `highest` are the bounds of the rating scale in the options; None: not set.
     """
 
     duplicates: str
@@ -41,101 +41,103 @@ class Cleaning:
     unrated: tuple[float, ...]
 
     @property
-    def set_scale(self) -> tuple[float | None, float | None]:
-        """Lowest and highest possible rating, rounded to float32 like the ratings; None: not set."""
+    def configured_scale(self) -> tuple[float | None, float | None]:
+        """Bounds of the rating scale in the options, rounded to float32 like the ratings; None: not set."""
         lowest, highest = (None if bound is None else float(np.float32(bound)) for bound in (self.lowest, self.highest))
         return lowest, highest
 
 
-def without_unrated(rows: Rows, cleaning: Cleaning, *, name: str) -> Rows:
-    """Drop the rows without a rating; note how many, and ratings that may mean unrated.
+def drop_unrated(rows: SourceRows, cleaning: Cleaning, *, name: str) -> SourceRows:
+    """Drop the rows without a rating. Adds notes on their number, and on other ratings that may mean unrated.
 
     Raises:
         UserError: no row is left.
     """
     if cleaning.unrated:
-        is_missing = is_unrated(rows.ratings.rating, cleaning.unrated)
-        listed = ",".join(f"{value:g}" for value in cleaning.unrated)
-        rows = _without(is_missing, rows, option=f"data.unrated=[{listed}]", name=name)
+        is_dropped = is_unrated(rows.ratings.rating, cleaning.unrated)
+        values = ",".join(f"{value:g}" for value in cleaning.unrated)
+        rows = _drop(is_dropped, rows, option=f"data.unrated=[{values}]", name=name)
     expected = [bound for bound in (cleaning.lowest, cleaning.highest) if bound is not None]
-    return rows.noted(*notes_on_suspected_unrated(rows.ratings.rating, expected=expected))
+    return rows.with_notes(*note_suspected_unrated(rows.ratings.rating, expected=expected))
 
 
-def _without(is_dropped: NDArray[np.bool_], rows: Rows, *, option: str, name: str) -> Rows:
-    """Drop rows, and note how many. Raises UserError if no row is left; `option` is the reason."""
+def _drop(is_dropped: NDArray[np.bool_], rows: SourceRows, *, option: str, name: str) -> SourceRows:
+    """Drop rows because of an option. Adds a note on their number. Raises UserError if no row is left."""
     if is_dropped.all():
         raise UserError(f"{name}: {option} leaves no rating")
-    kept = rows.take(np.flatnonzero(~is_dropped)) if is_dropped.any() else rows
-    return kept.noted(f"{option} dropped {is_dropped.sum():,} of {len(is_dropped):,} rows")
+    rows = rows.take(np.flatnonzero(~is_dropped)) if is_dropped.any() else rows
+    return rows.with_notes(f"{option} dropped {is_dropped.sum():,} of {len(is_dropped):,} rows")
 
 
-def scale_of(rows: Rows, cleaning: Cleaning, *, name: str) -> tuple[float, float]:
-    """Determine the lowest and the highest possible rating, as set or as found in all rows.
+def determine_scale(rows: SourceRows, cleaning: Cleaning, *, name: str) -> tuple[float, float]:
+    """Determine the lowest and the highest possible rating: as configured or, by default, as in the rows.
 
     Raises:
-        UserError: a rating is outside the scale that is set, or all ratings are equal.
+        UserError: a rating is outside the configured scale, or all ratings are equal.
     """
     rating = rows.ratings.rating
-    observed = float(rating.min()), float(rating.max())
-    lowest, highest = (
-        bound if fixed is None else fixed for bound, fixed in zip(observed, cleaning.set_scale, strict=True)
-    )
-    if observed[0] < lowest or observed[1] > highest:
-        off = (rating < lowest) | (rating > highest)
-        row = int(np.argmax(off))
+    minimum, maximum = float(rating.min()), float(rating.max())
+    lowest, highest = cleaning.configured_scale
+    lowest = minimum if lowest is None else lowest
+    highest = maximum if highest is None else highest
+    if minimum < lowest or maximum > highest:
+        is_outside = (rating < lowest) | (rating > highest)
+        row = int(np.argmax(is_outside))
         raise UserError(
             f"{rows.places([row])[0]}: the rating {rating[row]:g} is outside data.scale, {lowest:g} to {highest:g}; "
-            f"rows outside it in total: {off.sum():,} of {len(rating):,}; data.unrated drops rows without a rating"
+            f"rows outside it in total: {is_outside.sum():,} of {len(rating):,}; "
+            "data.unrated drops rows without a rating"
         )
-    if observed[0] == observed[1]:
+    if minimum == maximum:
         raise UserError(
-            f"{name}: every rating is {observed[0]:g}: there is nothing to predict; is data.columns.rating right?"
+            f"{name}: every rating is {minimum:g}: there is nothing to predict; is data.columns.rating right?"
         )
     return lowest, highest
 
 
-def cleaned(rows: Rows, cleaning: Cleaning, *, name: str, folder: Path | None) -> Rows:
-    """Merge repeated pairs, drop low ratings, then users and items with too few ratings, and ids without rows.
+def clean(rows: SourceRows, cleaning: Cleaning, *, name: str, folder: Path | None) -> SourceRows:
+    """Merge repeated pairs, then drop low ratings, users and items with too few ratings, and ids without rows.
 
     Raises:
-        UserError: rows repeat a pair (see `without_duplicates`), or no row is left.
+        UserError: rows repeat a pair (see `merge_duplicates`), or no row is left.
     """
-    rows = without_duplicates(rows, policy=cleaning.duplicates, folder=folder)
+    rows = merge_duplicates(rows, policy=cleaning.duplicates, folder=folder)
     if cleaning.min_rating is not None:
         is_low = rows.ratings.rating < np.float32(cleaning.min_rating)
-        rows = _without(is_low, rows, option=f"data.min_rating={cleaning.min_rating:g}", name=name)
+        rows = _drop(is_low, rows, option=f"data.min_rating={cleaning.min_rating:g}", name=name)
     rows = _k_core(rows, cleaning)
-    if rows.number is None:
+    if rows.source_row is None:
         return rows
-    user, user_ids = _only_used(rows.ratings.user, rows.user_ids)
-    item, item_ids = _only_used(rows.ratings.item, rows.item_ids)
+    user, user_ids = _drop_unused_ids(rows.ratings.user, rows.user_ids)
+    item, item_ids = _drop_unused_ids(rows.ratings.item, rows.item_ids)
     return replace(rows, ratings=replace(rows.ratings, user=user, item=item), user_ids=user_ids, item_ids=item_ids)
 
 
-def without_duplicates(rows: Rows, *, policy: str, folder: Path | None = None) -> Rows:
-    """Merge rows so that each pair of user and item has one row: the latest or, without times, the last in the files.
+def merge_duplicates(rows: SourceRows, *, policy: str, folder: Path | None = None) -> SourceRows:
+    """Merge the rows of each pair of user and item into the latest row or, without times, the last one in the files.
 
     Args:
-        policy: "error", "last" or "mean".
-        folder: folder for temporary files if the rows are in mapped files, which requires the policy "error"; or None.
+        policy: "error", "last" or "mean": the rating of that row, or the mean rating.
+        folder: folder for temporary files if the rows are in mapped files (the policy must then be "error"); None: the
+            rows are in memory.
 
     Raises:
         UserError: the policy is "error", and rows repeat a pair.
     """
     num_items = len(rows.item_ids)
-    if not _repeats_a_pair(rows.ratings, num_items=num_items, folder=folder):
+    if not _has_repeated_pairs(rows.ratings, num_items=num_items, folder=folder):
         return rows
     if folder is not None:
-        rows = rows.take(_rows_of_repeats(rows.ratings, num_items=num_items, folder=folder))
+        rows = rows.take(_find_repeated_rows(rows.ratings, num_items=num_items, folder=folder))
     ratings = rows.ratings
-    pair = _pairs(ratings, num_items=num_items)
+    pair = _pack_pairs(ratings, num_items=num_items)
     if policy == "error" or rows.timestamp is None:
         order = np.argsort(pair, kind="stable")
     else:  # by time; among rows at the same time, the last in the files counts as the latest
         order = np.lexsort((rows.timestamp, pair))
     is_first = np.concatenate([[True], np.diff(pair[order]) != 0])
     if policy == "error":
-        raise UserError(rows.matrix_hint() or _message_on_repeats(rows, np.sort(order[~is_first]), pair))
+        raise UserError(rows.matrix_note() or _repeats_message(rows, np.sort(order[~is_first]), pair))
     start = np.flatnonzero(is_first)
     last = order[np.append(start[1:], len(order)) - 1]
     if policy == "mean":
@@ -143,21 +145,21 @@ def without_duplicates(rows: Rows, *, policy: str, folder: Path | None = None) -
         rating = ratings.rating.copy()
         rating[last] = mean
         rows = replace(rows, ratings=replace(ratings, rating=rating))
-    number = np.arange(len(pair)) if rows.number is None else rows.number
-    in_file = np.searchsorted(rows.stops, number[order], side="right")
-    is_across = np.maximum.reduceat(in_file, start) != np.minimum.reduceat(in_file, start)
+    source_row = np.arange(len(pair)) if rows.source_row is None else rows.source_row
+    file_index = np.searchsorted(rows.stops, source_row[order], side="right")
+    is_across_files = np.maximum.reduceat(file_index, start) != np.minimum.reduceat(file_index, start)
     note = f"data.duplicates={policy}: rows merged into others of the same user and item: {(~is_first).sum():,}"
-    return replace(rows.take(np.sort(last)).noted(note), merged_across_files=int(is_across.sum()))
+    return replace(rows.take(np.sort(last)).with_notes(note), merged_across_files=int(is_across_files.sum()))
 
 
-def _message_on_repeats(rows: Rows, repeats: NDArray[np.intp], pair: NDArray[np.int64]) -> str:
-    """Make the message on the rows that repeat the pair of an earlier row; pair: (N,)."""
-    shown = repeats[:PLACES_SHOWN]
-    named = rows.places([*shown, *(int(np.argmax(pair == pair[row])) for row in shown)])
-    user, item = rows.user_ids.ids[rows.ratings.user[shown]], rows.item_ids.ids[rows.ratings.item[shown]]
+def _repeats_message(rows: SourceRows, repeats: NDArray[np.intp], pair: NDArray[np.int64]) -> str:
+    """Make the message on the rows that repeat the pair of an earlier row; pair: (N,), the pair of each row."""
+    late = repeats[:MAX_EXAMPLES]
+    places = rows.places([*late, *(int(np.argmax(pair == pair[row])) for row in late)])
+    user_ids, item_ids = rows.user_ids.ids[rows.ratings.user[late]], rows.item_ids.ids[rows.ratings.item[late]]
     examples = "; ".join(
-        f"{place}, user {user_id} and item {item_id} as in {earlier}"
-        for place, earlier, user_id, item_id in zip(named, named[len(shown) :], user, item, strict=False)
+        f"{place}, user {user_id} and item {item_id} as in {earlier_place}"
+        for place, earlier_place, user_id, item_id in zip(places, places[len(late) :], user_ids, item_ids, strict=False)
     )
     return (
         f"rows that repeat an earlier row's user and item: {len(repeats):,} ({examples}); data.duplicates=last or "
@@ -165,99 +167,104 @@ def _message_on_repeats(rows: Rows, repeats: NDArray[np.intp], pair: NDArray[np.
     )
 
 
-def _pairs(ratings: Ratings, *, num_items: int) -> NDArray[np.int64]:
-    """Pack user and item into one number per row: (N,) int64."""
+def _pack_pairs(ratings: Ratings, *, num_items: int) -> NDArray[np.int64]:
+    """Pack the user and the item of each row into one number: (N,) int64."""
     pair = ratings.user.astype(np.int64)
     pair *= num_items
     pair += ratings.item
     return pair
 
 
-def _repeats_a_pair(ratings: Ratings, *, num_items: int, folder: Path | None) -> bool:
+def _has_repeated_pairs(ratings: Ratings, *, num_items: int, folder: Path | None) -> bool:
+    """Return whether a pair of user and item occurs more than once; for the folder, see `merge_duplicates`."""
     if (ratings.user[1:] < ratings.user[:-1]).any():
         if folder is not None:
-            return any(len(repeats) > 0 for repeats in _repeats_by_bucket(ratings, num_items=num_items, folder=folder))
-        return _has_repeats(_pairs(ratings, num_items=num_items))
+            return any(
+                len(repeats) > 0 for repeats in _repeated_pairs_by_bucket(ratings, num_items=num_items, folder=folder)
+            )
+        return _has_repeats(_pack_pairs(ratings, num_items=num_items))
     # Most files are sorted by user, so search pieces of whole users that fit the processor's cache.
     borders = np.arange(0, len(ratings) + PIECE_ROWS, PIECE_ROWS)
     borders[1:-1] = np.searchsorted(ratings.user, ratings.user[borders[1:-1]])
     pieces = (ratings.take(slice(start, stop)) for start, stop in itertools.pairwise(borders))
     with ThreadPoolExecutor(pa.cpu_count()) as threads:  # numpy releases the GIL
-        return any(threads.map(lambda piece: _has_repeats(_pairs(piece, num_items=num_items)), pieces))
+        return any(threads.map(lambda piece: _has_repeats(_pack_pairs(piece, num_items=num_items)), pieces))
 
 
-def _repeats_by_bucket(ratings: Ratings, *, num_items: int, folder: Path) -> Iterator[NDArray[np.int64]]:
+def _repeated_pairs_by_bucket(ratings: Ratings, *, num_items: int, folder: Path) -> Iterator[NDArray[np.int64]]:
     """Yield the repeated pairs of each bucket of users. Temporary files hold the pairs: 8 bytes per row."""
-    num_rows_of = count_values(ratings.user, int(ratings.user.max()) + 1)
-    stop = np.cumsum(num_rows_of)
-    bucket_of_user = ((stop - 1) // BUCKET).astype(np.uint16)
-    starts = np.concatenate([[0], np.cumsum(np.bincount(bucket_of_user, weights=num_rows_of).astype(np.int64))])
-    place, pairs = starts[:-1].copy(), empty(len(ratings), np.int64, folder=folder)
-    for _, rows in ratings.blocks():
-        bucket = bucket_of_user[rows.user]
+    rows_per_user = count_rows(ratings.user, int(ratings.user.max()) + 1)
+    bucket_of_user = ((np.cumsum(rows_per_user) - 1) // BUCKET_ROWS).astype(np.uint16)
+    borders = np.concatenate([[0], np.cumsum(np.bincount(bucket_of_user, weights=rows_per_user).astype(np.int64))])
+    position, pairs = borders[:-1].copy(), allocate_array(len(ratings), np.int64, folder=folder)
+    for _, block in ratings.blocks():
+        bucket = bucket_of_user[block.user]
         order = np.argsort(bucket, kind="stable")  # a radix sort
-        pair, number = _pairs(rows, num_items=num_items)[order], np.bincount(bucket, minlength=len(place))
-        for index in np.flatnonzero(number):
-            stop_in_block = int(number[: index + 1].sum())
-            pairs[place[index] : place[index] + number[index]] = pair[stop_in_block - number[index] : stop_in_block]
-            place[index] += number[index]
-        release(pairs)
-    for start, after in itertools.pairwise(starts):
-        of_bucket = np.sort(pairs[start:after])
-        release(pairs)
-        yield np.unique(of_bucket[1:][of_bucket[1:] == of_bucket[:-1]])
+        sorted_pairs = _pack_pairs(block, num_items=num_items)[order]
+        rows_per_bucket = np.bincount(bucket, minlength=len(position))
+        stops = np.cumsum(rows_per_bucket)
+        for index in np.flatnonzero(rows_per_bucket):
+            count = rows_per_bucket[index]
+            pairs[position[index] : position[index] + count] = sorted_pairs[stops[index] - count : stops[index]]
+            position[index] += count
+        drop_pages(pairs)
+    for start, stop in itertools.pairwise(borders):
+        bucket_pairs = np.sort(pairs[start:stop])
+        drop_pages(pairs)
+        yield np.unique(bucket_pairs[1:][bucket_pairs[1:] == bucket_pairs[:-1]])
 
 
-def _rows_of_repeats(ratings: Ratings, *, num_items: int, folder: Path) -> NDArray[np.int64]:
-    """Find all rows whose pair is repeated."""
-    repeated = np.concatenate(list(_repeats_by_bucket(ratings, num_items=num_items, folder=folder)))
+def _find_repeated_rows(ratings: Ratings, *, num_items: int, folder: Path) -> NDArray[np.int64]:
+    """Find all rows whose pair occurs more than once: (M,) int64."""
+    repeated = np.concatenate(list(_repeated_pairs_by_bucket(ratings, num_items=num_items, folder=folder)))
     repeats = [
-        rows.start + np.flatnonzero(np.isin(_pairs(block, num_items=num_items), repeated))
+        rows.start + np.flatnonzero(np.isin(_pack_pairs(block, num_items=num_items), repeated))
         for rows, block in ratings.blocks()
     ]
     return np.concatenate(repeats)
 
 
 def _has_repeats(pair: NDArray[np.int64]) -> bool:
+    """Return whether a pair occurs more than once: (N,). Sorts the pairs in place."""
     if not (pair[1:] > pair[:-1]).all():
         pair.sort()
     return bool((pair[1:] == pair[:-1]).any())
 
 
-def _k_core(rows: Rows, cleaning: Cleaning) -> Rows:
-    """Drop rows of users and items with too few ratings, repeatedly, until all have enough; note how many.
+def _k_core(rows: SourceRows, cleaning: Cleaning) -> SourceRows:
+    """Drop rows of users and items with too few ratings, repeatedly, until all have enough. Adds a note on the number.
 
     Raises:
         UserError: no row is left.
     """
-    least_user, least_item = cleaning.min_ratings_per_user, cleaning.min_ratings_per_item
-    if least_user <= 1 and least_item <= 1:
+    min_per_user, min_per_item = cleaning.min_ratings_per_user, cleaning.min_ratings_per_item
+    if min_per_user <= 1 and min_per_item <= 1:
         return rows
-    num_users, num_items, kept = len(rows.user_ids), len(rows.item_ids), rows
+    num_rows, num_users, num_items = len(rows.ratings), len(rows.user_ids), len(rows.item_ids)
     while True:
-        user_count = np.bincount(kept.ratings.user, minlength=num_users)
-        item_count = np.bincount(kept.ratings.item, minlength=num_items)
-        enough = (user_count >= least_user)[kept.ratings.user] & (item_count >= least_item)[kept.ratings.item]
-        if enough.all():
+        user, item = rows.ratings.user, rows.ratings.item
+        user_count, item_count = np.bincount(user, minlength=num_users), np.bincount(item, minlength=num_items)
+        has_enough = (user_count >= min_per_user)[user] & (item_count >= min_per_item)[item]
+        if has_enough.all():
             break
-        kept = kept.take(np.flatnonzero(enough))
-    num_dropped = len(rows.ratings) - len(kept.ratings)
-    if len(kept.ratings) == 0:
+        rows = rows.take(np.flatnonzero(has_enough))
+    if len(user) == 0:
         raise UserError(
-            f"data.min_ratings_per_user={least_user} and data.min_ratings_per_item={least_item} leave no rating"
+            f"data.min_ratings_per_user={min_per_user} and data.min_ratings_per_item={min_per_item} leave no rating"
         )
+    num_dropped = num_rows - len(user)
     if num_dropped == 0:
         return rows
     users_left, items_left = int((user_count > 0).sum()), int((item_count > 0).sum())
-    return kept.noted(
+    return rows.with_notes(
         f"dropped {num_dropped:,} ratings, {num_users - users_left:,} users and "
-        f"{num_items - items_left:,} items with fewer ratings than data.min_ratings_per_user={least_user} or "
-        f"data.min_ratings_per_item={least_item}"
+        f"{num_items - items_left:,} items with fewer ratings than data.min_ratings_per_user={min_per_user} or "
+        f"data.min_ratings_per_item={min_per_item}"
     )
 
 
-def _only_used(index: NDArray[np.int32], ids: IdMap) -> tuple[NDArray[np.int32], IdMap]:
-    """Drop ids without rows; return each row's new index and the remaining ids in their old order."""
+def _drop_unused_ids(index: NDArray[np.int32], ids: IdMap) -> tuple[NDArray[np.int32], IdMap]:
+    """Drop ids without rows. Returns each row's new index, (N,), and the remaining ids in their old order."""
     is_used = np.bincount(index, minlength=len(ids)) > 0
     if is_used.all():
         return index, ids

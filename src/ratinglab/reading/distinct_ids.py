@@ -1,4 +1,4 @@
-"""Distinct ids and their indices for a column that is read batch by batch."""
+"""Distinct ids, and their indices, of a column that is read batch by batch."""
 
 import numpy as np
 import pandas as pd
@@ -6,21 +6,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ratinglab.formats.text_options import SideName
 from ratinglab.ratings.ids import UNKNOWN, IdColumn, IdMap, index_column
 
 MAX_RANGE = 1 << 28
-"""Maximum range of integer ids marked in a table of flags; ids outside it are kept as text."""
+"""Maximum range of the integer ids that are marked in a table of flags. Ids outside it are kept as text."""
 
 
 class DistinctIds:
-    """Distinct ids of a column: a first pass over its batches collects them, and a second one looks up their indices.
+    """Distinct ids of a column: a first pass over its batches collects the ids, a second one looks up their indices.
 
-    The result equals `index_column` on all batches at once.
+    The indices equal those of `index_column` on all batches at once.
     """
 
-    def __init__(self, *, what: str) -> None:
-        """Hold no ids yet; `what` is "user" or "item", for messages."""
-        self._what = what
+    def __init__(self, *, side: SideName) -> None:
+        """Hold no ids yet; messages name the side."""
+        self._side = side
         self._lowest, self._is_used = 0, np.zeros(0, dtype=np.bool_)
         self._texts = pa.array([], pa.string())
         self._pending: list[pa.StringArray] = []
@@ -31,17 +32,17 @@ class DistinctIds:
         if isinstance(ids, np.ndarray):
             if len(ids) == 0:
                 return
-            if self._covers(int(ids.min()), int(ids.max())):
+            if self._widen(int(ids.min()), int(ids.max())):
                 self._is_used[ids - np.int64(self._lowest)] = True
                 return
-            ids = _as_texts(ids)
+            ids = _to_texts(ids)
         self._pending.append(ids.dictionary)
         self._num_pending += len(ids.dictionary)
-        if self._num_pending > len(self._texts):  # merges each id only a few times
+        if self._num_pending > len(self._texts):  # so each id is merged only a few times
             self._merge()
 
-    def _covers(self, lowest: int, highest: int) -> bool:
-        """Widen the table of flags to cover these integers; return False if it would be too large."""
+    def _widen(self, lowest: int, highest: int) -> bool:
+        """Widen the table of flags to cover these integers, unless it would be too large: then return False."""
         count = len(self._is_used)
         first = min(lowest, self._lowest) if count else lowest
         stop = max(highest + 1, self._lowest + count) if count else highest + 1
@@ -55,39 +56,40 @@ class DistinctIds:
         return True
 
     def _merge(self) -> None:
+        """Merge the pending texts into the distinct texts."""
         self._texts = pc.unique(pa.chunked_array([self._texts, *self._pending]))
         self._pending, self._num_pending = [], 0
 
-    def indexed(self) -> tuple[IdMap, list[str]]:
-        """Index all ids; return them with notes, like `index_column`. Call it once, before `index_of`."""
+    def assign_indices(self) -> tuple[IdMap, list[str]]:
+        """Index all ids; return them with notes on them, like `index_column`. Call it once, before `index_of`."""
         self._merge()
-        near = np.flatnonzero(self._is_used) + self._lowest
-        parts = [part for part in (near, self._texts.dictionary_encode()) if len(part)]
-        ids, index, notes = index_column(parts, what=self._what)
-        self._index_of_near = np.full(len(self._is_used), UNKNOWN, dtype=np.int32)
-        self._index_of_near[near - self._lowest] = index[: len(near)]
-        self._index_of_text = index[len(near) :]
+        marked = np.flatnonzero(self._is_used) + self._lowest
+        chunks = [chunk for chunk in (marked, self._texts.dictionary_encode()) if len(chunk)]
+        ids, index, notes = index_column(chunks, side=self._side)
+        self._index_by_flag = np.full(len(self._is_used), UNKNOWN, dtype=np.int32)
+        self._index_by_flag[marked - self._lowest] = index[: len(marked)]
+        self._index_of_text = index[len(marked) :]
         self._text_table = pd.Index(self._texts.to_pandas())
         return ids, notes
 
     def index_of(self, ids: IdColumn) -> NDArray[np.int32]:
         """Look up the index of each id of a batch: (B,) int32, UNKNOWN if it was not added."""
         if not isinstance(ids, np.ndarray):
-            place = self._text_table.get_indexer(ids.dictionary.to_pandas())
-            index = np.where(place >= 0, np.append(self._index_of_text, UNKNOWN)[place], UNKNOWN)
+            position = self._text_table.get_indexer(ids.dictionary.to_pandas())
+            index = np.where(position >= 0, np.append(self._index_of_text, UNKNOWN)[position], UNKNOWN)
             return index.astype(np.int32)[ids.indices.to_numpy()]
         offset = ids - np.int64(self._lowest)
-        is_near = (offset >= 0) & (offset < len(self._index_of_near))
-        if is_near.all():
-            index = self._index_of_near[offset]
+        has_flag = (offset >= 0) & (offset < len(self._index_by_flag))
+        if has_flag.all():
+            index = self._index_by_flag[offset]
         else:
             index = np.full(len(ids), UNKNOWN, dtype=np.int32)
-            index[is_near] = self._index_of_near[offset[is_near]]
-        if len(self._text_table) > 0 and (index == UNKNOWN).any():  # outside the table of flags when they were added
-            rest = np.flatnonzero(index == UNKNOWN)
-            index[rest] = self.index_of(_as_texts(ids[rest]))
+            index[has_flag] = self._index_by_flag[offset[has_flag]]
+        # ids outside the table of flags when they were added
+        if len(self._text_table) > 0 and len(unknown := np.flatnonzero(index == UNKNOWN)) > 0:
+            index[unknown] = self.index_of(_to_texts(ids[unknown]))
         return index
 
 
-def _as_texts(ids: NDArray[np.int32] | NDArray[np.int64]) -> pa.DictionaryArray:
+def _to_texts(ids: NDArray[np.int32] | NDArray[np.int64]) -> pa.DictionaryArray:
     return pa.array(ids).cast(pa.string()).dictionary_encode()

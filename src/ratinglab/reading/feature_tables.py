@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import InputFile
-from ratinglab.formats.numbers import finite_number
+from ratinglab.formats.literals import number_or_nan
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
-from ratinglab.ratings.side_information import KEYS, NO_GENRES, Column, Origin, is_numeric
+from ratinglab.ratings.side_information import FEATURE_TABLE_KEYS, NO_GENRES, Column, Origin, is_numeric
 
 MIN_COVERAGE = 0.5
-"""Share of the rated users or items with a row in their table, below which a note reports it."""
-GROUPS = 10
+"""Share of the users or items with ratings that have a row in their table. A note reports a lower share."""
+NUM_GROUPS = 10
 """Number of quantile groups of a numeric column."""
 
 
@@ -27,11 +27,12 @@ class FeatureLayout:
     """Format and columns of a file of users or items.
 
     Attributes:
-        id: name of the id column; likewise title, which is None without one.
-        numeric: names of the numeric columns; all others hold categories.
+        id: name of the column of ids.
+        title: name of the column of titles; None: the file has none.
+        numeric: names of the numeric columns; the others hold categories.
         may_lack_numeric: whether numeric columns may be missing.
-        names: names of all columns of a file without a header; None: their positions from 1.
-        flags: columns of genres, which hold 1 if an item has the genre. They become the only feature, `genres`.
+        names: names of all columns, for a file without a header; None: 1, 2, …
+        flags: columns of genres, with 1 if an item has the genre. They become a single feature, `genres`.
     """
 
     dialect: TextDialect
@@ -44,7 +45,7 @@ class FeatureLayout:
 
 
 class FeatureFile(NamedTuple):
-    """A file of users or items with its layout, both None if there is no file; `origin` names it in messages."""
+    """A file of users or items and its layout, both None if there is no file; `origin` describes it in messages."""
 
     origin: Origin
     file: InputFile | None = None
@@ -53,7 +54,7 @@ class FeatureFile(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Rows of a file of users or items; none without a file.
+    """Rows of a file of users or items; empty if there is no file.
 
     Attributes:
         ids: distinct ids, in file order.
@@ -70,10 +71,11 @@ class FeatureTable:
     notes: tuple[str, ...] = ()
 
     def by_index(self, ids: IdMap) -> tuple[NDArray[np.object_] | None, dict[str, Column], tuple[str, ...]]:
-        """Reorder titles, if any, and features to indices: (len(ids),) each, unknown for ids without a row.
+        """Return titles, features by name, and notes.
 
-        Each numeric column NAME gets its quantile groups as categories, NAME_group, unless the file has that column.
-        Also returns the notes, with one if few of the ids have a row, since the file or column may be wrong.
+        Titles (None if there are none) and features are in the order of the ids, (len(ids),) each, and unknown for ids
+        without a row. Each numeric column NAME also gets its quantile groups as categories, NAME_group, unless the file
+        has that column. A note reports if few of the ids have a row, since the file or the column may be wrong.
         """
         if self.titles is None and not self.columns:
             return None, {}, self.notes
@@ -85,7 +87,7 @@ class FeatureTable:
         for name, column in self.columns.items():
             columns[name] = values = _by_index(column, index, count=num_ids)
             if is_numeric(column) and f"{name}_group" not in self.columns:
-                columns[f"{name}_group"] = groups_of(values)
+                columns[f"{name}_group"] = quantile_groups(values)
         has_row = np.zeros(num_ids, dtype=np.bool_)
         has_row[index[index != UNKNOWN]] = True
         if has_row.mean() >= MIN_COVERAGE:
@@ -93,26 +95,27 @@ class FeatureTable:
         return titles, columns, (*self.notes, self._note_on_coverage(has_row, index, ids))
 
     def _note_on_coverage(self, has_row: NDArray[np.bool_], index: NDArray[np.int32], ids: IdMap) -> str:
-        noun, where = self.origin.noun, self.origin.place
-        without = str(ids.ids[int(np.argmin(has_row))])
+        """Make the note that few ids have a row, with an example of an id without one."""
+        side, place = self.origin.side, self.origin.place
+        without_row = str(ids.ids[int(np.argmin(has_row))])
         number = f"only {has_row.sum():,}" if has_row.any() else "none"
-        other = next((row_id for row_id, number in zip(self.ids, index, strict=True) if number == UNKNOWN), None)
-        example = f", including {other!r}, which has no ratings" if other is not None else ""
+        unrated = next((row_id for row_id, position in zip(self.ids, index, strict=True) if position == UNKNOWN), None)
+        example = f", including {unrated!r}, which has no ratings" if unrated is not None else ""
         return (
-            f"{where} has rows for {number} of the {len(ids):,} {noun}s with ratings (not for {without!r}); it has "
+            f"{place} has rows for {number} of the {len(ids):,} {side}s with ratings (not for {without_row!r}); it has "
             f"{len(self.ids):,} rows{example}"
         )
 
 
 def _by_index(column: NDArray, index: NDArray[np.int32], *, count: int) -> NDArray:  # type: ignore[type-arg]
-    """Reorder a column from file rows to indices: (count,), unknown for the others."""
+    """Reorder a column, given the index of each row: (count,), unknown for indices without a row."""
     reordered = np.full(count, np.nan if is_numeric(column) else "", dtype=column.dtype)
     reordered[index[index != UNKNOWN]] = column[index != UNKNOWN]
     return reordered
 
 
-def groups_of(numbers: NDArray[np.float64]) -> NDArray[np.object_]:
-    """Cut numbers into GROUPS quantile groups, each named by its lowest and highest value, as in `30–36`.
+def quantile_groups(numbers: NDArray[np.float64]) -> NDArray[np.object_]:
+    """Cut numbers into NUM_GROUPS quantile groups, each named by its lowest and highest value, as in `30–36`.
 
     Equal values share a group, so repeated values can give fewer groups, of less equal size.
 
@@ -122,26 +125,28 @@ def groups_of(numbers: NDArray[np.float64]) -> NDArray[np.object_]:
     Returns:
         (N,) text, empty if unknown.
     """
-    named = np.full(len(numbers), "", dtype=object)
+    names = np.full(len(numbers), "", dtype=object)
     is_known = ~np.isnan(numbers)
-    values, place, count = np.unique(numbers[is_known], return_inverse=True, return_counts=True)
-    below = np.cumsum(count) - count
-    group = GROUPS * (2 * below + count) // (2 * count.sum())  # by the middle of each value's ranks
-    bounds = {number: values[group == number][[0, -1]] for number in set(group.tolist())}
-    name = {number: "–".join(dict.fromkeys(_shortest(bound) for bound in both)) for number, both in bounds.items()}
-    named[is_known] = np.array([name[number] for number in group.tolist()], dtype=object)[place]
-    return named
+    values, position, count = np.unique(numbers[is_known], return_inverse=True, return_counts=True)
+    num_lower = np.cumsum(count) - count
+    group_of_value = NUM_GROUPS * (2 * num_lower + count) // (2 * count.sum())  # by the middle of each value's ranks
+    name_of_value = np.empty(len(values), dtype=object)
+    for group in set(group_of_value.tolist()):
+        bounds = values[group_of_value == group][[0, -1]]
+        name_of_value[group_of_value == group] = "–".join(dict.fromkeys(map(_format_shortest, bounds)))
+    names[is_known] = name_of_value[position]
+    return names
 
 
-def _shortest(number: float) -> str:
+def _format_shortest(number: float) -> str:
     """Return the shortest text that parses as this number."""
     text = f"{number:g}"
     return text if float(text) == number else repr(float(number))
 
 
-def read_features(source: FeatureFile) -> FeatureTable:
+def read_feature_file(feature_file: FeatureFile) -> FeatureTable:
     """Read a file of users or items. Raises UserError if a column or a cell is invalid, or an id occurs twice."""
-    origin, file, layout = source
+    origin, file, layout = feature_file
     if file is None or layout is None:
         return FeatureTable(origin)
     table = read_text_table(file, layout.dialect)
@@ -149,25 +154,25 @@ def read_features(source: FeatureFile) -> FeatureTable:
         if len(table.names) != len(layout.names):
             raise UserError(f"{file} has {len(table.names)} columns, not {len(layout.names)}")
         table = replace(table, content=table.content.rename_columns(list(layout.names)))
-    key = KEYS[origin.noun]
-    ids = table.ids(layout.id, key=f"{key}.{origin.noun}", noun=origin.noun).to_pylist()
+    key = FEATURE_TABLE_KEYS[origin.side]
+    ids = table.ids(layout.id, key=f"{key}.{origin.side}", side=origin.side).to_pylist()
     titles = None if layout.title is None else table.column(layout.title, key=f"{key}.title")
-    whole = [re.sub(WHOLE_NUMBER, r"\1", name) for name in ids]  # 1.0 finds user 1
-    repeated = next((name for name, count in Counter(whole).items() if count > 1), None)
+    plain_ids = [re.sub(WHOLE_NUMBER, r"\1", text) for text in ids]  # 1.0 finds user 1
+    repeated = next((text for text, count in Counter(plain_ids).items() if count > 1), None)
     if repeated is not None:
-        place = table.place(whole.index(repeated, whole.index(repeated) + 1), layout.id)
-        raise UserError(f"{place}: {origin.noun} {repeated} has an earlier row")
-    return FeatureTable(origin, ids, titles, _features(table, layout, origin), table.source.notes)
+        place = table.place(plain_ids.index(repeated, plain_ids.index(repeated) + 1), layout.id)
+        raise UserError(f"{place}: {origin.side} {repeated} has an earlier row")
+    return FeatureTable(origin, ids, titles, _read_columns(table, layout, origin), table.opened_from.notes)
 
 
-def _features(table: TextTable, layout: FeatureLayout, origin: Origin) -> dict[str, Column]:
-    """Return all named columns besides ids and titles, in file order."""
-    key = f"{KEYS[origin.noun]}.numeric"
+def _read_columns(table: TextTable, layout: FeatureLayout, origin: Origin) -> dict[str, Column]:
+    """Read all columns that have names, besides ids and titles, in file order."""
+    key = f"{FEATURE_TABLE_KEYS[origin.side]}.numeric"
     for name in layout.numeric:
         if not layout.may_lack_numeric:
             table.position(name, key=key)
         if name in (layout.id, layout.title):
-            raise UserError(f"{key}: the column {name} holds {origin.noun} ids or titles")
+            raise UserError(f"{key}: the column {name} holds {origin.side} ids or titles")
     names = [name for name in table.names if name and name not in (layout.id, layout.title)]
     cells = {name: table.column(name, key=key) for name in names}
     if layout.flags:
@@ -175,18 +180,18 @@ def _features(table: TextTable, layout: FeatureLayout, origin: Origin) -> dict[s
         genres = ["|".join(name for name, flag in zip(layout.flags, row, strict=True) if flag == "1") for row in rows]
         cells = {"genres": genres}
     if not cells and layout.title is None:
-        raise UserError(f"{table.source.file} has no column besides {layout.id}: it has no features")
+        raise UserError(f"{table.opened_from.file} has no column besides {layout.id}: it has no features")
     return {
-        name: _numbers(texts, name=name, table=table, key=key)
+        name: _parse_numbers(texts, name=name, table=table, key=key)
         if name in layout.numeric
         else np.array(["" if text == NO_GENRES else text for text in texts], dtype=object)
         for name, texts in cells.items()
     }
 
 
-def _numbers(cells: list[str], *, name: str, table: TextTable, key: str) -> NDArray[np.float64]:
-    """Parse a column of finite numbers; NaN for an empty cell."""
-    numbers = np.array([finite_number(text, decimal=table.decimal) for text in cells], dtype=np.float64)
+def _parse_numbers(cells: list[str], *, name: str, table: TextTable, key: str) -> NDArray[np.float64]:
+    """Parse a column of finite numbers: (N,) float64, NaN for an empty cell."""
+    numbers = np.array([number_or_nan(text, decimal=table.decimal) for text in cells], dtype=np.float64)
     for row in np.flatnonzero(np.isnan(numbers)).tolist():
         if cells[row]:
             place = table.place(row, name)

@@ -12,18 +12,26 @@ from ratinglab.errors import UserError
 from ratinglab.formats.columnar import read_columnar
 from ratinglab.formats.inputs import InputFile, read_each
 from ratinglab.formats.layouts import Layout
-from ratinglab.formats.timestamps import check_years, milliseconds, note_on_unusual
-from ratinglab.ratings.ids import IdColumn, index_column, with_parsed_ids
+from ratinglab.formats.timestamps import check_years, note_unusual_times, to_milliseconds
+from ratinglab.ratings.ids import IdColumn, index_column, parse_batch_ids
 from ratinglab.ratings.table import Ratings, RatingTable
-from ratinglab.reading.cleaning import Cleaning, cleaned, scale_of, without_unrated
-from ratinglab.reading.feature_tables import read_features
-from ratinglab.reading.source_rows import Rows, TableFiles
+from ratinglab.reading.cleaning import Cleaning, clean, determine_scale, drop_unrated
+from ratinglab.reading.feature_tables import read_feature_file
+from ratinglab.reading.source_rows import DataFiles, SourceRows
 from ratinglab.reading.streaming import stream_rows
 from ratinglab.reading.text_ratings import read_text
 
 
-class Block(NamedTuple):
-    """Columns of one file: ids in parts; rating (N,) float32; timestamp (N,) int64 milliseconds, None if not read."""
+class FileContent(NamedTuple):
+    """Columns of one file.
+
+    Attributes:
+        layout: layout of a text file, else None.
+        user: ids of users, in chunks; likewise item.
+        rating: (N,) float32.
+        timestamp: (N,) int64 milliseconds since 1970; None if not read.
+        notes: one line each.
+    """
 
     file: InputFile
     layout: Layout | None
@@ -34,21 +42,22 @@ class Block(NamedTuple):
     notes: list[str]
 
 
-def read_table(files: TableFiles, *, cleaning: Cleaning, folder: Path | None = None) -> RatingTable:
-    """Read files of ratings into one table.
+def read_table(files: DataFiles, *, cleaning: Cleaning, folder: Path | None = None) -> RatingTable:
+    """Read and clean files of ratings, users and items.
 
     Args:
         folder: folder for files of rows that the table maps into memory; None: the rows are read into memory.
 
     Raises:
+        UserError: a file, column, row or cell is invalid, or no row is left after cleaning.
         OSError: the rows cannot be written to the folder.
     """
-    users, items = read_features(files.users), read_features(files.items)
+    users, items = read_feature_file(files.users), read_feature_file(files.items)
     rows = _read_rows(files) if folder is None else stream_rows(files, folder)
     _check_ids(rows)
-    rows = without_unrated(rows, cleaning, name=files.name)
-    scale = scale_of(rows, cleaning, name=files.name)
-    rows = cleaned(rows, cleaning, name=files.name, folder=folder)
+    rows = drop_unrated(rows, cleaning, name=files.name)
+    scale = determine_scale(rows, cleaning, name=files.name)
+    rows = clean(rows, cleaning, name=files.name, folder=folder)
     _, user_columns, user_notes = users.by_index(rows.user_ids)
     titles, item_columns, item_notes = items.by_index(rows.item_ids)
     return RatingTable(
@@ -62,7 +71,7 @@ def read_table(files: TableFiles, *, cleaning: Cleaning, folder: Path | None = N
         item_columns=item_columns,
         origins=(files.users.origin, files.items.origin),
         scale=scale,
-        set_scale=cleaning.set_scale if cleaning.min_rating is None else scale,
+        configured_scale=cleaning.configured_scale if cleaning.min_rating is None else scale,
         sources=rows.sources(),
         merged_across_files=rows.merged_across_files,
         notes=(*rows.notes, *item_notes, *user_notes),
@@ -71,71 +80,72 @@ def read_table(files: TableFiles, *, cleaning: Cleaning, folder: Path | None = N
     )
 
 
-def _read_rows(source: TableFiles) -> Rows:
+def _read_rows(files: DataFiles) -> SourceRows:
     """Read all rows into memory."""
-    blocks, notes = read_each(source.ratings, lambda file: _read_file(file, source))
-    stops = np.cumsum([len(block.rating) for block in blocks])
-    if source.num_ratings and stops[-1] not in source.num_ratings:
-        published = " or ".join(f"{number:,}" for number in source.num_ratings)
+    contents, notes = read_each(files.ratings, lambda file: _read_file(file, files))
+    stops = np.cumsum([len(content.rating) for content in contents])
+    if files.num_ratings and stops[-1] not in files.num_ratings:
+        published = " or ".join(f"{count:,}" for count in files.num_ratings)
         raise UserError(
-            f"{blocks[0].file} has {stops[-1]:,} ratings, {source.name} has {published}: is this another data set?"
+            f"{contents[0].file} has {stops[-1]:,} ratings, {files.name} has {published}: is this another data set?"
         )
-    rating = _concatenated([block.rating for block in blocks])
+    rating = _concatenate([content.rating for content in contents])
     timestamp = None
-    if source.columns.timestamp is not None:
-        timestamp = _concatenated([block.timestamp for block in blocks if block.timestamp is not None])
+    if files.columns.timestamp is not None:
+        timestamp = _concatenate([content.timestamp for content in contents if content.timestamp is not None])
     with ThreadPoolExecutor() as threads:  # numpy and pyarrow release the GIL
-        users = threads.submit(index_column, [part for block in blocks for part in block.user], what="user")
-        items = threads.submit(index_column, [part for block in blocks for part in block.item], what="item")
+        users = threads.submit(index_column, [chunk for content in contents for chunk in content.user], side="user")
+        items = threads.submit(index_column, [chunk for content in contents for chunk in content.item], side="item")
     (user_ids, user, user_notes), (item_ids, item, item_notes) = users.result(), items.result()
-    rows = Rows(
+    rows = SourceRows(
         ratings=Ratings(user=user, item=item, rating=rating),
         timestamp=timestamp,
         user_ids=user_ids,
         item_ids=item_ids,
-        files=[(block.file, block.layout) for block in blocks],
+        files=[(content.file, content.layout) for content in contents],
         stops=stops,
-        notes=(*notes, *user_notes, *item_notes, *(note for block in blocks for note in block.notes)),
+        notes=(*notes, *user_notes, *item_notes, *(note for content in contents for note in content.notes)),
     )
     if timestamp is None:
         return rows
     check_years(timestamp, places=rows.places)
-    return rows.noted(*note_on_unusual(timestamp))
+    return rows.with_notes(*note_unusual_times(timestamp))
 
 
-def _concatenated(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+def _concatenate(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     """Concatenate arrays, without a copy if there is only one."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _check_ids(rows: Rows) -> None:
+def _check_ids(rows: SourceRows) -> None:
     """Raise UserError for a blank id, with its place."""
-    for noun, ids, column in (("user", rows.user_ids, rows.ratings.user), ("item", rows.item_ids, rows.ratings.item)):
+    for side, ids, index in (("user", rows.user_ids, rows.ratings.user), ("item", rows.item_ids, rows.ratings.item)):
         if not ids.are_integers and "" in ids.ids:
-            row = int(np.argmax(column == ids.index_of([""])))
-            raise UserError(f"{rows.places([row])[0]}: the {noun} id must not be blank")
+            row = int(np.argmax(index == ids.index_of([""])))
+            raise UserError(f"{rows.places([row])[0]}: the {side} id must not be blank")
 
 
-def _read_file(file: InputFile, source: TableFiles) -> Block:
-    layout, notes = source.layout_of(file), list[str]()
+def _read_file(file: InputFile, files: DataFiles) -> FileContent:
+    """Read one of the files into memory."""
+    layout, notes = files.detect_layout(file), list[str]()
     with ThreadPoolExecutor(pa.cpu_count()) as threads:  # pyarrow releases the GIL; each thread takes memory
         if layout is not None:
-            layout, parts = read_text(file, layout, threads)
+            layout, batches = read_text(file, layout, threads)
             notes = [*layout.notes]
         else:
-            batches = read_columnar(file, source.columns, timestamp_format=source.timestamp_format)
-            parts = list(threads.map(with_parsed_ids, batches))
+            arrow_batches = read_columnar(file, files.columns, timestamp_format=files.timestamp_format)
+            batches = list(threads.map(parse_batch_ids, arrow_batches))
     # free each column once it is concatenated: tens of millions of rows take a gigabyte
-    user, item, *numbers = (list(column) for column in zip(*parts, strict=True))
-    del parts
+    user, item, *numbers = (list(column) for column in zip(*batches, strict=True))
+    del batches
     timestamp = None
     if len(numbers) == 2:
         try:
-            timestamp, time_notes = milliseconds(pa.chunked_array(numbers.pop()), source.timestamp_format)
+            timestamp, time_notes = to_milliseconds(pa.chunked_array(numbers.pop()), files.timestamp_format)
         except pa.ArrowInvalid as error:  # numbers in a file that is not text
-            rule = f"written as {source.timestamp_format!r} (data.timestamp_format)"
+            rule = f"written as {files.timestamp_format!r} (data.timestamp_format)"
             raise UserError(f"{file}: every timestamp must be {rule}") from error
         notes = [*notes, *time_notes]
     rating = pa.chunked_array(numbers.pop()).to_numpy()
     pa.default_memory_pool().release_unused()
-    return Block(file, layout, user, item, rating, timestamp, notes)
+    return FileContent(file, layout, user, item, rating, timestamp, notes)

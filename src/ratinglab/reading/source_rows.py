@@ -1,14 +1,14 @@
-"""Files of a table, and the rows that are read from them."""
+"""Files of a data set, and the rows that are read from them."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ratinglab.formats.detection import Format, format_of
-from ratinglab.formats.faults import lines_of_rows
+from ratinglab.formats.detection import Format, detect_format
+from ratinglab.formats.faults import find_line_numbers
 from ratinglab.formats.inputs import InputFile
-from ratinglab.formats.layouts import MATRIX, Layout, layout_of
+from ratinglab.formats.layouts import MATRIX_NOTE, Layout, detect_layout
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.ratings.ids import IdMap
@@ -17,11 +17,11 @@ from ratinglab.reading.feature_tables import FeatureFile
 
 
 @dataclass(frozen=True)
-class TableFiles:
-    """Files of ratings, of users and of items.
+class DataFiles:
+    """Files of ratings, users and items.
 
     Attributes:
-        ratings: files in the dialect and with the columns that follow, in the order of the rows.
+        ratings: files of ratings, in the order of their rows. All have this dialect and these columns.
         timestamp_format: data.timestamp_format: a unit of Unix time or a strptime pattern; None: detected.
         num_ratings: numbers of ratings that a named data set can have; empty: any number.
         noise_floor: MSE of a perfect model, for generated data; else None.
@@ -37,15 +37,15 @@ class TableFiles:
     num_ratings: tuple[int, ...] = ()
     noise_floor: float | None = None
 
-    def layout_of(self, file: InputFile) -> Layout | None:
-        """Find the layout of a file of ratings; None unless it is text."""
-        if format_of(file) is not Format.TEXT:
+    def detect_layout(self, file: InputFile) -> Layout | None:
+        """Detect the layout of a file of ratings; None if it is not text."""
+        if detect_format(file) is not Format.TEXT:
             return None
-        return layout_of(file, self.dialect, columns=self.columns, timestamp_format=self.timestamp_format)
+        return detect_layout(file, self.dialect, columns=self.columns, timestamp_format=self.timestamp_format)
 
 
 @dataclass(frozen=True)
-class Rows:
+class SourceRows:
     """Rows of all files, before and during cleaning.
 
     Attributes:
@@ -53,9 +53,9 @@ class Rows:
         timestamp: (N,) int64 milliseconds, or None.
         user_ids: the id of each user index; likewise item_ids.
         files: each file and its layout, which is None unless the file is text.
-        stops: for each file, the row after its last one, before cleaning.
+        stops: for each file, the row after its last row, before cleaning.
         notes: one line each, on files, ids and dropped rows.
-        number: (N,) int64, position of each row among all rows read; None: no row was dropped.
+        source_row: (N,) int64, position of each row among all rows before cleaning; None: no row was dropped.
         merged_across_files: number of pairs of user and item merged from rows in several files.
     """
 
@@ -66,43 +66,46 @@ class Rows:
     files: list[tuple[InputFile, Layout | None]]
     stops: NDArray[np.int64]
     notes: tuple[str, ...]
-    number: NDArray[np.int64] | None = None
+    source_row: NDArray[np.int64] | None = None
     merged_across_files: int = 0
 
-    def take(self, rows: NDArray[np.int64]) -> "Rows":
-        """Select rows by index, in the given order."""
+    def take(self, rows: NDArray[np.int64]) -> "SourceRows":
+        """Select rows by position, in the given order."""
         return replace(
             self,
             ratings=self.ratings.take(rows),
             timestamp=None if self.timestamp is None else self.timestamp[rows],
-            number=rows if self.number is None else self.number[rows],
+            source_row=rows if self.source_row is None else self.source_row[rows],
         )
 
-    def noted(self, *notes: str) -> "Rows":
-        """Append notes."""
+    def with_notes(self, *notes: str) -> "SourceRows":
+        """Return the rows with more notes."""
         return replace(self, notes=(*self.notes, *notes))
 
     def places(self, rows: list[int]) -> list[str]:
-        """Find the file and line of each row. Reads text files again."""
-        number = np.array(rows) if self.number is None else self.number[rows]
-        file_of_row = np.searchsorted(self.stops, number, side="right")
-        row_in_file = number - np.concatenate([[0], self.stops])[file_of_row]
+        """Return the file and line of each row, for messages. Reads text files again."""
+        source_row = np.array(rows) if self.source_row is None else self.source_row[rows]
+        file_index = np.searchsorted(self.stops, source_row, side="right")
+        row_in_file = source_row - np.concatenate([[0], self.stops])[file_index]
         places = [""] * len(rows)
-        for index in np.unique(file_of_row):
+        for index in np.unique(file_index):
             file, layout = self.files[index]
-            inside = np.flatnonzero(file_of_row == index)
-            of_file = row_in_file[inside].tolist()
-            named = [row + 1 for row in of_file] if layout is None else lines_of_rows(file, layout, of_file)
-            for position, count in zip(inside, named, strict=True):
-                places[position] = f"{file}, {'row' if layout is None else 'line'} {count}"
+            positions = np.flatnonzero(file_index == index)
+            file_rows = row_in_file[positions].tolist()
+            if layout is None:
+                labels = [f"row {row + 1}" for row in file_rows]
+            else:
+                labels = [f"line {line}" for line in find_line_numbers(file, layout, file_rows)]
+            for position, label in zip(positions, labels, strict=True):
+                places[position] = f"{file}, {label}"
         return places
 
-    def matrix_hint(self) -> str | None:
-        """Return advice on the first file that looks like a matrix; None if there is none."""
-        hints = ((MATRIX.format(file=file), layout) for file, layout in self.files)
-        return next((hint for hint, layout in hints if layout is not None and hint in layout.notes), None)
+    def matrix_note(self) -> str | None:
+        """Return the note on the first file that looks like a matrix; None if no file does."""
+        notes = ((MATRIX_NOTE.format(file=file), layout) for file, layout in self.files)
+        return next((note for note, layout in notes if layout is not None and note in layout.notes), None)
 
     def sources(self) -> tuple[SourceFile, ...]:
-        """List the files, each with the row after its last remaining one."""
-        stops = self.stops if self.number is None else np.searchsorted(self.number, self.stops)
+        """List the files, each with the row after its last remaining row."""
+        stops = self.stops if self.source_row is None else np.searchsorted(self.source_row, self.stops)
         return tuple(SourceFile(str(file), int(stop)) for (file, _), stop in zip(self.files, stops, strict=True))

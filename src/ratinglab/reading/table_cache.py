@@ -1,4 +1,4 @@
-"""Cache of tables in Arrow files, which the next run maps into memory."""
+"""Cache of tables in Arrow files, which later runs map into memory."""
 
 import json
 import os
@@ -23,28 +23,29 @@ from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import Ratings, RatingTable, SourceFile
 from ratinglab.reading.cleaning import Cleaning
 from ratinglab.reading.rating_files import read_table
-from ratinglab.reading.source_rows import TableFiles
+from ratinglab.reading.source_rows import DataFiles
 from ratinglab.reading.streaming import COLUMNS, map_rows
 
-VERSION = 6
+VERSION = 7
 """Increment with any change to the result of reading or to the format of the cache."""
 MIN_CACHED_BYTES = 8 << 20
-"""Minimum size of files to cache; smaller ones are read as fast."""
+"""Minimum total size of files to cache. Smaller files are read as fast."""
 SETTLED_NS = 2_000_000_000
-"""Minimum age of files to cache. A file rewritten within a clock tick would look unchanged."""
-KEPT = 8
+"""Minimum age, in nanoseconds, of files to cache. A file rewritten within a clock tick would look unchanged."""
+MAX_CACHED_TABLES = 8
 """Maximum number of cached tables; the least recently used are removed."""
-ABANDONED = 86_400
-"""Seconds after which an incomplete table counts as left by a killed run."""
+ABANDONED_SECONDS = 86_400
+"""Age in seconds at which an unfinished entry counts as left by a killed run."""
 FACTS_FILE = "table.arrow"
-"""File of everything but the rows of a table on disk."""
-FACTS = ("name", "origins", "scale", "set_scale", "sources", "merged_across_files", "digest", "notes", "noise_floor")
+"""File, beside the rows of a table on disk, of everything else."""
+FACTS = "name origins scale configured_scale sources merged_across_files digest notes noise_floor".split()
+"""Attributes of a table that are stored as JSON."""
 WRITING = threading.Lock()
 """Serializes the writes of this process, which share the name of a temporary file."""
 
 
 def load_table(
-    files: TableFiles, *, cleaning: Cleaning, folder: Path | None, options: str, on_disk: bool = False
+    files: DataFiles, *, cleaning: Cleaning, folder: Path | None, options: str, on_disk: bool = False
 ) -> RatingTable:
     """Read a table, or load it from the cache folder if the files and all options of reading are unchanged.
 
@@ -55,22 +56,26 @@ def load_table(
         folder: the cache folder; None: no cache.
         options: all options that affect the result of reading, as text.
         on_disk: whether the rows stay in files of the cache folder, mapped into memory.
+
+    Raises:
+        UserError: a file is invalid (see `read_table`), or the rows of a table on disk cannot be written.
     """
     read = partial(read_table, files, cleaning=cleaning)
+    if folder is None:
+        return read()
     inputs = [*files.ratings, files.users.file, files.items.file]
     fingerprints: list[list[Any]] = [file.fingerprint() for file in inputs if file is not None]
     now_ns = time.time_ns()
     size = sum(fingerprint[2] for fingerprint in fingerprints)
-    settled = all(max(fingerprint[3:]) < now_ns - SETTLED_NS for fingerprint in fingerprints)
-    if folder is None or not (on_disk or (size >= MIN_CACHED_BYTES and settled)):
-        assert not on_disk, "the options refuse it"
+    are_settled = all(max(fingerprint[3:]) < now_ns - SETTLED_NS for fingerprint in fingerprints)
+    if not on_disk and (size < MIN_CACHED_BYTES or not are_settled):
         return read()
-    # the name begins with a hash of the files' paths and the options
-    source = _hashed([VERSION, [fingerprint[:2] for fingerprint in fingerprints], options])
-    entry = folder / "tables" / f"{source}-{_hashed(fingerprints)}{'.rows' if on_disk else '.arrow'}"
+    # shared by the entries of earlier versions of the files
+    input_hash = _hash([VERSION, [fingerprint[:2] for fingerprint in fingerprints], options])
+    entry = folder / "tables" / f"{input_hash}-{_hash(fingerprints)}{'.rows' if on_disk else '.arrow'}"
     if (table := _load(entry)) is not None:
         with suppress(OSError):  # the cache may be read-only
-            os.utime(entry)  # the one used last
+            os.utime(entry)  # marks it as the last one used
         return table
     if not on_disk:
         table = _read_into_file(entry, read)
@@ -79,12 +84,12 @@ def load_table(
             table = _read_into_folder(entry, read)
         except OSError as error:
             raise UserError(f"data.cache: {error.filename or folder}: {error.strerror or error}") from error
-    _tidy(entry, now=now_ns / 1e9)
-    return _load(entry) or table  # the mapped copy, so that the arrays just read are freed
+    _remove_old_entries(entry, now=now_ns / 1e9)
+    return _load(entry) or table  # the mapped copy, so that the arrays in memory are freed
 
 
 def _read_into_file(entry: Path, read: Callable[..., RatingTable]) -> RatingTable:
-    """Return the table of `read`, and write it to a file. If writing fails, the table gets a note."""
+    """Call `read`, write its table to a file and return it. If writing fails, the table gets a note."""
     table = read()
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +102,7 @@ def _read_into_file(entry: Path, read: Callable[..., RatingTable]) -> RatingTabl
 
 
 def _read_into_folder(entry: Path, read: Callable[..., RatingTable]) -> RatingTable:
-    """Return the table of `read`, whose rows it writes to files of a folder.
+    """Call `read`, which writes the rows to files of a folder, write the other facts beside them, and return the table.
 
     The rows stay mapped if another run removes the folder.
 
@@ -105,9 +110,9 @@ def _read_into_folder(entry: Path, read: Callable[..., RatingTable]) -> RatingTa
         OSError: the rows cannot be written.
     """
     entry.parent.mkdir(parents=True, exist_ok=True)
-    _remove_unfinished(entry.parent)
+    _remove_abandoned_rows(entry.parent)
     temporary = entry.with_name(f".{entry.name}.{platform.node()}.{os.getpid()}.{threading.get_ident()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process with the same number in a container
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process of the same id in a container
     try:
         temporary.mkdir()
         table = read(folder=temporary)
@@ -117,15 +122,15 @@ def _read_into_folder(entry: Path, read: Callable[..., RatingTable]) -> RatingTa
                 os.fsync(file.fileno())
         if _load(entry) is None:  # else another run has written it meanwhile
             shutil.rmtree(entry, ignore_errors=True)  # unreadable
-            with suppress(OSError):  # another run has renamed its own just now
+            with suppress(OSError):  # another run has just renamed its folder to this name
                 temporary.rename(entry)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return replace(table, folder=entry.parent)
 
 
-def _remove_unfinished(folder: Path) -> None:
-    """Remove the rows of this machine's processes that were killed while reading, since they can fill a disk."""
+def _remove_abandoned_rows(folder: Path) -> None:
+    """Remove the rows that killed processes of this machine left, since they can fill a disk."""
     for path in folder.glob(f".*.rows.{platform.node()}.*.tmp"):
         try:
             os.kill(int(path.name.split(".")[-3]), 0)
@@ -133,31 +138,31 @@ def _remove_unfinished(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _tidy(entry: Path, *, now: float) -> None:
-    """Remove older tables of the same files, leftovers of killed runs, and all but the KEPT latest tables.
+def _remove_old_entries(entry: Path, *, now: float) -> None:
+    """Remove older tables of the same files, leftovers of killed runs, and the least recently used other tables.
 
-    Runs that have mapped a removed table can still read it.
+    Keeps MAX_CACHED_TABLES tables. Runs that have mapped a removed table can still read it. `now` is in seconds.
     """
-    used: dict[Path, float] = {}
+    last_used: dict[Path, float] = {}
     for path in entry.parent.glob("*"):
         with suppress(OSError):  # removed by another run
-            used[path] = path.stat().st_mtime
-    tables = sorted((path for path in used if not path.name.startswith(".")), key=lambda path: -used[path])
-    source = entry.name.partition("-")[0]
-    outdated = [path for path in tables[:KEPT] if path.name.startswith(f"{source}-") and path != entry]
-    abandoned = [path for path in used if path.name.startswith(".") and used[path] < now - ABANDONED]
-    for path in [*tables[KEPT:], *outdated, *abandoned]:
+            last_used[path] = path.stat().st_mtime
+    tables = sorted((path for path in last_used if not path.name.startswith(".")), key=lambda path: -last_used[path])
+    input_hash = entry.name.partition("-")[0]
+    outdated = [path for path in tables[:MAX_CACHED_TABLES] if path.name.startswith(f"{input_hash}-") and path != entry]
+    abandoned = [path for path in last_used if path.name.startswith(".") and last_used[path] < now - ABANDONED_SECONDS]
+    for path in [*tables[MAX_CACHED_TABLES:], *outdated, *abandoned]:
         shutil.rmtree(path, ignore_errors=True)  # the folder of a table on disk
         with suppress(OSError):
             path.unlink()
 
 
-def _hashed(content: Any) -> str:
+def _hash(content: Any) -> str:
     return blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
 
 
 def _write(file: BinaryIO, table: RatingTable) -> None:
-    """Write an Arrow file with one row, whose cells are the table's arrays, and the other facts as metadata.
+    """Write an Arrow file with a single row, whose cells are the table's arrays, and with the other facts as metadata.
 
     Leaves out the rows of a table on disk.
     """
@@ -177,7 +182,7 @@ def _write(file: BinaryIO, table: RatingTable) -> None:
 
 
 def _load(entry: Path) -> RatingTable | None:
-    """Load the table of an entry, a file or a folder with rows; None if it is missing or invalid."""
+    """Load the table of an entry, which is a file, or a folder with rows; None if it is missing or invalid."""
     is_folder = entry.suffix == ".rows"
     try:
         ratings = map_rows(entry) if is_folder else None
@@ -202,7 +207,7 @@ def _load(entry: Path) -> RatingTable | None:
             item_columns=columns["item."],
             origins=(Origin(*facts["origins"][0]), Origin(*facts["origins"][1])),
             scale=tuple(facts["scale"]),
-            set_scale=tuple(facts["set_scale"]),
+            configured_scale=tuple(facts["configured_scale"]),
             sources=tuple(SourceFile(*source) for source in facts["sources"]),
             merged_across_files=facts["merged_across_files"],
             notes=tuple(facts["notes"]),

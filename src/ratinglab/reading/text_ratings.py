@@ -6,29 +6,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
-from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ratinglab.errors import UserError
-from ratinglab.formats.faults import fault_of_ratings, first_fault, has_regular_rows, num_rows_by_line
+from ratinglab.formats.faults import count_nonempty_lines, find_first_fault, find_rating_fault, has_regular_rows
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import Layout
-from ratinglab.formats.text_dialects import QuoteScan, pieces_of
-from ratinglab.formats.text_parsing import TextStream, parsed_batches
-from ratinglab.formats.timestamps import parsed_times
+from ratinglab.formats.text_dialects import QuoteScan, cut_into_pieces
+from ratinglab.formats.text_parsing import TextStream, parse_batches
+from ratinglab.formats.timestamps import parse_times
 from ratinglab.process.threads import map_in_order
-from ratinglab.ratings.ids import with_parsed_ids
+from ratinglab.ratings.ids import ParsedBatch, parse_batch_ids
 
-ENCLOSED = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
-"""A cell that quotation marks enclose or one mark opens, so that the marks are not text."""
-Parts: TypeAlias = "list[list[Any]]"
-"""Batches: ids of users and of items, see `with_parsed_ids`; rating as float32; and, if read, timestamp."""
+ENCLOSED_CELL = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
+"""A cell that is enclosed in quotation marks, or begins with one, so that the marks are not text."""
 
 
 class IrregularQuotesError(UserError):
-    """Quotation marks within cells, or cells that span lines."""
+    """Quotation marks are irregular, or cells span lines. Only reading into memory can go on."""
 
     def __init__(self, file: InputFile) -> None:
         super().__init__(
@@ -37,109 +34,114 @@ class IrregularQuotesError(UserError):
         )
 
 
-def read_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> tuple[Layout, Parts]:
-    """Read the rows of a file; return them after the layout that fits the file, with notes on it.
+def read_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> tuple[Layout, list[ParsedBatch]]:
+    """Read the rows of a file. Returns the layout that fits the file, with notes, and the rows.
 
     Raises:
         UserError: a row is faulty; the message gives the line of the first one.
     """
-    any_dates = replace(layout, time_format=layout.time_format and layout.time_format.any_dates)
     try:
         return _read(file, layout, threads)
-    except UserError:  # perhaps for a date in another form than the first one
+    except UserError:  # perhaps a date has another form than the first one
+        any_dates = replace(layout, time_format=layout.time_format and layout.time_format.any_dates)
         if any_dates == layout:
             raise
     return _read(file, any_dates, threads)
 
 
-def _read(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> tuple[Layout, Parts]:
-    """Read the rows of a file whose timestamps have one type."""
+def _read(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> tuple[Layout, list[ParsedBatch]]:
+    """Read the rows of a file whose times have the format of the layout."""
     try:
-        return layout, list(_parts_of(file, layout, threads))
+        return layout, list(_converted_batches(file, layout, threads))
     except IrregularQuotesError:
         return _read_irregular_quotes(file, layout, threads)
     except pa.ArrowInvalid as error:
-        raise _fault(file, layout) or _unreadable(file, error) from error
+        raise _find_fault(file, layout) or _unreadable_error(file, error) from error
 
 
-def _read_irregular_quotes(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> tuple[Layout, Parts]:
-    """Read a file whose quotation marks are text or irregular, or whose quoted cells span lines.
+def _read_irregular_quotes(
+    file: InputFile, layout: Layout, threads: ThreadPoolExecutor
+) -> tuple[Layout, list[ParsedBatch]]:
+    """Read a file whose quotation marks are irregular, or whose quoted cells span lines.
+
+    Tries to read the marks as text first, then to let quoted cells span lines.
 
     Raises:
-        UserError: a row is faulty; or a mark may have joined rows, or is irregular in a column that is read.
+        UserError: a row is faulty, a mark may have joined rows, or a mark is irregular in a column that is read.
     """
     note = f"{file}: quotation marks were read as text, as with data.quote=none"
-    as_text = replace(layout, dialect=replace(layout.dialect, quote=False), notes=(*layout.notes, note))
+    as_text = replace(layout, dialect=replace(layout.dialect, has_quotes=False), notes=(*layout.notes, note))
     with suppress(pa.ArrowInvalid):
-        return as_text, list(_parts_in_order(file, as_text, threads, as_text.new_scan(), _convert_unquoted))
-    spanning, scan, reason = replace(layout, spans_lines=True), layout.new_scan(), "a quotation mark is irregular"
-    parts: Parts = []
+        return as_text, list(_convert_stream(file, as_text, threads, as_text.new_quote_scan(), _parse_unquoted_ids))
+    multiline = replace(layout, spans_lines=True)
+    scan, reason = layout.new_quote_scan(), "a quotation mark is irregular"
+    batches: list[ParsedBatch] = []
     try:
-        parts = list(_parts_in_order(file, spanning, threads, scan))
+        batches = list(_convert_stream(file, multiline, threads, scan))
         if scan.is_regular and not scan.may_join_rows:
-            return spanning, parts
-        if not scan.is_regular and sum(len(part[2]) for part in parts) != num_rows_by_line(file, layout):
-            parts = []  # a mark has joined lines
+            return multiline, batches
+        if not scan.is_regular and sum(len(batch[2]) for batch in batches) != count_nonempty_lines(file, layout):
+            batches = []  # a mark has joined lines
     except pa.ArrowInvalid as error:
         reason = str(error)
-    fault = _fault(file, spanning)
-    if fault is None and parts:
-        return spanning, parts
-    raise fault or (None if scan.is_regular else _fault(file, layout)) or _unreadable(file, reason)
+    fault = _find_fault(file, multiline)
+    if fault is None and batches:
+        return multiline, batches
+    raise fault or (None if scan.is_regular else _find_fault(file, layout)) or _unreadable_error(file, reason)
 
 
-def _convert_unquoted(batch: pa.RecordBatch) -> list[Any]:
-    """Convert a batch that was read without quotes. Raises ArrowInvalid if marks enclose or open an id."""
+def _parse_unquoted_ids(batch: pa.RecordBatch) -> ParsedBatch:
+    """Parse the ids of a batch that was read without quotes. Raises ArrowInvalid if marks enclose or open an id."""
     for column in batch.columns[:2]:
-        if pc.any(pc.match_substring_regex(column, ENCLOSED)).as_py():
+        if pc.any(pc.match_substring_regex(column, ENCLOSED_CELL)).as_py():
             raise pa.ArrowInvalid("an id is enclosed in quotation marks, or only opened by one")
-    return with_parsed_ids(batch)
+    return parse_batch_ids(batch)
 
 
-def stream_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> Iterator[list[Any]]:
+def stream_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> Iterator[ParsedBatch]:
     """Yield the converted batches of a file in bounded memory.
 
     Raises:
         UserError: a row is faulty, a quoted cell spans lines, or quotation marks are irregular.
     """
     try:
-        yield from _parts_of(file, layout, threads)
+        yield from _converted_batches(file, layout, threads)
     except pa.ArrowInvalid as error:
-        raise _fault(file, layout) or _unreadable(file, error) from error
+        raise _find_fault(file, layout) or _unreadable_error(file, error) from error
 
 
-def _unreadable(file: InputFile, reason: object) -> UserError:
+def _unreadable_error(file: InputFile, reason: object) -> UserError:
     return UserError(f"{file} cannot be read: {' '.join(str(reason).split())}")
 
 
-def _fault(file: InputFile, layout: Layout) -> UserError | None:
-    """Make the error for the first faulty row; None if there is none."""
+def _find_fault(file: InputFile, layout: Layout) -> UserError | None:
+    """Make the error for the first faulty row; None if no row is faulty."""
 
     def is_valid(lines: bytes) -> bool:
         try:
-            return has_regular_rows(lines, layout) and len(list(_parsed(lines, layout))) > 0
+            return has_regular_rows(lines, layout) and len(list(_parse_rows(lines, layout))) > 0
         except pa.ArrowInvalid:
             return False
 
-    return first_fault(file, layout, fault_of_ratings, is_valid=is_valid)
+    return find_first_fault(file, layout, find_rating_fault, is_valid=is_valid)
 
 
-def _parts_of(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> Iterator[list[Any]]:
-    """Yield the converted batches of a file. Parses a plain file in several threads, any other file in one.
+def _converted_batches(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> Iterator[ParsedBatch]:
+    """Yield the converted batches of a file. Parses a plain file in several threads, any other file in one thread.
 
     Raises:
-        ArrowInvalid: a row is faulty, or there is none.
+        ArrowInvalid: a row is faulty, or there are no rows.
         IrregularQuotesError: a quoted cell spans lines, or quotation marks are irregular.
     """
-    scan, num_rows = layout.new_scan(), 0
-    if pieces := pieces_of(file, layout.dialect, header_lines=layout.header_lines):
-        parts = _parts_of_pieces(file, layout, threads, pieces)
+    scan, num_rows = layout.new_quote_scan(), 0
+    if pieces := cut_into_pieces(file, layout.dialect, header_lines=layout.header_lines):
+        batches = _convert_pieces(file, layout, threads, pieces)
     else:
-        parts = _parts_in_order(file, layout, threads, scan)
+        batches = _convert_stream(file, layout, threads, scan)
     try:
-        for part in parts:
-            num_rows += len(part[2])
-            yield part
+        for batch in batches:
+            num_rows += len(batch[2])
+            yield batch
         if num_rows == 0:
             raise pa.ArrowInvalid("it has no rows")
     except pa.ArrowInvalid:
@@ -149,43 +151,46 @@ def _parts_of(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> I
         raise IrregularQuotesError(file)
 
 
-def _parts_of_pieces(
+def _convert_pieces(
     file: InputFile, layout: Layout, threads: ThreadPoolExecutor, pieces: list[tuple[int, int]]
-) -> Iterator[list[Any]]:
-    """Parse and convert the pieces of a plain file in several threads; see `_parts_of`."""
+) -> Iterator[ParsedBatch]:
+    """Parse and convert the pieces of a plain file in several threads; see `_converted_batches`."""
 
-    def read(piece: tuple[int, int]) -> Parts:
+    def read(piece: tuple[int, int]) -> list[ParsedBatch]:
         start, stop = piece
         with file.path.open("rb") as stream:
             stream.seek(start)
             content = stream.read(stop - start)
         if start > 0 and content.startswith(codecs.BOM_UTF8):
-            content = b"\n" + content  # else pyarrow would drop the mark
+            content = b"\n" + content  # else pyarrow would drop the byte-order mark
         if not has_regular_rows(content, layout):  # a quoted cell may continue in the next piece
             raise IrregularQuotesError(file)
-        return [with_parsed_ids(batch) for batch in _parsed(content, layout)]
+        return [parse_batch_ids(batch) for batch in _parse_rows(content, layout)]
 
     return chain.from_iterable(map_in_order(threads, read, pieces, ahead=2 * pa.cpu_count()))
 
 
-def _parts_in_order(
+def _convert_stream(
     file: InputFile,
     layout: Layout,
     threads: ThreadPoolExecutor,
     scan: QuoteScan,
-    convert: Callable[[pa.RecordBatch], list[Any]] = with_parsed_ids,
-) -> Iterator[list[Any]]:
-    """Parse a file in one thread while others convert its batches. Raises ArrowInvalid for a faulty row."""
-    batches = _parsed(TextStream(file, layout, scan), layout)
+    convert: Callable[[pa.RecordBatch], ParsedBatch] = parse_batch_ids,
+) -> Iterator[ParsedBatch]:
+    """Parse a file in one thread while other threads convert its batches. Raises ArrowInvalid for a faulty row."""
+    batches = _parse_rows(TextStream(file, layout, scan), layout)
     return map_in_order(threads, convert, batches, ahead=2 * pa.cpu_count())
 
 
-def _parsed(source: TextStream | bytes, layout: Layout) -> Iterator[pa.RecordBatch]:
-    """Yield batches of user, item, rating and timestamp of a file or of some rows. Raises ArrowInvalid."""
+def _parse_rows(text: TextStream | bytes, layout: Layout) -> Iterator[pa.RecordBatch]:
+    """Yield batches of user, item, rating and, if read, timestamp. Raises ArrowInvalid for a faulty row.
+
+    `text` is a whole file, or some rows of it.
+    """
     time_type = pa.int64() if layout.time_format is None else layout.time_format.type
-    type_of = {"user": pa.string(), "item": pa.string(), "rating": pa.float32(), "timestamp": time_type}
-    types = {layout.positions[role]: kind for role, kind in type_of.items() if role in layout.positions}
-    for batch in parsed_batches(source, layout, types):
+    type_by_role = {"user": pa.string(), "item": pa.string(), "rating": pa.float32(), "timestamp": time_type}
+    types = {layout.positions[role]: kind for role, kind in type_by_role.items() if role in layout.positions}
+    for batch in parse_batches(text, layout, types):
         numbers = [column for column in batch.columns if pa.types.is_floating(column.type)]
         if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in numbers):
             raise pa.ArrowInvalid("a number is not finite")
@@ -194,6 +199,6 @@ def _parsed(source: TextStream | bytes, layout: Layout) -> Iterator[pa.RecordBat
         ):
             raise pa.ArrowInvalid("an id spans lines")
         if layout.time_format is not None and pa.types.is_string(layout.time_format.type):
-            times = parsed_times(batch.column(3), layout.time_format.pattern)
+            times = parse_times(batch.column(3), layout.time_format.pattern)
             batch = pa.RecordBatch.from_arrays([*batch.columns[:3], times], names=batch.schema.names)
         yield batch

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-SAMPLE = 200_000
-"""Number of ratings in a sample; all ratings are checked only if some of the sample are suspect."""
+SAMPLE_SIZE = 200_000
+"""Approximate number of ratings in a sample. All ratings are checked only if the sample has suspect values."""
 MAX_OUTLIERS = 3
 """Maximum number of outlying values."""
 MIN_ZERO_SHARE = 0.05
-"""Share of the rows above which a lowest rating of 0 may mean unrated."""
+"""Minimum share of the rows for which a lowest rating of 0 may mean unrated."""
 
 
 def is_unrated(rating: NDArray[np.float32], values: Sequence[float]) -> NDArray[np.bool_]:
@@ -18,62 +18,62 @@ def is_unrated(rating: NDArray[np.float32], values: Sequence[float]) -> NDArray[
     return np.isin(rating, np.array(values, dtype=np.float32))
 
 
-def notes_on_suspected_unrated(rating: NDArray[np.float32], *, expected: Sequence[float]) -> list[str]:
-    """List notes on ratings that may mean unrated, except the expected ones.
+def note_suspected_unrated(rating: NDArray[np.float32], *, expected: Sequence[float]) -> list[str]:
+    """Make notes on values that may mean unrated, except the expected values.
 
-    Suspect values are those beyond a gap that is wider than the range of all others; a single negative value if all
-    others are at least 0; and a lowest value of 0 if it has more than an even share of the rows.
+    Suspects are values beyond a gap that is wider than the range of all other values; the only negative value; and a
+    lowest value of 0 that is more frequent than the average value.
     """
-    if len(rating) > SAMPLE:  # counting all values takes 5% of the reading time
-        sample = np.append(rating[:: len(rating) // SAMPLE], [rating.min(), rating.max()]).astype(np.float32)
-        if not _suspects(sample):
+    if len(rating) > SAMPLE_SIZE:  # counting all values takes 5% of the reading time
+        sample = np.append(rating[:: len(rating) // SAMPLE_SIZE], [rating.min(), rating.max()]).astype(np.float32)
+        if not _find_suspects(sample):
             return []
     return [
         _note(suspect, int(rows), reason, num_rows=len(rating))
-        for suspect, rows, reason in _suspects(rating)
+        for suspect, rows, reason in _find_suspects(rating)
         if not is_unrated(suspect, expected).all()
     ]
 
 
-def _suspects(rating: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], int, str]]:
+def _find_suspects(rating: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], int, str]]:
     """Find values that may mean unrated, with the number of their rows and the reason."""
     values, count = np.unique(rating, return_counts=True)
     suspects = []
     is_outlier = _is_outlier(values)
-    kept, kept_count = values[~is_outlier], count[~is_outlier]
     if is_outlier.any():
-        reason = f"far from all others, which range from {kept[0]:g} to {kept[-1]:g}"
-        suspects.append((values[is_outlier], count[is_outlier].sum(), reason))
-    if len(kept) > 2 and kept[0] < 0 <= kept[1]:
-        suspects.append((kept[:1], kept_count[0], "the only negative one"))
-        kept, kept_count = kept[1:], kept_count[1:]
-    if len(kept) > 2 and kept[0] == 0 and kept_count[0] / kept_count.sum() > max(MIN_ZERO_SHARE, 1 / len(kept)):
-        suspects.append((kept[:1], kept_count[0], "frequent, and below all others"))
+        outliers, num_rows = values[is_outlier], count[is_outlier].sum()
+        values, count = values[~is_outlier], count[~is_outlier]
+        suspects.append((outliers, num_rows, f"far from all others, which range from {values[0]:g} to {values[-1]:g}"))
+    if len(values) > 2 and values[0] < 0 <= values[1]:
+        suspects.append((values[:1], count[0], "the only negative one"))
+        values, count = values[1:], count[1:]
+    if len(values) > 2 and values[0] == 0 and count[0] / count.sum() > max(MIN_ZERO_SHARE, 1 / len(values)):
+        suspects.append((values[:1], count[0], "frequent, and below all others"))
     return suspects
 
 
 def _is_outlier(values: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return whether each sorted value lies beyond a gap that is wider than the range of all others: (n,) bool.
 
-    Outliers are at most MAX_OUTLIERS values that are close together, while the other values have no wide gap, as counts
-    of events do.
+    Outliers are at most MAX_OUTLIERS values that are close together. If the other values have a wide gap too, as counts
+    of events do, there are no outliers.
     """
-    is_apart = np.zeros(len(values), dtype=np.bool_)
-    for number in range(1, min(MAX_OUTLIERS, (len(values) - 1) // 2) + 1):
-        for rest, beyond, gap in (
-            (values[:-number], slice(-number, None), values[-number] - values[-number - 1]),
-            (values[number:], slice(None, number), values[number] - values[number - 1]),
+    is_outlier = np.zeros(len(values), dtype=np.bool_)
+    for count in range(1, min(MAX_OUTLIERS, (len(values) - 1) // 2) + 1):
+        for others, beyond, gap in (
+            (values[:-count], slice(-count, None), values[-count] - values[-count - 1]),
+            (values[count:], slice(None, count), values[count] - values[count - 1]),
         ):
-            spread, extent = values[beyond][-1] - values[beyond][0], rest[-1] - rest[0]
-            if len(rest) > 2 and gap > extent >= max(spread, 2 * np.diff(rest).max()):
-                is_apart[beyond] = True
-    return is_apart
+            outlier_range, other_range = values[beyond][-1] - values[beyond][0], others[-1] - others[0]
+            if len(others) > 2 and gap > other_range >= max(outlier_range, 2 * np.diff(others).max()):
+                is_outlier[beyond] = True
+    return is_outlier
 
 
 def _note(values: NDArray[np.float32], count: int, reason: str, *, num_rows: int) -> str:
-    listed = [f"{value:g}" for value in values]
-    subject = f"the rating {listed[0]} is" if len(listed) == 1 else f"the ratings {' and '.join(listed)} are"
+    texts = [f"{value:g}" for value in values]
+    subject = f"the rating {texts[0]} is" if len(texts) == 1 else f"the ratings {' and '.join(texts)} are"
     return (
         f"{subject} {reason} ({count:,} of {num_rows:,} rows); if these rows are unrated, set "
-        f"data.unrated=[{','.join(listed)}]"
+        f"data.unrated=[{','.join(texts)}]"
     )

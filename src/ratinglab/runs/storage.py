@@ -33,7 +33,7 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.predictions import Predictions
 from ratinglab.files import RUN_RECORD, write_atomically, write_bytes
 from ratinglab.formats.inputs import open_file
-from ratinglab.formats.parquet_blocks import parquet_blocks, write_parquet
+from ratinglab.formats.parquet_blocks import read_parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
 from ratinglab.recommend.interest import Interest
 from ratinglab.runs.digests import DIFFERS, check_file, read_digests, record_digests, write_with_digests
@@ -169,7 +169,7 @@ def read_rating_blocks(folder: Path, columns: list[str]) -> Iterator[list[NDArra
     """Yield columns of all ratings in blocks, in bounded memory."""
     path = folder / "ratings.parquet"
     check_file(path)
-    yield from parquet_blocks(path, columns)
+    yield from read_parquet_blocks(path, columns)
 
 
 def read_squared_errors(folder: Path, part: str) -> NDArray[np.float64] | None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.inference.run_tables import RunTables
-from ratinglab.ratings.item_names import plain_titles
+from ratinglab.ratings.item_names import normalize_titles
 
 NUM_RANKS = 4
 
@@ -59,6 +59,6 @@ class ItemSearch:
 
 def _words(titles: list[str]) -> Iterator[str]:
     """Reduce titles to their words in lower case, without accents and with the article first."""
-    for title in plain_titles(titles).to_pylist():
+    for title in normalize_titles(titles).to_pylist():
         letters = "".join(letter for letter in normalize("NFKD", title.casefold()) if not combining(letter))
         yield " ".join(re.findall(r"\w+", letters))

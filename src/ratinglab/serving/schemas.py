@@ -26,7 +26,7 @@ MESSAGES = {
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be one of {expected}",
     "float_type": "must be a number",
-    "finite_number": "must be a finite number",
+    "number_or_nan": "must be a finite number",
     "string_type": "must be text",
     "bool_type": "must be true or false",
     "list_type": "must be a list",

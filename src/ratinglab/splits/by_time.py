@@ -9,18 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.options import at_least
-from ratinglab.splits.split import TEST, TRAIN, VALIDATION, FractionSplit, SplitOptions, count_text, first_of_each_user
+from ratinglab.splits.split import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    FractionSplitOptions,
+    SplitOptions,
+    format_count,
+    hold_out_first_rows,
+)
 
 if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
 
 
 @dataclass
-class LeaveLastSplit(SplitOptions):
+class LeaveLastSplitOptions(SplitOptions):
     """The last ratings of each user, by time, for test, and those before them for validation."""
 
     name: ClassVar[str] = "leave_last"
-    by_time: ClassVar[bool] = True
+    uses_times: ClassVar[bool] = True
 
     validation: int = field(metadata=at_least(0))
     """Number of each user's last ratings before the test ratings for validation; 0: no validation, so no early
@@ -33,7 +41,7 @@ class LeaveLastSplit(SplitOptions):
         """Assign each row to a part; all rows of a user with too few of them are training rows."""
         latest_first = np.argsort(table.times(needed_by=f"split={self.name}"), kind="stable")[::-1]
         user, has_enough = table.ratings.user, ~self._has_too_few(table)
-        return first_of_each_user(
+        return hold_out_first_rows(
             user, latest_first, num_test=self.test * has_enough, num_validation=self.validation * has_enough
         )
 
@@ -51,9 +59,9 @@ class LeaveLastSplit(SplitOptions):
             )
         return tuple(notes)
 
-    def why_empty(self, table: RatingTable) -> str:
+    def empty_part_reason(self, table: RatingTable) -> str:
         most = np.bincount(table.ratings.user).max()
-        return f": no user has more than {count_text(most)}, and at least one must stay for training"
+        return f": no user has more than {format_count(most)}, and at least one must stay for training"
 
     def _num_ties(self, table: RatingTable) -> int:
         """Count the users with a test row at the same time as the last row before the test rows."""
@@ -67,7 +75,7 @@ class LeaveLastSplit(SplitOptions):
 
 
 @dataclass
-class TemporalSplit(FractionSplit):
+class TemporalSplitOptions(FractionSplitOptions):
     """One cut in time for all users: later rows are test, and the last of the earlier rows are validation.
 
     Rows at the same time stay together on the later side of a cut, so that all training rows precede all validation
@@ -75,7 +83,7 @@ class TemporalSplit(FractionSplit):
     """
 
     name: ClassVar[str] = "temporal"
-    by_time: ClassVar[bool] = True
+    uses_times: ClassVar[bool] = True
 
     def assign(self, table: RatingTable) -> NDArray[np.integer]:
         time = table.times(needed_by=f"split={self.name}")
@@ -84,6 +92,6 @@ class TemporalSplit(FractionSplit):
         first_test, first_validation = ordered[[-1 - num_test, -1 - num_test - num_validation]]
         return np.select([time >= first_test, time >= first_validation], [TEST, VALIDATION], TRAIN)
 
-    def why_empty(self, table: RatingTable) -> str:
+    def empty_part_reason(self, table: RatingTable) -> str:
         count = len(np.unique(table.times(needed_by=f"split={self.name}")))
         return f": rows with equal times stay together; distinct times: {count:,}"

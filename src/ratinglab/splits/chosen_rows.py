@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.options import at_least
-from ratinglab.splits.split import TEST, TRAIN, VALIDATION, RandomValidationSplit
+from ratinglab.splits.split import TEST, TRAIN, VALIDATION, RandomValidationSplitOptions
 
 if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
 
 
 @dataclass
-class RowsSplit(RandomValidationSplit):
+class RowsSplitOptions(RandomValidationSplitOptions):
     """A range of rows, in file order, for test; random other rows for validation."""
 
     name: ClassVar[str] = "rows"
@@ -44,11 +44,11 @@ class RowsSplit(RandomValidationSplit):
 
 
 @dataclass
-class FilesSplit(RandomValidationSplit):
+class FilesSplitOptions(RandomValidationSplitOptions):
     """Whole files for test, among those matched by data.path, such as `u1.*`."""
 
     name: ClassVar[str] = "files"
-    by_file: ClassVar[bool] = True
+    uses_files: ClassVar[bool] = True
 
     test_files: str
     """Test files: a name, or a pattern such as *.test. The other files are for training."""
@@ -83,16 +83,14 @@ class FilesSplit(RandomValidationSplit):
     def _matches(self, table: RatingTable, pattern: str, *, key: str) -> NDArray[np.bool_]:
         """Return whether each row comes from a matching file: (N,) bool."""
         num_rows = np.diff([source.stop for source in table.sources], prepend=0)
-        is_match = np.repeat([_is_named(source.name, pattern) for source in table.sources], num_rows)
+        is_match = np.repeat([_matches_name(source.name, pattern) for source in table.sources], num_rows)
         if not is_match.any():
             names = [source.name.rpartition("/")[2] for source in table.sources]
-            shown = ", ".join(names[:10])
-            raise UserError(
-                f"{key}: no file of data.path matches {pattern}: it has {shown}{did_you_mean(pattern, names)}"
-            )
+            hint = did_you_mean(pattern, names)
+            raise UserError(f"{key}: no file of data.path matches {pattern}: it has {', '.join(names[:10])}{hint}")
         return is_match
 
 
-def _is_named(name: str, pattern: str) -> bool:
+def _matches_name(name: str, pattern: str) -> bool:
     """Return whether a file name equals or matches the pattern, with or without its folder."""
     return f"/{name}".endswith(f"/{pattern}") or fnmatch(name, pattern) or fnmatch(name, f"*/{pattern}")

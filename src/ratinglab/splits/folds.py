@@ -1,4 +1,4 @@
-"""Folds of cross-validations, one of them for test."""
+"""Splits into folds, with one fold held out for test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.options import at_least, within
-from ratinglab.splits.split import RandomValidationSplit
+from ratinglab.splits.split import RandomValidationSplitOptions
 
 if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
@@ -20,8 +20,8 @@ MOVIELENS_100K_DIGEST = "48abd2e46d4c0e51c4bf76e6b2bdc260"
 
 
 @dataclass
-class KFoldSplit(RandomValidationSplit):
-    """Shuffled rows, cut into folds, one of them for test. `-m split.fold=1,2,3,4,5` cross-validates."""
+class KFoldSplitOptions(RandomValidationSplitOptions):
+    """Shuffled rows, cut into folds; one fold is held out for test. `-m split.fold=1,2,3,4,5` cross-validates."""
 
     name: ClassVar[str] = "kfold"
 
@@ -45,7 +45,7 @@ class KFoldSplit(RandomValidationSplit):
 
 
 @dataclass
-class SurpriseKFoldSplit(KFoldSplit):
+class SurpriseKFoldSplitOptions(KFoldSplitOptions):
     """The folds of Surprise's KFold(n_splits=folds, random_state=seed) on the rows in table order."""
 
     name: ClassVar[str] = "surprise_kfold"
@@ -55,7 +55,7 @@ class SurpriseKFoldSplit(KFoldSplit):
 
 
 @dataclass
-class MovieLensUSplit(RandomValidationSplit):
+class MovieLensUSplitOptions(RandomValidationSplitOptions):
     """The published five folds of MovieLens 100K, u1 … u5: each a contiguous fifth of its rows."""
 
     name: ClassVar[str] = "movielens_u"

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class HeldOutUsersSplit(SplitOptions):
+class HeldOutUsersSplitOptions(SplitOptions):
     """Random users for validation and test, who have no training rows ("strong generalization").
 
     For ranking metrics, some rows of each held-out user are folded in (the history), and the recommended list is
-    compared with the other rows. Rows of items without training rows always belong to the history.
+    compared with the user's other rows. Rows of items without training rows always belong to the history.
 
-    With the same seed and the same order of rows, this split equals the one by Liang et al.'s code.
+    With the same seed and the same order of rows, the code of Liang et al. makes the same split.
 
     Source: Liang, Krishnan, Hoffman, Jebara, "Variational Autoencoders for Collaborative Filtering", WWW 2018.
     """
@@ -51,25 +51,25 @@ class HeldOutUsersSplit(SplitOptions):
             )
         # RandomState gives the same stream in all versions of numpy
         order = np.random.RandomState(self.seed).permutation(num_users)
-        of_user = np.full(num_users, TRAIN, dtype=np.int8)
-        of_user[order[num_users - num_held_out :]] = VALIDATION_HISTORY
-        of_user[order[num_users - self.test :]] = TEST_HISTORY
-        part = of_user[user]
+        part_of_user = np.full(num_users, TRAIN, dtype=np.int8)
+        part_of_user[order[num_users - num_held_out :]] = VALIDATION_HISTORY
+        part_of_user[order[num_users - self.test :]] = TEST_HISTORY
+        part = part_of_user[user]
         is_trained = np.bincount(item[part == TRAIN], minlength=table.num_items) > 0
         for history, held_out in ((VALIDATION_HISTORY, VALIDATION), (TEST_HISTORY, TEST)):
             rows = np.flatnonzero((part == history) & is_trained[item])
-            part[self._hidden(rows[np.argsort(user[rows], kind="stable")], user)] = held_out
+            part[self._choose_hidden_rows(rows[np.argsort(user[rows], kind="stable")], user)] = held_out
         return part
 
-    def _hidden(self, rows: NDArray[np.intp], user: NDArray[np.int32]) -> NDArray[np.intp]:
-        """Choose the held-out rows among rows sorted by user: (N,) → (M,)."""
-        random, chosen = np.random.RandomState(self.seed), [rows[:0]]
+    def _choose_hidden_rows(self, rows: NDArray[np.intp], user: NDArray[np.int32]) -> NDArray[np.intp]:
+        """Choose the rows to measure lists against among rows (N,) that are sorted by user: (M,)."""
+        random, hidden_rows = np.random.RandomState(self.seed), [rows[:0]]
         borders = np.flatnonzero(np.diff(user[rows])) + 1
-        for of_user in np.split(rows, borders):
-            count = int(self.hidden * len(of_user))
+        for user_rows in np.split(rows, borders):
+            count = int(self.hidden * len(user_rows))
             if count > 0:  # drawing zero rows would change later draws
-                chosen.append(of_user[random.choice(len(of_user), size=count, replace=False)])
-        return np.concatenate(chosen)
+                hidden_rows.append(user_rows[random.choice(len(user_rows), size=count, replace=False)])
+        return np.concatenate(hidden_rows)
 
-    def why_empty(self, table: RatingTable) -> str:
+    def empty_part_reason(self, table: RatingTable) -> str:
         return f": no held-out user has enough ratings to hide {self.hidden:g} of them, rounded down"

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
-from ratinglab.ratings.mapped_arrays import count_values, empty, release
-from ratinglab.ratings.side_information import AvailableData, Column, SideInformation, informative
+from ratinglab.ratings.mapped_arrays import allocate_array, count_rows, drop_pages
+from ratinglab.ratings.side_information import AvailableData, Column, SideInformation, informative_columns
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY, Ratings, RatingTable
-from ratinglab.splits.split import TEST, TRAIN, VALIDATION, VALIDATION_HISTORY, Split
+from ratinglab.splits.split import TEST, TRAIN, Split
 
 MIN_RATINGS_PER_DAY = 2
-"""Minimum average number of ratings on a user's day for which weights per day pay."""
+"""Minimum average number of ratings on a user's day for which weights per day are worthwhile."""
 NUM_SAMPLED_ROWS = 1_000_000
 """Approximate number of rows that the average is computed from."""
 
@@ -24,8 +24,8 @@ NUM_SAMPLED_ROWS = 1_000_000
 class Holdout:
     """A table and its parts, reindexed so that users and items with training rows come first.
 
-    Users with an index below `num_users` have training rows. A model cannot predict for the others or for UNKNOWN. The
-    same holds for items.
+    Users with an index below `num_users` and items with an index below `num_items` have training rows. A model cannot
+    predict for the other users and items, nor for UNKNOWN.
 
     Attributes:
         table: all rows, with the table's own indices.
@@ -33,8 +33,8 @@ class Holdout:
         side_information: the days and features that the equation needs, with the new indices.
         user_order: (table.num_users,) intp, the table's index of each new user index.
         item_order: (table.num_items,) intp, the table's index of each new item index.
-        num_users: users with at least one training row.
-        num_items: items with at least one training row.
+        num_users: number of users with training rows.
+        num_items: number of items with training rows.
     """
 
     table: RatingTable
@@ -45,126 +45,108 @@ class Holdout:
     num_users: int
     num_items: int
 
-    @property
-    def train(self) -> Ratings:
-        """The training rows."""
-        return self._rows_of(TRAIN)
-
-    @property
-    def validation(self) -> Ratings:
-        """The validation rows, possibly none."""
-        return self._rows_of(VALIDATION)
-
-    @property
-    def validation_history(self) -> Ratings:
-        """Rows to fold in for users held out for validation, possibly none."""
-        return self._rows_of(VALIDATION_HISTORY)
-
-    @property
-    def test(self) -> Ratings:
-        """The test rows, possibly none."""
-        return self._rows_of(TEST)
-
     @cached_property
     def scale(self) -> tuple[float, float]:
-        """Range that predictions are clipped to: the scale as set, or else as found outside the test rows."""
-        set_bounds, extremes = self.table.set_scale, []
+        """Range to clip predictions to: the configured scale; by default, the range of the ratings outside test."""
+        (lowest, highest), extremes = self.table.configured_scale, []
         for rows, block in self.table.ratings.blocks():
             rating = block.rating[self.split.part[rows] != TEST]
             extremes += [rating.min(), rating.max()] if len(rating) > 0 else []
-        lowest, highest = (
-            float(extreme(extremes)) if bound is None else bound
-            for bound, extreme in zip(set_bounds, (min, max), strict=True)
+        return (
+            float(min(extremes)) if lowest is None else lowest,
+            float(max(extremes)) if highest is None else highest,
         )
-        return lowest, highest
 
     def blocks(self) -> Iterator[tuple[Ratings, NDArray[np.int8]]]:
         """Yield blocks of all rows, in the table's order and with the new indices, and the part of each row."""
-        for rows, block in self._blocks_of_table():
-            yield self._renumbered(block), self.split.part[rows]
+        for rows, block in self._table_blocks():
+            yield self._reindex(block), self.split.part[rows]
 
-    def _rows_of(self, part: int) -> Ratings:
-        """Copy the rows of a part with the new indices, for a table on disk into mapped files.
+    def copy_rows(self, part: int) -> Ratings:
+        """Copy the rows of a part, possibly none, with the new indices. Copies a table on disk into mapped files.
+
+        Args:
+            part: TRAIN, VALIDATION, TEST or VALIDATION_HISTORY.
 
         Raises:
             UserError: the disk is full.
         """
         count, folder = self.split.count(part), self.table.folder
         try:
-            user, item = (empty(count, np.int32, folder=folder) for _ in range(2))
-            rating = empty(count, np.float32, folder=folder)
+            user, item = (allocate_array(count, np.int32, folder=folder) for _ in range(2))
+            rating = allocate_array(count, np.float32, folder=folder)
         except OSError as error:
             raise UserError(f"data.cache: {folder}: {error.strerror or error}") from error
-        copied = Ratings(user, item, rating, None if self.side_information.day is None else np.empty(count, np.int32))
-        first = 0
-        for rows, block in self._blocks_of_table():
-            rows_of_part = self._renumbered(block.take(self.split.part[rows] == part))
-            target = copied.take(slice(first, first + len(rows_of_part)))
-            first += len(rows_of_part)
+        copy = Ratings(user, item, rating, None if self.side_information.day is None else np.empty(count, np.int32))
+        start = 0
+        for rows, block in self._table_blocks():
+            part_rows = self._reindex(block.take(self.split.part[rows] == part))
+            target = copy.take(slice(start, start + len(part_rows)))
+            start += len(part_rows)
             for column, values in vars(target).items():
                 if values is not None:
-                    values[:] = getattr(rows_of_part, column)
-            release(user, item, rating)
-        return copied
+                    values[:] = getattr(part_rows, column)
+            drop_pages(user, item, rating)
+        return copy
 
-    def _blocks_of_table(self) -> Iterator[tuple[slice, Ratings]]:
+    def _table_blocks(self) -> Iterator[tuple[slice, Ratings]]:
         """Yield the table's rows block by block, with days if the equation needs them."""
         return replace(self.table.ratings, day=self.side_information.day).blocks()
 
-    def _renumbered(self, rows: Ratings) -> Ratings:
-        return replace(rows, user=self._new_index[0][rows.user], item=self._new_index[1][rows.item])
+    def _reindex(self, rows: Ratings) -> Ratings:
+        return replace(rows, user=self._new_indices[0][rows.user], item=self._new_indices[1][rows.item])
 
     @cached_property
-    def _new_index(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """The new index of each old index of users, and of items."""
+    def _new_indices(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """New index of each of the table's users, and of its items: (table.num_users,) and (table.num_items,)."""
         return np.argsort(self.user_order).astype(np.int32), np.argsort(self.item_order).astype(np.int32)
 
     @property
     def user_ids(self) -> IdMap:
-        """The id of each new index."""
+        """The id of each new user index."""
         return self.table.user_ids.reordered(self.user_order)
 
     @property
     def item_ids(self) -> IdMap:
-        """The id of each new index."""
+        """The id of each new item index."""
         return self.table.item_ids.reordered(self.item_order)
 
     @property
     def titles(self) -> NDArray[np.object_] | None:
-        """The title of each new index."""
+        """The title of each new item index: (table.num_items,) text; None without titles."""
         return None if self.table.titles is None else self.table.titles[self.item_order]
 
     @property
     def item_features(self) -> dict[str, Column]:
-        """All item features by new index, including those that the equation does not need."""
+        """All features of items, with the new indices, including those that the equation does not need."""
         return {name: column[self.item_order] for name, column in self.table.item_columns.items()}
 
 
 def find_available_data(table: RatingTable, split: Split) -> AvailableData:
-    """Find the data besides ratings that a table has for users and items with training rows."""
+    """Find the data besides ratings that are worth using for users and items with training rows."""
     is_train = split.part == TRAIN
     counts = [(table.ratings.user, table.num_users), (table.ratings.item, table.num_items)]
-    user, item = (count_values(index, count, where=is_train) > 0 for index, count in counts)
+    user, item = (count_rows(index, count, where=is_train) > 0 for index, count in counts)
     return AvailableData(
         has_sessions=_has_sessions(table, is_train),
-        user_features=informative(table.user_columns, is_trained=user),
-        item_features=informative(table.item_columns, is_trained=item),
+        user_features=informative_columns(table.user_columns, is_trained=user),
+        item_features=informative_columns(table.item_columns, is_trained=item),
         has_times=table.timestamp is not None,
     )
 
 
 def _has_sessions(table: RatingTable, is_train: NDArray[np.bool_]) -> bool:
-    """Return whether the training rows have times, with several ratings on a user's day on average."""
+    """Return whether the training rows have times, and on average several ratings on a user's day."""
     if table.timestamp is None:
         return False
-    step = 1 + len(is_train) // NUM_SAMPLED_ROWS  # sample users of a large table
-    chosen = is_train & (table.ratings.user % step == 0)
-    user, day = table.ratings.user[chosen].astype(np.int64), table.timestamp[chosen] // MILLISECONDS_PER_DAY
+    step = 1 + len(is_train) // NUM_SAMPLED_ROWS  # samples the users of a large table
+    is_sampled = is_train & (table.ratings.user % step == 0)
+    user, day = table.ratings.user[is_sampled].astype(np.int64), table.timestamp[is_sampled] // MILLISECONDS_PER_DAY
     return len(user) > 0 and len(user) >= MIN_RATINGS_PER_DAY * len(np.unique((user << 32) + (day - day.min())))
 
 
 def hold_out(table: RatingTable, split: Split, side_information: SideInformation) -> Holdout:
-    """Reindex users, items and side information: those with training rows come first, in their old order."""
+    """Reindex users and items so that those with training rows come first, in their old order."""
     is_train = split.part == TRAIN
     user_order, num_users = _trained_first(table.ratings.user, table.num_users, is_train)
     item_order, num_items = _trained_first(table.ratings.item, table.num_items, is_train)
@@ -181,5 +163,5 @@ def hold_out(table: RatingTable, split: Split, side_information: SideInformation
 
 def _trained_first(index: NDArray[np.int32], count: int, is_train: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
     """Return the old index of each new one, (count,) intp, and the number of indices with training rows."""
-    has_row = count_values(index, count, where=is_train) > 0
+    has_row = count_rows(index, count, where=is_train) > 0
     return np.argsort(~has_row, kind="stable"), int(has_row.sum())

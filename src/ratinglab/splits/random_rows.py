@@ -9,18 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.options import valid_seed
-from ratinglab.splits.split import TEST, TRAIN, VALIDATION, FractionSplit, count_text, first_of_each_user, row_numbers
+from ratinglab.splits.split import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    FractionSplitOptions,
+    format_count,
+    hold_out_first_rows,
+    row_numbers,
+)
 
 if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
 
 
 @dataclass
-class RandomSplit(FractionSplit):
+class RandomSplitOptions(FractionSplitOptions):
     """Uniformly random rows for validation and test."""
 
     name: ClassVar[str] = "random"
-    takes_mapped_rows: ClassVar[bool] = True
+    supports_on_disk: ClassVar[bool] = True
 
     seed: int = field(metadata=valid_seed())
     """Seed of the split, independent of the training `seed`."""
@@ -36,11 +44,11 @@ class RandomSplit(FractionSplit):
 
 
 @dataclass
-class PerUserSplit(RandomSplit):
+class PerUserSplitOptions(RandomSplitOptions):
     """Random rows of each user for validation and test, rounded per user."""
 
     name: ClassVar[str] = "per_user"
-    takes_mapped_rows: ClassVar[bool] = False
+    supports_on_disk: ClassVar[bool] = False
 
     def assign(self, table: RatingTable) -> NDArray[np.int8]:
         """Assign each row to a part; each user keeps at least one training row."""
@@ -49,8 +57,8 @@ class PerUserSplit(RandomSplit):
         num_test = np.minimum(np.floor(self.test * count + 0.5), count - 1)
         num_validation = np.minimum(np.floor(self.validation * count + 0.5), count - 1 - num_test)
         order = np.random.default_rng(self.seed).permutation(len(user))
-        return first_of_each_user(user, order, num_test=num_test, num_validation=num_validation)
+        return hold_out_first_rows(user, order, num_test=num_test, num_validation=num_validation)
 
-    def why_empty(self, table: RatingTable) -> str:
+    def empty_part_reason(self, table: RatingTable) -> str:
         most = np.bincount(table.ratings.user).max()
-        return f": the number of rows is rounded per user, and no user has more than {count_text(most)}"
+        return f": the number of rows is rounded per user, and no user has more than {format_count(most)}"

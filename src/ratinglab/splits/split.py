@@ -1,9 +1,9 @@
-"""The parts of a table's rows, and the base classes of splits."""
+"""Assignment of rows to parts, and the base classes of splits' options."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
 
 VERSION = 1
-"""Increment when the rows that a split holds out change."""
+"""Version in the identity of splits; increment it with any change to the rows that a split holds out."""
 TRAIN, VALIDATION, TEST, VALIDATION_HISTORY, TEST_HISTORY = range(5)
 """Codes of the parts. A history holds the fold-in ratings of held-out users."""
 
@@ -28,7 +28,7 @@ class Split:
 
     Attributes:
         part: (N,) int8, code of the part of each row.
-        identity: hash of data, policy and seed, then the fold; all folds of a cross-validation share the hash.
+        identity: hash of the data and the options, then the fold. All folds of a cross-validation share the hash.
         notes: one line each, on special cases such as users with few ratings.
     """
 
@@ -40,7 +40,7 @@ class Split:
         """Count the rows of a part."""
         return int(np.count_nonzero(self.part == part))
 
-    def refitted(self) -> Split:
+    def for_refit(self) -> Split:
         """Move the validation rows, and their users' histories, to the training part; keep the test rows."""
         is_moved = np.isin(self.part, (VALIDATION, VALIDATION_HISTORY))
         return Split(part=np.where(is_moved, TRAIN, self.part).astype(np.int8), identity=self.identity)
@@ -48,19 +48,19 @@ class Split:
 
 @dataclass
 class SplitOptions(ABC):
-    """Base class for splits. To write your own, return the part of each row in `assign`.
+    """Base class for options of splits. A subclass returns the part of each row in `assign`.
 
-    If a field `validation` or `test` is not 0, that part must have rows. A field `fold` chooses a fold of a
+    If a field `validation` or `test` is not 0, that part must have rows. A field `fold` chooses the fold of a
     cross-validation, counted from 1.
     """
 
     name: ClassVar[str]
-    by_time: ClassVar[bool] = False
+    uses_times: ClassVar[bool] = False
     """Whether the split depends on the times of the ratings."""
-    by_file: ClassVar[bool] = False
+    uses_files: ClassVar[bool] = False
     """Whether the split depends on the files that the rows come from."""
-    takes_mapped_rows: ClassVar[bool] = False
-    """Whether the split takes rows in mapped files, since it needs at most about 8 bytes of memory per row."""
+    supports_on_disk: ClassVar[bool] = False
+    """Whether data.on_disk=true is allowed, since the split needs at most about 8 bytes of memory per row."""
     holds_out_users: ClassVar[bool] = False
     """Whether users with held-out rows have a history instead of training rows."""
 
@@ -69,7 +69,7 @@ class SplitOptions(ABC):
 
     @abstractmethod
     def assign(self, table: RatingTable) -> NDArray[np.integer]:
-        """Assign each row to a part: (N,) of TRAIN, VALIDATION and TEST; with `holds_out_users`, of all codes.
+        """Assign each row to a part: (N,) codes TRAIN, VALIDATION and TEST; with `holds_out_users`, all five codes.
 
         Raises:
             UserError: the table lacks data that the split needs.
@@ -79,7 +79,7 @@ class SplitOptions(ABC):
         """Return notes on the split, one line each."""
         return ()
 
-    def why_empty(self, table: RatingTable) -> str:
+    def empty_part_reason(self, table: RatingTable) -> str:
         """Explain why a part is empty, to complete the message `split=… leaves no row …`; "" by default."""
         return ""
 
@@ -92,36 +92,38 @@ class SplitOptions(ABC):
         part, num_rows = self.assign(table), len(table.ratings)
         last = TEST_HISTORY if self.holds_out_users else TEST
         if part.shape != (num_rows,) or part.min() < TRAIN or part.max() > last:
-            codes = f"{', '.join(map(str, range(last)))} and {last}"
+            codes = f"{', '.join(map(str, range(last)))} or {last}"
             raise UserError(
-                f"split={self.name}: the parts must be ({num_rows},) of {codes}, "
-                f"got {part.shape} with {np.unique(part)[:6]}"
+                f"split={self.name}: assign must return {num_rows} part codes, each {codes}; got shape {part.shape} "
+                f"and values {np.unique(part)[:6]}"
             )
         for key, code in (("test", TEST), ("validation", VALIDATION)):
-            wanted = getattr(self, key, 0)
-            if wanted and not (part == code).any():
-                place = f"split={self.name} with split.{key}={wanted}"
-                raise UserError(f"{place} leaves no row of {table.name} for {key}{self.why_empty(table)}")
+            size = getattr(self, key, 0)
+            if size and not (part == code).any():
+                place = f"split={self.name} with split.{key}={size}"
+                raise UserError(f"{place} leaves no row of {table.name} for {key}{self.empty_part_reason(table)}")
         if not (part == TRAIN).any():
-            raise UserError(f"split={self.name} leaves no row of {table.name} to train on{self.why_empty(table)}")
+            raise UserError(
+                f"split={self.name} leaves no row of {table.name} to train on{self.empty_part_reason(table)}"
+            )
         return Split(part=part.astype(np.int8, copy=False), identity=self._identity(table), notes=self.notes(table))
 
     def _identity(self, table: RatingTable) -> str:
-        names = [option.name for option in fields(self) if option.name not in ("fold", "refit")]
-        policy = {name: getattr(self, name) for name in names}
+        """Hash the data and all options but the fold and `refit`; see `Split`."""
+        options = {name: value for name, value in asdict(self).items() if name not in ("fold", "refit")}
         # the digest leaves out the borders of files; sorting makes the order of fields irrelevant
-        borders = [source.stop for source in table.sources] if self.by_file else []
-        content = (VERSION, table.digest, self.name, sorted(policy.items()), borders)
+        borders = [source.stop for source in table.sources] if self.uses_files else []
+        content = (VERSION, table.digest, self.name, sorted(options.items()), borders)
         hashed = blake2b(repr(content).encode(), digest_size=6)
-        if self.by_time:
+        if self.uses_times:
             hashed.update(np.ascontiguousarray(table.timestamp).data)
         fold = getattr(self, "fold", None)
         return hashed.hexdigest() if fold is None else f"{hashed.hexdigest()}/{fold}"
 
 
 @dataclass
-class FractionSplit(SplitOptions):
-    """Fractions of the rows held out for validation and test."""
+class FractionSplitOptions(SplitOptions):
+    """Base class for splits that hold out fractions of the rows for validation and test."""
 
     validation: float = field(metadata=at_least(0, below=1))
     """Fraction of the rows held out for validation (per_user: of each user's); 0: no validation, so no early
@@ -136,15 +138,15 @@ class FractionSplit(SplitOptions):
                 f"got {self.validation} + {self.test} = {self.validation + self.test:g}"
             )
 
-    def why_empty(self, table: RatingTable) -> str:
-        return f": it has {count_text(len(table.ratings))}"
+    def empty_part_reason(self, table: RatingTable) -> str:
+        return f": it has {format_count(len(table.ratings))}"
 
 
 @dataclass
-class RandomValidationSplit(SplitOptions):
-    """Base class for splits that choose random validation rows among the rows that are not test."""
+class RandomValidationSplitOptions(SplitOptions):
+    """Base class for splits with random validation rows among the rows outside test."""
 
-    takes_mapped_rows: ClassVar[bool] = True
+    supports_on_disk: ClassVar[bool] = True
 
     seed: int = field(metadata=valid_seed())
     """Seed of the split, independent of the training `seed`."""
@@ -153,7 +155,7 @@ class RandomValidationSplit(SplitOptions):
 
     @abstractmethod
     def test_rows(self, table: RatingTable) -> slice | NDArray[np.intp] | NDArray[np.bool_]:
-        """Choose the test rows: a range, indices, or a mask (N,).
+        """Choose the test rows: a range, positions, or a mask (N,).
 
         Raises:
             UserError: the table lacks data that the split needs.
@@ -167,29 +169,36 @@ class RandomValidationSplit(SplitOptions):
         part[train[: round(self.validation * len(train))]] = VALIDATION
         return part
 
-    def why_empty(self, table: RatingTable) -> str:
-        return f": it has {count_text(len(table.ratings))}"
+    def empty_part_reason(self, table: RatingTable) -> str:
+        return f": it has {format_count(len(table.ratings))}"
 
 
 def row_numbers(count: int) -> NDArray[np.int32] | NDArray[np.int64]:
-    """Number rows from 0: (count,), int32 if the numbers fit."""
+    """Number rows from 0: (count,), int32 if the numbers fit, else int64."""
     return np.arange(count).astype(np.int64) if count >= 2**31 else np.arange(count, dtype=np.int32)
 
 
-def count_text(number: int) -> str:
+def format_count(number: int) -> str:
+    """Format a number of ratings, such as `1,000 ratings`."""
     return f"{number:,} rating{'s' if number != 1 else ''}"
 
 
-def first_of_each_user(
+def hold_out_first_rows(
     user: NDArray[np.int32],
     order: NDArray[np.intp],
     *,
     num_test: NDArray[np.number],
     num_validation: NDArray[np.number],
 ) -> NDArray[np.int8]:
-    """Hold out each user's first num_test rows in the order for test, and the next num_validation for validation.
+    """Hold out each user's first rows in an order for test, and the next ones for validation.
 
-    user: (N,), order: (N,) rows, num_test and num_validation: (num_users,) → (N,) parts
+    Args:
+        user: (N,) user of each row.
+        order: (N,) rows.
+        num_test: (num_users,) number of rows to hold out; likewise num_validation.
+
+    Returns:
+        (N,) part of each row.
     """
     by_user = order[np.argsort(user[order], kind="stable")]
     count = np.bincount(user)

@@ -63,7 +63,7 @@ def make_record(
         protocol=make_protocol_record(
             options,
             data_digest=table.digest,
-            side_digests=table.side_digests(needs._replace(days=True)) if options.split.by_time else side_digests,
+            side_digests=table.side_digests(needs._replace(days=True)) if options.split.uses_times else side_digests,
             split=holdout.split,
         ),
         metrics=[] if model.predicts_scores else metric_records(options.metrics),

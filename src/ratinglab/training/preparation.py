@@ -18,13 +18,13 @@ from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.build_equation import check_equation
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.mapped_arrays import blocks_of, empty, release
+from ratinglab.ratings.mapped_arrays import allocate_array, drop_pages, row_ranges
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.ratings.table import Ratings
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.weights import build_predictor, make_training_data
 from ratinglab.splits.holdout import Holdout, find_available_data, hold_out
-from ratinglab.splits.split import VALIDATION
+from ratinglab.splits.split import TEST, VALIDATION
 from ratinglab.stars import is_liked
 from ratinglab.training.continuation import load_initial_weights
 from ratinglab.training.new_record import make_record
@@ -130,7 +130,7 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
     available = find_available_data(table, split)
     options = replace(options, model=options.model.for_data(available))
     side_information = table.side_information(options.model.needs(), needed_by=f"model={options.model.name}")
-    holdout = hold_out(table, split if refit_epochs is None else split.refitted(), side_information)
+    holdout = hold_out(table, split if refit_epochs is None else split.for_refit(), side_information)
     data = RatingDataModule(
         holdout,
         batch_size=options.data.batch_size if options.optimizer.takes_batches else None,
@@ -151,7 +151,7 @@ def _check_lists(
     rows = data.validation_ratings
     is_monitored = isinstance(monitor, RankingMetric)
     if is_monitored or options.ranking.k is not None:
-        held_out = [rows.rating, *([holdout.test.rating] if options.test else [])]
+        held_out = [rows.rating, *([holdout.copy_rows(TEST).rating] if options.test else [])]
         check_threshold(threshold, held_out, unit=data.stars.unit)
     if is_monitored and len(rows) > 0:
         is_ranked = is_liked(rows.rating, threshold, unit=data.stars.unit)
@@ -167,16 +167,16 @@ def _check_lists(
 def _fit_baseline(predictor: Predictor, rows: Batch, data: RatingDataModule) -> None:
     """Fit the predictor's bias baseline to the training rows, whose ratings are in stars."""
     stars = predictor.stars
-    column = empty(len(rows.rating), np.float32, folder=data.folder)
+    column = allocate_array(len(rows.rating), np.float32, folder=data.folder)
     rating = torch.from_numpy(column)
 
-    def drop_pages() -> None:
-        release(column, *vars(data.train_ratings_in_stars).values())
+    def drop_read_pages() -> None:
+        drop_pages(column, *vars(data.train_ratings_in_stars).values())
 
-    for block in blocks_of(len(rating)):
+    for block in row_ranges(len(rating)):
         rating[block] = stars.to_rating(rows.rating[block])
-        drop_pages()
-    predictor.baseline.fit(user=rows.user, item=rows.item, rating=rating, after_chunk=drop_pages)
+        drop_read_pages()
+    predictor.baseline.fit(user=rows.user, item=rows.item, rating=rating, after_chunk=drop_read_pages)
 
 
 def _beats_the_mean(baseline: BiasBaseline, rows: Ratings) -> bool:

@@ -110,7 +110,7 @@ class TrainOptions:
         """Raise UserError for a choice that needs all rows in memory."""
         fits = sorted({cls.name for cls in named_fits() if cls.supports_on_disk})
         import_modules("ratinglab.splits")
-        splits = sorted({cls.name for cls in named_subclasses(SplitOptions) if cls.takes_mapped_rows})
+        splits = sorted({cls.name for cls in named_subclasses(SplitOptions) if cls.supports_on_disk})
         for key, name, valid in (("optimizer", self.optimizer.name, fits), ("split", self.split.name, splits)):
             if name not in valid:
                 raise UserError(f"{key} must be one of {', '.join(valid)} with data.on_disk=true, got {name}")

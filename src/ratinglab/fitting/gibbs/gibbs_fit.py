@@ -16,10 +16,11 @@ from ratinglab.fitting.gibbs.term_draws import draw_term
 from ratinglab.fitting.row_fit import RowFit, join_tables, write_tables
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
+from ratinglab.formats.text_options import SIDE_NAMES, SideName
 from ratinglab.kernels.column_draws import compile_loops, join_columns, split_columns
 from ratinglab.kernels.rows import Entries, FloatArray, RowPriors, gram, subtract_dots, update_rows
 from ratinglab.kernels.sorted_ratings import chunk_bounds
-from ratinglab.models.equation import SIDE_NAMES, Factors, SideFactors, SideName, other_side
+from ratinglab.models.equation import Factors, SideFactors, other_side
 from ratinglab.models.factor_equation import Term
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor

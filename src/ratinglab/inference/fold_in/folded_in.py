@@ -236,8 +236,8 @@ def fold_in(
     is_of_one_user = ratings is not None or has_user_features or (users is None and items is None)
     single_user = find_user(tables.user_ids, user_id) if is_of_one_user and not names_users else None
     looked_up = look_up_ratings(tables, ratings, rating_columns, single_user)
-    user_features = read_features(users, tables.user_ids, columns_of, single_user=single_user, key=keys[0], noun="user")
-    item_features = read_features(items, tables.item_ids, columns_of, key=keys[1], noun="item")
+    user_features = read_features(users, tables.user_ids, columns_of, single_user=single_user, key=keys[0], side="user")
+    item_features = read_features(items, tables.item_ids, columns_of, key=keys[1], side="item")
     user_rows = rows_to_fold_in(model, "user", looked_up, user_features, single_user=single_user)
     item_rows = rows_to_fold_in(model, "item", looked_up, item_features)
     if record.predicts_scores and item_rows.ids:

@@ -11,11 +11,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.formats.numbers import parsed_number
+from ratinglab.formats.literals import parse_number
+from ratinglab.formats.text_options import SideName
 from ratinglab.formats.text_tables import TextTable
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
-from ratinglab.ratings.side_information import Column, is_unknown, new_values
+from ratinglab.ratings.side_information import Column, is_unknown, parse_new_values
 
 Pairs = Sequence[tuple[Any, Any]]
 """One user's items and ratings, or features and values, as typed."""
@@ -87,10 +88,10 @@ def look_up_ratings(
     """
     user_ids: list[str] = []
     if isinstance(ratings, TextTable):
-        place, name, decimal = ratings.place, str(ratings.source.file), ratings.decimal
-        items = ratings.ids(columns["item"], key="columns.item", noun="item").to_pylist()
+        place, name, decimal = ratings.place, str(ratings.opened_from.file), ratings.decimal
+        items = ratings.ids(columns["item"], key="columns.item", side="item").to_pylist()
         if single_user is None:
-            user_ids = ratings.ids(columns["user"], key="columns.user", noun="user").to_pylist()
+            user_ids = ratings.ids(columns["user"], key="columns.user", side="user").to_pylist()
         values = ratings.column(columns["rating"], key="columns.rating")
     else:
         place, name, decimal = (lambda row, column: "ratings"), "ratings", "."
@@ -130,7 +131,7 @@ def _parsed_ratings(
 
     def number(value: Any) -> float:
         try:
-            parsed = parsed_number(value.strip(), decimal=decimal) if isinstance(value, str) else float(value)
+            parsed = parse_number(value.strip(), decimal=decimal) if isinstance(value, str) else float(value)
         except (TypeError, ValueError, OverflowError):
             return math.nan
         return parsed if math.isfinite(parsed) and not isinstance(value, bool | np.bool_) else math.nan
@@ -187,10 +188,10 @@ class GivenFeatures:
     key: str
     decimal: str = "."
 
-    def check_used(self, names: Sequence[str], *, noun: str) -> None:
+    def check_used(self, names: Sequence[str], *, side: SideName) -> None:
         """Raise UserError if the model uses none of the features; `names` are those that it uses."""
         if not names:
-            raise UserError(f"{self.key}: the model uses no features of {noun}s")
+            raise UserError(f"{self.key}: the model uses no features of {side}s")
         sources = [*names, *(name.removesuffix("_group") for name in names)]
         if not any(name in self.cells for name in sources):
             got = ", ".join(self.cells) or "none"
@@ -204,7 +205,7 @@ class GivenFeatures:
         source = name if name in self.cells else name.removesuffix("_group")
         if source in self.cells:
             cells, place = self.cells[source], lambda row: self.place(row, source)
-            new = new_values(cells, trained, place=place, decimal=self.decimal)
+            new = parse_new_values(cells, trained, place=place, decimal=self.decimal)
             row = positions(self.ids, ids)
             is_given = (row >= 0) & ~is_unknown(new)[row]
             values[is_given] = new[row[is_given]]
@@ -221,7 +222,7 @@ def read_features(
     *,
     single_user: GivenUser | None = None,
     key: str,
-    noun: str,
+    side: SideName,
 ) -> GivenFeatures | None:
     """Read features of users or items: a table with one row each, or the names and values of the single user.
 
@@ -235,13 +236,13 @@ def read_features(
         return None
     cells: dict[str, list[str]] = {}
     if isinstance(features, TextTable):
-        column = find(features)[noun]
-        named = features.ids(column, key=f"columns.{noun}", noun=noun).to_pylist()
+        column = find(features)[side]
+        named = features.ids(column, key=f"columns.{side}", side=side).to_pylist()
         spelled = _spelled(named, ids, ids.index_of(named))
         is_twice = pd.Index(spelled).duplicated()
         if is_twice.any():
             row = int(is_twice.argmax())
-            raise UserError(f"{features.place(row, column)}: {noun} {spelled[row]} has an earlier row")
+            raise UserError(f"{features.place(row, column)}: {side} {spelled[row]} has an earlier row")
         cells = {name: features.column(name, key=key) for name in features.names if name != column}
         return GivenFeatures(spelled, cells, features.place, key, features.decimal)
     assert single_user is not None, "pairs are of a single user"

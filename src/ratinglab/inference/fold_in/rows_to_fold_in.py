@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ratinglab.formats.text_options import SideName
 from ratinglab.inference.fold_in.fold_in_solver import NewRows
 from ratinglab.inference.fold_in.given_ratings import GivenFeatures, GivenUser, positions
 from ratinglab.inference.run_tables import is_trained
 from ratinglab.inference.trained_model import TrainedModel
 from ratinglab.models.design import Design
-from ratinglab.models.equation import ColumnSource, SideName, other_side
+from ratinglab.models.equation import ColumnSource, other_side
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.side_information import is_numeric
@@ -90,12 +91,12 @@ def _designs(
     """Build the designs of the features of rows to fold in: their given values, else the run's, else unknown."""
     if model.record.predicts_scores:  # its rows have no terms
         if features is not None and side == "user":
-            features.check_used([], noun=side)
+            features.check_used([], side=side)
         return []
     own = model.solvers[side].own
     names = [term.feature for term in own.terms if term.source is ColumnSource.feature]
     if features is not None and not (side == "item" and "title" in features.cells):
-        features.check_used(names, noun=side)
+        features.check_used(names, side=side)
     designs = []
     for name in names:
         column = model.tables.feature(side, name)

@@ -1,14 +1,14 @@
-"""Mappings typed as the value of a key."""
+"""Mappings written as the value of an option."""
 
 import pytest
 
 from ratinglab.errors import UserError
-from ratinglab.formats.typed_mapping import is_mapping, typed_pairs
+from ratinglab.formats.literals import is_inline_mapping, parse_inline_mapping
 
 
 def test_a_mapping_begins_with_a_brace():
-    assert is_mapping(" {50: 5}")
-    assert not is_mapping("ratings{1}.csv")
+    assert is_inline_mapping(" {50: 5}")
+    assert not is_inline_mapping("ratings{1}.csv")
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_a_mapping_begins_with_a_brace():
     ],
 )
 def test_names_and_values_are_kept_as_typed(text, pairs):
-    assert typed_pairs(text, key="ratings") == pairs
+    assert parse_inline_mapping(text, key="ratings") == pairs
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,6 @@ def test_names_and_values_are_kept_as_typed(text, pairs):
 )
 def test_other_texts_are_refused_in_one_line(text, message):
     with pytest.raises(UserError) as error:
-        typed_pairs(text, key="ratings")
+        parse_inline_mapping(text, key="ratings")
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
