@@ -19,7 +19,7 @@ from ratinglab.reports.averages import (
     mean_of,
     values_of,
 )
-from ratinglab.reports.groups import Group, TableColumn, differences_from_first, rank_groups
+from ratinglab.reports.groups import Group, TableColumn, compare_with_first, list_tests, rank_groups
 from ratinglab.reports.protocols import (
     USES,
     USES_NOTE,
@@ -212,16 +212,16 @@ def _split_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
     )
     folds = _folds_of_split([run for group in groups for run in group.runs])
     groups = rank_groups([group._replace(num_missing=_count_missing(group.runs, folds)) for group in groups], column)
-    differences = differences_from_first(groups, monitored_column)
-    tests = dict.fromkeys(difference.test for difference in differences if difference is not None)
+    groups = compare_with_first(groups, monitored_column)
+    tests = list_tests(groups)
     num_seeds = [len(_folds_by_seed(group.runs)) for group in groups]
     behind = [f"{monitor.label} behind {HALF_WIDTH_HEADER}"] if tests else []
     table = [["", metric.label, HALF_WIDTH_HEADER, *behind, "fit s", "parameters", ""]]
-    for group, difference, seeds in zip(groups, differences, num_seeds, strict=True):
+    for group, seeds in zip(groups, num_seeds, strict=True):
         notes = [_missing_folds(group.runs, folds)]
         notes += [f"{seeds} of {max(num_seeds)} seeds"] if seeds < max(num_seeds) else []
         notes += ["ended early"] if group.is_pruned else []
-        behind = ["" if difference is None else difference.text] if tests else []
+        behind = ["" if group.behind is None else group.behind.text] if tests else []
         cells = [*_metric_cells(group.runs, column.tag), *behind, *_size_cells(group.runs)]
         table.append([_name(group), *cells, "; ".join(filter(None, notes))])
     yield f"{title}: {'validation' if has_validation else 'test'} {metric.label}"

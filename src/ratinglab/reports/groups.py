@@ -58,12 +58,14 @@ class Group(NamedTuple):
         runs: the finished runs.
         num_missing: number of seeds and folds that the group lacks.
         jobs: all jobs of the group, finished or not, if it belongs to a sweep.
+        behind: difference from the best group; None if it was not tested.
     """
 
     settings: dict[str, str]
     runs: list[FinishedRun]
     num_missing: int = 0
     jobs: Sequence[JobResult] = ()
+    behind: PairedDifference | None = None
 
     @property
     def is_pruned(self) -> bool:
@@ -87,17 +89,21 @@ def rank_groups(groups: Sequence[Group], column: TableColumn) -> list[Group]:
     return sorted(groups, key=sort_key)
 
 
-def differences_from_first(groups: Sequence[Group], column: TableColumn) -> list[PairedDifference | None]:
-    """Test how far each group is behind the first one.
+def compare_with_first(groups: Sequence[Group], column: TableColumn) -> list[Group]:
+    """Test how far each group is behind the first one, and return the groups with `behind`.
 
-    Returns:
-        A difference per group; None for the first group, for groups with missing or pruned runs, and for those that
-        cannot be compared, see `paired_difference`.
+    Groups with missing or pruned runs are not tested, nor those that `paired_difference` cannot compare.
     """
-    first = groups[0]
-    return [
-        None
-        if group is first or any(tested.num_missing or tested.is_pruned for tested in (first, group))
-        else paired_difference(first.runs, group.runs, tag=column.tag, higher_is_better=column.higher_is_better)
-        for group in groups
-    ]
+    first, *others = groups
+    compared = [first]
+    for group in others:
+        behind = None
+        if not any(tested.num_missing or tested.is_pruned for tested in (first, group)):
+            behind = paired_difference(first.runs, group.runs, tag=column.tag, higher_is_better=column.higher_is_better)
+        compared.append(group._replace(behind=behind))
+    return compared
+
+
+def list_tests(groups: Sequence[Group]) -> list[str]:
+    """List the names of the tests that compared the groups, each once."""
+    return list(dict.fromkeys(group.behind.test for group in groups if group.behind is not None))

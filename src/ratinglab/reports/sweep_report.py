@@ -26,8 +26,7 @@ from ratinglab.reports.averages import (
     values_of,
 )
 from ratinglab.reports.figure_files import write_figures
-from ratinglab.reports.groups import Group, JobResult, TableColumn, differences_from_first
-from ratinglab.reports.paired_tests import PairedDifference
+from ratinglab.reports.groups import Group, JobResult, TableColumn, compare_with_first, list_tests
 from ratinglab.reports.protocols import compared_tag, table_with_reference_results
 from ratinglab.reports.sweep_results import ComparableJobs, comparable_sets, find_differing_keys, read_results
 from ratinglab.reports.table_layout import align, format_latex, format_markdown
@@ -44,6 +43,7 @@ NUM_BINS = 4
 FILES = {"results.csv", "results.md", "results.tex", "groups.csv", "comparisons.csv", "best.yaml"}
 """All files that a report can have."""
 Cells = list[list[str]]
+"""A table: rows of cells, the first of which is the header."""
 
 
 class SweepReport(NamedTuple):
@@ -62,7 +62,7 @@ class SweepReport(NamedTuple):
         write_figures(folder, self.sets)
 
 
-def sweep_report(jobs: Sequence[SweepJob]) -> SweepReport:
+def sweep_report(started_jobs: Sequence[SweepJob]) -> SweepReport:
     """Report jobs by the arguments in which they differ, best monitored validation metric first.
 
     Jobs that differ only in REPLICATES share a row: their number, and each metric's mean with its 95% confidence
@@ -79,52 +79,52 @@ def sweep_report(jobs: Sequence[SweepJob]) -> SweepReport:
     Raises:
         UserError: there are no jobs.
     """
-    if not jobs:
+    if not started_jobs:
         raise UserError("no job of the sweep has started")
-    results = read_results(jobs)
-    sets = comparable_sets(results)
-    differences = [differences_from_first(jobs.groups, jobs.columns[0]) for jobs in sets]
-    tables = [_table(jobs, tested) for jobs, tested in zip(sets, differences, strict=True)]
-    bold = [None if jobs.best is None else 1 for jobs in sets]
+    results = read_results(started_jobs)
+    sets = [jobs._replace(groups=compare_with_first(jobs.groups, jobs.columns[0])) for jobs in comparable_sets(results)]
+    tables = [_table(jobs) for jobs in sets]
     lines: list[str] = []
-    for comparable, tested, table, best in zip(sets, differences, tables, bold, strict=True):
+    for jobs, table in zip(sets, tables, strict=True):
         if len(sets) > 1:
-            title = describe_conditions(comparable.conditions, among=[jobs.conditions for jobs in sets])
+            title = describe_conditions(jobs.conditions, among=[other.conditions for other in sets])
             lines += [*([""] if lines else []), title]
-        lines += [*_best_rows(table, is_ranked=best is not None), *_notes(comparable, tested)]
-        lines += _best_lines(comparable, is_only=len(sets) == 1)
+        lines += [*_best_rows(table, is_ranked=jobs.best is not None), *_notes(jobs)]
+        lines += _best_lines(jobs, is_only=len(sets) == 1)
     if len(sets) > 1:
         lines.append("note: runs on other data, splits or metrics are not compared with one another")
-    files = {"results.csv": _csv(results)}
+    files = {"results.csv": _results_csv(results)}
     for name, form in (("results.md", format_markdown), ("results.tex", format_latex)):
-        texts = ["\n".join(form(table, bold=best)) for table, best in zip(tables, bold, strict=True)]
+        texts = [
+            "\n".join(form(table, bold=None if jobs.best is None else 1))
+            for jobs, table in zip(sets, tables, strict=True)
+        ]
         files[name] = ("\n\n".join(texts) + "\n").encode()
     if len(sets) == 1 and sets[0].best is not None:
         files["best.yaml"] = (sets[0].best.runs[0].folder / HYDRA_FOLDER / "config.yaml").read_bytes()
     if any(jobs.replicates for jobs in sets):
         files["groups.csv"] = _groups_csv(sets)
-    if any(map(any, differences)):
-        files["comparisons.csv"] = _comparisons_csv(sets, differences)
+    if any(list_tests(jobs.groups) for jobs in sets):
+        files["comparisons.csv"] = _comparisons_csv(sets)
     return SweepReport(lines, files, sets)
 
 
-def _table(jobs: ComparableJobs, differences: Sequence[PairedDifference | None]) -> Cells:
+def _table(jobs: ComparableJobs) -> Cells:
     """Tabulate comparable jobs: a header, then a row per group, or per job if there is only one group."""
     groups, is_grouped = jobs.groups, bool(jobs.replicates)
     if not groups[0].settings:
         groups, is_grouped = _single_jobs(jobs), False
-        differences = [None] * len(groups)
-    is_tested = any(differences)
+    is_tested = bool(list_tests(groups))
     interval = f" {HALF_WIDTH_HEADER}" if is_grouped else ""
     first, *others = (f"{column.label}{interval}" for column in jobs.columns)
     behind = [f"behind {HALF_WIDTH_HEADER}"] if is_tested else []
     header = [*groups[0].settings, *(["runs"] if is_grouped else []), first, *behind, *others]
     table = [header if is_grouped else [*header, "job"]]
-    for group, difference in zip(groups, differences, strict=True):
+    for group in groups:
         count = len(group.runs)
         runs = str(count) if group.num_missing == 0 else f"{count} of {count + group.num_missing}"
         first, *others = _metric_cells(group, jobs.columns)
-        behind = ["" if difference is None else difference.text] if is_tested else []
+        behind = ["" if group.behind is None else group.behind.text] if is_tested else []
         cells = [*map(short_number, group.settings.values()), *([runs] if is_grouped else []), first, *behind, *others]
         table.append(cells if is_grouped else [*cells, group.jobs[0].number])
     return table if jobs.groups[0].settings else [*table, *_mean_and_interval(jobs)]
@@ -176,7 +176,7 @@ def _best_rows(table: Cells, *, is_ranked: bool) -> Iterator[str]:
         yield f"{hidden} more rows are in results.md"
 
 
-def _notes(jobs: ComparableJobs, differences: Sequence[PairedDifference | None]) -> Iterator[str]:
+def _notes(jobs: ComparableJobs) -> Iterator[str]:
     """Explain intervals and tests, rank the keys by importance, and list pruned and failed jobs."""
     folds = {result.record.fold for result in jobs.results if result.record is not None}
     total = jobs.conditions.get("split.folds")
@@ -184,7 +184,7 @@ def _notes(jobs: ComparableJobs, differences: Sequence[PairedDifference | None])
         yield f"note: only {len(folds)} of the split's {total} folds were run"
     for text in explain_intervals([group.runs for group in jobs.groups], jobs.columns[0].tag):
         yield f"{HALF_WIDTH_HEADER:10} {text}"
-    for test in dict.fromkeys(difference.test for difference in differences if difference is not None):
+    for test in list_tests(jobs.groups):
         yield f"behind     difference from the best and its 95% interval, by {test}"
     yield from _importance(jobs)
     yield from _keys_without_effect(jobs)
@@ -195,20 +195,19 @@ def _notes(jobs: ComparableJobs, differences: Sequence[PairedDifference | None])
         if result.job.failure is not None:
             yield f"failed     {result.job.folder.name}: {result.job.failure}"
     if find_differing_keys(jobs.results) == [FOLD]:
-        yield from _beside_figures(jobs.groups[0].runs)
+        yield from _compare_with_protocol(jobs.groups[0].runs)
 
 
 def _importance(jobs: ComparableJobs) -> Iterator[str]:
     """Rank the swept keys by the share of the metric's variance that each explains; nothing with few groups."""
-    column = jobs.columns[0]
-    groups = [group for group in jobs.groups if group.num_missing == 0 and values_of(group.runs, column.tag)]
+    column, groups = jobs.columns[0], _complete_groups(jobs)
     keys = list(jobs.groups[0].settings)
     if len(keys) < 2 or len(groups) < MIN_GROUPS:
         return
     metric = np.array([mean_of(group.runs, column.tag) for group in groups])
     shares = {key: compute_explained_share([group.settings[key] for group in groups], metric) for key in keys}
-    listed = ", ".join(f"{key} {shares[key]:.0%}" for key in sorted(keys, key=lambda key: -shares[key]))
-    yield f"importance {listed} (share of the variance in {column.label} ranks that each key explains alone)"
+    shares_text = ", ".join(f"{key} {shares[key]:.0%}" for key in sorted(keys, key=lambda key: -shares[key]))
+    yield f"importance {shares_text} (share of the variance in {column.label} ranks that each key explains alone)"
 
 
 def compute_explained_share(values: Sequence[str], metric: NDArray[np.float64]) -> float:
@@ -221,15 +220,15 @@ def compute_explained_share(values: Sequence[str], metric: NDArray[np.float64]) 
         values: (n,) the key's value in each run, as typed.
         metric: (n,) the metric of each run.
     """
-    binned = _binned(values)
-    groups = [metric[binned == level] for level in np.unique(binned)]
+    bins = _bin_by_quantiles(values)
+    groups = [metric[bins == value] for value in np.unique(bins)]
     if len(set(metric)) == 1 or not 1 < len(groups) < len(metric):
         return 0.0
     share = stats.kruskal(*groups).statistic / (len(metric) - 1)  # Kruskal and Wallis's H is (n − 1) η² of the ranks
     return float(max(0.0, 1 - (1 - share) * (len(metric) - 1) / (len(metric) - len(groups))))
 
 
-def _binned(values: Sequence[str]) -> NDArray[np.generic]:
+def _bin_by_quantiles(values: Sequence[str]) -> NDArray[np.generic]:
     """Bin the values of a numeric key by quantiles if there are many; return other values unchanged."""
     try:
         numbers = np.array([float(value) for value in values])
@@ -243,44 +242,48 @@ def _binned(values: Sequence[str]) -> NDArray[np.generic]:
 
 def _keys_without_effect(jobs: ComparableJobs) -> Iterator[str]:
     """Name the swept keys that change the metric by less than is printed, all other keys being equal."""
-    tag, least = jobs.columns[0].tag, 0.5 * 10**-DECIMALS
+    column, rounding = jobs.columns[0], 0.5 * 10**-DECIMALS
     for key in jobs.groups[0].settings:
         means: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
-        for group in jobs.groups:
-            if group.num_missing == 0 and values_of(group.runs, tag):
-                others = tuple(value for other, value in group.settings.items() if other != key)
-                means[others].append(mean_of(group.runs, tag))
-        differences = [max(group_means) - min(group_means) for group_means in means.values() if len(group_means) > 1]
-        if differences and max(differences) < least:
-            yield f"note: {key} has no effect here: it changes {jobs.columns[0].label} by less than {least:.5f}"
+        for group in _complete_groups(jobs):
+            other_values = tuple(value for other, value in group.settings.items() if other != key)
+            means[other_values].append(mean_of(group.runs, column.tag))
+        ranges = [max(alike) - min(alike) for alike in means.values() if len(alike) > 1]
+        if ranges and max(ranges) < rounding:
+            yield f"note: {key} has no effect here: it changes {column.label} by less than {rounding:.5f}"
+
+
+def _complete_groups(jobs: ComparableJobs) -> list[Group]:
+    """List the groups that have all seeds and folds, and the monitored metric in every run."""
+    return [group for group in jobs.groups if group.num_missing == 0 and values_of(group.runs, jobs.columns[0].tag)]
 
 
 def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
-    """Format the commands that train the best configuration and evaluate its test rows, unless already evaluated."""
+    """Format the command that trains the best configuration, and the one for its test rows if it has no test errors."""
     if jobs.best is None:
         return
     job = next(result.job for result in jobs.best.jobs if result.run is not None)
     arguments = {key: value for key, value in job.arguments.items() if key not in jobs.replicates}
-    of_test = [column.tag for column in jobs.columns if column.tag.startswith("test/")]
-    if not of_test:
+    test_tags = [column.tag for column in jobs.columns if column.tag.startswith("test/")]
+    if not test_tags:
         arguments["test"] = "true"
-    if is_only and not any(values_of(jobs.best.runs, tag) for tag in of_test):
+    if is_only and not any(values_of(jobs.best.runs, tag) for tag in test_tags):
         yield f"test       {shell_command('report', '--test', os.path.relpath(job.folder.parent))}"
     config_dir = read_config_dir(job.folder)
-    typed = [f"{key}={value}" for key, value in arguments.items()]
-    typed = typed if config_dir is None else ["--config-dir", config_dir, *typed]
-    yield f"best       {shell_command('train', *typed)}"
+    folder_flag = [] if config_dir is None else ["--config-dir", config_dir]
+    overrides = [f"{key}={value}" for key, value in arguments.items()]
+    yield f"best       {shell_command('train', *folder_flag, *overrides)}"
 
 
-def _comparisons_csv(sets: Sequence[ComparableJobs], differences: Sequence[Sequence[PairedDifference | None]]) -> bytes:
+def _comparisons_csv(sets: Sequence[ComparableJobs]) -> bytes:
     """Format one row per paired test."""
     rows = []
-    for jobs, tested in zip(sets, differences, strict=True):
+    for jobs in sets:
         names = [" ".join(f"{key}={value}" for key, value in group.settings.items()) for group in jobs.groups]
-        for name, difference in zip(names, tested, strict=True):
-            if difference is not None:
+        for name, group in zip(names, jobs.groups, strict=True):
+            if group.behind is not None:
                 compared = {"metric": jobs.columns[0].tag, "best": names[0], "other": name}
-                rows.append(compared | dict(zip(("behind", "low", "high", "p", "test"), difference, strict=True)))
+                rows.append(compared | dict(zip(("behind", "low", "high", "p", "test"), group.behind, strict=True)))
     return _as_csv(rows)
 
 
@@ -297,7 +300,7 @@ def _groups_csv(sets: Sequence[ComparableJobs]) -> bytes:
     return _as_csv(rows)
 
 
-def _csv(results: Sequence[JobResult]) -> bytes:
+def _results_csv(results: Sequence[JobResult]) -> bytes:
     """Format one row per job."""
     rows = []
     keys = find_differing_keys(results)
@@ -313,7 +316,7 @@ def _as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n").encode()
 
 
-def _beside_figures(runs: Sequence[FinishedRun]) -> Iterator[str]:
+def _compare_with_protocol(runs: Sequence[FinishedRun]) -> Iterator[str]:
     """Rank the mean over folds among the protocol's figures, if the runs cover exactly its folds."""
     records = [run.record for run in runs]
     protocols = [record.protocol for record in records if record.protocol is not None]
