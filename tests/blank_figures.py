@@ -21,7 +21,7 @@ class BlankFigure:
 
 REPLACEMENTS: list[tuple[Any, str, Any]] = [
     (figure_files, "_draw_figures", lambda jobs, curves: []),
-    (figures, "_figure", lambda *title, **labels: (BlankFigure(), BlankFigure())),
+    (figures, "_new_figure", lambda *title, **labels: (BlankFigure(), BlankFigure())),
     (writer, "figure_to_image", lambda figure, close: np.zeros((3, 8, 8), np.uint8)),
 ]
 """Functions to replace: module, name, replacement. TensorBoard shows a blank image instead."""

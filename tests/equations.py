@@ -13,7 +13,7 @@ from ratinglab.models.mean import MeanOptions
 from ratinglab.models.mf import MFOptions
 from ratinglab.models.nmf import NMFOptions
 from ratinglab.models.predictor import Predictor
-from ratinglab.models.svdpp import Implicit, SVDppOptions
+from ratinglab.models.svdpp import ImplicitSide, SVDppOptions
 from ratinglab.models.timesvdpp import TimeSVDppOptions
 
 CLASSES = {
@@ -26,7 +26,7 @@ VALUES = {
     "init_std": 0.1,
     "user_features": [],
     "item_features": [],
-    "implicit": Implicit.both,
+    "implicit": ImplicitSide.both,
 }
 """Option values; an equation takes those that it has."""
 

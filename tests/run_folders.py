@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from fits import SPLIT, holdout_of, training_data
 
-from ratinglab.models.equation import Factors, SideFactors
 from ratinglab.models.equation_options import EquationOptions
+from ratinglab.models.factors import Factors, SideFactors
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import to_plain
@@ -86,7 +86,7 @@ def add_samples(model: Posterior, random: torch.Generator) -> None:
         weights = [None if table is None else torch.randn(*table.weight.shape, generator=random) for table in tables]
         precisions = [torch.randn(len(side.last_rows()), generator=random).abs() for side in sides]
         user, item = map(SideFactors, weights[:2], weights[2:], precisions)
-        model.keep(Factors(user, item, mean=float(model.equation.rating_mean)))
+        model.add_sample(Factors(user, item, mean=float(model.equation.rating_mean)))
 
 
 def write_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:

@@ -11,7 +11,7 @@ TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "ratinglab"
 
 LAYERS = [
-    ["errors"],
+    ["errors", "sides"],
     ["process"],
     ["options", "files", "targets"],
     ["formats", "stars"],

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 import ratinglab
-from ratinglab.evaluation.ranking import RelevantItems, like_threshold, ranking_metrics
+from ratinglab.evaluation.ranking import RelevantItems, like_threshold, mean_ranking_metrics
 from ratinglab.inference.evaluation import POPULARITY
 from ratinglab.inference.run import Run
 from ratinglab.stars import is_liked
@@ -143,7 +143,7 @@ class Split:
         figures = {}
         for metric in METRICS:
             name, k = metric.split("@")
-            values = ranking_metrics(users, [best[:, : int(k)]], relevant, k=int(k), share=share)
+            values = mean_ranking_metrics(users, [best[:, : int(k)]], relevant, k=int(k), share=share)
             figures[metric] = values[name]
         return figures
 

@@ -135,7 +135,8 @@ def build_predictor(table: Table) -> Any:
     import torch
 
     from ratinglab.models.baselines import BiasBaseline
-    from ratinglab.models.equation import Equation, Factors, SideFactors, TrainingData
+    from ratinglab.models.equation import Equation, TrainingData
+    from ratinglab.models.factors import Factors, SideFactors
     from ratinglab.models.mf import MFOptions
     from ratinglab.models.posterior import Posterior
     from ratinglab.models.predictor import Predictor
@@ -150,7 +151,7 @@ def build_predictor(table: Table) -> Any:
         model = Posterior(mf)
         for user, item in zip(users, items, strict=True):
             users_side, items_side = (SideFactors(rows, precision=torch.ones(len(rows))) for rows in (user, item))
-            model.keep(Factors(users_side, items_side, mean=0.0))
+            model.add_sample(Factors(users_side, items_side, mean=0.0))
     mf.user_embedding.weight.data, mf.item_embedding.weight.data = users[0], items[0]
     baseline = BiasBaseline(num_users=training.num_users, num_items=training.num_items)
     return Predictor(model, baseline, stars=Stars(1.0, 5.0), scale=None)

@@ -121,7 +121,7 @@ def prepare_ratinglab(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np
     from ratinglab.models.equation import TrainingData
     from ratinglab.models.mf import MFOptions
     from ratinglab.models.predictor import Predictor
-    from ratinglab.recommend.topk import seen_items, top_k_of_users
+    from ratinglab.recommend.topk import build_seen_matrix, select_top_k
     from ratinglab.stars import Stars
 
     users, items = (torch.from_numpy(table[f"{side}_factors"]) for side in ("user", "item"))
@@ -133,9 +133,9 @@ def prepare_ratinglab(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np
     predictor = Predictor(model, baseline, stars=Stars(1.0, 5.0), scale=None)
 
     def recommend() -> NDArray[np.int32]:
-        seen = seen_items(table["user"], table["item"], num_users=len(users))
+        seen = build_seen_matrix(table["user"], table["item"], num_users=len(users))
         all_users, candidates = (np.arange(len(side), dtype=np.int32) for side in (users, items))
-        return np.concatenate(list(top_k_of_users(predictor, all_users, candidates=candidates, seen=seen, k=K)))
+        return np.concatenate(list(select_top_k(predictor, all_users, candidates=candidates, seen=seen, k=K)))
 
     return recommend
 

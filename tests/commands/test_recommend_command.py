@@ -46,8 +46,8 @@ def recommend(run, *arguments):
 
 def test_the_last_user_and_item_have_no_training_ratings(run):
     assert run.record.num_users == 30
-    assert not run.tables.trained_users([30])[0]
-    assert not run.tables.trained_items([20])[0]
+    assert not run.tables.are_users_trained([30])[0]
+    assert not run.tables.are_items_trained([20])[0]
 
 
 READ = {
@@ -211,7 +211,7 @@ def test_genres_need_a_table_of_items(tmp_path):
     table = table_of([0, 0, 1, 1, 2, 2] * 2, [*range(6), *range(3, 9)], [1, 2, 3, 4, 5, 1] * 2)
     write_run_of(tmp_path / "run", equation_options("mf"), table)
     with pytest.raises(UserError, match=r"categories 'genres', since its data had none \(data\.items\.path\)$"):
-        Run.load(tmp_path / "run").tables.items_of(["Comedy"])
+        Run.load(tmp_path / "run").tables.items_with_genres(["Comedy"])
 
 
 def test_python_takes_the_same_arguments(run):
@@ -220,8 +220,8 @@ def test_python_takes_the_same_arguments(run):
     alone = run.recommend(3, k=2, candidates=[1, 2, 3], exclude_seen=False)
     assert several["item_id"].tolist()[4:] == alone["item_id"].tolist()
     assert (
-        run.recommend(3, k=9, candidates=run.tables.items_of(["y"]), exclude_seen=False)["item_id"]
-        .isin(run.tables.items_of(["y"]))
+        run.recommend(3, k=9, candidates=run.tables.items_with_genres(["y"]), exclude_seen=False)["item_id"]
+        .isin(run.tables.items_with_genres(["y"]))
         .all()
     )
     assert set(run.recommend_to_all(k=1)["user_id"]) == set(range(30))

@@ -14,7 +14,7 @@ from ratinglab.commands.similar_command import find_similar
 from ratinglab.errors import UserError
 from ratinglab.inference.lists import SHORT_LIST
 from ratinglab.inference.run import Run
-from ratinglab.models.equation import Factors, SideFactors
+from ratinglab.models.factors import Factors, SideFactors
 from ratinglab.splits.split import TEST
 
 NUM_USERS, NUM_ITEMS = 30, 20
@@ -39,7 +39,7 @@ def write_run(folder, name, **changed) -> Run:
             counts = NUM_USERS, NUM_ITEMS
             factors, biases = ([torch.randn(count, dim, generator=draws) for count in counts] for dim in (2, 1))
             sides = map(SideFactors, factors, biases, map(torch.ones, counts))
-            predictor.model.keep(Factors(*sides, mean=float(predictor.model.equation.rating_mean)))
+            predictor.model.add_sample(Factors(*sides, mean=float(predictor.model.equation.rating_mean)))
         write_weights(folder, {f"predictor.{key}": weight for key, weight in predictor.state_dict().items()})
     return Run.load(folder)
 
@@ -118,7 +118,7 @@ def test_more_items_than_there_are_is_a_mistake_unless_k_is_the_default(run):
 @pytest.mark.parametrize(("extension", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])
 def test_file_holds_the_same_items(run, here, capsys, extension, read):
     similar(run, "item=7", f"output=out.{extension}", "genres=[x,z]", "k=3")
-    expected = run.similar(7, k=3, candidates=run.tables.items_of(["x", "z"]))
+    expected = run.similar(7, k=3, candidates=run.tables.items_with_genres(["x", "z"]))
     pd.testing.assert_frame_equal(read(here / f"out.{extension}"), expected, check_dtype=False, rtol=1e-5)
     assert capsys.readouterr().out.startswith(f"3 items similar to {TITLES[7]} (id 7) in out.{extension}\n")
 

@@ -8,7 +8,15 @@ import torch
 
 from ratinglab.batches import EVALUATION_BLOCK_ROWS
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metrics import METRICS, MSE, Metric, RankingMetric, find_metrics, monitored, pooled_mean
+from ratinglab.evaluation.metrics import (
+    METRICS,
+    MSE,
+    Metric,
+    MonitoredRankingMetric,
+    find_metrics,
+    find_monitored_metric,
+    pooled_mean,
+)
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 
 ORDER = OrderOptions(OrderBy.prediction, 4.0)
@@ -104,8 +112,8 @@ def test_unknown_metric_name_gives_a_one_line_error(own, names, message):
 
 def test_monitor_must_be_a_validation_metric():
     metrics = [MSE, WITHIN]
-    assert monitored("val/mse", metrics, order=ORDER) is MSE
-    assert monitored("val/within_half", metrics, order=ORDER) is WITHIN
+    assert find_monitored_metric("val/mse", metrics, order=ORDER) is MSE
+    assert find_monitored_metric("val/within_half", metrics, order=ORDER) is WITHIN
     for monitor, message in (
         ("val/within_hlf", "; did you mean val/within_half?"),
         ("val/mes", "; did you mean val/mse?"),
@@ -113,18 +121,19 @@ def test_monitor_must_be_a_validation_metric():
         ("val/mae", ""),
     ):
         with pytest.raises(UserError) as error:
-            monitored(monitor, metrics, order=ORDER)
+            find_monitored_metric(monitor, metrics, order=ORDER)
         lists = ", ".join(f"val/{name}@K" for name in ("precision", "recall", "ndcg", "map", "mrr", "hit_rate"))
         start = f"monitor must be one of val/mse, val/within_half, {lists}, got {monitor}"
         assert str(error.value).startswith(start + message)
 
 
 def test_monitor_can_be_a_metric_of_lists_of_any_length():
-    found = monitored("val/hit_rate@25", [MSE], order=ORDER)
-    assert found == RankingMetric(
+    found = find_monitored_metric("val/hit_rate@25", [MSE], order=ORDER)
+    assert found == MonitoredRankingMetric(
         "hit_rate@25", "hit rate@25", higher_is_better=True, measure="hit_rate", k=25, by=ORDER.by, threshold=4.0
     )
-    assert len({found, monitored("val/hit_rate@25", [MSE], order=ORDER)}) == 1  # sweeps collect them in sets
+    again = find_monitored_metric("val/hit_rate@25", [MSE], order=ORDER)
+    assert len({found, again}) == 1  # sweeps collect them in sets
 
 
 @pytest.mark.parametrize(
@@ -145,6 +154,6 @@ def test_monitor_can_be_a_metric_of_lists_of_any_length():
 )
 def test_wrong_metrics_of_lists_give_a_one_line_error(monitor, message):
     with pytest.raises(UserError) as error:
-        monitored(monitor, [MSE], order=ORDER)
+        find_monitored_metric(monitor, [MSE], order=ORDER)
     assert message in str(error.value)
     assert "\n" not in str(error.value)

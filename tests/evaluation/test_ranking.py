@@ -11,9 +11,9 @@ from ratinglab.evaluation.ranking import (
     PER_USER_LABELS,
     RelevantItems,
     check_threshold,
-    list_metric,
-    metrics_of_lists,
-    ranking_metrics,
+    mean_ranking_metrics,
+    parse_metric_at_k,
+    ranking_metrics_per_user,
 )
 
 
@@ -30,7 +30,7 @@ def relevant_of(items_of: dict[int, list[int]]) -> RelevantItems:
 
 def test_metrics_of_two_lists_equal_values_computed_by_hand():
     # places 1 and 3 of the first list are relevant, and one more item that it lacks; the second list has no hit
-    found = metrics_of_lists(np.array([[True, False, True], [False, False, False]]), np.array([3, 1]), k=3)
+    found = ranking_metrics_per_user(np.array([[True, False, True], [False, False, False]]), np.array([3, 1]), k=3)
     assert {name: values.tolist() for name, values in found.items()} == {
         "precision": pytest.approx([2 / 3, 0]),
         "recall": pytest.approx([2 / 3, 0]),
@@ -43,13 +43,13 @@ def test_metrics_of_two_lists_equal_values_computed_by_hand():
 
 def test_average_precision_divides_by_the_number_of_relevant_items_and_ndcg_by_its_highest_value_at_k():
     """As trec_eval and ranx do: min(k, |R|) would give 1 for both."""
-    found = metrics_of_lists(np.array([[True, True]]), np.array([5]), k=2)
+    found = ranking_metrics_per_user(np.array([[True, True]]), np.array([5]), k=2)
     assert found["map"].tolist() == [2 / 5]
     assert found["ndcg"].tolist() == [1]
 
 
 def test_missing_places_of_a_short_list_count_as_not_relevant():
-    found = metrics_of_lists(np.array([[True]]), np.array([1]), k=4)
+    found = ranking_metrics_per_user(np.array([[True]]), np.array([1]), k=4)
     assert found["precision"].tolist() == [1 / 4]
     assert found["ndcg"].tolist() == [1]
 
@@ -57,16 +57,16 @@ def test_missing_places_of_a_short_list_count_as_not_relevant():
 def test_coverage_and_novelty_equal_values_computed_by_hand():
     relevant, share = relevant_of({0: [9], 1: [1]}), np.array([8, 4, 2, 1]) / 8
     lists = lists_of([0, 1], [2])
-    found = ranking_metrics(np.array([0, 1], dtype=np.int32), [lists], relevant, k=2, share=share)
+    found = mean_ranking_metrics(np.array([0, 1], dtype=np.int32), [lists], relevant, k=2, share=share)
     assert found["coverage"] == 3 / 4
     assert found["novelty"] == (0 + 1 + 2) / 3  # bits: half of the users have rated item 1, a quarter item 2
 
 
 def test_lists_without_any_item_have_no_novelty_and_without_users_there_are_no_metrics():
     relevant, share = relevant_of({0: [9]}), np.array([8, 4]) / 8
-    found = ranking_metrics(np.array([0], dtype=np.int32), [lists_of([-1, -1])], relevant, k=2, share=share)
+    found = mean_ranking_metrics(np.array([0], dtype=np.int32), [lists_of([-1, -1])], relevant, k=2, share=share)
     assert found == {**dict.fromkeys(PER_USER_LABELS, 0.0), "coverage": 0.0}
-    assert ranking_metrics(np.empty(0, dtype=np.int32), [], relevant, k=2, share=share) == {}
+    assert mean_ranking_metrics(np.empty(0, dtype=np.int32), [], relevant, k=2, share=share) == {}
 
 
 def plain(lists, relevant, *, k, counts, num_users) -> dict[str, float]:
@@ -109,7 +109,7 @@ def test_random_cases_equal_plain_loops(seed):
         half = len(lists) // 2
         blocks = [lists_of(*part) for part in (lists[:half], lists[half:]) if part]
         users = has_relevant.astype(np.int32)
-        found = ranking_metrics(users, blocks, RelevantItems(user, item), k=k, share=counts / 12)
+        found = mean_ranking_metrics(users, blocks, RelevantItems(user, item), k=k, share=counts / 12)
         if len(has_relevant) == 0:
             assert found == {}
             continue
@@ -140,8 +140,8 @@ def test_a_threshold_that_no_rating_reaches_is_refused():
     ],
 )
 def test_name_of_a_metric_of_lists(name, expected):
-    assert list_metric(name) == expected
+    assert parse_metric_at_k(name) == expected
 
 
 def test_label_of_a_metric_of_lists():
-    assert list_metric("hit_rate@5").label == "hit rate@5"
+    assert parse_metric_at_k("hit_rate@5").label == "hit rate@5"

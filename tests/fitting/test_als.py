@@ -11,7 +11,7 @@ from tables import table_with_features
 
 from ratinglab.batches import as_tensors
 from ratinglab.fitting.whole_epoch_options import ALSOptions
-from ratinglab.models.svdpp import Implicit
+from ratinglab.models.svdpp import ImplicitSide
 from ratinglab.splits.random_rows import RandomSplitOptions
 
 SPLIT = RandomSplitOptions(refit=False, seed=0, validation=0.0, test=0.1)
@@ -20,10 +20,10 @@ CASES = {
     "mf": ("mf", {}, 2),
     "biased_mf": ("biased_mf", {}, 4),
     "biased_mf with features": ("biased_mf", FEATURES, 7),
-    "svdpp of users": ("svdpp", {"implicit": Implicit.user}, 5),
-    "svdpp of items": ("svdpp", {"implicit": Implicit.item}, 5),
+    "svdpp of users": ("svdpp", {"implicit": ImplicitSide.user}, 5),
+    "svdpp of items": ("svdpp", {"implicit": ImplicitSide.item}, 5),
     "svdpp with genres": ("svdpp", {"item_features": ["genres"]}, 7),
-    "timesvdpp": ("timesvdpp", {"implicit": Implicit.user}, 9),
+    "timesvdpp": ("timesvdpp", {"implicit": ImplicitSide.user}, 9),
     "timesvdpp with features": ("timesvdpp", FEATURES, 13),
 }
 """Equation, options and number of weight tables."""

@@ -10,7 +10,7 @@ from tables import table_with_features
 
 from ratinglab.batches import as_tensors
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metrics import RankingMetric
+from ratinglab.evaluation.metrics import MonitoredRankingMetric
 from ratinglab.evaluation.ranking import OrderBy
 from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
 from ratinglab.kernels.implicit_rows import improve_rows
@@ -21,7 +21,7 @@ from ratinglab.models.rated_pairs import ImplicitObjective, RatedPairs, liked_ro
 MODEL = ImplicitMFOptions(
     embedding_dim=4, regularization=0.1, frequency_exponent=0.5, init_std=0.5, unrated_weight=0.2, min_stars=3.0
 )
-NDCG = RankingMetric(
+NDCG = MonitoredRankingMetric(
     "ndcg@5", "NDCG@5", higher_is_better=True, measure="ndcg", k=5, by=OrderBy.prediction, threshold=3.0
 )
 

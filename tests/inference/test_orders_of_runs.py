@@ -11,7 +11,7 @@ from run_folders import add_samples, write_run_of, write_weights
 from tables import table_with_features
 
 from ratinglab.errors import UserError
-from ratinglab.inference import trained_model
+from ratinglab.inference import trained_recommender
 from ratinglab.inference.run import Run
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.recommend.interest import fit_interest
@@ -104,10 +104,10 @@ def test_a_known_user_folded_in_without_new_ratings_keeps_the_interest(run):
     """Ratings of validation and test do not count, as in training."""
     folded = run.fold_in(pd.DataFrame({"user_id": ["3"], "item_id": ["new"], "rating": [4.0]}))
     user = run.user_ids.index_of([3])[0]
-    extended = folded.model
+    extended = folded.other_users
     assert extended._interest.user is run._interest.user
     folded = run.fold_in(user_id=3)
-    torch.testing.assert_close(folded.users_model._interest.user[0], run._interest.user[user], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(folded.folded_users._interest.user[0], run._interest.user[user], atol=1e-5, rtol=1e-4)
 
 
 def test_new_items_are_of_interest_by_who_rated_them(run):
@@ -115,9 +115,9 @@ def test_new_items_are_of_interest_by_who_rated_them(run):
     ratings = pd.DataFrame({"user_id": users, "item_id": "new", "rating": 5.0})
     folded = run.fold_in(ratings)
     new = run.record.num_items
-    found = folded.model._interest.estimate(torch.arange(run.record.num_users), torch.tensor([new]))[:, 0]
+    found = folded.other_users._interest.estimate(torch.arange(run.record.num_users), torch.tensor([new]))[:, 0]
     assert found[:4].mean() > found[4:].mean()
-    assert float(folded.model._interest.share[new]) == pytest.approx(4 / run.record.num_users)
+    assert float(folded.other_users._interest.share[new]) == pytest.approx(4 / run.record.num_users)
     other = run.user_ids.ids[5]
     assert "new" in folded.recommend(other, k=100)["item_id"].astype(str).tolist()
 
@@ -158,7 +158,7 @@ def test_a_threshold_that_is_not_finite_is_refused(run, threshold):
 def test_interest_is_fitted_once_and_kept(tmp_path, monkeypatch):
     run = run_of(tmp_path / "run")
     expected = run.recommend(3, k=9)
-    monkeypatch.setattr(trained_model, "fit_interest", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(trained_recommender, "fit_interest", lambda *_, **__: 1 / 0)
     assert Run.load(run.folder).recommend(3, k=9).equals(expected)
     os.remove(run.folder / "interest.npz")
     run_of_predictions = Run.load(run.folder)

@@ -39,7 +39,7 @@ def test_compiled_sums_and_threads_leave_every_bit_as_it_is(monkeypatch, num_thr
     monkeypatch.setattr(baselines, "CHUNK_ROWS", 7000)
     expected, released = BiasBaseline(num_users=900, num_items=300).fit(user=user, item=item, rating=rating), []
     monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
-    monkeypatch.setattr(baselines, "COMPILED_FROM", 0)
+    monkeypatch.setattr(baselines, "MIN_COMPILED_ROWS", 0)
     found = BiasBaseline(num_users=900, num_items=300)
     found.fit(user=user, item=item, rating=rating, after_chunk=lambda: released.append(1))
     for name, value in expected.state_dict().items():
@@ -56,9 +56,9 @@ def test_unknown_users_and_items_fall_back_to_bias_then_mean():
     item = torch.tensor([1, -1, 1, 1, -1, 3], dtype=torch.int32)
     expected = [3 + user_bias + item_bias, 3 + user_bias, 3 + item_bias, 3 + item_bias, 3.0, 3.0]
     assert baseline(user, item).tolist() == pytest.approx(expected)
-    assert baseline.known(user, item).tolist() == [True, False, False, False, False, False]
+    assert baseline.is_known_pair(user, item).tolist() == [True, False, False, False, False, False]
     one_side = torch.tensor([3, 0, 2], dtype=torch.int32), torch.tensor([0, 3, 2], dtype=torch.int32)
-    assert baseline.known(*one_side).tolist() == [False, False, True]
+    assert baseline.is_known_pair(*one_side).tolist() == [False, False, True]
 
 
 class Constant(Equation):

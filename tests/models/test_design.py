@@ -55,7 +55,7 @@ def test_product_and_gradient_equal_those_of_the_dense_matrix(name):
     design, dense = CASES[name]
     assert (design.num_rows, design.num_columns) == dense.shape
     table, weight = embedding(), embedding().weight.detach().requires_grad_()
-    found, expected = design.times(BATCH, table), dense[BATCH.long()] @ weight
+    found, expected = design.multiply_rows(BATCH, table), dense[BATCH.long()] @ weight
     assert (found.shape, found.dtype) == ((7, 3), torch.float32)
     assert torch.allclose(found, expected, atol=1e-6)
     upstream = torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
@@ -67,19 +67,19 @@ def test_product_and_gradient_equal_those_of_the_dense_matrix(name):
 def test_some_columns_are_drawn_without_repetition_and_scaled_by_their_number():
     start = torch.tensor([0, 3, 3, 5])
     design = Design(start, torch.tensor([4, 1, 2, 0, 3], dtype=torch.int32), torch.ones(3), num_columns=5)
-    some = design.select_rows(torch.tensor([2, 0, 1])).some_columns(torch.tensor([1, 0, 2]), most=2)
-    product = some.times_all(torch.eye(5))
+    some = design.select_rows(torch.tensor([2, 0, 1])).sample_columns(torch.tensor([1, 0, 2]), max_columns=2)
+    product = some.multiply(torch.eye(5))
     assert (product > 0).sum(dim=1).tolist() == [2, 2, 0]
     assert not product[0, [0, 3]].any()
     torch.testing.assert_close(product[1], torch.tensor([1.0, 0, 0, 1, 0]) / 2**0.5)
-    assert set(design.some_columns(torch.zeros(64).long(), most=1).column.tolist()) == {1, 2, 4}
+    assert set(design.sample_columns(torch.zeros(64).long(), max_columns=1).column.tolist()) == {1, 2, 4}
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_squares_ignore_the_scale_of_a_row(name):
     design, has = CASES[name][0], COLUMNS[name]
     table, weight = embedding(), embedding().weight.detach().requires_grad_()
-    found = design.squares(BATCH, table)
+    found = design.sum_squares(BATCH, table)
     expected = (has[BATCH.long()].float() @ weight.square()).sum()
     assert found.shape == ()
     assert float(found) == pytest.approx(float(expected), rel=1e-6)
@@ -90,7 +90,7 @@ def test_squares_ignore_the_scale_of_a_row(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_batch_of_one_keeps_its_shape(name):
-    assert CASES[name][0].times(BATCH[:1], embedding()).shape == (1, 3)
+    assert CASES[name][0].multiply_rows(BATCH[:1], embedding()).shape == (1, 3)
 
 
 def test_is_one_hot_is_true_when_each_row_has_one_column():
@@ -98,12 +98,12 @@ def test_is_one_hot_is_true_when_each_row_has_one_column():
     assert not small_sets().is_one_hot
     ones = Design.from_sets(torch.tensor([1, 0]).int(), torch.tensor([2, 2]).int(), num_rows=2, num_columns=3)
     assert ones.is_one_hot
-    assert torch.equal(ones.times(torch.tensor([0, 1]), embedding()), embedding().weight[[2, 2]])
+    assert torch.equal(ones.multiply_rows(torch.tensor([0, 1]), embedding()), embedding().weight[[2, 2]])
 
 
 def test_one_hot_design_has_scale_1_by_default():
     plain = Design.one_hot(torch.tensor([4, 1]), num_columns=5)
-    assert torch.equal(plain.times(torch.tensor([1, 0]), embedding()), embedding().weight[[1, 4]])
+    assert torch.equal(plain.multiply_rows(torch.tensor([1, 0]), embedding()), embedding().weight[[1, 4]])
 
 
 def test_scale_of_a_set_falls_with_the_root_of_its_size():
@@ -121,7 +121,7 @@ def texts(*values: str) -> np.ndarray:
 
 def dense_of(design: Design) -> list:
     eye = nn.Embedding.from_pretrained(torch.eye(design.num_columns))
-    return design.times(torch.arange(design.num_rows), eye).tolist()
+    return design.multiply_rows(torch.arange(design.num_rows), eye).tolist()
 
 
 def test_each_category_has_a_column_and_rows_with_several_are_scaled():
@@ -168,7 +168,7 @@ def test_gradient_does_not_depend_on_the_number_of_threads():
     for threads in (1, *[4] * 20):
         torch.set_num_threads(threads)
         weights.zero_grad()
-        (design.times(row, weights) * factor).sum().backward()
+        (design.multiply_rows(row, weights) * factor).sum().backward()
         gradients.append(weights.weight.grad.clone())
     torch.set_num_threads(before)
     assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
@@ -180,18 +180,18 @@ def test_new_rows_are_encoded_like_the_trained_ones():
         trained, again = Design.from_feature(column, key="key"), Design.from_new_rows(column, column)
         weights = torch.randn(trained.num_columns, 2)
         table = torch.nn.Embedding.from_pretrained(weights)
-        torch.testing.assert_close(again.times_all(weights), trained.times(torch.arange(3), table))
-        torch.testing.assert_close(again.single_row(2).times_all(weights), again.times_all(weights)[2:])
+        torch.testing.assert_close(again.multiply(weights), trained.multiply_rows(torch.arange(3), table))
+        torch.testing.assert_close(again.extract_row(2).multiply(weights), again.multiply(weights)[2:])
 
 
 def test_a_new_row_with_few_of_the_categories_uses_their_weights():
     trained = np.array(["x|y", "z", "y"], dtype=object)
     new, weights = Design.from_new_rows(np.array(["z"], dtype=object), trained), torch.randn(3, 2)
-    torch.testing.assert_close(new.times_all(weights), weights[2:])
+    torch.testing.assert_close(new.multiply(weights), weights[2:])
 
 
 def test_rows_of_a_selection_can_be_selected_again():
     design = Design.from_sets(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 2]).int(), num_rows=2, num_columns=3)
     twice = design.select_rows(torch.tensor([1, 0, 1])).select_rows(torch.tensor([2, 1]))
     weights = torch.randn(3, 2)
-    torch.testing.assert_close(twice.times_all(weights), design.times_all(weights)[[1, 0]])
+    torch.testing.assert_close(twice.multiply(weights), design.multiply(weights)[[1, 0]])

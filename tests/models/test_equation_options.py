@@ -3,7 +3,7 @@
 import pytest
 from equations import CLASSES, options_of
 
-from ratinglab.models.equation_options import RATING_FORMS, EquationForm, EquationOptions, names_of
+from ratinglab.models.equation_options import RATING_FORMS, EquationForm, EquationOptions, equation_names
 from ratinglab.ratings.side_information import Needs
 
 
@@ -28,7 +28,7 @@ def outside_names() -> set[str]:
     ],
 )
 def test_names_of_lists_equations_by_form(forms, names):
-    assert [name for name in names_of(forms) if name not in outside_names()] == names
+    assert [name for name in equation_names(forms) if name not in outside_names()] == names
 
 
 FEATURES = {"user_features": ["gender", "age"], "item_features": ["genres"]}
@@ -53,6 +53,6 @@ def test_needs_follow_from_the_options(name, changed, needs):
 
 
 def test_every_equation_has_options_and_a_unique_name():
-    names = [name for name in names_of(RATING_FORMS) if name not in outside_names()]
+    names = [name for name in equation_names(RATING_FORMS) if name not in outside_names()]
     assert sorted([*CLASSES, "best"]) == names  # best chooses one of the others
     assert all(issubclass(cls, EquationOptions) and "name" in vars(cls) for cls in CLASSES.values())

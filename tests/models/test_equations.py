@@ -7,7 +7,7 @@ from equations import equation_of
 from ratinglab.batches import Batch
 from ratinglab.models.design import Design
 from ratinglab.models.equation import Equation, TrainingData
-from ratinglab.models.svdpp import Implicit
+from ratinglab.models.svdpp import ImplicitSide
 
 USER, ITEM = torch.tensor([0, 1, 1], dtype=torch.int32), torch.tensor([2, 0, 2], dtype=torch.int32)
 RATED = Batch(
@@ -104,10 +104,10 @@ Y, X = [[1.0, 0.0], [0.0, 2.0], [-1.0, 1.0]], [[3.0, 1.0], [1.0, -1.0]]
     ("implicit", "users", "items"),
     [
         # (1,2) + (-1,1); (3,-1) + (0,3)/√3
-        (Implicit.user, [[0.0, 3.0], [3.0, -1 + 3**0.5]], [[0.5, 1.0], [0.0, 0.0], [2.0, 1.0]]),
+        (ImplicitSide.user, [[0.0, 3.0], [3.0, -1 + 3**0.5]], [[0.5, 1.0], [0.0, 0.0], [2.0, 1.0]]),
         # items 0 and 1 are rated by user 1, item 2 by both: (4,0)/√2
-        (Implicit.item, P, [[1.5, 0.0], [1.0, -1.0], [2 + 4 / 2**0.5, 1.0]]),
-        (Implicit.both, [[0.0, 3.0], [3.0, -1 + 3**0.5]], [[1.5, 0.0], [1.0, -1.0], [2 + 4 / 2**0.5, 1.0]]),
+        (ImplicitSide.item, P, [[1.5, 0.0], [1.0, -1.0], [2 + 4 / 2**0.5, 1.0]]),
+        (ImplicitSide.both, [[0.0, 3.0], [3.0, -1 + 3**0.5]], [[1.5, 0.0], [1.0, -1.0], [2 + 4 / 2**0.5, 1.0]]),
     ],
 )
 def test_svdpp_adds_implicit_factors(implicit, users, items):
@@ -117,8 +117,8 @@ def test_svdpp_adds_implicit_factors(implicit, users, items):
         "user_bias": [[0.1], [0.2]],
         "item_bias": [[0.3], [9.0], [-1.0]],
     }
-    tables |= {"user_implicit": Y} if implicit != Implicit.item else {}
-    tables |= {"item_implicit": X} if implicit != Implicit.user else {}
+    tables |= {"user_implicit": Y} if implicit != ImplicitSide.item else {}
+    tables |= {"item_implicit": X} if implicit != ImplicitSide.user else {}
     model = fill(build("svdpp", implicit=implicit), **tables)
     users, items = torch.tensor(users), torch.tensor(items)
     bias = torch.tensor([0.1 - 1, 0.2 + 0.3, 0.2 - 1])
@@ -128,9 +128,9 @@ def test_svdpp_adds_implicit_factors(implicit, users, items):
     assert factors.user.factors.tolist() == [pytest.approx(row) for row in users.tolist()]
     assert factors.item.factors.tolist() == [pytest.approx(row) for row in items.tolist()]
     squares = (5 + 5 + 0.01 + 1) + (10 + 1.25 + 0.04 + 0.09) + (10 + 5 + 0.04 + 1)
-    if implicit != Implicit.item:
+    if implicit != ImplicitSide.item:
         squares += 2 + 7 + 7  # of the users 0, 1, 1
-    if implicit != Implicit.user:
+    if implicit != ImplicitSide.user:
         squares += 12 + 2 + 12  # of the items 2, 0, 2
     assert model.penalty(USER, ITEM).item() == pytest.approx(0.5 * squares / 3)
 
@@ -140,14 +140,14 @@ Z = [[1.0, 1.0], [0.0, 4.0]]
 
 
 def test_item_features_are_added_to_item_factors():
-    model = build("svdpp", implicit=Implicit.user, item_features=["genres"])
+    model = build("svdpp", implicit=ImplicitSide.user, item_features=["genres"])
     fill(model, user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES)
     fill(model.item_features, **{"0": Z})
     # (0.5,1) + (1,1); nothing; (2,1) + (1,5)/√2
     expected = [[1.5, 2.0], [0.0, 0.0], [2 + 0.5**0.5, 1 + 5 * 0.5**0.5]]
     assert model.factors().item.factors.tolist() == [pytest.approx(row) for row in expected]
     without = fill(
-        build("svdpp", implicit=Implicit.user), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES
+        build("svdpp", implicit=ImplicitSide.user), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES
     )
     more = model.penalty(USER, ITEM) - without.penalty(USER, ITEM)
     assert more.item() == pytest.approx(0.5 * (18 + 2 + 18) / 3)  # of the items 2, 0, 2
@@ -190,7 +190,7 @@ def test_feature_weights_follow_the_option_order_and_leave_others_unchanged():
 def timed() -> torch.nn.Module:
     """Build timesvdpp with rows for user 0 on day 7 and user 1 on days −22 and 10, mean day −2/3."""
     model = fill(
-        build("timesvdpp", implicit=Implicit.user), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES
+        build("timesvdpp", implicit=ImplicitSide.user), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES
     )
     fill(model, user_day_bias=[[0.5], [1.0], [2.0]], user_day_embedding=[[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     return fill(model, user_drift_bias=[[7.0], [0.1]], user_drift=[[5.0, 5.0], [0.2, 0.0]])
@@ -207,7 +207,8 @@ def test_timesvdpp_adds_daily_biases_factors_and_drift_to_svdpp():
     bias = torch.tensor([0.1 + 0.5 - 1, 0.2 + 1.0 + 0.1 * EARLIER + 0.3, 0.2 + 2.0 + 0.1 * LATER - 1])
     expected = 3 + bias + (users * torch.tensor(Q)[ITEM.long()]).sum(dim=1)
     assert model(USER, ITEM, DAY).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
-    plain = fill(build("svdpp", implicit=Implicit.user), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES)
+    svdpp = build("svdpp", implicit=ImplicitSide.user)
+    plain = fill(svdpp, user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES)
     squares = (0.25 + 1 + 49 + 50) + (1 + 1 + 0.01 + 0.04) + (4 + 1 + 0.01 + 0.04)
     more = model.penalty(USER, ITEM, DAY) - plain.penalty(USER, ITEM)
     assert more.item() == pytest.approx(0.5 * squares / 3, rel=1e-5)

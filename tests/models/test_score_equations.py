@@ -76,7 +76,7 @@ def test_rating_counts_from_min_stars_typed_to_three_decimals():
 
 def test_ease_equals_its_closed_form(monkeypatch):
     monkeypatch.setattr(ease_module, "PIVOTS", 2)  # several blocks, the last ones smaller
-    monkeypatch.setattr(ease_module, "ROWS", 4)
+    monkeypatch.setattr(ease_module, "ROWS_PER_BLOCK", 4)
     counts = rated()
     inverse = np.linalg.inv(counts.T @ counts + 2 * np.eye(NUM_ITEMS))
     weights = -inverse / np.diag(inverse)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ratinglab.models import traceable_rows
-from ratinglab.models.equation import Factors, SideFactors
+from ratinglab.models.factors import Factors, SideFactors
 from ratinglab.models.traceable_rows import TraceableRows
 
 USER, ITEM = torch.tensor([0, 29, 1], dtype=torch.int32), torch.tensor([39, 0, 1], dtype=torch.int32)

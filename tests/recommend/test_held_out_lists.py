@@ -43,7 +43,7 @@ TRAIN = pairs((0, 0), (0, 1), (1, 0), (2, 2), (2, 0), (1, 1))
 
 def lists_of(held_out: Ratings, *, between=None, threshold=1.0) -> HeldOutLists:
     liked = held_out.take(held_out.rating >= threshold)
-    return HeldOutLists(liked, train=TRAIN, rated_between=between, num_users=3, num_items=3)
+    return HeldOutLists(liked, train=TRAIN, validation_pairs=between, num_users=3, num_items=3)
 
 
 def test_users_need_training_ratings_and_a_relevant_held_out_rating():
@@ -111,7 +111,7 @@ def test_lists_are_those_of_top_k_and_equal_scores_go_to_the_more_popular_item(m
     lists = HeldOutLists(
         Ratings(*held_out, rating=rating).take(rating >= 3),
         train=RatedPairs(*train),
-        rated_between=RatedPairs(*between),
+        validation_pairs=RatedPairs(*between),
         num_users=NUM_USERS,
         num_items=NUM_ITEMS,
     )

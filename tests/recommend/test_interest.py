@@ -77,7 +77,7 @@ def test_users_minimize_the_objective_given_the_items(is_rated):
 def test_every_sweep_lowers_the_objective_toward_a_minimum(is_rated, monkeypatch):
     values = []
     for sweeps in (1, 2, 4, 8, 100):
-        monkeypatch.setattr(interest, "SWEEPS", sweeps)
+        monkeypatch.setattr(interest, "ALS_ITERATIONS", sweeps)
         found = fitted(is_rated)
         values.append(float(objective(is_rated, found.user.double(), found.item.double())))
     assert all(later < earlier for earlier, later in pairwise(values))
@@ -99,7 +99,7 @@ def test_blocks_of_any_size_give_the_same_rows(is_rated, monkeypatch, entries):
 def test_blocks_cover_all_rows_once_within_their_memory(monkeypatch, entries):
     monkeypatch.setattr(rated_pairs, "ENTRIES_PER_BLOCK", entries)
     size = np.random.default_rng(0).geometric(0.02, 400)
-    blocks = list(rated_pairs._blocks(np.argsort(-size, kind="stable"), size, DIM))
+    blocks = list(rated_pairs._split_by_num_pairs(np.argsort(-size, kind="stable"), size, DIM))
     assert sorted(np.concatenate(blocks)) == list(range(400))
     for block in blocks:
         largest = max(size[block].max(), DIM)

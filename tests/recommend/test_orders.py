@@ -17,7 +17,7 @@ from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend import orders
 from ratinglab.recommend.interest import Interest
-from ratinglab.recommend.orders import ExpectedGain, LowerBound, levels_of
+from ratinglab.recommend.orders import ExpectedGain, LowerBound, find_rating_levels
 from ratinglab.stars import Stars
 
 INTEREST = Interest(torch.tensor([[1.0, 0.0], [0.5, -0.5]]), torch.tensor([[0.8, 0.6], [0.2, 1.0]]), torch.ones(2) / 4)
@@ -25,7 +25,7 @@ INTEREST = Interest(torch.tensor([[1.0, 0.0], [0.5, -0.5]]), torch.tensor([[0.8,
 
 
 def test_gain_is_interest_times_the_probability_of_a_liked_rating():
-    gain = ExpectedGain(INTEREST, border=3.5, standard_deviation=0.5).sort_keys(
+    gain = ExpectedGain(INTEREST, border=3.5, standard_deviation=0.5).compute_sort_keys(
         torch.tensor([0, 1, 2]), torch.tensor([0, 1]), torch.tensor([[3.5, 4.0], [3.0, 5.0], [3.5, 4.0]])
     )
     likely = NormalDist().cdf
@@ -46,8 +46,9 @@ def test_gain_is_interest_times_the_probability_of_a_liked_rating():
     ],
 )
 def test_border_is_halfway_between_the_ratings_around_the_threshold(rating, threshold, border):
-    levels = levels_of(np.array(rating, dtype=np.float32))
-    assert ExpectedGain.from_levels(INTEREST, levels, threshold=threshold, mse=1, stars=Stars(1, 5)).border == border
+    levels = find_rating_levels(np.array(rating, dtype=np.float32))
+    order = ExpectedGain.from_rating_levels(INTEREST, levels, threshold=threshold, mse=1, stars=Stars(1, 5))
+    assert order.border == border
 
 
 @pytest.mark.parametrize(
@@ -62,18 +63,18 @@ def test_four_of_five_stars_are_liked_on_any_scale(scale, threshold, liked):
 def test_gain_is_the_same_on_every_scale(scale):
     stars, user, item, predicted = Stars(*scale), torch.arange(2), torch.arange(2), torch.tensor([[3.5, 4], [3, 5]])
     levels = np.arange(1, 5.5, 0.5, dtype=np.float32)
-    five = ExpectedGain.from_levels(INTEREST, levels, threshold=4, mse=0.81, stars=Stars(1, 5))
+    five = ExpectedGain.from_rating_levels(INTEREST, levels, threshold=4, mse=0.81, stars=Stars(1, 5))
     scaled = {"threshold": like_threshold(None, stars), "mse": 0.81 * stars.unit**2, "stars": stars}
-    other = ExpectedGain.from_levels(INTEREST, stars.to_rating(levels), **scaled)
+    other = ExpectedGain.from_rating_levels(INTEREST, stars.to_rating(levels), **scaled)
     assert five.standard_deviation == pytest.approx(2 * 0.9)
-    found = other.sort_keys(user, item, stars.to_rating(predicted))
-    torch.testing.assert_close(found, five.sort_keys(user, item, predicted), atol=1e-5, rtol=1e-4)
+    found = other.compute_sort_keys(user, item, stars.to_rating(predicted))
+    torch.testing.assert_close(found, five.compute_sort_keys(user, item, predicted), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("stars", [Stars(1, 5), Stars(3, 3)])
 def test_gain_is_finite_without_errors(stars):
-    gain = ExpectedGain.from_levels(INTEREST, np.array([3], dtype=np.float32), threshold=3, mse=0, stars=stars)
-    found = gain.sort_keys(torch.arange(2), torch.arange(2), torch.tensor([[3.0, 5.0], [3.0, 1.0]]))
+    gain = ExpectedGain.from_rating_levels(INTEREST, np.array([3], dtype=np.float32), threshold=3, mse=0, stars=stars)
+    found = gain.compute_sort_keys(torch.arange(2), torch.arange(2), torch.tensor([[3.0, 5.0], [3.0, 1.0]]))
     np.testing.assert_allclose(found, [[0.4, 0.2], [0.05, 0]], rtol=1e-5)
 
 
@@ -97,12 +98,12 @@ def test_lower_bound_is_the_prediction_minus_its_deviation(monkeypatch, name, en
     pairs = user.repeat_interleave(3).int(), item.repeat(4)
     predicted = predictor.predict_unclipped(*pairs).detach()
     expected = predicted - predictor.standard_deviation(*pairs).nan_to_num(nan=0.0)
-    bound = LowerBound(predictor).sort_keys(user, item, predicted.view(4, 3).clone())
+    bound = LowerBound(predictor).compute_sort_keys(user, item, predicted.view(4, 3).clone())
     torch.testing.assert_close(bound, expected.view(4, 3).detach(), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(bound[1], predicted.view(4, 3)[1])  # a user without training ratings
 
 
 def test_levels_of_a_large_sorted_table_are_all_found(monkeypatch):
-    monkeypatch.setattr("ratinglab.recommend.orders.LEVEL_ROWS", 100)
+    monkeypatch.setattr("ratinglab.recommend.orders.MAX_LEVEL_ROWS", 100)
     rating = np.repeat(np.arange(1, 6, dtype=np.float32), 201)
-    assert levels_of(rating).tolist() == [1, 2, 3, 4, 5]
+    assert find_rating_levels(rating).tolist() == [1, 2, 3, 4, 5]

@@ -9,7 +9,7 @@ from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend import topk
-from ratinglab.recommend.topk import by_popularity, most_popular_of_users, seen_items, top_k_of_users
+from ratinglab.recommend.topk import build_seen_matrix, order_by_popularity, select_most_popular, select_top_k
 from ratinglab.stars import Stars
 
 NUM_USERS, NUM_ITEMS, UNTRAINED = 23, 150, 4
@@ -34,7 +34,7 @@ def best(candidates: list[int], k: int) -> list[int]:
     model = ByItem([7.0, 9.0, 1.0, 9.0, 8.0])
     predictor = Predictor(model, BiasBaseline(num_users=1, num_items=5), stars=Stars(1.0, 5.0), scale=(0.0, 5.0))
     chosen = np.array(candidates, dtype=np.int32)
-    (block,) = top_k_of_users(predictor, np.zeros(1, dtype=np.int32), candidates=chosen, seen=None, k=k)
+    (block,) = select_top_k(predictor, np.zeros(1, dtype=np.int32), candidates=chosen, seen=None, k=k)
     return block[0].tolist()
 
 
@@ -77,11 +77,11 @@ def test_top_k_of_users_ranks_the_predictions_of_each_user(monkeypatch, name, k,
     users, candidates = np.arange(num_users, dtype=np.int32), np.arange(NUM_ITEMS, dtype=np.int32)
     if chosen == "some":
         users, candidates = np.array([5, -1, 0, 25, 5], dtype=np.int32), np.arange(3, NUM_ITEMS, 2, dtype=np.int32)
-    seen = seen_items(user, item, num_users=num_users)
+    seen = build_seen_matrix(user, item, num_users=num_users)
     for left_out in (seen, None):
-        blocks = top_k_of_users(predictor, users, candidates=candidates, seen=left_out, k=k)
+        blocks = select_top_k(predictor, users, candidates=candidates, seen=left_out, k=k)
         alone = [
-            next(top_k_of_users(predictor, users[row : row + 1], candidates=candidates, seen=left_out, k=k))
+            next(select_top_k(predictor, users[row : row + 1], candidates=candidates, seen=left_out, k=k))
             for row in range(len(users))
         ]
         for one, found, by_itself in zip(users, np.concatenate(list(blocks)), np.concatenate(alone), strict=True):
@@ -92,7 +92,7 @@ def test_top_k_of_users_ranks_the_predictions_of_each_user(monkeypatch, name, k,
 
 
 def test_items_are_ordered_by_their_number_of_training_ratings_then_by_index():
-    assert by_popularity(np.array([2, 5, 2, 7, 5])).tolist() == [3, 1, 4, 0, 2]
+    assert order_by_popularity(np.array([2, 5, 2, 7, 5])).tolist() == [3, 1, 4, 0, 2]
 
 
 @pytest.mark.parametrize("scores", [1, 1_000, 1 << 20])
@@ -104,8 +104,8 @@ def test_most_popular_of_users_are_the_first_candidates_that_each_has_not_rated(
     user[:NUM_ITEMS], item[:NUM_ITEMS] = 0, range(NUM_ITEMS)  # the first user has rated every item
     candidates = random.permutation(NUM_ITEMS)[:100].astype(np.int32)
     users = np.array([5, -1, 0, 22, 5, *range(NUM_USERS)], dtype=np.int32)
-    seen = seen_items(user, item, num_users=NUM_USERS)
-    found = np.concatenate(list(most_popular_of_users(users, candidates=candidates, seen=seen, k=k)))
+    seen = build_seen_matrix(user, item, num_users=NUM_USERS)
+    found = np.concatenate(list(select_most_popular(users, candidates=candidates, seen=seen, k=k)))
     for one, chosen in zip(users, found, strict=True):
         own = [each for each in candidates.tolist() if each not in item[user == one]][:k]
         assert chosen.tolist() == own + [-1] * (min(k, 100) - len(own))

@@ -13,9 +13,9 @@ from run_folders import accept_files, edit_record, write_run_of, write_weights
 from tables import table_with_features
 
 from ratinglab.errors import UserError
-from ratinglab.models.equation import Factors, SideFactors
 from ratinglab.models.factor_equation import Side
-from ratinglab.models.svdpp import Implicit
+from ratinglab.models.factors import Factors, SideFactors
+from ratinglab.models.svdpp import ImplicitSide
 from ratinglab.recommend.interest import DIMS, Interest
 from ratinglab.runs.digests import record_digests
 from ratinglab.runs.record import read_record
@@ -26,7 +26,7 @@ MODELS = {
     "mf": ("mf", {}),
     "biased_mf with features": ("biased_mf", {"user_features": ["age", "group"], "item_features": ["genres"]}),
     "svdpp with genres": ("svdpp", {"item_features": ["genres"]}),
-    "svdpp": ("svdpp", {"implicit": Implicit.user}),
+    "svdpp": ("svdpp", {"implicit": ImplicitSide.user}),
     "timesvdpp": ("timesvdpp", {"item_features": ["genres"]}),
 }
 
@@ -102,7 +102,7 @@ def test_samples_of_a_run_with_features_are_loaded(tmp_path):
     record = read_record(folder)
     with pytest.raises(UserError, match=r"best\.ckpt holds no sample yet: the run was stopped during burn-in; resume="):
         load_predictor(record, folder)
-    written.model.keep(sample(written))
+    written.model.add_sample(sample(written))
     write_weights(folder, {f"predictor.{name}": weight for name, weight in written.state_dict().items()})
     loaded, _ = load_predictor(read_record(folder), folder)
     assert torch.equal(loaded(*pairs()), written(*pairs()))

@@ -15,7 +15,7 @@ from ratinglab.inference.run import Run
 
 RECIPES = ["ease", "item_knn", "ials"]
 SHORT = ["logger=none", "ranking.threshold=4", "trainer.max_epochs=3"]
-OF_RATINGS = ["best", "bias", "biased_mf", "mean", "mf", "nmf", "svdpp", "timesvdpp"]
+RATING_METRICS = ["best", "bias", "biased_mf", "mean", "mf", "nmf", "svdpp", "timesvdpp"]
 REFUSED = "predicts ranking scores, not ratings"
 
 
@@ -328,7 +328,7 @@ def test_valid_models_of_the_fit_are_named(command, folder):
     assert failed.stderr.startswith("error: optimizer=adam fits ")
     hint = "recipe=ease sets it, and the monitor"
     assert failed.stderr.endswith(f", got model=ease, which needs optimizer=closed_form; {hint}\n")
-    assert set(OF_RATINGS) <= set(re.findall(r"\w+", failed.stderr))
+    assert set(RATING_METRICS) <= set(re.findall(r"\w+", failed.stderr))
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from ratinglab.formats.text_options import TextOptions
 from ratinglab.formats.text_tables import OpenTable, TextTable, open_text_table, with_separator_of
 from ratinglab.formats.writing import check_output_format
 from ratinglab.inference.fold_in.folded_in import FoldedIn, fold_in
-from ratinglab.inference.fold_in.given_ratings import DEFAULT_COLUMNS, Pairs, find_columns, has_users
+from ratinglab.inference.fold_in.given_ratings import DEFAULT_COLUMNS, Pairs, choose_column_names, has_user_column
 from ratinglab.inference.run import Run
 from ratinglab.runs.finished_runs import find_named_run
 from ratinglab.runs.record import RunRecord
@@ -43,8 +43,8 @@ def read_table(options: TextOptions, name: str, *, key: str) -> TextTable:
 
 
 def columns_in(names: Collection[str], columns: RatingColumnOptions, record: RunRecord) -> dict[str, str]:
-    """Find the column of each role among the names of a file's columns: the option's, or the default one."""
-    return find_columns(names, named=_by_role(columns), own=record.provenance["columns"])
+    """Choose the column of each role among the names of a file's columns: the option's, or the default one."""
+    return choose_column_names(names, requested=_by_role(columns), run_columns=record.provenance["columns"])
 
 
 def _by_role(columns: RatingColumnOptions) -> dict[str, str | None]:
@@ -72,8 +72,9 @@ def fold_in_from_options(
         UserError: as in `Run.fold_in`, or a file cannot be read.
     """
     ratings = _pairs_or_table(options, options.ratings, key="ratings")
-    if isinstance(ratings, TextTable) and has_users(ratings.names, columns_in(ratings.names, columns, run.record)):
-        user_id = None
+    if isinstance(ratings, TextTable):
+        rating_columns = columns_in(ratings.names, columns, run.record)
+        user_id = None if has_user_column(ratings.names, rating_columns) else user_id
     return fold_in(
         run,
         ratings=ratings,

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ratinglab.commands.command_options import ExportFormat
 from ratinglab.errors import UserError
-from ratinglab.formats.text_options import SideName
 from ratinglab.inference.run import Run
 from ratinglab.models.predictor import Predictor
+from ratinglab.sides import SideName
 
 Predict = Callable[..., NDArray[np.float32]]
 """Maps user (B,) int32, item (B,) int32 and, if the export takes days, day (B,) int32 to ratings (B,) float32."""

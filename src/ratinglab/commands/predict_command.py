@@ -24,7 +24,7 @@ from ratinglab.formats.timestamps import detect_timestamp_format, parse_times_to
 from ratinglab.formats.writing import keeps_input_dialect, write_table
 from ratinglab.inference.fold_in.folded_in import FoldedIn
 from ratinglab.inference.run import Run
-from ratinglab.inference.trained_model import Times
+from ratinglab.inference.trained_recommender import Times
 from ratinglab.reports.table_layout import print_rows
 
 BLOCK_ROWS = 1 << 18

@@ -27,7 +27,7 @@ from ratinglab.inference.fold_in.folded_in import FoldedIn, explain_list
 from ratinglab.inference.lists import ListOptions, check_length
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import Ids
-from ratinglab.inference.trained_model import TrainedModel
+from ratinglab.inference.trained_recommender import TrainedRecommender
 from ratinglab.reports.table_layout import print_rows
 
 BLOCK_ROWS = 1 << 18
@@ -61,9 +61,9 @@ class _ListsRequest:
             return self.folded.user_ids[0]
         return self.options.user
 
-    def model_of(self, user_id: str) -> TrainedModel:
-        """Return the model that predicts for a user."""
-        return self.run if self.folded is None else self.folded.model_of(user_id)
+    def recommender_of(self, user_id: str) -> TrainedRecommender:
+        """Return the recommender that predicts for a user."""
+        return self.run if self.folded is None else self.folded.recommender_of(user_id)
 
     def lists_by_block(self, user_ids: list[str] | None) -> Iterator[pd.DataFrame]:
         """Make the lists of users, with reasons if asked for, in blocks of bounded memory."""
@@ -91,11 +91,11 @@ def recommend(options: RecommendOptions) -> None:
     folded = fold_in_from_options(run, options, options.columns, user_id=options.user) if options.folds_in else None
     if folded is not None:
         notes += [f"note: {note}" for note in folded.notes]
-    model = run if folded is None else folded.model
-    check_length(options.k, num_items=model.record.num_items)
+    recommender = run if folded is None else folded.other_users
+    check_length(options.k, num_items=recommender.record.num_items)
     list_options = ListOptions(
         k=options.k,
-        candidates=_find_candidates(model, options, tables.get("items"), notes),
+        candidates=_find_candidates(recommender, options, tables.get("items"), notes),
         exclude_seen=options.exclude_seen,
         unknown=options.unknown.value,
         order=options.ranking,
@@ -111,20 +111,22 @@ def recommend(options: RecommendOptions) -> None:
 
 
 def _find_candidates(
-    model: TrainedModel, options: RecommendOptions, items: TextTable | None, notes: list[str]
+    recommender: TrainedRecommender, options: RecommendOptions, items: TextTable | None, notes: list[str]
 ) -> Ids | None:
     """Return the ids of the candidate items (None: all items), and add a note on items left out to `notes`.
 
     Raises:
         UserError: a genre is unknown, or no item in the table `items` is left.
     """
-    tables = model.tables
-    with_genre: Ids | None = tables.items_of(options.genres, column=options.columns.genres) if options.genres else None
+    tables = recommender.tables
+    with_genre: Ids | None = None
+    if options.genres:
+        with_genre = tables.items_with_genres(options.genres, column=options.columns.genres)
     if items is None:
         return with_genre
-    column = columns_in(items.names, options.columns, model.record)["item"]
+    column = columns_in(items.names, options.columns, recommender.record)["item"]
     item_ids = np.array(items.ids(column, key="columns.item", side="item").to_pylist(), dtype=object)
-    is_trained = tables.trained_items(item_ids)
+    is_trained = tables.are_items_trained(item_ids)
     if not is_trained.all():
         count = (~is_trained).sum()
         example = item_ids[int(np.argmin(is_trained))]
@@ -135,7 +137,7 @@ def _find_candidates(
     if with_genre is not None:
         has_genre = np.isin(tables.item_ids.index_of(item_ids), tables.item_ids.index_of(with_genre))
         item_ids = item_ids[has_genre]
-    if not tables.trained_items(item_ids).any():
+    if not tables.are_items_trained(item_ids).any():
         genres = " and one of the genres" if options.genres else ""
         raise UserError(f"items: no item in {items.opened_from.file} has training ratings{genres}")
     return item_ids
@@ -164,7 +166,7 @@ def _notes_on_user(request: _ListsRequest, user_id: str) -> Iterator[str]:
     Raises:
         UserError: the options refuse such a user.
     """
-    if request.model_of(user_id).tables.has_user(user_id):
+    if request.recommender_of(user_id).tables.is_user_trained(user_id):
         return
     if request.options.unknown is UnknownUsers.error:
         request.run.tables.check_users([user_id], place=lambda _: "user")
@@ -175,7 +177,7 @@ def _notes_on_user(request: _ListsRequest, user_id: str) -> Iterator[str]:
 
 def _print_list(rows: pd.DataFrame, request: _ListsRequest, user_id: str, *, name: str) -> None:
     """Print a user's highest ratings, and then the rows of the list. `name` is the user's name in the titles."""
-    rated = request.model_of(user_id).rated_highest(user_id, k=NUM_RATED)
+    rated = request.recommender_of(user_id).rated_highest(user_id, k=NUM_RATED)
     if len(rated) > 0:
         print(f"{name} rated highest")
         print_rows(rated.drop(columns="rank"))
@@ -250,11 +252,11 @@ def _notes_on_users(request: _ListsRequest, user_ids: list[str] | None, *, num_l
     num_trained = run.record.num_users
     num_all = len(run.user_ids)
     if user_ids is not None:
-        num_trained = int(run.tables.trained_users(user_ids).sum())
+        num_trained = int(run.tables.are_users_trained(user_ids).sum())
         num_all = len(user_ids)
     num_untrained = num_all - num_trained
     num_requested = num_all if unknown is UnknownUsers.baseline else num_trained
-    instead = "the most popular items" if run.record.predicts_scores else "the bias baseline's list"
+    instead = run.record.baseline_list
     if num_untrained > 0 and unknown is UnknownUsers.baseline:
         yield f"note: users without training ratings, who got {instead}: {num_untrained:,}"
     elif num_untrained > 0:

@@ -22,7 +22,7 @@ def find_similar(options: SimilarOptions) -> None:
     run, notes = load_run(options.run)
     check_length(options.k, num_items=run.record.num_items)
     tables = run.tables
-    candidates = tables.items_of(options.genres, column=options.columns.genres) if options.genres else None
+    candidates = tables.items_with_genres(options.genres, column=options.columns.genres) if options.genres else None
     similar = run.similar(options.item, k=options.k, candidates=candidates)
     (item,) = tables.item_names.find([options.item], place=lambda _: "item").tolist()
     name = tables.item_names.name_of(item)

@@ -11,10 +11,11 @@ from ratinglab.datasets.download import download
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import DAMAGED, InputFile
 from ratinglab.formats.text_dialects import TextDialect
-from ratinglab.formats.text_options import ColumnOptions, SideName
+from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.ratings.side_information import Origin
 from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
 from ratinglab.reading.source_rows import DataFiles
+from ratinglab.sides import SideName
 
 GENRES_100K = tuple(
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "

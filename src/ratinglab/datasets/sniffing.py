@@ -22,13 +22,13 @@ from ratinglab.formats.text_options import (
     Decimal,
     Escape,
     Quote,
-    SideName,
     TextOptions,
     separator_text,
 )
 from ratinglab.formats.text_tables import open_text_table, read_text_table
 from ratinglab.formats.timestamps import are_times, find_date_patterns
 from ratinglab.ratings.side_information import FEATURE_TABLE_KEYS
+from ratinglab.sides import SideName
 
 Options = TypeVar("Options", bound=TextOptions)
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
-from ratinglab.formats.text_options import ColumnOptions, SideName, TextOptions, check_timestamp_format
+from ratinglab.formats.text_options import ColumnOptions, TextOptions, check_timestamp_format
 from ratinglab.options import as_yaml, at_least, finite, valid_seed, within
+from ratinglab.sides import SideName
 
 if TYPE_CHECKING:
     from ratinglab.formats.frames import Frame, Frames

@@ -1,5 +1,7 @@
 """Figures of a part's predictions and of the data, for TensorBoard."""
 
+from typing import Literal
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,13 +13,13 @@ from ratinglab.ratings.table import Ratings, RatingTable
 
 NUM_GROUPS = 10
 """Number of groups of users or items: deciles with equal numbers of rows, except for ties."""
-SIZE = (7.0, 4.2)
-"""Inches, at 100 dots per inch; fits a card in TensorBoard's image tab."""
+SIZE_INCHES = (7.0, 4.2)
+"""Size in inches, at 100 dots per inch; fits a card in TensorBoard's image tab."""
 
 
-def predicted_against_true(predictions: Predictions) -> Figure:
+def draw_predicted_against_true(predictions: Predictions) -> Figure:
     """Draw a heat map of the predictions for each true rating; each column sums to one."""
-    figure, axes = _figure("Predicted against true ratings", x="true rating", y="predicted rating")
+    figure, axes = _new_figure("Predicted against true ratings", x="true rating", y="predicted rating")
     rating = predictions.rows.rating
     lowest, highest = float(rating.min()), float(rating.max())
     distinct = np.unique(rating)
@@ -35,13 +37,13 @@ def predicted_against_true(predictions: Predictions) -> Figure:
     return figure
 
 
-def error_by_count(predictions: Predictions, count: NDArray[np.int64], *, of: str) -> Figure:
-    """Draw MSE by decile of popularity (of="item") or activity (of="user"), for the model and the bias baseline.
+def draw_error_by_count(predictions: Predictions, count: NDArray[np.int64], *, side: Literal["user", "item"]) -> Figure:
+    """Draw MSE by decile of item popularity or user activity, for the model and the bias baseline.
 
     `count` is the number of training ratings of each row's item or user: (N,).
     """
-    name = "item popularity" if of == "item" else "user activity"
-    figure, axes = _figure(f"Error by {name}", x=f"training ratings of the {of} (deciles of the rows)", y="MSE")
+    name = "item popularity" if side == "item" else "user activity"
+    figure, axes = _new_figure(f"Error by {name}", x=f"training ratings of the {side} (deciles of the rows)", y="MSE")
     # a group is a range of counts, so that equal counts stay together
     borders = np.unique(np.quantile(count, np.linspace(0, 1, NUM_GROUPS + 1)))
     group = np.clip(np.searchsorted(borders, count, side="right") - 1, 0, max(len(borders) - 2, 0))
@@ -57,9 +59,9 @@ def error_by_count(predictions: Predictions, count: NDArray[np.int64], *, of: st
     return figure
 
 
-def error_distribution(predictions: Predictions) -> Figure:
+def draw_error_distribution(predictions: Predictions) -> Figure:
     """Draw histograms of predicted − true, for the model and the bias baseline, over the full range of both."""
-    figure, axes = _figure("Distribution of errors", x="predicted − true rating", y="share of the rows")
+    figure, axes = _new_figure("Distribution of errors", x="predicted − true rating", y="share of the rows")
     rating = predictions.rows.rating
     errors = {"model": predictions.predicted - rating, "bias baseline": predictions.baseline - rating}
     reach = max(float(np.abs(error).max()) for error in errors.values()) or 1.0
@@ -71,32 +73,32 @@ def error_distribution(predictions: Predictions) -> Figure:
     return figure
 
 
-def rating_histogram(rating: NDArray[np.float32]) -> Figure:
+def draw_rating_histogram(rating: NDArray[np.float32]) -> Figure:
     """Draw the frequency of each rating."""
-    figure, axes = _figure()
-    _draw_ratings(axes, rating)
+    figure, axes = _new_figure()
+    _plot_ratings(axes, rating)
     return figure
 
 
-def long_tail(item_count: NDArray[np.int64]) -> Figure:
+def draw_long_tail(item_count: NDArray[np.int64]) -> Figure:
     """Draw the number of ratings per item, most rated first."""
-    figure, axes = _figure()
-    _draw_tail(axes, item_count, of="item")
+    figure, axes = _new_figure()
+    _plot_long_tail(axes, item_count, side="item")
     return figure
 
 
-def overview(table: RatingTable) -> Figure:
+def draw_overview(table: RatingTable) -> Figure:
     """Draw an overview of a table: ratings, number per item and user, and time or, without times, mean ratings."""
-    figure = Figure(figsize=(2 * SIZE[0], 2 * SIZE[1]), dpi=100, layout="constrained")
+    figure = Figure(figsize=(2 * SIZE_INCHES[0], 2 * SIZE_INCHES[1]), dpi=100, layout="constrained")
     ((top_left, top_right), (bottom_left, bottom_right)) = figure.subplots(2, 2)
     figure.suptitle(
         f"{table.name}: {len(table.ratings):,} ratings of {table.num_users:,} users over {table.num_items:,} items"
     )
-    _draw_ratings(top_left, table.ratings.rating)
-    _draw_tail(bottom_left, np.bincount(table.ratings.item), of="item")
-    _draw_tail(bottom_right, np.bincount(table.ratings.user), of="user")
+    _plot_ratings(top_left, table.ratings.rating)
+    _plot_long_tail(bottom_left, np.bincount(table.ratings.item), side="item")
+    _plot_long_tail(bottom_right, np.bincount(table.ratings.user), side="user")
     if table.timestamp is None:
-        _draw_means(top_right, table.ratings)
+        _plot_means(top_right, table.ratings)
     else:
         # numpy months, which matplotlib reads as dates
         months, count = np.unique(table.timestamp.astype("datetime64[ms]").astype("datetime64[M]"), return_counts=True)
@@ -105,7 +107,7 @@ def overview(table: RatingTable) -> Figure:
     return figure
 
 
-def _draw_ratings(axes: Axes, rating: NDArray[np.float32]) -> None:
+def _plot_ratings(axes: Axes, rating: NDArray[np.float32]) -> None:
     axes.set(title="Ratings", xlabel="rating", ylabel="rows")
     distinct, count = np.unique(rating, return_counts=True)
     if len(distinct) <= 20:
@@ -115,18 +117,18 @@ def _draw_ratings(axes: Axes, rating: NDArray[np.float32]) -> None:
         axes.hist(rating, bins=40)
 
 
-def _draw_means(axes: Axes, ratings: Ratings) -> None:
+def _plot_means(axes: Axes, ratings: Ratings) -> None:
     axes.set(title="Mean ratings of items and users", xlabel="mean rating", ylabel="share")
     bins = np.linspace(float(ratings.rating.min()), float(ratings.rating.max()), 31)
-    for of, index in (("items", ratings.item), ("users", ratings.user)):
+    for label, index in (("items", ratings.item), ("users", ratings.user)):
         mean = np.bincount(index, weights=ratings.rating) / np.bincount(index)
         share, _ = np.histogram(mean, bins)
-        axes.stairs(share / len(mean), bins, label=of, linewidth=1.5)
+        axes.stairs(share / len(mean), bins, label=label, linewidth=1.5)
     axes.legend()
 
 
-def _draw_tail(axes: Axes, count: NDArray[np.int64], *, of: str) -> None:
-    axes.set(title=f"Ratings per {of}", xlabel=f"{of}s, the most rated first", ylabel=f"ratings of the {of}")
+def _plot_long_tail(axes: Axes, count: NDArray[np.int64], *, side: Literal["user", "item"]) -> None:
+    axes.set(title=f"Ratings per {side}", xlabel=f"{side}s, the most rated first", ylabel=f"ratings of the {side}")
     axes.plot(np.arange(1, len(count) + 1), np.sort(count)[::-1])
     axes.axhline(float(np.median(count)), color="gray", linestyle="--", label=f"median {np.median(count):,.0f}")
     axes.legend()
@@ -137,8 +139,8 @@ def _draw_tail(axes: Axes, count: NDArray[np.int64], *, of: str) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def _figure(title: str = "", *, x: str = "", y: str = "") -> tuple[Figure, Axes]:
-    figure = Figure(figsize=SIZE, dpi=100, layout="constrained")
+def _new_figure(title: str = "", *, x: str = "", y: str = "") -> tuple[Figure, Axes]:
+    figure = Figure(figsize=SIZE_INCHES, dpi=100, layout="constrained")
     axes = figure.add_subplot()
     axes.set(title=title, xlabel=x, ylabel=y)
     return figure, axes

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ratinglab.batches import EVALUATION_BLOCK_ROWS
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
-from ratinglab.evaluation.ranking import PER_USER_LABELS, OrderBy, OrderOptions, list_metric
+from ratinglab.evaluation.ranking import PER_USER_LABELS, OrderBy, OrderOptions, parse_metric_at_k
 from ratinglab.targets import import_attribute
 
 Kind = TypeVar("Kind", bound="MetricKind")
@@ -58,7 +58,7 @@ class Metric(MetricKind):
 
 
 @dataclass(frozen=True)
-class RankingMetric(MetricKind):
+class MonitoredRankingMetric(MetricKind):
     """A metric of recommendation lists, such as ndcg@10.
 
     Attributes:
@@ -109,7 +109,7 @@ def find_metrics(names: Iterable[str]) -> list[Metric]:
         UserError: a metric is unknown or listed twice, or MSE is missing.
     """
     names = list(names)
-    metrics = [METRICS[name] if name in METRICS else _imported(name) for name in names]
+    metrics = [METRICS[name] if name in METRICS else _import_metric(name) for name in names]
     tags = [metric.name for metric in metrics]
     for tag in tags:
         if tags.count(tag) > 1:
@@ -121,7 +121,7 @@ def find_metrics(names: Iterable[str]) -> list[Metric]:
     return metrics
 
 
-def _imported(name: str) -> Metric:
+def _import_metric(name: str) -> Metric:
     if not name.rpartition(".")[0]:
         known = ", ".join(METRICS)
         raise UserError(
@@ -134,7 +134,9 @@ def _imported(name: str) -> Metric:
     return metric
 
 
-def monitored(monitor: str, metrics: Iterable[Kind], *, order: OrderOptions) -> Kind | RankingMetric:
+def find_monitored_metric(
+    monitor: str, metrics: Iterable[Kind], *, order: OrderOptions
+) -> Kind | MonitoredRankingMetric:
     """Find the metric named by `monitor`, such as val/mse or val/ndcg@10.
 
     Args:
@@ -149,8 +151,8 @@ def monitored(monitor: str, metrics: Iterable[Kind], *, order: OrderOptions) -> 
     if monitor in tags:
         return tags[monitor]
     part, _, name = monitor.partition("/")
-    if part == "val" and (ranking := list_metric(name)) is not None:
-        return RankingMetric(
+    if part == "val" and (ranking := parse_metric_at_k(name)) is not None:
+        return MonitoredRankingMetric(
             name, ranking.label, higher_is_better=True, **ranking._asdict(), by=order.by, threshold=order.threshold
         )
     measure, _, k = name.partition("@")

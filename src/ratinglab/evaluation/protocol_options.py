@@ -1,34 +1,34 @@
-"""Options of a protocol: data and split that are fixed, and figures of other systems."""
+"""Options of a protocol: data and split that are fixed, and results of other systems."""
 
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.ranking import PER_USER_LABELS, list_metric
+from ratinglab.evaluation.ranking import PER_USER_LABELS, parse_metric_at_k
 from ratinglab.options import at_least, finite
 from ratinglab.ratings.side_information import Information
 
-OF_RATINGS = ("mse", "rmse", "mae")
-"""Metrics of predicted ratings that figures may have."""
+RATING_METRICS = ("mse", "rmse", "mae")
+"""Metrics of predicted ratings that a protocol may have."""
 
 
-class FigureKind(Enum):
-    """Origin of a figure."""
+class ResultOrigin(Enum):
+    """Whether a result was published, or measured by ratinglab's authors."""
 
     published = "published"
     measured = "measured"
 
 
 @dataclass
-class ProtocolFigure:
-    """Test metric of another system."""
+class ReferenceResult:
+    """Test result of another system."""
 
     system: str
     """Name of the system, with its settings."""
     value: float = field(metadata=finite())
     """The protocol's metric on the test rows; with several folds, their mean."""
-    kind: FigureKind
+    kind: ResultOrigin
     """published: in a paper or on its authors' page; measured: by ratinglab's authors with the system's own code."""
     uses: list[Information]
     """Information besides the ratings and implicit feedback: times, user_features, item_features, or none."""
@@ -45,7 +45,7 @@ class ProtocolOptions:
 
 @dataclass
 class Protocol(ProtocolOptions):
-    """Data and split that make runs comparable, and figures of other systems."""
+    """Data and split that make runs comparable, and results of other systems."""
 
     name: ClassVar[str] = "figures"
 
@@ -65,14 +65,14 @@ class Protocol(ProtocolOptions):
     """Digests of the times and features that runs may use, by name, as in run.json; inspect_data.py prints them."""
     pins: dict[str, Any]
     """Keys of a run, with the values that make it comparable."""
-    figures: list[ProtocolFigure]
+    figures: list[ReferenceResult]
     """Other systems: system, value of the metric, kind (published or measured), what it uses besides the ratings
     (times, user_features, item_features; implicit feedback is not listed), source."""
 
     def check_together(self) -> None:
         """Raise UserError for an unknown metric."""
-        if self.metric not in OF_RATINGS and list_metric(self.metric) is None:
-            names = ", ".join([*OF_RATINGS, *(f"{name}@K" for name in PER_USER_LABELS)])
+        if self.metric not in RATING_METRICS and parse_metric_at_k(self.metric) is None:
+            names = ", ".join([*RATING_METRICS, *(f"{name}@K" for name in PER_USER_LABELS)])
             raise UserError(f"protocol.metric must be one of {names}, got {self.metric}")
 
 

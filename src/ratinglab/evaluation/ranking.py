@@ -1,7 +1,7 @@
 """Metrics of recommendation lists at k, with binary relevance, averaged over users. Imports nothing slow.
 
 A user has the list i_1, …, i_k, best first, and the relevant held-out items R, at least one. rel_j is 1 if i_j ∈ R,
-else 0. A list is shorter than k if fewer candidates remain; missing places count as not relevant. Relevant items
+else 0. A list is shorter than k if fewer candidates remain; missing ranks count as not relevant. Relevant items
 without training ratings are in no list, but count in |R|.
 
 precision@k  = (1 / k) Σ_j rel_j
@@ -11,8 +11,8 @@ map@k        = mean over users of AP@k = (1 / |R|) Σ_j rel_j · precision@j
 mrr@k        = mean over users of 1 / (the lowest j with rel_j = 1), 0 without one
 hit_rate@k   = share of users with at least one relevant item in their list
 coverage@k   = number of distinct items in all lists / number of items with training ratings
-novelty@k    = mean over all places of all lists of −log2(share of the users with training ratings who rated the item
-               there), in bits
+novelty@k    = mean over all items of all lists of −log2(share of the users with training ratings who rated the item),
+               in bits
 
 AP@k divides by |R|, as trec_eval (map_cut_k) and ranx do. Libraries that divide by min(k, |R|) print higher values.
 
@@ -50,7 +50,7 @@ PER_USER_LABELS = {
 """Labels of metrics averaged over users; higher is better."""
 METRIC_LABELS = PER_USER_LABELS | {"coverage": "coverage", "novelty": "novelty"}
 """Labels of all metrics. The last two are of all lists together and do not depend on relevance."""
-LIKED = 4.0
+LIKED_STARS = 4.0
 """Lowest rating in stars that counts as liked, unless ranking.threshold is set."""
 
 
@@ -84,7 +84,7 @@ class RankingOptions(OrderOptions):
     protocol needs."""
 
 
-class ListMetric(NamedTuple):
+class MetricAtK(NamedTuple):
     """A metric of PER_USER_LABELS for lists of k items, such as ndcg@10."""
 
     measure: str
@@ -96,15 +96,15 @@ class ListMetric(NamedTuple):
         return f"{PER_USER_LABELS[self.measure]}@{self.k}"
 
 
-def list_metric(name: str) -> ListMetric | None:
+def parse_metric_at_k(name: str) -> MetricAtK | None:
     """Parse the name of a ranking metric, such as ndcg@10; None for any other text."""
     match = re.fullmatch(rf"({'|'.join(PER_USER_LABELS)})@([1-9][0-9]*)", name)
-    return None if match is None else ListMetric(match[1], int(match[2]))
+    return None if match is None else MetricAtK(match[1], int(match[2]))
 
 
 def like_threshold(threshold: float | None, stars: Stars) -> float:
     """Return the lowest rating that counts as liked, in rating units."""
-    return stars.to_rating(LIKED) if threshold is None else threshold
+    return stars.to_rating(LIKED_STARS) if threshold is None else threshold
 
 
 def check_threshold(threshold: float, ratings: Iterable[NDArray[np.float32]], *, unit: float) -> None:
@@ -123,10 +123,10 @@ class RelevantItems:
     def __init__(self, user: NDArray[np.int32], item: NDArray[np.int32]) -> None:
         """`user` (N,) and `item` (N,) are distinct pairs of indices from 0."""
         self._num_items = int(item.max(initial=0)) + 1
-        self._pairs = np.sort(self._code(user, item))
+        self._pairs = np.sort(self._encode(user, item))
         self._count = np.bincount(user)
 
-    def _code(self, user: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.int64]:
+    def _encode(self, user: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.int64]:
         return user.astype(np.int64) * self._num_items + item
 
     @property
@@ -138,44 +138,44 @@ class RelevantItems:
         """Count the relevant items of users: (B,) → (B,)."""
         return self._count[users]
 
-    def contain(self, users: NDArray[np.int32], lists: NDArray[np.int32]) -> NDArray[np.bool_]:
+    def find_hits(self, users: NDArray[np.int32], lists: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Return whether each item of the users' lists is relevant: (B,), (B, K) → (B, K); −1 is not."""
-        can_be = (lists >= 0) & (lists < self._num_items)
-        pairs = self._code(users[:, None], lists)
-        place = np.minimum(np.searchsorted(self._pairs, pairs), len(self._pairs) - 1)
-        return can_be & (self._pairs[place] == pairs)
+        is_in_range = (lists >= 0) & (lists < self._num_items)
+        pairs = self._encode(users[:, None], lists)
+        position = np.minimum(np.searchsorted(self._pairs, pairs), len(self._pairs) - 1)
+        return is_in_range & (self._pairs[position] == pairs)
 
 
-def metrics_of_lists(
+def ranking_metrics_per_user(
     is_hit: NDArray[np.bool_], num_relevant: NDArray[np.int64], *, k: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Compute the metrics of PER_USER_LABELS of each user's list; the module's docstring has the equations.
+    """Compute the metrics of PER_USER_LABELS for each user's list; the module's docstring has the equations.
 
     Args:
         is_hit: (B, K) whether each item of each list is relevant, K ≤ k.
         num_relevant: (B,) number of relevant items, at least 1.
-        k: number of places in a list.
+        k: maximum length of a list.
 
     Returns:
         (B,) float64 by name.
     """
-    hits, place = is_hit.astype(np.float64), np.arange(1, k + 1)
-    discount = 1 / np.log2(place + 1)
-    ideal = np.cumsum(discount)[np.minimum(num_relevant, k) - 1]
-    precision_at = np.cumsum(hits, axis=1) / place[: hits.shape[1]]
+    hits, rank = is_hit.astype(np.float64), np.arange(1, k + 1)
+    discount = 1 / np.log2(rank + 1)
+    ideal_dcg = np.cumsum(discount)[np.minimum(num_relevant, k) - 1]
+    precision_at = np.cumsum(hits, axis=1) / rank[: hits.shape[1]]
     count, has_hit = hits.sum(axis=1), is_hit.any(axis=1)
-    first = is_hit.argmax(axis=1) if is_hit.shape[1] > 0 else np.zeros(len(is_hit), dtype=np.intp)
+    first_hit = is_hit.argmax(axis=1) if is_hit.shape[1] > 0 else np.zeros(len(is_hit), dtype=np.intp)
     return {
         "precision": count / k,
         "recall": count / num_relevant,
-        "ndcg": (hits * discount[: hits.shape[1]]).sum(axis=1) / ideal,
+        "ndcg": (hits * discount[: hits.shape[1]]).sum(axis=1) / ideal_dcg,
         "map": (hits * precision_at).sum(axis=1) / num_relevant,
-        "mrr": has_hit / (first + 1),
+        "mrr": has_hit / (first_hit + 1),
         "hit_rate": has_hit.astype(np.float64),
     }
 
 
-def ranking_metrics(
+def mean_ranking_metrics(
     users: NDArray[np.int32],
     lists: Iterable[NDArray[np.int32]],
     relevant: RelevantItems,
@@ -192,7 +192,7 @@ def ranking_metrics(
         lists: blocks of lists (B, K) of items with training ratings, in the order of the users, best first, K ≤ k,
             padded with −1.
         relevant: the relevant items of each user.
-        k: number of places in a list.
+        k: maximum length of a list.
         share: (I,) share of the users with training ratings who rated each item in training.
 
     Returns:
@@ -200,13 +200,17 @@ def ranking_metrics(
     """
     if len(users) == 0:
         return {}
-    of_users: list[dict[str, NDArray[np.float64]]] = []
+    metrics_by_block: list[dict[str, NDArray[np.float64]]] = []
     times_listed, first = np.zeros(len(share), dtype=np.int64), 0
     for block in lists:
-        of_block, first = users[first : first + len(block)], first + len(block)
-        of_users.append(metrics_of_lists(relevant.contain(of_block, block), relevant.count(of_block), k=k))
+        block_users, first = users[first : first + len(block)], first + len(block)
+        is_hit, num_relevant = relevant.find_hits(block_users, block), relevant.count(block_users)
+        metrics_by_block.append(ranking_metrics_per_user(is_hit, num_relevant, k=k))
         times_listed += np.bincount(block[block >= 0], minlength=len(share))
-    metrics = {name: float(np.concatenate([block[name] for block in of_users]).mean()) for name in PER_USER_LABELS}
+    metrics = {
+        name: float(np.concatenate([block_metrics[name] for block_metrics in metrics_by_block]).mean())
+        for name in PER_USER_LABELS
+    }
     metrics["coverage"] = np.count_nonzero(times_listed) / len(times_listed)
     if times_listed.any():
         metrics["novelty"] = float((times_listed * -np.log2(share)).sum() / times_listed.sum())

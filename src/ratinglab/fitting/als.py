@@ -7,12 +7,11 @@ from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.row_fit import RowFit, join_tables, list_tables, write_tables
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import ALSOptions
-from ratinglab.formats.text_options import SIDE_NAMES
 from ratinglab.kernels.rows import FloatArray, RowPriors
 from ratinglab.models.design import Design
-from ratinglab.models.equation import other_side
 from ratinglab.models.factor_equation import Term
 from ratinglab.models.predictor import Predictor
+from ratinglab.sides import SIDE_NAMES, other_side
 
 
 class ALSFit(RowFit):

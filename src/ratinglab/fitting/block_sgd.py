@@ -34,7 +34,7 @@ class BlockFit(FactorFit):
         super().__init__(predictor, setup, options)
         for side in self.equation.sides():
             assert not side.terms, "the options refuse an equation with terms"
-            assert side.rows is None, "the options refuse an equation with several rows per user or item"
+            assert side.day_rows is None, "the options refuse an equation with several rows per user or item"
         self._num_slices = options.slices
         self._block_start: NDArray[np.int64] | None = None
         """First row of each block, and the number of rows; None before the rows are sorted."""

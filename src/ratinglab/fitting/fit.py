@@ -270,4 +270,4 @@ class FactorFit(Fit):
     @property
     def equation(self) -> FactorEquation:
         """The equation being fitted. If the model is a posterior, this is the equation of the current draw."""
-        return as_factor_equation(self.predictor.equation)
+        return as_factor_equation(self.predictor.base_equation)

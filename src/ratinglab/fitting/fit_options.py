@@ -13,7 +13,7 @@ from ratinglab.models.equation_options import RATING_FORMS, EquationForm, Equati
 from ratinglab.options import above, named_subclasses
 
 if TYPE_CHECKING:
-    from ratinglab.evaluation.metrics import Metric, RankingMetric
+    from ratinglab.evaluation.metrics import Metric, MonitoredRankingMetric
     from ratinglab.fitting.fit import Fit
     from ratinglab.fitting.schedules import Schedule
     from ratinglab.fitting.trainer import TrainerOptions
@@ -37,7 +37,7 @@ class FitSetup(NamedTuple):
 
     schedule: Schedule
     trainer: TrainerOptions
-    monitor: Metric | RankingMetric
+    monitor: Metric | MonitoredRankingMetric
     seed: int
 
     def lr(self, epoch: int, *, initial: float | None) -> float | None:

@@ -9,7 +9,6 @@ from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
-from ratinglab.formats.text_options import SideName
 from ratinglab.kernels.compiled import set_num_threads
 from ratinglab.kernels.implicit_rows import compile_loops
 from ratinglab.kernels.rows import Entries, FloatArray, gram
@@ -17,6 +16,7 @@ from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.implicit_mf import ImplicitMF
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import liked_rows
+from ratinglab.sides import SideName
 
 
 class ImplicitALSFit(Fit):

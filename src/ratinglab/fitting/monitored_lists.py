@@ -2,13 +2,13 @@
 
 from ratinglab.batches import as_tensors
 from ratinglab.datamodule import RatingDataModule
-from ratinglab.evaluation.metrics import RankingMetric
+from ratinglab.evaluation.metrics import MonitoredRankingMetric
 from ratinglab.evaluation.ranking import OrderBy, like_threshold
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.recommend.held_out_lists import HeldOutLists
 from ratinglab.recommend.interest import fit_interest
-from ratinglab.recommend.orders import ExpectedGain, Order, levels_of
+from ratinglab.recommend.orders import ExpectedGain, Order, find_rating_levels
 from ratinglab.stars import is_liked
 
 
@@ -18,14 +18,14 @@ class MonitoredLists:
     The users, their relevant items and the interest do not change: they are computed once, at the first measurement.
     """
 
-    def __init__(self, monitor: RankingMetric, data: RatingDataModule) -> None:
+    def __init__(self, monitor: MonitoredRankingMetric, data: RatingDataModule) -> None:
         """Find the users and their relevant items."""
         train = data.train_ratings_in_stars
         self._monitor, self._stars = monitor, data.stars
         pairs = RatedPairs(train.user, train.item)
         num_users, num_items = data.num_users, data.num_items
         self._threshold = like_threshold(monitor.threshold, data.stars)
-        self._levels = data.stars.to_rating(levels_of(train.rating))
+        self._levels = data.stars.to_rating(find_rating_levels(train.rating))
         held_out = data.validation_ratings
         self._held_out = HeldOutLists(
             held_out.take(is_liked(held_out.rating, self._threshold, unit=data.stars.unit)),
@@ -49,6 +49,6 @@ class MonitoredLists:
         if self._interest is None:
             return None
         assert mse is not None, "only ratings have an expected gain"
-        return ExpectedGain.from_levels(
+        return ExpectedGain.from_rating_levels(
             self._interest, self._levels, threshold=self._threshold, mse=mse, stars=self._stars
         )

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metrics import find_metrics, monitored
+from ratinglab.evaluation.metrics import find_metrics, find_monitored_metric
 from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import TrainerOptions
@@ -28,7 +28,7 @@ def read_fit(path: Path) -> "Fit":
     setup = FitSetup(
         schedule=_read_options(config, "schedule", base=Schedule),
         trainer=_read_options(config, "trainer", base=TrainerOptions),
-        monitor=monitored(
+        monitor=find_monitored_metric(
             record.monitor, find_metrics([metric["target"] for metric in record.metrics]), order=record.order_options()
         ),
         seed=config["seed"],

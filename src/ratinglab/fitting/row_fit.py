@@ -10,7 +10,6 @@ from torch import Tensor
 from ratinglab.batches import as_tensors
 from ratinglab.fitting.fit import FactorFit
 from ratinglab.fitting.fit_options import FitOptions, FitSetup
-from ratinglab.formats.text_options import SIDE_NAMES, SideName
 from ratinglab.kernels.compiled import set_num_threads
 from ratinglab.kernels.rows import (
     Entries,
@@ -22,10 +21,10 @@ from ratinglab.kernels.rows import (
     update_rows,
 )
 from ratinglab.kernels.sorted_ratings import sort_ratings
-from ratinglab.models.equation import other_side
 from ratinglab.models.factor_equation import Side, Term
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import drop_pages
+from ratinglab.sides import SIDE_NAMES, SideName, other_side
 
 
 class RowFit(FactorFit):
@@ -49,7 +48,7 @@ class RowFit(FactorFit):
         super().on_train_start()
         set_num_threads(torch.get_num_threads())
         user, item, rating, day = as_tensors(self.data.train_ratings_in_stars)
-        rows_by_side = dict(zip(SIDE_NAMES, self.equation.rows(user, item, day), strict=True))
+        rows_by_side = dict(zip(SIDE_NAMES, self.equation.row_indices(user, item, day), strict=True))
         index = {side: row.int().numpy() for side, row in rows_by_side.items()}
         for side in SIDE_NAMES:
             row, (num_rows, dim) = index[side], self.own_rows(side).shape

@@ -80,11 +80,11 @@ class TermSolver:
         """
         diagonal = self.diagonal + ridge
 
-        def times_system(vectors: FloatArray) -> FloatArray:
+        def multiply_system(vectors: FloatArray) -> FloatArray:
             return self.multiply_transposed(self.multiply(vectors)) + ridge * vectors
 
         solution = start.copy()
-        residual = right - times_system(solution)
+        residual = right - multiply_system(solution)
         scaled = residual / diagonal
         direction = scaled.copy()
         size = column_dots(residual, scaled)
@@ -92,7 +92,7 @@ class TermSolver:
         for _ in range(MAX_STEPS):
             if (size <= threshold).all():
                 break
-            product = times_system(direction)
+            product = multiply_system(direction)
             # leave converged columns unchanged
             length = np.where(size > threshold, size / np.maximum(column_dots(direction, product), 1e-30), 0)
             solution += length.astype(np.float32) * direction

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from ratinglab.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from ratinglab.formats.text_dialects import TextDialect
 
-SideName: TypeAlias = Literal["user", "item"]
-"""A side of the matrix of ratings."""
-SIDE_NAMES: tuple[SideName, ...] = ("user", "item")
 NOT_FOR_FILES = ("idna", "punycode", "raw_unicode_escape", "unicode_escape")
 """Text encodings of Python that are not encodings of files."""
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "double_colon": "::", "spaces": "spaces"}

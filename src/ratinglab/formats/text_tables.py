@@ -22,8 +22,9 @@ from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import Layout, check_unique, find_column_position, numbered_names, separators_in
 from ratinglab.formats.row_reader import first_rows, printable
 from ratinglab.formats.text_dialects import QuoteScan, TextDialect
-from ratinglab.formats.text_options import SEPARATORS, SideName
+from ratinglab.formats.text_options import SEPARATORS
 from ratinglab.formats.text_parsing import TextStream, parse_batches
+from ratinglab.sides import SideName
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Evaluation of a trained model: errors of its predictions, and its lists against held-out ratings."""
+"""Evaluation of a run: errors of its predictions, and its lists against held-out ratings."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from ratinglab.batches import Batch
 from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
 from ratinglab.inference.run_tables import is_trained
-from ratinglab.inference.trained_model import TrainedModel, predict_by_block
+from ratinglab.inference.trained_recommender import TrainedRecommender, predict_by_block
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.held_out_lists import HeldOutLists
@@ -19,13 +19,13 @@ from ratinglab.stars import is_liked
 
 POPULARITY = "baseline/popularity/"
 """Prefix of the tags of the most popular items' lists."""
-WITHIN_90 = 1.6449
+HALF_WIDTH_90 = 1.6449
 """Half-width of the 90% interval of a normal distribution, in standard deviations."""
 
 
-def predict_rows(model: TrainedModel, rows: Ratings) -> Predictions:
+def predict_rows(run: TrainedRecommender, rows: Ratings) -> Predictions:
     """Predict rows by the model and by the bias baseline."""
-    predictor = model.predictor
+    predictor = run.predictor
 
     def bias_baseline(user: Tensor, item: Tensor, _: Tensor | None) -> Tensor:
         return predictor.clip(predictor.baseline(user, item))
@@ -34,76 +34,76 @@ def predict_rows(model: TrainedModel, rows: Ratings) -> Predictions:
     return Predictions(rows, predicted=predicted.numpy(), baseline=baseline.numpy())
 
 
-def measure_errors(model: TrainedModel, predictions: Predictions, *, prefix: str) -> dict[str, float]:
+def measure_errors(run: TrainedRecommender, predictions: Predictions, *, prefix: str) -> dict[str, float]:
     """Measure the errors of all rows, and of warm and cold rows separately, by tag; see `Run.evaluate`."""
     metrics: dict[str, float] = {}
-    is_warm = is_trained(predictions.rows.user, model.record.num_users)
-    is_warm &= is_trained(predictions.rows.item, model.record.num_items)
+    is_warm = is_trained(predictions.rows.user, run.record.num_users)
+    is_warm &= is_trained(predictions.rows.item, run.record.num_items)
     groups = {prefix: predictions}
     if not is_warm.all():
         metrics[f"{prefix}cold/rows"] = int((~is_warm).sum())
         groups |= {f"{prefix}warm/": predictions.take(is_warm), f"{prefix}cold/": predictions.take(~is_warm)}
-    for group, members in groups.items():
-        if len(members.rows) > 0:
-            metrics |= _errors_of(model, members, prefix=group)
-    if model.record.is_sampled and is_warm.any():
-        metrics[f"{prefix}coverage_90"] = _coverage(model, predictions.rows.take(is_warm))
+    for group_prefix, group in groups.items():
+        if len(group.rows) > 0:
+            metrics |= _measure_group(run, group, prefix=group_prefix)
+    if run.record.is_sampled and is_warm.any():
+        metrics[f"{prefix}coverage_90"] = _compute_coverage(run, predictions.rows.take(is_warm))
     return metrics
 
 
 @torch.inference_mode()
-def _errors_of(model: TrainedModel, predictions: Predictions, *, prefix: str) -> dict[str, float]:
+def _measure_group(run: TrainedRecommender, predictions: Predictions, *, prefix: str) -> dict[str, float]:
     """Measure the errors of the model and of the baselines, by tag."""
-    rating, predictor = torch.from_numpy(predictions.rows.rating), model.predictor
+    rating, predictor = torch.from_numpy(predictions.rows.rating), run.predictor
     systems = {
         "": torch.from_numpy(predictions.predicted),
         "baseline/bias/": torch.from_numpy(predictions.baseline),
         "baseline/mean/": predictor.clip(predictor.baseline.mean).repeat(len(rating)),
     }
-    kinds = find_metrics([metric["target"] for metric in model.record.metrics])
+    metrics = find_metrics([metric["target"] for metric in run.record.metrics])
     return {
-        f"{system}{prefix}{metric.name}": metric(values, rating)
-        for system, values in systems.items()
-        for metric in kinds
+        f"{system}{prefix}{metric.name}": metric(predicted, rating)
+        for system, predicted in systems.items()
+        for metric in metrics
     }
 
 
-def _coverage(model: TrainedModel, rows: Ratings) -> float:
+def _compute_coverage(run: TrainedRecommender, rows: Ratings) -> float:
     """Compute the share of ratings within 1.645 standard deviations of their prediction."""
-    distance = (predict_by_block(model.predictor.predict_unclipped, rows) - torch.from_numpy(rows.rating)).abs()
-    inside = distance <= WITHIN_90 * predict_by_block(model.predictor.standard_deviation, rows)
+    distance = (predict_by_block(run.predictor.predict_unclipped, rows) - torch.from_numpy(rows.rating)).abs()
+    inside = distance <= HALF_WIDTH_90 * predict_by_block(run.predictor.standard_deviation, rows)
     return int(inside.sum()) / len(rows)
 
 
 def measure_lists(
-    model: TrainedModel, lengths: Sequence[int], order: Order | None, *, threshold: float, parts: Sequence[str]
+    run: TrainedRecommender, lengths: Sequence[int], order: Order | None, *, threshold: float, parts: Sequence[str]
 ) -> dict[str, float]:
     """Measure the lists of the model and of the most popular items on parts, by tag; see `Run.evaluate_ranking`."""
     metrics: dict[str, float] = {}
     for part in parts:
-        rows, val = model.tables.held_out[part], model.tables.held_out["val"]
+        rows, val = run.tables.held_out[part], run.tables.held_out["val"]
         if len(rows) == 0:
             continue
         lists = HeldOutLists(
-            rows.take(is_liked(rows.rating, threshold, unit=model.record.stars.unit)),
-            train=model.tables.train_pairs,
-            rated_between=RatedPairs(val.user, val.item) if part == "test" else None,
-            history=_history(model, part),
-            num_users=model.record.num_users,
-            num_items=model.record.num_items,
+            rows.take(is_liked(rows.rating, threshold, unit=run.record.stars.unit)),
+            train=run.tables.train_pairs,
+            validation_pairs=RatedPairs(val.user, val.item) if part == "test" else None,
+            history=_read_history(run, part),
+            num_users=run.record.num_users,
+            num_items=run.record.num_items,
         )
         metrics[f"{part}/ranked_users"] = len(lists.users)
         metrics[f"{part}/users_without_relevant"] = lists.num_without_relevant
         metrics[f"{part}/users_without_training"] = lists.num_without_training
         for k in lengths:
-            measured = lists.measure(model.predictor, k=k, order=order)
+            measured = lists.measure(run.predictor, k=k, order=order)
             for system, values in {"": measured, POPULARITY: lists.measure_popularity(k=k)}.items():
                 metrics |= {f"{system}{part}/{name}@{k}": value for name, value in values.items()}
     return metrics
 
 
-def _history(model: TrainedModel, part: str) -> Batch | None:
+def _read_history(run: TrainedRecommender, part: str) -> Batch | None:
     """Read the rows from which a part's users are folded in, with ratings in stars; None without such rows."""
-    columns = read_part(model.tables.folder, f"{part}_history", ["user", "item", "rating"])
+    columns = read_part(run.tables.folder, f"{part}_history", ["user", "item", "rating"])
     user, item, rating = map(torch.from_numpy, columns)
-    return Batch(user, item, model.record.stars.to_stars(rating), day=None) if len(user) > 0 else None
+    return Batch(user, item, run.record.stars.to_stars(rating), day=None) if len(user) > 0 else None

@@ -52,7 +52,7 @@ class Recommender(ABC):
             UserError: as in `recommend_to_all`.
         """
 
-    def _one_user(self, user_id: int | str | None) -> int | str:
+    def _resolve_user(self, user_id: int | str | None) -> int | str:
         """Return the id of the user to recommend to; None is allowed where there is a single user."""
         if user_id is None:
             raise UserError("an id must not be missing, got None")
@@ -94,7 +94,7 @@ class Recommender(ABC):
         Raises:
             UserError: k is not an integer of at least 1, or the user or every candidate has no training ratings.
         """
-        user_id = self._one_user(user_id)
+        user_id = self._resolve_user(user_id)
         if np.ndim(user_id) > 0:
             raise UserError(f"user_id must be one id, got {user_id!r}; recommend_to_all takes several")
         lists = self.recommend_to_all(

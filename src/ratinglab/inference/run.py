@@ -1,7 +1,7 @@
 """A trained run, loaded from its folder."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,11 +25,11 @@ from ratinglab.inference.fold_in.folded_in import FoldedIn, fold_in
 from ratinglab.inference.fold_in.given_ratings import DEFAULT_COLUMNS, Pairs
 from ratinglab.inference.lists import SHORT_LIST, check_k, parse_order
 from ratinglab.inference.run_tables import Ids, RunTables
-from ratinglab.inference.trained_model import Times, TrainedModel, predict_by_block
+from ratinglab.inference.trained_recommender import Times, TrainedRecommender, predict_by_block
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
-from ratinglab.recommend.item_space import ItemSpace
+from ratinglab.recommend.item_similarity import ItemSimilarity
 from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.weights import load_predictor
 
@@ -37,7 +37,7 @@ FRAME_COLUMNS = ColumnOptions(**DEFAULT_COLUMNS, timestamp=None)
 """Default column names of a data frame of ratings to evaluate."""
 
 
-class Run(TrainedModel):
+class Run(TrainedRecommender):
     """A trained run, loaded from its folder.
 
     Attributes:
@@ -124,7 +124,7 @@ class Run(TrainedModel):
             UserError: the numbers of users, items and times differ, a time is NaT, or the model takes no times or
                 predicts scores.
         """
-        return predict_by_block(self.predictor, self._pairs(user_ids, item_ids, times)).numpy()
+        return predict_by_block(self.predictor, self._look_up_pairs(user_ids, item_ids, times)).numpy()
 
     def standard_deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Compute the standard deviation of each pair's rating around its prediction, for a run of optimizer=gibbs.
@@ -140,12 +140,13 @@ class Run(TrainedModel):
         """
         if not self.record.is_sampled:
             raise UserError(f"{self.folder} has no samples, so no standard deviation")
-        return predict_by_block(self.predictor.standard_deviation, self._pairs(user_ids, item_ids, times)).numpy()
+        pairs = self._look_up_pairs(user_ids, item_ids, times)
+        return predict_by_block(self.predictor.standard_deviation, pairs).numpy()
 
     def similar(self, item: int | str, *, k: int = SHORT_LIST, candidates: Ids | None = None) -> pd.DataFrame:
         """List the k items most similar to an item, by the model's factors.
 
-        `recommend.item_space.ItemSpace` has the equation. It ignores the items' biases.
+        `recommend.item_similarity.ItemSimilarity` has the equation. The similarity ignores the items' biases.
 
         Args:
             item: the item's id or title; the case, the place of the article and the year may differ from the title's.
@@ -168,24 +169,27 @@ class Run(TrainedModel):
         (index,) = tables.item_names.find([item], place=lambda _: "item").tolist()
         if index >= self.record.num_items:
             raise UserError(f"item: {tables.item_names.name_of(index)} has no training ratings, so it has no factors")
-        if self._item_space.is_empty:
+        if self._item_similarity.is_empty:
             raise UserError(f"run: {self.record.model} has no factors, so it finds no similar items")
-        user, items = tables.train_pairs
+        user, rated_item = tables.train_pairs
         is_rater = np.zeros(self.record.num_users, dtype=np.bool_)
-        is_rater[user[items == index]] = True
-        shared = np.bincount(items[is_rater[user]], minlength=self.record.num_items)
-        chosen = np.setdiff1d(tables.candidates(candidates), index)
-        similarities = self._item_space.similarities(index, shared_raters=torch.from_numpy(shared))
+        is_rater[user[rated_item == index]] = True
+        shared = np.bincount(rated_item[is_rater[user]], minlength=self.record.num_items)
+        other_items = np.setdiff1d(tables.candidates(candidates), index)
+        similarities = self._item_similarity.similarities(index, shared_raters=torch.from_numpy(shared))
         mean, deviation = (values.numpy() for values in similarities)
-        best = chosen[np.argsort(-mean[chosen], kind="stable")[:k]]
+        best = other_items[np.argsort(-mean[other_items], kind="stable")[:k]]
         deviations = {"standard_deviation": deviation[best]} if self.record.is_sampled else {}
-        return tables.listed(best, similarity=mean[best], **deviations, shared_raters=shared[best])
+        return tables.list_items(best, {"similarity": mean[best], **deviations, "shared_raters": shared[best]})
 
     @cached_property
-    def _item_space(self) -> ItemSpace:
-        user_count, item_count = (torch.from_numpy(count) for count in self.tables.train_counts)
-        num_users, num_items = self.record.num_users, self.record.num_items
-        return ItemSpace(self.predictor.model, user_count=user_count[:num_users], item_count=item_count[:num_items])
+    def _item_similarity(self) -> ItemSimilarity:
+        user_count, item_count = map(torch.from_numpy, self.tables.train_counts)
+        return ItemSimilarity(
+            self.predictor.model,
+            user_count=user_count[: self.record.num_users],
+            item_count=item_count[: self.record.num_items],
+        )
 
     def fold_in(
         self,
@@ -204,8 +208,8 @@ class Run(TrainedModel):
 
         Args:
             ratings: one user's ratings by item id or title; or a data frame with the columns item_id, rating and
-                user_id; without user_id, all are one user's. A rating of an unknown item folds the item in if its user
-                has training ratings.
+                user_id; without user_id, all ratings are one user's. A rating of an unknown item folds the item in if
+                its user has training ratings.
             user_id: id of the user if the ratings have no user_id; None: a new user.
             users: features of users that the model uses: one user's values by name, or a data frame with user_id.
             items: features and titles of new items: a data frame with item_id.
@@ -219,13 +223,12 @@ class Run(TrainedModel):
             UserError: a rating is invalid or off the scale, an item is unknown or rated twice, or the model has no
                 factors.
         """
-        if unknown := sorted(set(columns or {}) - set(DEFAULT_COLUMNS)):
-            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], DEFAULT_COLUMNS)}")
+        _check_roles(columns or {}, DEFAULT_COLUMNS)
         return fold_in(
             self,
-            ratings=_pairs_or_table(ratings, name="ratings"),
-            users=_pairs_or_table(users, name="users"),
-            items=None if items is None else _table(items, name="items"),
+            ratings=_to_pairs_or_table(ratings, name="ratings"),
+            users=_to_pairs_or_table(users, name="users"),
+            items=None if items is None else _to_table(items, name="items"),
             user_id=user_id,
             columns=columns,
         )
@@ -282,21 +285,20 @@ class Run(TrainedModel):
             UserError: a column or a cell of the data frame is invalid.
         """
         if ratings is not None:
-            rows = self._rows_of(ratings, columns or {}, timestamp_format)
+            rows = self._read_frame(ratings, columns or {}, timestamp_format)
             return measure_errors(self, predict_rows(self, rows), prefix="")
         metrics: dict[str, float] = {}
         for part in () if self.record.predicts_scores else parts:
             metrics |= measure_errors(self, self.predictions(part), prefix=f"{part}/")
         return metrics
 
-    def _rows_of(self, ratings: Frame, columns: Mapping[str, str], timestamp_format: str | None) -> Ratings:
-        """Read the rows of a data frame."""
+    def _read_frame(self, ratings: Frame, columns: Mapping[str, str], timestamp_format: str | None) -> Ratings:
+        """Read a data frame, and look up its users and items."""
         check_timestamp_format(timestamp_format, key="timestamp_format")
-        if unknown := sorted(columns.keys() - vars(FRAME_COLUMNS).keys()):
-            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], vars(FRAME_COLUMNS))}")
+        _check_roles(columns, vars(FRAME_COLUMNS))
         frame_columns = replace(FRAME_COLUMNS, **columns)
         user_ids, item_ids, rating, times = read_frame(ratings, frame_columns, timestamp_format=timestamp_format)
-        return replace(self._pairs(user_ids, item_ids, times), rating=rating)
+        return replace(self._look_up_pairs(user_ids, item_ids, times), rating=rating)
 
     def evaluate_ranking(
         self,
@@ -332,7 +334,7 @@ class Run(TrainedModel):
         options, held_out = parse_order(by, threshold), self.tables.held_out
         liked = like_threshold(threshold, self.record.stars)
         check_threshold(liked, [held_out[part].rating for part in parts], unit=self.record.stars.unit)
-        return measure_lists(self, [k], self._order(options), threshold=liked, parts=parts)
+        return measure_lists(self, [k], self._build_order(options), threshold=liked, parts=parts)
 
     def evaluate_own_ranking(self, *, parts: Sequence[str]) -> dict[str, float]:
         """Measure lists by the run's own options, as in `evaluate_ranking`; {} if they request none."""
@@ -340,19 +342,25 @@ class Run(TrainedModel):
         if not lengths:
             return {}
         liked = like_threshold(options.threshold, self.record.stars)
-        return measure_lists(self, lengths, self._order(options), threshold=liked, parts=parts)
+        return measure_lists(self, lengths, self._build_order(options), threshold=liked, parts=parts)
 
 
-def _pairs_or_table(values: Mapping[Any, Any] | Frame | None, *, name: str) -> Pairs | TextTable | None:
+def _check_roles(columns: Mapping[str, str], roles: Collection[str]) -> None:
+    """Raise UserError if `columns` names a role that is not one of `roles`."""
+    if unknown := sorted(set(columns) - set(roles)):
+        raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], roles)}")
+
+
+def _to_pairs_or_table(values: Mapping[Any, Any] | Frame | None, *, name: str) -> Pairs | TextTable | None:
     """Convert a mapping of single values to pairs, and anything else to a table."""
     if values is None:
         return None
     if isinstance(values, Mapping) and all(np.ndim(value) == 0 for value in values.values()):
         return list(values.items())
-    return _table(values, name=name)
+    return _to_table(values, name=name)
 
 
-def _table(frame: Frame, *, name: str) -> TextTable:
+def _to_table(frame: Frame, *, name: str) -> TextTable:
     if isinstance(frame, str | Path):
         raise UserError(f"{name} must be a data frame or a mapping, got {str(frame)!r}; read the file first")
     return read_text_table(frame_file(frame, name=name), TextDialect(",", "utf-8"))

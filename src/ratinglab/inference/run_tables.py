@@ -1,6 +1,6 @@
 """The tables of a run in use: ids, items and ratings by index."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.ranking import like_threshold
-from ratinglab.formats.text_options import SideName
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import UNKNOWN, IdMap
 from ratinglab.ratings.item_names import ItemNames
 from ratinglab.ratings.side_information import Column, categories_in
 from ratinglab.ratings.table import Ratings
-from ratinglab.recommend.orders import levels_of
-from ratinglab.recommend.topk import by_popularity
+from ratinglab.recommend.orders import find_rating_levels
+from ratinglab.recommend.topk import order_by_popularity
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.storage import (
     FEATURE_PREFIX,
@@ -28,6 +27,7 @@ from ratinglab.runs.storage import (
     read_part,
     read_stored_features,
 )
+from ratinglab.sides import SideName
 from ratinglab.stars import is_liked
 
 Ids = Sequence[int | str] | NDArray[np.generic] | pd.Series
@@ -40,7 +40,7 @@ MAX_RATINGS_IN_MEMORY = 200_000_000
 class RunTables:
     """The tables in a run's folder, each read when first used.
 
-    `inference.extended_model` replaces some of them, to add users and items that are folded in.
+    `ExtendedTables` replaces some of them, to add users and items that are folded in.
 
     Attributes:
         folder: the run's folder.
@@ -85,21 +85,24 @@ class RunTables:
         return int(count_rows(self.folder).sum())
 
     @property
-    def _exceed_memory(self) -> bool:
+    def _exceeds_memory(self) -> bool:
         return "ratings" not in vars(self) and self._num_ratings > MAX_RATINGS_IN_MEMORY
 
-    def rated_by(self, user: int) -> pd.DataFrame:
+    def ratings_of_user(self, user: int) -> pd.DataFrame:
         """Return the ratings of one user index, like `ratings`. Reads only these if the run has very many ratings."""
-        if self._exceed_memory:
+        if self._exceeds_memory:
             return read_parquet(self.folder / "ratings.parquet", filters=[("user", "==", user)])
         return self.ratings[self.ratings["user"] == user]
 
-    def ratings_of(self, user: NDArray[np.int32]) -> pd.DataFrame:
-        """Return the ratings of distinct users, numbered by their position in the argument; UNKNOWN has none."""
+    def ratings_of_users(self, user: NDArray[np.int32]) -> pd.DataFrame:
+        """Return the ratings of these distinct users: (B,) int32, UNKNOWN allowed.
+
+        The column `user` of the result is the position in the argument, not the index.
+        """
         known = np.flatnonzero(user != UNKNOWN)
         if len(known) == 0:  # avoids loading all ratings
-            kinds = {"user": np.int32, "item": np.int32, "rating": np.float32, "part": np.int8}
-            return pd.DataFrame({name: np.empty(0, kind) for name, kind in kinds.items()})
+            dtypes = {"user": np.int32, "item": np.int32, "rating": np.float32, "part": np.int8}
+            return pd.DataFrame({name: np.empty(0, dtype) for name, dtype in dtypes.items()})
         position = np.empty(len(self.user_ids), dtype=np.int32)
         position[user[known]] = known
         rows = self.ratings[np.isin(self.ratings["user"], user[known])]
@@ -107,7 +110,7 @@ class RunTables:
 
     def check_fits_memory(self, *, what: str, instead: str) -> None:
         """Raise UserError if the run has too many ratings to load into memory."""
-        if self._exceed_memory:
+        if self._exceeds_memory:
             raise UserError(f"{what} needs all {self._num_ratings:,} ratings of the run in memory: {instead}")
 
     @cached_property
@@ -118,7 +121,7 @@ class RunTables:
     @cached_property
     def items_by_popularity(self) -> NDArray[np.int32]:
         """The items with training ratings, most rated first, then folded-in items: the order of candidates."""
-        return by_popularity(self.train_counts[1][: self.record.num_items])
+        return order_by_popularity(self.train_counts[1][: self.record.num_items])
 
     @cached_property
     def rating_range(self) -> tuple[float, float]:
@@ -131,7 +134,7 @@ class RunTables:
     def rating_levels(self) -> NDArray[np.float32]:
         """The distinct training ratings, ascending."""
         (rating,) = read_part(self.folder, "train", ["rating"])
-        return levels_of(rating)
+        return find_rating_levels(rating)
 
     def lowest_liked(self, threshold: float | None) -> float:
         """Return the lowest training rating that counts as liked; the threshold if none reaches it."""
@@ -149,30 +152,32 @@ class RunTables:
         """The rows of val and test, without days."""
         return {part: Ratings(*read_part(self.folder, part, ["user", "item", "rating"])) for part in ("val", "test")}
 
-    def feature(self, side: SideName, name: str) -> Column:
+    def read_feature(self, side: SideName, name: str) -> Column:
         """Read a feature of all users or items by index. The equation must use it."""
         return read_stored_features(self.folder / f"{side}s.parquet", (name,))[name]
 
-    def trained_users(self, user_ids: Ids) -> NDArray[np.bool_]:
+    def are_users_trained(self, user_ids: Ids) -> NDArray[np.bool_]:
         """Return whether each user has training ratings: (B,) bool."""
         return is_trained(self.user_ids.index_of(user_ids), self.record.num_users)
 
-    def trained_items(self, item_ids: Ids) -> NDArray[np.bool_]:
+    def are_items_trained(self, item_ids: Ids) -> NDArray[np.bool_]:
         """Return whether each item has training ratings: (B,) bool."""
         return is_trained(self.item_ids.index_of(item_ids), self.record.num_items)
 
-    def has_user(self, user_id: int | str) -> bool:
+    def is_user_trained(self, user_id: int | str) -> bool:
         """Return whether a user has training ratings."""
-        return bool(self.trained_users([user_id])[0])
+        return bool(self.are_users_trained([user_id])[0])
 
     def check_users(self, user_ids: Ids, *, place: Callable[[int], str], for_lists: bool = True) -> None:
-        """Raise UserError, with the `place` of the row, if a user has no training ratings; for lists, with advice."""
-        is_known = self.trained_users(user_ids)
+        """Raise UserError if a user has no training ratings.
+
+        `place` returns the place of a row for the message; with `for_lists`, the message suggests unknown=baseline.
+        """
+        is_known = self.are_users_trained(user_ids)
         if not is_known.all():
             row = int(np.argmin(is_known))
             nearest = self.user_ids.did_you_mean(user_ids[row], among=self.record.num_users)
-            instead = "the most popular items" if self.record.predicts_scores else "the bias baseline's list"
-            advice = f"; unknown=baseline recommends {instead}" if for_lists else ""
+            advice = f"; unknown=baseline recommends {self.record.baseline_list}" if for_lists else ""
             raise UserError(f"{place(row)}: {str(user_ids[row])!r} has no training ratings{advice}{nearest}")
 
     def candidates(self, item_ids: Ids | None) -> NDArray[np.int32]:
@@ -191,7 +196,7 @@ class RunTables:
             raise UserError(f"none of the {len(item_ids):,} candidates has training ratings")
         return self.items_by_popularity[np.isin(self.items_by_popularity, item)]
 
-    def items_of(self, genres: Sequence[str], *, column: str = "genres") -> Ids:
+    def items_with_genres(self, genres: Sequence[str], *, column: str = "genres") -> Ids:
         """List the ids of the items that have at least one of these genres.
 
         Args:
@@ -204,25 +209,25 @@ class RunTables:
         features = self.items.filter(regex=f"^{FEATURE_PREFIX}").select_dtypes(exclude="number")
         names = [str(name).removeprefix(FEATURE_PREFIX) for name in features]
         if column not in names:
-            listed = f"only {', '.join(names)}" if names else "since its data had none (data.items.path)"
+            available = f"only {', '.join(names)}" if names else "since its data had none (data.items.path)"
             raise UserError(
-                f"genres: {self.folder} has no item categories {column!r}, {listed}{did_you_mean(column, names)}"
+                f"genres: {self.folder} has no item categories {column!r}, {available}{did_you_mean(column, names)}"
             )
-        of_items = features[f"{FEATURE_PREFIX}{column}"].map(lambda text: set(categories_in(text)))
-        known = set().union(*of_items)
+        genres_by_item = features[f"{FEATURE_PREFIX}{column}"].map(lambda text: set(categories_in(text)))
+        known = set().union(*genres_by_item)
         for genre in genres:
             if genre not in known:
                 raise UserError(f"genres: no item has the genre {genre!r}{did_you_mean(genre, known)}")
-        return self.item_ids.ids[[not of_item.isdisjoint(genres) for of_item in of_items]].to_numpy()
+        return self.item_ids.ids[[not item_genres.isdisjoint(genres) for item_genres in genres_by_item]].to_numpy()
 
-    def listed(self, item: NDArray[np.int32], **values: NDArray[np.generic]) -> pd.DataFrame:
-        """Make a list of items, best first: rank, item_id, title if the data had titles, and the values, (B,) each."""
-        listed = pd.DataFrame({"rank": np.arange(1, len(item) + 1), "item_id": self.item_ids.ids[item]})
+    def list_items(self, item: NDArray[np.int32], values: Mapping[str, NDArray[np.generic]]) -> pd.DataFrame:
+        """Make a table of items, best first: rank, item_id, title if the data had titles, and the values, (B,) each."""
+        table = pd.DataFrame({"rank": np.arange(1, len(item) + 1), "item_id": self.item_ids.ids[item]})
         if "title" in self.items:
-            listed["title"] = self.items["title"].array[item]
-        return listed.assign(**values)
+            table["title"] = self.items["title"].array[item]
+        return table.assign(**values)
 
 
 def is_trained(index: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
-    """Return whether each index (B,) is of a user or item with training ratings, which are the first `count`: (B,)."""
+    """Return whether each index is of a user or item with training ratings, the first `count` indices: (B,) → (B,)."""
     return (index >= 0) & (index < count)

@@ -7,14 +7,7 @@ if TYPE_CHECKING:
     from ratinglab.batches import Batch
     from ratinglab.models.day_rows import DayRows
     from ratinglab.models.design import Design
-    from ratinglab.models.equation import (
-        ColumnSource,
-        Equation,
-        ScoreEquation,
-        TrainingData,
-        normal_embedding,
-        zero_embedding,
-    )
+    from ratinglab.models.equation import Equation, ScoreEquation, TrainingData, normal_embedding, zero_embedding
     from ratinglab.models.equation_options import (
         EquationForm,
         EquationOptions,
@@ -23,6 +16,7 @@ if TYPE_CHECKING:
         ScoreOptions,
     )
     from ratinglab.models.factor_equation import BiasedFactorEquation, FactorEquation, Side, Term
+    from ratinglab.models.factors import ColumnSource
     from ratinglab.models.item_weights import ItemWeights, ItemWeightsOptions
     from ratinglab.options import above, at_least, value_in_older_runs, within
     from ratinglab.ratings.side_information import Needs
@@ -63,6 +57,7 @@ _MODULES = (
     "ratinglab.models.design",
     "ratinglab.models.day_rows",
     "ratinglab.models.equation",
+    "ratinglab.models.factors",
     "ratinglab.models.factor_equation",
     "ratinglab.models.item_weights",
 )

@@ -12,9 +12,10 @@ from ratinglab.process.threads import map_in_order
 SHRINKAGE = 5.0
 """λ of the bias baseline: biases shrink as if each user and item had this many extra ratings at the mean."""
 MAX_STEPS, TOLERANCE = 200, 1e-7
+"""Maximum number of conjugate gradient steps, and the step of an entry, in rating units, at which they stop."""
 CHUNK_ROWS = 1 << 20
 """Rows per chunk of a pass."""
-COMPILED_FROM = 1 << 22
+MIN_COMPILED_ROWS = 1 << 22
 """Minimum number of rows for which loading the compiled loops pays off."""
 
 
@@ -56,12 +57,12 @@ class BiasBaseline(nn.Module):
         # each chunk adds to all users and items, so it should have more rows than there are users or items
         size = CHUNK_ROWS if max(num_users, num_items) <= CHUNK_ROWS else 4 * max(num_users, num_items)
         chunks = list(zip(user.split(size), item.split(size), rating.split(size), strict=True))
-        is_compiled = len(user) >= COMPILED_FROM
+        is_compiled = len(user) >= MIN_COMPILED_ROWS
         sum_values = _compiled_sum() if is_compiled else _torch_sum
         num_threads = torch.get_num_threads() if is_compiled else 1  # torch's functions have threads of their own
 
-        def over_rows(sum_of_chunk: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-            """Add the new tensors of all chunks in their order, so that threads do not change the sum."""
+        def sum_over_chunks(sum_of_chunk: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+            """Add the sums of all chunks in order, so that threads do not change the total; reuses the first sum."""
             total: Tensor | None = None
             with ThreadPoolExecutor(num_threads) as pool:
                 for part in map_in_order(pool, lambda chunk: sum_of_chunk(*chunk), chunks, ahead=num_threads):
@@ -70,57 +71,57 @@ class BiasBaseline(nn.Module):
             assert total is not None, "there is at least one row"
             return total
 
-        def by_user(item_value: Tensor) -> Tensor:
+        def sum_by_user(item_value: Tensor) -> Tensor:
             """Compute Σ_{i of u} value_i."""
-            return over_rows(lambda u, i, _: sum_values(u, i, item_value, num_users))
+            return sum_over_chunks(lambda u, i, _: sum_values(u, i, item_value, num_users))
 
-        def by_item(user_value: Tensor) -> Tensor:
+        def sum_by_item(user_value: Tensor) -> Tensor:
             """Compute Σ_{u of i} value_u."""
-            return over_rows(lambda u, i, _: sum_values(i, u, user_value, num_items))
+            return sum_over_chunks(lambda u, i, _: sum_values(i, u, user_value, num_items))
 
-        user_weight = SHRINKAGE + over_rows(lambda u, *_: torch.bincount(u, minlength=num_users)).double()
-        item_weight = SHRINKAGE + over_rows(lambda _, i, __: torch.bincount(i, minlength=num_items)).double()
-        user_sum = over_rows(lambda u, _, r: torch.bincount(u, r.double() - mean, minlength=num_users))
-        item_sum = over_rows(lambda _, i, r: torch.bincount(i, r.double() - mean, minlength=num_items))
-        item_bias = solve(
-            lambda bias: item_weight * bias - by_item(by_user(bias) / user_weight),
-            item_sum - by_item(user_sum / user_weight),
+        user_weight = SHRINKAGE + sum_over_chunks(lambda u, *_: torch.bincount(u, minlength=num_users)).double()
+        item_weight = SHRINKAGE + sum_over_chunks(lambda _, i, __: torch.bincount(i, minlength=num_items)).double()
+        user_sum = sum_over_chunks(lambda u, _, r: torch.bincount(u, r.double() - mean, minlength=num_users))
+        item_sum = sum_over_chunks(lambda _, i, r: torch.bincount(i, r.double() - mean, minlength=num_items))
+        item_bias = solve_by_conjugate_gradients(
+            lambda bias: item_weight * bias - sum_by_item(sum_by_user(bias) / user_weight),
+            item_sum - sum_by_item(user_sum / user_weight),
             diagonal=item_weight,
         )
         self.mean.fill_(mean)
-        self.user_bias[:-1], self.item_bias[:-1] = (user_sum - by_user(item_bias)) / user_weight, item_bias
+        self.user_bias[:-1], self.item_bias[:-1] = (user_sum - sum_by_user(item_bias)) / user_weight, item_bias
         return self
 
     def fit_popularity(self, item: Tensor) -> None:
         """Predict the share of users who rated the item, for ranking models: item (N,) int32."""
         self.item_bias[:-1] = torch.bincount(item, minlength=self.num_items) / self.num_users
 
-    def known(self, user: Tensor, item: Tensor) -> Tensor:
+    def is_known_pair(self, user: Tensor, item: Tensor) -> Tensor:
         """Return whether user and item both have training rows: (B,) bool."""
-        return self.known_users(user) & (item >= 0) & (item < self.num_items)
+        return self.is_known_user(user) & (item >= 0) & (item < self.num_items)
 
-    def known_users(self, user: Tensor) -> Tensor:
+    def is_known_user(self, user: Tensor) -> Tensor:
         """Return whether each user has training rows: (B,) → (B,) bool."""
         return (user >= 0) & (user < self.num_users)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → rating: (B,) float32. An index out of range counts as unknown."""
-        return self.mean + _entry(self.user_bias, user) + _entry(self.item_bias, item)
+        return self.mean + _select_bias(self.user_bias, user) + _select_bias(self.item_bias, item)
 
 
-def _entry(bias: Tensor, index: Tensor) -> Tensor:
+def _select_bias(bias: Tensor, index: Tensor) -> Tensor:
     unknown = len(bias) - 1
     return bias[torch.where((index < 0) | (index > unknown), unknown, index).long()]
 
 
-def solve(product_with: Callable[[Tensor], Tensor], right: Tensor, *, diagonal: Tensor) -> Tensor:
-    """Solve A x = b by conjugate gradients, preconditioned by a diagonal, from x = 0: (N,) float64.
+def solve_by_conjugate_gradients(multiply: Callable[[Tensor], Tensor], right: Tensor, *, diagonal: Tensor) -> Tensor:
+    """Solve A x = b, preconditioned by a diagonal, from x = 0: (N,) float64.
 
     Stops once no entry of x moves by more than TOLERANCE. On 25 million ratings, the biases take six steps; alternating
     between users and items had not converged as far after 200 steps. scipy's solver stops by another rule.
 
     Args:
-        product_with: A x for a vector x; A is symmetric and positive definite.
+        multiply: computes A x of a vector x; A is symmetric and positive definite.
         right: b, (N,) float64.
         diagonal: (N,) float64, close to the diagonal of A.
 
@@ -128,19 +129,19 @@ def solve(product_with: Callable[[Tensor], Tensor], right: Tensor, *, diagonal: 
     """
     solution, residual = torch.zeros_like(right), right
     direction = scaled = residual / diagonal
-    product = _dot(residual, scaled)
+    size = _dot(residual, scaled)
     for _ in range(MAX_STEPS):
-        if product == 0:
+        if size == 0:
             break
-        image = product_with(direction)
-        length = product / _dot(direction, image)
+        product = multiply(direction)
+        length = size / _dot(direction, product)
         solution = solution + length * direction
         if (length * direction).abs().max() <= TOLERANCE:
             break
-        residual = residual - length * image
+        residual = residual - length * product
         scaled = residual / diagonal
-        last, product = product, _dot(residual, scaled)
-        direction = scaled + product / last * direction
+        last, size = size, _dot(residual, scaled)
+        direction = scaled + size / last * direction
     return solution
 
 
@@ -150,7 +151,7 @@ def _torch_sum(index: Tensor, other: Tensor, value: Tensor, size: int) -> Tensor
 
 
 def _compiled_sum() -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
-    """Return the same sum in a compiled loop, which is faster but takes half a second to load."""
+    """Return a compiled `_torch_sum`, which is faster but takes half a second to load."""
     from ratinglab.kernels.rows import add_values
 
     def sum_values(index: Tensor, other: Tensor, value: Tensor, size: int) -> Tensor:

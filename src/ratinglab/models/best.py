@@ -7,12 +7,12 @@ import torch
 
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.equation_options import EquationForm, FactorOptions
-from ratinglab.models.svdpp import Implicit, SVDppOptions
+from ratinglab.models.svdpp import ImplicitSide, SVDppOptions
 from ratinglab.models.timesvdpp import TimeSVDppOptions
 from ratinglab.ratings.side_information import AvailableData
 
 
-def best_equation(available: AvailableData) -> type[SVDppOptions]:
+def choose_best_equation(available: AvailableData) -> type[SVDppOptions]:
     """Choose the equation with every term that the data support."""
     return TimeSVDppOptions if available.has_sessions else SVDppOptions
 
@@ -25,14 +25,14 @@ class BestOptions(FactorOptions):
     form: ClassVar[EquationForm] = EquationForm.terms
 
     def for_data(self, available: AvailableData) -> SVDppOptions:
-        """Return the options of `best_equation`, with implicit feedback on both sides and all features."""
-        return best_equation(available)(
+        """Return the options of `choose_best_equation`, with implicit feedback on both sides and all features."""
+        return choose_best_equation(available)(
             embedding_dim=self.embedding_dim,
             regularization=self.regularization,
             init_std=self.init_std,
             user_features=list(available.user_features),
             item_features=list(available.item_features),
-            implicit=Implicit.both,
+            implicit=ImplicitSide.both,
         )
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> Equation:

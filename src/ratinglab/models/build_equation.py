@@ -7,30 +7,30 @@ from torch import Tensor
 
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError
-from ratinglab.formats.text_options import SIDE_NAMES
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.models.factor_equation import FactorEquation, Side
+from ratinglab.sides import SIDE_NAMES
 
-ROWS_TRIED = 3
-"""Rows of the trial that checks an equation."""
+NUM_TRIAL_ROWS = 3
+"""Number of training rows on which an equation is tried."""
 
 
 def build_equation(options: EquationOptions, training: TrainingData, *, seed: int) -> Equation:
     """Build the equation that the options describe and draw its initial weights from the seed.
 
     Raises:
-        UserError: the options declare scores and the equation is no ScoreEquation, or the reverse.
+        UserError: the options declare scores and the equation is not a ScoreEquation, or the reverse.
     """
     # nn.Embedding draws from torch's global generator
     torch.manual_seed(seed)
     equation = options.build(training, generator=torch.Generator().manual_seed(seed))
     equation.takes_day = options.needs().days
     if equation.predicts_scores != options.predicts_scores:
-        predicts, is_one = ("scores", "not a") if options.predicts_scores else ("ratings", "a")
+        predicts, article = ("scores", "not a") if options.predicts_scores else ("ratings", "a")
         kind = type(equation).__name__
         raise UserError(
-            f"model={options.name}: form {options.form.name} predicts {predicts}, but {kind} is {is_one} ScoreEquation"
+            f"model={options.name}: form {options.form.name} predicts {predicts}, but {kind} is {article} ScoreEquation"
         )
     return equation
 
@@ -45,7 +45,7 @@ def check_equation(equation: Equation, rows: Batch, *, name: str) -> None:
     if isinstance(equation, FactorEquation):
         for side_name in SIDE_NAMES:
             _check_side(equation.side(side_name), place=f"model={name}, the {side_name} side")
-    count = min(ROWS_TRIED, len(rows.rating))
+    count = min(NUM_TRIAL_ROWS, len(rows.rating))
     user, item, _, day = rows.take(torch.arange(count))
     is_training = equation.training
     with torch.no_grad():
@@ -55,9 +55,11 @@ def check_equation(equation: Equation, rows: Batch, *, name: str) -> None:
     for method, shape in (("forward", (count,)), ("penalty", ())):
         value = outputs[method]
         if not (isinstance(value, Tensor) and value.shape == shape and value.is_floating_point()):
-            shown = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+            returned = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
             file = inspect.getsourcefile(type(equation))
-            raise UserError(f"model={name}: {method} must return {shape} floats for {count} rows, got {shown} ({file})")
+            raise UserError(
+                f"model={name}: {method} must return {shape} floats for {count} rows, got {returned} ({file})"
+            )
 
 
 def _check_side(side: Side, *, place: str) -> None:
@@ -68,10 +70,10 @@ def _check_side(side: Side, *, place: str) -> None:
         largest = int(design.column.max()) if len(design.column) else -1
         if largest >= design.num_columns:
             raise UserError(f"{place}: the design of {term.name} has column {largest} of {design.num_columns}")
-        for what, actual, wanted in (
+        for noun, actual, expected in (
             ("rows in its design", design.num_rows, num_rows),
             ("rows of weights", num_columns, design.num_columns),
             ("factors", term_dim, dim),
         ):
-            if actual != wanted:
-                raise UserError(f"{place}: {term.name} must have {wanted} {what}, got {actual}")
+            if actual != expected:
+                raise UserError(f"{place}: {term.name} must have {expected} {noun}, got {actual}")

@@ -20,7 +20,7 @@ class DayRows(nn.Module):
     def __init__(self, index: Tensor, day: Tensor) -> None:
         """Index the training rows: index (N,) int32, day (N,) int32."""
         super().__init__()
-        self.register_buffer("key", torch.unique(_key(index, day)), persistent=False)
+        self.register_buffer("key", torch.unique(_pack_key(index, day)), persistent=False)
         self.register_buffer("owner", self.key >> 32, persistent=False)
 
     def __len__(self) -> int:
@@ -38,7 +38,7 @@ class DayRows(nn.Module):
         """
         if day is None:
             return torch.searchsorted(self.owner, index.long(), right=True) - 1
-        after = torch.searchsorted(self.key, _key(index, day))
+        after = torch.searchsorted(self.key, _pack_key(index, day))
         before = (after - 1).clamp(min=0)
         after = after.clamp(max=len(self.key) - 1)
         is_before, is_after = self.owner[before] == index, self.owner[after] == index
@@ -46,7 +46,7 @@ class DayRows(nn.Module):
         return torch.where(is_before & (is_nearer | ~is_after), before, after)
 
 
-def _key(index: Tensor, day: Tensor) -> Tensor:
+def _pack_key(index: Tensor, day: Tensor) -> Tensor:
     """Pack user and day into one number that sorts by user, then day: (B,) int64."""
     return (index.long() << 32) + (day.long() + (1 << 31))
 

@@ -19,7 +19,7 @@ class Design(nn.Module):
         start: (num_inner + 1,) int64, where the columns of each row of F begin.
         column: (E,) int32.
         scale: (num_inner,) float32, s.
-        inner_row: (num_rows,) int64, the row of F for each row of the product; None without one.
+        inner_row: (num_rows,) int64, the row of F that each row of S selects; None: the matrix is F itself.
         num_columns: columns of F.
     """
 
@@ -74,25 +74,25 @@ class Design(nn.Module):
         pairs = torch.from_numpy(row), torch.from_numpy(column)
         return cls.from_sets(*pairs, num_rows=len(values), num_columns=len(names))
 
-    def single_row(self, row: int) -> "Design":
+    def extract_row(self, row: int) -> "Design":
         """Return one row of F."""
         begin, end = int(self.start[row]), int(self.start[row + 1])
         start, scale = torch.tensor([0, end - begin]), self.scale[row : row + 1]
         return Design(start, self.column[begin:end], scale, num_columns=self.num_columns)
 
-    def some_columns(self, row: Tensor, *, most: int) -> "Design":
-        """Draw at most `most` columns of each of these rows of F, and scale them by their number^−½: row (B,).
+    def sample_columns(self, row: Tensor, *, max_columns: int) -> "Design":
+        """Draw at most `max_columns` columns of each of these rows of F, scaled by their number^−½: row (B,).
 
-        The same rows give the same columns.
+        Equal rows give equal columns.
         """
-        rows = self._inner(row)
+        rows = self._inner_rows(row)
         count = self.start[rows + 1] - self.start[rows]
         column, _ = self._entries(rows)
         owner = torch.repeat_interleave(torch.arange(len(rows)), count)
         order = torch.rand(len(column), generator=torch.Generator().manual_seed(0)).argsort()
         order = order[owner[order].argsort(stable=True)]  # by row, in random order within each
-        place = torch.arange(len(column)) - torch.repeat_interleave(torch.cumsum(count, dim=0) - count, count)
-        chosen = order[place < most]
+        rank = torch.arange(len(column)) - torch.repeat_interleave(torch.cumsum(count, dim=0) - count, count)
+        chosen = order[rank < max_columns]
         return Design.from_sets(owner[chosen], column[chosen], num_rows=len(rows), num_columns=self.num_columns)
 
     def select_rows(self, inner_row: Tensor) -> "Design":
@@ -105,36 +105,36 @@ class Design(nn.Module):
         """Number of rows of F or, for a product, of S."""
         return len(self.scale) if self.inner_row is None else len(self.inner_row)
 
-    def times(self, row: Tensor, embedding: nn.Embedding) -> Tensor:
+    def multiply_rows(self, row: Tensor, embedding: nn.Embedding) -> Tensor:
         """Compute (F w)_r for a batch of rows: row (B,), weights (num_columns, D) → (B, D) float32."""
-        row = self._inner(row)
+        row = self._inner_rows(row)
         if self.is_one_hot:
-            one_hot: Tensor = embedding(self.column[row])
-            return self.scale[row, None] * one_hot
-        rows, place = torch.unique(row, return_inverse=True)  # sum each row once per batch
+            weights: Tensor = embedding(self.column[row])
+            return self.scale[row, None] * weights
+        rows, position = torch.unique(row, return_inverse=True)  # sum each row once per batch
         column, begin = self._entries(rows)
         total = functional.embedding_bag(column, embedding.weight, begin.to(column.dtype), mode="sum")
         # not indexing, whose gradient adds up equal rows in any order on several threads
-        return functional.embedding(place, total * self.scale[rows, None])
+        return functional.embedding(position, total * self.scale[rows, None])
 
-    def times_all(self, weights: Tensor) -> Tensor:
+    def multiply(self, weights: Tensor) -> Tensor:
         """Compute F w for all rows: weights (num_columns, D) → (num_rows, D) float32."""
         total = functional.embedding_bag(self.column, weights, self.start[:-1].to(self.column.dtype), mode="sum")
         scaled: Tensor = total * self.scale[:, None]
         return scaled if self.inner_row is None else scaled[self.inner_row]
 
-    def squares(self, row: Tensor, embedding: nn.Embedding) -> Tensor:
+    def sum_squares(self, row: Tensor, embedding: nn.Embedding) -> Tensor:
         """Sum Σ_{c ∈ N(r)} ‖w_c‖² over these rows: row (B,) → () float32."""
-        row = self._inner(row)
+        row = self._inner_rows(row)
         if self.is_one_hot:
-            picked: Tensor = embedding(self.column[row])
-            return picked.square().sum()
+            weights: Tensor = embedding(self.column[row])
+            return weights.square().sum()
         rows, repeats = torch.unique(row, return_counts=True)
         column, begin = self._entries(rows)
         squares = embedding.weight.square().sum(dim=1, keepdim=True)
         return (functional.embedding_bag(column, squares, begin.to(column.dtype), mode="sum")[:, 0] * repeats).sum()
 
-    def _inner(self, row: Tensor) -> Tensor:
+    def _inner_rows(self, row: Tensor) -> Tensor:
         return row.long() if self.inner_row is None else self.inner_row[row.long()]
 
     def _entries(self, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from ratinglab.options import above
 
 MAX_BYTES = 16e9
 """Largest matrix of weights, in bytes."""
-ROWS = 1 << 10
+ROWS_PER_BLOCK = 1 << 10
 """Rows of the matrix of items × items computed at once, a multiple of PIVOTS."""
 PIVOTS = 1 << 7
 """Rows and columns swept at once."""
@@ -44,8 +44,8 @@ class EASE(ItemWeights):
 
         P = (Xᵀ X + λ I)⁻¹,   w_ji = −P_ji / P_ii for j ≠ i
 
-    The weights take 4 I² bytes for I items, fitting and saving them about three times as much; the time grows as I³.
-    They are the same, bit for bit, for any number of threads.
+    The weights take 4 I² bytes for I items, fitting and saving take about three times as much; the time grows as I³.
+    Any number of threads gives equal weights, bit for bit.
 
     Source: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
     """
@@ -66,8 +66,9 @@ class EASE(ItemWeights):
     def solve(self) -> None:
         """Compute the weights, in place."""
         weight = self.weight.numpy()
-        for start in range(0, len(weight), ROWS):
-            weight[start : start + ROWS] = self.co_ratings(start, start + ROWS)
+        for start in range(0, len(weight), ROWS_PER_BLOCK):
+            stop = start + ROWS_PER_BLOCK
+            weight[start:stop] = self.co_ratings(start, stop)
         weight[np.diag_indices_from(weight)] += np.float32(self.ridge)
         try:
             _invert(weight)
@@ -75,7 +76,7 @@ class EASE(ItemWeights):
             weight[:] = np.nan
         if not (weight.diagonal() < 0).all():  # not `>= 0`, which NaN would pass
             raise RunFailedError("the matrix of items is singular; a larger model.ridge helps")
-        _mirror(weight)
+        _mirror_upper_triangle(weight)
         weight /= -weight.diagonal().copy()
         np.fill_diagonal(weight, 0)
 
@@ -98,16 +99,18 @@ def _invert(matrix: NDArray[np.float32]) -> None:
         column = np.concatenate([matrix[:first, first:last], matrix[first:last, first:].T])
         pivot = np.linalg.inv(matrix[first:last, first:last].astype(np.float64)).astype(np.float32)
         scaled = column @ pivot
-        for start in range(0, len(matrix), ROWS):
-            matrix[start : start + ROWS, start:] -= scaled[start : start + ROWS] @ column[start:].T
+        for start in range(0, len(matrix), ROWS_PER_BLOCK):
+            stop = start + ROWS_PER_BLOCK
+            matrix[start:stop, start:] -= scaled[start:stop] @ column[start:].T
         matrix[:first, first:last] = scaled[:first]
         matrix[first:last, last:] = scaled[last:].T
         matrix[first:last, first:last] = -pivot
 
 
-def _mirror(matrix: NDArray[np.float32]) -> None:
+def _mirror_upper_triangle(matrix: NDArray[np.float32]) -> None:
     """Copy the upper triangle of a square matrix to the lower one, in place."""
-    for start in range(0, len(matrix), ROWS):
-        block = matrix[start : start + ROWS, start : start + ROWS]
+    for start in range(0, len(matrix), ROWS_PER_BLOCK):
+        stop = start + ROWS_PER_BLOCK
+        block = matrix[start:stop, start:stop]
         block[:] = np.triu(block) + np.triu(block, 1).T
-        matrix[start + ROWS :, start : start + ROWS] = matrix[start : start + ROWS, start + ROWS :].T
+        matrix[stop:, start:stop] = matrix[start:stop, stop:].T

@@ -3,16 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ratinglab.batches import Batch
-from ratinglab.formats.text_options import SideName
 from ratinglab.models.design import Design
+from ratinglab.models.factors import Factors, SideRows
+from ratinglab.sides import SideName
 
 
 @dataclass(frozen=True)
@@ -41,146 +40,11 @@ class TrainingData:
         return self.rows
 
 
-def other_side(name: SideName) -> SideName:
-    """Return the side that this one is not."""
-    return "item" if name == "user" else "user"
-
-
-class SideFactors(NamedTuple):
-    """The factors and biases of all users or of all items, all terms summed, in one sample of the weights.
-
-    Attributes:
-        factors: (num_rows, D) float32, a row per user or item, or per user and day.
-        bias: (num_rows, 1) float32; None for an equation without biases.
-        precision: (num_owners,) float32. The product of the precisions of a user and an item is 1 / variance of a
-            rating around its prediction. None if unknown, as for an equation without samples.
-    """
-
-    factors: Tensor
-    bias: Tensor | None = None
-    precision: Tensor | None = None
-
-    def take(self, row: Tensor) -> "SideFactors":
-        """Select rows: (B,) → (B, D) and (B, 1). Keeps the precisions, which belong to users or items."""
-        return self._replace(factors=self.factors[row], bias=None if self.bias is None else self.bias[row])
-
-    def joined(self) -> Tensor:
-        """Join the bias, if there is one, and the factors of each row: (num_rows, D) float32."""
-        return self.factors if self.bias is None else torch.cat([self.bias, self.factors], dim=1)
-
-    def extended(self, new: "SideFactors") -> "SideFactors":
-        """Append the rows of new users or items."""
-        pairs = zip(self, new, strict=True)
-        return SideFactors._make(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
-
-
-class Factors(NamedTuple):
-    """The factors and biases of μ + b_u + b_i + x_u · y_i, in one sample of the weights.
-
-    Attributes:
-        user: x and b_u of all users: on each one's last day or, for tracing and in a sample, of all their rows.
-        item: y and b_i of all items.
-        mean: μ, in stars.
-        terms: in a sample, the weights of the terms that a new row has too, by name: (num_columns, D) float32, the bias
-            first if there are biases. The rows include these terms.
-    """
-
-    user: SideFactors
-    item: SideFactors
-    mean: float
-    terms: Mapping[str, Tensor] = MappingProxyType({})
-
-    def side(self, name: SideName) -> SideFactors:
-        """Return the side of this name."""
-        return self.user if name == "user" else self.item
-
-
-class ColumnSource(Enum):
-    """Where the columns of a new row in a term's design come from."""
-
-    own = "own"
-    """Columns that belong to one row, such as a user's drift; a new row has none."""
-    rated = "rated"
-    """The items that a user has rated, or the users who have rated an item."""
-    feature = "feature"
-    """The values of a feature."""
-
-
-class RowTerm(NamedTuple):
-    """A term of a side's rows whose columns are known for new rows too.
-
-    Attributes:
-        source: rated, or feature.
-        feature: name of the feature; "" for rated.
-        design: F, over all rows.
-        weights: w in each sample, (num_columns, D) float32 each, the bias first if there are biases.
-    """
-
-    source: ColumnSource
-    feature: str
-    design: Design
-    weights: list[Tensor]
-
-
-class SideRows(NamedTuple):
-    """One side of an equation for fold-in: its rows in one or more samples of the weights, and their terms.
-
-    Attributes:
-        samples: the rows in each sample.
-        mean: μ, in stars.
-        last_row: (num_owners,) int64, the row of each user or item on its last day; None: one row each.
-        terms: the terms that a new row has too; they are included in the rows.
-    """
-
-    samples: list[SideFactors]
-    mean: float
-    last_row: Tensor | None = None
-    terms: tuple[RowTerm, ...] = ()
-
-    def on_last_day(self) -> "SideRows":
-        """Keep one row per user or item, on its last day."""
-        if self.last_row is None:
-            return self
-        return self._replace(samples=[sample.take(self.last_row) for sample in self.samples], last_row=None)
-
-    def repeated(self, times: int) -> "SideRows":
-        """Repeat each sample, without copying it."""
-        return self._replace(samples=[sample for sample in self.samples for _ in range(times)])
-
-    def extended(self, new: "SideRows") -> "SideRows":
-        """Append new rows, in as many samples. Both sides have one row per user or item."""
-        pairs = zip(self.samples, new.samples, strict=True)
-        return self._replace(samples=[sample.extended(added) for sample, added in pairs])
-
-    @property
-    def has_biases(self) -> bool:
-        """Whether the equation has biases."""
-        return self.samples[0].bias is not None
-
-    @property
-    def num_owners(self) -> int:
-        """Number of users or items."""
-        return len(self.samples[0].factors if self.last_row is None else self.last_row)
-
-    def precisions(self) -> list[Tensor]:
-        """List the precisions of each sample: (num_owners,) float32. All samples must have them."""
-        known = [sample.precision for sample in self.samples if sample.precision is not None]
-        assert len(known) == len(self.samples), "the caller sets the precisions"
-        return known
-
-    def take(self, index: Tensor) -> Tensor:
-        """Select users or items on their last day: (B,) int64 → (S, B, D) float64, the bias first if there are biases.
-
-        S is the number of samples.
-        """
-        row = index if self.last_row is None else self.last_row[index]
-        return torch.stack([sample.take(row).joined() for sample in self.samples]).double()
-
-
 class Equation(nn.Module, ABC):
-    """A model over the users and items with training rows, as indices from 0. Its ratings are in stars: see Stars.
+    """Base class for equations, which predict ratings in stars (see Stars) from indices of users and items.
 
-    Cold start: pairs with another user or item get the bias baseline's prediction, from the Predictor.
+    The indices are those of users and items with training rows, from 0. Cold start: the Predictor gives pairs with
+    another user or item the bias baseline's prediction.
 
     If its options need days, forward and penalty take a third argument: day (B,) int32, counted from 1970-01-01, or
     None for the last day that the equation knows.
@@ -196,7 +60,7 @@ class Equation(nn.Module, ABC):
 
     @property
     def num_samples(self) -> int:
-        """Number of samples of the weights; 0 for an equation that has only its own weights."""
+        """Number of samples of the weights; 0 for an equation without samples."""
         return 0
 
     @property

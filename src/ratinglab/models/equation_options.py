@@ -125,7 +125,7 @@ class ScoreOptions(EquationOptions):
             )
 
 
-def names_of(forms: Collection[EquationForm]) -> list[str]:
+def equation_names(forms: Collection[EquationForm]) -> list[str]:
     """List the sorted names of the equations of these forms. Imports all equations, and so torch."""
     import_modules("ratinglab.models")
     return sorted({cls.name for cls in named_subclasses(EquationOptions) if cls.form in forms})

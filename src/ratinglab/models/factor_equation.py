@@ -7,22 +7,13 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from ratinglab.formats.text_options import SideName
 from ratinglab.models.day_rows import DayRows
 from ratinglab.models.design import Design
-from ratinglab.models.equation import (
-    ColumnSource,
-    Equation,
-    Factors,
-    RowTerm,
-    SideFactors,
-    SideRows,
-    TrainingData,
-    normal_embedding,
-    zero_embedding,
-)
+from ratinglab.models.equation import Equation, TrainingData, normal_embedding, zero_embedding
 from ratinglab.models.equation_options import FactorOptions, FeatureOptions
+from ratinglab.models.factors import ColumnSource, Factors, NewRowTerm, SideFactors, SideRows
 from ratinglab.models.traceable_rows import TraceableRows
+from ratinglab.sides import SideName
 
 
 class Term(NamedTuple):
@@ -52,41 +43,41 @@ class Side(NamedTuple):
         embedding: the rows' own factors, (num_rows, D).
         bias: the rows' own biases, (num_rows, 1); None in an equation without biases.
         terms: further terms of the sum.
-        rows: the row of each user or item on a given day; every row has training ratings. None: one row each, the same
-            on all days.
+        day_rows: finds the row of a user or item on a given day; every row has training ratings. None: one row each,
+            for all days.
     """
 
     embedding: nn.Embedding
     bias: nn.Embedding | None = None
     terms: tuple[Term, ...] = ()
-    rows: DayRows | None = None
+    day_rows: DayRows | None = None
 
     def find(self, index: Tensor, day: Tensor | None) -> Tensor:
         """Find the row of each user or item: index (B,), day (B,) or None → (B,)."""
-        return index if self.rows is None else self.rows.find(index, day)
+        return index if self.day_rows is None else self.day_rows.find(index, day)
 
     def last_rows(self) -> Tensor:
         """Find the row of each user or item on its last day: (num_owners,) int64."""
-        if self.rows is None:
+        if self.day_rows is None:
             return torch.arange(self.embedding.num_embeddings)
-        return self.rows.find(torch.arange(int(self.rows.owner[-1]) + 1), None)
+        return self.day_rows.find(torch.arange(int(self.day_rows.owner[-1]) + 1), None)
 
     def compute(self, row: Tensor) -> SideFactors:
         """Compute the factors and biases of rows, all terms summed: row (B,)."""
         factors: Tensor = self.embedding(row)
         bias: Tensor | None = None if self.bias is None else self.bias(row)
         for term in self.terms:
-            factors = factors + term.design.times(row, term.embedding)
+            factors = factors + term.design.multiply_rows(row, term.embedding)
             if bias is not None and term.bias is not None:
-                bias = bias + term.design.times(row, term.bias)
+                bias = bias + term.design.multiply_rows(row, term.bias)
         return SideFactors(factors, bias)
 
     @property
     def terms_of_new_rows(self) -> list[Term]:
-        """The terms that a new row has too."""
+        """The terms that new rows have too."""
         return [term for term in self.terms if term.source is not ColumnSource.own]
 
-    def squares(self, row: Tensor) -> Tensor:
+    def sum_squares(self, row: Tensor) -> Tensor:
         """Sum the squares of all weights that make up these rows, each weight unscaled: (B,) → () float32."""
         total: Tensor = self.embedding(row).square().sum()
         if self.bias is not None:
@@ -94,7 +85,7 @@ class Side(NamedTuple):
         for term in self.terms:
             for table in (term.embedding, term.bias):
                 if table is not None:
-                    total = total + term.design.squares(row, table)
+                    total = total + term.design.sum_squares(row, table)
         return total
 
 
@@ -125,7 +116,7 @@ class FactorEquation(Equation):
         """Return the users' and the items' side."""
         return self.user_side(), self.item_side()
 
-    def rows(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Tensor, Tensor]:
+    def row_indices(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Tensor, Tensor]:
         """Find the rows of both sides: user (B,), item (B,), day (B,) or None → (B,) and (B,)."""
         return self.user_side().find(user, day), self.item_side().find(item, day)
 
@@ -142,7 +133,7 @@ class FactorEquation(Equation):
     def penalty(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """Average the penalty over these ratings: user, item and day (B,) int32 → () float32."""
         users, items = self.sides()
-        squares = users.squares(users.find(user, day)) + items.squares(items.find(item, day))
+        squares = users.sum_squares(users.find(user, day)) + items.sum_squares(items.find(item, day))
         return self.regularization * squares / len(user)
 
     def factors(self) -> Factors:
@@ -154,30 +145,30 @@ class FactorEquation(Equation):
     def side_rows(self, name: SideName) -> SideRows:
         """Return the rows of the side `name` on the last day, all terms summed, and its terms."""
         side = self.side(name)
-        weights = {term.name: _with_bias(term, side) for term in side.terms_of_new_rows}
+        weights = {term.name: _prepend_bias(term, side) for term in side.terms_of_new_rows}
         sample = side.compute(side.last_rows())
-        return SideRows([sample], float(self.rating_mean), terms=self.row_terms(name, [weights]))
+        return SideRows([sample], float(self.rating_mean), terms=self.new_row_terms(name, [weights]))
 
-    def row_terms(self, name: SideName, samples: Sequence[Mapping[str, Tensor]]) -> tuple[RowTerm, ...]:
-        """Collect the terms that a new row of a side has too, given their weights by name in each sample."""
+    def new_row_terms(self, name: SideName, samples: Sequence[Mapping[str, Tensor]]) -> tuple[NewRowTerm, ...]:
+        """Collect the terms that new rows of a side have too, given their weights by name in each sample."""
         side = self.side(name)
-        last = side.last_rows()
-        return tuple(
-            RowTerm(term.source, term.feature, term.design.select_rows(last), [sample[term.name] for sample in samples])
-            for term in side.terms_of_new_rows
-        )
+        last_rows, terms = side.last_rows(), []
+        for term in side.terms_of_new_rows:
+            weights = [sample[term.name] for sample in samples]
+            terms.append(NewRowTerm(term.source, term.feature, term.design.select_rows(last_rows), weights))
+        return tuple(terms)
 
     @torch.no_grad()
     def traceable(self) -> Equation:
         """Sum the terms of all rows in advance: torch.export cannot trace the sums of a design."""
         users, items = self.sides()
-        of_users, of_items = (side.compute(torch.arange(side.embedding.num_embeddings)) for side in (users, items))
-        rows = Factors(of_users, of_items, float(self.rating_mean))
-        return TraceableRows(rows, user_days=users.rows, item_days=items.rows)
+        user, item = (side.compute(torch.arange(side.embedding.num_embeddings)) for side in (users, items))
+        rows = Factors(user, item, float(self.rating_mean))
+        return TraceableRows(rows, user_days=users.day_rows, item_days=items.day_rows)
 
 
-def _with_bias(term: Term, side: Side) -> Tensor:
-    """Put a term's biases, 0 if it has none, before its weights if the side has biases: (num_columns, D)."""
+def _prepend_bias(term: Term, side: Side) -> Tensor:
+    """Return a term's weights, preceded by its biases, or by 0, if the side has biases: (num_columns, D)."""
     weights: Tensor = term.embedding.weight
     if side.bias is None:
         return weights
@@ -185,7 +176,7 @@ def _with_bias(term: Term, side: Side) -> Tensor:
 
 
 def as_factor_equation(equation: Equation) -> FactorEquation:
-    """Return the same equation, for a fit whose options accept factor equations only."""
+    """Narrow the type of an equation, for a fit whose options accept factor equations only."""
     assert isinstance(equation, FactorEquation), "the options refuse other equations"
     return equation
 
@@ -227,13 +218,13 @@ class BiasedFactorEquation(FactorEquation):
         self.user_feature_designs = nn.ModuleList(training.user_features[name] for name in options.user_features)
         self.item_feature_designs = nn.ModuleList(training.item_features[name] for name in options.item_features)
 
-        def weights(designs: nn.ModuleList) -> nn.ModuleList:
+        def draw_weights(designs: nn.ModuleList) -> nn.ModuleList:
             counts = [cast(Design, design).num_columns for design in designs]
             dim, std = options.embedding_dim, options.init_std
             return nn.ModuleList(normal_embedding(count, dim, std=std, generator=generator) for count in counts)
 
-        self.user_features = weights(self.user_feature_designs)
-        self.item_features = weights(self.item_feature_designs)
+        self.user_features = draw_weights(self.user_feature_designs)
+        self.item_features = draw_weights(self.item_feature_designs)
 
     def user_feature_terms(self) -> tuple[Term, ...]:
         """Make one term per user feature."""

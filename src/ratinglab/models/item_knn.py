@@ -13,6 +13,7 @@ from ratinglab.models.item_weights import ItemWeights, ItemWeightsOptions
 from ratinglab.options import at_least, within
 
 TINY = np.finfo(np.float32).tiny
+"""Smallest normal float32, which replaces a denominator of 0."""
 ITEM_PAIRS_AT_ONCE = 1 << 24
 """Pairs of items compared at once: 64 MiB for their similarities, twice as much for their keys."""
 
@@ -59,9 +60,9 @@ class ItemKNN(ItemWeights):
     def solve(self) -> None:
         """Find the neighbors of all items, a block of items at a time."""
         raters = self._rated.sum(axis=0)
-        by_popularity = torch.from_numpy(np.argsort(-raters, kind="stable")[::-1].copy())  # most popular last
-        place = torch.empty(self.num_items, dtype=torch.int64)
-        place[by_popularity] = torch.arange(self.num_items)
+        most_popular_last = torch.from_numpy(np.argsort(-raters, kind="stable")[::-1].copy())
+        rank = torch.empty(self.num_items, dtype=torch.int64)
+        rank[most_popular_last] = torch.arange(self.num_items)
         size, count = max(1, ITEM_PAIRS_AT_ONCE // self.num_items), self.neighbor.shape[1]
         for start in range(0, self.num_items, size):
             item = np.arange(start, min(start + size, self.num_items))
@@ -70,8 +71,8 @@ class ItemKNN(ItemWeights):
             similarity[np.arange(len(item)), item] = 0  # an item is not its own neighbor
             value = torch.from_numpy(similarity)
             # distinct integer keys: the bits of a non-negative float sort like the float itself
-            key = (value.view(torch.int32).long() << 32) | place
-            neighbor = by_popularity[key.topk(count).values & 0xFFFFFFFF]
+            key = (value.view(torch.int32).long() << 32) | rank
+            neighbor = most_popular_last[key.topk(count).values & 0xFFFFFFFF]
             self.neighbor[start : start + len(item)] = neighbor
             self.similarity[start : start + len(item)] = value.gather(1, neighbor)
 

@@ -42,9 +42,9 @@ class ItemWeights(ScoreEquation):
         """Keep the training pairs that count."""
         super().__init__()
         self.num_items, self.min_stars = training.num_items, options.min_stars
-        self._rated = self._rated_items(training.interactions(), num_users=training.num_users)
+        self._rated = self._implicit_feedback(training.interactions(), num_users=training.num_users)
 
-    def _rated_items(self, rows: Batch, *, num_users: int) -> csr_array:
+    def _implicit_feedback(self, rows: Batch, *, num_users: int) -> csr_array:
         """Make the matrix of implicit feedback: (num_users, num_items) float32, 1 for a pair that counts."""
         rows = liked_rows(rows, self.min_stars)
         ones = np.ones(len(rows.user), dtype=np.float32)
@@ -78,13 +78,13 @@ class ItemWeights(ScoreEquation):
         score = torch.empty(len(user))
         size = max(1, SCORES_AT_ONCE // self.num_items)
         for first in range(0, len(distinct), size):
-            is_here = (row >= first) & (row < first + size)
+            is_in_block = (row >= first) & (row < first + size)
             table = self.score_table(distinct[first : first + size])
-            score[is_here] = table[row[is_here] - first, item[is_here].long()]
+            score[is_in_block] = table[row[is_in_block] - first, item[is_in_block].long()]
         return score
 
     def with_users(self, rows: Batch, *, num_users: int) -> "ItemWeights":
         """Return the equation with other users, given their ratings in stars. It shares the weights."""
         other = copy(self)
-        other._rated = self._rated_items(rows, num_users=num_users)
+        other._rated = self._implicit_feedback(rows, num_users=num_users)
         return other

@@ -6,8 +6,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ratinglab.models.equation import Equation, Factors, SideFactors, TrainingData, normal_embedding
+from ratinglab.models.equation import Equation, TrainingData, normal_embedding
 from ratinglab.models.equation_options import FactorOptions
+from ratinglab.models.factors import Factors, SideFactors
 from ratinglab.options import at_least
 
 

@@ -7,12 +7,13 @@ from itertools import groupby
 import torch
 from torch import Tensor, nn
 
-from ratinglab.formats.text_options import SIDE_NAMES, SideName
-from ratinglab.models.equation import Equation, Factors, SideFactors, SideRows
+from ratinglab.models.equation import Equation
 from ratinglab.models.factor_equation import FactorEquation, Side
+from ratinglab.models.factors import Factors, SideFactors, SideRows
 from ratinglab.models.traceable_rows import TraceableRows
+from ratinglab.sides import SIDE_NAMES, SideName
 
-BLOCK_NUMBERS = 1 << 18
+FACTORS_AT_ONCE = 1 << 18
 """Number of factors of pairs multiplied at once: 1 MiB, in the processor's cache."""
 TERM_PREFIX = "term/"
 """Prefix of the terms' weights in the state_dict."""
@@ -38,7 +39,7 @@ class Posterior(Equation):
 
     @property
     def num_samples(self) -> int:
-        """Samples kept so far."""
+        """Number of samples added so far."""
         return len(self._samples)
 
     @property
@@ -49,11 +50,11 @@ class Posterior(Equation):
         tables += [term.embedding for side in sides for term in side.terms_of_new_rows]
         return 4 * (sum(table.weight.numel() for table in tables) + sum(len(side.last_rows()) for side in sides))
 
-    def keep(self, sample: Factors) -> None:
-        """Keep a sample: the factors of all rows, with their precisions, and the weights of terms."""
+    def add_sample(self, sample: Factors) -> None:
+        """Add a sample: the factors of all rows, with their precisions, and the weights of terms."""
         self._samples.append(sample)
 
-    def keep_every_second(self) -> None:
+    def drop_every_second(self) -> None:
         """Drop the second, the fourth, … sample."""
         self._samples = self._samples[::2]
 
@@ -71,22 +72,25 @@ class Posterior(Equation):
         if not self._samples:
             return self.equation.predict(user, item, day)
         total = torch.zeros_like(user, dtype=torch.float64)
-        for _, ratings in self._predictions(user, item, day):
+        for _, ratings in self._predictions_by_block(user, item, day):
             total += ratings.sum(dim=0)
         return (total / len(self._samples)).float()
 
-    def _predictions(self, user: Tensor, item: Tensor, day: Tensor | None) -> Iterator[tuple[list[Factors], Tensor]]:
+    def _predictions_by_block(
+        self, user: Tensor, item: Tensor, day: Tensor | None
+    ) -> Iterator[tuple[list[Factors], Tensor]]:
         """Yield blocks of C samples with their predictions: (C, B) float64."""
-        user_row, item_row = self.equation.rows(user, item, day)
+        user_row, item_row = self.equation.row_indices(user, item, day)
         # torch.export needs a size that does not depend on the number of pairs
         is_traced = torch.compiler.is_compiling()
-        size = 1 if is_traced else max(1, BLOCK_NUMBERS // max(1, len(user) * self._samples[0].user.factors.shape[1]))
+        size = 1 if is_traced else max(1, FACTORS_AT_ONCE // max(1, len(user) * self._samples[0].user.factors.shape[1]))
         for samples in (self._samples[start : start + size] for start in range(0, len(self._samples), size)):
-            product = _select(samples, "user", "factors", user_row) * _select(samples, "item", "factors", item_row)
-            ratings = samples[0].mean + product.sum(dim=2)
+            users = _select_rows(samples, "user", "factors", user_row)
+            items = _select_rows(samples, "item", "factors", item_row)
+            ratings = samples[0].mean + (users * items).sum(dim=2)
             if samples[0].user.bias is not None:
-                biases = _select(samples, "user", "bias", user_row)[..., 0]
-                ratings = ratings + biases + _select(samples, "item", "bias", item_row)[..., 0]
+                biases = _select_rows(samples, "user", "bias", user_row)[..., 0]
+                ratings = ratings + biases + _select_rows(samples, "item", "bias", item_row)[..., 0]
             yield samples, ratings.double()
 
     def predict_items(self, user: int, items: Tensor) -> Tensor:
@@ -96,20 +100,20 @@ class Posterior(Equation):
         item_row = self.equation.item_side().find(items, None).long()
         user_row = self.equation.user_side().find(torch.tensor([user]), None)
         num_rows = len(self._samples[0].item.factors)
-        # of few candidates, the rows are selected first; of many, their ratings last, which copies less
-        is_few = 2 * len(item_row) < num_rows
-        total = torch.zeros(len(items) if is_few else num_rows, dtype=torch.float64)
-        users, start = _select(self._samples, "user", "factors", user_row)[:, 0], 0
-        for samples in _by_item_table(self._samples):
-            table = samples[0].item.take(item_row) if is_few else samples[0].item
+        # with few items, predict only their rows; with many, predict all rows and then select, which copies less
+        has_few_items = 2 * len(item_row) < num_rows
+        total = torch.zeros(len(items) if has_few_items else num_rows, dtype=torch.float64)
+        users, start = _select_rows(self._samples, "user", "factors", user_row)[:, 0], 0
+        for samples in _group_by_item_table(self._samples):
+            table = samples[0].item.take(item_row) if has_few_items else samples[0].item
             total += table.factors @ users[start : start + len(samples)].sum(dim=0)
             if table.bias is not None:
                 total += len(samples) * table.bias[:, 0]
             start += len(samples)
         if self._samples[0].user.bias is not None:
-            total += _select(self._samples, "user", "bias", user_row).double().sum()
+            total += _select_rows(self._samples, "user", "bias", user_row).double().sum()
         ratings = self._samples[0].mean + total / len(self._samples)
-        return (ratings if is_few else ratings[item_row]).float()
+        return (ratings if has_few_items else ratings[item_row]).float()
 
     def moments(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute the mean prediction, and the variance of a rating around it.
@@ -125,13 +129,13 @@ class Posterior(Equation):
         Returns:
             (B,) float64 in stars, and (B,) float64 in squared stars.
         """
-        assert self._samples, "no sample has been kept"
+        assert self._samples, "no sample has been added"
         total, squares, noise = torch.zeros(3, len(user), dtype=torch.float64)
-        for samples, ratings in self._predictions(user, item, day):
+        for samples, ratings in self._predictions_by_block(user, item, day):
             total += ratings.sum(dim=0)
             squares += ratings.square().sum(dim=0)
-            precision = _select(samples, "user", "precision", user.long())
-            precision = precision * _select(samples, "item", "precision", item.long())
+            precision = _select_rows(samples, "user", "precision", user.long())
+            precision = precision * _select_rows(samples, "item", "precision", item.long())
             noise += (1 / precision).sum(dim=0)
         count = len(self._samples)
         average = total / count
@@ -157,26 +161,26 @@ class Posterior(Equation):
             if users.bias is not None and items.bias is not None:
                 difference += users.bias + items.bias.T
             squares += difference.add_(factors.mean).sub_(mean).square_()
-        user_variance = 1 / _select(self._samples, "user", "precision", user)
-        item_variance = 1 / _select(self._samples, "item", "precision", item)
+        user_variance = 1 / _select_rows(self._samples, "user", "precision", user)
+        item_variance = 1 / _select_rows(self._samples, "item", "precision", item)
         return ((squares + user_variance.T @ item_variance) / len(self._samples)).sqrt_()
 
     def factors(self) -> Factors:
         """Return the mean prediction as one product: the samples' factors side by side, divided by their number."""
         if not self._samples:
             return self.equation.factors()
-        return _side_by_side([self._on_last_day(sample) for sample in self._samples])
+        return _concatenate_samples([self._select_last_day(sample) for sample in self._samples])
 
     def factors_of_samples(self) -> Iterator[Factors]:
         """Yield the factors of each sample, on the last day; without days, the sample's own tables."""
         if not self._samples:
             yield from super().factors_of_samples()
-        yield from map(self._on_last_day, self._samples)
+        yield from map(self._select_last_day, self._samples)
 
-    def _on_last_day(self, sample: Factors) -> Factors:
+    def _select_last_day(self, sample: Factors) -> Factors:
         """Select the rows of users and items on their last day, without a copy if they are the same on all days."""
         pairs = zip(sample[:2], self.equation.sides(), strict=True)
-        user, item = (rows if side.rows is None else rows.take(side.last_rows()) for rows, side in pairs)
+        user, item = (rows if side.day_rows is None else rows.take(side.last_rows()) for rows, side in pairs)
         return sample._replace(user=user, item=item)
 
     def traceable(self) -> Equation:
@@ -184,7 +188,7 @@ class Posterior(Equation):
         if not self._samples:
             return self.equation.traceable()
         users, items = self.equation.sides()
-        return TraceableRows(_side_by_side(self._samples), user_days=users.rows, item_days=items.rows)
+        return TraceableRows(_concatenate_samples(self._samples), user_days=users.day_rows, item_days=items.day_rows)
 
     def side_rows(self, name: SideName) -> SideRows | None:
         """Return the samples of the rows of the side `name`, with the terms that a new row has too."""
@@ -194,8 +198,8 @@ class Posterior(Equation):
         return SideRows(
             [sample.side(name) for sample in self._samples],
             mean=self._samples[0].mean,
-            last_row=None if side.rows is None else side.last_rows(),
-            terms=self.equation.row_terms(name, [sample.terms for sample in self._samples]),
+            last_row=None if side.day_rows is None else side.last_rows(),
+            terms=self.equation.new_row_terms(name, [sample.terms for sample in self._samples]),
         )
 
     def get_extra_state(self) -> dict[str, Tensor]:
@@ -206,7 +210,7 @@ class Posterior(Equation):
         for field, suffix in SUFFIXES.items():
             for name in SIDE_NAMES:
                 if getattr(self._samples[0].side(name), field) is not None:
-                    stacked[f"{name}{suffix}"] = torch.stack(_tables(self._samples, name, field))
+                    stacked[f"{name}{suffix}"] = torch.stack(_collect_tables(self._samples, name, field))
         for term in self._samples[0].terms:
             stacked[f"{TERM_PREFIX}{term}"] = torch.stack([sample.terms[term] for sample in self._samples])
         return stacked
@@ -220,7 +224,7 @@ class Posterior(Equation):
         terms = {key.removeprefix(TERM_PREFIX): state[key] for key in state if key.startswith(TERM_PREFIX)}
         samples, mean = [], float(self.equation.rating_mean)
         for number in range(len(state["user"]) if state else 0):
-            user, item = (_side_of(state, name, number) for name in SIDE_NAMES)
+            user, item = (_side_from_state(state, name, number) for name in SIDE_NAMES)
             samples.append(Factors(user, item, mean, {name: table[number] for name, table in terms.items()}))
         shapes = tuple(side.embedding.weight.shape for side in self.equation.sides())
         if any((sample.user.factors.shape, sample.item.factors.shape) != shapes for sample in samples):
@@ -229,13 +233,13 @@ class Posterior(Equation):
 
 
 class FixedRows(FactorEquation):
-    """Equation of a Posterior whose rows were solved for, such as those of folded-in users: one per user and item.
+    """The equation of a Posterior with one solved row per user and item, as after fold-in.
 
-    The samples hold all weights, so that the equation itself never predicts.
+    The samples hold all weights, so that this equation itself never predicts.
     """
 
     def __init__(self, rows: Factors) -> None:
-        """The shapes and the mean are those of `rows`."""
+        """Take the shapes and the mean from `rows`."""
         super().__init__()
         self.rating_mean = rows.mean
         self._user, self._item = (Side(nn.Embedding.from_pretrained(side.factors)) for side in rows[:2])
@@ -249,39 +253,39 @@ class FixedRows(FactorEquation):
         return self._item
 
 
-def _side_of(state: Mapping[str, Tensor], name: SideName, number: int) -> SideFactors:
+def _side_from_state(state: Mapping[str, Tensor], name: SideName, number: int) -> SideFactors:
     """Return one side of a sample in the state."""
     tables = (state.get(f"{name}{suffix}") for suffix in SUFFIXES.values())
     return SideFactors._make(None if table is None else table[number] for table in tables)
 
 
-def _side_by_side(samples: list[Factors]) -> Factors:
+def _concatenate_samples(samples: list[Factors]) -> Factors:
     """Return the mean prediction of the samples as one product."""
-    groups = list(_by_item_table(samples))
+    groups = list(_group_by_item_table(samples))
     users = [sum((sample.user.factors for sample in group[1:]), group[0].user.factors) for group in groups]
     has_biases = samples[0].user.bias is not None
     user_bias, item_bias = (
-        torch.stack(_tables(samples, name, "bias")).mean(dim=0) if has_biases else None for name in SIDE_NAMES
+        torch.stack(_collect_tables(samples, name, "bias")).mean(dim=0) if has_biases else None for name in SIDE_NAMES
     )
     user = SideFactors(torch.cat(users, dim=1) / len(samples), user_bias)
     item = SideFactors(torch.cat([group[0].item.factors for group in groups], dim=1), item_bias)
     return Factors(user, item, samples[0].mean)
 
 
-def _by_item_table(samples: list[Factors]) -> Iterator[list[Factors]]:
+def _group_by_item_table(samples: list[Factors]) -> Iterator[list[Factors]]:
     """Group adjacent samples that share their table of items, as the draws of a user folded in do."""
     return (list(group) for _, group in groupby(samples, key=lambda sample: id(sample.item.factors)))
 
 
-def _tables(samples: list[Factors], name: SideName, field: str) -> list[Tensor]:
+def _collect_tables(samples: list[Factors], name: SideName, field: str) -> list[Tensor]:
     """Collect one table of a side from every sample."""
     return [getattr(sample.side(name), field) for sample in samples]
 
 
-def _select(samples: list[Factors], name: SideName, field: str, row: Tensor) -> Tensor:
+def _select_rows(samples: list[Factors], name: SideName, field: str, row: Tensor) -> Tensor:
     """Select rows of a table of a side: (N, …) each, row (B,) → (S, B, …). Reads consecutive identical tables once."""
-    selected, before = list[Tensor](), None
-    for table in _tables(samples, name, field):
-        selected.append(selected[-1] if table is before else table.index_select(0, row))
-        before = table
+    selected, previous = list[Tensor](), None
+    for table in _collect_tables(samples, name, field):
+        selected.append(selected[-1] if table is previous else table.index_select(0, row))
+        previous = table
     return selected[0][None] if len(selected) == 1 else torch.stack(selected)

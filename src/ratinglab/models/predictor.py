@@ -27,8 +27,8 @@ class Predictor(nn.Module):
         self.scale = scale
 
     @property
-    def equation(self) -> Equation:
-        """The model; if it is a posterior, the equation that holds the current draw."""
+    def base_equation(self) -> Equation:
+        """The equation without its samples: the model or, if it is a posterior, the equation of the current draw."""
         return self.model.equation if isinstance(self.model, Posterior) else self.model
 
     def with_users(self, rows: Batch, *, num_users: int) -> "Predictor":
@@ -49,7 +49,7 @@ class Predictor(nn.Module):
     def predict_items_unclipped(self, user: int, items: Tensor) -> Tensor:
         """Predict one user's ratings of these items without clipping: (C,) int32 → (C,) float32."""
         users = torch.full_like(items, user)
-        if bool(self.baseline.known(users, items).all()):
+        if bool(self.baseline.is_known_pair(users, items).all()):
             return self.stars.to_rating(self.model.predict_items(user, items))
         return self.predict_unclipped(users, items)
 
@@ -64,11 +64,11 @@ class Predictor(nn.Module):
         predicts.
         """
         assert isinstance(self.model, Posterior), "only a run with samples has standard deviations"
-        known = self.baseline.known(user, item)
+        is_known = self.baseline.is_known_pair(user, item)
         deviation = torch.full(user.shape, torch.nan)
-        if bool(known.any()):
-            moments = self.model.moments(user[known], item[known], None if day is None else day[known])
-            deviation[known] = self.stars.unit * moments[1].sqrt().float()
+        if bool(is_known.any()):
+            moments = self.model.moments(user[is_known], item[is_known], None if day is None else day[is_known])
+            deviation[is_known] = self.stars.unit * moments[1].sqrt().float()
         return deviation
 
     def standard_deviation_table(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
@@ -84,9 +84,9 @@ class Predictor(nn.Module):
 
         Does not branch on values while torch.export or torch.onnx.export traces it.
         """
-        known = self.baseline.known(user, item)
-        if not torch.compiler.is_compiling() and bool(known.all()):  # shortcut for the usual case
+        is_known = self.baseline.is_known_pair(user, item)
+        if not torch.compiler.is_compiling() and bool(is_known.all()):  # shortcut for the usual case
             return self.stars.to_rating(self.model.predict(user, item, day))
         # user 0 and item 0 stand in for an unknown pair, which gets the baseline's prediction
-        rating = self.model.predict(torch.where(known, user, 0), torch.where(known, item, 0), day)
-        return torch.where(known, self.stars.to_rating(rating), self.baseline(user, item))
+        rating = self.model.predict(torch.where(is_known, user, 0), torch.where(is_known, item, 0), day)
+        return torch.where(is_known, self.stars.to_rating(rating), self.baseline(user, item))

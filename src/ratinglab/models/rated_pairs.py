@@ -24,7 +24,7 @@ class RatedPairs(NamedTuple):
     user: NDArray[np.int32]
     item: NDArray[np.int32]
 
-    def swapped(self) -> "RatedPairs":
+    def transpose(self) -> "RatedPairs":
         """Exchange users and items."""
         return RatedPairs(self.item, self.user)
 
@@ -47,16 +47,16 @@ class ImplicitObjective(NamedTuple):
     regularization: float
     frequency_exponent: float
 
-    def ridge(self, size: Tensor, num_others: int) -> Tensor:
+    def ridge(self, num_pairs: Tensor, num_others: int) -> Tensor:
         """Compute λ (n + α M)^ν for rows with n of M possible pairs: (R,) → (R,) float32."""
-        return self.regularization * (size + self.unrated_weight * num_others) ** self.frequency_exponent
+        return self.regularization * (num_pairs + self.unrated_weight * num_others) ** self.frequency_exponent
 
     def improve(
         self, pairs: "Entries", rows: NDArray[np.float32], others: NDArray[np.float32], *, steps: int
     ) -> NDArray[np.float64]:
         """Improve the rows of a side in place, given the other side's, by steps of conjugate gradients.
 
-        Returns Σ_rated (1 − v · y)² of each row before, (num_rows,) float64.
+        Returns Σ_rated (1 − v · y)² of each row before the steps, (num_rows,) float64.
         """
         from ratinglab.kernels.implicit_rows import improve_rows  # numba is slow to import
         from ratinglab.kernels.rows import gram
@@ -72,36 +72,36 @@ def solve_rows(pairs: RatedPairs, num_rows: int, other: Tensor, objective: Impli
     """Solve for the rows of all users, 0 to num_rows − 1, given the items: (M, D) float32 → (R, D) float32.
 
     The row v of a user with n pairs minimizes Σ_rated (1 − v · y)² + α Σ_all (v · y)² + λ (n + α M)^ν ‖v‖²; without
-    pairs it is 0. Rows of similar size are solved together, the largest first, padded with rows of zeros. For the rows
-    of items, swap the pairs.
+    pairs it is 0. Rows with similar numbers of pairs are solved together, those with the most pairs first, padded with
+    rows of zeros. For the rows of items, transpose the pairs.
     """
-    of_rows = torch.from_numpy(pairs.item[np.argsort(pairs.user, kind="stable")])
-    dim, size = other.shape[1], np.bincount(pairs.user, minlength=num_rows)
-    start = np.cumsum(size) - size
-    order = np.argsort(-size, kind="stable")[: np.count_nonzero(size)]
+    items_by_row = torch.from_numpy(pairs.item[np.argsort(pairs.user, kind="stable")])
+    dim, num_pairs = other.shape[1], np.bincount(pairs.user, minlength=num_rows)
+    start = np.cumsum(num_pairs) - num_pairs
+    order = np.argsort(-num_pairs, kind="stable")[: np.count_nonzero(num_pairs)]
     padded = torch.cat([other, torch.zeros(1, dim)])
     shared, identity = objective.unrated_weight * other.T @ other, torch.eye(dim)
-    rows = torch.zeros(len(size), dim)
-    for row in _blocks(order, size, dim):
-        place = np.arange(size[row[0]])
-        is_pair = torch.from_numpy(place < size[row, None])
-        entry = torch.from_numpy(np.minimum(start[row, None] + place, len(of_rows) - 1))
-        known = padded[torch.where(is_pair, of_rows[entry], len(other))]
-        ridge = objective.ridge(torch.from_numpy(size[row]), len(other))
-        left = known.mT @ known + shared + ridge[:, None, None] * identity
-        rows[row] = torch.cholesky_solve(known.sum(dim=1)[..., None], torch.linalg.cholesky(left))[..., 0]
+    rows = torch.zeros(len(num_pairs), dim)
+    for row in _split_by_num_pairs(order, num_pairs, dim):
+        column = np.arange(num_pairs[row[0]])
+        is_pair = torch.from_numpy(column < num_pairs[row, None])
+        entry = torch.from_numpy(np.minimum(start[row, None] + column, len(items_by_row) - 1))
+        rated = padded[torch.where(is_pair, items_by_row[entry], len(other))]
+        ridge = objective.ridge(torch.from_numpy(num_pairs[row]), len(other))
+        matrix = rated.mT @ rated + shared + ridge[:, None, None] * identity
+        rows[row] = torch.cholesky_solve(rated.sum(dim=1)[..., None], torch.linalg.cholesky(matrix))[..., 0]
     return rows
 
 
-def _blocks(order: NDArray[np.intp], size: NDArray[np.int64], dim: int) -> Iterator[NDArray[np.intp]]:
-    """Split rows, in descending order of size, into blocks of at most ENTRIES_PER_BLOCK entries or a single row.
+def _split_by_num_pairs(order: NDArray[np.intp], num_pairs: NDArray[np.int64], dim: int) -> Iterator[NDArray[np.intp]]:
+    """Split rows, those with the most pairs first, into blocks of at most ENTRIES_PER_BLOCK entries or a single row.
 
-    The smallest row of a block has at least half the size of the largest, so padding at most doubles the work. A row
-    takes at least `dim` entries, for its matrix.
+    The smallest row of a block has at least half as many pairs as the largest, so padding at most doubles the work. A
+    row takes at least `dim` entries, for its matrix.
     """
-    largest, first = size[order], 0
+    descending, first = num_pairs[order], 0
     while first < len(order):
-        num_rows = max(1, ENTRIES_PER_BLOCK // max(int(largest[first]), dim))
-        last = min(first + num_rows, int(np.searchsorted(-2 * largest, -largest[first], side="right")))
+        num_rows = max(1, ENTRIES_PER_BLOCK // max(int(descending[first]), dim))
+        last = min(first + num_rows, int(np.searchsorted(-2 * descending, -descending[first], side="right")))
         yield order[first:last]
         first = last

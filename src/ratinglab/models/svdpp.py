@@ -6,15 +6,16 @@ from typing import ClassVar
 
 import torch
 
-from ratinglab.formats.text_options import SideName
 from ratinglab.models.design import Design
-from ratinglab.models.equation import ColumnSource, TrainingData, normal_embedding
+from ratinglab.models.equation import TrainingData, normal_embedding
 from ratinglab.models.equation_options import EquationForm, FeatureOptions
 from ratinglab.models.factor_equation import BiasedFactorEquation, Side, Term
+from ratinglab.models.factors import ColumnSource
 from ratinglab.ratings.side_information import Needs
+from ratinglab.sides import SideName
 
 
-class Implicit(Enum):
+class ImplicitSide(Enum):
     """Side whose rows have a term for implicit feedback."""
 
     user = "user"
@@ -29,7 +30,7 @@ class SVDppOptions(FeatureOptions):
     name: ClassVar[str] = "svdpp"
     form: ClassVar[EquationForm] = EquationForm.terms
 
-    implicit: Implicit
+    implicit: ImplicitSide
     """Side whose factors have a term for implicit feedback: user (Koren 2008), item, or both."""
 
     def needs(self) -> Needs:
@@ -78,6 +79,8 @@ class SVDpp(BiasedFactorEquation):
     def _implicit_terms(self, side: SideName) -> tuple[Term, ...]:
         if not self.has_implicit[side]:
             return ()
-        of_users = side == "user"
-        design, weights = (self.user_rated, self.user_implicit) if of_users else (self.item_raters, self.item_implicit)
+        if side == "user":
+            design, weights = self.user_rated, self.user_implicit
+        else:
+            design, weights = self.item_raters, self.item_implicit
         return (Term(f"{side}_implicit", design, weights, source=ColumnSource.rated),)

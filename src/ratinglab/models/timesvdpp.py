@@ -62,7 +62,7 @@ class TimeSVDpp(SVDpp):
         self.user_days = DayRows(user, day)
         owner = self.user_days.owner
         self.day_of_user = Design.one_hot(owner, num_columns=num_users)
-        self.register_buffer("drift", self._drift(user, day, num_users), persistent=False)
+        self.register_buffer("drift", self._compute_drift(user, day, num_users), persistent=False)
         largest = self.drift.abs().max()
         self.register_buffer("drift_unit", torch.where(largest > 0, largest, 1))
         self.drift_of_user = Design.one_hot(owner, num_columns=num_users, scale=self.drift / self.drift_unit)
@@ -84,7 +84,7 @@ class TimeSVDpp(SVDpp):
                 Term("user_drift", self.drift_of_user, self.user_drift, self.user_drift_bias),
                 *super().user_side().terms,
             ),
-            rows=self.user_days,
+            day_rows=self.user_days,
         )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
@@ -92,7 +92,7 @@ class TimeSVDpp(SVDpp):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         self.drift_of_user.scale.copy_(self.drift / self.drift_unit)
 
-    def _drift(self, user: Tensor, day: Tensor, num_users: int) -> Tensor:
+    def _compute_drift(self, user: Tensor, day: Tensor, num_users: int) -> Tensor:
         """Compute sign(t − t_u) |t − t_u|^0.4 of every row: (num_rows,) float32."""
         mean_day = torch.bincount(user, day.double(), minlength=num_users) / torch.bincount(user, minlength=num_users)
         distance = self.user_days.day - mean_day[self.user_days.owner]

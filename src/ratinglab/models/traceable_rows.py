@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from ratinglab.models.day_rows import DayRows
-from ratinglab.models.equation import Equation, Factors
+from ratinglab.models.equation import Equation
+from ratinglab.models.factors import Factors
 
 MAX_COLUMNS = 1024
 """Number of columns multiplied at once: at most 12 KiB of memory per pair, with any number of samples."""
@@ -22,14 +23,14 @@ class TraceableRows(Equation):
         super().__init__()
         self.takes_day = user_days is not None or item_days is not None
         self.user_days, self.item_days = user_days, item_days
-        user, item = _with_biases(rows)
+        user, item = _append_biases(rows)
         self.num_item_rows = len(item)
         self.user_columns, self.item_columns = nn.ModuleList(), nn.ModuleList()
         if len(user) * len(item) <= user.numel() + item.numel():
-            self.user_columns.append(_table((user @ item.T).flatten()[:, None]))
+            self.user_columns.append(_frozen_embedding((user @ item.T).flatten()[:, None]))
             return
         for columns, table in ((self.user_columns, user), (self.item_columns, item)):
-            columns.extend(_table(part) for part in table.split(MAX_COLUMNS, dim=1))
+            columns.extend(_frozen_embedding(part) for part in table.split(MAX_COLUMNS, dim=1))
 
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32."""
@@ -42,7 +43,7 @@ class TraceableRows(Equation):
         return torch.stack([(users(user_row) * items(item_row)).sum(dim=1) for users, items in pairs]).sum(dim=0)
 
 
-def _with_biases(rows: Factors) -> tuple[Tensor, Tensor]:
+def _append_biases(rows: Factors) -> tuple[Tensor, Tensor]:
     """Write μ + b_u + b_i + x · y as one product: rows (x, b_u, 1) of users and (y, 1, μ + b_i) of items."""
     users, items = rows.user.factors, rows.item.factors
     ones = torch.ones(len(users), 1), torch.ones(len(items), 1)
@@ -52,5 +53,5 @@ def _with_biases(rows: Factors) -> tuple[Tensor, Tensor]:
     return user, torch.cat([items, ones[1], rows.mean + item_bias], dim=1).detach()
 
 
-def _table(weights: Tensor) -> nn.Embedding:
+def _frozen_embedding(weights: Tensor) -> nn.Embedding:
     return nn.Embedding.from_pretrained(weights.contiguous())

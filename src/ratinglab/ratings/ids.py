@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.formats.text_options import SideName
+from ratinglab.sides import SideName
 
 UNKNOWN = -1
 """Index of an id that is not in the table."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.formats.literals import is_number, number_or_nan
-from ratinglab.formats.text_options import SideName
+from ratinglab.sides import SideName
 
 NO_GENRES = "(no genres listed)"
 """MovieLens's marker for items without a genre."""

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ratinglab.formats.text_options import SideName
 from ratinglab.ratings.ids import UNKNOWN, IdColumn, IdMap, index_column
+from ratinglab.sides import SideName
 
 MAX_RANGE = 1 << 28
 """Maximum range of the integer ids that are marked in a table of flags. Ids outside it are kept as text."""

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from ratinglab.batches import Batch
-from ratinglab.evaluation.ranking import RelevantItems, ranking_metrics
+from ratinglab.evaluation.ranking import RelevantItems, mean_ranking_metrics
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.orders import Order
-from ratinglab.recommend.topk import by_popularity, most_popular_of_users, seen_items, top_k_of_users
+from ratinglab.recommend.topk import build_seen_matrix, order_by_popularity, select_most_popular, select_top_k
 
 
 class HeldOutLists:
@@ -34,7 +34,7 @@ class HeldOutLists:
         liked: Ratings,
         *,
         train: RatedPairs,
-        rated_between: RatedPairs | None = None,
+        validation_pairs: RatedPairs | None = None,
         history: Batch | None = None,
         num_users: int,
         num_items: int,
@@ -44,26 +44,26 @@ class HeldOutLists:
         Args:
             liked: rows of the part whose items are relevant.
             train: the training rows.
-            rated_between: the validation rows, for test rows; None: none.
+            validation_pairs: the validation rows, for test rows; None: none.
             history: rows of users to fold in, with ratings in stars; None: the users have training rows.
             num_users: number of users with training rows, which have the lowest indices.
             num_items: number of items with training rows, which have the lowest indices.
         """
         count = np.bincount(train.item, minlength=num_items)
-        self._share, self._candidates = count / num_users, by_popularity(count)
+        self._share_of_raters, self._candidates = count / num_users, order_by_popularity(count)
         self._history, self._num_users = history, num_users
-        seen = [train, *([] if rated_between is None else [rated_between])]
+        seen = [train, *([] if validation_pairs is None else [validation_pairs])]
         if history is not None:
-            liked, history, self._num_users = _numbered(liked, history)
+            liked, history, self._num_users = _renumber_users(liked, history)
             seen = [RatedPairs(history.user.numpy(), history.item.numpy())]
             self._history = history.take(history.item < num_items)
         self._relevant = RelevantItems(liked.user, liked.item)
-        has_relevant = self._relevant.users
-        self.users = has_relevant[has_relevant < self._num_users]
+        users_with_relevant = self._relevant.users
+        self.users = users_with_relevant[users_with_relevant < self._num_users]
         self.num_without_relevant = self._num_users - len(self.users)
-        self.num_without_training = len(has_relevant) - len(self.users)
+        self.num_without_training = len(users_with_relevant) - len(self.users)
         user, item = (np.concatenate(columns) for columns in zip(*seen, strict=True))
-        self._seen = seen_items(user, item, num_users=int(user.max(initial=self._num_users - 1)) + 1)
+        self._seen = build_seen_matrix(user, item, num_users=int(user.max(initial=self._num_users - 1)) + 1)
 
     def measure(self, predictor: Predictor, *, k: int, order: Order | None) -> dict[str, float]:
         """Measure the predictor's lists in an order, by the metrics of `evaluation.ranking`; {} without users.
@@ -72,18 +72,18 @@ class HeldOutLists:
         """
         if self._history is not None:
             predictor = predictor.with_users(self._history, num_users=self._num_users)
-        lists = top_k_of_users(predictor, self.users, candidates=self._candidates, seen=self._seen, k=k, order=order)
-        return ranking_metrics(self.users, lists, self._relevant, k=k, share=self._share)
+        lists = select_top_k(predictor, self.users, candidates=self._candidates, seen=self._seen, k=k, order=order)
+        return mean_ranking_metrics(self.users, lists, self._relevant, k=k, share=self._share_of_raters)
 
     def measure_popularity(self, *, k: int) -> dict[str, float]:
         """Measure lists of the items with the most training ratings, without those that the user has rated."""
-        lists = most_popular_of_users(self.users, candidates=self._candidates, seen=self._seen, k=k)
-        return ranking_metrics(self.users, lists, self._relevant, k=k, share=self._share)
+        lists = select_most_popular(self.users, candidates=self._candidates, seen=self._seen, k=k)
+        return mean_ranking_metrics(self.users, lists, self._relevant, k=k, share=self._share_of_raters)
 
 
-def _numbered(rows: Ratings, history: Batch) -> tuple[Ratings, Batch, int]:
+def _renumber_users(rows: Ratings, history: Batch) -> tuple[Ratings, Batch, int]:
     """Number the users of a history from 0. Returns their rows, the history and the number of users."""
-    old, number = np.unique(history.user.numpy(), return_inverse=True)
-    rows = rows.take(np.isin(rows.user, old))
-    rows = replace(rows, user=np.searchsorted(old, rows.user).astype(np.int32))
-    return rows, history._replace(user=torch.from_numpy(number.astype(np.int32))), len(old)
+    users, new_index = np.unique(history.user.numpy(), return_inverse=True)
+    rows = rows.take(np.isin(rows.user, users))
+    rows = replace(rows, user=np.searchsorted(users, rows.user).astype(np.int32))
+    return rows, history._replace(user=torch.from_numpy(new_index.astype(np.int32))), len(users)

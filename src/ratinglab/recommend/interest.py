@@ -18,8 +18,8 @@ FACTORIZATIONS = [
 """Number of factors and objective of each factorization, found by NDCG@10 on validation rows of MovieLens 100K,
 latest-small and FilmTrust. Lists by their sum beat those by either."""
 DIMS = [dim for dim, _ in FACTORIZATIONS]
-SWEEPS, STEPS, LAST_STEPS = 12, 3, 40
-"""Number of sweeps over both sides; steps of conjugate gradients per side and sweep; steps for the users at the end."""
+ALS_ITERATIONS, CG_STEPS, FINAL_CG_STEPS = 12, 3, 40
+"""Number of iterations; conjugate gradient steps per side in each, and for the users at the end."""
 INITIAL_STD = 0.1
 """Standard deviation of the initial factors, times √D."""
 
@@ -53,16 +53,16 @@ class Interest(NamedTuple):
     def with_items(self, pairs: RatedPairs, count: int) -> "Interest":
         """Append `count` items, solved for from who rated them; in the pairs, the first of them is item 0."""
         share = torch.from_numpy(np.bincount(pairs.item, minlength=count) / len(self.user)).float()
-        items = torch.cat([self.item, _solve(pairs.swapped(), count, self.user)])
+        items = torch.cat([self.item, _solve_factors(pairs.transpose(), count, self.user)])
         return Interest(self.user, items, torch.cat([self.share, share]))
 
     def with_users(self, pairs: RatedPairs, count: int) -> "Interest":
         """Replace the users by `count` others, solved for from what they rated."""
-        return self._replace(user=_solve(pairs, count, self.item))
+        return self._replace(user=_solve_factors(pairs, count, self.item))
 
 
 def fit_interest(pairs: RatedPairs, *, num_users: int, num_items: int) -> Interest:
-    """Fit by alternating least squares: each sweep improves all items, then all users.
+    """Fit by alternating least squares: each iteration improves all items, then all users.
 
     Finally, the users' rows are solved for nearly to convergence, so that a user folded in gets the row of a trained
     user with the same ratings.
@@ -75,23 +75,26 @@ def fit_interest(pairs: RatedPairs, *, num_users: int, num_items: int) -> Intere
     generator = torch.Generator().manual_seed(0)
     initial = [torch.randn(num_users, dim, generator=generator) * (INITIAL_STD / dim**0.5) for dim in DIMS]
     fitted = [
-        _fit(by_user, by_item, user, objective) for user, (_, objective) in zip(initial, FACTORIZATIONS, strict=True)
+        _fit_factorization(by_user, by_item, user, objective)
+        for user, (_, objective) in zip(initial, FACTORIZATIONS, strict=True)
     ]
     user, item = (torch.cat(tables, dim=1) for tables in zip(*fitted, strict=True))
     return Interest(user, item, torch.from_numpy(by_item.counts / num_users))
 
 
-def _fit(by_user: "Entries", by_item: "Entries", user: Tensor, objective: ImplicitObjective) -> tuple[Tensor, Tensor]:
-    """Fit one factorization from the users' initial rows: (U, D), (I, D) float32."""
+def _fit_factorization(
+    by_user: "Entries", by_item: "Entries", user: Tensor, objective: ImplicitObjective
+) -> tuple[Tensor, Tensor]:
+    """Fit one factorization from the users' initial rows, which it updates in place: (U, D), (I, D) float32."""
     item = torch.zeros(len(by_item.counts), user.shape[1])
-    for _ in range(SWEEPS):
-        objective.improve(by_item, item.numpy(), user.numpy(), steps=STEPS)
-        objective.improve(by_user, user.numpy(), item.numpy(), steps=STEPS)
-    objective.improve(by_user, user.numpy(), item.numpy(), steps=LAST_STEPS)
+    for _ in range(ALS_ITERATIONS):
+        objective.improve(by_item, item.numpy(), user.numpy(), steps=CG_STEPS)
+        objective.improve(by_user, user.numpy(), item.numpy(), steps=CG_STEPS)
+    objective.improve(by_user, user.numpy(), item.numpy(), steps=FINAL_CG_STEPS)
     return user, item
 
 
-def _solve(pairs: RatedPairs, num_rows: int, other: Tensor) -> Tensor:
+def _solve_factors(pairs: RatedPairs, num_rows: int, other: Tensor) -> Tensor:
     """Solve for the rows of a side in each factorization, given the other side's: (M, D) float32 → (R, D) float32."""
     tables = zip(other.split(DIMS, dim=1), FACTORIZATIONS, strict=True)
     return torch.cat([solve_rows(pairs, num_rows, table, objective) for table, (_, objective) in tables], dim=1)

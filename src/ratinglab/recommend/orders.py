@@ -16,9 +16,9 @@ MIN_STANDARD_DEVIATION = 0.01
 """Minimum σ, in stars; avoids a division by 0 for an exact fit."""
 UNRATED_STD_FACTOR = 2.0
 """Ratio of σ for unrated items to the RMSE of held-out ratings, found together with the settings in interest.py. Users
-chose to rate the latter, and the model learned from such ratings only."""
-LEVEL_ROWS = 1_000_000
-"""Maximum number of ratings among which `levels_of` finds the distinct ones."""
+chose to rate the held-out items, and the model learned from such ratings only."""
+MAX_LEVEL_ROWS = 1_000_000
+"""Maximum number of ratings among which `find_rating_levels` looks for levels."""
 STANDARD_DEVIATIONS_AT_ONCE = 1 << 20
 """Number of standard deviations computed at once: 4 MiB per table."""
 
@@ -41,14 +41,14 @@ class ExpectedGain:
     standard_deviation: float
 
     @classmethod
-    def from_levels(
+    def from_rating_levels(
         cls, interest: Interest, levels: NDArray[np.float32], *, threshold: float, mse: float, stars: Stars
     ) -> "ExpectedGain":
         """Compute the border and σ.
 
         Args:
             interest: the interest model.
-            levels: (L,) the distinct ratings of the training rows, from `levels_of`.
+            levels: (L,) the distinct ratings of the training rows, from `find_rating_levels`.
             threshold: lowest rating that counts as liked, in rating units.
             mse: MSE of predictions, in squared rating units.
             stars: the rating scale.
@@ -59,7 +59,7 @@ class ExpectedGain:
         lowest = max(MIN_STANDARD_DEVIATION * stars.unit, float(np.finfo(np.float32).tiny))
         return cls(interest, border, max(UNRATED_STD_FACTOR * mse**0.5, lowest))
 
-    def sort_keys(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
+    def compute_sort_keys(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
         """Compute the gain: user (B,), item (C,), predicted rating (B, C) float32, unclipped → (B, C) float32."""
         likely = torch.special.ndtr((predicted - self.border).div_(self.standard_deviation))
         return likely.mul_(self.interest.estimate(user.cpu(), item.cpu()).to(likely.device))
@@ -74,12 +74,12 @@ class LowerBound:
 
     predictor: Predictor
 
-    def sort_keys(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
+    def compute_sort_keys(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
         """Compute the bound: user (B,), item (C,), predicted rating (B, C) float32, unclipped → (B, C) float32.
 
         All items must have training ratings.
         """
-        bound, known = predicted.clone(), self.predictor.baseline.known_users(user).nonzero()[:, 0]
+        bound, known = predicted.clone(), self.predictor.baseline.is_known_user(user).nonzero()[:, 0]
         for row in known.split(max(1, STANDARD_DEVIATIONS_AT_ONCE // len(item))):
             bound[row] -= self.predictor.standard_deviation_table(user[row], item, predicted[row])
         return bound
@@ -88,9 +88,9 @@ class LowerBound:
 Order = ExpectedGain | LowerBound
 
 
-def levels_of(rating: NDArray[np.float32]) -> NDArray[np.float32]:
+def find_rating_levels(rating: NDArray[np.float32]) -> NDArray[np.float32]:
     """Find the distinct ratings, ascending: (N,) → (L,).
 
-    Looks at every n-th of more than LEVEL_ROWS ratings, because the first rows of a sorted table lack some.
+    Looks at every n-th of more than MAX_LEVEL_ROWS ratings, because the first rows of a sorted table lack some.
     """
-    return np.unique(rating[:: max(1, math.ceil(len(rating) / LEVEL_ROWS))])
+    return np.unique(rating[:: max(1, math.ceil(len(rating) / MAX_LEVEL_ROWS))])

@@ -1,6 +1,6 @@
 """Exact top-k, from the scores of all candidates.
 
-Candidates are in the order of `by_popularity`, and ties keep it: items with more training ratings come first.
+Candidates are in the order of `order_by_popularity`, and ties keep it: items with more training ratings come first.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from ratinglab.models.equation import Factors
+from ratinglab.models.factors import Factors
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend.orders import Order
 
@@ -21,22 +21,22 @@ ORDER_MEMORY_FACTOR = 8
 """Divisor of SCORES_AT_ONCE for lists with an order, which needs several tables of that size."""
 PAIRS_PREDICTED_AT_ONCE = 1 << 18
 """Number of pairs that an equation without factors predicts at once; each can take a few KB."""
-Score = Callable[[Tensor, Tensor], None]
-"""Function that writes the scores of users with training rows, (B,), into a table, (B, C)."""
+Scorer = Callable[[Tensor, Tensor], None]
+"""Function that writes the scores of users with training rows, (B,), into a table (B, C), in place."""
 
 
-def by_popularity(item_count: NDArray[np.int64]) -> NDArray[np.int32]:
+def order_by_popularity(item_count: NDArray[np.int64]) -> NDArray[np.int32]:
     """Order items by number of training ratings, most first, then by index: (I,) → (I,)."""
     return np.argsort(-item_count, kind="stable").astype(np.int32)
 
 
-def seen_items(user: NDArray[np.int32], item: NDArray[np.int32], *, num_users: int) -> csr_array:
-    """Make the matrix of the items that each user has rated, from pairs (N,) each: (num_users, highest item + 1)."""
+def build_seen_matrix(user: NDArray[np.int32], item: NDArray[np.int32], *, num_users: int) -> csr_array:
+    """Build the matrix of seen items, 1 where a user has rated an item: (N,), (N,) → (num_users, highest item + 1)."""
     rated = np.ones(len(user), dtype=np.int8)
     return csr_array((rated, (user, item)), shape=(num_users, int(item.max(initial=0)) + 1))
 
 
-def top_k_of_users(
+def select_top_k(
     predictor: Predictor,
     users: NDArray[np.int32],
     *,
@@ -54,79 +54,79 @@ def top_k_of_users(
     Args:
         predictor: predicts the ratings.
         users: (U,) int32 indices; users without training rows, and UNKNOWN, get the baseline's ranking.
-        candidates: (C,) distinct indices of items with training rows, in the order of `by_popularity`.
-        seen: items to exclude for each user, from `seen_items`; None: none.
+        candidates: (C,) distinct indices of items with training rows, in the order of `order_by_popularity`.
+        seen: items to exclude for each user, from `build_seen_matrix`; None: none.
         k: number of items per user.
         order: computes the scores from the predicted ratings; None: these are the scores.
 
     Yields:
         Blocks of (B, min(k, C)) int32 item indices, in the order of the users, padded with −1 if fewer are left.
     """
-    column_of = _columns(candidates)
+    column_of = _map_items_to_columns(candidates)
     with torch.inference_mode():
-        for block, scores in _blocks_of_scores(predictor, users, candidates, order):
+        for block, scores in _score_by_block(predictor, users, candidates, order):
             if seen is not None:
-                position = torch.from_numpy(_seen_positions(seen, block, column_of, len(candidates)))
+                position = torch.from_numpy(_find_seen_positions(seen, block, column_of, len(candidates)))
                 scores.view(-1).index_fill_(0, position.to(scores.device), -torch.inf)
-            best = _best_columns(scores, k)
+            best = _find_best_columns(scores, k)
             yield np.where(best >= 0, candidates[best], np.int32(-1))
 
 
-def most_popular_of_users(
+def select_most_popular(
     users: NDArray[np.int32], *, candidates: NDArray[np.int32], seen: csr_array, k: int
 ) -> Iterator[NDArray[np.int32]]:
     """Select the most popular remaining candidates of each user, without a model.
 
     Args:
         users: (U,) indices; UNKNOWN has no seen items.
-        candidates: (C,) distinct item indices, in the order of `by_popularity`.
-        seen: items to exclude for each user, from `seen_items`.
+        candidates: (C,) distinct item indices, in the order of `order_by_popularity`.
+        seen: items to exclude for each user, from `build_seen_matrix`.
         k: number of items per user.
 
     Yields:
         Blocks of (B, min(k, C)) int32 item indices, in the order of the users, padded with −1 if fewer are left.
     """
-    column_of, count = _columns(candidates), len(candidates)
-    for block in _split(users, size=max(1, SCORES_AT_ONCE // count)):
-        row, column = np.divmod(_seen_positions(seen, block, column_of, count), count)
+    column_of, count = _map_items_to_columns(candidates), len(candidates)
+    for block in _split_users(users, size=max(1, SCORES_AT_ONCE // count)):
+        row, column = np.divmod(_find_seen_positions(seen, block, column_of, count), count)
         width = min(count, k + int(np.bincount(row).max(initial=0)))  # no user has seen more than width - k items
-        is_left, is_near = np.ones((len(block), width), dtype=np.bool_), column < width
-        is_left[row[is_near], column[is_near]] = False
-        place = is_left.cumsum(axis=1, dtype=np.int32) - 1  # of each item in its user's list
-        row, column = np.nonzero(is_left & (place < k))
+        is_left, is_within = np.ones((len(block), width), dtype=np.bool_), column < width
+        is_left[row[is_within], column[is_within]] = False
+        rank = is_left.cumsum(axis=1, dtype=np.int32) - 1  # of each item in its user's list, from 0
+        row, column = np.nonzero(is_left & (rank < k))
         best = np.full((len(block), min(k, count)), -1, dtype=np.int32)
-        best[row, place[row, column]] = candidates[column]
+        best[row, rank[row, column]] = candidates[column]
         yield best
 
 
-def _columns(candidates: NDArray[np.int32]) -> NDArray[np.int64]:
+def _map_items_to_columns(candidates: NDArray[np.int32]) -> NDArray[np.int64]:
     """Return the column of each item index up to the highest candidate: (max + 1,); −1 for others."""
     column_of = np.full(candidates.max(initial=0) + 1, -1)
     column_of[candidates] = np.arange(len(candidates))
     return column_of
 
 
-def _seen_positions(
+def _find_seen_positions(
     seen: csr_array, users: NDArray[np.int32], column_of: NDArray[np.int64], num_columns: int
 ) -> NDArray[np.int64]:
     """Find the seen candidates of users (B,), as positions in the flattened table of users and candidates: (E,)."""
     known = np.flatnonzero(users >= 0)
     rated = seen[users[known]]
     row, item = np.repeat(known, np.diff(rated.indptr)), rated.indices
-    can_be = item < len(column_of)
-    row, column = row[can_be], column_of[item[can_be]]
+    is_in_range = item < len(column_of)
+    row, column = row[is_in_range], column_of[item[is_in_range]]
     return row[column >= 0] * num_columns + column[column >= 0]
 
 
-def _split(users: NDArray[np.int32], *, size: int) -> list[NDArray[np.int32]]:
+def _split_users(users: NDArray[np.int32], *, size: int) -> list[NDArray[np.int32]]:
     """Split users into blocks; the last may be smaller."""
     return np.split(users, range(size, len(users), size))
 
 
-def _blocks_of_scores(
+def _score_by_block(
     predictor: Predictor, users: NDArray[np.int32], candidates: NDArray[np.int32], order: Order | None
 ) -> Iterator[tuple[NDArray[np.int32], Tensor]]:
-    """Yield blocks of users (B,) and their scores of the candidates (B, C).
+    """Yield blocks of users (B,) with their scores of the candidates (B, C), in memory that the next block reuses.
 
     Without an order, scores compare only within a user.
     """
@@ -135,30 +135,30 @@ def _blocks_of_scores(
     if len(users) == 1:  # without the factors of all users
         scores = predictor.predict_items_unclipped(int(users[0]), item)[None]
         user = torch.from_numpy(users).to(device)
-        yield users, scores if order is None else order.sort_keys(user, item, scores)
+        yield users, scores if order is None else order.compute_sort_keys(user, item, scores)
         return
-    score, size = None, max(1, PAIRS_PREDICTED_AT_ONCE // len(item))
+    scorer, size = None, max(1, PAIRS_PREDICTED_AT_ONCE // len(item))
     table_size = SCORES_AT_ONCE if order is None else SCORES_AT_ONCE // ORDER_MEMORY_FACTOR
     if (factors := predictor.model.factors()) is not None:
-        score, size = _by_factors(predictor, factors, item, is_ordered=order is not None), table_size // len(item)
+        scorer, size = _factor_scorer(predictor, factors, item, is_ordered=order is not None), table_size // len(item)
     elif (score_table := predictor.model.score_table) is not None:  # with a column for every item
-        score, size = _by_table(predictor, score_table, item), table_size // predictor.baseline.num_items
-    memory = torch.empty(min(max(1, size), len(users)), len(item), device=device)
-    for block in _split(users, size=max(1, size)):
-        scores, user = memory[: len(block)], torch.from_numpy(block).to(device)
+        scorer, size = _table_scorer(predictor, score_table, item), table_size // predictor.baseline.num_items
+    buffer = torch.empty(min(max(1, size), len(users)), len(item), device=device)
+    for block in _split_users(users, size=max(1, size)):
+        scores, user = buffer[: len(block)], torch.from_numpy(block).to(device)
         is_scored = torch.zeros_like(user, dtype=torch.bool)
-        if score is not None:
-            is_scored = predictor.baseline.known_users(user)
-            score(torch.where(is_scored, user, 0), scores)
+        if scorer is not None:
+            is_scored = predictor.baseline.is_known_user(user)
+            scorer(torch.where(is_scored, user, 0), scores)
         if not is_scored.all():
             for row in (~is_scored).nonzero()[:, 0].split(max(1, PAIRS_PREDICTED_AT_ONCE // len(item))):
                 pairs = user[row].repeat_interleave(len(item)), item.repeat(len(row))
                 scores[row] = predictor.predict_unclipped(*pairs).view(len(row), len(item))
-        yield block, scores if order is None else order.sort_keys(user, item, scores)
+        yield block, scores if order is None else order.compute_sort_keys(user, item, scores)
 
 
-def _by_factors(predictor: Predictor, factors: Factors, item: Tensor, *, is_ordered: bool) -> Score:
-    """Score by a matrix product, in rating units if an order follows."""
+def _factor_scorer(predictor: Predictor, factors: Factors, item: Tensor, *, is_ordered: bool) -> Scorer:
+    """Return a function that scores by a matrix product, in rating units if an order follows."""
     users, items = factors.user, factors.item.take(item)
     item_factors = items.factors.T
     item_bias = torch.zeros(1, len(item), device=item.device) if items.bias is None else items.bias.T
@@ -172,8 +172,8 @@ def _by_factors(predictor: Predictor, factors: Factors, item: Tensor, *, is_orde
     return score
 
 
-def _by_table(predictor: Predictor, score_table: Callable[[Tensor], Tensor], item: Tensor) -> Score:
-    """Score by the model's table of scores, in rating units."""
+def _table_scorer(predictor: Predictor, score_table: Callable[[Tensor], Tensor], item: Tensor) -> Scorer:
+    """Return a function that scores by the model's table of scores, in rating units."""
 
     def score(user: Tensor, scores: Tensor) -> None:
         scores.copy_(predictor.stars.to_rating(score_table(user)[:, item]))
@@ -181,7 +181,7 @@ def _by_table(predictor: Predictor, score_table: Callable[[Tensor], Tensor], ite
     return score
 
 
-def _best_columns(scores: Tensor, k: int) -> NDArray[np.int64]:
+def _find_best_columns(scores: Tensor, k: int) -> NDArray[np.int64]:
     """Find the columns of the k highest scores of each row, best first; −1 for a score of −∞."""
     score, column = scores.topk(min(k + 1, scores.shape[1]))  # one more than k detects a tie at the border
     # topk promises no order of equal scores, nor which of them it returns

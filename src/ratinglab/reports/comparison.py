@@ -9,7 +9,7 @@ import numpy as np
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import METRICS, MetricKind
-from ratinglab.evaluation.ranking import list_metric
+from ratinglab.evaluation.ranking import parse_metric_at_k
 from ratinglab.options import as_yaml, short_number
 from ratinglab.reports.averages import (
     HALF_WIDTH_HEADER,
@@ -133,7 +133,7 @@ def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
         **record.monitor_settings(),
         "equation": record.model_target,
     }
-    if list_metric(compared_tag(run.record).removeprefix("test/")) is not None and not record.predicts_scores:
+    if parse_metric_at_k(compared_tag(run.record).removeprefix("test/")) is not None and not record.predicts_scores:
         settings["ranking.by"] = record.ranking["by"]
     if not across_splits:
         settings["split"] = record.provenance["split"].partition("/")[0]

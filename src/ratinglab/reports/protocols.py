@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ratinglab.evaluation.metrics import METRICS, MetricKind
-from ratinglab.evaluation.ranking import list_metric
+from ratinglab.evaluation.ranking import parse_metric_at_k
 from ratinglab.reports.table_layout import align
 from ratinglab.runs.record import RunRecord
 
@@ -15,7 +15,7 @@ USES_NOTE = f"note: implicit feedback is not listed under `{USES}`: it follows f
 
 def metric_of(protocol: Mapping[str, Any]) -> MetricKind:
     """Return the metric of a protocol's figures."""
-    name, ranking_metric = protocol["metric"], list_metric(protocol["metric"])
+    name, ranking_metric = protocol["metric"], parse_metric_at_k(protocol["metric"])
     return METRICS[name] if ranking_metric is None else MetricKind(name, ranking_metric.label, higher_is_better=True)
 
 

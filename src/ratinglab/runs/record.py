@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.evaluation.metrics import MetricKind, RankingMetric, find_metrics, monitored
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions, list_metric
+from ratinglab.evaluation.metrics import MetricKind, MonitoredRankingMetric, find_metrics, find_monitored_metric
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, parse_metric_at_k
 from ratinglab.files import METRICS, RUN_FORMAT, RUN_RECORD, suggest_sibling, write_bytes
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.options import check_options, from_plain
@@ -111,6 +111,11 @@ class RunRecord:
         if self.predicts_scores:
             raise UserError(f"run: {self.model} predicts ranking scores, not ratings")
 
+    @property
+    def baseline_list(self) -> str:
+        """Description of the list for a user without training ratings, with unknown=baseline."""
+        return "the most popular items" if self.predicts_scores else "the bias baseline's list"
+
     def metric_kinds(self) -> list[MetricKind]:
         """List the names and directions of the metrics of every part, without importing user modules."""
         keys = ("name", "label", "higher_is_better")
@@ -118,7 +123,7 @@ class RunRecord:
 
     def monitored_metric(self) -> MetricKind:
         """Find the metric that selects the best epoch."""
-        return monitored(self.monitor, self.metric_kinds(), order=self.order_options())
+        return find_monitored_metric(self.monitor, self.metric_kinds(), order=self.order_options())
 
     def order_options(self) -> OrderOptions:
         """Return the order of the measured lists."""
@@ -126,13 +131,13 @@ class RunRecord:
 
     def monitor_settings(self) -> dict[str, Any]:
         """Return the settings that runs must share for their monitored metrics to be comparable."""
-        is_ranking = isinstance(self.monitored_metric(), RankingMetric)
+        is_ranking = isinstance(self.monitored_metric(), MonitoredRankingMetric)
         return {"monitor": self.monitor} | ({"ranking.threshold": self.ranking["threshold"]} if is_ranking else {})
 
     def list_lengths(self) -> list[int]:
         """List the lengths of the measured lists: ranking.k, and k of the monitored and the protocol metric."""
         protocol_metric = "" if self.protocol is None else self.protocol["metric"]
-        metrics = list_metric(self.monitor.removeprefix("val/")), list_metric(protocol_metric)
+        metrics = parse_metric_at_k(self.monitor.removeprefix("val/")), parse_metric_at_k(protocol_metric)
         lengths = self.ranking["k"], *(None if metric is None else metric.k for metric in metrics)
         return sorted({k for k in lengths if k is not None})
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ratinglab.models.best import best_equation
+from ratinglab.models.best import choose_best_equation
 from ratinglab.models.equation import Equation
 from ratinglab.options import as_yaml, to_plain
 from ratinglab.ratings.side_information import AvailableData
@@ -91,7 +91,7 @@ def _unsupported_terms(available: AvailableData) -> str:
 def best_recipe_tip(available: AvailableData) -> str:
     """Say which equation recipe=best would fit to these data."""
     terms = _supported_terms(available)
-    return f"tip: recipe=best fits {best_equation(available).name} by Gibbs sampling here, {terms}"
+    return f"tip: recipe=best fits {choose_best_equation(available).name} by Gibbs sampling here, {terms}"
 
 
 def _fit_settings(options: TrainOptions) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from ratinglab.evaluation.figures import (
-    error_by_count,
-    error_distribution,
-    long_tail,
-    predicted_against_true,
-    rating_histogram,
+    draw_error_by_count,
+    draw_error_distribution,
+    draw_long_tail,
+    draw_predicted_against_true,
+    draw_rating_histogram,
 )
 from ratinglab.evaluation.metrics import MSE, find_metrics
 from ratinglab.evaluation.ranking import METRIC_LABELS
@@ -88,8 +88,8 @@ def _log_results(
         _log_error_figures(logger, run, part="test" if "test/mse" in metrics else "val", step=step)
     if wanted.data_figures:
         item_count = run.tables.train_counts[1]
-        logger.log_figure("data/ratings", rating_histogram(run.part("train").rating), step=step)
-        logger.log_figure("data/long_tail", long_tail(item_count[item_count > 0]), step=step)
+        logger.log_figure("data/ratings", draw_rating_histogram(run.part("train").rating), step=step)
+        logger.log_figure("data/long_tail", draw_long_tail(item_count[item_count > 0]), step=step)
     if wanted.projector_items > 0:
         _log_embeddings(logger, run, num_items=wanted.projector_items)
 
@@ -101,17 +101,17 @@ def _log_error_figures(logger: EventLog, run: Run, *, part: str, step: int) -> N
     predictions = run.predictions(part)
     user_count, item_count = run.tables.train_counts
     for name, figure in (
-        ("predicted_against_true", predicted_against_true(predictions)),
-        ("error_by_item_popularity", error_by_count(predictions, item_count[predictions.rows.item], of="item")),
-        ("error_by_user_activity", error_by_count(predictions, user_count[predictions.rows.user], of="user")),
-        ("error_distribution", error_distribution(predictions)),
+        ("predicted_against_true", draw_predicted_against_true(predictions)),
+        ("error_by_item_popularity", draw_error_by_count(predictions, item_count[predictions.rows.item], side="item")),
+        ("error_by_user_activity", draw_error_by_count(predictions, user_count[predictions.rows.user], side="user")),
+        ("error_distribution", draw_error_distribution(predictions)),
     ):
         logger.log_figure(f"{part}/{name}", figure, step=step)
 
 
 def _log_embeddings(logger: EventLog, run: Run, *, num_items: int) -> None:
     """Log the embeddings of the most rated items, if the equation has any."""
-    factors = run.predictor.equation.factors()
+    factors = run.predictor.base_equation.factors()
     if factors is None:
         return
     embedding = factors.item.factors.detach()

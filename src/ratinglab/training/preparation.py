@@ -11,7 +11,7 @@ import torch
 from ratinglab.batches import Batch, Blocks, as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metrics import MSE, Metric, RankingMetric, find_metrics, monitored
+from ratinglab.evaluation.metrics import MSE, Metric, MonitoredRankingMetric, find_metrics, find_monitored_metric
 from ratinglab.evaluation.ranking import check_threshold, like_threshold
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_options import FitSetup
@@ -45,7 +45,7 @@ class Preparation:
     """
 
     options: TrainOptions
-    monitor: Metric | RankingMetric
+    monitor: Metric | MonitoredRankingMetric
     available: AvailableData
     holdout: Holdout
     data: RatingDataModule
@@ -93,7 +93,7 @@ class Preparation:
             item_features=side_information.item_features,
         )
         predictor = build_predictor(self.record, equation_data, seed=options.seed)
-        check_equation(predictor.equation, rows, name=options.model.name)
+        check_equation(predictor.base_equation, rows, name=options.model.name)
         if options.model.predicts_scores:
             predictor.baseline.fit_popularity(rows.item)
         else:
@@ -122,7 +122,7 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
     Raises:
         UserError: the data or an option is wrong.
     """
-    monitor = monitored(options.monitor, find_metrics(options.metrics), order=options.order)
+    monitor = find_monitored_metric(options.monitor, find_metrics(options.metrics), order=options.order)
     table = options.data.load()
     split = options.split.apply(table)
     if options.split.refit and refit_epochs is None and split.count(VALIDATION) == 0:
@@ -144,12 +144,12 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
 
 
 def _check_lists(
-    options: TrainOptions, monitor: Metric | RankingMetric, data: RatingDataModule, holdout: Holdout
+    options: TrainOptions, monitor: Metric | MonitoredRankingMetric, data: RatingDataModule, holdout: Holdout
 ) -> None:
     """Raise UserError if lists will be measured but no held-out rating is relevant."""
     threshold = like_threshold(options.ranking.threshold, data.stars)
     rows = data.validation_ratings
-    is_monitored = isinstance(monitor, RankingMetric)
+    is_monitored = isinstance(monitor, MonitoredRankingMetric)
     if is_monitored or options.ranking.k is not None:
         held_out = [rows.rating, *([holdout.copy_rows(TEST).rating] if options.test else [])]
         check_threshold(threshold, held_out, unit=data.stars.unit)

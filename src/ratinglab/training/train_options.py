@@ -11,7 +11,7 @@ from ratinglab.fitting.fit_options import FitOptions, named_fits
 from ratinglab.fitting.loggers.logger_options import LoggerOptions
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import Accelerator, CallbackOptions, TrainerOptions
-from ratinglab.models.equation_options import EquationOptions, names_of
+from ratinglab.models.equation_options import EquationOptions, equation_names
 from ratinglab.options import named_subclasses, valid_seed
 from ratinglab.splits.split import SplitOptions
 from ratinglab.targets import import_modules
@@ -73,7 +73,7 @@ class TrainOptions:
             recipe = getattr(self.model, "recipe", "")
             hint = f"; recipe={recipe} sets it, and the monitor" if recipe else ""
             raise UserError(
-                f"optimizer={fit.name} fits {_join(names_of(fit.forms))}, got model={self.model.name}, "
+                f"optimizer={fit.name} fits {_join(equation_names(fit.forms))}, got model={self.model.name}, "
                 f"which needs optimizer={_join(suitable, last='or')}{hint}"
             )
         if fit.initial_lr is None and self.schedule.name != "constant":

@@ -9,7 +9,7 @@ from test_gibbs_fit import made_table
 from ratinglab.batches import Batch
 from ratinglab.fitting.gibbs.chain import Chain
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
-from ratinglab.models.equation import Factors, SideFactors
+from ratinglab.models.factors import Factors, SideFactors
 from ratinglab.models.posterior import FixedRows, Posterior
 
 

@@ -316,7 +316,7 @@ def test_noise_is_drawn_from_its_conditionals_given_the_errors(name, monkeypatch
     rows = []
     for side in (equation.user_side(), equation.item_side()):
         index = torch.arange(side.embedding.num_embeddings)
-        rows.append(side.compute(index).joined().detach().numpy())
+        rows.append(side.compute(index).as_matrix().detach().numpy())
     monkeypatch.setattr(noise, "DEGREES", np.array([10.0]))
     means = SimpleNamespace(
         gamma=lambda shape, scale: shape * scale, gumbel=lambda size: np.zeros(size), exponential=lambda: np.inf

@@ -71,7 +71,7 @@ def test_reasons_are_the_differences_to_folding_in_without_each_rating(run):
         others = {item: NEW[item] for item in NEW if names.find([item], place=str) != row.rated_item_id}
         # far from the ends of the scale, where predictions are clipped
         scores = [
-            each.users_model.predictor.predict_items_unclipped(0, torch.tensor([row.item_id]))
+            each.folded_users.predictor.predict_items_unclipped(0, torch.tensor([row.item_id]))
             for each in map(run.fold_in, (NEW, others))
         ]
         assert row.change == pytest.approx(float(scores[0] - scores[1]), abs=1e-4)
@@ -117,7 +117,7 @@ def test_a_known_user_keeps_training_ratings_and_a_given_one_replaces_its_own(ru
     assert other.user_ids == ["2"]
     assert other.predict([1])[0] != nothing_new.predict([1])[0]
     assert len(other.explain([1], k=100)) == len(own)
-    rated = other.model_of(2).rated_highest(2, k=100).set_index("item_id")["rating"]
+    rated = other.recommender_of(2).rated_highest(2, k=100).set_index("item_id")["rating"]
     assert rated.index.is_unique
     assert rated[item] == 6 - rating
     seen = run.tables.ratings.loc[run.tables.ratings["user"] == 2, "item"]
@@ -318,14 +318,14 @@ def test_a_user_and_an_item_of_other_parts_keep_what_the_run_knows(tmp_path):
     }
     write_run_of(tmp_path / "run", options_of("biased_mf", **FEATURES), table_of(*ratings, titles=titles, **columns))
     run = Run.load(tmp_path / "run")
-    assert not run.tables.trained_users([30])[0]
-    assert not run.tables.trained_items([20])[0]
+    assert not run.tables.are_users_trained([30])[0]
+    assert not run.tables.are_items_trained([20])[0]
     untrained = run.fold_in(frame_of(["30", "30"], ["777", "0"], [5, 5]))
     assert (untrained.user_ids, untrained.item_ids) == (["30"], [])
     user = run.fold_in({0: 5}, user_id=30)
     assert 20 not in user.recommend(k=100)["item_id"].tolist()
     (index,), tables = run.user_ids.index_of([30]), run.tables
-    stored = {name: tables.feature("user", name)[index] for name in FEATURES["user_features"]}
+    stored = {name: tables.read_feature("user", name)[index] for name in FEATURES["user_features"]}
     given = run.fold_in({0: 5}, users={name: str(value) for name, value in stored.items() if value == value})
     np.testing.assert_allclose(user.predict([1]), given.predict([1]), atol=1e-6)
     item = run.fold_in(frame_of(["1"], ["20"], [5]))
@@ -374,7 +374,7 @@ def test_an_unknown_user_may_get_the_baseline(run):
 
 
 def test_features_of_known_users_replace_theirs_and_blank_ones_do_not(featured):
-    age = featured.tables.feature("user", "age")
+    age = featured.tables.read_feature("user", "age")
     user = int(np.flatnonzero(~np.isnan(age[: featured.record.num_users]))[0])
     frame = pd.DataFrame({"user_id": [str(user)], "age": [""]})
     same = featured.fold_in(users={"age": str(age[user])}, user_id=user)
@@ -398,13 +398,13 @@ def test_a_column_of_ratings_may_be_named_after_users(run):
 
 
 def test_lists_of_users_of_a_point_fit_hold_the_items_once(run):
-    factors = run.fold_in({0: 5}).users_model.predictor.model.factors()
+    factors = run.fold_in({0: 5}).folded_users.predictor.model.factors()
     assert factors.item.factors.shape == run.predictor.model.factors().item.factors.shape
 
 
 def test_tables_of_folded_in_users_and_items_refuse_the_rows_of_parts(run):
     folded = run.fold_in(frame_of(["1", "ann"], ["777", "0"], [5, 5]))
-    for model in (folded.model, folded.users_model):
+    for recommender in (folded.other_users, folded.folded_users):
         for name in ("train_counts", "train_pairs", "held_out"):
-            with pytest.raises(AssertionError, match="of its own tables"):
-                getattr(model.tables, name)
+            with pytest.raises(AssertionError, match="no training or held-out rows"):
+                getattr(recommender.tables, name)

@@ -69,7 +69,7 @@ class WeekdayMF(BiasedFactorEquation):
         """A row per user and weekday."""
         user = Term("user", self.user_of_row, self.user_embedding, self.user_bias)
         weekday = Term("weekday", self.weekday_of_row, self.weekday_embedding, self.weekday_bias)
-        return Side(self.row_embedding, self.row_bias, (user, weekday), rows=self.weekdays)
+        return Side(self.row_embedding, self.row_bias, (user, weekday), day_rows=self.weekdays)
 
     def item_side(self) -> Side:
         """A row per item."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ratinglab.batches import Batch
-from ratinglab.models.equation import Factors
+from ratinglab.models.factors import Factors
 from ratinglab.models.posterior import Posterior
 
 MAX_TOTAL_SAMPLE_BYTES = 400_000_000
@@ -52,10 +52,10 @@ class Chain:
 
     def keep(self, sample: Factors) -> bool:
         """Keep a sample. Return True if every second sample was dropped."""
-        self._posterior.keep(sample)
+        self._posterior.add_sample(sample)
         if self._posterior.num_samples <= self.max_samples:
             return False
-        self._posterior.keep_every_second()
+        self._posterior.drop_every_second()
         self._predictions = self._predictions[::2]
         self.thin *= 2
         return True

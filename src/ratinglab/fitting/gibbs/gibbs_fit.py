@@ -16,14 +16,14 @@ from ratinglab.fitting.gibbs.term_draws import draw_term
 from ratinglab.fitting.row_fit import RowFit, join_tables, write_tables
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
-from ratinglab.formats.text_options import SIDE_NAMES, SideName
 from ratinglab.kernels.column_draws import compile_loops, join_columns, split_columns
 from ratinglab.kernels.rows import Entries, FloatArray, RowPriors, gram, subtract_dots, update_rows
 from ratinglab.kernels.sorted_ratings import chunk_bounds
-from ratinglab.models.equation import Factors, SideFactors, other_side
 from ratinglab.models.factor_equation import Term
+from ratinglab.models.factors import Factors, SideFactors
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
+from ratinglab.sides import SIDE_NAMES, SideName, other_side
 
 MIN_NOISE_STD = 0.01
 """Lowest standard deviation of a user's noise, in standard deviations of the ratings. Otherwise the precision of
@@ -118,7 +118,7 @@ class GibbsFit(RowFit):
         super().on_train_start()
         for side in SIDE_NAMES:
             num_rows, dim = self.own_rows(side).shape
-            rows, terms = self.equation.side(side).rows, self.equation.side(side).terms
+            rows, terms = self.equation.side(side).day_rows, self.equation.side(side).terms
             self._owners[side] = np.arange(num_rows) if rows is None else rows.owner.numpy()
             self._solvers |= {term.name: TermSolver(term.design, dim=dim) for term in terms}
             self._shared_terms[side] = self._shared_term(side)
@@ -130,7 +130,7 @@ class GibbsFit(RowFit):
         """Draw rows for the estimate of the gain, from the warm validation rows or, without any, the training rows."""
         for ratings in (self.data.validation_ratings, self.data.train_ratings_in_stars):
             rows = as_tensors(ratings)
-            warm = self.predictor.baseline.known(rows.user, rows.item).nonzero()[:, 0]
+            warm = self.predictor.baseline.is_known_pair(rows.user, rows.item).nonzero()[:, 0]
             if len(warm) > 0:
                 break
         drawn = np.random.default_rng(self.seed).permutation(len(warm))[:NUM_GAIN_ROWS]
@@ -196,7 +196,7 @@ class GibbsFit(RowFit):
 
     def _shared_term(self, side: SideName) -> Term | None:
         """Find the term that all rows of a user or item share. Return None if there are enough ratings per row."""
-        rows = self.equation.side(side).rows
+        rows = self.equation.side(side).day_rows
         if rows is None or len(self._ratings[side].rating) >= MIN_RATINGS_PER_ROW * len(rows):
             return None
         for term in self.equation.side(side).terms:

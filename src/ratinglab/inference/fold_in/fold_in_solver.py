@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ratinglab.models.design import Design
-from ratinglab.models.equation import ColumnSource, SideFactors, SideRows
+from ratinglab.models.factors import ColumnSource, SideFactors, SideRows
 
 NUM_PRIOR_ROWS = 2_000
 """Number of trained rows, evenly spaced, from which the prior of a new row is estimated."""
@@ -17,7 +17,7 @@ NOISE_DEGREES = 10.0
 ratings. It does not follow the ν that a fit drew: 6 to 11 for the users of MovieLens 100K and latest-small."""
 NOISE_STEPS = 5
 """Number of alternations between a new row and its noise precision."""
-COUNTS = (0, 1, 2, 3, 5, 8, 12, 18, 27, 40, 60, 90, 135, 200)
+PRIOR_COUNTS = (0, 1, 2, 3, 5, 8, 12, 18, 27, 40, 60, 90, 135, 200)
 """Numbers of ratings for which a prior is estimated, if it depends on implicit feedback. A row uses the largest that
 does not exceed its own number."""
 MAX_VALUES_AT_ONCE = 1 << 24
@@ -43,11 +43,11 @@ class NewRows(NamedTuple):
     num_rows: int
     features: Sequence[Design] = ()
 
-    def single(self, number: int) -> "NewRows":
-        """Return one row."""
-        is_own = self.row == number
-        other, features = self.other[is_own], [design.single_row(number) for design in self.features]
-        return NewRows(torch.zeros_like(other), other, self.rating[is_own], 1, features)
+    def extract_row(self, number: int) -> "NewRows":
+        """Return one row, as row 0."""
+        is_selected = self.row == number
+        other, features = self.other[is_selected], [design.extract_row(number) for design in self.features]
+        return NewRows(torch.zeros_like(other), other, self.rating[is_selected], 1, features)
 
 
 class _Prior(NamedTuple):
@@ -71,7 +71,7 @@ class _Posterior(NamedTuple):
         mean: (S, B, D) float64.
         root: (S, B, D, D) float64, L with L Lᵀ = A.
         precision: (S, B) float64, α.
-        features: (S, B, n, D) float64, x.
+        regressors: (S, B, n, D) float64, x.
         weight: (S, B, n) float64, α β; 0 for padding.
         error: (S, B, n) float64, r − o − v · x.
     """
@@ -79,7 +79,7 @@ class _Posterior(NamedTuple):
     mean: Tensor
     root: Tensor
     precision: Tensor
-    features: Tensor
+    regressors: Tensor
     weight: Tensor
     error: Tensor
 
@@ -106,29 +106,30 @@ class FoldInSolver:
     a prior estimated from the trained rows.
     """
 
-    def __init__(self, own: SideRows, other: SideRows, *, is_item: bool) -> None:
-        """`own` has the trained rows of this side, `other` those of the fixed side; both with precisions."""
-        self.own, self.other, self.is_item = own, other, is_item
-        self.num_samples = len(own.samples)
-        dim = own.samples[0].joined().shape[1]
-        self.draws = 2 if self.num_samples > 1 else 4 * dim
+    def __init__(self, trained_rows: SideRows, fixed_rows: SideRows, *, is_item: bool) -> None:
+        """Prepare to solve for rows like `trained_rows`, given `fixed_rows` of the other side; both with precisions."""
+        self.trained_rows, self.fixed_rows, self.is_item = trained_rows, fixed_rows, is_item
+        self.num_samples = len(trained_rows.samples)
+        dim = trained_rows.samples[0].as_matrix().shape[1]
+        self.num_draws = 2 if self.num_samples > 1 else 4 * dim
         """Number of draws from each sample."""
-        self._rated_terms = [term for term in own.terms if term.source is ColumnSource.rated]
-        self._feature_terms = [term for term in own.terms if term.source is ColumnSource.feature]
+        self._rated_terms = [term for term in trained_rows.terms if term.source is ColumnSource.rated]
+        self._feature_terms = [term for term in trained_rows.terms if term.source is ColumnSource.feature]
         self._priors: dict[int, _Prior] = {}
 
     @cached_property
     def _prior_rows(self) -> tuple[Tensor, Tensor]:
         """Select trained rows, (B,), and subtract their features: (S, B, D)."""
-        index = torch.linspace(0, self.own.num_owners - 1, min(NUM_PRIOR_ROWS, self.own.num_owners)).round().long()
-        rows = self.own.take(index)
+        count = self.trained_rows.num_owners
+        index = torch.linspace(0, count - 1, min(NUM_PRIOR_ROWS, count)).round().long()
+        rows = self.trained_rows.stack_rows(index)
         for term in self._feature_terms:
             tables = [nn.Embedding.from_pretrained(weights) for weights in term.weights]
-            rows = rows - torch.stack([term.design.times(index, table) for table in tables])
+            rows = rows - torch.stack([term.design.multiply_rows(index, table) for table in tables])
         return index, rows
 
-    def _prior(self, count: int) -> _Prior:
-        """Estimate the prior of a row with `count` ratings, one of COUNTS.
+    def _estimate_prior(self, count: int) -> _Prior:
+        """Estimate the prior of a row with `count` ratings, one of PRIOR_COUNTS.
 
         Shrinks both covariances towards their diagonals, with the weight of D rows, so that they are invertible.
         """
@@ -137,42 +138,43 @@ class FoldInSolver:
             mean, slope = rows.mean(dim=1, keepdim=True), None
             residual = rows - mean
             if self._rated_terms:
-                some = torch.zeros_like(rows)
+                term_sums = torch.zeros_like(rows)
                 for term in self._rated_terms:
-                    some += _times(term.design.some_columns(index, most=count), term.weights)
-                center = some.mean(dim=1, keepdim=True)
-                slope = torch.linalg.solve(_shrunk(some - center), (some - center).mT @ residual / len(index))
-                mean, residual = mean - center @ slope, residual - (some - center) @ slope
-            self._priors[count] = _Prior(mean[:, 0], torch.linalg.inv(_shrunk(residual)), slope)
+                    term_sums += _multiply_samples(term.design.sample_columns(index, max_columns=count), term.weights)
+                center = term_sums.mean(dim=1, keepdim=True)
+                centered = term_sums - center
+                slope = torch.linalg.solve(_estimate_covariance(centered), centered.mT @ residual / len(index))
+                mean, residual = mean - center @ slope, residual - centered @ slope
+            self._priors[count] = _Prior(mean[:, 0], torch.linalg.inv(_estimate_covariance(residual)), slope)
         return self._priors[count]
 
     def solve(self, new: NewRows) -> SideRows:
-        """Solve for new rows, and draw `draws` times from their distribution in each sample: S · draws samples.
+        """Solve for new rows, and draw `num_draws` times from their distribution in each sample: S · num_draws samples.
 
         The draws of a sample have the mean of the distribution. They also have its variance: exactly for point
         estimates, else on average over the samples. Equal ratings give equal draws.
         """
-        features, rated = self._terms_of(new)
+        feature_sums, rated_sums = self._compute_terms(new)
         counts = torch.bincount(new.row, minlength=new.num_rows)
-        blocks = self._blocks(counts)
-        drawn, precision = list[Tensor](), list[Tensor]()
+        blocks = self._split_into_blocks(counts)
+        draws, precision = list[Tensor](), list[Tensor]()
         for rows in blocks:
-            prior = self._prior_of(int(counts[rows[0]]), features[:, rows], rated[:, rows])
+            prior = self._compute_prior(int(counts[rows[0]]), feature_sums[:, rows], rated_sums[:, rows])
             posterior = self._solve_block(new, counts, rows, *prior)
-            drawn.append(self._draw(posterior).float())
-            precision.append(posterior.precision.repeat_interleave(self.draws, dim=0).float())
+            draws.append(self._draw(posterior).float())
+            precision.append(posterior.precision.repeat_interleave(self.num_draws, dim=0).float())
         order = torch.cat(blocks).argsort()
-        rows, has_biases = torch.cat(drawn, dim=1)[:, order], self.own.has_biases
+        rows, has_biases = torch.cat(draws, dim=1)[:, order], self.trained_rows.has_biases
         samples = [
             SideFactors(sample[:, 1:], sample[:, :1], alpha) if has_biases else SideFactors(sample, None, alpha)
             for sample, alpha in zip(rows, torch.cat(precision, dim=1)[:, order], strict=True)
         ]
-        return SideRows(samples, self.own.mean)
+        return SideRows(samples, self.trained_rows.mean)
 
-    def changes(self, new: NewRows, other_features: Tensor) -> Tensor:
-        """Compute how much each rating of one new row changed its predictions for rows of the other side.
+    def rating_influences(self, new: NewRows, regressors: Tensor) -> Tensor:
+        """Compute the influence of each rating of one new row on its predictions for rows of the other side.
 
-        The change is the prediction minus the prediction without the rating, with the same α, m, C and Λ. It is exact:
+        The influence is the prediction minus the prediction without the rating, with equal α, m, C and Λ. It is exact:
         with h = α β xᵀ A⁻¹ x and e the rating's error, leaving it out moves v by
 
             −α β e A⁻¹ x / (1 − h) + A₋⁻¹ Λ C δ,   A₋ = A − α β x xᵀ,
@@ -181,7 +183,7 @@ class FoldInSolver:
 
         Args:
             new: one row.
-            other_features: (S, C, D) float64, x of these rows, from `features`.
+            regressors: (S, C, D) float64, x of these rows of the other side, from `compute_regressors`.
 
         Returns:
             (C, E) float64, in stars, averaged over the samples.
@@ -189,46 +191,48 @@ class FoldInSolver:
         Source: Cook, Weisberg, "Residuals and Influence in Regression", 1982, section 2.2.
         """
         count = len(new.row)
-        mean, precision = self._prior_of(count, *self._terms_of(new))
+        mean, precision = self._compute_prior(count, *self._compute_terms(new))
         posterior = self._solve_block(new, torch.tensor([count]), torch.tensor([0]), mean, precision)
-        x, weight, error = posterior.features[:, 0], posterior.weight[:, 0], posterior.error[:, 0]
-        solved = torch.cholesky_solve(x.mT, posterior.root[:, 0]).mT  # A⁻¹ x, (S, E, D)
-        leverage = (weight * (x * solved).sum(dim=2))[..., None]
-        moved = -(weight * error)[..., None] * solved / (1 - leverage)
-        shift = self._shift_of_terms(new.other)
-        if shift is not None:
-            pulled = torch.cholesky_solve(precision @ shift.mT, posterior.root[:, 0]).mT
-            moved += pulled + (weight * (x * pulled).sum(dim=2))[..., None] * solved / (1 - leverage)
-        return -(other_features @ moved.mT).mean(dim=0)
+        x, weight, error = posterior.regressors[:, 0], posterior.weight[:, 0], posterior.error[:, 0]
+        solved_x = torch.cholesky_solve(x.mT, posterior.root[:, 0]).mT  # A⁻¹ x, (S, E, D)
+        leverage = (weight * (x * solved_x).sum(dim=2))[..., None]
+        change = -(weight * error)[..., None] * solved_x / (1 - leverage)
+        shifts = self._compute_prior_shifts(new.other)
+        if shifts is not None:
+            solved_shifts = torch.cholesky_solve(precision @ shifts.mT, posterior.root[:, 0]).mT  # A⁻¹ Λ C δ
+            change += solved_shifts + (weight * (x * solved_shifts).sum(dim=2))[..., None] * solved_x / (1 - leverage)
+        return -(regressors @ change.mT).mean(dim=0)
 
-    def _shift_of_terms(self, other: Tensor) -> Tensor | None:
-        """Compute C δ, the change of one row's prior mean without each rating: (S, E, D); None if there is none."""
+    def _compute_prior_shifts(self, other: Tensor) -> Tensor | None:
+        """Compute C δ, the change of one row's prior mean without each rating: (S, E, D); None without a slope C."""
         shifts, count = list[Tensor](), len(other)
-        slope = self._prior(_nearest_below(count)).slope
+        slope = self._estimate_prior(_round_down(count)).slope
         for term in self._rated_terms:
             weights = torch.stack([table[other] for table in term.weights]).double()
             total = weights.sum(dim=1, keepdim=True)
             shifts.append((total - weights) / max(count - 1, 1) ** 0.5 - total / count**0.5)
         return None if slope is None else torch.stack(shifts).sum(dim=0) @ slope
 
-    def _terms_of(self, new: NewRows) -> tuple[Tensor, Tensor]:
+    def _compute_terms(self, new: NewRows) -> tuple[Tensor, Tensor]:
         """Compute Σ F y and z of new rows: (S, B, D) float64 each."""
         _, rows = self._prior_rows
-        features, rated = (torch.zeros(len(rows), new.num_rows, rows.shape[2], dtype=torch.float64) for _ in range(2))
+        feature_sums = torch.zeros(len(rows), new.num_rows, rows.shape[2], dtype=torch.float64)
+        rated_sums = torch.zeros_like(feature_sums)
         for term, design in zip(self._feature_terms, new.features, strict=True):
-            features += _times(design, term.weights)
-        design = Design.from_sets(new.row, new.other.int(), num_rows=new.num_rows, num_columns=self.other.num_owners)
+            feature_sums += _multiply_samples(design, term.weights)
+        num_others = self.fixed_rows.num_owners
+        design = Design.from_sets(new.row, new.other.int(), num_rows=new.num_rows, num_columns=num_others)
         for term in self._rated_terms:
-            rated += _times(design, term.weights)
-        return features, rated
+            rated_sums += _multiply_samples(design, term.weights)
+        return feature_sums, rated_sums
 
-    def _prior_of(self, count: int, features: Tensor, rated: Tensor) -> tuple[Tensor, Tensor]:
+    def _compute_prior(self, count: int, feature_sums: Tensor, rated_sums: Tensor) -> tuple[Tensor, Tensor]:
         """Compute the prior of rows with about `count` ratings: m + C z + Σ F y (S, B, D), and Λ (S, D, D)."""
-        prior = self._prior(_nearest_below(count) if self._rated_terms else 0)
-        mean = prior.mean[:, None] + features
-        return mean if prior.slope is None else mean + rated @ prior.slope, prior.precision
+        prior = self._estimate_prior(_round_down(count) if self._rated_terms else 0)
+        mean = prior.mean[:, None] + feature_sums
+        return mean if prior.slope is None else mean + rated_sums @ prior.slope, prior.precision
 
-    def _blocks(self, counts: Tensor) -> list[Tensor]:
+    def _split_into_blocks(self, counts: Tensor) -> list[Tensor]:
         """Split new rows, by number of ratings, into blocks of one prior and bounded memory: indices (B,) each.
 
         Memory holds two copies of x and six D × D matrices per row and sample.
@@ -237,23 +241,23 @@ class FoldInSolver:
         order, blocks, pending = counts.argsort(stable=True).tolist(), list[Tensor](), list[int]()
         for row in order:
             size = (len(pending) + 1) * self.num_samples * dim * (2 * int(counts[row]) + 6 * dim)
-            is_same = not pending or _nearest_below(int(counts[pending[-1]])) == _nearest_below(int(counts[row]))
+            is_same = not pending or _round_down(int(counts[pending[-1]])) == _round_down(int(counts[row]))
             if pending and (size > MAX_VALUES_AT_ONCE or (self._rated_terms and not is_same)):
                 blocks.append(torch.tensor(pending))
                 pending = []
             pending.append(row)
         return [*blocks, torch.tensor(pending)]
 
-    def features(self, others: SideRows, index: Tensor) -> Tensor:
-        """Return x of rows of the other side, which may be extended: `draws` samples for each of the S samples.
+    def compute_regressors(self, other_rows: SideRows, index: Tensor) -> Tensor:
+        """Return x of rows of the other side, some of which may be new, with `num_draws` draws from each sample.
 
         index (C,) int64 → (S, C, D) float64, averaged over the draws of each sample.
         """
-        drawn = others.take(index)
-        features = drawn.unflatten(0, (self.num_samples, self.draws)).mean(dim=1)
-        if others.has_biases:
-            features[..., 0] = 1
-        return features
+        draws = other_rows.stack_rows(index)
+        regressors = draws.unflatten(0, (self.num_samples, self.num_draws)).mean(dim=1)
+        if other_rows.has_biases:
+            regressors[..., 0] = 1
+        return regressors
 
     def _solve_block(
         self, new: NewRows, counts: Tensor, rows: Tensor, prior_mean: Tensor, prior_precision: Tensor
@@ -262,48 +266,48 @@ class FoldInSolver:
         start = torch.cumsum(counts, dim=0) - counts
         most = int(counts[rows].max())
         is_rating = torch.arange(most) < counts[rows, None]  # (B, n)
-        place = torch.where(is_rating, start[rows, None] + torch.arange(most), 0)
-        distinct, index = torch.unique(new.other[place], return_inverse=True)
-        known = self.other.take(distinct)
-        offset = torch.full(known.shape[:2], self.other.mean, dtype=torch.float64)
-        if self.other.has_biases:
-            offset += known[..., 0]
-            known[..., 0] = 1
-        features, target = known[:, index], new.rating[place] - offset[:, index]
-        weight = torch.stack([precision[distinct] for precision in self.other.precisions()])[:, index] * is_rating
+        entry = torch.where(is_rating, start[rows, None] + torch.arange(most), 0)
+        distinct, index = torch.unique(new.other[entry], return_inverse=True)
+        other_rows = self.fixed_rows.stack_rows(distinct)
+        offset = torch.full(other_rows.shape[:2], self.fixed_rows.mean, dtype=torch.float64)
+        if self.fixed_rows.has_biases:
+            offset += other_rows[..., 0]
+            other_rows[..., 0] = 1
+        regressors, target = other_rows[:, index], new.rating[entry] - offset[:, index]
+        weight = torch.stack([precision[distinct] for precision in self.fixed_rows.precisions()])[:, index] * is_rating
         prior_precision = prior_precision[:, None]
         pull = (prior_precision @ prior_mean[..., None])[..., 0]
-        gram = (features * weight[..., None]).mT @ features
-        moment = ((weight * target)[..., None] * features).sum(dim=2)
+        gram = (regressors * weight[..., None]).mT @ regressors
+        moment = ((weight * target)[..., None] * regressors).sum(dim=2)
         precision, degrees, rate = self._noise_prior
         precision = precision.repeat(1, len(rows))
         for step in range(NOISE_STEPS):
             root = torch.linalg.cholesky(prior_precision + precision[..., None, None] * gram)
             mean = torch.cholesky_solve((pull + precision[..., None] * moment)[..., None], root)[..., 0]
-            error = target - (features @ mean[..., None])[..., 0]
+            error = target - (regressors @ mean[..., None])[..., 0]
             if degrees == 0 or step == NOISE_STEPS - 1:
                 break
-            spread = torch.linalg.solve_triangular(root, features.mT, upper=False).square().sum(dim=2)
+            spread = torch.linalg.solve_triangular(root, regressors.mT, upper=False).square().sum(dim=2)
             squares = (weight * (error.square() + spread)).sum(dim=2)
             precision = (degrees + counts[rows]) / (2 * rate + squares)
-        return _Posterior(mean, root, precision, features, precision[..., None] * weight, error)
+        return _Posterior(mean, root, precision, regressors, precision[..., None] * weight, error)
 
     @cached_property
     def _noise_prior(self) -> tuple[Tensor, float, Tensor]:
         """Return the initial α (S, 1), and ν and γ (S, 1) of its prior; ν is 0 if α is fixed."""
-        trained = torch.stack(self.own.precisions()).double()
+        trained = torch.stack(self.trained_rows.precisions()).double()
         # not the mean: users who rate everything alike have far higher precisions
-        middle = trained.median(dim=1, keepdim=True).values
-        is_common = bool((trained == middle).all())
-        rate = (NOISE_DEGREES / 2 - 1 / 3) / middle  # the median of Gamma(a, γ) is about (a − 1/3) / γ
-        return middle, 0.0 if is_common else NOISE_DEGREES, rate
+        median = trained.median(dim=1, keepdim=True).values
+        is_constant = bool((trained == median).all())
+        rate = (NOISE_DEGREES / 2 - 1 / 3) / median  # the median of Gamma(a, γ) is about (a − 1/3) / γ
+        return median, 0.0 if is_constant else NOISE_DEGREES, rate
 
     def _draw(self, posterior: _Posterior) -> Tensor:
         """Draw v + L⁻ᵀ z: (S', B, D)."""
         noise = self._noise(posterior.mean.shape[2])
         spread = torch.linalg.solve_triangular(posterior.root.mT, noise[:, None], upper=True)  # (S, B, D, K)
-        drawn = posterior.mean[..., None] + spread
-        return drawn.permute(0, 3, 1, 2).flatten(0, 1)
+        draws = posterior.mean[..., None] + spread
+        return draws.permute(0, 3, 1, 2).flatten(0, 1)
 
     def _noise(self, dim: int) -> Tensor:
         """Return z for the K draws of each sample: (S, D, K) float64.
@@ -313,24 +317,24 @@ class FoldInSolver:
         """
         if self.num_samples == 1:
             axes = dim**0.5 * torch.eye(dim, dtype=torch.float64)
-            quarters = [axes, -axes, axes, -axes] if self.is_item else [axes, axes, -axes, -axes]
-            return torch.cat(quarters, dim=1)[None]
+            signed_axes = [axes, -axes, axes, -axes] if self.is_item else [axes, axes, -axes, -axes]
+            return torch.cat(signed_axes, dim=1)[None]
         generator = torch.Generator().manual_seed(int(self.is_item))
-        drawn = torch.randn(self.num_samples, dim, generator=generator, dtype=torch.float64)
-        return torch.stack([drawn, -drawn], dim=2)
+        noise = torch.randn(self.num_samples, dim, generator=generator, dtype=torch.float64)
+        return torch.stack([noise, -noise], dim=2)
 
 
-def _nearest_below(count: int) -> int:
-    """Find the largest of COUNTS that is at most `count`."""
-    return max(listed for listed in COUNTS if listed <= count)
+def _round_down(count: int) -> int:
+    """Round a number of ratings down to one of PRIOR_COUNTS."""
+    return max(prior_count for prior_count in PRIOR_COUNTS if prior_count <= count)
 
 
-def _times(design: Design, weights: Sequence[Tensor]) -> Tensor:
+def _multiply_samples(design: Design, weights: Sequence[Tensor]) -> Tensor:
     """Compute F w in each sample: (S, num_rows, D) float64."""
-    return torch.stack([design.times_all(table) for table in weights]).double()
+    return torch.stack([design.multiply(table) for table in weights]).double()
 
 
-def _shrunk(rows: Tensor) -> Tensor:
+def _estimate_covariance(rows: Tensor) -> Tensor:
     """Estimate the covariance of centred rows, shrunk towards its diagonal: (S, B, D) → (S, D, D)."""
     count, dim = rows.shape[1:]
     scatter = rows.mT @ rows

@@ -12,48 +12,49 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.formats.literals import parse_number
-from ratinglab.formats.text_options import SideName
 from ratinglab.formats.text_tables import TextTable
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
 from ratinglab.ratings.side_information import Column, is_unknown, parse_new_values
+from ratinglab.sides import SideName
 
 Pairs = Sequence[tuple[Any, Any]]
 """One user's items and ratings, or features and values, as typed."""
 NEW_USER = "new user"
 """Id of a new user whose ratings come without an id."""
-
-
 DEFAULT_COLUMNS = {"user": "user_id", "item": "item_id", "rating": "rating"}
 """Default column names of a table of ratings, by role. A table without the user column holds one user's ratings."""
 
 
-def find_columns(names: Collection[str], *, named: Mapping[str, str | None], own: Mapping[str, str]) -> dict[str, str]:
-    """Find the columns of a table by role, given the names of all its columns.
+def choose_column_names(
+    names: Collection[str], *, requested: Mapping[str, str | None], run_columns: Mapping[str, str]
+) -> dict[str, str]:
+    """Choose the columns of a table by role, given the names of all its columns.
 
-    A column that is not `named` has the default name or, if the table lacks that, its name in the run's `own` data.
+    A role has the requested column or, for None, the default column or, if the table lacks it, the column of the run's
+    own data.
     """
     columns = {
-        role: own[role] if default not in names and own.get(role) in names else default
+        role: run_columns[role] if default not in names and run_columns.get(role) in names else default
         for role, default in DEFAULT_COLUMNS.items()
     }
-    return columns | {role: name for role, name in named.items() if name is not None}
+    return columns | {role: name for role, name in requested.items() if name is not None}
 
 
-def has_users(names: Collection[str], columns: Mapping[str, str]) -> bool:
-    """Return whether a table of ratings has a column of users, or one that looks like it."""
+def has_user_column(names: Collection[str], columns: Mapping[str, str]) -> bool:
+    """Return whether a table of ratings has the column of users, or another with `user` in its name."""
     others = set(names) - {columns["item"], columns["rating"]}
     return any(name == columns["user"] or "user" in name.lower() for name in others)
 
 
 class GivenUser(NamedTuple):
-    """A user's id, as text, and index in the run; UNKNOWN if the run lacks the user."""
+    """The user who gave all ratings: id, as text, and index in the run; UNKNOWN if the run lacks the user."""
 
     id: str
     run_index: int
 
 
-def find_user(ids: IdMap, user_id: int | str | None) -> GivenUser:
+def look_up_user(ids: IdMap, user_id: int | str | None) -> GivenUser:
     """Look up the user of ratings without a user column; None: a new user.
 
     Raises:
@@ -64,7 +65,7 @@ def find_user(ids: IdMap, user_id: int | str | None) -> GivenUser:
     if np.ndim(user_id) > 0 or isinstance(user_id, bool):
         raise UserError(f"user_id must be one id, got {user_id!r}")
     index = ids.index_of([user_id])
-    (name,) = _spelled([user_id], ids, index)
+    (name,) = _spell_as_in_run([user_id], ids, index)
     return GivenUser(name, int(index[0]))
 
 
@@ -88,24 +89,24 @@ def look_up_ratings(
     """
     user_ids: list[str] = []
     if isinstance(ratings, TextTable):
-        place, name, decimal = ratings.place, str(ratings.opened_from.file), ratings.decimal
+        place, source_name, decimal = ratings.place, str(ratings.opened_from.file), ratings.decimal
         items = ratings.ids(columns["item"], key="columns.item", side="item").to_pylist()
         if single_user is None:
             user_ids = ratings.ids(columns["user"], key="columns.user", side="user").to_pylist()
         values = ratings.column(columns["rating"], key="columns.rating")
     else:
-        place, name, decimal = (lambda row, column: "ratings"), "ratings", "."
+        place, source_name, decimal = (lambda row, column: "ratings"), "ratings", "."
         items, values = [item for item, _ in ratings or ()], [value for _, value in ratings or ()]
     if ratings is not None and not items:
-        raise UserError(f"{name} must have at least one rating, got none")
+        raise UserError(f"{source_name} must have at least one rating, got none")
     rating_place, item_place = (lambda row, role=role: place(row, columns[role]) for role in ("rating", "item"))
-    rating = _parsed_ratings(values, items, scale=tables.rating_range, decimal=decimal, place=rating_place)
+    rating = _parse_ratings(values, items, scale=tables.rating_range, decimal=decimal, place=rating_place)
     item_index = tables.item_names.find(items, place=item_place, may_be_new=single_user is None)
     user_index = tables.user_ids.index_of(user_ids)
     rows = pd.DataFrame(
         {
-            "user": _spelled(user_ids, tables.user_ids, user_index) if single_user is None else single_user.id,
-            "item": pd.Series(_spelled(items, tables.item_ids, item_index), dtype=object),
+            "user": _spell_as_in_run(user_ids, tables.user_ids, user_index) if single_user is None else single_user.id,
+            "item": pd.Series(_spell_as_in_run(items, tables.item_ids, item_index), dtype=object),
             "user_index": user_index if single_user is None else single_user.run_index,
             "item_index": item_index,
             "rating": rating,
@@ -115,7 +116,7 @@ def look_up_ratings(
     return rows
 
 
-def _parsed_ratings(
+def _parse_ratings(
     values: Sequence[Any],
     items: Sequence[object],
     *,
@@ -129,21 +130,21 @@ def _parsed_ratings(
         UserError: a rating is not a finite number on the scale.
     """
 
-    def number(value: Any) -> float:
+    def parse(value: Any) -> float:
         try:
             parsed = parse_number(value.strip(), decimal=decimal) if isinstance(value, str) else float(value)
         except (TypeError, ValueError, OverflowError):
             return math.nan
         return parsed if math.isfinite(parsed) and not isinstance(value, bool | np.bool_) else math.nan
 
-    rating, (lowest, highest) = np.array([number(value) for value in values], dtype=np.float64), scale
-    for wrong, rule, shown in (
+    rating, (lowest, highest) = np.array([parse(value) for value in values], dtype=np.float64), scale
+    for is_wrong, rule, as_text in (
         (np.isnan(rating), "a number", repr),
         ((rating < lowest) | (rating > highest), f"from {lowest:g} to {highest:g}", str),
     ):
-        if wrong.any():
-            row = int(wrong.argmax())
-            fault = f"the rating of {str(items[row])!r} must be {rule}, got {shown(values[row])}"
+        if is_wrong.any():
+            row = int(is_wrong.argmax())
+            fault = f"the rating of {str(items[row])!r} must be {rule}, got {as_text(values[row])}"
             raise UserError(f"{place(row)}: {fault}")
     return rating
 
@@ -151,9 +152,9 @@ def _parsed_ratings(
 def _check_distinct(rows: pd.DataFrame, items: Sequence[object], *, place: Callable[[int], str]) -> None:
     """Raise UserError if a user has rated an item twice."""
     pairs = rows[["user", "item"]]
-    twice = pairs.duplicated().to_numpy()
-    if twice.any():
-        second = int(twice.argmax())
+    is_repeated = pairs.duplicated().to_numpy()
+    if is_repeated.any():
+        second = int(is_repeated.argmax())
         first = int((pairs == pairs.loc[second]).all(axis=1).to_numpy().argmax())
         names = [str(items[row]) for row in (first, second)]
         if names[0] != names[1]:
@@ -161,12 +162,12 @@ def _check_distinct(rows: pd.DataFrame, items: Sequence[object], *, place: Calla
         raise UserError(f"{place(second)}: {names[1]!r} is rated twice by the same user")
 
 
-def _spelled(names: Sequence[object], ids: IdMap, index: NDArray[np.int32]) -> list[str]:
-    """Normalize names to the run's spelling; unknown ids lose a trailing `.0`."""
-    known = ids.ids[np.where(index >= 0, index, 0)].astype(str)
+def _spell_as_in_run(names: Sequence[object], ids: IdMap, index: NDArray[np.int32]) -> list[str]:
+    """Return names as the run spells the ids at `index`; UNKNOWN names lose a trailing `.0`."""
+    run_ids = ids.ids[np.where(index >= 0, index, 0)].astype(str)
     return [
-        known_id if place >= 0 else re.sub(WHOLE_NUMBER, r"\1", str(name).strip())
-        for name, place, known_id in zip(names, index.tolist(), known, strict=True)
+        run_id if is_known else re.sub(WHOLE_NUMBER, r"\1", str(name).strip())
+        for name, is_known, run_id in zip(names, (index >= 0).tolist(), run_ids, strict=True)
     ]
 
 
@@ -189,36 +190,40 @@ class GivenFeatures:
     decimal: str = "."
 
     def check_used(self, names: Sequence[str], *, side: SideName) -> None:
-        """Raise UserError if the model uses none of the features; `names` are those that it uses."""
+        """Raise UserError if none of the features is one of `names`, which the model uses."""
         if not names:
             raise UserError(f"{self.key}: the model uses no features of {side}s")
         sources = [*names, *(name.removesuffix("_group") for name in names)]
         if not any(name in self.cells for name in sources):
-            got = ", ".join(self.cells) or "none"
+            given = ", ".join(self.cells) or "none"
             hint = next(filter(None, (did_you_mean(name, sources) for name in self.cells)), "")
             raise UserError(
-                f"{self.key} must have at least one of the model's features, {' or '.join(names)}, got {got}{hint}"
+                f"{self.key} must have at least one of the model's features, {' or '.join(names)}, got {given}{hint}"
             )
 
     def replace_values(self, values: Column, name: str, ids: list[str], trained: Column) -> None:
-        """Replace the values of a feature of some users or items, (N,), by the given ones, where there are any."""
+        """Replace values of a feature in place.
+
+        `values` (N,) are those of the users or items `ids`; cells that are empty or missing here leave them unchanged.
+        `trained` is the column that the model was trained on.
+        """
         source = name if name in self.cells else name.removesuffix("_group")
         if source in self.cells:
             cells, place = self.cells[source], lambda row: self.place(row, source)
             new = parse_new_values(cells, trained, place=place, decimal=self.decimal)
-            row = positions(self.ids, ids)
+            row = find_positions(self.ids, ids)
             is_given = (row >= 0) & ~is_unknown(new)[row]
             values[is_given] = new[row[is_given]]
 
-    def cells_of(self, ids: list[str], name: str) -> pd.Series:
+    def select_cells(self, ids: list[str], name: str) -> pd.Series:
         """Return the cells of a column, such as title, of some users or items: (N,) text, empty without a row."""
         return pd.Series(self.cells[name], self.ids, dtype=object).reindex(ids, fill_value="").reset_index(drop=True)
 
 
-def read_features(
+def read_given_features(
     features: Pairs | TextTable | None,
     ids: IdMap,
-    find: Callable[[TextTable], Mapping[str, str]],
+    choose_columns: Callable[[TextTable], Mapping[str, str]],
     *,
     single_user: GivenUser | None = None,
     key: str,
@@ -226,8 +231,8 @@ def read_features(
 ) -> GivenFeatures | None:
     """Read features of users or items: a table with one row each, or the names and values of the single user.
 
-    The values None and null are unknown. `find` finds the columns of a table by role, `key` is the name of the argument
-    in messages.
+    The values None and null are unknown. `choose_columns` returns the columns of a table by role; `key` is the name of
+    the argument in messages.
 
     Raises:
         UserError: a name or an id occurs twice, or there is no column of ids.
@@ -236,15 +241,15 @@ def read_features(
         return None
     cells: dict[str, list[str]] = {}
     if isinstance(features, TextTable):
-        column = find(features)[side]
-        named = features.ids(column, key=f"columns.{side}", side=side).to_pylist()
-        spelled = _spelled(named, ids, ids.index_of(named))
-        is_twice = pd.Index(spelled).duplicated()
-        if is_twice.any():
-            row = int(is_twice.argmax())
-            raise UserError(f"{features.place(row, column)}: {side} {spelled[row]} has an earlier row")
+        column = choose_columns(features)[side]
+        names = features.ids(column, key=f"columns.{side}", side=side).to_pylist()
+        feature_ids = _spell_as_in_run(names, ids, ids.index_of(names))
+        is_repeated = pd.Index(feature_ids).duplicated()
+        if is_repeated.any():
+            row = int(is_repeated.argmax())
+            raise UserError(f"{features.place(row, column)}: {side} {feature_ids[row]} has an earlier row")
         cells = {name: features.column(name, key=key) for name in features.names if name != column}
-        return GivenFeatures(spelled, cells, features.place, key, features.decimal)
+        return GivenFeatures(feature_ids, cells, features.place, key, features.decimal)
     assert single_user is not None, "pairs are of a single user"
     for name, value in features:
         if str(name) in cells:
@@ -254,6 +259,6 @@ def read_features(
     return GivenFeatures([single_user.id], cells, lambda _, name: f"{key}: {name}", key)
 
 
-def positions(ids: list[str], wanted: Sequence[str] | pd.Series) -> NDArray[np.intp]:
+def find_positions(ids: list[str], wanted_ids: Sequence[str] | pd.Series) -> NDArray[np.intp]:
     """Find the position of each wanted id among distinct ids; −1 if missing."""
-    return pd.Index(ids, dtype=object).get_indexer(pd.Index(wanted, dtype=object))
+    return pd.Index(ids, dtype=object).get_indexer(pd.Index(wanted_ids, dtype=object))

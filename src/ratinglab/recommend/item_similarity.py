@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ratinglab.models.equation import Equation, Factors
+from ratinglab.models.equation import Equation
+from ratinglab.models.factors import Factors
 
 SHRINKAGE = 20
 """λ: number of shared raters at which the similarity is half the cosine."""
@@ -13,8 +14,8 @@ MIN_VARIANCE_SHARE = 1e-6
 """Directions with less than this share of the largest variance are ignored."""
 
 
-class ItemSpace:
-    """The space in which items are compared.
+class ItemSimilarity:
+    """Similarity of items, from −1 to 1.
 
         s_ij = n_ij / (n_ij + λ) · cos(v_i, v_j)
 
@@ -92,9 +93,9 @@ class _Sample(NamedTuple):
         item = factors.item.factors
         _, user_covariance = _moments(factors.user.factors, user_weight)
         mean, item_covariance = _moments(item, item_weight)
-        balancing = _balancing(user_covariance, item_covariance).float()
-        length = ((item - mean) @ balancing).norm(dim=1)
-        return cls(item, mean, balancing @ balancing.T, length)
+        transform = _balancing_transform(user_covariance, item_covariance).float()
+        length = ((item - mean) @ transform).norm(dim=1)
+        return cls(item, mean, transform @ transform.T, length)
 
     def cosine(self, item: int) -> Tensor:
         """Compute the cosines of an item with all items: (num_items,) float32; 0 for items of length 0."""
@@ -110,11 +111,11 @@ def _moments(factors: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (spread.T @ spread).double()
 
 
-def _balancing(user_covariance: Tensor, item_covariance: Tensor) -> Tensor:
-    """Find the B for which y B and x B⁻ᵀ have the same, diagonal covariance: (D, D) twice → (D, rank) float64."""
+def _balancing_transform(user_covariance: Tensor, item_covariance: Tensor) -> Tensor:
+    """Find the B for which y B and x B⁻ᵀ have equal, diagonal covariances: (D, D) twice → (D, rank) float64."""
     variance, axes = torch.linalg.eigh(item_covariance)
-    kept = variance > MIN_VARIANCE_SHARE * variance[-1]
-    deviation, axes = variance[kept].sqrt(), axes[:, kept]
+    is_large = variance > MIN_VARIANCE_SHARE * variance[-1]
+    deviation, axes = variance[is_large].sqrt(), axes[:, is_large]
     root = axes * deviation
     squared_singular, rotation = torch.linalg.eigh(root.T @ user_covariance @ root)
     return axes / deviation @ rotation * squared_singular.clamp(min=0) ** 0.25

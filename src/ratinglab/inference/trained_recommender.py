@@ -1,7 +1,6 @@
-"""The trained model of a run, or the same model with folded-in users and items: predictions by ids, and lists."""
+"""Predictions by ids, and recommendation lists, of a run's model with or without folded-in users and items."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 
@@ -14,28 +13,27 @@ from torch import Tensor
 from ratinglab.batches import Blocks
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, like_threshold
-from ratinglab.formats.text_options import SideName
 from ratinglab.inference.fold_in.fold_in_solver import FoldInSolver
 from ratinglab.inference.lists import ListOptions, Recommender
 from ratinglab.inference.run_tables import Ids, RunTables, is_trained
-from ratinglab.models.equation import SideRows
+from ratinglab.models.factors import SideRows
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.interest import Interest, fit_interest
 from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order
-from ratinglab.recommend.topk import seen_items, top_k_of_users
+from ratinglab.recommend.topk import build_seen_matrix, select_top_k
 from ratinglab.runs.storage import read_interest, read_part, write_interest
+from ratinglab.sides import SideName
 
 Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]
 """Times of ratings, in any unit; those without a time zone are in UTC."""
 BASES = ("known", "user_unknown", "item_unknown", "both_unknown")
-"""Values of `basis`: the equation predicts known pairs, the bias baseline all others."""
+"""Values of `basis`: the model predicts known pairs, the bias baseline all other pairs."""
 
 
-@dataclass(eq=False)
-class TrainedModel(Recommender):
-    """A predictor with the ids and ratings of its users and items.
+class TrainedRecommender(Recommender):
+    """A predictor with the ids and ratings of its users and items. `ExtendedRecommender` adds those folded in.
 
     Attributes:
         predictor: predicts from indices of users and items; with the best weights, on the CPU.
@@ -43,15 +41,8 @@ class TrainedModel(Recommender):
         record: contents of run.json.
     """
 
-    predictor: Predictor
-    tables: RunTables
-    _base: "TrainedModel | None" = None
-    """The model that users or items were folded into; None for a run's own model."""
-    _fold_interest: Callable[[Interest], Interest] = lambda interest: interest
-    """Function that extends the base model's interest by the users or items folded in."""
-
-    def __post_init__(self) -> None:
-        self.record = self.tables.record
+    def __init__(self, predictor: Predictor, tables: RunTables) -> None:
+        self.predictor, self.tables, self.record = predictor, tables, tables.record
 
     def part(self, name: str) -> Ratings:
         """Read the run's rows of a part: train, val or test."""
@@ -88,7 +79,7 @@ class TrainedModel(Recommender):
         precisions = torch.full((rows.num_owners,), precision)
         return rows._replace(samples=[sample._replace(precision=precisions) for sample in rows.samples])
 
-    def _pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None = None) -> Ratings:
+    def _look_up_pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None = None) -> Ratings:
         """Look up pairs of users and items, whose ratings are 0 in the result.
 
         Raises:
@@ -102,7 +93,7 @@ class TrainedModel(Recommender):
                 raise UserError(f"{self.record.model} takes no times: it predicts the same on all days")
             if len(times) != len(user_ids):
                 raise UserError(f"predict needs as many times as users, got {len(times)} and {len(user_ids)}")
-            times = _in_utc(times)
+            times = _to_utc(times)
             if np.isnat(times).any():
                 raise UserError(f"times: entry {int(np.isnat(times).argmax())} is NaT")
         return Ratings(
@@ -123,11 +114,11 @@ class TrainedModel(Recommender):
         Raises:
             UserError: as in `Run.predict`.
         """
-        pairs, record = self._pairs(user_ids, item_ids, times), self.record
+        pairs, record = self._look_up_pairs(user_ids, item_ids, times), self.record
         code = 1 * ~is_trained(pairs.user, record.num_users) + 2 * ~is_trained(pairs.item, record.num_items)
-        return pd.DataFrame(self._predict(pairs) | {"basis": pd.Categorical.from_codes(code, pd.Index(BASES))})
+        return pd.DataFrame(self._predict_columns(pairs) | {"basis": pd.Categorical.from_codes(code, pd.Index(BASES))})
 
-    def _predict(self, rows: Ratings) -> dict[str, NDArray[np.generic]]:
+    def _predict_columns(self, rows: Ratings) -> dict[str, NDArray[np.generic]]:
         """Predict rows: score, or prediction and, for a run with samples, standard_deviation; (N,) float32 each."""
         predicted = predict_by_block(self.predictor, rows).numpy()
         if self.record.predicts_scores:
@@ -140,8 +131,6 @@ class TrainedModel(Recommender):
     @cached_property
     def _interest(self) -> Interest:
         """The interest model, read from the folder, or fitted to the training ratings and stored there."""
-        if self._base is not None:
-            return self._fold_interest(self._base._interest)
         folder = self.tables.folder
         interest = read_interest(folder)
         if interest is None:
@@ -151,7 +140,7 @@ class TrainedModel(Recommender):
             write_interest(folder, interest)
         return interest
 
-    def _order(self, options: OrderOptions) -> Order | None:
+    def _build_order(self, options: OrderOptions) -> Order | None:
         """Return the order of lists; None: by the model's own ratings or scores.
 
         Raises:
@@ -163,12 +152,10 @@ class TrainedModel(Recommender):
             return LowerBound(self.predictor)
         if options.by is OrderBy.prediction or self.record.predicts_scores:
             return None
-        return self._expected_gain(options.threshold)
+        return self._build_expected_gain(options.threshold)
 
-    def _expected_gain(self, threshold: float | None) -> ExpectedGain:
-        if self._base is not None:  # errors and scale come from the run's own ratings
-            return replace(self._base._expected_gain(threshold), interest=self._interest)
-        return ExpectedGain.from_levels(
+    def _build_expected_gain(self, threshold: float | None) -> ExpectedGain:
+        return ExpectedGain.from_rating_levels(
             self._interest,
             self.tables.rating_levels,
             threshold=like_threshold(threshold, self.record.stars),
@@ -188,31 +175,31 @@ class TrainedModel(Recommender):
                 tables.check_users(user_ids, place=lambda row: "user_ids" if len(user_ids) > 1 else "user_id")
             user = tables.user_ids.index_of(user_ids)
             ids = tables.user_ids.ids[user] if (user != UNKNOWN).all() else pd.Index(user_ids).astype(str)
-        chosen, seen = tables.candidates(options.candidates), None
+        candidates, seen = tables.candidates(options.candidates), None
         if options.exclude_seen and len(user) == 1:
-            chosen = chosen[~np.isin(chosen, tables.rated_by(int(user[0]))["item"])]
+            candidates = candidates[~np.isin(candidates, tables.ratings_of_user(int(user[0]))["item"])]
         elif options.exclude_seen:
             tables.check_fits_memory(what="exclude_seen=true", instead="recommend to one user at a time")
             rated = (tables.ratings[name].to_numpy() for name in ("user", "item"))
-            seen = seen_items(*rated, num_users=len(tables.user_ids))
-        first, order = 0, self._order(options.order)
-        for best in top_k_of_users(self.predictor, user, candidates=chosen, seen=seen, k=options.k, order=order):
+            seen = build_seen_matrix(*rated, num_users=len(tables.user_ids))
+        first, order = 0, self._build_order(options.order)
+        for best in select_top_k(self.predictor, user, candidates=candidates, seen=seen, k=options.k, order=order):
             row, column = np.nonzero(best >= 0)
             item = best[row, column]
             rows = Ratings(user[first + row], item, rating=np.zeros(len(item), dtype=np.float32))
-            listed = tables.listed(item, **self._predict(rows)).assign(rank=column + 1)
-            listed.insert(0, "user_id", ids[first + row])
+            lists = tables.list_items(item, self._predict_columns(rows)).assign(rank=column + 1)
+            lists.insert(0, "user_id", ids[first + row])
             first += len(best)
-            yield listed
+            yield lists
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
         """List the k items that a user rated highest in any part: rank, item_id, title, rating; empty if unknown."""
         user = self.tables.user_ids.index_of([user_id])[0]
-        rows = self.tables.rated_by(int(user)).nlargest(k, "rating", keep="first")
-        return self.tables.listed(rows["item"].to_numpy(), rating=rows["rating"].to_numpy())
+        rows = self.tables.ratings_of_user(int(user)).nlargest(k, "rating", keep="first")
+        return self.tables.list_items(rows["item"].to_numpy(), {"rating": rows["rating"].to_numpy()})
 
 
-def _in_utc(times: Times) -> NDArray[np.datetime64]:
+def _to_utc(times: Times) -> NDArray[np.datetime64]:
     """Convert times to datetime64 in UTC; those without a time zone are in UTC."""
     index = pd.Index(times)
     if index.inferred_type not in ("datetime64", "datetime", "date", "empty"):

@@ -7,7 +7,7 @@ from equations import equation_of
 
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.posterior import Posterior
-from ratinglab.recommend.item_space import SHRINKAGE, ItemSpace
+from ratinglab.recommend.item_similarity import SHRINKAGE, ItemSimilarity
 
 NUM_USERS, NUM_ITEMS, DIM = 40, 25, 3
 RANDOM = torch.Generator().manual_seed(0)
@@ -29,12 +29,12 @@ def posterior(*, num_samples: int) -> tuple[Posterior, list[Equation]]:
     """Make a posterior, and the equations that its samples come from."""
     model, drawn = Posterior(equation("biased_mf")), [equation("biased_mf", seed=seed) for seed in range(num_samples)]
     for each in drawn:
-        model.keep(each.factors())
+        model.add_sample(each.factors())
     return model, drawn
 
 
-def space(model: Equation) -> ItemSpace:
-    return ItemSpace(model, user_count=USER_COUNT, item_count=ITEM_COUNT)
+def similarity_of(model: Equation) -> ItemSimilarity:
+    return ItemSimilarity(model, user_count=USER_COUNT, item_count=ITEM_COUNT)
 
 
 @torch.no_grad()
@@ -58,7 +58,7 @@ def by_hand(model: Equation, item: int) -> np.ndarray:
 @pytest.mark.parametrize("item", [0, 7])
 def test_similarity_is_the_shrunk_cosine_of_the_decomposed_predictions(name, item):
     model = equation(name)
-    mean, deviation = space(model).similarities(item, shared_raters=SHARED)
+    mean, deviation = similarity_of(model).similarities(item, shared_raters=SHARED)
     assert mean.tolist() == pytest.approx(by_hand(model, item), abs=1e-4)
     assert deviation.tolist() == [0] * NUM_ITEMS
 
@@ -66,28 +66,28 @@ def test_similarity_is_the_shrunk_cosine_of_the_decomposed_predictions(name, ite
 def test_similarity_from_samples_is_their_mean_with_their_deviation():
     model, drawn = posterior(num_samples=4)
     expected = np.array([by_hand(each, 5) for each in drawn])
-    mean, deviation = space(model).similarities(5, shared_raters=SHARED)
+    mean, deviation = similarity_of(model).similarities(5, shared_raters=SHARED)
     assert mean.tolist() == pytest.approx(expected.mean(axis=0), abs=1e-4)
     assert deviation.tolist() == pytest.approx(expected.std(axis=0), abs=1e-3)
 
 
 def test_similarity_does_not_depend_on_the_coordinates_of_the_factors():
     model, random = equation("biased_mf"), np.random.default_rng(0)
-    expected = space(model).similarities(3, shared_raters=SHARED)[0]
+    expected = similarity_of(model).similarities(3, shared_raters=SHARED)[0]
     change = random.normal(size=(DIM, DIM)) + 2 * np.eye(DIM)
     with torch.no_grad():
         user, item = model.user_embedding.weight, model.item_embedding.weight
         user.copy_(user @ torch.from_numpy(np.linalg.inv(change).T).float())
         item.copy_(item @ torch.from_numpy(change).float() + 5)
         model.item_bias.weight.add_(2)
-    found = space(model).similarities(3, shared_raters=SHARED)[0]
+    found = similarity_of(model).similarities(3, shared_raters=SHARED)[0]
     assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-4)
 
 
 @pytest.mark.parametrize("name", ["mean", "bias"])
-def test_space_of_a_model_without_factors_is_empty(name):
-    assert space(equation_of(name, TRAINING)).is_empty
-    assert not space(equation("mf")).is_empty
+def test_similarity_of_a_model_without_factors_is_empty(name):
+    assert similarity_of(equation_of(name, TRAINING)).is_empty
+    assert not similarity_of(equation("mf")).is_empty
 
 
 @pytest.mark.parametrize("columns", [0, 1, 2])
@@ -97,7 +97,7 @@ def test_factors_that_do_not_differ_are_left_out(columns):
     with torch.no_grad():
         model.user_embedding.weight[:, columns:] = 0.3
         model.item_embedding.weight[:, columns:] = 0.3
-    found = space(model).similarities(2, shared_raters=SHARED)[0]
+    found = similarity_of(model).similarities(2, shared_raters=SHARED)[0]
     assert found.isfinite().all()
     assert (found.abs() <= 1).all()
     assert (columns > 0) == bool((found != 0).any())

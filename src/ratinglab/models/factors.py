@@ -1,0 +1,143 @@
+"""Factors and biases of users and items, by side and by sample of the weights."""
+
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ratinglab.models.design import Design
+from ratinglab.sides import SideName
+
+
+class SideFactors(NamedTuple):
+    """The factors and biases of all users or of all items, all terms summed, in one sample of the weights.
+
+    Attributes:
+        factors: (num_rows, D) float32, a row per user or item, or per user and day.
+        bias: (num_rows, 1) float32; None for an equation without biases.
+        precision: (num_owners,) float32, one per user or item. The product of the precisions of a user and an item is
+            1 / variance of a rating around its prediction. None if unknown, as for an equation without samples.
+    """
+
+    factors: Tensor
+    bias: Tensor | None = None
+    precision: Tensor | None = None
+
+    def take(self, row: Tensor) -> "SideFactors":
+        """Select rows: (B,) → (B, D) and (B, 1). Keeps the precisions, which belong to users or items."""
+        return self._replace(factors=self.factors[row], bias=None if self.bias is None else self.bias[row])
+
+    def as_matrix(self) -> Tensor:
+        """Return the factors, preceded by the bias if there is one: (num_rows, D) float32."""
+        return self.factors if self.bias is None else torch.cat([self.bias, self.factors], dim=1)
+
+    def append(self, new: "SideFactors") -> "SideFactors":
+        """Return these rows followed by those of new users or items."""
+        pairs = zip(self, new, strict=True)
+        return SideFactors._make(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
+
+
+class Factors(NamedTuple):
+    """The factors and biases of μ + b_u + b_i + x_u · y_i, in one sample of the weights.
+
+    Attributes:
+        user: x and b_u of all users: of their rows on the last day or, for tracing and in a sample, of all rows.
+        item: y and b_i of all items.
+        mean: μ, in stars.
+        terms: in a sample, the weights of the terms that new rows have too, by name: (num_columns, D) float32, the
+            bias first if there are biases. The rows include these terms.
+    """
+
+    user: SideFactors
+    item: SideFactors
+    mean: float
+    terms: Mapping[str, Tensor] = MappingProxyType({})
+
+    def side(self, name: SideName) -> SideFactors:
+        """Return the side of this name."""
+        return self.user if name == "user" else self.item
+
+
+class ColumnSource(Enum):
+    """Where the columns of a new row in a term's design come from."""
+
+    own = "own"
+    """Columns that belong to one row, such as a user's drift; a new row has none."""
+    rated = "rated"
+    """The items that a user has rated, or the users who have rated an item."""
+    feature = "feature"
+    """The values of a feature."""
+
+
+class NewRowTerm(NamedTuple):
+    """A term of a side's rows that new rows have too: its columns follow from their ratings or features.
+
+    Attributes:
+        source: rated, or feature.
+        feature: name of the feature; "" for rated.
+        design: F, over all rows.
+        weights: w in each sample, (num_columns, D) float32 each, the bias first if there are biases.
+    """
+
+    source: ColumnSource
+    feature: str
+    design: Design
+    weights: list[Tensor]
+
+
+class SideRows(NamedTuple):
+    """One side of an equation for fold-in: its rows in one or more samples of the weights, and their terms.
+
+    Attributes:
+        samples: the rows in each sample.
+        mean: μ, in stars.
+        last_row: (num_owners,) int64, the row of each user or item on its last day; None: one row each.
+        terms: the terms that new rows have too. The rows include them.
+    """
+
+    samples: list[SideFactors]
+    mean: float
+    last_row: Tensor | None = None
+    terms: tuple[NewRowTerm, ...] = ()
+
+    def select_last_day(self) -> "SideRows":
+        """Return one row per user or item, on its last day."""
+        if self.last_row is None:
+            return self
+        return self._replace(samples=[sample.take(self.last_row) for sample in self.samples], last_row=None)
+
+    def repeat_samples(self, times: int) -> "SideRows":
+        """Repeat each sample, without copying it."""
+        return self._replace(samples=[sample for sample in self.samples for _ in range(times)])
+
+    def append(self, new: "SideRows") -> "SideRows":
+        """Return these rows followed by new ones, in as many samples. Both have one row per user or item."""
+        pairs = zip(self.samples, new.samples, strict=True)
+        return self._replace(samples=[sample.append(added) for sample, added in pairs])
+
+    @property
+    def has_biases(self) -> bool:
+        """Whether the equation has biases."""
+        return self.samples[0].bias is not None
+
+    @property
+    def num_owners(self) -> int:
+        """Number of users or items."""
+        return len(self.samples[0].factors if self.last_row is None else self.last_row)
+
+    def precisions(self) -> list[Tensor]:
+        """List the precisions of each sample: (num_owners,) float32. All samples must have them."""
+        precisions = [sample.precision for sample in self.samples if sample.precision is not None]
+        assert len(precisions) == len(self.samples), "the caller sets the precisions"
+        return precisions
+
+    def stack_rows(self, index: Tensor) -> Tensor:
+        """Select users or items on their last day: (B,) int64 → (S, B, D) float64, the bias first if there are biases.
+
+        S is the number of samples.
+        """
+        row = index if self.last_row is None else self.last_row[index]
+        return torch.stack([sample.take(row).as_matrix() for sample in self.samples]).double()
