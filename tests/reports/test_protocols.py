@@ -26,6 +26,9 @@ from ratinglab.training.new_record import make_protocol_record
 
 PROTOCOLS = sorted(path.stem for path in CONF.glob("protocol/*.yaml") if path.stem != "none")
 RECIPES = sorted(path.stem for path in CONF.glob("recipe/*.yaml"))
+SPLIT = RandomSplitOptions(refit=False, seed=0, validation=0.0, test=0.2).apply(
+    table_of([0, 0, 1, 1, 2], [0, 1, 0, 1, 0], [1, 2, 3, 4, 5])
+)
 OWN = """# @package _global_
 # Folds of the demo data.
 defaults:
@@ -51,29 +54,14 @@ def command(command_here):
     return command_here
 
 
-def split_of(*, validation=0.0):
-    table = table_of([0, 0, 1, 1, 2], [0, 1, 0, 1, 0], [1, 2, 3, 4, 5])
-    return RandomSplitOptions(refit=False, seed=0, validation=validation, test=0.2).apply(table)
+def recorded(options):
+    """Make the entry of run.json for a run on the protocol's data."""
+    digests = {"data_digest": options.protocol.data_digest, "side_digests": options.protocol.side_digests}
+    return make_protocol_record(options, **digests, split=SPLIT)
 
 
-def recorded(options, *, data_digest=None, side_digests=None, split=None):
-    """Make the entry of run.json, by default with the protocol's data."""
-    return make_protocol_record(
-        options,
-        data_digest=options.protocol.data_digest if data_digest is None else data_digest,
-        side_digests=options.protocol.side_digests if side_digests is None else side_digests,
-        split=split or split_of(),
-    )
-
-
-def test_missing_pinned_key_of_another_split_is_a_departure():
-    options = options_of("train", "protocol=movielens_u1")
-    options.split = options_of("train").split
-    assert recorded(options)["departures"] == [
-        "split.name is random, but the protocol requires movielens_u",
-        "split.fold is not there, but the protocol requires 1",
-    ]
-    assert make_protocol_record(options_of("train"), data_digest="", side_digests={}, split=split_of()) is None
+def test_run_without_a_protocol_has_no_entry():
+    assert make_protocol_record(options_of("train"), data_digest="", side_digests={}, split=SPLIT) is None
 
 
 NAMED_FREELY = {
@@ -128,25 +116,6 @@ def test_protocol_has_the_published_figures():
     assert figures["GLocal-K"] == 0.889
 
 
-SIDE = {"times": "t", "item_features.genres": "g"}
-
-
-@pytest.mark.parametrize(
-    ("changed", "departure"),
-    [
-        ({"times": "other"}, ["the times differ from the protocol's"]),
-        ({"item_features.genres": "other"}, ["the item feature genres differs from the protocol's"]),
-        ({"user_features.zip_code": "z"}, ["the protocol does not pin the user feature zip_code"]),
-        ({}, []),
-    ],
-)
-def test_other_times_or_features_are_a_departure(changed, departure):
-    options = options_of("train", "protocol=movielens_u1")
-    options.protocol.side_digests = SIDE
-    assert recorded(options, side_digests=SIDE | changed)["departures"] == departure
-    assert recorded(options, side_digests={})["departures"] == []
-
-
 def test_run_with_more_information_than_every_figure_is_not_comparable():
     options = options_of("train", "protocol=latest_small_80_20", "model=biased_mf", "model.user_features=[age]")
     record = recorded(options)
@@ -158,25 +127,6 @@ def test_run_with_more_information_than_every_figure_is_not_comparable():
     parts = [{"uses": ["times"]}, {"uses": ["user features", "item features"]}]
     more = record | {"figures": parts, "uses": ["times", "user features"]}
     assert verdict([more]) == "not comparable: no system here uses times and user features"
-
-
-@pytest.mark.parametrize(
-    ("overrides", "held_out", "digest", "departure"),
-    [
-        (["split.fold=2"], 0.0, None, "split.fold is 2, but the protocol requires 1"),
-        (["clip_predictions=false"], 0.0, None, "clip_predictions is False, but the protocol requires True"),
-        ([], 0.2, None, "1 rows were held out for validation and not trained on"),
-        ([], 0.0, "other", "the ratings or their order differ from the protocol's"),
-    ],
-)
-def test_departure_makes_a_run_not_comparable(overrides, held_out, digest, departure):
-    options = options_of("train", "protocol=movielens_u1", *overrides)
-    split = split_of(validation=held_out)
-    record = recorded(options, data_digest=digest, split=split)
-    assert verdict([record]).startswith(f"not comparable: {departure}")
-    options.split.refit = True
-    if held_out:
-        assert recorded(options, split=split)["departures"] == []
 
 
 RECORD = {
@@ -298,24 +248,6 @@ def test_unknown_metric_of_a_protocol_is_refused():
         options_of("train", "protocol=movielens_u1", "protocol.metric=ndgc@10")
     assert str(refusal.value).startswith("protocol.metric must be one of mse, rmse, mae, precision@K, ")
     assert str(refusal.value).endswith("hit_rate@K, got ndgc@10")
-
-
-def test_validation_rows_that_the_protocol_holds_out_are_no_departure():
-    options = options_of("train", "protocol=movielens_u1")
-    split = split_of(validation=0.2)
-    assert recorded(options, split=split)["departures"] != []
-    options.protocol.pins["split.validation"] = options.split.validation = 0.2
-    assert recorded(options, split=split)["departures"] == []
-
-
-def test_other_number_of_ratings_is_a_departure():
-    options = options_of("train", "protocol=movielens_20m_held_out_users", "recipe=ease")
-    assert recorded(options, data_digest="any")["departures"] == ["there are 5 ratings, but the protocol has 9,990,682"]
-    other = options_of("train", "protocol=movielens_20m_held_out_users", "recipe=ease", "data=demo", "split.seed=0")
-    assert recorded(other, data_digest="any")["departures"][:2] == [
-        "data.name is demo, but the protocol requires movielens_20m",
-        "split.seed is 0, but the protocol requires 98765",
-    ]
 
 
 def test_protocol_without_its_data_set_is_refused(command, tmp_path):

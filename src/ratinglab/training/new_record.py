@@ -2,9 +2,8 @@
 
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from secrets import token_hex
@@ -17,7 +16,7 @@ from ratinglab.evaluation.protocol_options import Protocol
 from ratinglab.options import group_to_plain, to_plain
 from ratinglab.runs.record import Provenance, RunRecord, metric_records
 from ratinglab.splits.holdout import Holdout
-from ratinglab.splits.split import VALIDATION, Split
+from ratinglab.splits.split import Split
 from ratinglab.training.train_options import TrainOptions
 
 PACKAGES = ("ratinglab", "torch", "pytorch-lightning", "numpy", "pandas", "pyarrow", "hydra-core")
@@ -121,26 +120,11 @@ def make_protocol_record(
 ) -> dict[str, Any] | None:
     """Make the entry of run.json for the protocol, with the run's departures from it; None without a protocol.
 
-    Departures include validation rows that the final fit does not train on, unless the protocol itself holds them out,
-    and times and features that are used although the protocol does not pin them. `side_digests` are those of the times
-    and features that the equation and the split use; see RatingTable.side_digests.
+    The arguments are those of `Protocol.departures`.
     """
     protocol = options.protocol
     if not isinstance(protocol, Protocol):
         return None
-    departures = [
-        f"{key} is {value}, but the protocol requires {pinned}"
-        for key, pinned in protocol.pins.items()
-        if (value := _plain_value(options, key)) != pinned
-    ]
-    if protocol.num_ratings not in (None, len(split.part)):
-        departures.append(f"there are {len(split.part):,} ratings, but the protocol has {protocol.num_ratings:,}")
-    if protocol.data_digest not in (None, data_digest):
-        departures.append("the ratings or their order differ from the protocol's")
-    departures += _find_side_departures(protocol, side_digests)
-    held_out = 0 if protocol.pins.get("split.validation") else split.count(VALIDATION)
-    if held_out > 0 and not options.split.refit:
-        departures.append(f"{held_out:,} rows were held out for validation and not trained on")
     figures = [
         asdict(figure) | {"kind": figure.kind.value, "uses": [use.value for use in figure.uses]}
         for figure in protocol.figures
@@ -151,24 +135,7 @@ def make_protocol_record(
         "folds": protocol.folds,
         "figures": figures,
         "uses": [use.value for use in options.model.needs().information()],
-        "departures": departures,
+        "departures": list(
+            protocol.departures(options, data_digest=data_digest, side_digests=side_digests, split=split)
+        ),
     }
-
-
-def _find_side_departures(protocol: Protocol, side_digests: Mapping[str, str]) -> Iterator[str]:
-    """Name the times and features that differ from the protocol's, or that it does not pin."""
-    for name, digest in side_digests.items():
-        kind, _, column = name.partition(".")
-        label = f"the {kind.replace('_features', ' feature')} {column}".rstrip()
-        if name not in protocol.side_digests:
-            yield f"the protocol does not pin {label}"
-        elif digest != protocol.side_digests[name]:
-            yield f"{label} {'differs' if column else 'differ'} from the protocol's"
-
-
-def _plain_value(options: TrainOptions, key: str) -> Any:
-    """Look up the plain value of a key such as split.seed; "not there" if the chosen groups lack the key."""
-    value: Any = options
-    for name in key.split("."):
-        value = getattr(value, name, "not there")
-    return value.name if isinstance(value, Enum) else value
