@@ -350,8 +350,12 @@ def test_custom_split_can_return_any_integer_type():
             "",
             r"^split=own: assign must return 3 part codes, each 0, 1 or 2; got shape \(3,\) and values \[0 2 3\]$",
         ),
-        ([TRAIN, TEST, TEST], "late", r"^split=own with split.validation=late leaves no row of table for validation$"),
-        ([VALIDATION, TEST, TEST], "late", r"^split=own leaves no row of table to train on$"),
+        (
+            [TRAIN, TEST, TEST],
+            "late",
+            "^split=own with split.validation=late leaves no row of table for validation: it has 3 ratings$",
+        ),
+        ([VALIDATION, TEST, TEST], "late", "^split=own leaves no row of table to train on: it has 3 ratings$"),
     ],
 )
 def test_invalid_parts_of_a_custom_split_are_refused(parts, validation, message):

@@ -80,8 +80,8 @@ class SplitOptions(ABC):
         return ()
 
     def empty_part_reason(self, table: RatingTable) -> str:
-        """Explain why a part is empty, to complete the message `split=… leaves no row …`; "" by default."""
-        return ""
+        """Explain why a part is empty, to complete the message `split=… leaves no row of TABLE …`."""
+        return f": it has {format_count(len(table.ratings))}"
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows.
@@ -138,9 +138,6 @@ class FractionSplitOptions(SplitOptions):
                 f"got {self.validation} + {self.test} = {self.validation + self.test:g}"
             )
 
-    def empty_part_reason(self, table: RatingTable) -> str:
-        return f": it has {format_count(len(table.ratings))}"
-
 
 @dataclass
 class RandomValidationSplitOptions(SplitOptions):
@@ -168,9 +165,6 @@ class RandomValidationSplitOptions(SplitOptions):
         np.random.default_rng(self.seed).shuffle(train)
         part[train[: round(self.validation * len(train))]] = VALIDATION
         return part
-
-    def empty_part_reason(self, table: RatingTable) -> str:
-        return f": it has {format_count(len(table.ratings))}"
 
 
 def row_numbers(count: int) -> NDArray[np.int32] | NDArray[np.int64]:
