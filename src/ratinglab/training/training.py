@@ -1,4 +1,4 @@
-"""Train one run, from its options to its folder, or reproduce one."""
+"""Train one run, from its options to its folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -39,45 +39,28 @@ from ratinglab.ratings.side_information import AvailableData
 from ratinglab.reports.protocols import compared_tag, table_with_reference_results
 from ratinglab.reports.results import describe_results
 from ratinglab.runs.learning_curves import EPOCHS, read_sibling_curves
-from ratinglab.runs.record import RunRecord, drop_undefined_metrics, read_metrics, read_record, write_metrics
+from ratinglab.runs.record import (
+    Provenance,
+    RunRecord,
+    drop_undefined_metrics,
+    read_metrics,
+    read_record,
+    write_metrics,
+)
 from ratinglab.runs.storage import write_predictions, write_run
 from ratinglab.runs.sweep_folder import PRUNED
 from ratinglab.runs.weights import load_weights, read_checkpoint
-from ratinglab.training.continuation import check_resumable, check_same_data_and_metrics
+from ratinglab.training.continuation import check_resumable
 from ratinglab.training.header import best_recipe_tip, header
 from ratinglab.training.logging_pages import log_end, log_start
 from ratinglab.training.preparation import Preparation, prepare
+from ratinglab.training.reproduction import find_exact_epochs
 from ratinglab.training.train_options import TrainOptions
 
 log = logging.getLogger(__name__)
 
 DEFAULT_CHOICE = ("mf", "adam")
 """Default model and optimizer in conf/train.yaml. Results of such a run end with a tip about recipe=best."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ReadyFit:
-    """A fit that is about to run in a run's folder.
-
-    Keeps no reference to the table or the split, so that their memory can be freed.
-
-    Attributes:
-        fit: the fit, with initial weights or those of the checkpoint.
-        trainer: Lightning's Trainer for the fit.
-        data: training and validation rows in batches.
-        digests: digests of the data, the side information and the split that this process has read.
-        record: the run's record.
-        run_folder: the run's folder.
-        checkpoint: last.ckpt of a resumed run; None for a new one.
-    """
-
-    fit: Fit
-    trainer: Trainer
-    data: RatingDataModule
-    digests: list[str | None]
-    record: RunRecord
-    run_folder: Path
-    checkpoint: Path | None
 
 
 def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) -> float | None:
@@ -125,9 +108,12 @@ def join_fit(options: TrainOptions, run_folder: Path) -> None:
     if not wait_for_rank_zero(options.trainer.build(run_folder=run_folder)):
         return
     prepared = prepare(options)
-    is_resumed = (run_folder / LAST).exists()
-    record = read_record(run_folder) if is_resumed else prepared.record
-    _run_trainer(_build_ready_fit(prepared, run_folder, record=record, is_new=not is_resumed))
+    checkpoint = last if (last := run_folder / LAST).exists() else None
+    record = prepared.record if checkpoint is None else read_record(run_folder)
+    trainer = _build_trainer(prepared, run_folder, loggers=())
+    fit = _build_fit(prepared, run_folder, record=record, checkpoint=checkpoint)
+    provenance = prepared.record.provenance  # of the data that this process has read
+    _run_trainer(trainer, fit, prepared.data, run_folder=run_folder, provenance=provenance, checkpoint=checkpoint)
 
 
 def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
@@ -165,24 +151,26 @@ def _fit_run(
         return prepared.available
     last = run_folder / LAST
     epochs_done = read_checkpoint(last, record=record).epochs if last.exists() else 0
-    is_new = epochs_done == 0
+    checkpoint = last if epochs_done > 0 else None
     loggers = [logger.build(run_folder=run_folder, first_epoch=epochs_done + 1) for logger in options.logger.values()]
-    ready = _build_ready_fit(prepared, run_folder, record=record, is_new=is_new, loggers=loggers)
-    lines = list(header(prepared, ready.fit.predictor.model, typed_model=options.model.name, epochs_done=epochs_done))
+    trainer = _build_trainer(prepared, run_folder, loggers=loggers)
+    fit = _build_fit(prepared, run_folder, record=record, checkpoint=checkpoint)
+    lines = list(header(prepared, fit.predictor.model, typed_model=options.model.name, epochs_done=epochs_done))
     for line in lines:
         log.info(line)
     run_folder.mkdir(exist_ok=True)
     write_run(run_folder, record=record, holdout=prepared.holdout)
     for name in (METRICS, PRUNED):  # written before the run was extended
         (run_folder / name).unlink(missing_ok=True)
-    options = prepared.options
-    available = prepared.available
-    is_on_disk = prepared.data.folder is not None
+    options, available, data = prepared.options, prepared.available, prepared.data
+    is_on_disk = data.folder is not None
     del prepared  # frees the table and the split: the fit needs only the rows in its data, 12 or 16 bytes per row
     try:
-        log_start(loggers, options, lines, record=record, run_folder=run_folder, is_new=is_new)
-        fit_metrics = _run_trainer(ready)
-        del ready  # the best weights are about to be read from the folder
+        log_start(loggers, options, lines, record=record, run_folder=run_folder, is_new=checkpoint is None)
+        fit_metrics = _run_trainer(
+            trainer, fit, data, run_folder=run_folder, provenance=record.provenance, checkpoint=checkpoint
+        )
+        del trainer, fit, data  # the best weights are about to be read from the folder
         if is_on_disk:  # memory is short
             gc.collect()  # frees the fit's weights, since the fit and its Trainer refer to each other
         _evaluate_and_write(options, run_folder, fit_metrics=fit_metrics, first_metrics=first_metrics, loggers=loggers)
@@ -192,50 +180,24 @@ def _fit_run(
     return available
 
 
-def _build_ready_fit(
-    prepared: Preparation, run_folder: Path, *, record: RunRecord, is_new: bool, loggers: Sequence[GuardedLogger] = ()
-) -> _ReadyFit:
-    """Build the fit of a new run, or of one that resumes from its last checkpoint, with its Trainer.
+def _build_fit(prepared: Preparation, run_folder: Path, *, record: RunRecord, checkpoint: Path | None) -> Fit:
+    """Build the fit of a new run, or of one that resumes from its last `checkpoint`.
 
     Raises:
         UserError: the rows or the weights in `from=` do not suit the fit; nothing has been written.
     """
-    checkpoint, provenance = None if is_new else run_folder / LAST, prepared.record.provenance
-    trainer = _build_trainer(prepared, run_folder, loggers=loggers)
-    fit = prepared.build_fit(is_resumed=not is_new)
+    fit = prepared.build_fit(is_resumed=checkpoint is not None)
     if checkpoint is not None:
         load_weights(fit.predictor, checkpoint, record=record)
     fit.run_id = record.id
     fit.connect_services(run_folder)
-    return _ReadyFit(
-        fit=fit,
-        trainer=trainer,
-        data=prepared.data,
-        digests=[provenance["data_digest"], provenance["side_digest"], provenance["split"]],
-        record=record,
-        run_folder=run_folder,
-        checkpoint=checkpoint,
-    )
-
-
-def _exact_epochs(prepared: Preparation) -> int | None:
-    """Return the number of epochs of a second fit or of a reproduction; None if the fit itself decides."""
-    options = prepared.options
-    record = prepared.record
-    if options.reproduces is None:
-        return record.refit_epochs
-    original = Path(options.reproduces) / (VALIDATION_FIT if prepared.is_first_of_two else "")
-    check_same_data_and_metrics(original, record, key="run")
-    # trainer.max_time or pruning may have ended the original
-    if record.refit_epochs is None and (options.trainer.max_time is not None or (original / PRUNED).is_file()):
-        return int(read_metrics(original)["fit/epochs"])
-    return record.refit_epochs
+    return fit
 
 
 def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence[GuardedLogger]) -> Trainer:
     """Build Lightning's Trainer. Neither trainer.max_epochs nor trainer.max_time limits a fit with exact epochs."""
     options, monitor = prepared.options, prepared.monitor
-    exact_epochs = _exact_epochs(prepared)
+    exact_epochs = find_exact_epochs(prepared)
     callbacks = options.callbacks.build(
         checkpoint_folder=run_folder / CHECKPOINTS, monitor=monitor if prepared.has_best else None
     )
@@ -255,41 +217,50 @@ def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence
     return trainer.build(run_folder=run_folder, loggers=loggers, callbacks=callbacks)
 
 
-def _intact_checkpoints(ready: _ReadyFit) -> str:
+def _intact_checkpoints(run_folder: Path) -> str:
     """Name the intact checkpoints with their epochs; "none" without any."""
     intact = []
-    for path in (ready.run_folder / BEST, ready.run_folder / LAST):
+    for path in (run_folder / BEST, run_folder / LAST):
         with suppress(UserError):
-            intact.append(f"{path.name}, from epoch {read_checkpoint(path, record=ready.record).epochs}")
+            intact.append(f"{path.name}, from epoch {read_checkpoint(path, record=read_record(run_folder)).epochs}")
     return "; ".join(intact) or "none"
 
 
-def _run_trainer(ready: _ReadyFit) -> dict[str, float]:
-    """Run the fit in all its processes, from its checkpoint if it has one, and return its metrics fit/….
+def _run_trainer(
+    trainer: Trainer,
+    fit: Fit,
+    data: RatingDataModule,
+    *,
+    run_folder: Path,
+    provenance: Provenance,
+    checkpoint: Path | None,
+) -> dict[str, float]:
+    """Run the fit in all its processes, from a checkpoint if there is one, and return its metrics fit/….
+
+    Processes must have read the same data, by the digests in their `provenance`.
 
     Raises:
         RunFailedError: the loss is no longer finite, or a checkpoint could not be written.
     """
-    fit = ready.fit
-    trainer = ready.trainer
+    digests = [provenance["data_digest"], provenance["side_digest"], provenance["split"]]
     threads = torch.get_num_threads()
-    if fit.wants_one_thread(ready.data.batch_size or len(ready.data.train_ratings_in_stars)):
+    if fit.wants_one_thread(data.batch_size or len(data.train_ratings_in_stars)):
         torch.set_num_threads(1)
     try:
-        with other_processes(trainer, ready.run_folder):
-            wait_for_all_ranks(trainer, digests=ready.digests)
+        with other_processes(trainer, run_folder):
+            wait_for_all_ranks(trainer, digests=digests)
             start = perf_counter()
-            trainer.fit(fit, datamodule=ready.data, ckpt_path=ready.checkpoint, weights_only=True)
+            trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             seconds = perf_counter() - start
     except OSError:
-        log.warning("warning: the fit has ended early; intact checkpoints: %s", _intact_checkpoints(ready))
+        log.warning("warning: the fit has ended early; intact checkpoints: %s", _intact_checkpoints(run_folder))
         raise
     finally:
         torch.set_num_threads(threads)
     checkpoints = trainer.checkpoint_callback
     assert isinstance(checkpoints, BestAndLast)
     if checkpoints.faults:
-        raise RunFailedError(f"{'; '.join(checkpoints.faults)}; intact checkpoints: {_intact_checkpoints(ready)}")
+        raise RunFailedError(f"{'; '.join(checkpoints.faults)}; intact checkpoints: {_intact_checkpoints(run_folder)}")
     return {
         "fit/seconds": fit.seconds + seconds,
         "fit/ratings_per_second": 0.0 if fit.rows_trained == 0 else fit.rows_trained / fit.step_seconds,
@@ -322,18 +293,6 @@ def _evaluate_and_write(
     write_metrics(run_folder, metrics, written=[EPOCHS])
     if not is_first_of_two:
         log_end(loggers, options, run=run, metrics=metrics)
-
-
-def compare_with_original(run_folder: Path, original_folder: Path) -> None:
-    """Print the largest difference between the metrics of a run and of the run that it reproduces."""
-    original = read_metrics(original_folder)
-    metrics = read_metrics(run_folder)
-    timings = ("fit/seconds", "fit/ratings_per_second")
-    difference, tag = max((abs(value - metrics[tag]), tag) for tag, value in original.items() if tag not in timings)
-    if difference == 0:
-        log.info("reproduced: every metric is equal to the last digit")
-    else:
-        log.info("not reproduced: the largest difference is %.1e (%s)", difference, tag)
 
 
 def _print_results(tables: RunTables, metrics: Mapping[str, float]) -> None:
