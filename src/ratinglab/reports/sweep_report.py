@@ -28,7 +28,13 @@ from ratinglab.reports.averages import (
 from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.groups import Group, JobResult, TableColumn, compare_with_first, list_tests
 from ratinglab.reports.protocols import compared_tag, table_with_reference_results
-from ratinglab.reports.sweep_results import ComparableJobs, comparable_sets, find_differing_keys, read_results
+from ratinglab.reports.sweep_results import (
+    ComparableJobs,
+    comparable_sets,
+    find_differing_keys,
+    group_jobs,
+    read_results,
+)
 from ratinglab.reports.table_layout import align, format_latex, format_markdown
 from ratinglab.runs.finished_runs import FOLD, FinishedRun, describe_conditions
 from ratinglab.runs.saved_run import HYDRA_FOLDER, read_config_dir
@@ -113,7 +119,8 @@ def _table(jobs: ComparableJobs) -> Cells:
     """Tabulate comparable jobs: a header, then a row per group, or per job if there is only one group."""
     groups, is_grouped = jobs.groups, bool(jobs.replicates)
     if not groups[0].settings:
-        groups, is_grouped = _single_jobs(jobs), False
+        groups = group_jobs(jobs.results, settings=find_differing_keys(jobs.results), replicates=[])
+        is_grouped = False
     is_tested = bool(list_tests(groups))
     interval = f" {HALF_WIDTH_HEADER}" if is_grouped else ""
     first, *others = (f"{column.label}{interval}" for column in jobs.columns)
@@ -128,19 +135,6 @@ def _table(jobs: ComparableJobs) -> Cells:
         cells = [*map(short_number, group.settings.values()), *([runs] if is_grouped else []), first, *behind, *others]
         table.append(cells if is_grouped else [*cells, group.jobs[0].number])
     return table if jobs.groups[0].settings else [*table, *_mean_and_interval(jobs)]
-
-
-def _single_jobs(jobs: ComparableJobs) -> list[Group]:
-    """Make a group of each job, with all arguments in which the jobs differ as settings."""
-    keys = find_differing_keys(jobs.results)
-    return [
-        Group(
-            {key: result.job.arguments.get(key, "") for key in keys},
-            [] if result.run is None else [result.run],
-            jobs=[result],
-        )
-        for result in jobs.results
-    ]
 
 
 def _metric_cells(group: Group, columns: Sequence[TableColumn]) -> list[str]:

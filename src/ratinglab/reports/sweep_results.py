@@ -73,6 +73,12 @@ def _group(results: Sequence[JobResult], conditions: dict[str, str]) -> Comparab
     """Group jobs by their settings, and rank the groups by the monitored metric."""
     keys, columns = find_differing_keys(results), _columns(results)
     replicates, settings = [key for key in keys if key in REPLICATES], [key for key in keys if key not in REPLICATES]
+    groups = group_jobs(results, settings=settings, replicates=replicates)
+    return ComparableJobs(conditions, replicates, columns, rank_groups(groups, columns[0]))
+
+
+def group_jobs(results: Sequence[JobResult], *, settings: Sequence[str], replicates: Sequence[str]) -> list[Group]:
+    """Group jobs by the arguments `settings`. Of jobs that also agree in the `replicates`, the last counts."""
     by_settings: defaultdict[tuple[str, ...], dict[tuple[str, ...], JobResult]] = defaultdict(dict)
     for result in results:
         arguments = result.job.arguments
@@ -86,7 +92,7 @@ def _group(results: Sequence[JobResult], conditions: dict[str, str]) -> Comparab
         runs = [result.run for result in members.values() if result.run is not None]
         num_missing = len(finished) - len(runs) if replicates else 0
         groups.append(Group(dict(zip(settings, values, strict=True)), runs, num_missing, list(members.values())))
-    return ComparableJobs(conditions, replicates, columns, rank_groups(groups, columns[0]))
+    return groups
 
 
 def find_differing_keys(results: Sequence[JobResult]) -> list[str]:
