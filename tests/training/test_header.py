@@ -30,7 +30,7 @@ def lines_of(*overrides, **changed) -> str:
     options = replace(compose_call(overrides, config_dir=None).options, **changed)
     holdout = holdout_of(table_with_features(), options.model)
     model = Posterior(build_equation(options.model, training_data(holdout), seed=0))
-    prepared = SimpleNamespace(options=options, holdout=holdout, record=SimpleNamespace(refit_epochs=None))
+    prepared = SimpleNamespace(options=options, holdout=holdout, record=SimpleNamespace(refit_epochs=None, scale=None))
     return "\n".join(header(prepared, model, typed_model=options.model.name, epochs_done=0))
 
 

@@ -133,7 +133,7 @@ def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
         **record.monitor_settings(),
         "equation": record.model_target,
     }
-    if parse_metric_at_k(compared_tag(run.record).removeprefix("test/")) is not None and not record.predicts_scores:
+    if parse_metric_at_k(compared_tag(record).removeprefix("test/")) is not None:
         settings["ranking.by"] = record.ranking["by"]
     if not across_splits:
         settings["split"] = record.provenance["split"].partition("/")[0]

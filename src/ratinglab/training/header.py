@@ -52,8 +52,7 @@ def header(prepared: Preparation, model: Equation, *, typed_model: str, epochs_d
             "(trainer.limit_train_batches)"
         )
     yield from (f"note: {note}" for note in (*table.notes, *split.notes))
-    clips = options.clip_predictions and not options.model.predicts_scores
-    if clips and (table.scale[0] < lowest or table.scale[1] > highest):
+    if prepared.record.scale is not None and (table.scale[0] < lowest or table.scale[1] > highest):
         yield (
             f"note: test ratings lie outside the scale of the others, {lowest:g} to {highest:g}, to which predictions "
             "are clipped; data.scale sets it"
