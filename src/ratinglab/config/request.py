@@ -56,7 +56,7 @@ class Request:
     ) -> None:
         """Check the overrides, and find the run to resume or reproduce, if any.
 
-        Of a new run's files, those that the overrides choose win over the keys that an overlay sets.
+        For a new run, files chosen by overrides take precedence over overlays.
 
         Raises:
             UserError: an override is not allowed, or there is no such run.
