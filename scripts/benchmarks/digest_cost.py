@@ -24,7 +24,7 @@ import pandas as pd
 from measurement import print_table
 
 import ratinglab
-from ratinglab.fitting.checkpoints import AtomicCheckpointIO
+from ratinglab.fitting.callbacks.checkpoints import AtomicCheckpointIO
 from ratinglab.runs import digests
 
 USERS, ITEMS = 138_000, 27_000

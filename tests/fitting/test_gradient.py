@@ -15,7 +15,7 @@ from tables import table_of
 
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
-from ratinglab.fitting.checkpoints import BestAndLast
+from ratinglab.fitting.callbacks.checkpoints import BestAndLast
 from ratinglab.fitting.gradient_options import AdamOptions, AdamWOptions, GradientOptions, SGDOptions
 from ratinglab.models.build_equation import build_equation
 from ratinglab.models.mf import MF, MFOptions

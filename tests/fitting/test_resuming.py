@@ -7,7 +7,7 @@ from equations import options_of as equation_options
 from fits import Fitted, fit
 from tables import table_with_features
 
-from ratinglab.fitting.checkpoints import BestAndLast
+from ratinglab.fitting.callbacks.checkpoints import BestAndLast
 
 FITS = [
     "adam",

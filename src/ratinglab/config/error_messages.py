@@ -25,7 +25,7 @@ from ratinglab.config.primary_config import (
     format_choices,
 )
 from ratinglab.errors import UserError, did_you_mean, did_you_mean_key
-from ratinglab.fitting.trainer import NOT_IN_TRAINER
+from ratinglab.fitting.trainer_options import NOT_IN_TRAINER
 from ratinglab.options import as_yaml
 
 FOLDER_KEYS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")

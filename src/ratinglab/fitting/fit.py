@@ -16,7 +16,7 @@ from ratinglab.batches import Batch
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
 from ratinglab.evaluation.metrics import MSE, Metric
-from ratinglab.fitting.checkpoints import BestAndLast
+from ratinglab.fitting.callbacks.checkpoints import BestAndLast
 from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.fitting.monitored_lists import MonitoredLists
 from ratinglab.fitting.restoring import read_fit

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ratinglab.evaluation.metrics import Metric, MonitoredRankingMetric
     from ratinglab.fitting.fit import Fit
     from ratinglab.fitting.schedules import Schedule
-    from ratinglab.fitting.trainer import TrainerOptions
+    from ratinglab.fitting.trainer_options import TrainerOptions
     from ratinglab.models.predictor import Predictor
 
 WHOLE_EPOCHS: Mapping[str, object] = MappingProxyType(

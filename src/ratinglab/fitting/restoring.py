@@ -7,7 +7,7 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import find_metrics, find_monitored_metric
 from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.fitting.schedules import Schedule
-from ratinglab.fitting.trainer import TrainerOptions
+from ratinglab.fitting.trainer_options import TrainerOptions
 from ratinglab.options import from_plain
 from ratinglab.runs.record import read_record
 from ratinglab.runs.saved_run import parse_hydra_file
@@ -25,9 +25,10 @@ def read_fit(path: Path) -> "Fit":
     predictor = build_predictor(record, read_training_data(record, folder), seed=0)
     load_weights(predictor, path, record=record)
     config = _read_config(folder)
+    del config["trainer"]["_target_"]  # there is a single class, which older runs name otherwise
     setup = FitSetup(
         schedule=_read_options(config, "schedule", base=Schedule),
-        trainer=_read_options(config, "trainer", base=TrainerOptions),
+        trainer=from_plain(config["trainer"], TrainerOptions),
         monitor=find_monitored_metric(
             record.monitor, find_metrics([metric["target"] for metric in record.metrics]), order=record.order_options()
         ),

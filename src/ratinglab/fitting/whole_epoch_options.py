@@ -16,7 +16,7 @@ from ratinglab.options import as_yaml, at_least, within
 
 if TYPE_CHECKING:
     from ratinglab.fitting.fit import Fit
-    from ratinglab.fitting.trainer import TrainerOptions
+    from ratinglab.fitting.trainer_options import TrainerOptions
     from ratinglab.models.predictor import Predictor
 
 WARN_ABOVE_BYTES = 1 << 30

@@ -10,7 +10,7 @@ from ratinglab.evaluation.ranking import OrderBy, OrderOptions, RankingOptions
 from ratinglab.fitting.fit_options import FitOptions, named_fits
 from ratinglab.fitting.loggers.logger_options import LoggerOptions
 from ratinglab.fitting.schedules import Schedule
-from ratinglab.fitting.trainer import Accelerator, CallbackOptions, TrainerOptions
+from ratinglab.fitting.trainer_options import Accelerator, CallbackOptions, TrainerOptions
 from ratinglab.models.equation_options import EquationOptions, equation_names
 from ratinglab.options import named_subclasses, valid_seed
 from ratinglab.splits.split import SplitOptions

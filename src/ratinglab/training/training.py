@@ -18,9 +18,11 @@ from pytorch_lightning.utilities import rank_zero_only
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.files import BEST, CHECKPOINTS, LAST, METRICS, VALIDATION_FIT
-from ratinglab.fitting.checkpoints import BestAndLast
+from ratinglab.fitting.callbacks.checkpoints import BestAndLast
+from ratinglab.fitting.callbacks.learning_curve import LearningCurve
+from ratinglab.fitting.callbacks.progress import progress_callbacks
+from ratinglab.fitting.callbacks.stopping import StopOnSignal
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.learning_curve import LearningCurve
 from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
 from ratinglab.fitting.processes import (
     check_started,
@@ -29,9 +31,7 @@ from ratinglab.fitting.processes import (
     wait_for_all_ranks,
     wait_for_rank_zero,
 )
-from ratinglab.fitting.progress import progress_callbacks
-from ratinglab.fitting.stopping import StopOnSignal
-from ratinglab.fitting.trainer import Accelerator
+from ratinglab.fitting.trainer_options import Accelerator
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.process.program import process_rank

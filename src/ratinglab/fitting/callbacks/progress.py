@@ -8,7 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 
-from ratinglab.fitting.learning_curve import was_validated
+from ratinglab.fitting.callbacks.learning_curve import was_validated
 
 log = logging.getLogger(__name__)
 

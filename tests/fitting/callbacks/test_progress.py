@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ratinglab.fitting.progress import EpochLines
+from ratinglab.fitting.callbacks.progress import EpochLines
 
 
 @pytest.mark.parametrize(

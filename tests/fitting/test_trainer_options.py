@@ -13,9 +13,9 @@ from pytorch_lightning.strategies import DDPStrategy
 from tables import table_of
 
 from ratinglab.evaluation.metrics import MSE, Metric
-from ratinglab.fitting.checkpoints import BestAndLast
+from ratinglab.fitting.callbacks.checkpoints import BestAndLast
 from ratinglab.fitting.gradient_options import AdamOptions
-from ratinglab.fitting.trainer import (
+from ratinglab.fitting.trainer_options import (
     CallbackOptions,
     CheckpointOptions,
     EarlyStoppingOptions,

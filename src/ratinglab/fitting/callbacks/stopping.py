@@ -7,7 +7,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from torch import distributed
 
-from ratinglab.fitting.checkpoints import BestAndLast
+from ratinglab.fitting.callbacks.checkpoints import BestAndLast
 from ratinglab.process.interrupts import StoppedError, StopRequest
 
 

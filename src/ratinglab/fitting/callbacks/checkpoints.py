@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from ratinglab.evaluation.metrics import MetricKind
 from ratinglab.files import write_atomically
-from ratinglab.fitting.learning_curve import was_validated
+from ratinglab.fitting.callbacks.learning_curve import was_validated
 from ratinglab.runs.digests import seal_archive
 
 log = logging.getLogger(__name__)

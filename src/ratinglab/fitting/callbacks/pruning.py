@@ -9,7 +9,7 @@ import optuna
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ratinglab.evaluation.metrics import MetricKind
-from ratinglab.fitting.learning_curve import was_validated
+from ratinglab.fitting.callbacks.learning_curve import was_validated
 from ratinglab.runs.learning_curves import Curve
 from ratinglab.runs.sweep_folder import PRUNED, write_reason
 

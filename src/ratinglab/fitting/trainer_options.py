@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
 
     from ratinglab.evaluation.metrics import MetricKind
-    from ratinglab.fitting.pruning import MedianPruning
+    from ratinglab.fitting.callbacks.pruning import MedianPruning
     from ratinglab.runs.learning_curves import Curve
 
 
@@ -139,7 +139,7 @@ class TrainerOptions:
         from pytorch_lightning import Trainer
         from pytorch_lightning.callbacks import ProgressBar, Timer
 
-        from ratinglab.fitting.checkpoints import AtomicCheckpointIO
+        from ratinglab.fitting.callbacks.checkpoints import AtomicCheckpointIO
         from ratinglab.fitting.processes import PooledStrategy, cluster_environment
 
         # Trainer(max_time=…) would stop within an epoch. Without a limit, the timer still counts the time, since a
@@ -211,7 +211,7 @@ class PruningOptions:
             UserError: optuna is not installed.
         """
         require("optuna", extra="sweep", needed_by="callbacks.pruning.enabled")
-        from ratinglab.fitting.pruning import MedianPruning
+        from ratinglab.fitting.callbacks.pruning import MedianPruning
 
         return MedianPruning(
             curves, monitor=monitor, n_startup_trials=self.n_startup_trials, n_warmup_steps=self.n_warmup_steps
@@ -233,7 +233,7 @@ class CallbackOptions:
         """Make the checkpoint callback and early stopping. Without a monitored metric the last epoch is the best."""
         from pytorch_lightning.callbacks import EarlyStopping
 
-        from ratinglab.fitting.checkpoints import BestAndLast
+        from ratinglab.fitting.callbacks.checkpoints import BestAndLast
 
         last_every_seconds = self.checkpoint.last_every_seconds
         checkpoints = BestAndLast(checkpoint_folder, monitor=monitor, last_every_seconds=last_every_seconds)

@@ -7,7 +7,7 @@ import torch
 
 from ratinglab.evaluation.metrics import MSE, Metric
 
-pruning = pytest.importorskip("ratinglab.fitting.pruning", reason="needs pip install 'ratinglab[sweep]'")
+pruning = pytest.importorskip("ratinglab.fitting.callbacks.pruning", reason="needs pip install 'ratinglab[sweep]'")
 
 OTHERS = [{1: 5.0, 2: 4.0, 3: 1.0}, {1: 5.0, 2: 3.0, 3: 2.0}, {1: 5.0, 2: 2.0, 3: 3.0}]
 """Curves whose medians are 5, 3 and 2."""

@@ -10,7 +10,7 @@ import torch
 
 from ratinglab import files
 from ratinglab.evaluation.metrics import MSE, Metric
-from ratinglab.fitting.checkpoints import AtomicCheckpointIO, BestAndLast
+from ratinglab.fitting.callbacks.checkpoints import AtomicCheckpointIO, BestAndLast
 
 
 class Trainer:

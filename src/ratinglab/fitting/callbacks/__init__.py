@@ -1,0 +1,1 @@
+"""Callbacks of a fit: checkpoints, the learning curve, progress, pruning and signals."""
