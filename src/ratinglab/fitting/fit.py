@@ -18,10 +18,10 @@ from ratinglab.errors import RunFailedError
 from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.callbacks.checkpoints import BestAndLast
 from ratinglab.fitting.fit_options import FitOptions, FitSetup
-from ratinglab.fitting.monitored_lists import MonitoredLists
 from ratinglab.fitting.restoring import read_fit
 from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
 from ratinglab.models.predictor import Predictor
+from ratinglab.recommend.held_out_lists import MonitoredLists
 
 log = logging.getLogger(__name__)
 
