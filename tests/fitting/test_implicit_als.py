@@ -9,7 +9,7 @@ from fits import fit
 from tables import table_with_features
 
 from ratinglab.batches import as_tensors
-from ratinglab.errors import UserError
+from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import MonitoredRankingMetric
 from ratinglab.evaluation.ranking import OrderBy
 from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
@@ -77,6 +77,13 @@ def test_ratings_below_min_stars_do_not_count():
     all_pairs = fitted(epochs=2, model=replace(MODEL, min_stars=None))
     assert not torch.equal(fitted(epochs=2).weights, all_pairs.weights)
     assert torch.equal(fitted(epochs=2, model=replace(MODEL, min_stars=1.0)).weights, all_pairs.weights)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_error_of_a_loss_that_is_not_finite_suggests_regularization():
+    message = r"^train/loss is (inf|nan) in epoch 1; a larger model\.regularization may help$"
+    with pytest.raises(RunFailedError, match=message):
+        fitted(epochs=1, model=replace(MODEL, init_std=1e30))
 
 
 def test_regularization_must_be_above_0():

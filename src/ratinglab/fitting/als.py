@@ -45,10 +45,6 @@ class ALSFit(RowFit):
         self._ridges: dict[str, FloatArray] = {}
         """Diagonals of R, by the name of the term."""
 
-    def suggest_remedy(self) -> str:
-        """Suggest a larger λ: with λ near 0, rows with few ratings have no unique solution."""
-        return "; a larger model.regularization may help"
-
     def on_train_start(self) -> None:
         """Sort the training ratings by row and build the term solvers."""
         super().on_train_start()

@@ -51,7 +51,7 @@ class Fit(LightningModule):
         self.automatic_optimization = False  # the fits' own loops over batches cost a fraction of Lightning's
         self.predictor = predictor
         self.monitor, self.seed = setup.monitor, setup.seed
-        self._setup, self._initial_lr = setup, options.initial_lr
+        self._setup, self._options = setup, options
         self.validated: list[tuple[Tensor, Tensor]] = []
         """Predicted and true ratings of each block of validation rows in this epoch."""
         self.baseline_mse: float | None = None
@@ -149,7 +149,7 @@ class Fit(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # computed from the epoch number: a scheduler saved before its step would resume one step behind
-        self.epoch_lr = self._setup.lr(self.current_epoch, initial=self._initial_lr)
+        self.epoch_lr = self._setup.lr(self.current_epoch, initial=self._options.initial_lr)
 
     def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
         self._step_started = perf_counter()
@@ -247,6 +247,8 @@ class Fit(LightningModule):
 
     def suggest_remedy(self) -> str:
         """Suggest a remedy, to append to the message about a value that is not finite."""
+        if self._options.needs_regularization:
+            return "; a larger model.regularization may help"
         return "" if self.epoch_lr is None else f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
 
     def report(self, tag: str, value: float, *, what: str | None = None) -> None:

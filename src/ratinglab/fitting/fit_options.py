@@ -9,6 +9,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from ratinglab.errors import UserError
 from ratinglab.models.equation_options import RATING_FORMS, EquationForm, EquationOptions
 from ratinglab.options import above, named_subclasses
 
@@ -73,6 +74,8 @@ class FitOptions(ABC):
     """Whether the fit reads rows in an order suited to memory-mapped files (data.on_disk)."""
     ignored_options: ClassVar[tuple[str, ...]] = ()
     """Names of the equation's options that this fit ignores."""
+    needs_regularization: ClassVar[bool] = False
+    """Whether model.regularization must be above 0: near 0, rows with few ratings have no unique solution."""
     is_single_epoch: ClassVar[bool] = False
     """Whether the first epoch computes the final weights."""
 
@@ -85,8 +88,10 @@ class FitOptions(ABC):
         """Yield notes and warnings for the header, given the number of epochs and the bytes of a sample."""
         yield from ()
 
-    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:  # noqa: B027
+    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
         """Raise UserError if these options conflict with the equation's or the Trainer's."""
+        if self.needs_regularization and vars(model).get("regularization") == 0:
+            raise UserError(f"model.regularization must be above 0 with optimizer={self.name}, got 0.0")
 
     @abstractmethod
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:

@@ -88,10 +88,6 @@ class SparkALSFit(FactorFit):
         super().on_train_batch_end(outputs, batch, batch_idx)
         self.rows_trained += (self.iterations - 1) * sum(self.batch_rows)
 
-    def suggest_remedy(self) -> str:
-        """Suggest a larger λ: with λ near 0, rows with few ratings have no unique solution."""
-        return "; a larger model.regularization may help"
-
     def _rating_blocks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Yield user, item and rating of the training rows, (B,) each, B at most ROWS_AT_ONCE."""
         rows = self.data.train_ratings_in_stars

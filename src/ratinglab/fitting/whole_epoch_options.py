@@ -35,8 +35,6 @@ class WholeEpochOptions(FitOptions):
     """The fit, as `module:Class` in ratinglab.fitting. `build` imports the module, since it may import a compiler."""
     supports_features: ClassVar[bool] = True
     """Whether the fit supports features, which add terms to the rows."""
-    needs_regularization: ClassVar[bool] = False
-    """Whether rows with few ratings would otherwise have no unique solution."""
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
         """Raise UserError if the fit does not support features that the model has, or needs regularization."""
@@ -44,8 +42,7 @@ class WholeEpochOptions(FitOptions):
         for key, names in (("user_features", needs.user_features), ("item_features", needs.item_features)):
             if names and not self.supports_features:
                 raise UserError(f"model.{key} must be [] with optimizer={self.name}, got {as_yaml(list(names))}")
-        if self.needs_regularization and vars(model).get("regularization") == 0:
-            raise UserError(f"model.regularization must be above 0 with optimizer={self.name}, got 0.0")
+        super().check(model=model, trainer=trainer)
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
         """Make the fit from these options."""
