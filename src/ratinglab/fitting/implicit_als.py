@@ -76,8 +76,7 @@ class ImplicitALSFit(Fit):
 
     def _rows(self, side: SideName) -> FloatArray:
         """Return the rows of a side, which share memory with the weights: (num_rows, D) float32."""
-        embedding = self.equation.user_embedding if side == "user" else self.equation.item_embedding
-        rows: FloatArray = embedding.weight.detach().numpy()
+        rows: FloatArray = self.equation.side(side).embedding.weight.detach().numpy()
         return rows
 
     def _penalty(self, side: SideName, rows: FloatArray, num_others: int) -> float:
