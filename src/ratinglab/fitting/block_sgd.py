@@ -37,19 +37,19 @@ class BlockFit(FactorFit):
             assert side.day_rows is None, "the options refuse an equation with several rows per user or item"
         self._num_slices = options.slices
         self._block_start: NDArray[np.int64] | None = None
-        """First row of each block, and the number of rows; None before the rows are sorted."""
+        """First rating of each block, and the number of ratings; None before they are sorted."""
         compile_loops()  # before the fit is timed
 
     def on_train_start(self) -> None:
-        """Sort the training rows into blocks, in place."""
+        """Sort the training ratings into blocks, in place."""
         super().on_train_start()
         set_num_threads(torch.get_num_threads())
-        rows = self.data.train_ratings_in_stars
-        num_slices = self._num_slices or (16 if len(rows) >= MIN_FOR_16_SLICES else 8)
-        user_slice = assign_slices(count_rows(rows.user, self.data.num_users), num_slices)
-        item_slice = assign_slices(count_rows(rows.item, self.data.num_items), num_slices)
-        self._block_start = move_to_blocks(rows, user_slice, item_slice, num_slices)
-        sort_blocks_by_user(rows, self._block_start)
+        ratings = self.data.train_ratings_in_stars
+        num_slices = self._num_slices or (16 if len(ratings) >= MIN_FOR_16_SLICES else 8)
+        user_slice = assign_slices(count_rows(ratings.user, self.data.num_users), num_slices)
+        item_slice = assign_slices(count_rows(ratings.item, self.data.num_items), num_slices)
+        self._block_start = move_to_blocks(ratings, user_slice, item_slice, num_slices)
+        sort_blocks_by_user(ratings, self._block_start)
 
     def training_step(self, batches: list[Batch]) -> None:
         """Run one epoch, one step per rating."""

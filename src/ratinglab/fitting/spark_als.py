@@ -90,10 +90,10 @@ class SparkALSFit(FactorFit):
 
     def _rating_blocks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Yield user, item and rating of the training rows, (B,) each, B at most ROWS_AT_ONCE."""
-        rows = self.data.train_ratings_in_stars
-        for start in range(0, len(rows), ROWS_AT_ONCE):
+        ratings = self.data.train_ratings_in_stars
+        for start in range(0, len(ratings), ROWS_AT_ONCE):
             block = slice(start, start + ROWS_AT_ONCE)
-            columns = rows.user, rows.item, rows.rating
+            columns = ratings.user, ratings.item, ratings.rating
             user, item, rating = (torch.from_numpy(column[block]) for column in columns)
             yield user, item, rating
             drop_pages(*columns)

@@ -50,7 +50,7 @@ def test_gain_is_the_squared_error_of_the_mean_over_the_samples(correlation):
     """The mean of n draws from an AR(1) process has the variance (1 + ρ) / (1 − ρ) / n, times that of a draw."""
     random = torch.Generator().manual_seed(0)
     chain = Chain(empty_posterior(), thin=1, max_samples=5000)
-    chain.gain_rows = rows()
+    chain.gain_ratings = rows()
     state = torch.randn(50, generator=random)
     for _ in range(2000):
         drawn = torch.randn(50, generator=random)

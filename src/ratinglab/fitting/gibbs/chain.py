@@ -32,7 +32,7 @@ class Chain:
 
     Beyond the maximum, drops every second sample and doubles `thin`. The gain is the part of the mean squared error
     that averaging more samples would remove: the squared Monte Carlo error of the mean prediction. Its estimate is
-    mean (ā − b̄)² / 4 over `gain_rows`, with ā and b̄ the mean predictions of the first and the second half of the
+    mean (ā − b̄)² / 4 over `gain_ratings`, with ā and b̄ the mean predictions of the first and the second half of the
     samples. Autocorrelation and lack of convergence increase the estimate.
 
     Source: Flegal, Jones, "Batch Means and Spectral Variance Estimators in Markov Chain Monte Carlo", Annals of
@@ -44,11 +44,11 @@ class Chain:
         num_that_fit = MAX_TOTAL_SAMPLE_BYTES // max(1, posterior.sample_bytes)
         self.max_samples = min(max(num_that_fit, MIN_SAMPLES), MAX_SAMPLES) if max_samples is None else max_samples
         self.thin = thin
-        self.gain_rows: Batch | None = None
-        """Rows over which the gain is estimated, set once before the first estimate."""
+        self.gain_ratings: Batch | None = None
+        """Ratings over which the gain is estimated, set once before the first estimate."""
         self._posterior = posterior
         self._predictions: list[Tensor] = []
-        """Predictions of each sample for gain_rows, (R,) float32."""
+        """Predictions of each sample for gain_ratings, (R,) float32."""
 
     def keep(self, sample: Factors) -> bool:
         """Keep a sample. Return True if every second sample was dropped."""
@@ -62,8 +62,8 @@ class Chain:
 
     def gain(self) -> Gain:
         """Estimate the gain from the samples so far; see the class."""
-        assert self.gain_rows is not None
-        user, item, _, day = self.gain_rows
+        assert self.gain_ratings is not None
+        user, item, _, day = self.gain_ratings
         num_samples = self._posterior.num_samples
         for number in range(len(self._predictions), num_samples):
             with self._posterior.using_sample(number):

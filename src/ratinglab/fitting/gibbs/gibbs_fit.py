@@ -28,8 +28,8 @@ from ratinglab.sides import SIDE_NAMES, SideName, other_side
 MIN_NOISE_STD = 0.01
 """Lowest standard deviation of a user's noise, in standard deviations of the ratings. Otherwise the precision of
 perfectly fitted ratings grows without bound."""
-NUM_GAIN_ROWS = 4096
-"""Number of rows over which the gain of more samples is estimated."""
+NUM_GAIN_RATINGS = 4096
+"""Number of ratings over which the gain of more samples is estimated."""
 MIN_RATINGS_PER_ROW = 2
 """Average number of ratings per row below which a sweep also shifts all rows of a user or item together."""
 SAMPLES_PER_CHECK, MIN_SAMPLES_BEFORE_CHECK = 8, 32
@@ -118,23 +118,23 @@ class GibbsFit(RowFit):
         super().on_train_start()
         for side in SIDE_NAMES:
             num_rows, dim = self.own_rows(side).shape
-            rows, terms = self.equation.side(side).day_rows, self.equation.side(side).terms
-            self._owners[side] = np.arange(num_rows) if rows is None else rows.owner.numpy()
+            day_rows, terms = self.equation.side(side).day_rows, self.equation.side(side).terms
+            self._owners[side] = np.arange(num_rows) if day_rows is None else day_rows.owner.numpy()
             self._solvers |= {term.name: TermSolver(term.design, dim=dim) for term in terms}
             self._shared_terms[side] = self._shared_term(side)
         rating_std = float(self._ratings["user"].rating.std(dtype=np.float64)) or 1.0
         self._max_user_precision = (MIN_NOISE_STD * rating_std) ** -2
-        self.chain.gain_rows = self._draw_gain_rows()
+        self.chain.gain_ratings = self._draw_gain_ratings()
 
-    def _draw_gain_rows(self) -> Batch:
-        """Draw rows for the estimate of the gain, from the warm validation rows or, without any, the training rows."""
+    def _draw_gain_ratings(self) -> Batch:
+        """Draw ratings to estimate the gain from: warm validation rows or, without any, training rows."""
         for ratings in (self.data.validation_ratings, self.data.train_ratings_in_stars):
-            rows = as_tensors(ratings)
-            warm = self.predictor.baseline.is_known_pair(rows.user, rows.item).nonzero()[:, 0]
+            batch = as_tensors(ratings)
+            warm = self.predictor.baseline.is_known_pair(batch.user, batch.item).nonzero()[:, 0]
             if len(warm) > 0:
                 break
-        drawn = np.random.default_rng(self.seed).permutation(len(warm))[:NUM_GAIN_ROWS]
-        return rows.take(warm[torch.from_numpy(np.sort(drawn))])
+        drawn = np.random.default_rng(self.seed).permutation(len(warm))[:NUM_GAIN_RATINGS]
+        return batch.take(warm[torch.from_numpy(np.sort(drawn))])
 
     def training_step(self, batches: list[Batch]) -> None:
         """Run one sweep: the users' prior, terms and rows, then the items', then the noise."""
@@ -196,12 +196,12 @@ class GibbsFit(RowFit):
 
     def _shared_term(self, side: SideName) -> Term | None:
         """Find the term that all rows of a user or item share. Return None if there are enough ratings per row."""
-        rows = self.equation.side(side).day_rows
-        if rows is None or len(self._ratings[side].rating) >= MIN_RATINGS_PER_ROW * len(rows):
+        day_rows = self.equation.side(side).day_rows
+        if day_rows is None or len(self._ratings[side].rating) >= MIN_RATINGS_PER_ROW * len(day_rows):
             return None
         for term in self.equation.side(side).terms:
             design = term.design
-            if design.is_one_hot and torch.equal(design.column, rows.owner.int()) and (design.scale == 1).all():
+            if design.is_one_hot and torch.equal(design.column, day_rows.owner.int()) and (design.scale == 1).all():
                 return term
         return None
 
