@@ -45,7 +45,7 @@ def equation_of(name: str, training: TrainingData, *, seed: int = 0, **changed) 
 
 def ranked(predictor: Predictor, user: int, candidates: list[int], *, k: int) -> list[int]:
     """Rank candidates by a user's unclipped predictions; equal ones keep their order."""
-    item = torch.tensor(candidates, dtype=torch.int32)
+    users, item = torch.tensor([user], dtype=torch.int32), torch.tensor(candidates, dtype=torch.int32)
     with torch.inference_mode():
-        predicted = predictor.predict_items_unclipped(user, item)
+        predicted = predictor.predict_table_unclipped(users, item)[0]
     return item[predicted.argsort(descending=True, stable=True)[:k]].tolist()

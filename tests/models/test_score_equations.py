@@ -134,9 +134,10 @@ def test_item_knn_without_shrinkage_takes_items_without_raters():
 def test_scores_of_pairs_of_a_user_and_of_all_items_are_equal(monkeypatch, name):
     monkeypatch.setattr("ratinglab.models.item_weights.SCORES_AT_ONCE", 2 * NUM_ITEMS)  # two users at a time
     equation = solved(name)
-    table = equation.score_table(torch.arange(NUM_USERS)).numpy()
+    table = equation.predict_table(torch.arange(NUM_USERS), torch.arange(NUM_ITEMS)).numpy()
     np.testing.assert_array_equal(scores_of(equation), table)
-    np.testing.assert_array_equal(equation.predict_items(3, torch.tensor([4, 1])), table[3, [4, 1]])
+    of_one_user = equation.predict_table(torch.tensor([3]), torch.tensor([4, 1]))
+    np.testing.assert_array_equal(of_one_user[0], table[3, [4, 1]])
     assert (table[0] == 0).all()  # none of the user's ratings counts
     assert table[1:].any()
 
@@ -150,7 +151,7 @@ def test_users_with_the_ratings_of_trained_ones_get_their_scores(name):
 
 
 def scores_of_two(equation: Equation) -> np.ndarray:
-    return equation.score_table(torch.arange(2)).numpy()
+    return equation.predict_table(torch.arange(2), torch.arange(NUM_ITEMS)).numpy()
 
 
 def test_users_added_to_implicit_mf_minimize_its_objective():

@@ -129,8 +129,8 @@ def test_few_candidates_do_not_widen_the_blocks(trained, monkeypatch):
     expected = run.recommend_to_all(k=2, candidates=["i1", "i2", "i3"])
     monkeypatch.setattr("ratinglab.recommend.topk.SCORES_AT_ONCE", 40)
     sizes = []
-    table = run.predictor.model.score_table
-    monkeypatch.setattr(run.predictor.model, "score_table", lambda user: sizes.append(len(user)) or table(user))
+    predict = run.predictor.model.predict_table
+    monkeypatch.setattr(run.predictor.model, "predict_table", lambda u, i: sizes.append(len(u)) or predict(u, i))
     pd.testing.assert_frame_equal(run.recommend_to_all(k=2, candidates=["i1", "i2", "i3"]), expected)
     assert max(sizes) == 1  # 40 scores are one row of 30 items
 

@@ -1,7 +1,7 @@
 """Base class for equations, and the training data they are built from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -12,6 +12,9 @@ from ratinglab.batches import Batch
 from ratinglab.models.design import Design
 from ratinglab.models.factors import Factors, SideRows
 from ratinglab.sides import SideName
+
+PAIRS_PREDICTED_AT_ONCE = 1 << 18
+"""Number of pairs of a table that `forward` predicts at once; each can take a few KB."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,6 @@ class Equation(nn.Module, ABC):
     """Whether forward and penalty take days; build_equation sets it from the options."""
     predicts_scores: ClassVar[bool] = False
     """Whether forward returns scores, not ratings: see ScoreEquation."""
-    score_table: Callable[[Tensor], Tensor] | None = None
-    """Method that predicts all items for each user, (B,) int → (B, num_items) float32, faster than forward does; None:
-    the equation has none."""
 
     @property
     def num_samples(self) -> int:
@@ -105,9 +105,14 @@ class Equation(nn.Module, ABC):
         factors = self.factors()
         return None if factors is None else SideRows([factors.side(name)], factors.mean)
 
-    def predict_items(self, user: int, items: Tensor) -> Tensor:
-        """Predict one user's ratings of these items on the last day: (C,) int32 → (C,) float32."""
-        return self.predict(torch.full_like(items, user), items, None)
+    def predict_table(self, user: Tensor, item: Tensor) -> Tensor:
+        """Predict each user's ratings of all these items on the last day: (B,) int32, (C,) int32 → (B, C) float32.
+
+        Predicts pair by pair, unless overridden.
+        """
+        blocks = user.split(max(1, PAIRS_PREDICTED_AT_ONCE // max(1, len(item))))
+        pairs = ((block.repeat_interleave(len(item)), item.repeat(len(block))) for block in blocks)
+        return torch.cat([self.predict(*pair, None) for pair in pairs]).view(len(user), len(item))
 
     def factors_of_samples(self) -> Iterator[Factors]:
         """Yield the factors of each sample; without samples, the equation's own; nothing if it has another form."""

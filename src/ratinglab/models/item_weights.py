@@ -64,23 +64,19 @@ class ItemWeights(ScoreEquation):
         return (by_item @ self._rated).toarray()
 
     @torch.inference_mode()
-    def score_table(self, user: Tensor) -> Tensor:
-        """Score all items for each user: (B,) int → (B, num_items) float32."""
-        return self.weighted_sums(self._rated[user.cpu().numpy()])
-
-    def predict_items(self, user: int, items: Tensor) -> Tensor:
-        """Score these items for one user: (C,) int32 → (C,) float32."""
-        return self.score_table(torch.tensor([user]))[0, items]
+    def predict_table(self, user: Tensor, item: Tensor) -> Tensor:
+        """Score all these items for each user: (B,) int32, (C,) int32 → (B, C) float32."""
+        return self.weighted_sums(self._rated[user.cpu().numpy()])[:, item]
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → score: (B,) float32."""
-        distinct, row = user.unique(return_inverse=True)
+        (users, row), (items, column) = (index.unique(return_inverse=True) for index in (user, item))
         score = torch.empty(len(user))
         size = max(1, SCORES_AT_ONCE // self.num_items)
-        for first in range(0, len(distinct), size):
+        for first in range(0, len(users), size):
             is_in_block = (row >= first) & (row < first + size)
-            table = self.score_table(distinct[first : first + size])
-            score[is_in_block] = table[row[is_in_block] - first, item[is_in_block].long()]
+            table = self.predict_table(users[first : first + size], items)
+            score[is_in_block] = table[row[is_in_block] - first, column[is_in_block]]
         return score
 
     def with_users(self, rows: Batch, *, num_users: int) -> "ItemWeights":

@@ -46,12 +46,14 @@ class Predictor(nn.Module):
         """
         return self.clip(self.predict_unclipped(user, item, day))
 
-    def predict_items_unclipped(self, user: int, items: Tensor) -> Tensor:
-        """Predict one user's ratings of these items without clipping: (C,) int32 → (C,) float32."""
-        users = torch.full_like(items, user)
-        if bool(self.baseline.is_known_pair(users, items).all()):
-            return self.stars.to_rating(self.model.predict_items(user, items))
-        return self.predict_unclipped(users, items)
+    def predict_table_unclipped(self, user: Tensor, item: Tensor) -> Tensor:
+        """Predict each user's ratings of all these items, without clipping: (B,) int32, (C,) int32 → (B, C) float32."""
+        is_known = self.baseline.is_known_pair(user[:, None], item)
+        if bool(is_known.all()):
+            return self.stars.to_rating(self.model.predict_table(user, item))
+        user_or_0, item_or_0 = torch.where(is_known.any(1), user, 0), torch.where(is_known.any(0), item, 0)
+        rating = self.stars.to_rating(self.model.predict_table(user_or_0, item_or_0))
+        return torch.where(is_known, rating, self.baseline(user[:, None], item))
 
     def clip(self, rating: Tensor) -> Tensor:
         """Clip predictions to the rating scale."""

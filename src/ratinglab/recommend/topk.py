@@ -3,7 +3,7 @@
 Candidates are in the order of `order_by_popularity`, and ties keep it: items with more training ratings come first.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -16,13 +16,9 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.recommend.orders import Order
 
 SCORES_AT_ONCE = 1 << 24
-"""Number of scores of candidates held at once: 64 MiB."""
+"""Number of scores of candidates in a block of users: 64 MiB."""
 ORDER_MEMORY_FACTOR = 8
 """Divisor of SCORES_AT_ONCE for lists with an order, which needs several tables of that size."""
-PAIRS_PREDICTED_AT_ONCE = 1 << 18
-"""Number of pairs that an equation without factors predicts at once; each can take a few KB."""
-Scorer = Callable[[Tensor, Tensor], None]
-"""Function that writes the scores of users with training rows, (B,), into a table (B, C), in place."""
 
 
 def order_by_popularity(item_count: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -126,59 +122,39 @@ def _split_users(users: NDArray[np.int32], *, size: int) -> list[NDArray[np.int3
 def _score_by_block(
     predictor: Predictor, users: NDArray[np.int32], candidates: NDArray[np.int32], order: Order | None
 ) -> Iterator[tuple[NDArray[np.int32], Tensor]]:
-    """Yield blocks of users (B,) with their scores of the candidates (B, C), in memory that the next block reuses.
+    """Yield blocks of users (B,) with their scores of the candidates (B, C).
 
     Without an order, scores compare only within a user.
     """
     device = predictor.baseline.mean.device  # a GPU, perhaps, during a fit
     item = torch.from_numpy(candidates).to(device)
-    if len(users) == 1:  # without the factors of all users
-        scores = predictor.predict_items_unclipped(int(users[0]), item)[None]
-        user = torch.from_numpy(users).to(device)
-        yield users, scores if order is None else order.compute_sort_keys(user, item, scores)
-        return
-    scorer, size = None, max(1, PAIRS_PREDICTED_AT_ONCE // len(item))
     table_size = SCORES_AT_ONCE if order is None else SCORES_AT_ONCE // ORDER_MEMORY_FACTOR
-    if (factors := predictor.model.factors()) is not None:
-        scorer, size = _factor_scorer(predictor, factors, item, is_ordered=order is not None), table_size // len(item)
-    elif (score_table := predictor.model.score_table) is not None:  # with a column for every item
-        scorer, size = _table_scorer(predictor, score_table, item), table_size // predictor.baseline.num_items
-    buffer = torch.empty(min(max(1, size), len(users)), len(item), device=device)
+    factors = None if len(users) == 1 else predictor.model.factors()  # one user does not need those of all
+    size = table_size // (predictor.baseline.num_items if factors is None else len(item))  # a model may score all items
+    if factors is not None:
+        factors = factors._replace(item=factors.item.take(item))
     for block in _split_users(users, size=max(1, size)):
-        scores, user = buffer[: len(block)], torch.from_numpy(block).to(device)
-        is_scored = torch.zeros_like(user, dtype=torch.bool)
-        if scorer is not None:
-            is_scored = predictor.baseline.is_known_user(user)
-            scorer(torch.where(is_scored, user, 0), scores)
-        if not is_scored.all():
-            for row in (~is_scored).nonzero()[:, 0].split(max(1, PAIRS_PREDICTED_AT_ONCE // len(item))):
-                pairs = user[row].repeat_interleave(len(item)), item.repeat(len(row))
-                scores[row] = predictor.predict_unclipped(*pairs).view(len(row), len(item))
+        user = torch.from_numpy(block).to(device)
+        if factors is None:
+            scores = predictor.predict_table_unclipped(user, item)
+        else:
+            scores = _multiply_factors(factors, predictor, user, item, is_ordered=order is not None)
         yield block, scores if order is None else order.compute_sort_keys(user, item, scores)
 
 
-def _factor_scorer(predictor: Predictor, factors: Factors, item: Tensor, *, is_ordered: bool) -> Scorer:
-    """Return a function that scores by a matrix product, in rating units if an order follows."""
-    users, items = factors.user, factors.item.take(item)
-    item_factors = items.factors.T
+def _multiply_factors(
+    factors: Factors, predictor: Predictor, user: Tensor, item: Tensor, *, is_ordered: bool
+) -> Tensor:
+    """Score users and all of the items, whose rows alone `factors` has, in rating units if an order follows."""
+    users, items, is_known = factors.user, factors.item, predictor.baseline.is_known_user(user)
+    row = torch.where(is_known, user, 0)
     item_bias = torch.zeros(1, len(item), device=item.device) if items.bias is None else items.bias.T
-
-    def score(user: Tensor, scores: Tensor) -> None:
-        torch.addmm(item_bias, users.factors[user], item_factors, out=scores)
-        if is_ordered:
-            user_bias = 0.0 if users.bias is None else users.bias[user]
-            scores.copy_(predictor.stars.to_rating(scores.add_(factors.mean + user_bias)))
-
-    return score
-
-
-def _table_scorer(predictor: Predictor, score_table: Callable[[Tensor], Tensor], item: Tensor) -> Scorer:
-    """Return a function that scores by the model's table of scores, in rating units."""
-
-    def score(user: Tensor, scores: Tensor) -> None:
-        scores.copy_(predictor.stars.to_rating(score_table(user)[:, item]))
-
-    return score
+    scores = torch.addmm(item_bias, users.factors[row], items.factors.T)
+    if is_ordered:
+        user_bias = 0.0 if users.bias is None else users.bias[row]
+        scores = predictor.stars.to_rating(scores.add_(factors.mean + user_bias))
+    scores[~is_known] = predictor.baseline(user[~is_known, None], item)
+    return scores
 
 
 def _find_best_columns(scores: Tensor, k: int) -> NDArray[np.int64]:

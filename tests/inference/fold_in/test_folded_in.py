@@ -71,7 +71,7 @@ def test_reasons_are_the_differences_to_folding_in_without_each_rating(run):
         others = {item: NEW[item] for item in NEW if names.find([item], place=str) != row.rated_item_id}
         # far from the ends of the scale, where predictions are clipped
         scores = [
-            each.folded_users.predictor.predict_items_unclipped(0, torch.tensor([row.item_id]))
+            each.folded_users.predictor.predict_unclipped(torch.tensor([0]), torch.tensor([row.item_id]))
             for each in map(run.fold_in, (NEW, others))
         ]
         assert row.change == pytest.approx(float(scores[0] - scores[1]), abs=1e-4)
