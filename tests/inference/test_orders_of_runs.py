@@ -189,7 +189,7 @@ def test_a_folder_that_cannot_be_written_fits_without_keeping(tmp_path, monkeypa
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("ratinglab.runs.storage.write_atomically", refuse)
+    monkeypatch.setattr("ratinglab.inference.stored_interest.write_atomically", refuse)
     assert len(run.recommend(3, k=2)) == 2
     assert not (run.folder / "interest.npz").exists()
 

@@ -16,10 +16,8 @@ from ratinglab.errors import UserError
 from ratinglab.models.factor_equation import Side
 from ratinglab.models.factors import Factors, SideFactors
 from ratinglab.models.svdpp import ImplicitSide
-from ratinglab.recommend.interest import DIMS, Interest
-from ratinglab.runs.digests import record_digests
 from ratinglab.runs.record import read_record
-from ratinglab.runs.storage import count_training_ratings, read_interest, write_interest
+from ratinglab.runs.storage import count_training_ratings
 from ratinglab.runs.weights import load_predictor, read_checkpoint, read_training_data
 
 MODELS = {
@@ -173,22 +171,3 @@ def test_training_ratings_are_counted_without_those_held_out(tmp_path):
     users, items = count_training_ratings(tmp_path / "run", num_users=30, num_items=20)
     assert users.tolist() == [int((train["user"] == user).sum()) for user in range(30)]
     assert items.tolist() == [int((train["item"] == item).sum()) for item in range(20)]
-
-
-def test_interest_fitted_to_other_ratings_or_changed_is_refused(tmp_path):
-    (tmp_path / "ratings.parquet").write_bytes(b"some rows")
-    record_digests(tmp_path, written=["ratings.parquet"])
-    interest = Interest(torch.ones(2, sum(DIMS)), torch.ones(3, sum(DIMS)), torch.ones(3))
-    write_interest(tmp_path, interest)
-    assert torch.equal(read_interest(tmp_path).item, interest.item)
-    with np.load(tmp_path / "interest.npz") as file:
-        tables = dict(file)
-    np.savez(tmp_path / "interest.npz", **tables | {"share": tables["share"] / 2})
-    refused = r"interest\.npz is damaged or of another run: delete it, and it will be refitted$"
-    with pytest.raises(UserError, match=refused):
-        read_interest(tmp_path)
-    write_interest(tmp_path, interest)
-    (tmp_path / "ratings.parquet").write_bytes(b"other rows")
-    record_digests(tmp_path, written=["ratings.parquet"])
-    with pytest.raises(UserError, match=refused):
-        read_interest(tmp_path)

@@ -16,6 +16,7 @@ from ratinglab.evaluation.ranking import OrderBy, OrderOptions, like_threshold
 from ratinglab.inference.fold_in.fold_in_solver import FoldInSolver
 from ratinglab.inference.lists import ListOptions, Recommender
 from ratinglab.inference.run_tables import Ids, RunTables, is_trained
+from ratinglab.inference.stored_interest import read_interest, write_interest
 from ratinglab.models.factors import SideRows
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import UNKNOWN
@@ -23,7 +24,7 @@ from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.interest import Interest, fit_interest
 from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order
 from ratinglab.recommend.topk import build_seen_matrix, select_top_k
-from ratinglab.runs.storage import read_interest, read_part, write_interest
+from ratinglab.runs.storage import read_part
 from ratinglab.sides import SideName
 
 Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]

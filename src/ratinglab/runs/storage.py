@@ -15,7 +15,6 @@ Readers verify each file, and raise UserError if it is missing, damaged or of an
 the loggers' files are never read, and have no digests.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -26,7 +25,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
@@ -35,8 +33,7 @@ from ratinglab.files import RUN_RECORD, write_atomically, write_bytes
 from ratinglab.formats.inputs import open_file
 from ratinglab.formats.parquet_blocks import read_parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
-from ratinglab.recommend.interest import Interest
-from ratinglab.runs.digests import DIFFERS, check_file, read_digests, record_digests, write_with_digests
+from ratinglab.runs.digests import check_file, read_digests, record_digests, write_with_digests
 from ratinglab.runs.record import RunRecord, record_bytes
 from ratinglab.runs.saved_run import read_hydra_files
 from ratinglab.splits.holdout import Holdout
@@ -109,40 +106,6 @@ def write_predictions(folder: Path, predictions: Mapping[str, Predictions]) -> N
     content = BytesIO()
     pd.concat(tables).to_parquet(content, index=False)
     write_with_digests(folder, {"predictions.parquet": content.getvalue()})
-
-
-def read_interest(folder: Path) -> Interest | None:
-    """Read the interest model; None if it has not been fitted yet."""
-    path = folder / INTEREST
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as tables:
-            interest = Interest(*(torch.from_numpy(tables[name]) for name in Interest._fields))
-            if str(tables["digest"]) != _digest_of_interest(folder, interest):
-                raise ValueError(DIFFERS)
-    except Exception as error:  # an incomplete or foreign file can raise anything
-        raise UserError(f"{path} is damaged or of another run: delete it, and it will be refitted") from error
-    return interest
-
-
-def write_interest(folder: Path, interest: Interest) -> None:
-    """Write the interest model. Does nothing if the folder is read-only: each process then fits the model again."""
-    tables = {name: table.numpy() for name, table in interest._asdict().items()}
-    tables["digest"] = np.array(_digest_of_interest(folder, interest))
-    with suppress(OSError):
-        write_atomically(folder / INTEREST, lambda file: np.savez(file, **tables))
-
-
-def _digest_of_interest(folder: Path, interest: Interest) -> str:
-    """Compute the SHA-256 of the interest model and of the ratings' digest.
-
-    interest.npz holds it, because only the training process may write digests.json.
-    """
-    sha256 = hashlib.sha256(str(read_digests(folder).get("ratings.parquet")).encode())
-    for table in interest:
-        sha256.update(np.ascontiguousarray(table.numpy()).tobytes())
-    return sha256.hexdigest()
 
 
 def count_rows(folder: Path) -> NDArray[np.intp]:
