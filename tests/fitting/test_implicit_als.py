@@ -15,8 +15,8 @@ from ratinglab.evaluation.ranking import OrderBy
 from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
 from ratinglab.kernels.implicit_rows import improve_rows
 from ratinglab.kernels.sorted_ratings import sort_ratings
-from ratinglab.models.implicit_mf import ImplicitMFOptions
-from ratinglab.models.rated_pairs import ImplicitObjective, RatedPairs, liked_rows, solve_rows
+from ratinglab.models.implicit_mf import ImplicitMFOptions, ImplicitObjective, solve_rows
+from ratinglab.models.rated_pairs import RatedPairs, liked_rows
 
 MODEL = ImplicitMFOptions(
     embedding_dim=4, regularization=0.1, frequency_exponent=0.5, init_std=0.5, unrated_weight=0.2, min_stars=3.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ratinglab.models import rated_pairs
+from ratinglab.models import implicit_mf
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.recommend import interest
 from ratinglab.recommend.interest import DIMS, FACTORIZATIONS, Interest, fit_interest
@@ -90,16 +90,16 @@ def test_every_sweep_lowers_the_objective_toward_a_minimum(is_rated, monkeypatch
 @pytest.mark.parametrize("entries", [1, 40, 200, 1 << 18])
 def test_blocks_of_any_size_give_the_same_rows(is_rated, monkeypatch, entries):
     expected = fitted(is_rated)
-    monkeypatch.setattr(rated_pairs, "ENTRIES_PER_BLOCK", entries)
+    monkeypatch.setattr(implicit_mf, "ENTRIES_PER_BLOCK", entries)
     for own, other in zip(fitted(is_rated), expected, strict=True):
         torch.testing.assert_close(own, other, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("entries", [1, 500, 5000])
 def test_blocks_cover_all_rows_once_within_their_memory(monkeypatch, entries):
-    monkeypatch.setattr(rated_pairs, "ENTRIES_PER_BLOCK", entries)
+    monkeypatch.setattr(implicit_mf, "ENTRIES_PER_BLOCK", entries)
     size = np.random.default_rng(0).geometric(0.02, 400)
-    blocks = list(rated_pairs._split_by_num_pairs(np.argsort(-size, kind="stable"), size, DIM))
+    blocks = list(implicit_mf._split_by_num_pairs(np.argsort(-size, kind="stable"), size, DIM))
     assert sorted(np.concatenate(blocks)) == list(range(400))
     for block in blocks:
         largest = max(size[block].max(), DIM)

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ratinglab.models.rated_pairs import ImplicitObjective, RatedPairs, solve_rows
+from ratinglab.models.implicit_mf import ImplicitObjective, solve_rows
+from ratinglab.models.rated_pairs import RatedPairs
 
 if TYPE_CHECKING:
     from ratinglab.kernels.rows import Entries
