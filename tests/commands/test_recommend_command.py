@@ -261,7 +261,7 @@ def test_python_refuses_mistakes(run, arguments, message):
 def test_new_user_of_typed_ratings_gets_a_list_with_reasons(run, capsys):
     recommend(run, "ratings='{0: 5, title 3: 1}'", "k=2", "why=true")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "new user rated highest"
+    assert lines[0] == "highest ratings of new user"
     assert lines[1].split() == ["item_id", "title", "rating"]
     assert lines[-5].startswith("recommended to new user, by expected gain: interest times probability of a rating of")
     assert lines[-4].split() == ["rank", "item_id", "title", "prediction", "±", "why"]

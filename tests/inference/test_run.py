@@ -188,7 +188,7 @@ def test_recommend_command_prints_recommendations_and_highest_ratings(command, b
     assert recommended[0].split() == ["rank", "item_id", "title", "prediction"]
     assert len(recommended) == 5
     assert all(title in line for title, line in zip(titles, recommended[1:], strict=True))
-    assert "user 42 rated highest" in outcome.stdout
+    assert "highest ratings of user 42" in outcome.stdout
     assert "note" not in outcome.stdout
     assert list(tmp_path.iterdir()) == []
 

@@ -179,7 +179,7 @@ def _print_list(rows: pd.DataFrame, request: _ListsRequest, user_id: str, *, nam
     """Print a user's highest ratings, and then the rows of the list. `name` is the user's name in the titles."""
     rated = request.recommender_of(user_id).rated_highest(user_id, k=NUM_RATED)
     if len(rated) > 0:
-        print(f"{name} rated highest")
+        print(f"highest ratings of {name}")
         print_rows(rated.drop(columns="rank"))
         print()
     print(f"recommended to {name}, {_order_text(request.run, request.options.ranking)}")
