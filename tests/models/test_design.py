@@ -22,25 +22,21 @@ def one_hot() -> Design:
     return Design.one_hot(torch.tensor([1, 0, 1, 3]), num_columns=5, scale=torch.tensor([2.0, -1.0, 0.0, 0.5]))
 
 
-def select_rows(design: Design) -> Design:
-    """Select six rows of the design's four; row 3 is never selected."""
-    return design.select_rows(torch.tensor([1, 2, 2, 0, 1, 0]))
-
-
+SELECTED_ROWS = torch.tensor([1, 2, 2, 0, 1, 0])
+"""Six of a design's four rows; row 3 is never selected."""
 SETS = torch.zeros(4, 5)
 SETS[0, 3], SETS[2, [0, 1, 4]] = 1, 3**-0.5
 ONE_HOT = torch.zeros(4, 5)
 ONE_HOT[[0, 1, 3], [1, 0, 3]] = torch.tensor([2.0, -1.0, 0.5])
-PICKED = torch.tensor([1, 2, 2, 0, 1, 0])
 CASES = {
     "sets": (small_sets(), SETS),
     "one_hot": (one_hot(), ONE_HOT),
-    "sets seen from other rows": (select_rows(small_sets()), SETS[PICKED]),
-    "one_hot seen from other rows": (select_rows(one_hot()), ONE_HOT[PICKED]),
+    "sets of selected rows": (small_sets().select_rows(SELECTED_ROWS), SETS[SELECTED_ROWS]),
+    "one_hot of selected rows": (one_hot().select_rows(SELECTED_ROWS), ONE_HOT[SELECTED_ROWS]),
 }
 """Designs with their dense matrices."""
 COLUMNS = {"sets": SETS != 0, "one_hot": torch.eye(5)[[1, 0, 1, 3]] > 0}
-COLUMNS |= {f"{name} seen from other rows": has[PICKED] for name, has in COLUMNS.items()}
+COLUMNS |= {f"{name} of selected rows": has[SELECTED_ROWS] for name, has in COLUMNS.items()}
 """Columns that each row has, (num_rows, num_columns) bool, also when its scale is 0."""
 
 
@@ -112,7 +108,7 @@ def test_scale_of_a_set_falls_with_the_root_of_its_size():
 
 
 def test_design_is_not_in_the_state_dict():
-    assert CASES["sets seen from other rows"][0].state_dict() == {}
+    assert CASES["sets of selected rows"][0].state_dict() == {}
 
 
 def texts(*values: str) -> np.ndarray:
