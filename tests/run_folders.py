@@ -17,11 +17,12 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.options import to_plain
 from ratinglab.ratings.table import RatingTable
 from ratinglab.runs.digests import DIGESTS, record_digests, seal_archive
-from ratinglab.runs.record import RunRecord, metric_records, record_bytes
+from ratinglab.runs.record import RunRecord, record_bytes
 from ratinglab.runs.storage import write_run
 from ratinglab.runs.weights import build_predictor
 from ratinglab.splits.holdout import Holdout
 from ratinglab.splits.split import TRAIN, SplitOptions
+from ratinglab.training.new_record import metric_records
 
 PROVENANCE: Any = {
     "data": "ratings.csv", "seed": 0, "columns": {}, "timestamp_format": None, "command": [],

@@ -1,4 +1,4 @@
-"""Metrics: values, direction, and lookup by name."""
+"""Metrics: values, and lookup by name."""
 
 import sys
 from types import SimpleNamespace
@@ -8,18 +8,8 @@ import torch
 
 from ratinglab.batches import EVALUATION_BLOCK_ROWS
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metrics import (
-    METRICS,
-    MSE,
-    Metric,
-    MonitoredRankingMetric,
-    find_metrics,
-    find_monitored_metric,
-    pooled_mean,
-)
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions
+from ratinglab.evaluation.metrics import METRICS, MSE, Metric, find_metrics, pooled_mean
 
-ORDER = OrderOptions(OrderBy.prediction, 4.0)
 PREDICTED, RATING = torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor([1.0, 2.0, 3.0, 4.0])
 
 
@@ -67,18 +57,6 @@ def own(monkeypatch):
     monkeypatch.setitem(sys.modules, "my_metrics", content)
 
 
-def test_is_better_follows_the_direction_of_the_metric():
-    assert WITHIN.is_better(0.6, than=0.5)
-    assert not WITHIN.is_better(0.5, than=0.5)
-    assert not WITHIN.is_better(0.4, than=0.5)
-    assert MSE.is_better(0.4, than=0.5)
-    assert not MSE.is_better(0.5, than=0.5)
-    assert not MSE.is_better(0.6, than=0.5)
-    for metric in (WITHIN, MSE):
-        assert metric.is_better(0.0, than=metric.worst)
-        assert not metric.is_better(metric.worst, than=0.0)
-
-
 def test_find_metrics_keeps_the_order_of_names(own):
     assert find_metrics(["rmse", "my_metrics.within_half", "mse"]) == [METRICS["rmse"], WITHIN, MSE]
 
@@ -107,53 +85,4 @@ def test_unknown_metric_name_gives_a_one_line_error(own, names, message):
     with pytest.raises(UserError) as error:
         find_metrics(names)
     assert str(error.value).startswith(message)
-    assert "\n" not in str(error.value)
-
-
-def test_monitor_must_be_a_validation_metric():
-    metrics = [MSE, WITHIN]
-    assert find_monitored_metric("val/mse", metrics, order=ORDER) is MSE
-    assert find_monitored_metric("val/within_half", metrics, order=ORDER) is WITHIN
-    for monitor, message in (
-        ("val/within_hlf", "; did you mean val/within_half?"),
-        ("val/mes", "; did you mean val/mse?"),
-        ("mse", ""),
-        ("val/mae", ""),
-    ):
-        with pytest.raises(UserError) as error:
-            find_monitored_metric(monitor, metrics, order=ORDER)
-        lists = ", ".join(f"val/{name}@K" for name in ("precision", "recall", "ndcg", "map", "mrr", "hit_rate"))
-        start = f"monitor must be one of val/mse, val/within_half, {lists}, got {monitor}"
-        assert str(error.value).startswith(start + message)
-
-
-def test_monitor_can_be_a_metric_of_lists_of_any_length():
-    found = find_monitored_metric("val/hit_rate@25", [MSE], order=ORDER)
-    assert found == MonitoredRankingMetric(
-        "hit_rate@25", "hit rate@25", higher_is_better=True, measure="hit_rate", k=25, by=ORDER.by, threshold=4.0
-    )
-    again = find_monitored_metric("val/hit_rate@25", [MSE], order=ORDER)
-    assert len({found, again}) == 1  # sweeps collect them in sets
-
-
-@pytest.mark.parametrize(
-    ("monitor", "message"),
-    [
-        ("val/ndcg@0", "monitor: the k after @ must be an integer of at least 1, got val/ndcg@0"),
-        ("val/ndcg@-1", "monitor: the k after @ must be an integer of at least 1, got val/ndcg@-1"),
-        ("val/ndcg@05", "monitor: the k after @ must be an integer of at least 1, got val/ndcg@05"),
-        ("val/map@ten", "monitor: the k after @ must be an integer of at least 1, got val/map@ten"),
-        ("val/ndgc@10", ", got val/ndgc@10; did you mean val/ndcg@10?"),
-        ("val/ndgc@5", ", got val/ndgc@5; did you mean val/ndcg@5?"),
-        ("val/ndcg", ", got val/ndcg; did you mean val/ndcg@10?"),
-        ("val/coverage@10", ", got val/coverage@10"),
-        ("val/novelty@10", ", got val/novelty@10"),
-        ("test/ndcg@10", ", got test/ndcg@10"),
-        ("ndcg@10", ", got ndcg@10"),
-    ],
-)
-def test_wrong_metrics_of_lists_give_a_one_line_error(monitor, message):
-    with pytest.raises(UserError) as error:
-        find_monitored_metric(monitor, [MSE], order=ORDER)
-    assert message in str(error.value)
     assert "\n" not in str(error.value)

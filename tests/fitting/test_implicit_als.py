@@ -10,7 +10,7 @@ from tables import table_with_features
 
 from ratinglab.batches import as_tensors
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.evaluation.metrics import MonitoredRankingMetric
+from ratinglab.evaluation.metric_kinds import MonitoredRankingMetric
 from ratinglab.evaluation.ranking import OrderBy
 from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
 from ratinglab.kernels.implicit_rows import improve_rows

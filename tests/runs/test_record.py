@@ -9,15 +9,15 @@ from run_folders import accept_files, record_of, write_record
 from tables import table_with_features
 
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.evaluation.metrics import MetricKind
+from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.files import RUN_FORMAT
 from ratinglab.runs.record import (
     drop_undefined_metrics,
-    metric_records,
     read_metrics,
     read_record,
     write_json,
 )
+from ratinglab.training.new_record import metric_records
 
 FEATURES = {"user_features": ["group", "age"], "item_features": ["genres"]}
 

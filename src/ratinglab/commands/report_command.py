@@ -14,8 +14,7 @@ from ratinglab.reports.comparison import comparison_tables
 from ratinglab.reports.sweep_report import sweep_report
 from ratinglab.reports.sweep_results import comparable_sets, read_results
 from ratinglab.runs.finished_runs import FinishedRun
-from ratinglab.runs.record import drop_undefined_metrics, write_metrics
-from ratinglab.runs.saved_run import read_config_dir
+from ratinglab.runs.record import drop_undefined_metrics, read_config_dir, write_metrics
 from ratinglab.runs.storage import write_predictions
 from ratinglab.runs.sweep_folder import SWEEP_RECORD, read_jobs
 

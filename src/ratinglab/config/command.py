@@ -31,7 +31,7 @@ from ratinglab.process.exits import clean_exit, exit_on_storage_fault, exit_with
 from ratinglab.process.interrupts import StoppedError, resume_hint
 from ratinglab.process.program import exit_with_rank_zero, process_rank
 from ratinglab.process.startup import configure_process
-from ratinglab.runs.saved_run import HYDRA_FOLDER
+from ratinglab.runs.record import HYDRA_FOLDER
 from ratinglab.runs.sweep_folder import has_started, record_or_check_arguments
 
 Task = Callable[[Any, Path], float | None]

@@ -5,7 +5,7 @@ from itertools import takewhile
 
 import yaml
 
-from ratinglab.runs.saved_run import LOADER
+from ratinglab.runs.record import LOADER
 
 KeyPath = tuple[str, ...]
 """Path of a nested key, such as ("columns", "user")."""

@@ -16,7 +16,7 @@ from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.rerun import Rerun, find_resumed_run
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.files import user_path
-from ratinglab.runs.saved_run import HYDRA_FOLDER
+from ratinglab.runs.record import HYDRA_FOLDER
 
 FindRun = Callable[..., Rerun | None]
 """Function that finds the earlier run that overrides name. It takes the overrides, and `multirun` by keyword."""

@@ -24,7 +24,8 @@ from ratinglab.errors import UserError
 from ratinglab.files import suggest_sibling, user_path
 from ratinglab.options import quote_for_hydra
 from ratinglab.process.program import shell_command
-from ratinglab.runs.saved_run import (
+from ratinglab.runs.finished_runs import find_named_run
+from ratinglab.runs.record import (
     HYDRA_FOLDER,
     parse_hydra_file,
     read_config_dir,
@@ -217,8 +218,6 @@ def find_reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     settings = [override for override in parsed if PATH_KEY.fullmatch(str(override.key_or_group))]
     if multirun or len(run) != 1 or len(parsed) != 1 + len(settings):
         raise UserError("reproduce takes run=FOLDER and, if the data have moved, their path, as in data.path=FILE")
-    from ratinglab.runs.finished_runs import find_named_run  # torch takes a second: keep --help fast
-
     named = find_named_run(_text(run[0]))
     if named.note is not None:
         print(named.note)

@@ -25,7 +25,7 @@ from ratinglab.options import quote_for_hydra, short_keys, short_number
 from ratinglab.process.exits import exit_on_storage_fault, exit_with
 from ratinglab.process.interrupts import StoppedError
 from ratinglab.process.locks import LockedError, lock_folder
-from ratinglab.runs.saved_run import read_swept_arguments
+from ratinglab.runs.record import read_metrics, read_swept_arguments
 from ratinglab.runs.sweep_folder import FAILURE, has_started, read_jobs, write_reason
 
 log = logging.getLogger(__name__)
@@ -146,8 +146,6 @@ def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, moni
 
 def _outcome(folder: Path, monitor: str) -> str:
     """Format the monitored metric of a finished job, if it has validation rows, and the seconds of its fit."""
-    from ratinglab.runs.record import read_metrics  # torch is loaded by now
-
     metrics = read_metrics(folder)
     metric = f"{monitor} {metrics[monitor]:.4f}   " if monitor in metrics else ""
     return f"{metric}{metrics['fit/seconds']:.1f} s"
@@ -205,7 +203,7 @@ def _print_report(folder: Path) -> bool:
     if failures and not any(has_started(job.folder) for job in jobs):
         is_same = len(set(failures)) == 1
         raise UserError(failures[0] if is_same else f"all {len(jobs)} jobs failed; the first: {failures[0]}")
-    from ratinglab.reports.sweep_report import sweep_report  # torch is loaded by now
+    from ratinglab.reports.sweep_report import sweep_report  # imports pandas, which is loaded by now
 
     report = sweep_report(jobs)
     print("", *report.lines, sep="\n", flush=True)  # before the files, which may not be writable

@@ -6,35 +6,14 @@ To add your own, define a Metric in any module and name it: `metrics=[mse,rmse,m
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from ratinglab.batches import EVALUATION_BLOCK_ROWS
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
-from ratinglab.evaluation.ranking import PER_USER_LABELS, OrderBy, OrderOptions, parse_metric_at_k
+from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.targets import import_attribute
-
-Kind = TypeVar("Kind", bound="MetricKind")
-
-
-@dataclass(frozen=True)
-class MetricKind:
-    """Name in tags, as in test/NAME, label in tables, and direction of a metric."""
-
-    name: str
-    label: str
-    higher_is_better: bool
-
-    def is_better(self, value: float, than: float) -> bool:
-        """Return whether one value is better than another."""
-        return value > than if self.higher_is_better else value < than
-
-    @property
-    def worst(self) -> float:
-        """The worst possible value."""
-        return float("-inf") if self.higher_is_better else float("inf")
 
 
 @dataclass(frozen=True)
@@ -55,23 +34,6 @@ class Metric(MetricKind):
             return float(value)
         except (TypeError, ValueError, RuntimeError) as error:
             raise RunFailedError(f"metrics: {self.name} must return a number, got {type(value).__name__}") from error
-
-
-@dataclass(frozen=True)
-class MonitoredRankingMetric(MetricKind):
-    """A metric of recommendation lists, such as ndcg@10.
-
-    Attributes:
-        measure: its name in evaluation.ranking, such as ndcg.
-        k: number of items per list.
-        by: order of the lists.
-        threshold: lowest rating that counts as liked, in rating units; None: 4 stars.
-    """
-
-    measure: str
-    k: int
-    by: OrderBy
-    threshold: float | None
 
 
 def pooled_mean(error: Tensor, function: Callable[[Tensor], Tensor]) -> float:
@@ -132,32 +94,3 @@ def _import_metric(name: str) -> Metric:
     if not isinstance(metric, Metric):
         raise UserError(f"metrics: {name} must be a Metric, got {type(metric).__name__}")
     return metric
-
-
-def find_monitored_metric(
-    monitor: str, metrics: Iterable[Kind], *, order: OrderOptions
-) -> Kind | MonitoredRankingMetric:
-    """Find the metric named by `monitor`, such as val/mse or val/ndcg@10.
-
-    Args:
-        monitor: tag of a validation metric.
-        metrics: metrics of predicted ratings.
-        order: order of the lists of a ranking metric.
-
-    Raises:
-        UserError: `monitor` does not name a metric of the validation rows.
-    """
-    tags = {f"val/{metric.name}": metric for metric in metrics}
-    if monitor in tags:
-        return tags[monitor]
-    part, _, name = monitor.partition("/")
-    if part == "val" and (ranking := parse_metric_at_k(name)) is not None:
-        return MonitoredRankingMetric(
-            name, ranking.label, higher_is_better=True, **ranking._asdict(), by=order.by, threshold=order.threshold
-        )
-    measure, _, k = name.partition("@")
-    if part == "val" and measure in PER_USER_LABELS and k:
-        raise UserError(f"monitor: the k after @ must be an integer of at least 1, got {monitor}")
-    listed = ", ".join([*tags, *(f"val/{name}@K" for name in PER_USER_LABELS)])
-    near = [*tags, *(f"val/{name}@{k if re.fullmatch('[1-9][0-9]*', k) else 10}" for name in PER_USER_LABELS)]
-    raise UserError(f"monitor must be one of {listed}, got {monitor}{did_you_mean(monitor, near)}")

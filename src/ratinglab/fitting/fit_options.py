@@ -14,7 +14,8 @@ from ratinglab.models.equation_options import RATING_FORMS, EquationForm, Equati
 from ratinglab.options import above, named_subclasses
 
 if TYPE_CHECKING:
-    from ratinglab.evaluation.metrics import Metric, MonitoredRankingMetric
+    from ratinglab.evaluation.metric_kinds import MonitoredRankingMetric
+    from ratinglab.evaluation.metrics import Metric
     from ratinglab.fitting.fit import Fit
     from ratinglab.fitting.schedules import Schedule
     from ratinglab.fitting.trainer_options import TrainerOptions

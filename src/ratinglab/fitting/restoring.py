@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metrics import find_metrics, find_monitored_metric
+from ratinglab.evaluation.metric_kinds import find_monitored_metric
+from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer_options import TrainerOptions
 from ratinglab.options import from_plain
-from ratinglab.runs.record import read_record
-from ratinglab.runs.saved_run import parse_hydra_file
+from ratinglab.runs.record import parse_hydra_file, read_record
 from ratinglab.runs.weights import build_predictor, load_weights, read_training_data
 from ratinglab.targets import target_class
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
     from pytorch_lightning.loggers import Logger
 
-    from ratinglab.evaluation.metrics import MetricKind
+    from ratinglab.evaluation.metric_kinds import MetricKind
     from ratinglab.fitting.callbacks.pruning import MedianPruning
     from ratinglab.runs.learning_curves import Curve
 

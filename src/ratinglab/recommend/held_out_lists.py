@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ratinglab.batches import Batch, as_tensors
-from ratinglab.evaluation.metrics import MonitoredRankingMetric
+from ratinglab.evaluation.metric_kinds import MonitoredRankingMetric
 from ratinglab.evaluation.ranking import OrderBy, RelevantItems, like_threshold, mean_ranking_metrics
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import RatedPairs

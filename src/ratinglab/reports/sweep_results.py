@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metrics import MSE, MetricKind
+from ratinglab.evaluation.metric_kinds import MetricKind
+from ratinglab.evaluation.metrics import MSE
 from ratinglab.files import METRICS, RUN_RECORD
 from ratinglab.reports.averages import mean_of
 from ratinglab.reports.groups import Group, JobResult, TableColumn, rank_groups

@@ -9,8 +9,7 @@ from ratinglab.errors import UserError
 from ratinglab.files import METRICS, RUN_RECORD, VALIDATION_FIT, suggest_sibling, user_path
 from ratinglab.options import as_yaml
 from ratinglab.runs.digests import check_file
-from ratinglab.runs.record import RunRecord, read_metrics, read_record
-from ratinglab.runs.saved_run import HYDRA_FOLDER
+from ratinglab.runs.record import HYDRA_FOLDER, RunRecord, read_metrics, read_record
 
 FOLD = "split.fold"
 REPLICATES = (FOLD, "seed", "split.seed")

@@ -34,8 +34,7 @@ from ratinglab.formats.inputs import open_file
 from ratinglab.formats.parquet_blocks import read_parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
 from ratinglab.runs.digests import check_file, read_digests, record_digests, write_with_digests
-from ratinglab.runs.record import RunRecord, record_bytes
-from ratinglab.runs.saved_run import read_hydra_files
+from ratinglab.runs.record import RunRecord, read_hydra_files, record_bytes
 from ratinglab.splits.holdout import Holdout
 
 log = logging.getLogger(__name__)

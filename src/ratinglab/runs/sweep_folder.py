@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ratinglab.errors import UserError
 from ratinglab.files import METRICS, RUN_RECORD, VALIDATION_FIT, write_bytes
-from ratinglab.runs.saved_run import HYDRA_FOLDER, read_arguments
+from ratinglab.runs.record import HYDRA_FOLDER, read_arguments
 
 SWEEP_RECORD, FAILURE, PRUNED = "sweep.json", "failure.txt", "pruned.txt"
 CHOOSES_JOBS = re.compile(

@@ -20,8 +20,7 @@ from ratinglab.fitting.loggers.logger_options import TensorBoardOptions
 from ratinglab.fitting.loggers.tensorboard import EventLog
 from ratinglab.inference.run import Run
 from ratinglab.options import group_to_plain
-from ratinglab.runs.record import RunRecord
-from ratinglab.runs.saved_run import HYDRA_FOLDER, read_swept_arguments
+from ratinglab.runs.record import HYDRA_FOLDER, RunRecord, read_swept_arguments
 from ratinglab.training.train_options import TrainOptions
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from ratinglab.datamodule import RatingDataModule
+from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.protocol_options import Protocol
 from ratinglab.options import group_to_plain, to_plain
-from ratinglab.runs.record import Provenance, RunRecord, metric_records
+from ratinglab.runs.record import Provenance, RunRecord
 from ratinglab.splits.holdout import Holdout
 from ratinglab.splits.split import Split
 from ratinglab.training.train_options import TrainOptions
@@ -74,6 +75,14 @@ def make_record(
         started_with={},  # filled in once Hydra has written its files
         split=group_to_plain("split", options.split),
     )
+
+
+def metric_records(targets: Sequence[str]) -> list[dict[str, Any]]:
+    """Make the entries of run.json for these metrics."""
+    return [
+        {"target": target, "name": kind.name, "label": kind.label, "higher_is_better": kind.higher_is_better}
+        for target, kind in zip(targets, find_metrics(targets), strict=True)
+    ]
 
 
 def _collect_provenance(

@@ -11,7 +11,8 @@ import torch
 from ratinglab.batches import Batch, Blocks, as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metrics import MSE, Metric, MonitoredRankingMetric, find_metrics, find_monitored_metric
+from ratinglab.evaluation.metric_kinds import MonitoredRankingMetric, find_monitored_metric
+from ratinglab.evaluation.metrics import MSE, Metric, find_metrics
 from ratinglab.evaluation.ranking import check_threshold, like_threshold
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_options import FitSetup

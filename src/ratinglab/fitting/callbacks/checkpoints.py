@@ -11,7 +11,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from ratinglab.evaluation.metrics import MetricKind
+from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.files import write_atomically
 from ratinglab.fitting.callbacks.learning_curve import was_validated
 from ratinglab.runs.digests import seal_archive

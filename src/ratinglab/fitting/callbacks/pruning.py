@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from ratinglab.evaluation.metrics import MetricKind
+from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.fitting.callbacks.learning_curve import was_validated
 from ratinglab.runs.learning_curves import Curve
 from ratinglab.runs.sweep_folder import PRUNED, write_reason
