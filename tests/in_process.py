@@ -23,7 +23,7 @@ def act_as_command(*argv: str, folder: Path) -> Iterator[pytest.MonkeyPatch]:
     """
     from ratinglab.config.hydra_api import hide_hydra_app
     from ratinglab.process import interrupts
-    from ratinglab.training.python_calls import isolated
+    from ratinglab.python_calls import isolated
 
     handlers, modules = list(logging.root.handlers), set(sys.modules)
     signals = {number: signal.getsignal(number) for number in interrupts.STOP_SIGNALS}

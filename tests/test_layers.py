@@ -30,7 +30,7 @@ LAYERS = [
     ["training"],
     ["commands"],
     ["serving"],
-    ["config"],
+    ["config", "python_calls"],
     ["cli", "api"],
     ["__init__"],
     ["__main__"],
@@ -41,7 +41,7 @@ OF_TABLES = {"formats", "ratings", "reading", "datasets"}
 ONLY_ON = {
     "hydra": {"config"},
     "omegaconf": {"config"},
-    "pytorch_lightning": {"datamodule", "fitting", "training", "api"},
+    "pytorch_lightning": {"datamodule", "fitting", "training", "python_calls"},
     "lightning_fabric": {"fitting"},
     "torch": {
         "batches",
@@ -55,6 +55,7 @@ ONLY_ON = {
         "inference",
         "training",
         "commands",
+        "python_calls",
     },
     "pandas": {
         "formats",
@@ -71,7 +72,7 @@ ONLY_ON = {
         "api",
     },
     "pyarrow": OF_TABLES | {"fitting", "commands"},
-    "numba": {"kernels", "training"},
+    "numba": {"kernels", "python_calls"},
     "matplotlib": {"evaluation", "fitting", "reports"},
     "optuna": {"fitting"},
     "pyspark": {"fitting"},

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
 import pandas as pd
 
-from ratinglab.config.claimed_folder import claim_folder
 from ratinglab.config.request import ComposedJob, compose_call, hydra_folder_of_call
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.datasets.sources import FRAME
@@ -17,8 +16,9 @@ from ratinglab.formats.frames import Frame, Frames, make_reusable
 from ratinglab.inference.run import Run
 from ratinglab.options import as_override
 from ratinglab.process.program import shown_path
+from ratinglab.python_calls import interruptible, isolated, log_to_file
+from ratinglab.runs.claimed_folder import claim_folder
 from ratinglab.runs.finished_runs import find_named_run
-from ratinglab.training.python_calls import interruptible, isolated, log_to_file
 from ratinglab.training.training import build_lightning, train_run
 
 P = ParamSpec("P")

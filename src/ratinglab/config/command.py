@@ -17,7 +17,6 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ratinglab.config.arguments import parse_arguments
-from ratinglab.config.claimed_folder import claim_folder
 from ratinglab.config.error_messages import translate_exceptions
 from ratinglab.config.help_text import adapt_commands, help_text
 from ratinglab.config.hydra_api import hydra_app, hydra_context, run_composed
@@ -31,6 +30,7 @@ from ratinglab.process.exits import clean_exit, exit_on_storage_fault, exit_with
 from ratinglab.process.interrupts import StoppedError, resume_hint
 from ratinglab.process.program import exit_with_rank_zero, process_rank
 from ratinglab.process.startup import configure_process
+from ratinglab.runs.claimed_folder import claim_folder
 from ratinglab.runs.record import HYDRA_FOLDER
 from ratinglab.runs.sweep_folder import has_started, record_or_check_arguments
 

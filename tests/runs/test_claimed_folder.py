@@ -2,8 +2,8 @@
 
 import pytest
 
-from ratinglab.config.claimed_folder import claim_folder
 from ratinglab.errors import UserError
+from ratinglab.runs.claimed_folder import claim_folder
 
 
 @pytest.mark.parametrize("name", ["notes", "notes.txt", ".hidden", "folder/", "run.json"])
