@@ -17,7 +17,6 @@ from ratinglab.commands.command_options import (
     InspectOptions,
     PredictOptions,
     RecommendOptions,
-    ServeOptions,
     SimilarOptions,
 )
 from ratinglab.config.command import command
@@ -26,6 +25,7 @@ from ratinglab.config.rerun import find_reproduced_run, find_resumed_run
 from ratinglab.errors import UserError, did_you_mean, refuse_arguments
 from ratinglab.process.exits import clean_exit
 from ratinglab.process.program import shown_path
+from ratinglab.serving.serve_options import ServeOptions
 from ratinglab.training.train_options import TrainOptions
 
 REPRODUCE_USAGE = """\

@@ -12,11 +12,11 @@ from fastapi.testclient import TestClient
 from run_folders import PROVENANCE, add_samples, write_run_of, write_weights
 from tables import table_of
 
-from ratinglab.commands.command_options import ServeOptions
 from ratinglab.models.posterior import Posterior
 from ratinglab.runs.record import write_metrics
 from ratinglab.serving.app import build_app
 from ratinglab.serving.reloading import CurrentRun
+from ratinglab.serving.serve_options import ServeOptions
 
 NUM_USERS, NUM_ITEMS = 30, 20
 TITLES = [

@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ratinglab.commands.command_options import OPTIONS_CLASSES
+from ratinglab.commands.command_options import (
+    EvaluateOptions,
+    ExportOptions,
+    InspectOptions,
+    PredictOptions,
+    RecommendOptions,
+    SimilarOptions,
+)
 from ratinglab.config.arguments import quote_texts
 from ratinglab.config.conversion import UnknownKeyError, to_options
 from ratinglab.config.error_messages import check_overrides, name_file_of_key, translate_exceptions
@@ -17,7 +24,20 @@ from ratinglab.config.rerun import Rerun, find_resumed_run
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.files import user_path
 from ratinglab.runs.record import HYDRA_FOLDER
+from ratinglab.serving.serve_options import ServeOptions
+from ratinglab.training.train_options import TrainOptions
 
+OPTIONS_CLASSES: dict[str, type] = {
+    "train": TrainOptions,
+    "inspect_data": InspectOptions,
+    "evaluate": EvaluateOptions,
+    "recommend": RecommendOptions,
+    "similar": SimilarOptions,
+    "predict": PredictOptions,
+    "export": ExportOptions,
+    "serve": ServeOptions,
+}
+"""Options class of each primary config in conf/."""
 FindRun = Callable[..., Rerun | None]
 """Function that finds the earlier run that overrides name. It takes the overrides, and `multirun` by keyword."""
 

@@ -20,11 +20,11 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 
-from ratinglab.commands.command_options import ServeOptions
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.serving import schemas
 from ratinglab.serving.guard import Guard
 from ratinglab.serving.reloading import CurrentRun
+from ratinglab.serving.serve_options import ServeOptions
 from ratinglab.serving.service import Service
 
 PAGES = {

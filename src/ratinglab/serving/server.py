@@ -10,11 +10,11 @@ from types import FrameType
 import uvicorn
 import uvicorn.server
 
-from ratinglab.commands.command_options import ServeOptions
 from ratinglab.errors import UserError
 from ratinglab.process.interrupts import STOP_SIGNALS, StoppedError
 from ratinglab.serving.app import build_app
 from ratinglab.serving.reloading import CurrentRun
+from ratinglab.serving.serve_options import ServeOptions
 
 SECONDS_TO_FINISH = 30
 """Grace period in seconds for requests in progress after a signal to stop."""

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ratinglab.commands.command_options import ServeOptions
 from ratinglab.errors import UserError
 from ratinglab.inference.fold_in.folded_in import FoldedIn, explain_list
 from ratinglab.inference.run import Run
 from ratinglab.runs.record import has_finished
 from ratinglab.serving import schemas
 from ratinglab.serving.item_search import ItemSearch
+from ratinglab.serving.serve_options import ServeOptions
 
 MAX_LEVELS = 1000
 """Maximum number of steps from the lowest to the highest rating; beyond it, ratings count as continuous."""
