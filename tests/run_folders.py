@@ -16,8 +16,9 @@ from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import to_plain
 from ratinglab.ratings.table import RatingTable
-from ratinglab.runs.digests import DIGESTS, record_digests, seal_archive
+from ratinglab.runs.digests import record_digests, seal_archive
 from ratinglab.runs.record import RunRecord, record_bytes
+from ratinglab.runs.run_files import DIGESTS
 from ratinglab.runs.storage import write_run
 from ratinglab.runs.weights import build_predictor
 from ratinglab.splits.holdout import Holdout

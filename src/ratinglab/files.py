@@ -1,4 +1,4 @@
-"""Names of a run's files, paths given by users, and atomic writes."""
+"""Paths given by users, and atomic writes."""
 
 import errno
 import os
@@ -11,17 +11,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ratinglab.errors import UserError, did_you_mean
-
-RUN_RECORD, RUN_FORMAT = "run.json", 4
-"""File that marks a folder as a run, and the current version of the folder's format."""
-METRICS = "metrics.json"
-"""File of the metrics, written when a run finishes."""
-CHECKPOINTS = "checkpoints"
-"""Subfolder of a run for its checkpoints."""
-BEST, LAST = f"{CHECKPOINTS}/best.ckpt", f"{CHECKPOINTS}/last.ckpt"
-"""Checkpoints of a run: the best epoch, and the last one, from which the run resumes."""
-VALIDATION_FIT = "validation"
-"""Subfolder for the first of the two fits of a run with split.refit."""
 
 
 def user_path(text: str, *, key: str) -> Path:
@@ -43,49 +32,6 @@ def suggest_sibling(path: Path, *, names: Iterable[str] = (), cutoff: float = 0.
     """Suggest, like `did_you_mean`, the nearest name among `names` and the files and folders beside a missing path."""
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     return did_you_mean(path.name, [*siblings, *names], cutoff=cutoff)
-
-
-def output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:
-    """Check the path of an output file. It must not be one of the `inputs`.
-
-    Raises:
-        UserError: the folder is missing, or the path is a folder, an input, or inside a run's folder.
-    """
-    path = user_path(text, key=key)
-    if not path.parent.is_dir():
-        raise UserError(f"{key}: there is no folder {path.parent}")
-    if path.is_dir() or text.endswith(("/", os.sep)):
-        raise UserError(f"{key} must be a file, got the folder {text}")
-    for other in inputs:
-        if path.exists() and path.samefile(other):
-            raise UserError(f"{key} must differ from the input file, got {text}")
-    _check_outside_runs(path, key=key)
-    return path
-
-
-def output_folder(text: str, *, key: str) -> Path:
-    """Check the path of an output folder. It must be new or empty.
-
-    Raises:
-        UserError: the folder above is missing, or the path is a file, a folder with files, or inside a run's folder.
-    """
-    path = user_path(text, key=key)
-    if not path.parent.is_dir():
-        raise UserError(f"{key}: there is no folder {path.parent}")
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise UserError(f"{key} must be a new or empty folder, got {text}")
-    _check_outside_runs(path, key=key)
-    return path
-
-
-def _check_outside_runs(path: Path, *, key: str) -> None:
-    try:
-        resolved = path.resolve()
-    except (OSError, RuntimeError) as error:  # links that form a loop
-        raise UserError(f"{key}: {path} cannot be resolved: {error}") from error
-    for folder in resolved.parents:
-        if (folder / RUN_RECORD).is_file():
-            raise UserError(f"{key} must not be inside the folder of a run, got {path}")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from ratinglab.fitting.gradient_options import AdamOptions, AdamWOptions, Gradie
 from ratinglab.models.build_equation import build_equation
 from ratinglab.models.mf import MF, MFOptions
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY, RatingTable
+from ratinglab.runs.run_files import LAST
 from ratinglab.splits.chosen_rows import RowsSplitOptions
 from ratinglab.splits.holdout import Holdout
 from ratinglab.splits.split import TRAIN, VALIDATION
@@ -254,7 +255,7 @@ def test_equation_with_dropout_resumes_bit_for_bit(tmp_path, accumulate):
     with pytest.raises(SystemError):
         fit(model=NOISY, epochs=4, accumulate=accumulate, callbacks=[writes, Interrupt(2)])
     torch.manual_seed(99)
-    resumed = fit(model=NOISY, epochs=4, accumulate=accumulate, checkpoint=tmp_path / "last.ckpt")
+    resumed = fit(model=NOISY, epochs=4, accumulate=accumulate, checkpoint=tmp_path / LAST)
     assert resumed.module.epochs_done == 4
     assert torch.equal(resumed.weights, whole.weights)
     assert metric(resumed, "train/mse") == metric(whole, "train/mse")
@@ -262,8 +263,8 @@ def test_equation_with_dropout_resumes_bit_for_bit(tmp_path, accumulate):
 
 def test_fit_can_be_extended_from_a_checkpoint(tmp_path):
     fit(model=NOISY, epochs=2, callbacks=[BestAndLast(tmp_path, monitor=None, last_every_seconds=1e9)])
-    before = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    resumed = fit(model=NOISY, epochs=4, checkpoint=tmp_path / "last.ckpt")
+    before = torch.load(tmp_path / LAST, weights_only=True)
+    resumed = fit(model=NOISY, epochs=4, checkpoint=tmp_path / LAST)
     assert torch.equal(resumed.weights, fit(model=NOISY, epochs=4).weights)
     assert resumed.module.seconds == before["seconds"] > 0, "its time is added to that of the process"
     assert resumed.module.step_seconds > before["step_seconds"] > 0

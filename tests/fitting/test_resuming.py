@@ -8,6 +8,7 @@ from fits import Fitted, fit
 from tables import table_with_features
 
 from ratinglab.fitting.callbacks.checkpoints import BestAndLast
+from ratinglab.runs.run_files import LAST
 
 FITS = [
     "adam",
@@ -52,12 +53,12 @@ def test_resumed_fit_equals_an_uninterrupted_one_bit_for_bit(tmp_path, chosen, e
     epochs, before_cut = (7, 4) if "max_samples" in chosen else (5, 3)
     whole = fitted(chosen, model, epochs=epochs, folder=tmp_path / "whole")
     cut = fitted(chosen, model, epochs=before_cut, folder=tmp_path / "cut")
-    last = tmp_path / "cut" / "last.ckpt"
+    last = tmp_path / "cut" / LAST
     resumed = fitted(chosen, model, epochs=epochs, folder=tmp_path / "again", checkpoint=last)
     assert resumed.module.epochs_done == epochs
     assert torch.equal(resumed.weights, whole.weights)
     assert not torch.equal(cut.weights, whole.weights)
     assert resumed.module.train_mse == whole.module.train_mse
-    one, two = (torch.load(tmp_path / folder / "last.ckpt", weights_only=True) for folder in ("whole", "again"))
+    one, two = (torch.load(tmp_path / folder / LAST, weights_only=True) for folder in ("whole", "again"))
     assert str(one["state_dict"]) == str(two["state_dict"])
     assert str(one["optimizer_states"]) == str(two["optimizer_states"])

@@ -23,6 +23,7 @@ from ratinglab.fitting.trainer_options import (
     PruningOptions,
     Strategy,
 )
+from ratinglab.runs.run_files import BEST
 
 
 def build(tmp_path, **changed):
@@ -85,7 +86,7 @@ def callbacks(folder, *, monitor, patience, min_delta=0.0):
     pruning = PruningOptions(enabled=False, n_startup_trials=5, n_warmup_steps=10)
     checkpoint = CheckpointOptions(last_every_seconds=1e9)
     options = CallbackOptions(EarlyStoppingOptions(patience, min_delta), checkpoint, pruning)
-    return options.build(checkpoint_folder=folder, monitor=monitor)
+    return options.build(run_folder=folder, monitor=monitor)
 
 
 def fit_until_worse(folder, *, monitor, patience, min_delta=0.0, epochs=60):
@@ -99,7 +100,7 @@ def fit_until_worse(folder, *, monitor, patience, min_delta=0.0, epochs=60):
 
 
 def best_epoch(folder) -> int:
-    return torch.load(folder / "best.ckpt", weights_only=True)["epochs"]
+    return torch.load(folder / BEST, weights_only=True)["epochs"]
 
 
 @pytest.mark.parametrize("patience", [1, 5])

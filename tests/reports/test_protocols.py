@@ -17,10 +17,10 @@ from tables import table_of, table_with_features
 
 from ratinglab.config.primary_config import ChosenFile
 from ratinglab.errors import UserError
-from ratinglab.files import RUN_FORMAT
 from ratinglab.reports.comparison import FinishedRun, _group_runs
 from ratinglab.reports.paired_tests import corrected_t
 from ratinglab.reports.protocols import table_with_reference_results, verdict
+from ratinglab.runs.run_files import RUN_FORMAT
 from ratinglab.splits.random_rows import RandomSplitOptions
 from ratinglab.training.new_record import make_protocol_record
 

@@ -10,13 +10,13 @@ from tables import table_with_features
 
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metric_kinds import MetricKind
-from ratinglab.files import RUN_FORMAT
 from ratinglab.runs.record import (
     drop_undefined_metrics,
     read_metrics,
     read_record,
     write_json,
 )
+from ratinglab.runs.run_files import RUN_FORMAT
 from ratinglab.training.new_record import metric_records
 
 FEATURES = {"user_features": ["group", "age"], "item_features": ["genres"]}

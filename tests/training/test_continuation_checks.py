@@ -10,8 +10,8 @@ from tables import table_with_features
 
 from ratinglab.config.rerun import find_reproduced_run, find_resumed_run
 from ratinglab.errors import UserError
-from ratinglab.files import RUN_FORMAT
 from ratinglab.runs.record import read_record
+from ratinglab.runs.run_files import RUN_FORMAT
 from ratinglab.training.continuation import check_same_data_and_metrics
 
 

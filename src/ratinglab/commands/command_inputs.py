@@ -1,11 +1,12 @@
 """The run and the files that a command's options name."""
 
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ratinglab.commands.command_options import FoldInOptions, RatingColumnOptions
 from ratinglab.errors import UserError
-from ratinglab.files import output_path
+from ratinglab.files import user_path
 from ratinglab.formats.input_paths import find_file
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.literals import is_inline_mapping, parse_inline_mapping
@@ -17,12 +18,56 @@ from ratinglab.inference.fold_in.given_ratings import DEFAULT_COLUMNS, Pairs, ch
 from ratinglab.inference.run import Run
 from ratinglab.runs.finished_runs import find_named_run
 from ratinglab.runs.record import RunRecord
+from ratinglab.runs.run_files import RUN_RECORD
 
 
 def load_run(text: str) -> tuple[Run, list[str]]:
     """Load the run that the option `run` names; also returns a note if the option is not a folder."""
     named = find_named_run(text)
     return Run.load(named.folder), [] if named.note is None else [named.note]
+
+
+def output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:
+    """Check the path of an output file. It must not be one of the `inputs`.
+
+    Raises:
+        UserError: the folder is missing, or the path is a folder, an input, or inside a run's folder.
+    """
+    path = user_path(text, key=key)
+    if not path.parent.is_dir():
+        raise UserError(f"{key}: there is no folder {path.parent}")
+    if path.is_dir() or text.endswith(("/", os.sep)):
+        raise UserError(f"{key} must be a file, got the folder {text}")
+    for other in inputs:
+        if path.exists() and path.samefile(other):
+            raise UserError(f"{key} must differ from the input file, got {text}")
+    _check_outside_runs(path, key=key)
+    return path
+
+
+def output_folder(text: str, *, key: str) -> Path:
+    """Check the path of an output folder. It must be new or empty.
+
+    Raises:
+        UserError: the folder above is missing, or the path is a file, a folder with files, or inside a run's folder.
+    """
+    path = user_path(text, key=key)
+    if not path.parent.is_dir():
+        raise UserError(f"{key}: there is no folder {path.parent}")
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"{key} must be a new or empty folder, got {text}")
+    _check_outside_runs(path, key=key)
+    return path
+
+
+def _check_outside_runs(path: Path, *, key: str) -> None:
+    try:
+        resolved = path.resolve()
+    except (OSError, RuntimeError) as error:  # links that form a loop
+        raise UserError(f"{key}: {path} cannot be resolved: {error}") from error
+    for folder in resolved.parents:
+        if (folder / RUN_RECORD).is_file():
+            raise UserError(f"{key} must not be inside the folder of a run, got {path}")
 
 
 def table_path(text: str, *, inputs: Iterable[Path] = ()) -> Path:

@@ -3,9 +3,9 @@
 from ratinglab.commands.command_inputs import load_run
 from ratinglab.commands.command_options import EvaluateOptions
 from ratinglab.evaluation.ranking import OrderOptions, like_threshold
-from ratinglab.files import METRICS
 from ratinglab.reports.results import tabulate_lists, tabulate_metrics
 from ratinglab.runs.record import read_metrics
+from ratinglab.runs.run_files import METRICS
 
 MAX_ROUNDING = 1e-4
 """Largest difference that other processors or libraries can cause in a metric; relative for metrics above 1."""

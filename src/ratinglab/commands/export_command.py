@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from ratinglab.batches import Batch, as_tensors
-from ratinglab.commands.command_inputs import load_run
+from ratinglab.commands.command_inputs import load_run, output_folder
 from ratinglab.commands.command_options import ONNX_PACKAGES, ExportFormat, ExportOptions
 from ratinglab.commands.export_formats import WRITERS, WrittenExport
 from ratinglab.errors import UserError
-from ratinglab.files import atomic_folder, output_folder
+from ratinglab.files import atomic_folder
 from ratinglab.inference.run import Run
 from ratinglab.runs.record import write_json
 

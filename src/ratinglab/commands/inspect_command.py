@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ratinglab.commands.command_inputs import output_path
 from ratinglab.commands.command_options import InspectOptions
 from ratinglab.datasets.sniffing import guess_layout
 from ratinglab.datasets.sources import CsvOptions, DataOptions, Duplicates
 from ratinglab.errors import UserError
 from ratinglab.evaluation.figures import draw_overview
-from ratinglab.files import output_path, write_output
+from ratinglab.files import write_output
 from ratinglab.options import as_override
 from ratinglab.process.program import shell_command
 from ratinglab.ratings.side_information import Column, Needs, categories_in, is_numeric, is_unknown

@@ -15,8 +15,9 @@ from ratinglab.reports.sweep_report import sweep_report
 from ratinglab.reports.sweep_results import comparable_sets, read_results
 from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.record import drop_undefined_metrics, read_config_dir, write_metrics
+from ratinglab.runs.run_files import SWEEP_RECORD
 from ratinglab.runs.storage import write_predictions
-from ratinglab.runs.sweep_folder import SWEEP_RECORD, read_jobs
+from ratinglab.runs.sweep_folder import read_jobs
 
 
 def report_folders(folders: Sequence[str], *, test: bool) -> Iterator[str]:

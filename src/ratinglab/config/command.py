@@ -31,7 +31,7 @@ from ratinglab.process.interrupts import StoppedError, resume_hint
 from ratinglab.process.program import exit_with_rank_zero, process_rank
 from ratinglab.process.startup import configure_process
 from ratinglab.runs.claimed_folder import claim_folder
-from ratinglab.runs.record import HYDRA_FOLDER
+from ratinglab.runs.run_files import HYDRA_FOLDER
 from ratinglab.runs.sweep_folder import has_started, record_or_check_arguments
 
 Task = Callable[[Any, Path], float | None]

@@ -23,7 +23,7 @@ from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.rerun import Rerun, find_resumed_run
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.files import user_path
-from ratinglab.runs.record import HYDRA_FOLDER
+from ratinglab.runs.run_files import HYDRA_FOLDER
 from ratinglab.serving.serve_options import ServeOptions
 from ratinglab.training.train_options import TrainOptions
 

@@ -25,14 +25,8 @@ from ratinglab.files import suggest_sibling, user_path
 from ratinglab.options import quote_for_hydra
 from ratinglab.process.program import shell_command
 from ratinglab.runs.finished_runs import find_named_run
-from ratinglab.runs.record import (
-    HYDRA_FOLDER,
-    parse_hydra_file,
-    read_config_dir,
-    read_hydra,
-    read_hydra_text,
-    read_run_json,
-)
+from ratinglab.runs.record import parse_hydra_file, read_config_dir, read_hydra, read_hydra_text, read_run_json
+from ratinglab.runs.run_files import HYDRA_FOLDER
 
 LIMIT_KEYS = ("trainer.max_epochs", "trainer.max_time")
 """Keys that extend a resumed run: more epochs of the same experiment."""

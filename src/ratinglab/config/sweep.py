@@ -26,7 +26,8 @@ from ratinglab.process.exits import exit_on_storage_fault, exit_with
 from ratinglab.process.interrupts import StoppedError
 from ratinglab.process.locks import LockedError, lock_folder
 from ratinglab.runs.record import read_metrics, read_swept_arguments
-from ratinglab.runs.sweep_folder import FAILURE, has_started, read_jobs, write_reason
+from ratinglab.runs.run_files import FAILURE
+from ratinglab.runs.sweep_folder import has_started, read_jobs, write_reason
 
 log = logging.getLogger(__name__)
 

@@ -229,14 +229,14 @@ class CallbackOptions:
     pruning: PruningOptions
     """Stops unpromising jobs of a sweep early."""
 
-    def build(self, *, checkpoint_folder: Path, monitor: MetricKind | None) -> list[Callback]:
+    def build(self, *, run_folder: Path, monitor: MetricKind | None) -> list[Callback]:
         """Make the checkpoint callback and early stopping. Without a monitored metric the last epoch is the best."""
         from pytorch_lightning.callbacks import EarlyStopping
 
         from ratinglab.fitting.callbacks.checkpoints import BestAndLast
 
         last_every_seconds = self.checkpoint.last_every_seconds
-        checkpoints = BestAndLast(checkpoint_folder, monitor=monitor, last_every_seconds=last_every_seconds)
+        checkpoints = BestAndLast(run_folder, monitor=monitor, last_every_seconds=last_every_seconds)
         if monitor is None or self.early_stopping.patience is None:
             return [checkpoints]
         early_stopping = EarlyStopping(

@@ -19,6 +19,7 @@ from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.orders import find_rating_levels
 from ratinglab.recommend.topk import order_by_popularity
 from ratinglab.runs.record import RunRecord
+from ratinglab.runs.run_files import ITEMS, RATINGS, USERS
 from ratinglab.runs.storage import (
     FEATURE_PREFIX,
     count_rows,
@@ -53,12 +54,12 @@ class RunTables:
     @cached_property
     def user_ids(self) -> IdMap:
         """The id of each user index."""
-        return IdMap(read_parquet(self.folder / "users.parquet")["user_id"].to_numpy())
+        return IdMap(read_parquet(self.folder / USERS)["user_id"].to_numpy())
 
     @cached_property
     def items(self) -> pd.DataFrame:
         """The table of items by index: item_id, title if the data had titles, and features."""
-        return read_parquet(self.folder / "items.parquet")
+        return read_parquet(self.folder / ITEMS)
 
     @cached_property
     def item_ids(self) -> IdMap:
@@ -78,7 +79,7 @@ class RunTables:
     @cached_property
     def ratings(self) -> pd.DataFrame:
         """The ratings of all parts: user, item, rating and part, and the day if the equation takes days."""
-        return read_parquet(self.folder / "ratings.parquet")
+        return read_parquet(self.folder / RATINGS)
 
     @cached_property
     def _num_ratings(self) -> int:
@@ -91,7 +92,7 @@ class RunTables:
     def ratings_of_user(self, user: int) -> pd.DataFrame:
         """Return the ratings of one user index, like `ratings`. Reads only these if the run has very many ratings."""
         if self._exceeds_memory:
-            return read_parquet(self.folder / "ratings.parquet", filters=[("user", "==", user)])
+            return read_parquet(self.folder / RATINGS, filters=[("user", "==", user)])
         return self.ratings[self.ratings["user"] == user]
 
     def ratings_of_users(self, user: NDArray[np.int32]) -> pd.DataFrame:
@@ -154,7 +155,7 @@ class RunTables:
 
     def read_feature(self, side: SideName, name: str) -> Column:
         """Read a feature of all users or items by index. The equation must use it."""
-        return read_stored_features(self.folder / f"{side}s.parquet", (name,))[name]
+        return read_stored_features(self.folder / (USERS if side == "user" else ITEMS), (name,))[name]
 
     def are_users_trained(self, user_ids: Ids) -> NDArray[np.bool_]:
         """Return whether each user has training ratings: (B,) bool."""

@@ -11,7 +11,7 @@ from ratinglab.errors import UserError
 from ratinglab.files import write_atomically
 from ratinglab.recommend.interest import Interest
 from ratinglab.runs.digests import DIFFERS, read_digests
-from ratinglab.runs.storage import INTEREST
+from ratinglab.runs.run_files import INTEREST, RATINGS
 
 
 def read_interest(folder: Path) -> Interest | None:
@@ -42,7 +42,7 @@ def _digest_of_interest(folder: Path, interest: Interest) -> str:
 
     interest.npz holds it, because only the training process may write digests.json.
     """
-    sha256 = hashlib.sha256(str(read_digests(folder).get("ratings.parquet")).encode())
+    sha256 = hashlib.sha256(str(read_digests(folder).get(RATINGS)).encode())
     for table in interest:
         sha256.update(np.ascontiguousarray(table.numpy()).tobytes())
     return sha256.hexdigest()

@@ -10,7 +10,8 @@ from ratinglab.reports.averages import DECIMALS, mean_of
 from ratinglab.reports.paired_tests import PairedDifference, paired_difference
 from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.sweep_folder import PRUNED, SweepJob
+from ratinglab.runs.run_files import PRUNED
+from ratinglab.runs.sweep_folder import SweepJob
 
 
 class TableColumn(NamedTuple):

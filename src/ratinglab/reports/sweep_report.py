@@ -37,7 +37,8 @@ from ratinglab.reports.sweep_results import (
 )
 from ratinglab.reports.table_layout import align, format_latex, format_markdown
 from ratinglab.runs.finished_runs import FOLD, FinishedRun, describe_conditions
-from ratinglab.runs.record import HYDRA_FOLDER, read_config_dir
+from ratinglab.runs.record import read_config_dir
+from ratinglab.runs.run_files import HYDRA_FOLDER
 from ratinglab.runs.sweep_folder import SweepJob
 
 MAX_SHOWN, NUM_BEST = 8, 5

@@ -8,11 +8,11 @@ from typing import NamedTuple
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.evaluation.metrics import MSE
-from ratinglab.files import METRICS, RUN_RECORD
 from ratinglab.reports.averages import mean_of
 from ratinglab.reports.groups import Group, JobResult, TableColumn, rank_groups
 from ratinglab.runs.finished_runs import REPLICATES, comparison_conditions
 from ratinglab.runs.record import read_metrics, read_record
+from ratinglab.runs.run_files import METRICS, RUN_RECORD
 from ratinglab.runs.sweep_folder import SweepJob
 
 TEST_COLUMNS = (TableColumn("test MSE", "test/mse"), TableColumn("test RMSE", "test/rmse"))

@@ -8,7 +8,8 @@ from pathlib import Path
 from ratinglab.errors import UserError
 from ratinglab.process.interrupts import StoppedError
 from ratinglab.process.locks import LOCK, lock_folder
-from ratinglab.runs.sweep_folder import FAILURE, SWEEP_RECORD, find_job_folders, has_started
+from ratinglab.runs.run_files import FAILURE, SWEEP_RECORD
+from ratinglab.runs.sweep_folder import find_job_folders, has_started
 
 
 @contextmanager

@@ -17,9 +17,8 @@ from typing import BinaryIO
 
 from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
+from ratinglab.runs.run_files import DIGESTS
 
-DIGESTS = "digests.json"
-"""File with the digests of the files beside it."""
 DIFFERS = "its digest differs from the one recorded when it was written"
 END_OF_ZIP = b"PK\5\6"
 """Signature of the last record of a zip archive, of 22 bytes without a comment."""

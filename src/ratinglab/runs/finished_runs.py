@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ratinglab.errors import UserError
-from ratinglab.files import METRICS, RUN_RECORD, VALIDATION_FIT, suggest_sibling, user_path
+from ratinglab.files import suggest_sibling, user_path
 from ratinglab.options import as_yaml
 from ratinglab.runs.digests import check_file
-from ratinglab.runs.record import HYDRA_FOLDER, RunRecord, read_metrics, read_record
+from ratinglab.runs.record import RunRecord, read_metrics, read_record
+from ratinglab.runs.run_files import HYDRA_FOLDER, METRICS, RUN_RECORD, VALIDATION_FIT
 
 FOLD = "split.fold"
 REPLICATES = (FOLD, "seed", "split.seed")

@@ -5,15 +5,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from ratinglab.errors import UserError
-from ratinglab.files import METRICS
 from ratinglab.runs.digests import check_file, read_digests
 from ratinglab.runs.record import read_record
-from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, find_job_folders
+from ratinglab.runs.run_files import EPOCHS, METRICS, PRUNED, SWEEP_RECORD
+from ratinglab.runs.sweep_folder import find_job_folders
 
 Curve = dict[int, float]
 """Values of a metric by epoch, counted from 1."""
-EPOCHS = "epochs.csv"
-"""File of the metrics by epoch."""
 
 
 def read_curve(folder: Path, tag: str) -> Curve:

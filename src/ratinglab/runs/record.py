@@ -14,22 +14,16 @@ import yaml
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metric_kinds import MetricKind, MonitoredRankingMetric, find_monitored_metric
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, parse_metric_at_k
-from ratinglab.files import METRICS, RUN_FORMAT, RUN_RECORD, suggest_sibling, write_bytes
+from ratinglab.files import suggest_sibling, write_bytes
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.options import check_options, from_plain
 from ratinglab.runs.digests import check_file, read_digests, write_with_digests
+from ratinglab.runs.run_files import HYDRA_FILES, HYDRA_FOLDER, METRICS, RUN_FORMAT, RUN_RECORD
 from ratinglab.stars import Stars
 from ratinglab.targets import target_class
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The safe loader, nine times as fast where PyYAML has its compiled half: a report reads two files of each run."""
-HYDRA_FOLDER = ".hydra"
-"""Subfolder of a run where Hydra stores the configuration."""
-HYDRA_FILES = {"config.yaml": dict, "overrides.yaml": list, "hydra.yaml": dict}
-"""Files in that subfolder, with the types of their contents.
-
-The run's record has a copy of each, from which the run is resumed or reproduced.
-"""
 
 Provenance = TypedDict(
     "Provenance",
@@ -153,7 +147,7 @@ class RunRecord:
         lengths = self.ranking["k"], *(None if metric is None else metric.k for metric in metrics)
         return sorted({k for k in lengths if k is not None})
 
-    def equation_options(self, *, place: str = "run.json") -> EquationOptions:
+    def equation_options(self, *, place: str = RUN_RECORD) -> EquationOptions:
         """Rebuild the equation's options; messages begin with `place`.
 
         Raises:
@@ -233,7 +227,7 @@ def read_record(folder: Path, *, key: str = "run") -> RunRecord:
         raise UserError(f"{key}: there is no folder {folder}{suggest_sibling(folder)}")
     content = read_run_json(folder)
     if content is None:
-        raise UserError(f"{key}: {folder} is not the folder of a run: it has no run.json")
+        raise UserError(f"{key}: {folder} is not the folder of a run: it has no {RUN_RECORD}")
     try:
         scales = {name: content[name] and tuple(content[name]) for name in ("scale", "fitted_scale")}  # JSON has lists
         return RunRecord(**(content | scales))
@@ -255,7 +249,7 @@ def read_metrics(folder: Path) -> dict[str, float]:
     path = folder / METRICS
     check_file(path)
     if not path.exists():
-        raise UserError(f"{folder} has no metrics.json: the run has not finished")
+        raise UserError(f"{folder} has no {METRICS}: the run has not finished")
     metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
     for part in ("val", "test"):  # tables compare RMSE even if the metrics option does not list it
         if f"{part}/mse" in metrics:

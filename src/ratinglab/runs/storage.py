@@ -1,19 +1,4 @@
-"""Files of a run, and its tables of users, items and ratings; `weights` reads the checkpoints.
-
-run.json          the record of the run, with Hydra's files about its start
-digests.json      digests of the files beside it; each checkpoint ends with its own
-users.parquet     user_id by index, with the features that the equation needs
-items.parquet     item_id by index, with titles, if any, and all features
-ratings.parquet   user, item, rating and part of every row, and the day if the equation takes days
-checkpoints/      best.ckpt, last.ckpt
-metrics.json      flat; its keys are the TensorBoard tags
-epochs.csv        train and validation metrics by epoch
-predictions.parquet  part, rating and prediction of each evaluated row, in the order of ratings.parquet
-interest.npz      model of who would rate what, fitted when a list first needs it
-
-Readers verify each file, and raise UserError if it is missing, damaged or of another run. Event files, train.log and
-the loggers' files are never read, and have no digests.
-"""
+"""The tables of a run: users, items, ratings and predictions. `weights` reads the checkpoints."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -29,22 +14,19 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.predictions import Predictions
-from ratinglab.files import RUN_RECORD, write_atomically, write_bytes
+from ratinglab.files import write_atomically, write_bytes
 from ratinglab.formats.inputs import open_file
 from ratinglab.formats.parquet_blocks import read_parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
 from ratinglab.runs.digests import check_file, read_digests, record_digests, write_with_digests
 from ratinglab.runs.record import RunRecord, read_hydra_files, record_bytes
+from ratinglab.runs.run_files import INTEREST, PREDICTIONS, RATINGS, RUN_RECORD, TABLES
 from ratinglab.splits.holdout import Holdout
 
 log = logging.getLogger(__name__)
 
 PART_NAMES = ("train", "val", "test", "val_history", "test_history")
 """Names of the parts by their code in ratings.parquet."""
-TABLES = ("users.parquet", "items.parquet", "ratings.parquet")
-"""Files of the tables that are written at the start."""
-INTEREST = "interest.npz"
-"""File of the interest model."""
 FEATURE_PREFIX = "feature/"
 """Prefix of feature columns in users.parquet and items.parquet."""
 
@@ -104,7 +86,7 @@ def write_predictions(folder: Path, predictions: Mapping[str, Predictions]) -> N
     ]
     content = BytesIO()
     pd.concat(tables).to_parquet(content, index=False)
-    write_with_digests(folder, {"predictions.parquet": content.getvalue()})
+    write_with_digests(folder, {PREDICTIONS: content.getvalue()})
 
 
 def count_rows(folder: Path) -> NDArray[np.intp]:
@@ -129,14 +111,14 @@ def count_training_ratings(
 
 def read_rating_blocks(folder: Path, columns: list[str]) -> Iterator[list[NDArray[Any]]]:
     """Yield columns of all ratings in blocks, in bounded memory."""
-    path = folder / "ratings.parquet"
+    path = folder / RATINGS
     check_file(path)
     yield from read_parquet_blocks(path, columns)
 
 
 def read_squared_errors(folder: Path, part: str) -> NDArray[np.float64] | None:
     """Read the squared error of each row of a part, (N,), in the order of `read_part`; None without predictions."""
-    path = folder / "predictions.parquet"
+    path = folder / PREDICTIONS
     if not path.exists():
         check_file(path)
         return None

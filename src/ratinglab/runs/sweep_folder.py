@@ -1,8 +1,4 @@
-"""The folder of a sweep: its arguments, and one folder per job with the job's arguments and outcome.
-
-sweep.json     the arguments that choose the jobs
-NUMBER-NAME/   the run of a job; failure.txt or pruned.txt has the reason if it failed or was pruned
-"""
+"""The folder of a sweep: its arguments, and a folder NUMBER-NAME/ with the run of each job."""
 
 import json
 import re
@@ -12,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ratinglab.errors import UserError
-from ratinglab.files import METRICS, RUN_RECORD, VALIDATION_FIT, write_bytes
-from ratinglab.runs.record import HYDRA_FOLDER, read_arguments
+from ratinglab.files import write_bytes
+from ratinglab.runs.record import read_arguments
+from ratinglab.runs.run_files import FAILURE, HYDRA_FOLDER, METRICS, PRUNED, RUN_RECORD, SWEEP_RECORD, VALIDATION_FIT
 
-SWEEP_RECORD, FAILURE, PRUNED = "sweep.json", "failure.txt", "pruned.txt"
 CHOOSES_JOBS = re.compile(
     r"[+~]*(?!hydra\b)|hydra/sweeper\b|hydra\.sweeper\.(?!(n_trials|n_jobs|max_batch_size|storage)=)"
 )

@@ -7,7 +7,6 @@ import torch
 
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError
-from ratinglab.files import BEST
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.build_equation import build_equation
 from ratinglab.models.design import Design
@@ -19,6 +18,7 @@ from ratinglab.options import as_yaml
 from ratinglab.ratings.side_information import Column
 from ratinglab.runs.digests import check_archive
 from ratinglab.runs.record import RunRecord
+from ratinglab.runs.run_files import BEST, ITEMS, LAST, RUN_RECORD, USERS
 from ratinglab.runs.storage import read_part, read_stored_features
 from ratinglab.stars import Stars
 
@@ -36,7 +36,7 @@ class Checkpoint(NamedTuple):
 
 def read_training_data(record: RunRecord, folder: Path) -> TrainingData:
     """Read the training data of a run's equation from its folder."""
-    needs = record.equation_options(place=str(folder / "run.json")).needs()
+    needs = record.equation_options(place=str(folder / RUN_RECORD)).needs()
     rows = None
     if needs.interactions:
         columns = read_part(folder, "train", ["user", "item", "rating", *(["day"] if needs.days else [])])
@@ -45,8 +45,8 @@ def read_training_data(record: RunRecord, folder: Path) -> TrainingData:
     return make_training_data(
         record,
         rows=rows,
-        user_features=read_stored_features(folder / "users.parquet", needs.user_features),
-        item_features=read_stored_features(folder / "items.parquet", needs.item_features),
+        user_features=read_stored_features(folder / USERS, needs.user_features),
+        item_features=read_stored_features(folder / ITEMS, needs.item_features),
     )
 
 
@@ -162,7 +162,7 @@ def _load_checkpoint(path: Path, *, record: RunRecord, key: str) -> dict[str, An
 
 def _other_checkpoint(path: Path, record: RunRecord) -> str:
     """Describe the other checkpoint for an error message; "" if it is unusable."""
-    other = path.with_name("last.ckpt" if path.name == "best.ckpt" else "best.ckpt")
+    other = path.parents[1] / (LAST if path.match(BEST) else BEST)
     try:
         epoch = _load_checkpoint(other, record=record, key="")["epochs"]
     except UserError:

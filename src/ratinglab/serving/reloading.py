@@ -4,10 +4,9 @@ import logging
 from pathlib import Path
 
 from ratinglab.errors import UserError
-from ratinglab.files import BEST, METRICS, RUN_RECORD
 from ratinglab.inference.run import Run
 from ratinglab.runs.finished_runs import find_named_run
-from ratinglab.runs.storage import TABLES
+from ratinglab.runs.run_files import BEST, METRICS, RUN_RECORD, TABLES
 from ratinglab.serving.serve_options import ServeOptions
 from ratinglab.serving.service import Service
 

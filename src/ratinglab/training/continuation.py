@@ -5,19 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ratinglab.errors import UserError
-from ratinglab.files import (
-    BEST,
-    CHECKPOINTS,
-    LAST,
-    METRICS,
-    RUN_RECORD,
-    VALIDATION_FIT,
-    remove_temporary_files,
-    user_path,
-)
+from ratinglab.files import remove_temporary_files, user_path
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
 from ratinglab.runs.record import RunRecord, has_finished, read_record
+from ratinglab.runs.run_files import BEST, CHECKPOINTS, LAST, METRICS, RUN_RECORD, VALIDATION_FIT
 from ratinglab.runs.storage import find_damaged_tables
 from ratinglab.runs.weights import load_equation, read_checkpoint
 from ratinglab.training.train_options import TrainOptions

@@ -20,7 +20,8 @@ from ratinglab.fitting.loggers.logger_options import TensorBoardOptions
 from ratinglab.fitting.loggers.tensorboard import EventLog
 from ratinglab.inference.run import Run
 from ratinglab.options import group_to_plain
-from ratinglab.runs.record import HYDRA_FOLDER, RunRecord, read_swept_arguments
+from ratinglab.runs.record import RunRecord, read_swept_arguments
+from ratinglab.runs.run_files import HYDRA_FOLDER
 from ratinglab.training.train_options import TrainOptions
 
 

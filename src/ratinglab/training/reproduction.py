@@ -3,9 +3,8 @@
 import logging
 from pathlib import Path
 
-from ratinglab.files import VALIDATION_FIT
 from ratinglab.runs.record import read_metrics
-from ratinglab.runs.sweep_folder import PRUNED
+from ratinglab.runs.run_files import PRUNED, VALIDATION_FIT
 from ratinglab.training.continuation import check_same_data_and_metrics
 from ratinglab.training.preparation import Preparation
 

@@ -17,7 +17,6 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.files import BEST, CHECKPOINTS, LAST, METRICS, VALIDATION_FIT
 from ratinglab.fitting.callbacks.checkpoints import BestAndLast
 from ratinglab.fitting.callbacks.learning_curve import LearningCurve
 from ratinglab.fitting.callbacks.progress import progress_callbacks
@@ -38,7 +37,7 @@ from ratinglab.process.program import process_rank
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.reports.protocols import compared_tag, table_with_reference_results
 from ratinglab.reports.results import describe_results
-from ratinglab.runs.learning_curves import EPOCHS, read_sibling_curves
+from ratinglab.runs.learning_curves import read_sibling_curves
 from ratinglab.runs.record import (
     Provenance,
     RunRecord,
@@ -47,8 +46,8 @@ from ratinglab.runs.record import (
     read_record,
     write_metrics,
 )
+from ratinglab.runs.run_files import BEST, EPOCHS, LAST, METRICS, PRUNED, VALIDATION_FIT
 from ratinglab.runs.storage import write_predictions, write_run
-from ratinglab.runs.sweep_folder import PRUNED
 from ratinglab.runs.weights import load_weights, read_checkpoint
 from ratinglab.training.continuation import check_resumable
 from ratinglab.training.header import best_recipe_tip, header
@@ -198,9 +197,7 @@ def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence
     """Build Lightning's Trainer. Neither trainer.max_epochs nor trainer.max_time limits a fit with exact epochs."""
     options, monitor = prepared.options, prepared.monitor
     exact_epochs = find_exact_epochs(prepared)
-    callbacks = options.callbacks.build(
-        checkpoint_folder=run_folder / CHECKPOINTS, monitor=monitor if prepared.has_best else None
-    )
+    callbacks = options.callbacks.build(run_folder=run_folder, monitor=monitor if prepared.has_best else None)
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
     callbacks.append(LearningCurve(run_folder / EPOCHS, tags=prepared.curve_tags()))
     if options.callbacks.pruning.enabled and prepared.has_validation and not options.split.refit:

@@ -11,6 +11,7 @@ import torch
 from ratinglab import files
 from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.callbacks.checkpoints import AtomicCheckpointIO, BestAndLast
+from ratinglab.runs.run_files import BEST, CHECKPOINTS, LAST
 
 
 class Trainer:
@@ -39,7 +40,8 @@ def run(callback: BestAndLast, values: list[float], before_epoch=lambda epoch: N
 
 
 def epochs(folder) -> dict[str, int]:
-    return {path.name: torch.load(path, weights_only=True)["epoch"] for path in sorted(folder.iterdir())}
+    paths = sorted((folder / CHECKPOINTS).iterdir())
+    return {path.name: torch.load(path, weights_only=True)["epoch"] for path in paths}
 
 
 def callback_in(folder, **changed) -> BestAndLast:
@@ -77,13 +79,13 @@ def test_best_holds_the_highest_value_when_higher_is_better(tmp_path):
 def test_resumed_callback_keeps_the_best_value_of_the_whole_run(tmp_path, monitor, tag, values):
     first, second = callback_in(tmp_path, monitor=monitor), callback_in(tmp_path, monitor=monitor)
     run(first, values[:1], tag=tag)
-    (tmp_path / "best.ckpt").unlink()
+    (tmp_path / BEST).unlink()
     second.load_state_dict(first.state_dict())
     run(second, values[1:], tag=tag)
-    assert not (tmp_path / "best.ckpt").exists()
+    assert not (tmp_path / BEST).exists()
     third = callback_in(tmp_path, monitor=monitor)
     run(third, values[1:], tag=tag)
-    assert (tmp_path / "best.ckpt").exists()
+    assert (tmp_path / BEST).exists()
 
 
 def test_epoch_without_validation_is_never_the_best(tmp_path, monkeypatch):
@@ -120,7 +122,7 @@ def test_full_disk_keeps_good_checkpoints_and_warns_once(tmp_path, monkeypatch, 
     with caplog.at_level(logging.WARNING):
         run(callback, [4.0, 3.0, 2.0, 1.0], before_epoch=fill)
     assert epochs(tmp_path) == {"best.ckpt": 1, "last.ckpt": 1}
-    assert set(callback.failed) == {"best.ckpt", "last.ckpt"}
+    assert set(callback.failed) == {BEST, LAST}
     assert [record.message.count("best.ckpt cannot be written: No space left") for record in caplog.records] == [1, 0]
 
 

@@ -15,6 +15,7 @@ from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.files import write_atomically
 from ratinglab.fitting.callbacks.learning_curve import was_validated
 from ratinglab.runs.digests import seal_archive
+from ratinglab.runs.run_files import BEST, CHECKPOINTS, LAST
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +47,14 @@ class BestAndLast(Checkpoint):
     If a checkpoint cannot be written, warns and keeps the previous one: a full disk does not stop training.
     """
 
-    def __init__(self, folder: Path, *, monitor: MetricKind | None, last_every_seconds: float) -> None:
+    def __init__(self, run_folder: Path, *, monitor: MetricKind | None, last_every_seconds: float) -> None:
         super().__init__()
-        self.folder = folder
+        self.run_folder = run_folder
         self.monitor = monitor
         self.last_every_seconds = last_every_seconds
         self.best_value = None if monitor is None else monitor.worst
         self.failed: dict[str, str] = {}
-        """Reason why a file could not be written the last time, by file name."""
+        """Reason why a file could not be written the last time, by name, BEST or LAST."""
         self.lost: dict[str, float] | None = None
         """The best epoch and its monitored value (keys epoch and value) if best.ckpt could not be written for it."""
         self._last_written = monotonic()
@@ -74,9 +75,9 @@ class BestAndLast(Checkpoint):
         self.lost = state_dict["lost"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Make the folder."""
+        """Make the folder of the checkpoints."""
         if trainer.is_global_zero:
-            self.folder.mkdir(exist_ok=True)
+            (self.run_folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
 
     def write_initial(self, trainer: Trainer, value: float) -> None:
         """Write the initial weights, whose monitored metric has this value, as the best so far."""
@@ -102,7 +103,7 @@ class BestAndLast(Checkpoint):
         is_best = lost is None or not monitor.is_better(lost["value"], than=value)
         self.best_value = value  # before the write: a checkpoint holds its own value
         self.lost = None if is_best else lost
-        if not self._write(trainer, "best.ckpt"):
+        if not self._write(trainer, BEST):
             self.best_value = last_value  # the file still holds the earlier epoch
             self.lost = {"epoch": epoch, "value": value} if is_best else lost
 
@@ -121,8 +122,8 @@ class BestAndLast(Checkpoint):
         In the other order, a run killed between the two would have no epoch left after which to write best.ckpt.
         """
         if self.monitor is None:
-            self._write(trainer, "best.ckpt")
-        self._write(trainer, "last.ckpt")
+            self._write(trainer, BEST)
+        self._write(trainer, LAST)
         self._last_written = monotonic()
 
     def _write(self, trainer: Trainer, name: str) -> bool:
@@ -131,7 +132,7 @@ class BestAndLast(Checkpoint):
 
     def _try_to_write(self, trainer: Trainer, name: str) -> bool:
         try:
-            trainer.save_checkpoint(self.folder / name)
+            trainer.save_checkpoint(self.run_folder / name)
             self.failed.pop(name, None)
             return True
         except OSError as error:
@@ -139,8 +140,8 @@ class BestAndLast(Checkpoint):
             if name not in self.failed:  # warn once, not after every epoch
                 log.warning(
                     "warning: %s cannot be written: %s; the run continues and tries again",
-                    self.folder / name,
+                    self.run_folder / name,
                     error.strerror,
                 )
-            self.failed[name] = f"{self.folder / name} cannot be written: {error.strerror or error}"
+            self.failed[name] = f"{self.run_folder / name} cannot be written: {error.strerror or error}"
             return False

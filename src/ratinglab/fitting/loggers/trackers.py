@@ -14,8 +14,8 @@ from pathlib import Path
 from filelock import FileLock
 from pytorch_lightning.loggers import MLFlowLogger, WandbLogger
 
-from ratinglab.files import VALIDATION_FIT, write_atomically
-from ratinglab.runs.sweep_folder import SWEEP_RECORD
+from ratinglab.files import write_atomically
+from ratinglab.runs.run_files import SWEEP_RECORD, VALIDATION_FIT
 
 MLFLOW_RUN, WANDB_RUN = "mlflow_run.json", "wandb_run.json"
 """Files in a run's folder with the ids of its MLflow run and its W&B run."""
