@@ -55,11 +55,6 @@ def valid_seed() -> dict[str, Rule]:
     return within(0, 2**32 - 1)
 
 
-def value_in_older_runs(value: Any) -> dict[str, Any]:
-    """Make field metadata: the value of an option in the runs from before the equation had the option."""
-    return {"value_in_older_runs": value}
-
-
 def field_key(name: str) -> str:
     """Return the key of a field: its name, or a word that Python reserves, such as `from` for the field `from_`."""
     return name.removesuffix("_")
@@ -120,22 +115,18 @@ def group_to_plain(group: str, options: Any) -> dict[str, Any]:
 
 
 def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
-    """Convert values from `to_plain` back to an options object. Missing options get their `value_in_older_runs`.
+    """Convert values from `to_plain` back to an options object.
 
     Raises:
         UserError: the run lacks an option of the class, or has one that the class lacks.
         KeyError: an Enum has no such member.
     """
-    added = {field.name: field.metadata for field in fields(cls) if "value_in_older_runs" in field.metadata}
-    values = {name: metadata["value_in_older_runs"] for name, metadata in added.items()} | dict(plain)
+    values = dict(plain)
     if unknown := sorted(values.keys() - {field.name for field in fields(cls)}):
         raise UserError(f"{cls.__name__} has no option {unknown[0]}, which the run has")
     for field in fields(cls):
         if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
-            raise UserError(
-                f"{cls.__name__} has an option that the run lacks: give {field.name} "
-                "metadata=value_in_older_runs(VALUE)"
-            )
+            raise UserError(f"{cls.__name__} has the option {field.name}, which the run lacks")
     for name, hint in get_type_hints(cls).items():
         for kind in get_args(hint) or [hint]:
             if isinstance(kind, type) and issubclass(kind, Enum) and values.get(name) is not None:

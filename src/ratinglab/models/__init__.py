@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ratinglab.models.factor_equation import BiasedFactorEquation, FactorEquation, Side, Term
     from ratinglab.models.factors import ColumnSource
     from ratinglab.models.item_weights import ItemWeights, ItemWeightsOptions
-    from ratinglab.options import above, at_least, value_in_older_runs, within
+    from ratinglab.options import above, at_least, within
     from ratinglab.ratings.side_information import Needs
 
 __all__ = [
@@ -44,7 +44,6 @@ __all__ = [
     "above",
     "at_least",
     "normal_embedding",
-    "value_in_older_runs",
     "within",
     "zero_embedding",
 ]
