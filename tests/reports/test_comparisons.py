@@ -10,7 +10,7 @@ import pytest
 
 from ratinglab.reports.paired_tests import bootstrap, corrected_t
 from ratinglab.reports.sweep_report import sweep_report
-from ratinglab.reports.sweep_results import comparable_sets, read_results
+from ratinglab.reports.sweep_results import comparable_sets
 from ratinglab.runs.record import read_metrics
 from ratinglab.runs.storage import read_part, read_squared_errors
 from ratinglab.runs.sweep_folder import read_jobs
@@ -78,7 +78,7 @@ def test_group_without_a_fold_is_neither_ranked_nor_tested(folds, tmp_path):
 
 def test_configurations_are_compared_over_the_same_rows(folds, tmp_path):
     jobs = [job for job in read_jobs(folds) if job.arguments["split.fold"] == "1"]
-    best, other = comparable_sets(read_results(jobs))[0].groups
+    best, other = comparable_sets(jobs)[0].groups
     errors = [
         np.mean([read_squared_errors(run.folder, "val") for run in group.runs], axis=0) for group in (best, other)
     ]

@@ -20,7 +20,8 @@ from scipy import stats
 from tables import table_with_features
 
 from ratinglab.reports.sweep_report import compute_explained_share, sweep_report
-from ratinglab.runs.sweep_folder import SweepJob
+from ratinglab.runs.run_files import FAILURE
+from ratinglab.runs.sweep_folder import read_jobs, write_reason
 
 EPOCHS = 3
 MODEL = options_of("mf")
@@ -231,97 +232,95 @@ def test_figures_projector_and_tensorboard_can_be_turned_off(command, tmp_path):
     assert list(silent.glob("events.out.tfevents.*")) == []
 
 
-def job(folder, number, *, metrics, failure=None, parameters=1, **arguments):
-    """Make a job of a sweep whose run was not trained."""
+def write_job(folder, number, *, metrics, failure=None, parameters=1, **arguments):
+    """Write a job of a sweep whose run was not trained; return its folder."""
     run = folder / f"{number}-job"
     (run / ".hydra").mkdir(parents=True)
     (run / ".hydra" / "config.yaml").write_text(f"number: {number}\n")
+    overrides = [f"{key.replace('__', '.')}={value}" for key, value in arguments.items()]
+    (run / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
+    if failure is not None:
+        write_reason(run / FAILURE, failure)
     if metrics:
         write_record(run, RECORD)
         values = {"fit/epochs": 1, "fit/parameters": parameters, "val/mse": metrics, "test/mse": 2 * metrics}
         (run / "metrics.json").write_text(json.dumps(values))
         accept_files(run)
-    return SweepJob(run, {key.replace("__", "."): str(value) for key, value in arguments.items()}, failure)
+    return run
 
 
 def test_jobs_that_differ_in_seed_and_fold_share_a_row(tmp_path):
     errors = {0.1: [1.0, 1.1, 1.2, 1.3], 0.2: [0.5, 0.7, 0.9, 1.1]}
+    replicates = [{"seed": seed, "split__fold": fold} for seed in (0, 1) for fold in (1, 2)]
     jobs = [
-        job(tmp_path, 4 * row + place, metrics=error, optimizer__lr=lr, seed=place // 2, split__fold=1 + place % 2, x=3)
+        write_job(tmp_path, 4 * row + place, metrics=error, optimizer__lr=lr, **replicates[place], x=3)
         for row, (lr, values) in enumerate(errors.items())
         for place, error in enumerate(values)
     ]
-    header, *rows, best = sweep_report(jobs).lines
+    header, *rows, best = sweep_report(read_jobs(tmp_path)).lines
     assert header.split("  ")[0] == "optimizer.lr"
     interval = stats.t.interval(0.95, 3, loc=0.8, scale=stats.sem(errors[0.2]))
     assert rows[0].split()[:5] == ["0.2", "4", "0.8000", "±", f"{interval[1] - 0.8:.4f}"]
     assert rows[1].split()[:3] == ["0.1", "4", "1.1500"]
     assert best.endswith(" optimizer.lr=0.2 x=3")
-    assert sweep_report(jobs).files["best.yaml"] == b"number: 4\n"
+    assert sweep_report(read_jobs(tmp_path)).files["best.yaml"] == b"number: 4\n"
     # with a fold missing, the better mean no longer counts
-    (jobs[7].folder / "metrics.json").unlink()
-    accept_files(jobs[7].folder)
-    header, *rows, _, best = sweep_report(jobs).lines
+    (jobs[7] / "metrics.json").unlink()
+    accept_files(jobs[7])
+    header, *rows, _, best = sweep_report(read_jobs(tmp_path)).lines
     assert [row.split()[:4] for row in rows] == [["0.1", "4", "1.1500", "±"], ["0.2", "3", "of", "4"]]
     assert best.endswith(" optimizer.lr=0.1 x=3")
     # with that fold missing in both groups, they are compared over the others
-    (jobs[3].folder / "metrics.json").unlink()
-    _, *rows, _, best = sweep_report(jobs).lines
+    (jobs[3] / "metrics.json").unlink()
+    _, *rows, _, best = sweep_report(read_jobs(tmp_path)).lines
     assert [row.split()[:3] for row in rows] == [["0.2", "3", "0.7000"], ["0.1", "3", "1.1000"]]
     assert best.endswith(" optimizer.lr=0.2 x=3")
 
 
 def test_of_equal_errors_that_with_fewer_parameters_wins_and_the_key_has_no_effect(tmp_path):
     errors = {(2, 0.1): 0.70002, (8, 0.1): 0.70001, (32, 0.1): 0.70003, (2, 0.3): 0.8, (8, 0.3): 0.8, (32, 0.3): 0.8}
-    jobs = [
-        job(tmp_path, number, metrics=error, parameters=100 * dim, model__embedding_dim=dim, optimizer__lr=lr)
-        for number, ((dim, lr), error) in enumerate(errors.items())
-    ]
-    _, *rows, note, best = sweep_report(jobs).lines
+    for number, ((dim, lr), error) in enumerate(errors.items()):
+        write_job(tmp_path, number, metrics=error, parameters=100 * dim, model__embedding_dim=dim, optimizer__lr=lr)
+    _, *rows, note, best = sweep_report(read_jobs(tmp_path)).lines
     assert [row.split()[0] for row in rows] == ["2", "8", "32"] * 2
     assert note == "note: model.embedding_dim has no effect here: it changes val MSE by less than 0.00005"
     assert best.endswith(" model.embedding_dim=2 optimizer.lr=0.1")
-    changed = job(tmp_path, 6, metrics=0.8001, parameters=1, model__embedding_dim=64, optimizer__lr=0.3)
-    assert not any("no effect" in line for line in sweep_report([*jobs, changed]).lines)
+    write_job(tmp_path, 6, metrics=0.8001, parameters=1, model__embedding_dim=64, optimizer__lr=0.3)
+    assert not any("no effect" in line for line in sweep_report(read_jobs(tmp_path)).lines)
 
 
 def test_test_errors_do_not_choose(tmp_path):
-    jobs = [
-        job(tmp_path, number, metrics=error, model__embedding_dim=number) for number, error in enumerate([2.0, 1.0])
-    ]
-    for each in jobs:
-        (each.folder / "metrics.json").write_text(
-            json.dumps({"fit/epochs": 1, "test/mse": 3.0 - int(each.arguments["model.embedding_dim"])})
-        )
-        accept_files(each.folder)
-    _, *rows = sweep_report(jobs).lines
+    for number, error in enumerate([2.0, 1.0]):
+        run = write_job(tmp_path, number, metrics=error, model__embedding_dim=number)
+        (run / "metrics.json").write_text(json.dumps({"fit/epochs": 1, "test/mse": 3.0 - number}))
+        accept_files(run)
+    _, *rows = sweep_report(read_jobs(tmp_path)).lines
     assert [row.split()[0] for row in rows] == ["0", "1"]
-    assert "best.yaml" not in sweep_report(jobs).files
+    assert "best.yaml" not in sweep_report(read_jobs(tmp_path)).files
 
 
-@pytest.mark.parametrize("axis", [{}, {"seed": 0}])
+@pytest.mark.parametrize("axis", [(), ("seed",)])
 def test_jobs_without_metrics_are_listed(tmp_path, axis):
-    jobs = [job(tmp_path, number, metrics=None, failure="bad", lr=number, **axis) for number in range(2)]
-    jobs[1].arguments.update(dict.fromkeys(axis, "1"))
-    _, *rows = sweep_report(jobs).lines
+    for number in range(2):
+        write_job(tmp_path, number, metrics=None, failure="bad", lr=number, **dict.fromkeys(axis, number))
+    _, *rows = sweep_report(read_jobs(tmp_path)).lines
     assert [row.split()[0] for row in rows] == ["0", "1", "failed", "failed"]
     assert "failed" in rows[0]
 
 
 def test_failed_and_stopped_jobs_come_last(tmp_path):
-    jobs = [
-        job(tmp_path, 0, metrics=None, failure="too large", model__embedding_dim=9),
-        job(tmp_path, 1, metrics=None, model__embedding_dim=8),
-        job(tmp_path, 2, metrics=0.5, model__embedding_dim=7),
-    ]
-    _, *rows, failure, _ = sweep_report(jobs).lines
+    write_job(tmp_path, 0, metrics=None, failure="too large", model__embedding_dim=9)
+    write_job(tmp_path, 1, metrics=None, model__embedding_dim=8)
+    write_job(tmp_path, 2, metrics=0.5, model__embedding_dim=7)
+    _, *rows, failure, _ = sweep_report(read_jobs(tmp_path)).lines
     assert [row.split()[:2] for row in rows] == [["7", "0.5000"], ["9", "failed"], ["8", "stopped"]]
     assert failure == "failed     0-job: too large"
 
 
 def test_seeds_alone_end_with_their_mean_and_interval(tmp_path):
-    jobs = [job(tmp_path, seed, metrics=error, seed=seed) for seed, error in enumerate([1.0, 2.0, 3.0])]
-    *_, mean, interval, explained = sweep_report(jobs).lines
+    for seed, error in enumerate([1.0, 2.0, 3.0]):
+        write_job(tmp_path, seed, metrics=error, seed=seed)
+    *_, mean, interval, explained = sweep_report(read_jobs(tmp_path)).lines
     assert (mean.split(), interval.split()) == (
         ["mean", "2.0000", "4.0000", "1.9546"],
         ["±", "95%", "2.4841", "4.9683", "1.2896"],

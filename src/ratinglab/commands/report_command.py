@@ -12,7 +12,7 @@ from ratinglab.files import user_path
 from ratinglab.inference.run import Run
 from ratinglab.reports.comparison import comparison_tables
 from ratinglab.reports.sweep_report import sweep_report
-from ratinglab.reports.sweep_results import comparable_sets, read_results
+from ratinglab.reports.sweep_results import comparable_sets
 from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.record import drop_undefined_metrics, read_config_dir, write_metrics
 from ratinglab.runs.run_files import SWEEP_RECORD
@@ -45,7 +45,7 @@ def report_folders(folders: Sequence[str], *, test: bool) -> Iterator[str]:
 
 def _test_best(sweep: Path) -> Iterator[str]:
     """Evaluate the best configuration of a sweep on its test rows, and format the mean of each metric over its runs."""
-    sets = comparable_sets(read_results(read_jobs(sweep)))
+    sets = comparable_sets(read_jobs(sweep))
     best = sets[0].best if len(sets) == 1 else None
     if best is None:
         raise UserError(

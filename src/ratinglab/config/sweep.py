@@ -27,7 +27,7 @@ from ratinglab.process.interrupts import StoppedError
 from ratinglab.process.locks import LockedError, lock_folder
 from ratinglab.runs.record import read_metrics, read_swept_arguments
 from ratinglab.runs.run_files import FAILURE
-from ratinglab.runs.sweep_folder import has_started, read_jobs, write_reason
+from ratinglab.runs.sweep_folder import find_job_folders, has_started, read_jobs, write_reason
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ def run_sweep(app: Callable[[], None], folder: Path, *, num_jobs: int) -> bool:
     except Exception as error:  # such as a launcher's, whose worker was killed
         log.debug("the sweep has failed", exc_info=True)
         reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
-        if not read_jobs(folder):
+        if not find_job_folders(folder):
             exit_with(f"error: {type(error).__name__}: {reason}", status=1)
         print(f"error: the sweep has failed: {type(error).__name__}: {reason}; {continue_hint}", file=sys.stderr)
         app_succeeded = False

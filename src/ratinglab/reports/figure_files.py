@@ -60,12 +60,12 @@ def _draw_figures(jobs: ComparableJobs, curves: Mapping[str, Sequence[Curve]]) -
     keys = [*jobs.groups[0].settings, *jobs.replicates]
     runs = [
         SweptRun(
-            {key: result.job.arguments[key] for key in keys if key in result.job.arguments},
-            result.metrics[column.tag],
-            result.metrics["fit/seconds"],
+            {key: job.arguments[key] for key in keys if key in job.arguments},
+            job.metrics[column.tag],
+            job.metrics["fit/seconds"],
         )
-        for result in jobs.results
-        if result.run is not None and {column.tag, "fit/seconds"} <= result.metrics.keys()
+        for job in jobs.members
+        if job.run is not None and {column.tag, "fit/seconds"} <= job.metrics.keys()
     ]
     if len(runs) > 1 and keys:
         for name, draw in (

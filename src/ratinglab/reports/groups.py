@@ -9,7 +9,6 @@ import numpy as np
 from ratinglab.reports.averages import DECIMALS, mean_of
 from ratinglab.reports.paired_tests import PairedDifference, paired_difference
 from ratinglab.runs.finished_runs import FinishedRun
-from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run_files import PRUNED
 from ratinglab.runs.sweep_folder import SweepJob
 
@@ -20,35 +19,6 @@ class TableColumn(NamedTuple):
     label: str
     tag: str
     higher_is_better: bool = False
-
-
-class JobResult(NamedTuple):
-    """A job, the record of its run (None before training begins), and its metrics ({} before it finishes)."""
-
-    job: SweepJob
-    record: RunRecord | None
-    metrics: dict[str, float]
-
-    @property
-    def status(self) -> str:
-        """Return finished, pruned, failed or stopped."""
-        if self.job.failure is not None:
-            return "failed"
-        if not self.metrics:
-            return "stopped"
-        return "finished" if self.job.pruned is None else "pruned"
-
-    @property
-    def run(self) -> FinishedRun | None:
-        """The run if it has finished, pruned or not; else None."""
-        if self.record is None or self.status not in ("finished", "pruned"):
-            return None
-        return FinishedRun(self.job.folder, self.record, self.metrics)
-
-    @property
-    def number(self) -> str:
-        """The number at the start of the folder's name."""
-        return self.job.folder.name.partition("-")[0]
 
 
 class Group(NamedTuple):
@@ -65,7 +35,7 @@ class Group(NamedTuple):
     settings: dict[str, str]
     runs: list[FinishedRun]
     num_missing: int = 0
-    jobs: Sequence[JobResult] = ()
+    jobs: Sequence[SweepJob] = ()
     behind: PairedDifference | None = None
 
     @property

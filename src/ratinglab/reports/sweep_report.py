@@ -26,15 +26,9 @@ from ratinglab.reports.averages import (
     values_of,
 )
 from ratinglab.reports.figure_files import write_figures
-from ratinglab.reports.groups import Group, JobResult, TableColumn, compare_with_first, list_tests
+from ratinglab.reports.groups import Group, TableColumn, compare_with_first, list_tests
 from ratinglab.reports.protocols import compared_tag, table_with_reference_results
-from ratinglab.reports.sweep_results import (
-    ComparableJobs,
-    comparable_sets,
-    find_differing_keys,
-    group_jobs,
-    read_results,
-)
+from ratinglab.reports.sweep_results import ComparableJobs, comparable_sets, find_differing_keys, group_jobs
 from ratinglab.reports.table_layout import align, format_latex, format_markdown
 from ratinglab.runs.finished_runs import FOLD, FinishedRun, describe_conditions
 from ratinglab.runs.record import read_config_dir
@@ -88,8 +82,9 @@ def sweep_report(started_jobs: Sequence[SweepJob]) -> SweepReport:
     """
     if not started_jobs:
         raise UserError("no job of the sweep has started")
-    results = read_results(started_jobs)
-    sets = [jobs._replace(groups=compare_with_first(jobs.groups, jobs.columns[0])) for jobs in comparable_sets(results)]
+    sets = [
+        jobs._replace(groups=compare_with_first(jobs.groups, jobs.columns[0])) for jobs in comparable_sets(started_jobs)
+    ]
     tables = [_table(jobs) for jobs in sets]
     lines: list[str] = []
     for jobs, table in zip(sets, tables, strict=True):
@@ -100,7 +95,7 @@ def sweep_report(started_jobs: Sequence[SweepJob]) -> SweepReport:
         lines += _best_lines(jobs, is_only=len(sets) == 1)
     if len(sets) > 1:
         lines.append("note: runs on other data, splits or metrics are not compared with one another")
-    files = {"results.csv": _results_csv(results)}
+    files = {"results.csv": _results_csv(started_jobs)}
     for name, form in (("results.md", format_markdown), ("results.tex", format_latex)):
         texts = [
             "\n".join(form(table, bold=None if jobs.best is None else 1))
@@ -120,7 +115,7 @@ def _table(jobs: ComparableJobs) -> Cells:
     """Tabulate comparable jobs: a header, then a row per group, or per job if there is only one group."""
     groups, is_grouped = jobs.groups, bool(jobs.replicates)
     if not groups[0].settings:
-        groups = group_jobs(jobs.results, settings=find_differing_keys(jobs.results), replicates=[])
+        groups = group_jobs(jobs.members, settings=find_differing_keys(jobs.members), replicates=[])
         is_grouped = False
     is_tested = bool(list_tests(groups))
     interval = f" {HALF_WIDTH_HEADER}" if is_grouped else ""
@@ -142,7 +137,7 @@ def _metric_cells(group: Group, columns: Sequence[TableColumn]) -> list[str]:
     """Format the mean of each metric, with its interval; the status of jobs without metrics."""
     averages = [(mean_of(group.runs, column.tag), half_width_of(group.runs, column.tag)) for column in columns]
     cells = [" ± ".join(filter(None, map(format_metric, average))) for average in averages]
-    statuses = {result.status for result in group.jobs}
+    statuses = {job.status for job in group.jobs}
     if not cells[0] and not group.runs:
         cells[0] = "failed" if "failed" in statuses else "stopped"
     elif statuses == {"pruned"}:
@@ -152,10 +147,10 @@ def _metric_cells(group: Group, columns: Sequence[TableColumn]) -> list[str]:
 
 def _mean_and_interval(jobs: ComparableJobs) -> Cells:
     """Format the mean of each column and its 95% interval; blank unless every job has finished."""
-    keys = find_differing_keys(jobs.results)
+    keys = find_differing_keys(jobs.members)
     if not keys:
         return []
-    runs = jobs.groups[0].runs if all(result.run is not None for result in jobs.results) else []
+    runs = jobs.groups[0].runs if all(job.run is not None for job in jobs.members) else []
     blank = [""] * (len(keys) - 1)
     return [
         [name, *blank, *(format_metric(average(runs, column.tag)) for column in jobs.columns), ""]
@@ -173,7 +168,7 @@ def _best_rows(table: Cells, *, is_ranked: bool) -> Iterator[str]:
 
 def _notes(jobs: ComparableJobs) -> Iterator[str]:
     """Explain intervals and tests, rank the keys by importance, and list pruned and failed jobs."""
-    folds = {result.record.fold for result in jobs.results if result.record is not None}
+    folds = {job.record.fold for job in jobs.members if job.record is not None}
     total = jobs.conditions.get("split.folds")
     if FOLD in jobs.replicates and total is not None and len(folds) < int(total):
         yield f"note: only {len(folds)} of the split's {total} folds were run"
@@ -183,13 +178,13 @@ def _notes(jobs: ComparableJobs) -> Iterator[str]:
         yield f"behind     difference from the best and its 95% interval, by {test}"
     yield from _importance(jobs)
     yield from _keys_without_effect(jobs)
-    pruned = sum(result.status == "pruned" for result in jobs.results)
+    pruned = sum(job.status == "pruned" for job in jobs.members)
     if pruned:
-        yield f"pruned     {pruned} of {len(jobs.results)} jobs ended early: they were worse than the median"
-    for result in jobs.results:
-        if result.job.failure is not None:
-            yield f"failed     {result.job.folder.name}: {result.job.failure}"
-    if find_differing_keys(jobs.results) == [FOLD]:
+        yield f"pruned     {pruned} of {len(jobs.members)} jobs ended early: they were worse than the median"
+    for job in jobs.members:
+        if job.failure is not None:
+            yield f"failed     {job.folder.name}: {job.failure}"
+    if find_differing_keys(jobs.members) == [FOLD]:
         yield from _compare_with_protocol(jobs.groups[0].runs)
 
 
@@ -257,7 +252,7 @@ def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
     """Format the command that trains the best configuration, and the one for its test rows if it has no test errors."""
     if jobs.best is None:
         return
-    job = next(result.job for result in jobs.best.jobs if result.run is not None)
+    job = next(job for job in jobs.best.jobs if job.run is not None)
     arguments = {key: value for key, value in job.arguments.items() if key not in jobs.replicates}
     test_tags = [column.tag for column in jobs.columns if column.tag.startswith("test/")]
     if not test_tags:
@@ -295,14 +290,13 @@ def _groups_csv(sets: Sequence[ComparableJobs]) -> bytes:
     return _as_csv(rows)
 
 
-def _results_csv(results: Sequence[JobResult]) -> bytes:
+def _results_csv(jobs: Sequence[SweepJob]) -> bytes:
     """Format one row per job."""
     rows = []
-    keys = find_differing_keys(results)
-    for result in results:
-        job = result.job
-        outcome = {"run": job.folder.name, "status": result.status, "reason": job.failure or job.pruned}
-        rows.append(outcome | {key: job.arguments.get(key) for key in keys} | result.metrics)
+    keys = find_differing_keys(jobs)
+    for job in jobs:
+        outcome = {"run": job.folder.name, "status": job.status, "reason": job.failure or job.pruned}
+        rows.append(outcome | {key: job.arguments.get(key) for key in keys} | job.metrics)
     return _as_csv(rows)
 
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
-from ratinglab.runs.record import read_arguments
+from ratinglab.runs.finished_runs import FinishedRun
+from ratinglab.runs.record import RunRecord, read_arguments, read_metrics, read_record
 from ratinglab.runs.run_files import FAILURE, HYDRA_FOLDER, METRICS, PRUNED, RUN_RECORD, SWEEP_RECORD, VALIDATION_FIT
 
 CHOOSES_JOBS = re.compile(
@@ -24,14 +25,39 @@ class SweepJob(NamedTuple):
     Attributes:
         folder: folder of its run.
         arguments: its arguments, swept and fixed.
-        failure: reason of a failure; None without one.
+        failure: reason of a failure, such as a damaged file; None without one.
         pruned: reason of pruning; None if it was not pruned.
+        record: record of its run; None before training begins.
+        metrics: metrics of its run; {} before it finishes.
     """
 
     folder: Path
     arguments: dict[str, str]
-    failure: str | None = None
-    pruned: str | None = None
+    failure: str | None
+    pruned: str | None
+    record: RunRecord | None
+    metrics: dict[str, float]
+
+    @property
+    def status(self) -> str:
+        """Return finished, pruned, failed or stopped."""
+        if self.failure is not None:
+            return "failed"
+        if not self.metrics:
+            return "stopped"
+        return "finished" if self.pruned is None else "pruned"
+
+    @property
+    def run(self) -> FinishedRun | None:
+        """The run if it has finished, pruned or not; else None."""
+        if self.record is None or self.status not in ("finished", "pruned"):
+            return None
+        return FinishedRun(self.folder, self.record, self.metrics)
+
+    @property
+    def number(self) -> str:
+        """The number at the start of the folder's name."""
+        return self.folder.name.partition("-")[0]
 
 
 def record_or_check_arguments(folder: Path, arguments: Sequence[str], *, config_dir: Path | None = None) -> None:
@@ -77,11 +103,24 @@ def _read_reason(path: Path) -> str | None:
 
 
 def read_jobs(folder: Path) -> list[SweepJob]:
-    """Read the jobs that have started, in order. For jobs with the same arguments, keeps the first finished one."""
+    """Read the jobs that have started, in order. For jobs with the same arguments, keeps the first finished one.
+
+    Jobs with damaged files count as failed.
+    """
     jobs: dict[tuple[tuple[str, str], ...], SweepJob] = {}
     for run in find_job_folders(folder):
         arguments = read_arguments(run)
         key = tuple(sorted(arguments.items()))
         if key not in jobs or not (jobs[key].folder / METRICS).exists():
-            jobs[key] = SweepJob(run, arguments, _read_reason(run / FAILURE), _read_reason(run / PRUNED))
+            jobs[key] = _read_job(run, arguments)
     return list(jobs.values())
+
+
+def _read_job(run: Path, arguments: dict[str, str]) -> SweepJob:
+    failure, pruned = _read_reason(run / FAILURE), _read_reason(run / PRUNED)
+    try:
+        has_metrics = (run / METRICS).exists()
+        record = read_record(run) if has_metrics or (run / RUN_RECORD).exists() else None
+        return SweepJob(run, arguments, failure, pruned, record, read_metrics(run) if has_metrics else {})
+    except UserError as error:
+        return SweepJob(run, arguments, str(error), pruned, None, {})
