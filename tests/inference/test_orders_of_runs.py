@@ -180,7 +180,7 @@ def test_damaged_interest_is_one_line(tmp_path, damage):
             np.save(file, interest.user.numpy())
     with pytest.raises(UserError) as error:
         Run.load(run.folder).recommend(3, k=2)
-    assert str(error.value) == f"{path} is damaged or of another run: delete it, and it will be refitted"
+    assert str(error.value) == f"{path} is damaged or belongs to another run: delete it, and it will be refitted"
 
 
 def test_a_folder_that_cannot_be_written_fits_without_keeping(tmp_path, monkeypatch):

@@ -311,7 +311,7 @@ def test_checkpoint_that_would_run_code_is_refused(copy, tmp_path):
 
 def test_checkpoint_of_another_model_is_refused(copy, quick):
     shutil.copy(quick.run / "checkpoints" / "best.ckpt", copy / "checkpoints" / "best.ckpt")
-    assert_refused(copy, "best.ckpt is of another run; last.ckpt is intact, from epoch 10")
+    assert_refused(copy, "best.ckpt belongs to another run; last.ckpt is intact, from epoch 10")
     edit_record(copy, id=json.loads((quick.run / "run.json").read_text())["id"])
     assert_refused(copy, "best.ckpt does not hold the weights of biased_mf")
 

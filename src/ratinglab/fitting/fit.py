@@ -83,7 +83,7 @@ class Fit(LightningModule):
 
         Raises:
             UserError: the checkpoint is missing or damaged, or is not in the folder of a run.
-            TypeError: the checkpoint is of another class of fits.
+            TypeError: the checkpoint belongs to another class of fits.
         """
         fit = read_fit(Path(checkpoint_path))
         if not isinstance(fit, cls):

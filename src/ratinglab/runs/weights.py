@@ -97,7 +97,7 @@ def load_weights(predictor: Predictor, path: Path, *, record: RunRecord) -> int:
     """Load a checkpoint's weights into the predictor. Returns the number of epochs that trained them.
 
     Raises:
-        UserError: as in `read_checkpoint`, or the weights are of another model.
+        UserError: as in `read_checkpoint`, or the weights belong to another model.
     """
     weights, epoch, _ = read_checkpoint(path, record=record)
     try:
@@ -131,7 +131,8 @@ def read_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> Check
     """Read a checkpoint of a run, and verify it.
 
     Raises:
-        UserError: it is missing, damaged or of another run; the message says whether the other checkpoint is intact.
+        UserError: it is missing or damaged, or belongs to another run. The message says whether the other
+            checkpoint is intact.
     """
     try:
         content = _load_checkpoint(path, record=record, key=key)
@@ -156,7 +157,7 @@ def _load_checkpoint(path: Path, *, record: RunRecord, key: str) -> dict[str, An
     except Exception as error:  # an incomplete or foreign file can raise anything
         raise UserError(f"{key}: {path} is damaged or not a checkpoint of ratinglab") from error
     if content.get("run") != record.id:
-        raise UserError(f"{key}: {path} is of another run")
+        raise UserError(f"{key}: {path} belongs to another run")
     return content
 
 
