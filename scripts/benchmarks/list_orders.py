@@ -29,8 +29,8 @@ from scipy.sparse import csr_matrix
 
 import ratinglab
 from ratinglab.evaluation.ranking import RelevantItems, like_threshold, mean_ranking_metrics
-from ratinglab.inference.evaluation import POPULARITY
 from ratinglab.inference.run import Run
+from ratinglab.inference.run_evaluation import POPULARITY
 from ratinglab.stars import is_liked
 
 RECIPES = ["fast", "biased_mf_gibbs", "svdpp_gibbs", "item_knn", "ease", "ials"]

@@ -85,12 +85,6 @@ def is_stream(path: Path) -> bool:
     return is_stream_of_process or (path.exists() and not path.is_file())
 
 
-def print_notes(output: Path | None, *lines: str) -> None:
-    """Print lines about an output file, on stderr if the file may be stdout. `output` is None without a file."""
-    for line in lines:
-        print(line, file=sys.stderr if output is not None and is_stream(output) else sys.stdout)
-
-
 def _open_stream(path: Path) -> BinaryIO:
     """Open a stream for writing. Duplicates this process's own descriptors, so that all writers share a position.
 

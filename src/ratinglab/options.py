@@ -159,11 +159,11 @@ def quote_for_hydra(text: str) -> str:
 
 
 def named_subclasses(base: type[Any]) -> list[Any]:
-    """List the subclasses of `base` that have their own name, as in optimizer=NAME."""
+    """List the subclasses of `base` that have their own name, as in optimizer=NAME; of equal names, the latest."""
     classes = [base]
     for cls in classes:
         classes += cls.__subclasses__()
-    return [cls for cls in dict.fromkeys(classes) if "name" in vars(cls)]
+    return list({cls.name: cls for cls in classes if "name" in vars(cls)}.values())
 
 
 def as_yaml(value: Any) -> str:

@@ -30,7 +30,7 @@ def test_missing_pinned_key_of_another_split_is_a_departure():
     options.split = options_of("train").split
     assert departures_of(options) == [
         "split.name is random, but the protocol requires movielens_u",
-        "split.fold is not there, but the protocol requires 1",
+        "split.fold is not set, but the protocol requires 1",
     ]
 
 

@@ -1,12 +1,13 @@
 """The run and the files that a command's options name."""
 
 import os
+import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ratinglab.commands.command_options import FoldInOptions, RatingColumnOptions
 from ratinglab.errors import UserError
-from ratinglab.files import user_path
+from ratinglab.files import is_stream, user_path
 from ratinglab.formats.input_paths import find_file
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.literals import is_inline_mapping, parse_inline_mapping
@@ -27,7 +28,7 @@ def load_run(text: str) -> tuple[Run, list[str]]:
     return Run.load(named.folder), [] if named.note is None else [named.note]
 
 
-def output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:
+def check_output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:
     """Check the path of an output file. It must not be one of the `inputs`.
 
     Raises:
@@ -45,7 +46,7 @@ def output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:
     return path
 
 
-def output_folder(text: str, *, key: str) -> Path:
+def check_output_folder(text: str, *, key: str) -> Path:
     """Check the path of an output folder. It must be new or empty.
 
     Raises:
@@ -70,9 +71,9 @@ def _check_outside_runs(path: Path, *, key: str) -> None:
             raise UserError(f"{key} must not be inside the folder of a run, got {path}")
 
 
-def table_path(text: str, *, inputs: Iterable[Path] = ()) -> Path:
+def check_table_path(text: str, *, inputs: Iterable[Path] = ()) -> Path:
     """Check the path and the format of the table to write, which must not replace an input."""
-    path = output_path(text, key="output", inputs=inputs)
+    path = check_output_path(text, key="output", inputs=inputs)
     check_output_format(path)
     return path
 
@@ -141,3 +142,9 @@ def _table(options: FoldInOptions, name: str | None, *, key: str) -> TextTable |
     if name is not None and not name.strip():
         raise UserError(f"{key} must be a file or a mapping, got {name!r}")
     return None if name is None else read_table(options, name, key=key)
+
+
+def print_notes(output: Path | None, *lines: str) -> None:
+    """Print lines about an output file, on stderr if the file may be stdout. `output` is None without a file."""
+    for line in lines:
+        print(line, file=sys.stderr if output is not None and is_stream(output) else sys.stdout)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ratinglab.batches import Batch, as_tensors
-from ratinglab.commands.command_inputs import load_run, output_folder
+from ratinglab.commands.command_inputs import check_output_folder, load_run
 from ratinglab.commands.command_options import ONNX_PACKAGES, ExportFormat, ExportOptions
 from ratinglab.commands.export_formats import WRITERS, WrittenExport
 from ratinglab.errors import UserError
@@ -43,12 +43,12 @@ def export(options: ExportOptions) -> None:
     Raises:
         UserError: the folder has files, the format does not suit the model, or the predictions differ from the run's.
     """
-    output = None if options.output is None else output_folder(options.output, key="output")
+    output = None if options.output is None else check_output_folder(options.output, key="output")
     run, notes = load_run(options.run)
     run.record.check_predicts_ratings()
     if output is None:
         folder = run.folder.resolve()
-        output = output_folder(os.path.relpath(f"{folder}-{options.format.name}"), key="output")
+        output = check_output_folder(os.path.relpath(f"{folder}-{options.format.name}"), key="output")
     with atomic_folder(output, key="output") as folder:
         written = WRITERS[options.format](run, folder)
         parity = measure_parity(run, written)

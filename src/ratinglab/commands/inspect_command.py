@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ratinglab.commands.command_inputs import output_path
+from ratinglab.commands.command_inputs import check_output_path
 from ratinglab.commands.command_options import InspectOptions
 from ratinglab.datasets.sniffing import guess_layout
 from ratinglab.datasets.sources import CsvOptions, DataOptions, Duplicates
 from ratinglab.errors import UserError
-from ratinglab.evaluation.figures import draw_overview
+from ratinglab.evaluation.plots import draw_overview
 from ratinglab.files import write_output
 from ratinglab.options import as_override
 from ratinglab.process.program import shell_command
@@ -45,7 +45,7 @@ def inspect_data(options: InspectOptions, defaults: Callable[[], DataOptions]) -
     Raises:
         UserError: the table or an option is wrong, or the figure cannot be written.
     """
-    figure = None if options.figure is None else output_path(options.figure, key="figure")
+    figure = None if options.figure is None else check_output_path(options.figure, key="figure")
     if figure is not None and figure.suffix[1:] not in FIGURE_FORMATS:
         raise UserError(f"figure must end with one of .{', .'.join(FIGURE_FORMATS)}, got {options.figure}")
     data: DataOptions = options.data

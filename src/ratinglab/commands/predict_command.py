@@ -8,16 +8,16 @@ import pandas as pd
 import pyarrow as pa
 
 from ratinglab.commands.command_inputs import (
+    check_table_path,
     columns_in,
     fold_in_files,
     fold_in_from_options,
     load_run,
     open_table,
-    table_path,
+    print_notes,
 )
 from ratinglab.commands.command_options import PredictOptions
 from ratinglab.errors import UserError
-from ratinglab.files import print_notes
 from ratinglab.formats.input_paths import find_file
 from ratinglab.formats.text_tables import OpenTable, TextTable
 from ratinglab.formats.timestamps import detect_timestamp_format, parse_times_to_numpy
@@ -41,7 +41,7 @@ def predict(options: PredictOptions) -> None:
     """
     file = find_file(options.input, key="input")
     inputs = [file.path, *fold_in_files(options)]
-    output = None if options.output is None else table_path(options.output, inputs=inputs)
+    output = None if options.output is None else check_table_path(options.output, inputs=inputs)
     run, notes = load_run(options.run)
     run.record.check_predicts_ratings()
     folded = fold_in_from_options(run, options, options.columns, user_id=None) if options.folds_in else None
@@ -87,7 +87,7 @@ def _extend_schema(pairs: OpenTable, *, has_deviation: bool) -> pa.Schema:
 
 
 def _predict_block(
-    block: TextTable, *, run: Run, folded: FoldedIn | None, columns: Mapping[str, str], times: "_Times | None"
+    block: TextTable, *, run: Run, folded: FoldedIn | None, columns: Mapping[str, str], times: "_TimeColumn | None"
 ) -> pd.DataFrame:
     """Predict the pairs of a block by the run, or by the folded-in users and items."""
     items = block.ids(columns["item"], key="columns.item", side="item").to_pandas()
@@ -120,7 +120,7 @@ def _print_first(predicted: Iterator[pa.Table], counts: Counter[Hashable]) -> No
         print(f"note: {counts.total() - len(first):,} more pairs: set output=FILE to write all of them")
 
 
-def _find_times(names: Sequence[str], options: PredictOptions, run: Run, notes: list[str]) -> "_Times | None":
+def _find_times(names: Sequence[str], options: PredictOptions, run: Run, notes: list[str]) -> "_TimeColumn | None":
     """Find the column of times in the file of pairs, and add a note to `notes` if the options do not name it.
 
     None if there is no such column, or if the model takes no days and the options name no column.
@@ -134,10 +134,10 @@ def _find_times(names: Sequence[str], options: PredictOptions, run: Run, notes: 
             day = "each user's last training day"
             notes.append(f"note: no times: predicted for {day}; columns.timestamp=NAME names their column")
     trained_format = run.record.provenance["timestamp_format"] if column == trained_column else None
-    return None if column is None else _Times(column, options.timestamp_format or trained_format)
+    return None if column is None else _TimeColumn(column, options.timestamp_format or trained_format)
 
 
-class _Times:
+class _TimeColumn:
     """The times of the pairs, parsed block by block, all in the format of the first time."""
 
     def __init__(self, column: str, pattern: str | None) -> None:

@@ -10,17 +10,18 @@ import pandas as pd
 import pyarrow as pa
 
 from ratinglab.commands.command_inputs import (
+    check_table_path,
     columns_in,
     fold_in_files,
     fold_in_from_options,
     load_run,
+    print_notes,
     read_table,
-    table_path,
 )
 from ratinglab.commands.command_options import RecommendOptions, UnknownUsers
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
-from ratinglab.files import is_stream, print_notes
+from ratinglab.files import is_stream
 from ratinglab.formats.text_tables import TextTable
 from ratinglab.formats.writing import write_table
 from ratinglab.inference.fold_in.folded_in import FoldedIn, explain_list
@@ -86,7 +87,7 @@ def recommend(options: RecommendOptions) -> None:
     paths = {"users": options.users, "items": options.items}
     tables = {key: read_table(options, path, key=key) for key, path in paths.items() if path is not None}
     inputs = [*(table.opened_from.file.path for table in tables.values()), *fold_in_files(options)]
-    output = None if options.output is None else table_path(options.output, inputs=inputs)
+    output = None if options.output is None else check_table_path(options.output, inputs=inputs)
     run, notes = load_run(options.run)
     folded = fold_in_from_options(run, options, options.columns, user_id=options.user) if options.folds_in else None
     if folded is not None:

@@ -2,9 +2,9 @@
 
 import pyarrow as pa
 
-from ratinglab.commands.command_inputs import load_run, table_path
+from ratinglab.commands.command_inputs import check_table_path, load_run, print_notes
 from ratinglab.commands.command_options import SimilarOptions
-from ratinglab.files import is_stream, print_notes
+from ratinglab.files import is_stream
 from ratinglab.formats.writing import write_table
 from ratinglab.inference.lists import check_length
 from ratinglab.reports.table_layout import print_rows
@@ -18,7 +18,7 @@ def find_similar(options: SimilarOptions) -> None:
     Raises:
         UserError: as in `Run.similar`, or a genre is unknown, or the file cannot be written.
     """
-    output = None if options.output is None else table_path(options.output)
+    output = None if options.output is None else check_table_path(options.output)
     run, notes = load_run(options.run)
     check_length(options.k, num_items=run.record.num_items)
     tables = run.tables

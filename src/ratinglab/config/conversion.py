@@ -13,8 +13,9 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
+from ratinglab.config.key_hints import did_you_mean_key
 from ratinglab.config.primary_config import flatten
-from ratinglab.errors import UserError, did_you_mean, did_you_mean_key
+from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.options import as_yaml, check_options, field_key
 from ratinglab.targets import target_class

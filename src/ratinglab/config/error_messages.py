@@ -16,6 +16,7 @@ from yaml import MarkedYAMLError, YAMLError
 from ratinglab.config.comments import key_comments
 from ratinglab.config.conversion import TARGET, UnknownKeyError, wrong_value
 from ratinglab.config.hydra_api import hydra_context
+from ratinglab.config.key_hints import did_you_mean_key
 from ratinglab.config.primary_config import (
     MULTIPLE_CHOICE_GROUPS,
     OPTIONAL_GROUPS,
@@ -24,7 +25,7 @@ from ratinglab.config.primary_config import (
     flatten,
     format_choices,
 )
-from ratinglab.errors import UserError, did_you_mean, did_you_mean_key
+from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.trainer_options import NOT_IN_TRAINER
 from ratinglab.options import as_yaml
 

@@ -60,11 +60,11 @@ COLUMN_NAMES = {
         "date, date added, created at, created, rated at, when, submitted, updated at, date updated, year"
     ),
 }
-"""Names of columns by role, the most likely first. Case, and characters but letters and digits, do not matter."""
+"""Names of columns by role, the most likely first. Case and characters other than letters and digits are ignored."""
 TITLE_NAMES = "title, titel, name, movie title, movie name, film title, film name, book title, product title, item name"
-"""Names of the column of titles, likewise."""
+"""Names of the column of titles, by the same rules."""
 MIN_DISTINCT_SHARE = 0.9
-"""Minimum share of distinct cells in a column of titles whose name is not known."""
+"""Minimum share of distinct cells in a column that counts as titles although its name is not in TITLE_NAMES."""
 MIN_RATED_SHARE = 0.5
 """Minimum share of the ids in the first ratings that must occur in a table's column of ids."""
 UNIX_TIME_PATTERN = re.compile(r"([6-9]\d{8}|[12]\d{9})(\d{3}){0,3}(\.\d*)?")

@@ -1,1 +1,1 @@
-"""Metrics and figures."""
+"""Metrics of ratings and of lists by name, plots, and the options of protocols."""

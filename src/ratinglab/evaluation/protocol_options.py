@@ -114,8 +114,8 @@ class NoProtocol(ProtocolOptions):
 
 
 def _plain_value(options: Any, key: str) -> Any:
-    """Look up the plain value of a key such as split.seed; "not there" if the chosen groups lack the key."""
+    """Look up the plain value of a key such as split.seed; "not set" if the chosen groups lack the key."""
     value = options
     for name in key.split("."):
-        value = getattr(value, name, "not there")
+        value = getattr(value, name, "not set")
     return value.name if isinstance(value, Enum) else value

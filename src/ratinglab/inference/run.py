@@ -20,10 +20,10 @@ from ratinglab.formats.frames import Frame, frame_file, read_frame
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions, check_timestamp_format
 from ratinglab.formats.text_tables import TextTable, read_text_table
-from ratinglab.inference.evaluation import POPULARITY, measure_errors, measure_lists, predict_rows
 from ratinglab.inference.fold_in.folded_in import FoldedIn, fold_in
 from ratinglab.inference.fold_in.given_ratings import DEFAULT_COLUMNS, Pairs
 from ratinglab.inference.lists import SHORT_LIST, check_k, parse_order
+from ratinglab.inference.run_evaluation import POPULARITY, measure_errors, measure_lists, predict_rows
 from ratinglab.inference.run_tables import Ids, RunTables
 from ratinglab.inference.trained_recommender import Times, TrainedRecommender, predict_by_block
 from ratinglab.models.predictor import Predictor

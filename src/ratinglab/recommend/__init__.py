@@ -1,1 +1,1 @@
-"""Top-k recommendations from predicted ratings."""
+"""The computations behind lists: top-k, orders, held-out lists, similar items."""

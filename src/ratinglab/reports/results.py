@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from ratinglab.evaluation.ranking import METRIC_LABELS, OrderOptions
-from ratinglab.inference.evaluation import POPULARITY
+from ratinglab.inference.run_evaluation import POPULARITY
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.reports.table_layout import align
 from ratinglab.runs.record import RunRecord

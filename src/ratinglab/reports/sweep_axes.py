@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ratinglab.options import short_keys
 
 MAX_SEPARATE_VALUES = 8
-"""Maximum number of distinct numbers of a key that are averaged and labelled one by one."""
+"""Maximum number of distinct numbers of a key that are averaged and labeled one by one."""
 OUTLIER_COLOR = "tab:orange"
 """Color of runs beyond an axis."""
 
@@ -167,11 +167,11 @@ def set_scale_and_ticks(axis: Axis, key: SweptKey, *, inches: float) -> None:
     style: dict[str, Any] = {}
     if is_x and key.categories and (np.diff(middles) < (sizes[1:] + sizes[:-1]) / 2).any():
         sizes, style = np.full(len(ticks), 0.2), {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
-    labelled: list[int] = []
+    labeled: list[int] = []
     for tick, (middle, size) in enumerate(zip(middles, sizes, strict=True)):
-        if not labelled or middle - middles[labelled[-1]] >= (size + sizes[labelled[-1]]) / 2:
-            labelled.append(tick)
-    axis.set_ticks(ticks[labelled], [labels[tick] for tick in labelled], **style)
+        if not labeled or middle - middles[labeled[-1]] >= (size + sizes[labeled[-1]]) / 2:
+            labeled.append(tick)
+    axis.set_ticks(ticks[labeled], [labels[tick] for tick in labeled], **style)
     axis.set_minor_locator(NullLocator())
 
 

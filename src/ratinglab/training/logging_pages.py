@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ratinglab.evaluation.figures import (
+from ratinglab.evaluation.metrics import MSE, find_metrics
+from ratinglab.evaluation.plots import (
     draw_error_by_count,
     draw_error_distribution,
     draw_long_tail,
     draw_predicted_against_true,
     draw_rating_histogram,
 )
-from ratinglab.evaluation.metrics import MSE, find_metrics
 from ratinglab.evaluation.ranking import METRIC_LABELS
 from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
 from ratinglab.fitting.loggers.logger_options import TensorBoardOptions

@@ -172,9 +172,9 @@ TERMS = {
 def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, monkeypatch):
     calls = []
 
-    def recorded(rows, random, *, centred_scatter, num_centred):
-        calls.append((rows.copy(), centred_scatter, num_centred))
-        return draw_normal(rows, random, centred_scatter=centred_scatter, num_centred=num_centred)
+    def recorded(rows, random, *, centered_scatter, num_centered):
+        calls.append((rows.copy(), centered_scatter, num_centered))
+        return draw_normal(rows, random, centered_scatter=centered_scatter, num_centered=num_centered)
 
     drawn_given, precisions_given, precisions_drawn = [], [], []
 
@@ -195,7 +195,7 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
     of_last_sweep = drawn_given[-num_terms:]
     first_drawn = {"user": of_last_sweep[0], "item": of_last_sweep[counts["user"]]}
     # the last two draws of six epochs are those of the users and the items
-    for side, (rows, centred_scatter, num_centred) in zip(("user", "item"), calls[-2:], strict=True):
+    for side, (rows, centered_scatter, num_centered) in zip(("user", "item"), calls[-2:], strict=True):
         terms = before._multiply_terms(side)
         assert len(terms) == counts[side]
         stored = {f"term_{name}_{kind}" for name in terms for kind in ("bias", "precision")}
@@ -208,8 +208,8 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
         assert first_drawn[side] == pytest.approx(rows, abs=1e-5)
         weights = [(before._term_precision(term), before._weights(term)) for term in before.equation.side(side).terms]
         expected = sum(precision * y.astype(np.float64).T @ y for precision, y in weights)
-        assert centred_scatter == pytest.approx(expected, rel=1e-4, abs=1e-5)
-        assert num_centred == sum(len(y) for _, y in weights)
+        assert centered_scatter == pytest.approx(expected, rel=1e-4, abs=1e-5)
+        assert num_centered == sum(len(y) for _, y in weights)
 
 
 @pytest.mark.slow

@@ -17,13 +17,13 @@ def test_normal_is_drawn_from_its_posterior_given_rows():
     """E[Λ] = ν W and E[m] = N v̄ / (β₀ + N), by the formulas over all rows."""
     random = np.random.default_rng(1)
     rows = (random.normal(size=(40, 2)) @ np.array([[1.0, 0.0], [0.7, 0.5]]) + [1.0, -2.0]).astype(np.float32)
-    centred = random.normal(size=(10, 2))
-    centred_scatter = centred.T @ centred
-    draws = [draw_normal(rows, random, centred_scatter=centred_scatter, num_centred=10) for _ in range(8_000)]
+    centered = random.normal(size=(10, 2))
+    centered_scatter = centered.T @ centered
+    draws = [draw_normal(rows, random, centered_scatter=centered_scatter, num_centered=10) for _ in range(8_000)]
     center = rows.mean(axis=0, dtype=np.float64)
     scatter = (rows - center).T @ (rows - center)
     shrunk = PRIOR_MEAN_WEIGHT * 40 / (PRIOR_MEAN_WEIGHT + 40) * np.outer(center, center)
-    expected = (2 + 40 + 10) * np.linalg.inv(np.eye(2) + scatter + shrunk + centred_scatter)
+    expected = (2 + 40 + 10) * np.linalg.inv(np.eye(2) + scatter + shrunk + centered_scatter)
     assert np.mean([normal.precision for normal in draws], axis=0) == pytest.approx(expected, rel=0.03)
     means = np.array([normal.mean for normal in draws])
     assert means.mean(axis=0) == pytest.approx(40 / 42 * center, abs=0.01)

@@ -27,15 +27,15 @@ class Normal(NamedTuple):
 
 
 def draw_normal(
-    rows: FloatArray, random: np.random.Generator, *, centred_scatter: NDArray[np.float64], num_centred: int
+    rows: FloatArray, random: np.random.Generator, *, centered_scatter: NDArray[np.float64], num_centered: int
 ) -> Normal:
     """Draw the normal distribution of rows, given the rows and the prior Normal–Wishart(m₀ = 0, β₀, W₀ = I, ν₀ = D).
 
     Args:
         rows: (N, D) float32.
         random: generator of the draw.
-        centred_scatter: (D, D), Σ v vᵀ over further rows, with the mean 0 and the same precision.
-        num_centred: number of these rows.
+        centered_scatter: (D, D), Σ v vᵀ over further rows, with the mean 0 and the same precision.
+        num_centered: number of these rows.
 
     Source: Salakhutdinov, Mnih, ICML 2008, equation 14.
     """
@@ -46,8 +46,8 @@ def draw_normal(
     scatter = gram(rows, rows) - count * np.outer(mean, mean)
     weight = PRIOR_MEAN_WEIGHT + count
     shrinkage = PRIOR_MEAN_WEIGHT * count / weight * np.outer(mean, mean)
-    scale = np.linalg.inv(np.eye(dim) + scatter + shrinkage + centred_scatter)
-    precision = draw_wishart((scale + scale.T) / 2, dim + count + num_centred, random)
+    scale = np.linalg.inv(np.eye(dim) + scatter + shrinkage + centered_scatter)
+    precision = draw_wishart((scale + scale.T) / 2, dim + count + num_centered, random)
     mean_root = np.linalg.inv(np.linalg.cholesky(weight * precision)).T
     return Normal(count / weight * mean + mean_root @ random.standard_normal(dim), precision)
 

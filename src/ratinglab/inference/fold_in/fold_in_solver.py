@@ -335,7 +335,7 @@ def _multiply_samples(design: Design, weights: Sequence[Tensor]) -> Tensor:
 
 
 def _estimate_covariance(rows: Tensor) -> Tensor:
-    """Estimate the covariance of centred rows, shrunk towards its diagonal: (S, B, D) → (S, D, D)."""
+    """Estimate the covariance of centered rows, shrunk towards its diagonal: (S, B, D) → (S, D, D)."""
     count, dim = rows.shape[1:]
     scatter = rows.mT @ rows
     variances = torch.diag_embed((scatter.diagonal(dim1=1, dim2=2) / count).clamp(min=MIN_PRIOR_VARIANCE))

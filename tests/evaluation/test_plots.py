@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tables import table_of
 
-from ratinglab.evaluation.figures import (
+from ratinglab.evaluation.plots import (
     draw_error_by_count,
     draw_error_distribution,
     draw_long_tail,
