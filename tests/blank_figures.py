@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from torch.utils.tensorboard import writer
 
-from ratinglab.evaluation import figures
+from ratinglab.evaluation import plots
 from ratinglab.reports import figure_files
 
 
@@ -21,7 +21,7 @@ class BlankFigure:
 
 REPLACEMENTS: list[tuple[Any, str, Any]] = [
     (figure_files, "_draw_figures", lambda jobs, curves: []),
-    (figures, "_new_figure", lambda *title, **labels: (BlankFigure(), BlankFigure())),
+    (plots, "_new_figure", lambda *title, **labels: (BlankFigure(), BlankFigure())),
     (writer, "figure_to_image", lambda figure, close: np.zeros((3, 8, 8), np.uint8)),
 ]
 """Functions to replace: module, name, replacement. TensorBoard shows a blank image instead."""
