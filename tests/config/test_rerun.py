@@ -167,7 +167,13 @@ LACKS, IS_OTHER = "it lacks groups of options", "its content has the wrong type"
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [("", LACKS), ("seed: 0\ndata:\n  name: x\n", LACKS), ("[1]", IS_OTHER), ("a: [", "while parsing a flow node ")],
+    [
+        ("", IS_OTHER),
+        ("[1]", IS_OTHER),
+        ("seed: 0\ndata:\n  name: x\n", LACKS),
+        ("a: [", "while parsing a flow node "),
+        ("seed: ${", "no viable alternative at input "),
+    ],
 )
 def test_damaged_configuration_is_refused(command, shop, content, reason):
     path = shop / "run" / ".hydra" / "config.yaml"

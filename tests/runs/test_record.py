@@ -12,6 +12,7 @@ from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.runs.record import (
     drop_undefined_metrics,
+    read_hydra,
     read_metrics,
     read_record,
     write_json,
@@ -113,3 +114,11 @@ def test_undefined_metrics_are_left_out_but_not_an_mse_or_the_monitored_metric()
         drop_undefined_metrics(metrics, monitor="val/correlation")
     with pytest.raises(RunFailedError, match=r"^test/warm/mse is inf$"):
         drop_undefined_metrics(metrics | {"test/warm/mse": float("inf")}, monitor="val/mse")
+
+
+@pytest.mark.parametrize("content", ["", "0", "a: 1", "hydra:"])
+def test_hydra_file_without_its_content_is_damaged(tmp_path, content):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "hydra.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"hydra\.yaml is damaged: its content has the wrong type$"):
+        read_hydra(tmp_path)

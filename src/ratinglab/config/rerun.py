@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from ratinglab.config.conversion import TARGET
 from ratinglab.config.primary_config import (
@@ -76,7 +76,11 @@ class Rerun:
         Raises:
             UserError: the file is damaged, or the run has an option that no longer exists.
         """
-        saved = OmegaConf.create(parse_hydra_file(self.folder, "config.yaml", key=self.key))
+        try:
+            saved = OmegaConf.create(parse_hydra_file(self.folder, "config.yaml", key=self.key))
+        except OmegaConfBaseException as error:  # such as an interpolation that is cut off
+            path, reason = self.folder / HYDRA_FOLDER / "config.yaml", " ".join(str(error).split())
+            raise UserError(f"{self.key}: {path} is damaged: {reason}") from error
         config, hydra = self._compose_todays_defaults(conf, saved)
         self._make_paths_absolute(saved)
         limits = self._changed_limits(saved)
@@ -144,7 +148,7 @@ class Rerun:
 
     def _choices(self, saved: DictConfig) -> dict[str, list[str]]:
         """Return the choices of each group. Hydra does not record several choices: these are the keys of the group."""
-        recorded = read_hydra(self.folder).get("runtime", {}).get("choices", {})
+        recorded = (read_hydra(self.folder).get("runtime") or {}).get("choices", {})
         choices = {str(group): [str(name)] for group, name in recorded.items()}
         for group in MULTIPLE_CHOICE_GROUPS if choices else ():
             if group in saved:
@@ -153,7 +157,7 @@ class Rerun:
 
     def _make_paths_absolute(self, saved: DictConfig) -> None:
         """Make relative paths in `saved` absolute if they exist in the folder in which the run was started."""
-        start_folder = Path(read_hydra(self.folder).get("runtime", {}).get("cwd", "."))
+        start_folder = Path((read_hydra(self.folder).get("runtime") or {}).get("cwd", "."))
         keys = [key for key in flatten(OmegaConf.to_container(saved)) if key == "from" or PATH_KEY.fullmatch(key)]
         for key in keys:
             path = OmegaConf.select(saved, key)

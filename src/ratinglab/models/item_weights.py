@@ -66,17 +66,18 @@ class ItemWeights(ScoreEquation):
     @torch.inference_mode()
     def predict_table(self, user: Tensor, item: Tensor) -> Tensor:
         """Score all these items for each user: (B,) int32, (C,) int32 → (B, C) float32."""
-        return self.weighted_sums(self._rated[user.cpu().numpy()])[:, item]
+        blocks = user.split(max(1, SCORES_AT_ONCE // self.num_items))
+        return torch.cat([self.weighted_sums(self._rated[block.cpu().numpy()])[:, item] for block in blocks])
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → score: (B,) float32."""
-        (users, row), (items, column) = (index.unique(return_inverse=True) for index in (user, item))
+        users, row = user.unique(return_inverse=True)
         score = torch.empty(len(user))
         size = max(1, SCORES_AT_ONCE // self.num_items)
         for first in range(0, len(users), size):
             is_in_block = (row >= first) & (row < first + size)
-            table = self.predict_table(users[first : first + size], items)
-            score[is_in_block] = table[row[is_in_block] - first, column[is_in_block]]
+            table = self.weighted_sums(self._rated[users[first : first + size].cpu().numpy()])
+            score[is_in_block] = table[row[is_in_block] - first, item[is_in_block].long()]
         return score
 
     def with_users(self, rows: Batch, *, num_users: int) -> "ItemWeights":

@@ -18,7 +18,7 @@ from ratinglab.recommend.orders import Order
 SCORES_AT_ONCE = 1 << 24
 """Number of scores of candidates in a block of users: 64 MiB."""
 ORDER_MEMORY_FACTOR = 8
-"""Divisor of SCORES_AT_ONCE for lists with an order, which needs several tables of that size."""
+"""Divisor of SCORES_AT_ONCE where several tables of scores are in memory: for an order, or without factors."""
 
 
 def order_by_popularity(item_count: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -128,33 +128,34 @@ def _score_by_block(
     """
     device = predictor.baseline.mean.device  # a GPU, perhaps, during a fit
     item = torch.from_numpy(candidates).to(device)
-    table_size = SCORES_AT_ONCE if order is None else SCORES_AT_ONCE // ORDER_MEMORY_FACTOR
     factors = None if len(users) == 1 else predictor.model.factors()  # one user does not need those of all
-    size = table_size // (predictor.baseline.num_items if factors is None else len(item))  # a model may score all items
+    table_size = SCORES_AT_ONCE if factors is not None and order is None else SCORES_AT_ONCE // ORDER_MEMORY_FACTOR
+    size = max(1, table_size // max(1, len(item)))
     if factors is not None:
         factors = factors._replace(item=factors.item.take(item))
-    for block in _split_users(users, size=max(1, size)):
+        memory = torch.empty(min(size, len(users)), len(item), device=device)  # reused: large new tables are slow
+    for block in _split_users(users, size=size):
         user = torch.from_numpy(block).to(device)
         if factors is None:
             scores = predictor.predict_table_unclipped(user, item)
         else:
-            scores = _multiply_factors(factors, predictor, user, item, is_ordered=order is not None)
+            scores = memory[: len(block)]
+            _multiply_factors(factors, predictor, user, item, is_ordered=order is not None, out=scores)
         yield block, scores if order is None else order.compute_sort_keys(user, item, scores)
 
 
 def _multiply_factors(
-    factors: Factors, predictor: Predictor, user: Tensor, item: Tensor, *, is_ordered: bool
-) -> Tensor:
-    """Score users and all of the items, whose rows alone `factors` has, in rating units if an order follows."""
+    factors: Factors, predictor: Predictor, user: Tensor, item: Tensor, *, is_ordered: bool, out: Tensor
+) -> None:
+    """Write the scores of users and all of the items, whose rows alone `factors` has, in rating units if ordered."""
     users, items, is_known = factors.user, factors.item, predictor.baseline.is_known_user(user)
     row = torch.where(is_known, user, 0)
     item_bias = torch.zeros(1, len(item), device=item.device) if items.bias is None else items.bias.T
-    scores = torch.addmm(item_bias, users.factors[row], items.factors.T)
+    torch.addmm(item_bias, users.factors[row], items.factors.T, out=out)
     if is_ordered:
         user_bias = 0.0 if users.bias is None else users.bias[row]
-        scores = predictor.stars.to_rating(scores.add_(factors.mean + user_bias))
-    scores[~is_known] = predictor.baseline(user[~is_known, None], item)
-    return scores
+        out.copy_(predictor.stars.to_rating(out.add_(factors.mean + user_bias)))
+    out[~is_known] = predictor.baseline(user[~is_known, None], item)
 
 
 def _find_best_columns(scores: Tensor, k: int) -> NDArray[np.int64]:

@@ -275,7 +275,7 @@ def read_swept_arguments(run: Path) -> dict[str, bool | int | float | str]:
 
 def read_config_dir(run: Path) -> str | None:
     """Read the --config-dir that the run was started with; None without one."""
-    sources = read_hydra(run).get("runtime", {}).get("config_sources", [])
+    sources = (read_hydra(run).get("runtime") or {}).get("config_sources", [])
     return next((source["path"] for source in sources if source["provider"] == "command-line"), None)
 
 
@@ -322,8 +322,9 @@ def parse_hydra_file(run: Path, name: str, *, key: str = "") -> Any:
     if text is None:
         return None
     try:
-        content = yaml.load(text, Loader=LOADER) or HYDRA_FILES[name]()
-        if not isinstance(content, HYDRA_FILES[name]):
+        content = yaml.load(text, Loader=LOADER)
+        is_valid = isinstance(content, HYDRA_FILES[name])
+        if not is_valid or (name == "hydra.yaml" and not isinstance(content.get("hydra"), dict)):
             raise ValueError("its content has the wrong type")
     except (yaml.YAMLError, ValueError) as error:
         prefix = f"{key}: " if key else ""

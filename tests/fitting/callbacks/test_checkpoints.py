@@ -1,4 +1,4 @@
-"""Best and last checkpoints, also on a full disk; resuming: tests/experiment/test_continuation.py."""
+"""Best and last checkpoints, also on a full disk; resuming: tests/training/test_continuation.py."""
 
 import errno
 import logging

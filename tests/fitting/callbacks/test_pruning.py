@@ -1,4 +1,4 @@
-"""Early end of hopeless jobs, by Optuna's median rule; in a search: tests/experiment/test_searches.py."""
+"""Early end of hopeless jobs, by Optuna's median rule; in a search: tests/training/test_searches.py."""
 
 from types import SimpleNamespace
 
