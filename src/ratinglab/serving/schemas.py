@@ -33,7 +33,7 @@ MESSAGES = {
     **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be an integer"),
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be an object"),
 }
-"""What messages say after the key, by pydantic's type of error; braces hold pydantic's values."""
+"""Text of messages after the key, by pydantic's type of error; braces hold pydantic's values."""
 
 
 def _check_id(value: Any) -> int | str:

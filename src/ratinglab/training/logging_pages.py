@@ -1,4 +1,4 @@
-"""What loggers receive besides the curves: hyperparameters, final metrics, and TensorBoard's texts and figures."""
+"""Data for the loggers besides the curves: hyperparameters, final metrics, and TensorBoard's texts and figures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
