@@ -1,13 +1,10 @@
 """Runs as Lightning and PyTorch users load them: LightningModule.load_from_checkpoint, torch.load, torch.export."""
 
-import shutil
-
 import pytest
 import torch
 from documented import options_of
 from fits import holdout_of
 from pytorch_lightning import Trainer
-from run_folders import edit_saved
 
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import UserError
@@ -54,12 +51,6 @@ def test_load_from_checkpoint_of_samples_and_of_the_first_of_two_fits(gibbs):
     assert isinstance(fit, GibbsFit)
     assert torch.equal(Run.load(gibbs).predictor(USER, ITEM), fit.predictor.eval()(USER, ITEM))
     assert isinstance(Fit.load_from_checkpoint(gibbs / "validation" / "checkpoints" / "last.ckpt"), GibbsFit)
-
-
-def test_load_from_checkpoint_reads_a_run_that_names_the_trainers_class_otherwise(gibbs, tmp_path):
-    run = shutil.copytree(gibbs, tmp_path / "run")
-    edit_saved(run, "config.yaml", lambda text: text.replace("trainer_options.TrainerOptions", "moved.TrainerOptions"))
-    assert isinstance(Fit.load_from_checkpoint(run / "checkpoints" / "best.ckpt"), GibbsFit)
 
 
 def test_loaded_fit_trains_under_a_users_own_trainer(run, cache, monkeypatch):

@@ -25,10 +25,9 @@ def read_fit(path: Path) -> "Fit":
     predictor = build_predictor(record, read_training_data(record, folder), seed=0)
     load_weights(predictor, path, record=record)
     config = _read_config(folder)
-    del config["trainer"]["_target_"]  # there is a single class, which older runs name otherwise
     setup = FitSetup(
         schedule=_read_options(config, "schedule", base=Schedule),
-        trainer=from_plain(config["trainer"], TrainerOptions),
+        trainer=_read_options(config, "trainer", base=TrainerOptions),
         monitor=find_monitored_metric(
             record.monitor, find_metrics([metric["target"] for metric in record.metrics]), order=record.order_options()
         ),
