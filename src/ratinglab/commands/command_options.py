@@ -30,7 +30,7 @@ class EvaluateOptions(RunOptions):
 
 @dataclass
 class InspectOptions:
-    """Options of describing a table of ratings."""
+    """Options for describing a table of ratings."""
 
     data: DataOptions
     """Ratings to describe."""
@@ -93,7 +93,7 @@ class RecommendColumns(ItemColumns, RatingColumnOptions):
 
 @dataclass
 class RecommendOptions(RunOptions, FoldInOptions):
-    """Options of recommending items."""
+    """Options for recommending items."""
 
     user: str | None
     """User id, as in the data; null: the user or users of `ratings`, the users in the file `users`, or all."""
@@ -140,7 +140,7 @@ class RecommendOptions(RunOptions, FoldInOptions):
 
 @dataclass
 class SimilarOptions(RunOptions):
-    """Options of finding similar items."""
+    """Options for finding similar items."""
 
     item: str
     """Id or title of the item. A title's case is ignored, its article may stand first or last, and its year may be left
@@ -172,7 +172,7 @@ class PairColumns(RatingColumnOptions):
 
 @dataclass
 class PredictOptions(RunOptions, FoldInOptions):
-    """Options of predicting the ratings of the pairs in a file."""
+    """Options for predicting the ratings of the pairs in a file."""
 
     input: str
     """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC. It can be larger than
@@ -213,7 +213,7 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 @dataclass
 class ExportOptions(RunOptions):
-    """Options of exporting a run."""
+    """Options for exporting a run."""
 
     format: ExportFormat
     """Format. torch (a torch.export program) and onnx hold the whole model; numpy (.npz) and parquet hold the factors

@@ -77,7 +77,7 @@ class OrderOptions:
 
 @dataclass
 class RankingOptions(OrderOptions):
-    """Options of measuring recommendation lists. A held-out rating of at least `threshold` makes an item relevant."""
+    """Options for measuring recommendation lists. A held-out rating of at least `threshold` makes an item relevant."""
 
     k: int | None = field(metadata=at_least(1))
     """Number of items per list; null: measure only the lists that the monitored metric, such as val/ndcg@10, or the

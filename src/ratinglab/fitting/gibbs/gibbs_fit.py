@@ -98,7 +98,7 @@ class GibbsFit(RowFit):
         self.register_buffer("noise_precision", torch.ones(()))
         self._max_user_precision = float("inf")
         self._solvers: dict[str, TermSolver] = {}
-        """Solvers by the name of the term."""
+        """Solver of each term, by name."""
         self._owners: dict[str, NDArray[np.int64]] = {}
         """The user or item of each row, by side."""
         self._shared_terms: dict[str, Term | None] = {}
@@ -127,7 +127,7 @@ class GibbsFit(RowFit):
         self.chain.gain_ratings = self._draw_gain_ratings()
 
     def _draw_gain_ratings(self) -> Batch:
-        """Draw ratings to estimate the gain from: warm validation rows or, without any, training rows."""
+        """Choose ratings from which to estimate the gain: warm validation rows or, without any, training rows."""
         for ratings in (self.data.validation_ratings, self.data.train_ratings_in_stars):
             batch = as_tensors(ratings)
             warm = self.predictor.baseline.is_known_pair(batch.user, batch.item).nonzero()[:, 0]
