@@ -77,6 +77,14 @@ def test_draws_have_the_conditional_covariance():
         assert root @ root.T == pytest.approx(np.linalg.inv(a), abs=1e-5)
 
 
+def test_each_row_uses_its_own_draw():
+    draws = np.zeros((NUM_USERS, DIM), dtype=np.float32)
+    middle, _ = drawn(draws)
+    draws[1] = 1
+    changed, _ = drawn(draws)
+    assert np.flatnonzero((changed != middle).any(axis=1)).tolist() == [1]
+
+
 def test_sparse_product_equals_the_dense_product():
     side = by_user()
     values, row_scale, column_scale = numbers(NUM_ITEMS, 3), numbers(NUM_USERS, seed=2), numbers(NUM_ITEMS, seed=3)

@@ -1,5 +1,7 @@
 """Top-k of one user, and of all users."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -109,3 +111,14 @@ def test_most_popular_of_users_are_the_first_candidates_that_each_has_not_rated(
     for one, chosen in zip(users, found, strict=True):
         own = [each for each in candidates.tolist() if each not in item[user == one]][:k]
         assert chosen.tolist() == own + [-1] * (min(k, 100) - len(own))
+
+
+@torch.inference_mode()
+def test_ordered_scores_are_predictions_in_rating_units():
+    predictor = predictor_of("biased_mf")
+    predictor.stars = Stars(0.0, 100.0)
+    users, items = np.arange(3, dtype=np.int32), np.arange(5, dtype=np.int32)
+    order = SimpleNamespace(compute_sort_keys=lambda user, item, scores: scores.clone())
+    ((_, scores),) = topk._score_by_block(predictor, users, items, order)
+    pairs = torch.from_numpy(users.repeat(5)), torch.from_numpy(np.tile(items, 3))
+    torch.testing.assert_close(scores, predictor.predict_unclipped(*pairs).view(3, 5))

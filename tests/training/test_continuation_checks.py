@@ -42,6 +42,12 @@ def test_check_same_data_and_metrics_refuses_changed_provenance(folder, key, cha
     assert str(error.value) == f"resume: {change} since {folder} was started: {PROVENANCE[key]} then, other now"
 
 
+def test_changed_metrics_are_refused(folder):
+    record = replace(read_record(folder), monitor="val/other")
+    with pytest.raises(UserError, match=r"^resume: the metrics or their directions have changed since "):
+        check_same_data_and_metrics(folder, record, key="resume")
+
+
 def test_different_threads_or_versions_give_a_note(folder, caplog):
     record = replace(read_record(folder), provenance=PROVENANCE | {"threads": 2})
     with caplog.at_level(logging.INFO):
