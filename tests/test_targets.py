@@ -3,6 +3,7 @@
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
@@ -14,7 +15,9 @@ from ratinglab.targets import import_named, target_class
 
 @dataclass
 class Base(ABC):
-    """Options with a verb."""
+    """Options with a name and a verb."""
+
+    name: ClassVar[str]
 
     @abstractmethod
     def build(self):
@@ -27,6 +30,7 @@ from test_targets import Base
 
 @dataclass
 class Own(Base):
+    name = "own"
     count: int
     def build(self): ...
 
@@ -39,7 +43,12 @@ class Same(Own):
 
 @dataclass
 class Half(Base):
+    name = "half"
     count: int
+
+@dataclass
+class Nameless(Base):
+    def build(self): ...
 
 number = 3
 """
@@ -73,6 +82,7 @@ def test_classes_are_imported_by_dotted_path(folder):
         ("ratinglab.models.mf.MFOptions", "x must be a subclass of test_targets.Base, got ratinglab.models.mf.MFOpt"),
         ("own_options.Bare", "x: own_options.Bare needs the decorator @dataclass"),
         ("own_options.Half", "x: own_options.Half lacks build"),
+        ("own_options.Nameless", "x: own_options.Nameless lacks name"),
         ("Own", "x must be the dotted path of a class, as in module.Class, got Own"),
         ("", "x must be the dotted path of a class, as in module.Class, got "),
         ("..x", "x must be the dotted path of a class, as in module.Class, got ..x"),

@@ -15,7 +15,8 @@ def target_class(dotted_path: Any, *, base: type, key: str) -> type:
     """Import the dataclass that a `_target_` names.
 
     Raises:
-        UserError: the class cannot be imported, is abstract, or is not a dataclass derived from `base`.
+        UserError: the class cannot be imported, is not a dataclass derived from `base`, or lacks a method or
+            its `name`.
     """
     if not (isinstance(dotted_path, str) and re.fullmatch(r"\w+(\.\w+)+", dotted_path)):
         raise UserError(f"{key} must be the dotted path of a class, as in module.Class, got {dotted_path}")
@@ -24,8 +25,11 @@ def target_class(dotted_path: Any, *, base: type, key: str) -> type:
         raise UserError(f"{key} must be a subclass of {base.__module__}.{base.__qualname__}, got {dotted_path}")
     if inspect.get_annotations(cls) and "__dataclass_fields__" not in vars(cls):
         raise UserError(f"{key}: {dotted_path} needs the decorator @dataclass")
-    if inspect.isabstract(cls):
-        raise UserError(f"{key}: {dotted_path} lacks {', '.join(sorted(getattr(cls, '__abstractmethods__', ())))}")
+    missing = set(getattr(cls, "__abstractmethods__", ()))
+    if "name" in inspect.get_annotations(base) and not hasattr(cls, "name"):
+        missing.add("name")
+    if missing:
+        raise UserError(f"{key}: {dotted_path} lacks {', '.join(sorted(missing))}")
     return cls
 
 

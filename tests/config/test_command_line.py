@@ -6,6 +6,7 @@ import shutil
 import pytest
 from omegaconf import OmegaConf
 
+from ratinglab.config.arguments import quote_texts
 from ratinglab.config.hydra_api import hydra_context
 from ratinglab.config.primary_config import PrimaryConfig
 
@@ -131,3 +132,18 @@ def test_search_sweeps_its_keys_beside_a_typed_choice(command, tmp_path):
     options = ["model=mf", "trainer=debug", "logger=none", "hydra.sweep.dir=s"]
     command(tmp_path, "train", "-m", "--config-dir", "own", "search=mine", *options)
     assert [record["model_options"]["embedding_dim"] for record, _ in records_of_sweep(tmp_path / "s")] == [2, 3]
+
+
+@pytest.mark.parametrize("argument", ["item=Matrix, The", "item=a,b", "user=a,b", "user=1,2"])
+def test_ids_and_titles_may_contain_commas(argument):
+    key, _, value = argument.partition("=")
+    assert quote_texts([argument]) == [f"{key}='{value}'"]
+    assert quote_texts(["model.embedding_dim=4,8"]) == ["model.embedding_dim=4,8"]
+
+
+@pytest.mark.parametrize(("choice", "logs"), [("disabled", False), ("stdout", False), ("default", True)])
+def test_hydras_own_choices_of_logging_work(command_apart, tmp_path, choice, logs):
+    arguments = ["trainer=debug", "logger=none", f"hydra/job_logging={choice}"]
+    outcome = command_apart(tmp_path, "train", *arguments, "hydra.run.dir=run")
+    assert (tmp_path / "run" / "train.log").exists() == logs
+    assert ("epoch 2/2" in outcome.stdout) == (choice != "disabled")

@@ -21,8 +21,8 @@ MAPPING_KEYS = ("ratings", "user_features")
 """Keys whose values are mappings, which Hydra does not parse: its grammar has no quoted names, and keeps only the last
 of equal names."""
 
-TITLE_KEYS = ("item",)
-"""Keys whose values are titles. Titles may contain commas and are never swept over."""
+ID_KEYS = ("item", "user")
+"""Keys whose values are ids or titles. These may contain commas and are never swept over."""
 
 
 def parse_arguments(*, positional: Sequence[str]) -> argparse.Namespace:
@@ -31,7 +31,7 @@ def parse_arguments(*, positional: Sequence[str]) -> argparse.Namespace:
     An argument without a key sets the next key in `positional` that is not set by name, as in `predict.py FOLDER FILE`.
 
     Flags may follow overrides, which Hydra 1.3 rejects. Outside a sweep, takes a value literally if Hydra cannot parse
-    it, or if Hydra would parse it as a sweep although it names a file or is a title: `run=a b/c=d,e`,
+    it, or if Hydra would parse it as a sweep although it names a file, an id or a title: `run=a b/c=d,e`,
     `item=Matrix, The`.
 
     Raises:
@@ -102,7 +102,7 @@ def _quote_text(argument: str) -> str:
         return f"{key}={quote_for_hydra(value)}"
     try:
         is_sweep = OverridesParser.create().parse_override(argument).is_sweep_override()
-        is_text = is_sweep and (key in TITLE_KEYS or Path(value).exists())
+        is_text = is_sweep and (key in ID_KEYS or Path(value).exists())
     except HydraException:
         is_text = True
     except OSError:  # too long for a path
