@@ -20,7 +20,7 @@ from ratinglab.reports.averages import (
     mean_of,
     values_of,
 )
-from ratinglab.reports.groups import Group, TableColumn, compare_with_first, list_tests, rank_groups
+from ratinglab.reports.groups import Group, compare_with_first, list_tests, rank_groups
 from ratinglab.reports.protocols import (
     USES,
     USES_NOTE,
@@ -209,7 +209,7 @@ def _split_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
     has_validation = any(values_of(group.runs, f"val/{metric.name}") for group in groups)
     part = "val" if has_validation else "test"
     column, monitored_column = (
-        TableColumn(kind.label, f"{part}/{kind.name}", kind.higher_is_better) for kind in (metric, monitor)
+        MetricKind(f"{part}/{kind.name}", kind.label, kind.higher_is_better) for kind in (metric, monitor)
     )
     folds = _folds_of_split([run for group in groups for run in group.runs])
     groups = rank_groups([group._replace(num_missing=_count_missing(group.runs, folds)) for group in groups], column)
@@ -223,11 +223,11 @@ def _split_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
         notes += [f"{seeds} of {max(num_seeds)} seeds"] if seeds < max(num_seeds) else []
         notes += ["ended early"] if group.is_pruned else []
         behind = ["" if group.behind is None else group.behind.text] if tests else []
-        cells = [*_metric_cells(group.runs, column.tag), *behind, *_size_cells(group.runs)]
+        cells = [*_metric_cells(group.runs, column.name), *behind, *_size_cells(group.runs)]
         table.append([_name(group), *cells, "; ".join(filter(None, notes))])
     yield f"{title}: {'validation' if has_validation else 'test'} {metric.label}"
     yield from align(table, right=range(1, len(table[0]) - 1))
-    yield from _interval_notes(groups, column.tag)
+    yield from _interval_notes(groups, column.name)
     yield from (f"behind: difference from the first row and its 95% interval, by {test}" for test in tests)
 
 

@@ -61,11 +61,11 @@ def _draw_figures(jobs: ComparableJobs, curves: Mapping[str, Sequence[Curve]]) -
     runs = [
         SweptRun(
             {key: job.arguments[key] for key in keys if key in job.arguments},
-            job.metrics[column.tag],
+            job.metrics[column.name],
             job.metrics["fit/seconds"],
         )
         for job in jobs.members
-        if job.run is not None and {column.tag, "fit/seconds"} <= job.metrics.keys()
+        if job.run is not None and {column.name, "fit/seconds"} <= job.metrics.keys()
     ]
     if len(runs) > 1 and keys:
         for name, draw in (
@@ -80,7 +80,7 @@ def _draw_figures(jobs: ComparableJobs, curves: Mapping[str, Sequence[Curve]]) -
 
 def _read_best_curves(jobs: ComparableJobs) -> dict[str, list[Curve]]:
     """Read the curves of the best groups, by the name of the group."""
-    tag = jobs.columns[0].tag
+    tag = jobs.columns[0].name
     curves = {_name(group, is_job=not jobs.replicates): _read_curves(group, tag) for group in jobs.groups[:MAX_GROUPS]}
     return {name: group for name, group in curves.items() if group}
 

@@ -6,19 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.reports.averages import DECIMALS, mean_of
 from ratinglab.reports.paired_tests import PairedDifference, paired_difference
 from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.run_files import PRUNED
 from ratinglab.runs.sweep_folder import SweepJob
-
-
-class TableColumn(NamedTuple):
-    """A metric of the table: its heading, its tag, and whether higher values are better."""
-
-    label: str
-    tag: str
-    higher_is_better: bool = False
 
 
 class Group(NamedTuple):
@@ -44,33 +37,34 @@ class Group(NamedTuple):
         return any((run.folder / PRUNED).is_file() for run in self.runs)
 
 
-def rank_groups(groups: Sequence[Group], column: TableColumn) -> list[Group]:
-    """Sort groups by the mean of a metric, best first.
+def rank_groups(groups: Sequence[Group], metric: MetricKind) -> list[Group]:
+    """Sort groups by the mean of a metric, named by its tag, best first.
 
     Of groups whose means are equal as printed, the one with fewer parameters is first. Groups without the metric follow
     the others. Groups with missing runs come last because their means cover other rows.
     """
 
     def sort_key(group: Group) -> tuple[bool, float, float, float]:
-        mean = mean_of(group.runs, column.tag)
-        cost = math.inf if math.isnan(mean) else -mean if column.higher_is_better else mean
+        mean = mean_of(group.runs, metric.name)
+        cost = math.inf if math.isnan(mean) else -mean if metric.higher_is_better else mean
         parameters = float(np.nan_to_num(mean_of(group.runs, "fit/parameters")))
         return group.num_missing > 0, round(cost, DECIMALS), parameters, cost
 
     return sorted(groups, key=sort_key)
 
 
-def compare_with_first(groups: Sequence[Group], column: TableColumn) -> list[Group]:
-    """Test how far each group is behind the first one, and return the groups with `behind`.
+def compare_with_first(groups: Sequence[Group], metric: MetricKind) -> list[Group]:
+    """Test how far each group is behind the first one in a metric, named by its tag; return the groups with `behind`.
 
     Groups with missing or pruned runs are not tested, nor those that `paired_difference` cannot compare.
     """
     first, *others = groups
+    tag, higher_is_better = metric.name, metric.higher_is_better
     compared = [first]
     for group in others:
         behind = None
         if not any(tested.num_missing or tested.is_pruned for tested in (first, group)):
-            behind = paired_difference(first.runs, group.runs, tag=column.tag, higher_is_better=column.higher_is_better)
+            behind = paired_difference(first.runs, group.runs, tag=tag, higher_is_better=higher_is_better)
         compared.append(group._replace(behind=behind))
     return compared
 

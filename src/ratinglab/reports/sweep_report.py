@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ratinglab.errors import UserError
+from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.files import write_bytes
 from ratinglab.options import short_number
 from ratinglab.process.program import shell_command
@@ -26,7 +27,7 @@ from ratinglab.reports.averages import (
     values_of,
 )
 from ratinglab.reports.figure_files import write_figures
-from ratinglab.reports.groups import Group, TableColumn, compare_with_first, list_tests
+from ratinglab.reports.groups import Group, compare_with_first, list_tests
 from ratinglab.reports.protocols import compared_tag, table_with_reference_results
 from ratinglab.reports.sweep_results import ComparableJobs, comparable_sets, find_differing_keys, group_jobs
 from ratinglab.reports.table_layout import align, format_latex, format_markdown
@@ -133,9 +134,9 @@ def _table(jobs: ComparableJobs) -> Cells:
     return table if jobs.groups[0].settings else [*table, *_mean_and_interval(jobs)]
 
 
-def _metric_cells(group: Group, columns: Sequence[TableColumn]) -> list[str]:
+def _metric_cells(group: Group, columns: Sequence[MetricKind]) -> list[str]:
     """Format the mean of each metric, with its interval; the status of jobs without metrics."""
-    averages = [(mean_of(group.runs, column.tag), half_width_of(group.runs, column.tag)) for column in columns]
+    averages = [(mean_of(group.runs, column.name), half_width_of(group.runs, column.name)) for column in columns]
     cells = [" ± ".join(filter(None, map(format_metric, average))) for average in averages]
     statuses = {job.status for job in group.jobs}
     if not cells[0] and not group.runs:
@@ -153,7 +154,7 @@ def _mean_and_interval(jobs: ComparableJobs) -> Cells:
     runs = jobs.groups[0].runs if all(job.run is not None for job in jobs.members) else []
     blank = [""] * (len(keys) - 1)
     return [
-        [name, *blank, *(format_metric(average(runs, column.tag)) for column in jobs.columns), ""]
+        [name, *blank, *(format_metric(average(runs, column.name)) for column in jobs.columns), ""]
         for name, average in (("mean", mean_of), (HALF_WIDTH_HEADER, half_width_of))
     ]
 
@@ -172,7 +173,7 @@ def _notes(jobs: ComparableJobs) -> Iterator[str]:
     total = jobs.conditions.get("split.folds")
     if FOLD in jobs.replicates and total is not None and len(folds) < int(total):
         yield f"note: only {len(folds)} of the split's {total} folds were run"
-    for text in explain_intervals([group.runs for group in jobs.groups], jobs.columns[0].tag):
+    for text in explain_intervals([group.runs for group in jobs.groups], jobs.columns[0].name):
         yield f"{HALF_WIDTH_HEADER:10} {text}"
     for test in list_tests(jobs.groups):
         yield f"behind     difference from the best and its 95% interval, by {test}"
@@ -194,7 +195,7 @@ def _importance(jobs: ComparableJobs) -> Iterator[str]:
     keys = list(jobs.groups[0].settings)
     if len(keys) < 2 or len(groups) < MIN_GROUPS:
         return
-    metric = np.array([mean_of(group.runs, column.tag) for group in groups])
+    metric = np.array([mean_of(group.runs, column.name) for group in groups])
     shares = {key: compute_explained_share([group.settings[key] for group in groups], metric) for key in keys}
     shares_text = ", ".join(f"{key} {shares[key]:.0%}" for key in sorted(keys, key=lambda key: -shares[key]))
     yield f"importance {shares_text} (share of the variance in {column.label} ranks that each key explains alone)"
@@ -237,7 +238,7 @@ def _keys_without_effect(jobs: ComparableJobs) -> Iterator[str]:
         means: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
         for group in _complete_groups(jobs):
             other_values = tuple(value for other, value in group.settings.items() if other != key)
-            means[other_values].append(mean_of(group.runs, column.tag))
+            means[other_values].append(mean_of(group.runs, column.name))
         ranges = [max(alike) - min(alike) for alike in means.values() if len(alike) > 1]
         if ranges and max(ranges) < rounding:
             yield f"note: {key} has no effect here: it changes {column.label} by less than {rounding:.5f}"
@@ -245,7 +246,7 @@ def _keys_without_effect(jobs: ComparableJobs) -> Iterator[str]:
 
 def _complete_groups(jobs: ComparableJobs) -> list[Group]:
     """List the groups that have all seeds and folds, and the monitored metric in every run."""
-    return [group for group in jobs.groups if group.num_missing == 0 and values_of(group.runs, jobs.columns[0].tag)]
+    return [group for group in jobs.groups if group.num_missing == 0 and values_of(group.runs, jobs.columns[0].name)]
 
 
 def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
@@ -254,7 +255,7 @@ def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
         return
     job = next(job for job in jobs.best.jobs if job.run is not None)
     arguments = {key: value for key, value in job.arguments.items() if key not in jobs.replicates}
-    test_tags = [column.tag for column in jobs.columns if column.tag.startswith("test/")]
+    test_tags = [column.name for column in jobs.columns if column.name.startswith("test/")]
     if not test_tags:
         arguments["test"] = "true"
     if is_only and not any(values_of(jobs.best.runs, tag) for tag in test_tags):
@@ -272,7 +273,7 @@ def _comparisons_csv(sets: Sequence[ComparableJobs]) -> bytes:
         names = [" ".join(f"{key}={value}" for key, value in group.settings.items()) for group in jobs.groups]
         for name, group in zip(names, jobs.groups, strict=True):
             if group.behind is not None:
-                compared = {"metric": jobs.columns[0].tag, "best": names[0], "other": name}
+                compared = {"metric": jobs.columns[0].name, "best": names[0], "other": name}
                 rows.append(compared | dict(zip(("behind", "low", "high", "p", "test"), group.behind, strict=True)))
     return _as_csv(rows)
 
@@ -282,10 +283,10 @@ def _groups_csv(sets: Sequence[ComparableJobs]) -> bytes:
     rows = []
     keys = list(dict.fromkeys(key for jobs in sets for key in jobs.groups[0].settings))
     for group, column in ((group, column) for jobs in sets for group in jobs.groups for column in jobs.columns):
-        values, mean = values_of(group.runs, column.tag), mean_of(group.runs, column.tag)
-        width, spread = half_width_of(group.runs, column.tag), np.std(values, ddof=1) if len(values) > 1 else math.nan
+        values, mean = values_of(group.runs, column.name), mean_of(group.runs, column.name)
+        width, spread = half_width_of(group.runs, column.name), np.std(values, ddof=1) if len(values) > 1 else math.nan
         settings = {key: group.settings.get(key) for key in keys}
-        counts = {"runs": len(group.runs), "missing": group.num_missing, "metric": column.tag}
+        counts = {"runs": len(group.runs), "missing": group.num_missing, "metric": column.name}
         rows.append(settings | counts | {"mean": mean, "sd": spread, "low": mean - width, "high": mean + width})
     return _as_csv(rows)
 

@@ -8,11 +8,14 @@ from typing import NamedTuple
 from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.evaluation.metrics import MSE
 from ratinglab.reports.averages import mean_of
-from ratinglab.reports.groups import Group, TableColumn, rank_groups
+from ratinglab.reports.groups import Group, rank_groups
 from ratinglab.runs.finished_runs import REPLICATES, comparison_conditions
 from ratinglab.runs.sweep_folder import SweepJob
 
-TEST_COLUMNS = (TableColumn("test MSE", "test/mse"), TableColumn("test RMSE", "test/rmse"))
+TEST_COLUMNS = (
+    MetricKind("test/mse", "test MSE", higher_is_better=False),
+    MetricKind("test/rmse", "test RMSE", higher_is_better=False),
+)
 """Columns besides the monitored metric, if all finished jobs have them."""
 
 
@@ -22,13 +25,13 @@ class ComparableJobs(NamedTuple):
     Attributes:
         conditions: what they have in common, by key.
         replicates: the keys of REPLICATES in which they differ.
-        columns: the monitored metric, and the test metrics that all finished jobs have.
+        columns: the monitored metric, and the test metrics that all finished jobs have; named by their tags.
         groups: best first. Incomplete groups come last because their means cover other rows.
     """
 
     conditions: dict[str, str]
     replicates: list[str]
-    columns: list[TableColumn]
+    columns: list[MetricKind]
     groups: list[Group]
 
     @property
@@ -40,7 +43,7 @@ class ComparableJobs(NamedTuple):
     def best(self) -> Group | None:
         """The group with the best validation metric; None if it is incomplete, lacks the metric or is alone."""
         first = self.groups[0]
-        has_metric = not math.isnan(mean_of(first.runs, self.columns[0].tag))
+        has_metric = not math.isnan(mean_of(first.runs, self.columns[0].name))
         return first if first.num_missing == 0 and first.settings and has_metric else None
 
 
@@ -86,16 +89,16 @@ def find_differing_keys(jobs: Sequence[SweepJob]) -> list[str]:
     return [key for key in keys if len({job.arguments.get(key) for job in jobs}) > 1]
 
 
-def _columns(jobs: Sequence[SweepJob]) -> list[TableColumn]:
+def _columns(jobs: Sequence[SweepJob]) -> list[MetricKind]:
     """List the monitored metric, and the test metrics that all finished jobs have."""
     records = [job.record for job in jobs if job.record is not None]
     finished = [job.run for job in jobs if job.run is not None]
     monitor: MetricKind = records[0].monitored_metric() if records else MSE
     monitor_columns = [
-        TableColumn(f"{part} {monitor.label}", f"{part}/{monitor.name}", monitor.higher_is_better)
+        MetricKind(f"{part}/{monitor.name}", f"{part} {monitor.label}", monitor.higher_is_better)
         for part in ("val", "test")
     ]
     test_columns = dict.fromkeys([*TEST_COLUMNS, monitor_columns[1]])
     return monitor_columns[:1] + [
-        column for column in test_columns if finished and all(column.tag in run.metrics for run in finished)
+        column for column in test_columns if finished and all(column.name in run.metrics for run in finished)
     ]
