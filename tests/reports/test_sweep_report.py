@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from run_folders import accept_files, record_of, write_record
 from scipy import stats
 from tables import table_with_features
 
+from ratinglab.reports.paired_tests import paired_difference
 from ratinglab.reports.sweep_report import compute_explained_share, sweep_report
-from ratinglab.runs.run_files import FAILURE
+from ratinglab.runs.run_files import FAILURE, PRUNED
 from ratinglab.runs.sweep_folder import read_jobs, write_reason
 
 EPOCHS = 3
@@ -132,6 +134,23 @@ def test_report_prints_the_table_of_the_sweep_again(command, sweep, runs):
     assert {name: (folder / name).read_bytes() for name in files} == files
     only = command(sweep.folder, "report", "--models", str(folder), status=2)
     assert (only.stdout, only.stderr.count("\n")) == ("", 1), "no protocol, and no table of the sweep"
+
+
+def test_best_that_was_not_pruned_is_the_reference(command, runs, tmp_path):
+    folder = shutil.copytree(runs[0].parent, tmp_path / "sweep")
+    best, second, third = sweep_report(read_jobs(folder)).sets[0].groups
+    write_reason(folder / best.runs[0].folder.name / PRUNED, "after epoch 2")
+    report = sweep_report(read_jobs(folder))
+    (row,) = csv.DictReader(report.files["comparisons.csv"].decode().splitlines())
+    names = [f"model.embedding_dim={group.settings['model.embedding_dim']}" for group in (second, third)]
+    assert [row["best"], row["other"]] == names
+    expected = paired_difference(second.runs, third.runs, tag="val/mse").text
+    assert [expected in line for line in report.lines[1:4]] == [False, False, True]
+    assert any(line.startswith("behind     difference from the best that was not pruned and") for line in report.lines)
+    (folder / "sweep.json").unlink()  # loose runs
+    lines = command(tmp_path, "report", "sweep").stdout.splitlines()
+    assert [expected in line for line in lines if line.startswith("mf")] == [False, False, True]
+    assert any(line.startswith("behind: difference from the first row that did not end early and") for line in lines)
 
 
 def test_tensorboard_shows_curves_and_final_errors_of_every_run(sweep, runs, tensorboard):

@@ -20,7 +20,7 @@ from ratinglab.reports.averages import (
     mean_of,
     values_of,
 )
-from ratinglab.reports.groups import Group, compare_with_first, list_tests, rank_groups
+from ratinglab.reports.groups import Group, compare_with_best, list_tests, rank_groups
 from ratinglab.reports.protocols import (
     USES,
     USES_NOTE,
@@ -213,7 +213,7 @@ def _split_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
     )
     folds = _folds_of_split([run for group in groups for run in group.runs])
     groups = rank_groups([group._replace(num_missing=_count_missing(group.runs, folds)) for group in groups], column)
-    groups = compare_with_first(groups, monitored_column)
+    groups = compare_with_best(groups, monitored_column)
     tests = list_tests(groups)
     num_seeds = [len(_folds_by_seed(group.runs)) for group in groups]
     behind = [f"{monitor.label} behind {HALF_WIDTH_HEADER}"] if tests else []
@@ -228,7 +228,8 @@ def _split_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
     yield f"{title}: {'validation' if has_validation else 'test'} {metric.label}"
     yield from align(table, right=range(1, len(table[0]) - 1))
     yield from _interval_notes(groups, column.name)
-    yield from (f"behind: difference from the first row and its 95% interval, by {test}" for test in tests)
+    best = "the first row that did not end early" if groups[0].is_pruned else "the first row"
+    yield from (f"behind: difference from {best} and its 95% interval, by {test}" for test in tests)
 
 
 def _folds_of_split(runs: Sequence[FinishedRun]) -> set[int | None]:

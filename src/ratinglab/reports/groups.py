@@ -22,7 +22,7 @@ class Group(NamedTuple):
         runs: the finished runs.
         num_missing: number of seeds and folds that the group lacks.
         jobs: all jobs of the group, finished or not, if it belongs to a sweep.
-        behind: difference from the best group; None if it was not tested.
+        behind: difference from the best testable group; None if it was not tested.
     """
 
     settings: dict[str, str]
@@ -35,6 +35,11 @@ class Group(NamedTuple):
     def is_pruned(self) -> bool:
         """Whether a sweep has pruned one of the runs."""
         return any((run.folder / PRUNED).is_file() for run in self.runs)
+
+    @property
+    def is_testable(self) -> bool:
+        """Whether no run is missing or pruned, so that the group can be tested against others."""
+        return self.num_missing == 0 and not self.is_pruned
 
 
 def rank_groups(groups: Sequence[Group], metric: MetricKind) -> list[Group]:
@@ -53,18 +58,18 @@ def rank_groups(groups: Sequence[Group], metric: MetricKind) -> list[Group]:
     return sorted(groups, key=sort_key)
 
 
-def compare_with_first(groups: Sequence[Group], metric: MetricKind) -> list[Group]:
-    """Test how far each group is behind the first one in a metric, named by its tag; return the groups with `behind`.
+def compare_with_best(groups: Sequence[Group], metric: MetricKind) -> list[Group]:
+    """Test how far ranked groups are behind the best testable one in a metric, named by its tag.
 
-    Groups with missing or pruned runs are not tested, nor those that `paired_difference` cannot compare.
+    Returns the groups with `behind`, which stays None for those that `paired_difference` cannot compare.
     """
-    first, *others = groups
+    best = next((group for group in groups if group.is_testable), None)
     tag, higher_is_better = metric.name, metric.higher_is_better
-    compared = [first]
-    for group in others:
+    compared = []
+    for group in groups:
         behind = None
-        if not any(tested.num_missing or tested.is_pruned for tested in (first, group)):
-            behind = paired_difference(first.runs, group.runs, tag=tag, higher_is_better=higher_is_better)
+        if best is not None and group is not best and group.is_testable:
+            behind = paired_difference(best.runs, group.runs, tag=tag, higher_is_better=higher_is_better)
         compared.append(group._replace(behind=behind))
     return compared
 

@@ -27,7 +27,7 @@ from ratinglab.reports.averages import (
     values_of,
 )
 from ratinglab.reports.figure_files import write_figures
-from ratinglab.reports.groups import Group, compare_with_first, list_tests
+from ratinglab.reports.groups import Group, compare_with_best, list_tests
 from ratinglab.reports.protocols import compared_tag, table_with_reference_results
 from ratinglab.reports.sweep_results import ComparableJobs, comparable_sets, find_differing_keys, group_jobs
 from ratinglab.reports.table_layout import align, format_latex, format_markdown
@@ -75,7 +75,7 @@ def sweep_report(started_jobs: Sequence[SweepJob]) -> SweepReport:
     results.csv: a row per job in the order of the jobs: arguments, status, reason, all metrics.
     results.md, results.tex: all rows of the tables in Markdown and LaTeX, with the best in bold.
     groups.csv: each configuration's number of runs, and mean, s.d. and interval of each metric, if seeds or folds vary.
-    comparisons.csv: each configuration compared with the best one, by a paired test.
+    comparisons.csv: each configuration compared with the best one, by a paired test; pruned ones are left out.
     best.yaml: the configuration of the best run, or of the first in the best group.
 
     Raises:
@@ -84,7 +84,7 @@ def sweep_report(started_jobs: Sequence[SweepJob]) -> SweepReport:
     if not started_jobs:
         raise UserError("no job of the sweep has started")
     sets = [
-        jobs._replace(groups=compare_with_first(jobs.groups, jobs.columns[0])) for jobs in comparable_sets(started_jobs)
+        jobs._replace(groups=compare_with_best(jobs.groups, jobs.columns[0])) for jobs in comparable_sets(started_jobs)
     ]
     tables = [_table(jobs) for jobs in sets]
     lines: list[str] = []
@@ -176,7 +176,8 @@ def _notes(jobs: ComparableJobs) -> Iterator[str]:
     for text in explain_intervals([group.runs for group in jobs.groups], jobs.columns[0].name):
         yield f"{HALF_WIDTH_HEADER:10} {text}"
     for test in list_tests(jobs.groups):
-        yield f"behind     difference from the best and its 95% interval, by {test}"
+        best = "the best that was not pruned" if jobs.groups[0].is_pruned else "the best"
+        yield f"behind     difference from {best} and its 95% interval, by {test}"
     yield from _importance(jobs)
     yield from _keys_without_effect(jobs)
     pruned = sum(job.status == "pruned" for job in jobs.members)
@@ -271,9 +272,10 @@ def _comparisons_csv(sets: Sequence[ComparableJobs]) -> bytes:
     rows = []
     for jobs in sets:
         names = [" ".join(f"{key}={value}" for key, value in group.settings.items()) for group in jobs.groups]
+        testable = [name for name, group in zip(names, jobs.groups, strict=True) if group.is_testable]
         for name, group in zip(names, jobs.groups, strict=True):
             if group.behind is not None:
-                compared = {"metric": jobs.columns[0].name, "best": names[0], "other": name}
+                compared = {"metric": jobs.columns[0].name, "best": testable[0], "other": name}
                 rows.append(compared | dict(zip(("behind", "low", "high", "p", "test"), group.behind, strict=True)))
     return _as_csv(rows)
 
