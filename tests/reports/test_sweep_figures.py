@@ -349,13 +349,6 @@ def test_mean_ends_with_the_first_run_and_longer_runs_go_on_alone():
     assert "thin: longer runs" in title(figure)
 
 
-def test_group_without_curves_is_named():
-    figure = saved(draw_learning_curves({"a": [curve([2.0, 1.0])], "none": []}, label="val MSE"))
-    (line,) = figure.axes[0].get_lines()
-    assert line.get_xydata().tolist() == [[0, 2], [1, 1]]
-    assert named(figure) == ["a (1 run)", "none (0 runs)"]
-
-
 def test_curves_of_a_diverging_run_leave_the_axis():
     groups = {str(number): [curve(np.linspace(1.2, 1, 20))] for number in range(11)}
     figure = saved(draw_learning_curves(groups | {"bad": [curve(10.0 ** np.arange(20))]}, label="val MSE"))

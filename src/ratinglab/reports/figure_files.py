@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from io import BytesIO
+from functools import partial
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ratinglab.files import write_bytes
+from ratinglab.files import write_atomically
 from ratinglab.fitting.loggers.tensorboard import write_band
 from ratinglab.options import short_keys, short_number
 from ratinglab.reports.averages import average_curves
@@ -44,9 +44,7 @@ def write_figures(folder: Path, sets: Sequence[ComparableJobs]) -> None:
         suffix = "" if len(sets) == 1 else f"-{number}"
         curves = _read_best_curves(jobs)
         for name, figure in _draw_figures(jobs, curves):
-            content = BytesIO()
-            figure.savefig(content, format="png")
-            write_bytes(folder / FIGURE_FOLDER / f"{name}{suffix}.png", content.getvalue())
+            write_atomically(folder / FIGURE_FOLDER / f"{name}{suffix}.png", partial(figure.savefig, format="png"))
         if jobs.replicates and any(folder.glob("*/events.out.tfevents.*")):
             title = f"{jobs.columns[0].label}{suffix}: mean, and band over seeds and folds"
             for name, group in curves.items():

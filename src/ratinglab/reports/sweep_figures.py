@@ -161,7 +161,7 @@ def draw_learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -
     """
     values = [np.array(list(curve.values())) for group in curves.values() for curve in group]
     # the first epochs often fall steeply, and the last ones are what matters
-    limits = axis_limits(np.concatenate(values), clip_low=True, clip_high=True, squeeze=2) if values else (0.0, 1.0)
+    limits = axis_limits(np.concatenate(values), clip_low=True, clip_high=True, squeeze=2)
     columns = 2 if len(curves) > 4 and max(map(len, curves)) <= 40 else 1
     height = SIZE[1] + 0.22 * math.ceil(len(curves) / columns)
     figure = Figure(figsize=(SIZE[0], height), dpi=100, layout="constrained")
@@ -183,8 +183,6 @@ def draw_learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -
 
 def _draw_group(axes: Axes, group: Sequence[Curve], *, color: Any) -> Iterator[str]:
     """Draw the mean curve of a group, and explain its lines and band."""
-    if not group:
-        return
     mean = average_curves(group)
     axes.plot(mean.index, mean["mean"], color=color, marker="o" if len(mean) == 1 else None)
     if len(group) > 1:
