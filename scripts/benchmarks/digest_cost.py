@@ -115,8 +115,8 @@ def timed(name: str, call: Callable[..., Any], spent: dict[str, list[float]]) ->
 
 def forgetful(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function compute its digests anew, as the first load of a process does."""
-    digests._digests_of_files.clear()
-    digests._intact_archives.clear()
+    digests._compute_digest.cache_clear()
+    digests._check_archive_once.cache_clear()
     return call
 
 

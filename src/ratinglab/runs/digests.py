@@ -11,9 +11,9 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
+from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
@@ -26,10 +26,6 @@ SEAL_PREFIX = b"ratinglab sha256 "
 """Beginning of the comment; the digest of the directory follows, in 64 hexadecimal digits."""
 _FileState = tuple[int, int, int, int]
 """Inode, size and times of a file."""
-_digests_of_files: dict[Path, tuple[_FileState, str]] = {}
-"""Digests computed in this process, with the state of the file at that time."""
-_intact_archives: dict[Path, _FileState] = {}
-"""Archives found intact in this process, with the state of the file at that time."""
 
 
 def record_digests(
@@ -83,32 +79,31 @@ def read_digests(folder: Path) -> dict[str, list[str]]:
     return digests
 
 
-def check_file(path: Path, *, key: str = "") -> None:
-    """Verify a file against its recorded digest. Messages begin with `key`.
+def check_file(path: Path) -> None:
+    """Verify a file against its recorded digest.
 
     Raises:
         UserError: the file differs from its digest, is recorded but missing, or exists but is not recorded.
     """
-    prefix = f"{key}: " if key else ""
     for _ in range(2):  # a run in training may replace the file between the reading of the file and of its digest
-        digest = _digest_if_any(path, prefix=prefix)
+        digest = _digest_if_any(path)
         valid = read_digests(path.parent).get(path.name, [])
         if digest in valid or (digest is None and not valid):
             return
     if digest is None:
-        raise UserError(f"{prefix}{path} is missing")
+        raise UserError(f"{path} is missing")
     if not os.path.lexists(path.with_name(DIGESTS)):
-        raise UserError(f"{prefix}{path.with_name(DIGESTS)} is missing: the files of the run cannot be checked")
-    raise UserError(f"{prefix}{path} is damaged: {DIFFERS if valid else 'the run did not write it'}")
+        raise UserError(f"{path.with_name(DIGESTS)} is missing: the files of the run cannot be checked")
+    raise UserError(f"{path} is damaged: {DIFFERS if valid else 'the run did not write it'}")
 
 
-def _digest_if_any(path: Path, *, prefix: str) -> str | None:
+def _digest_if_any(path: Path) -> str | None:
     try:
         return _digest(path)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UserError(f"{prefix}{path} is damaged: {error.strerror}") from error
+        raise UserError(f"{path} is damaged: {error.strerror}") from error
 
 
 def seal_archive(archive: BytesIO) -> None:
@@ -131,38 +126,40 @@ def check_archive(path: Path) -> None:
         UserError: the archive is damaged, or has no digest.
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
-        if _intact_archives.get(path.absolute()) == _state(file):
-            return
-        try:
-            with zipfile.ZipFile(file) as archive:
-                if not archive.comment.startswith(SEAL_PREFIX):
-                    raise ValueError("it lacks the digest with which the run wrote it")
-                file.seek(archive.start_dir)
-                directory = file.read()  # decides, by its flags too, how torch reads the parts
-                digest = hashlib.sha256(directory[:-64]).hexdigest()
-                if directory[-64:] != digest.encode() or archive.testzip() is not None:
-                    raise ValueError(DIFFERS)
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
-            raise UserError(f"{path} is damaged: {error}") from error
-        _intact_archives[path.absolute()] = _state(file)
+    try:
+        _check_archive_once(path, _state(path))
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
 
 
-def _state(file: BinaryIO) -> _FileState:
-    """Return the state of an open file, which changes with its content."""
-    status = os.fstat(file.fileno())
+@cache
+def _check_archive_once(path: Path, _: _FileState) -> None:
+    """Check an archive, but only once in each state."""
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        if not archive.comment.startswith(SEAL_PREFIX):
+            raise ValueError("it lacks the digest with which the run wrote it")
+        file.seek(archive.start_dir)
+        directory = file.read()  # decides, by its flags too, how torch reads the parts
+        digest = hashlib.sha256(directory[:-64]).hexdigest()
+        if directory[-64:] != digest.encode() or archive.testzip() is not None:
+            raise ValueError(DIFFERS)
+
+
+def _state(path: Path) -> _FileState:
+    """Return the state of a file, which changes with its content."""
+    status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _digest(path: Path) -> str:
-    """Compute the SHA-256 of a file, or return the digest computed before if the file has not changed."""
+    """Return the SHA-256 of a file, which is computed only once in each state."""
+    return _compute_digest(path, _state(path))
+
+
+@cache
+def _compute_digest(path: Path, _: _FileState) -> str:
     with path.open("rb") as file:
-        state, earlier = _state(file), _digests_of_files.get(path.absolute())
-        if earlier is not None and earlier[0] == state:
-            return earlier[1]
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    _digests_of_files[path.absolute()] = state, digest
-    return digest
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest_of_table(digests: Mapping[str, list[str]]) -> str:
