@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from fits import SPLIT, holdout_of, training_data
 
+from ratinglab.files import to_json
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.models.factors import Factors, SideFactors
 from ratinglab.models.posterior import Posterior
@@ -17,7 +18,7 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.options import to_plain
 from ratinglab.ratings.table import RatingTable
 from ratinglab.runs.digests import record_digests, seal_archive
-from ratinglab.runs.record import RunRecord, record_bytes
+from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run_files import DIGESTS
 from ratinglab.runs.storage import write_run
 from ratinglab.runs.weights import build_predictor
@@ -101,7 +102,7 @@ def write_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:
 
 def write_record(folder: Path, record: RunRecord) -> None:
     """Write run.json, with its digest."""
-    (folder / "run.json").write_bytes(record_bytes(record))
+    (folder / "run.json").write_bytes(to_json(asdict(record)))
     accept_files(folder)
 
 

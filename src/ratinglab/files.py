@@ -1,14 +1,15 @@
-"""Paths given by users, and atomic writes."""
+"""Paths given by users, the content of JSON files, and atomic writes."""
 
 import errno
+import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ratinglab.errors import UserError, did_you_mean
 
@@ -126,6 +127,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def to_json(content: Mapping[str, Any]) -> bytes:
+    """Serialize the content of a JSON file. Raises ValueError for NaN and infinity, which JSON lacks."""
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
 def write_bytes(path: Path, content: bytes) -> None:

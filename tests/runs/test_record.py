@@ -10,12 +10,12 @@ from tables import table_with_features
 
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metric_kinds import MetricKind
+from ratinglab.files import to_json
 from ratinglab.runs.record import (
     drop_undefined_metrics,
     read_hydra,
     read_metrics,
     read_record,
-    write_json,
 )
 from ratinglab.runs.run_files import RUN_FORMAT
 from ratinglab.training.new_record import metric_records
@@ -98,7 +98,7 @@ def test_path_without_a_run_is_refused(tmp_path):
 
 
 def test_damaged_metrics_are_refused(tmp_path):
-    write_json(tmp_path / "metrics.json", {"fit/epochs": 3, "test/mse": 0.5})
+    (tmp_path / "metrics.json").write_bytes(to_json({"fit/epochs": 3, "test/mse": 0.5}))
     accept_files(tmp_path)
     assert read_metrics(tmp_path) == {"fit/epochs": 3, "test/mse": 0.5, "test/rmse": 0.5**0.5}
     for content in ("{", "[]", "{}"):

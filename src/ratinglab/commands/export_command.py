@@ -13,9 +13,8 @@ from ratinglab.commands.command_inputs import check_output_folder, load_run
 from ratinglab.commands.command_options import ONNX_PACKAGES, ExportFormat, ExportOptions
 from ratinglab.commands.export_formats import WRITERS, WrittenExport
 from ratinglab.errors import UserError
-from ratinglab.files import atomic_folder
+from ratinglab.files import atomic_folder, to_json, write_bytes
 from ratinglab.inference.run import Run
-from ratinglab.runs.record import write_json
 
 TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
 """Largest allowed difference from the run's predictions: in rating units, or relative to the largest prediction."""
@@ -57,7 +56,7 @@ def export(options: ExportOptions) -> None:
                 f"format={options.format.name}: predictions differ from the run's by up to "
                 f"{parity.largest_difference:.1e}; at most {parity.largest_allowed:.1e} is allowed"
             )
-        write_json(folder / "export.json", _describe(run, options.format, written, parity))
+        write_bytes(folder / "export.json", to_json(_describe(run, options.format, written, parity)))
         size = sum(path.stat().st_size for path in folder.iterdir())
     for note in notes:
         print(note)

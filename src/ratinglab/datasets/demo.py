@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ratinglab.files import write_bytes
+from ratinglab.files import to_json, write_bytes
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions
@@ -57,7 +57,7 @@ def demo_files(cache: Path, *, seed: int) -> DataFiles:
         generated = generate(seed)
         write_bytes(folder / "ratings.csv", generated.ratings.to_csv(index=False).encode())
         write_bytes(folder / "items.csv", generated.items.to_csv(index=False).encode())
-        write_bytes(facts, (json.dumps({"noise_floor_mse": generated.noise_floor}, indent=2) + "\n").encode())
+        write_bytes(facts, to_json({"noise_floor_mse": generated.noise_floor}))
     dialect = TextDialect(separator=",", encoding="utf-8")
     columns = ColumnOptions(user="user_id", item="item_id", rating="rating", timestamp="timestamp")
     return DataFiles(

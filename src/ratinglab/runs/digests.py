@@ -16,7 +16,7 @@ from io import BytesIO
 from pathlib import Path
 
 from ratinglab.errors import UserError
-from ratinglab.files import write_bytes
+from ratinglab.files import to_json, write_bytes
 from ratinglab.runs.run_files import DIGESTS
 
 DIFFERS = "its digest differs from the one recorded when it was written"
@@ -49,7 +49,7 @@ def record_digests(
         old = [_digest(folder / name)] if (folder / name).is_file() else []
         digests[name] = list(dict.fromkeys([*old, hashlib.sha256(content).hexdigest()]))
     table = {"sha256": digests, "digest": _digest_of_table(digests)}
-    write_bytes(folder / DIGESTS, (json.dumps(table, indent=2) + "\n").encode())
+    write_bytes(folder / DIGESTS, to_json(table))
 
 
 def write_with_digests(folder: Path, contents: Mapping[str, bytes], *, written: Iterable[str] = ()) -> None:

@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -14,7 +14,7 @@ import yaml
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metric_kinds import MetricKind, MonitoredRankingMetric, find_monitored_metric
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, parse_metric_at_k
-from ratinglab.files import suggest_sibling, write_bytes
+from ratinglab.files import suggest_sibling, to_json
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.options import check_options, from_plain
 from ratinglab.runs.digests import check_file, read_digests, write_with_digests
@@ -164,23 +164,9 @@ class RunRecord:
         return options
 
 
-def record_bytes(record: RunRecord) -> bytes:
-    """Serialize the record as the content of run.json."""
-    return _as_json(asdict(record))
-
-
 def write_metrics(folder: Path, metrics: Mapping[str, float], *, written: Sequence[str] = ()) -> None:
     """Write metrics.json, which marks the run as finished, and record its digest and those of the `written` files."""
-    write_with_digests(folder, {METRICS: _as_json(metrics)}, written=written)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file atomically."""
-    write_bytes(path, _as_json(content))
-
-
-def _as_json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
+    write_with_digests(folder, {METRICS: to_json(metrics)}, written=written)
 
 
 def drop_undefined_metrics(metrics: Mapping[str, float], *, monitor: str) -> dict[str, float]:

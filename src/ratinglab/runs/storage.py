@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.predictions import Predictions
-from ratinglab.files import write_atomically, write_bytes
+from ratinglab.files import to_json, write_atomically, write_bytes
 from ratinglab.formats.inputs import open_file
 from ratinglab.formats.parquet_blocks import read_parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
 from ratinglab.runs.digests import check_file, read_digests, record_digests, write_with_digests
-from ratinglab.runs.record import RunRecord, read_hydra_files, record_bytes
+from ratinglab.runs.record import RunRecord, read_hydra_files
 from ratinglab.runs.run_files import INTEREST, PREDICTIONS, RATINGS, RUN_RECORD, TABLES
 from ratinglab.splits.holdout import Holdout
 
@@ -50,7 +50,7 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
             write_atomically(path, write)
     (folder / INTEREST).unlink(missing_ok=True)  # it may have been fitted to other training rows
     record = replace(record, started_with=record.started_with or read_hydra_files(folder))
-    content = record_bytes(record)
+    content = to_json(asdict(record))
     record_digests(folder, written=TABLES, next_contents={RUN_RECORD: content}, keep_others=False)
     write_bytes(folder / RUN_RECORD, content)  # last: this makes the folder a run
 

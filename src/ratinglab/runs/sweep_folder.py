@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ratinglab.errors import UserError
-from ratinglab.files import write_bytes
+from ratinglab.files import to_json, write_bytes
 from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.record import RunRecord, read_arguments, read_metrics, read_record
 from ratinglab.runs.run_files import FAILURE, HYDRA_FOLDER, METRICS, PRUNED, RUN_RECORD, SWEEP_RECORD, VALIDATION_FIT
@@ -70,7 +70,7 @@ def record_or_check_arguments(folder: Path, arguments: Sequence[str], *, config_
     job_arguments = [argument for argument in arguments if CHOOSES_JOBS.match(argument)]
     job_arguments += [] if config_dir is None else [f"--config-dir={config_dir}"]
     if not path.is_file():
-        write_bytes(path, (json.dumps({"arguments": job_arguments}, indent=2) + "\n").encode())
+        write_bytes(path, to_json({"arguments": job_arguments}))
         return
     try:
         recorded = json.loads(path.read_text(encoding="utf-8"))["arguments"]
