@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +17,7 @@ from ratinglab.files import to_json, write_atomically, write_bytes
 from ratinglab.formats.inputs import open_file
 from ratinglab.formats.parquet_blocks import read_parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
-from ratinglab.runs.digests import check_file, read_digests, record_digests, write_with_digests
+from ratinglab.runs.digests import check_file, record_digests, write_with_digests
 from ratinglab.runs.record import RunRecord, read_hydra_files
 from ratinglab.runs.run_files import INTEREST, PREDICTIONS, RATINGS, RUN_RECORD, TABLES
 from ratinglab.splits.holdout import Holdout
@@ -42,11 +41,12 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
         lambda file: items.to_parquet(file, index=False),
         lambda file: write_parquet(file, ratings),
     )
+    damaged = find_damaged_tables(folder)
     for name, write in zip(TABLES, writers, strict=True):
         path = folder / name
         if path.is_dir():
             raise UserError(f"{path} is a folder: remove it, and the file will be rewritten")
-        if not _is_intact(path):
+        if name in damaged or not path.exists():
             write_atomically(path, write)
     (folder / INTEREST).unlink(missing_ok=True)  # it may have been fitted to other training rows
     record = replace(record, started_with=record.started_with or read_hydra_files(folder))
@@ -59,22 +59,14 @@ def _frame(columns: Mapping[str, Any], features: Mapping[str, Column]) -> pd.Dat
     return pd.DataFrame({**columns, **{f"{FEATURE_PREFIX}{name}": column for name, column in features.items()}})
 
 
-def _is_intact(path: Path) -> bool:
-    """Return whether a file exists and matches its recorded digest."""
-    with suppress(UserError):
-        check_file(path)
-        return path.is_file() and read_digests(path.parent).get(path.name) is not None
-    return False
-
-
-def find_damaged_tables(folder: Path) -> list[str]:
-    """Check the tables of a run, and return a message per damaged or missing table."""
-    messages = []
+def find_damaged_tables(folder: Path) -> dict[str, str]:
+    """Check the tables of a run, and return a message per damaged or lost table, by name."""
+    messages = {}
     for name in TABLES:
         try:
             check_file(folder / name)
         except UserError as error:
-            messages.append(str(error))
+            messages[name] = str(error)
     return messages
 
 

@@ -123,7 +123,7 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
     if (record.max_epochs, record.max_time) != (earlier.max_epochs, earlier.max_time):
         _check_extendable(options, record, earlier, last=last, has_metrics=has_metrics)
         return replace(earlier, max_epochs=record.max_epochs, max_time=record.max_time)
-    damaged = find_damaged_tables(run_folder) if has_metrics else []
+    damaged = list(find_damaged_tables(run_folder).values()) if has_metrics else []
     if not has_metrics and has_finished(run_folder):
         damaged.append(f"{run_folder / METRICS} is missing")
     for message in damaged:
