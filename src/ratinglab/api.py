@@ -194,7 +194,7 @@ def load(folder: str | os.PathLike[str]) -> Run:
         UserError: the folder is not a run, or a file is missing, damaged or from another model.
     """
     with isolated():
-        return Run.load(find_named_run(os.fspath(folder)).folder.absolute())
+        return Run.load(find_named_run(os.fspath(folder))[0].absolute())
 
 
 @_document_keywords

@@ -43,8 +43,7 @@ def test_latest_is_the_run_that_finished_last():
     run_of("outputs/sweeps/day/b", at=9, mse=3.0)
     run_of("outputs/day/c", at=5, mse=1.0)
     run_of("outputs/day/d", at=0, finished=False)
-    named = find_named_run("latest")
-    assert (named.folder, named.note) == (Path("outputs/sweeps/day/b"), "run=latest: outputs/sweeps/day/b")
+    assert find_named_run("latest") == (Path("outputs/sweeps/day/b"), ["run=latest: outputs/sweeps/day/b"])
 
 
 def test_best_has_the_lowest_validation_error_on_the_split_of_the_latest():
@@ -55,28 +54,28 @@ def test_best_has_the_lowest_validation_error_on_the_split_of_the_latest():
     run_of("outputs/no validation rows", at=5)
     run_of("outputs/latest one", at=6, mse=1.7)
     note = "run=best: outputs/b, val/mse 1.5000, the best of 3 runs on its split"
-    assert find_named_run("best") == (Path("outputs/b"), note)
+    assert find_named_run("best") == (Path("outputs/b"), [note])
 
 
 def test_best_has_the_highest_value_of_a_metric_that_is_better_if_higher():
     run_of("outputs/a", at=1, monitor="val/tau", tau=0.9)
     run_of("outputs/b", at=2, monitor="val/tau", tau=0.3)
-    assert find_named_run("best").folder == Path("outputs/a")
+    assert find_named_run("best")[0] == Path("outputs/a")
 
 
 def test_name_after_a_folder_searches_the_folder():
     run_of("outputs/a", at=9, mse=1.0)
     run_of("kept/sweep/1", at=1, mse=2.0)
     run_of("kept/sweep/2", at=2, mse=3.0)
-    assert find_named_run("kept/latest").folder == Path("kept/sweep/2")
-    assert find_named_run("kept/sweep/best").folder == Path("kept/sweep/1")
+    assert find_named_run("kept/latest")[0] == Path("kept/sweep/2")
+    assert find_named_run("kept/sweep/best")[0] == Path("kept/sweep/1")
 
 
 def test_folder_with_such_a_name_is_that_folder():
     run_of("outputs/a", at=1, mse=1.0)
     Path("latest").mkdir()
-    assert find_named_run("latest") == (Path("latest"), None)
-    assert find_named_run("outputs/a") == (Path("outputs/a"), None)
+    assert find_named_run("latest") == (Path("latest"), [])
+    assert find_named_run("outputs/a") == (Path("outputs/a"), [])
 
 
 @pytest.mark.parametrize(("name", "folder"), [("latest", "outputs"), ("best", "outputs"), ("kept/latest", "kept")])

@@ -24,8 +24,8 @@ from ratinglab.runs.run_files import RUN_RECORD
 
 def load_run(text: str) -> tuple[Run, list[str]]:
     """Load the run that the option `run` names; also returns a note if the option is not a folder."""
-    named = find_named_run(text)
-    return Run.load(named.folder), [] if named.note is None else [named.note]
+    folder, notes = find_named_run(text)
+    return Run.load(folder), notes
 
 
 def check_output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:

@@ -216,10 +216,10 @@ def find_reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     settings = [override for override in parsed if PATH_KEY.fullmatch(str(override.key_or_group))]
     if multirun or len(run) != 1 or len(parsed) != 1 + len(settings):
         raise UserError("reproduce takes run=FOLDER and, if the data have moved, their path, as in data.path=FILE")
-    named = find_named_run(_text(run[0]))
-    if named.note is not None:
-        print(named.note)
-    return Rerun(_run_folder(named.folder, key="run"), "run", [override.input_line or "" for override in settings], [])
+    folder, notes = find_named_run(_text(run[0]))
+    for note in notes:
+        print(note)
+    return Rerun(_run_folder(folder, key="run"), "run", [override.input_line or "" for override in settings], [])
 
 
 def _check_single_values(overrides: Sequence[Override]) -> None:

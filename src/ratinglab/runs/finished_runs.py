@@ -77,15 +77,10 @@ def describe_conditions(conditions: dict[str, str], *, among: list[dict[str, str
     return ", ".join([conditions["data"], f"split {conditions['split']}", *options])
 
 
-class NamedRun(NamedTuple):
-    """A run's folder, and a note on which run was chosen; None if the user gave the folder."""
-
-    folder: Path
-    note: str | None
-
-
-def find_named_run(text: str) -> NamedRun:
+def find_named_run(text: str) -> tuple[Path, list[str]]:
     """Find the run that the option `run` names: a folder or, if there is no such folder, `latest` or `best`.
+
+    Returns its folder, and a note on which run `latest` or `best` is; no note if the user gave the folder.
 
     `latest` is the run below outputs/ that finished last. `best` has the best monitored metric among the runs with the
     data, split and monitored metric of the latest one. `FOLDER/latest` searches another folder.
@@ -97,7 +92,7 @@ def find_named_run(text: str) -> NamedRun:
     if path.parent == Path() and path.name not in NAMES and not path.exists():
         raise UserError(f"run: there is no folder {path}{suggest_sibling(path, names=NAMES)}")
     if path.name not in NAMES or path.exists():
-        return NamedRun(path, None)
+        return path, []
     searched = path.parent if path.parent != Path() else Path(OUTPUTS)
     runs, _, faults = find_runs([str(searched)]) if searched.is_dir() else ([], 0, [])
     ignored = f" (ignored: {'; '.join(faults)})" if faults else ""
@@ -105,7 +100,7 @@ def find_named_run(text: str) -> NamedRun:
         raise UserError(f"run={text}: there is no finished run in {searched}{ignored}")
     latest = max(runs, key=lambda run: (run.folder / METRICS).stat().st_mtime)
     if path.name == "latest":
-        return NamedRun(_relative_folder(latest), f"run={text}: {_relative_folder(latest)}{ignored}")
+        return _relative_folder(latest), [f"run={text}: {_relative_folder(latest)}{ignored}"]
     tag = latest.record.monitor
     compared = [run for run in runs if _comparison_key(run) == _comparison_key(latest) and tag in run.metrics]
     if not compared:
@@ -114,7 +109,7 @@ def find_named_run(text: str) -> NamedRun:
     best = min(compared, key=lambda run: sign * run.metrics[tag])
     folder, value = _relative_folder(best), best.metrics[tag]
     rank = f"the best of {len(compared):,} runs on its split" if len(compared) > 1 else "the only run on its split"
-    return NamedRun(folder, f"run={text}: {folder}, {tag} {value:.4f}, {rank}{ignored}")
+    return folder, [f"run={text}: {folder}, {tag} {value:.4f}, {rank}{ignored}"]
 
 
 def _comparison_key(run: FinishedRun) -> tuple[str, str, dict[str, Any]]:

@@ -22,17 +22,16 @@ class CurrentRun:
 
     Attributes:
         service: the loaded run. A request reads this attribute once, so that it finishes on the run it began with.
-        note: says which run `latest` or `best` is; None if the user named a folder.
+        notes: a note on which run `latest` or `best` is; none if the user named a folder.
     """
 
     def __init__(self, options: ServeOptions) -> None:
         """Load the run."""
         self._options = options
-        named = find_named_run(options.run)
-        self.note = named.note
-        self._loaded = _fingerprint(named.folder)
+        folder, self.notes = find_named_run(options.run)
+        self._loaded = _fingerprint(folder)
         self._last_fault = ""
-        self.service = _load(named.folder, options)
+        self.service = _load(folder, options)
 
     def reload(self, *, force: bool) -> None:
         """Load the run that the option `run` names now, if it or its files have changed; with `force`, in any case.
@@ -40,12 +39,12 @@ class CurrentRun:
         On failure, keeps the current run, and logs a line, but not the same line as at the last failure.
         """
         try:
-            named = find_named_run(self._options.run)
-            fingerprint = _fingerprint(named.folder)
+            folder, _ = find_named_run(self._options.run)
+            fingerprint = _fingerprint(folder)
             if fingerprint == self._loaded and not force:
                 return
             self._loaded = fingerprint  # before loading, so that a broken run is retried only after it changes
-            self.service = _load(named.folder, self._options)
+            self.service = _load(folder, self._options)
         except UserError as error:
             if force or str(error) != self._last_fault:
                 log.error("not reloaded, %s still answers: %s", self.service.run.folder, error)

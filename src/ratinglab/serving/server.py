@@ -45,8 +45,8 @@ def serve(options: ServeOptions) -> None:
             timeout_graceful_shutdown=SECONDS_TO_FINISH,
         )
         config.load()  # imports its protocols now, so that the server is ready when the line below appears
-        if current.note is not None:
-            print(current.note)
+        for note in current.notes:
+            print(note)
         print(f"serving {current.service.run.folder} at {_url(options.host, listener)} (Ctrl-C to stop)", flush=True)
         _run_until_signal(uvicorn.Server(config), listener)
 
