@@ -124,9 +124,11 @@ def test_data_frame_is_refused(folder):
 def test_run_with_very_many_ratings_recommends_to_one_user(command_here, folder, monkeypatch):
     run = command_here(folder, "train", *ON_DISK, *SHORT, "optimizer=als", "hydra.run.dir=used").run
     expected = ratinglab.load(run).recommend(7, k=5, by="prediction")
+    changed = ratinglab.load(run).fold_in({3: 5, 4: 1}, user_id=7).recommend(k=5, by="prediction")
     monkeypatch.setattr(run_tables, "MAX_RATINGS_IN_MEMORY", 100)
     loaded = ratinglab.load(run)
     assert loaded.recommend(7, k=5, by="prediction").equals(expected)
+    assert loaded.fold_in({3: 5, 4: 1}, user_id=7).recommend(k=5, by="prediction").equals(changed)
     assert "ratings" not in vars(loaded.tables)
     with pytest.raises(UserError, match="by=expected_gain needs all 4,000 ratings of the run in memory: by=prediction"):
         loaded.recommend(7, k=5)

@@ -89,16 +89,11 @@ class RunTables:
     def _exceeds_memory(self) -> bool:
         return "ratings" not in vars(self) and self._num_ratings > MAX_RATINGS_IN_MEMORY
 
-    def ratings_of_user(self, user: int) -> pd.DataFrame:
-        """Return the ratings of one user index, like `ratings`. Reads only these if the run has very many ratings."""
-        if self._exceeds_memory:
-            return read_parquet(self.folder / RATINGS, filters=[("user", "==", user)])
-        return self.ratings[self.ratings["user"] == user]
-
     def ratings_of_users(self, user: NDArray[np.int32]) -> pd.DataFrame:
         """Return the ratings of these distinct users: (B,) int32, UNKNOWN allowed.
 
-        The column `user` of the result is the position in the argument, not the index.
+        Reads only these if the run has very many ratings. The column `user` of the result is the position in the
+        argument, not the index.
         """
         known = np.flatnonzero(user != UNKNOWN)
         if len(known) == 0:  # avoids loading all ratings
@@ -106,7 +101,10 @@ class RunTables:
             return pd.DataFrame({name: np.empty(0, dtype) for name, dtype in dtypes.items()})
         position = np.empty(len(self.user_ids), dtype=np.int32)
         position[user[known]] = known
-        rows = self.ratings[np.isin(self.ratings["user"], user[known])]
+        if self._exceeds_memory:
+            rows = read_parquet(self.folder / RATINGS, filters=[("user", "in", user[known].tolist())])
+        else:
+            rows = self.ratings[np.isin(self.ratings["user"], user[known])]
         return rows.assign(user=position[rows["user"]])
 
     def check_fits_memory(self, *, what: str, instead: str) -> None:

@@ -178,7 +178,7 @@ class TrainedRecommender(Recommender):
             ids = tables.user_ids.ids[user] if (user != UNKNOWN).all() else pd.Index(user_ids).astype(str)
         candidates, seen = tables.candidates(options.candidates), None
         if options.exclude_seen and len(user) == 1:
-            candidates = candidates[~np.isin(candidates, tables.ratings_of_user(int(user[0]))["item"])]
+            candidates = candidates[~np.isin(candidates, tables.ratings_of_users(user)["item"])]
         elif options.exclude_seen:
             tables.check_fits_memory(what="exclude_seen=true", instead="recommend to one user at a time")
             rated = (tables.ratings[name].to_numpy() for name in ("user", "item"))
@@ -195,8 +195,8 @@ class TrainedRecommender(Recommender):
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
         """List the k items that a user rated highest in any part: rank, item_id, title, rating; empty if unknown."""
-        user = self.tables.user_ids.index_of([user_id])[0]
-        rows = self.tables.ratings_of_user(int(user)).nlargest(k, "rating", keep="first")
+        user = self.tables.user_ids.index_of([user_id])
+        rows = self.tables.ratings_of_users(user).nlargest(k, "rating", keep="first")
         return self.tables.list_items(rows["item"].to_numpy(), {"rating": rows["rating"].to_numpy()})
 
 

@@ -119,7 +119,7 @@ def read_squared_errors(folder: Path, part: str) -> NDArray[np.float64] | None:
 
 
 def read_parquet(
-    path: Path, *, columns: list[str] | None = None, filters: list[tuple[str, str, int]] | None = None
+    path: Path, *, columns: list[str] | None = None, filters: list[tuple[str, str, int | list[int]]] | None = None
 ) -> pd.DataFrame:
     """Read a table of the run, or some of its columns and rows."""
     check_file(path)
