@@ -23,7 +23,14 @@ from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.inference.fold_in.folded_in import FoldedIn, fold_in
 from ratinglab.inference.fold_in.given_ratings import DEFAULT_COLUMNS, Pairs
 from ratinglab.inference.lists import SHORT_LIST, check_k, parse_order
-from ratinglab.inference.run_evaluation import POPULARITY, measure_errors, measure_lists, predict_rows
+from ratinglab.inference.run_evaluation import (
+    BASELINES,
+    PART_LABELS,
+    POPULARITY,
+    measure_errors,
+    measure_lists,
+    predict_rows,
+)
 from ratinglab.inference.run_tables import Ids, RunTables
 from ratinglab.inference.trained_recommender import Times, TrainedRecommender, predict_by_block
 from ratinglab.models.predictor import Predictor
@@ -72,7 +79,7 @@ class Run(TrainedRecommender):
     def _repr_html_(self) -> str:
         """Show the metrics in a notebook: a row per part and system."""
         labels = {metric.name: metric.label for metric in self.record.metric_kinds()}
-        systems = {"": self.record.model, "baseline/bias/": "bias baseline", "baseline/mean/": "mean baseline"}
+        systems = {"": self.record.model, **BASELINES}
         if self.record.predicts_scores:
             lengths = self.record.list_lengths()
             labels = {f"{name}@{k}": f"{label}@{k}" for k in lengths for name, label in METRIC_LABELS.items()}
@@ -80,7 +87,7 @@ class Run(TrainedRecommender):
         metrics = self.metrics
         rows = {
             (label, system): {labels[name]: metrics.get(f"{prefix}{part}/{name}", np.nan) for name in labels}
-            for part, label in (("val", "validation"), ("test", "test"))
+            for part, label in PART_LABELS.items()
             for prefix, system in systems.items()
             if any(f"{prefix}{part}/{name}" in metrics for name in labels)
         }

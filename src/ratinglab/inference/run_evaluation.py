@@ -17,6 +17,10 @@ from ratinglab.recommend.orders import Order
 from ratinglab.runs.storage import read_part
 from ratinglab.stars import is_liked
 
+PART_LABELS = {"val": "validation", "test": "test"}
+"""Name of each held-out part in tables, by that in tags."""
+BASELINES = {"baseline/bias/": "bias baseline", "baseline/mean/": "mean baseline"}
+"""Name of each baseline of predicted ratings, by the prefix of its tags."""
 POPULARITY = "baseline/popularity/"
 """Prefix of the tags of the most popular items' lists."""
 HALF_WIDTH_90 = 1.6449

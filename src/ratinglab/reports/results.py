@@ -4,15 +4,10 @@ import re
 from collections.abc import Iterator, Mapping
 
 from ratinglab.evaluation.ranking import METRIC_LABELS, OrderOptions
-from ratinglab.inference.run_evaluation import POPULARITY
+from ratinglab.inference.run_evaluation import BASELINES, PART_LABELS, POPULARITY
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.reports.table_layout import align
 from ratinglab.runs.record import RunRecord
-
-SYSTEMS = (("", None), ("baseline/bias/", "bias baseline"), ("baseline/mean/", "mean baseline"))
-"""Prefix of each system's tags, and its name; None stands for the model's name."""
-PART_LABELS = {"val": "validation", "test": "test"}
-"""Name of each held-out part in tags, and in tables."""
 
 
 def tabulate_metrics(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
@@ -20,14 +15,16 @@ def tabulate_metrics(values: Mapping[str, float], record: RunRecord) -> Iterator
     metrics = record.metric_kinds()
     if not metrics:  # a ranking model
         return
+    systems = {"": record.model, **BASELINES}
     rows = [["", "", *(metric.label for metric in metrics)]]
     for part, label in PART_LABELS.items():
         for group in ("", "/warm", "/cold"):
             if f"{part}{group}/mse" not in values:
                 continue
-            for prefix, name in SYSTEMS[1:] if group == "/cold" else SYSTEMS:  # the model's equal the bias baseline's
+            # on cold rows, the model's equal the bias baseline's
+            for prefix, name in (BASELINES if group == "/cold" else systems).items():
                 cells = [_cell(values.get(f"{prefix}{part}{group}/{metric.name}")) for metric in metrics]
-                rows.append([f"{label}{group.replace('/', ' ')}", name or record.model, *cells])
+                rows.append([f"{label}{group.replace('/', ' ')}", name, *cells])
     if record.noise_floor is not None:
         floor = {"mse": record.noise_floor, "rmse": record.noise_floor**0.5}
         rows.append(["", "noise floor", *(_cell(floor.get(metric.name)) for metric in metrics)])
