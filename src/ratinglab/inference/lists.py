@@ -18,15 +18,7 @@ SHORT_LIST = 10
 
 @dataclass(frozen=True, kw_only=True)
 class ListOptions:
-    """Options of recommendation lists.
-
-    Attributes:
-        k: maximum number of items per list.
-        candidates: ids of the items to choose from; None: all items.
-        exclude_seen: whether to leave out the items that the user has rated.
-        unknown: treatment of users without training ratings, `error` or `baseline`.
-        order: order of the lists.
-    """
+    """Options of lists: the arguments of `Recommender.recommend`; `order` has `by` and `threshold`."""
 
     k: int
     candidates: Ids | None

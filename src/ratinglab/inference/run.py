@@ -49,10 +49,8 @@ class Run(TrainedRecommender):
 
     Attributes:
         folder: the run's folder.
-        record: contents of run.json.
-        predictor: predicts from indices of users and items; with the best weights, on the CPU.
-        tables: the ids, items and ratings.
         best_epoch: number of epochs that trained the best weights.
+        predictor, tables, record: as in `TrainedRecommender`.
     """
 
     def __init__(self, predictor: Predictor, tables: RunTables, *, best_epoch: int) -> None:

@@ -165,7 +165,6 @@ class TrainedRecommender(Recommender):
         )
 
     def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
-        """Yield the rows of `recommend_to_all` in blocks of bounded memory, at least one block."""
         tables = self.tables
         if user_ids is None:
             includes_unknown = options.unknown == "baseline"

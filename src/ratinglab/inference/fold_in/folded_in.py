@@ -136,7 +136,6 @@ class FoldedIn(Recommender):
         return table.astype({"basis": pd.CategoricalDtype([*BASES, FOLDED_IN])})
 
     def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
-        """Yield the rows of `recommend_to_all` in blocks of bounded memory, at least one block."""
         groups = list(self._split_by_recommender(user_ids))
         for recommender, ids in groups:
             for block in recommender.lists_by_block(options, user_ids=ids):
