@@ -50,7 +50,7 @@ class NewRows(NamedTuple):
         return NewRows(torch.zeros_like(other), other, self.rating[is_selected], 1, features)
 
 
-class _Prior(NamedTuple):
+class _RowPrior(NamedTuple):
     """Prior of new rows in each sample: Normal(m + C z + Σ F y, Λ⁻¹).
 
     Attributes:
@@ -64,7 +64,7 @@ class _Prior(NamedTuple):
     slope: Tensor | None
 
 
-class _Posterior(NamedTuple):
+class _RowPosterior(NamedTuple):
     """Normal(mean, A⁻¹) of each new row in each sample, and the ratings behind it, padded to n per row.
 
     Attributes:
@@ -115,7 +115,7 @@ class FoldInSolver:
         """Number of draws from each sample."""
         self._rated_terms = [term for term in trained_rows.terms if term.source is ColumnSource.rated]
         self._feature_terms = [term for term in trained_rows.terms if term.source is ColumnSource.feature]
-        self._priors: dict[int, _Prior] = {}
+        self._priors: dict[int, _RowPrior] = {}
 
     @cached_property
     def _prior_rows(self) -> tuple[Tensor, Tensor]:
@@ -128,7 +128,7 @@ class FoldInSolver:
             rows = rows - torch.stack([term.design.multiply_rows(index, table) for table in tables])
         return index, rows
 
-    def _estimate_prior(self, count: int) -> _Prior:
+    def _estimate_prior(self, count: int) -> _RowPrior:
         """Estimate the prior of a row with `count` ratings, one of PRIOR_COUNTS.
 
         Shrinks both covariances towards their diagonals, with the weight of D rows, so that they are invertible.
@@ -145,7 +145,7 @@ class FoldInSolver:
                 centered = term_sums - center
                 slope = torch.linalg.solve(_estimate_covariance(centered), centered.mT @ residual / len(index))
                 mean, residual = mean - center @ slope, residual - centered @ slope
-            self._priors[count] = _Prior(mean[:, 0], torch.linalg.inv(_estimate_covariance(residual)), slope)
+            self._priors[count] = _RowPrior(mean[:, 0], torch.linalg.inv(_estimate_covariance(residual)), slope)
         return self._priors[count]
 
     def solve(self, new: NewRows) -> SideRows:
@@ -261,7 +261,7 @@ class FoldInSolver:
 
     def _solve_block(
         self, new: NewRows, counts: Tensor, rows: Tensor, prior_mean: Tensor, prior_precision: Tensor
-    ) -> _Posterior:
+    ) -> _RowPosterior:
         """Compute the distributions of a block of rows: rows (B,), prior_mean (S, B, D), prior_precision (S, D, D)."""
         start = torch.cumsum(counts, dim=0) - counts
         most = int(counts[rows].max())
@@ -290,7 +290,7 @@ class FoldInSolver:
             spread = torch.linalg.solve_triangular(root, regressors.mT, upper=False).square().sum(dim=2)
             squares = (weight * (error.square() + spread)).sum(dim=2)
             precision = (degrees + counts[rows]) / (2 * rate + squares)
-        return _Posterior(mean, root, precision, regressors, precision[..., None] * weight, error)
+        return _RowPosterior(mean, root, precision, regressors, precision[..., None] * weight, error)
 
     @cached_property
     def _noise_prior(self) -> tuple[Tensor, float, Tensor]:
@@ -302,7 +302,7 @@ class FoldInSolver:
         rate = (NOISE_DEGREES / 2 - 1 / 3) / median  # the median of Gamma(a, γ) is about (a − 1/3) / γ
         return median, 0.0 if is_constant else NOISE_DEGREES, rate
 
-    def _draw(self, posterior: _Posterior) -> Tensor:
+    def _draw(self, posterior: _RowPosterior) -> Tensor:
         """Draw v + L⁻ᵀ z: (S', B, D)."""
         noise = self._noise(posterior.mean.shape[2])
         spread = torch.linalg.solve_triangular(posterior.root.mT, noise[:, None], upper=True)  # (S, B, D, K)
