@@ -20,7 +20,7 @@ class BlankFigure:
 
 
 REPLACEMENTS: list[tuple[Any, str, Any]] = [
-    (figure_files, "_draw_figures", lambda jobs, curves: []),
+    (figure_files, "_plot_figures", lambda jobs, curves: []),
     (plots, "_new_figure", lambda *title, **labels: (BlankFigure(), BlankFigure())),
     (writer, "figure_to_image", lambda figure, close: np.zeros((3, 8, 8), np.uint8)),
 ]

@@ -3,12 +3,12 @@ import pytest
 from tables import table_of
 
 from ratinglab.evaluation.plots import (
-    draw_error_by_count,
-    draw_error_distribution,
-    draw_long_tail,
-    draw_overview,
-    draw_predicted_against_true,
-    draw_rating_histogram,
+    plot_error_by_count,
+    plot_error_distribution,
+    plot_long_tail,
+    plot_overview,
+    plot_predicted_against_true,
+    plot_rating_histogram,
 )
 from ratinglab.evaluation.predictions import Predictions
 from ratinglab.ratings.table import Ratings
@@ -24,21 +24,21 @@ def predictions(rating, model, baseline=None) -> Predictions:
 
 
 def test_heat_map_columns_sum_to_one():
-    figure = draw_predicted_against_true(predictions([1, 1, 2, 5], [1.2, 1.4, 2.0, 4.0]))
+    figure = plot_predicted_against_true(predictions([1, 1, 2, 5], [1.2, 1.4, 2.0, 4.0]))
     shares = np.asarray(figure.axes[0].collections[0].get_array()).reshape(40, 3)
     assert shares.sum(axis=0).tolist() == pytest.approx([1, 1, 1])
 
 
 def test_figures_accept_continuous_ratings_and_a_single_rating_value():
     random = np.random.default_rng(0)
-    draw_predicted_against_true(predictions(random.normal(size=100), random.normal(size=100)))
-    draw_predicted_against_true(predictions([3, 3], [3, 3]))
-    draw_rating_histogram(random.normal(size=100).astype(np.float32))
+    plot_predicted_against_true(predictions(random.normal(size=100), random.normal(size=100)))
+    plot_predicted_against_true(predictions([3, 3], [3, 3]))
+    plot_rating_histogram(random.normal(size=100).astype(np.float32))
 
 
 def test_errors_are_grouped_by_count_with_equal_counts_in_one_group():
     count = np.repeat([1, 9], 50)
-    drawn = draw_error_by_count(predictions([0] * 100, [1] * 50 + [2] * 50, [3] * 100), count, side="item").axes[0]
+    drawn = plot_error_by_count(predictions([0] * 100, [1] * 50 + [2] * 50, [3] * 100), count, side="item").axes[0]
     model, baseline = (line.get_ydata() for line in drawn.get_lines())
     assert list(model) == [1, 4]
     assert list(baseline) == [9, 9]
@@ -46,30 +46,30 @@ def test_errors_are_grouped_by_count_with_equal_counts_in_one_group():
 
 
 def test_each_decile_holds_a_tenth_of_the_rows():
-    drawn = draw_error_by_count(predictions([0] * 1000, [1] * 1000), np.arange(1000), side="item").axes[0]
+    drawn = plot_error_by_count(predictions([0] * 1000, [1] * 1000), np.arange(1000), side="item").axes[0]
     assert len(drawn.get_lines()[0].get_ydata()) == 10
 
 
 def test_error_distributions_of_model_and_baseline_sum_to_one():
-    figure = draw_error_distribution(predictions([1, 2, 3], [1, 2, 9], [2, 2, 2]))
+    figure = plot_error_distribution(predictions([1, 2, 3], [1, 2, 9], [2, 2, 2]))
     assert [patch.get_data().values.sum() for patch in figure.axes[0].patches] == pytest.approx([1, 1])
 
 
 def test_error_distribution_reaches_to_the_largest_error_of_either():
-    axes = draw_error_distribution(predictions([1, 2, 3], [1, 2, 9], [2, 2, 2])).axes[0]
+    axes = plot_error_distribution(predictions([1, 2, 3], [1, 2, 9], [2, 2, 2])).axes[0]
     assert {tuple(patch.get_data().edges[[0, -1]]) for patch in axes.patches} == {(-6, 6)}
 
 
 def test_rating_histogram_and_long_tail_show_counts():
-    (axes,) = draw_rating_histogram(np.array([1, 1, 5], dtype=np.float32)).axes
+    (axes,) = plot_rating_histogram(np.array([1, 1, 5], dtype=np.float32)).axes
     assert [bar.get_height() for bar in axes.patches] == [2, 1]
-    assert list(draw_long_tail(np.array([3, 9, 1])).axes[0].get_lines()[0].get_ydata()) == [9, 3, 1]
+    assert list(plot_long_tail(np.array([3, 9, 1])).axes[0].get_lines()[0].get_ydata()) == [9, 3, 1]
 
 
 def test_overview_shows_means_and_medians_of_items_and_users():
     """A bin is a thirtieth of the range from 1 to 5: the mean 3 of item 0 begins the sixteenth."""
     table = table_of([0, 0, 0, 0, 1], [0, 1, 2, 3, 0], [5, 5, 5, 5, 1])
-    _, means, items, users = draw_overview(table).axes
+    _, means, items, users = plot_overview(table).axes
     of_items, of_users = (patch.get_data() for patch in means.patches)
     assert of_items.edges[[0, 15, 30]].tolist() == pytest.approx([1, 3, 5])
     assert {place: of_items.values[place] for place in np.flatnonzero(of_items.values)} == {15: 0.25, 29: 0.75}

@@ -15,7 +15,7 @@ from ratinglab.commands.command_options import InspectOptions
 from ratinglab.datasets.sniffing import guess_layout
 from ratinglab.datasets.sources import CsvOptions, DataOptions, Duplicates
 from ratinglab.errors import UserError
-from ratinglab.evaluation.plots import draw_overview
+from ratinglab.evaluation.plots import plot_overview
 from ratinglab.files import write_output
 from ratinglab.options import as_override
 from ratinglab.process.program import shell_command
@@ -55,7 +55,7 @@ def inspect_data(options: InspectOptions, defaults: Callable[[], DataOptions]) -
     table, data = _load_merged(data)
     print(*describe_table(table, notes), sep="\n")
     if figure is not None:
-        chart = draw_overview(table)
+        chart = plot_overview(table)
         write_output(figure, lambda file: chart.savefig(file, format=figure.suffix[1:]), key="figure")
         print(f"figure     {figure}")
     if isinstance(data, CsvOptions):

@@ -17,8 +17,8 @@ SIZE_INCHES = (7.0, 4.2)
 """Size in inches, at 100 dots per inch; fits a card in TensorBoard's image tab."""
 
 
-def draw_predicted_against_true(predictions: Predictions) -> Figure:
-    """Draw a heat map of the predictions for each true rating; each column sums to one."""
+def plot_predicted_against_true(predictions: Predictions) -> Figure:
+    """Plot a heat map of the predictions for each true rating; each column sums to one."""
     figure, axes = _new_figure("Predicted against true ratings", x="true rating", y="predicted rating")
     rating = predictions.rows.rating
     lowest, highest = float(rating.min()), float(rating.max())
@@ -37,8 +37,8 @@ def draw_predicted_against_true(predictions: Predictions) -> Figure:
     return figure
 
 
-def draw_error_by_count(predictions: Predictions, count: NDArray[np.int64], *, side: Literal["user", "item"]) -> Figure:
-    """Draw MSE by decile of item popularity or user activity, for the model and the bias baseline.
+def plot_error_by_count(predictions: Predictions, count: NDArray[np.int64], *, side: Literal["user", "item"]) -> Figure:
+    """Plot MSE by decile of item popularity or user activity, for the model and the bias baseline.
 
     `count` is the number of training ratings of each row's item or user: (N,).
     """
@@ -59,8 +59,8 @@ def draw_error_by_count(predictions: Predictions, count: NDArray[np.int64], *, s
     return figure
 
 
-def draw_error_distribution(predictions: Predictions) -> Figure:
-    """Draw histograms of predicted − true, for the model and the bias baseline, over the full range of both."""
+def plot_error_distribution(predictions: Predictions) -> Figure:
+    """Plot histograms of predicted − true, for the model and the bias baseline, over the full range of both."""
     figure, axes = _new_figure("Distribution of errors", x="predicted − true rating", y="share of the rows")
     rating = predictions.rows.rating
     errors = {"model": predictions.predicted - rating, "bias baseline": predictions.baseline - rating}
@@ -73,30 +73,30 @@ def draw_error_distribution(predictions: Predictions) -> Figure:
     return figure
 
 
-def draw_rating_histogram(rating: NDArray[np.float32]) -> Figure:
-    """Draw the frequency of each rating."""
+def plot_rating_histogram(rating: NDArray[np.float32]) -> Figure:
+    """Plot the frequency of each rating."""
     figure, axes = _new_figure()
     _plot_ratings(axes, rating)
     return figure
 
 
-def draw_long_tail(item_count: NDArray[np.int64]) -> Figure:
-    """Draw the number of ratings per item, most rated first."""
+def plot_long_tail(item_count: NDArray[np.int64]) -> Figure:
+    """Plot the number of ratings per item, most rated first."""
     figure, axes = _new_figure()
-    _plot_long_tail(axes, item_count, side="item")
+    _plot_counts(axes, item_count, side="item")
     return figure
 
 
-def draw_overview(table: RatingTable) -> Figure:
-    """Draw an overview of a table: ratings, number per item and user, and time or, without times, mean ratings."""
+def plot_overview(table: RatingTable) -> Figure:
+    """Plot an overview of a table: ratings, number per item and user, and time or, without times, mean ratings."""
     figure = Figure(figsize=(2 * SIZE_INCHES[0], 2 * SIZE_INCHES[1]), dpi=100, layout="constrained")
     ((top_left, top_right), (bottom_left, bottom_right)) = figure.subplots(2, 2)
     figure.suptitle(
         f"{table.name}: {len(table.ratings):,} ratings of {table.num_users:,} users over {table.num_items:,} items"
     )
     _plot_ratings(top_left, table.ratings.rating)
-    _plot_long_tail(bottom_left, np.bincount(table.ratings.item), side="item")
-    _plot_long_tail(bottom_right, np.bincount(table.ratings.user), side="user")
+    _plot_counts(bottom_left, np.bincount(table.ratings.item), side="item")
+    _plot_counts(bottom_right, np.bincount(table.ratings.user), side="user")
     if table.timestamp is None:
         _plot_means(top_right, table.ratings)
     else:
@@ -127,7 +127,7 @@ def _plot_means(axes: Axes, ratings: Ratings) -> None:
     axes.legend()
 
 
-def _plot_long_tail(axes: Axes, count: NDArray[np.int64], *, side: Literal["user", "item"]) -> None:
+def _plot_counts(axes: Axes, count: NDArray[np.int64], *, side: Literal["user", "item"]) -> None:
     axes.set(title=f"Ratings per {side}", xlabel=f"{side}s, the most rated first", ylabel=f"ratings of the {side}")
     axes.plot(np.arange(1, len(count) + 1), np.sort(count)[::-1])
     axes.axhline(float(np.median(count)), color="gray", linestyle="--", label=f"median {np.median(count):,.0f}")

@@ -15,16 +15,16 @@ from ratinglab.reports.groups import Group
 from ratinglab.reports.paired_tests import group_by_split
 from ratinglab.reports.sweep_axes import SweptRun
 from ratinglab.reports.sweep_figures import (
-    draw_learning_curves,
-    draw_marginal_effects,
-    draw_metric_against_seconds,
-    draw_parallel_coordinates,
+    plot_learning_curves,
+    plot_marginal_effects,
+    plot_metric_against_seconds,
+    plot_parallel_coordinates,
 )
 from ratinglab.reports.sweep_results import ComparableJobs
 from ratinglab.runs.learning_curves import Curve, read_curve
 
 MAX_GROUPS = 6
-"""Number of best groups whose learning curves are drawn."""
+"""Number of best groups whose learning curves are plotted."""
 FIGURE_FOLDER, MEAN_CURVE_FOLDER = "figures", "mean"
 """Subfolders of a sweep's folder, for figures and for TensorBoard events of mean curves."""
 
@@ -43,7 +43,7 @@ def write_figures(folder: Path, sets: Sequence[ComparableJobs]) -> None:
     for number, jobs in enumerate(sets, start=1):
         suffix = "" if len(sets) == 1 else f"-{number}"
         curves = _read_best_curves(jobs)
-        for name, figure in _draw_figures(jobs, curves):
+        for name, figure in _plot_figures(jobs, curves):
             write_atomically(folder / FIGURE_FOLDER / f"{name}{suffix}.png", partial(figure.savefig, format="png"))
         if jobs.replicates and any(folder.glob("*/events.out.tfevents.*")):
             title = f"{jobs.columns[0].label}{suffix}: mean, and band over seeds and folds"
@@ -52,8 +52,8 @@ def write_figures(folder: Path, sets: Sequence[ComparableJobs]) -> None:
                 write_band(run, average_curves(group), title=title)
 
 
-def _draw_figures(jobs: ComparableJobs, curves: Mapping[str, Sequence[Curve]]) -> Iterator[tuple[str, Figure]]:
-    """Draw the figures of a set of jobs, and yield each with its name."""
+def _plot_figures(jobs: ComparableJobs, curves: Mapping[str, Sequence[Curve]]) -> Iterator[tuple[str, Figure]]:
+    """Plot the figures of a set of jobs, and yield each with its name."""
     column = jobs.columns[0]
     keys = [*jobs.groups[0].settings, *jobs.replicates]
     runs = [
@@ -66,14 +66,14 @@ def _draw_figures(jobs: ComparableJobs, curves: Mapping[str, Sequence[Curve]]) -
         if job.run is not None and {column.name, "fit/seconds"} <= job.metrics.keys()
     ]
     if len(runs) > 1 and keys:
-        for name, draw in (
-            ("effects", draw_marginal_effects),
-            ("parallel", draw_parallel_coordinates),
-            ("seconds", draw_metric_against_seconds),
+        for name, plot in (
+            ("effects", plot_marginal_effects),
+            ("parallel", plot_parallel_coordinates),
+            ("seconds", plot_metric_against_seconds),
         ):
-            yield name, draw(runs, label=column.label, higher_is_better=column.higher_is_better)
+            yield name, plot(runs, label=column.label, higher_is_better=column.higher_is_better)
     if curves:
-        yield "curves", draw_learning_curves(curves, label=column.label)
+        yield "curves", plot_learning_curves(curves, label=column.label)
 
 
 def _read_best_curves(jobs: ComparableJobs) -> dict[str, list[Curve]]:

@@ -27,9 +27,10 @@ Limits = tuple[float, float]
 class SweptRun(NamedTuple):
     """A finished run of a sweep.
 
-    values: the swept arguments by key, as typed; a run may lack keys of other runs
-    metric: value of the monitored validation metric
-    seconds: duration of the fit
+    Attributes:
+        values: the swept arguments by key, as typed; a run may lack keys of other runs.
+        metric: value of the monitored validation metric.
+        seconds: duration of the fit.
     """
 
     values: dict[str, str]
@@ -40,9 +41,12 @@ class SweptRun(NamedTuple):
 class SweptKey(NamedTuple):
     """A quantity that differs between runs.
 
-    coordinate: (runs,) position of each run on the key's axis: the value, or the index of its category; NaN without one
-    scale: scale of the axis: linear, log, or symlog, which is log with a position for 0
-    categories: labels of the categories; empty if the values are numbers
+    Attributes:
+        label: title of the axis.
+        coordinate: (runs,) float64, position of each run on the axis: the value, or the index of its category; NaN
+            without one.
+        scale: scale of the axis: linear, log, or symlog, which is log with a position for 0.
+        categories: labels of the categories; empty if the values are numbers.
     """
 
     label: str

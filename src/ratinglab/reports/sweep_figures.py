@@ -44,8 +44,8 @@ LEGEND_STYLE: dict[str, Any] = {"loc": "outside lower left", "frameon": False, "
 """Style of a legend with names of runs."""
 
 
-def draw_marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
-    """Draw the metric against each swept key, one panel per key, with the mean over the other keys.
+def plot_marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
+    """Plot the metric against each swept key, one panel per key, with the mean over the other keys.
 
     Keys with few distinct values have a mean per value; others have one per bin of equally many runs. Means exclude
     runs beyond the axis. There must be at least one key.
@@ -58,7 +58,7 @@ def draw_marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_bet
     figure = Figure(figsize=(width, max(SIZE[1], 1.2 + 2.6 * rows)), dpi=100, layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
     for axes, key in zip(panels.flat, keys, strict=False):
-        _draw_effect(axes, key, metric, limits=limits, best=order[0], inches=(width - 0.8) / columns - 0.3)
+        _plot_effect(axes, key, metric, limits=limits, best=order[0], inches=(width - 0.8) / columns - 0.3)
     for axes in panels.flat[len(keys) :]:
         axes.remove()
     for axes in panels[:, 0]:
@@ -76,8 +76,8 @@ def draw_marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_bet
     return figure
 
 
-def draw_parallel_coordinates(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
-    """Draw each run as a line across a vertical axis per key and one of the metric; the best tenth is thick."""
+def plot_parallel_coordinates(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
+    """Plot each run as a line across a vertical axis per key and one of the metric; the best tenth is thick."""
     keys = read_keys(runs)
     metric, limits, order = _read(runs, higher_is_better=higher_is_better)
     width = max(SIZE[0], 2 + 1.4 * len(keys))
@@ -88,8 +88,8 @@ def draw_parallel_coordinates(runs: Sequence[SweptRun], *, label: str, higher_is
     host.xaxis.tick_top()
     host.tick_params(axis="x", length=0, pad=10)
     host.set_xticks(range(len(keys) + 1), [abbreviate(name, 16) for name in [*(key.label for key in keys), label]])
-    heights = [_draw_vertical_axis(host, key, at=at) for at, key in enumerate(keys)]
-    heights.append(_draw_vertical_axis(host, SweptKey(label, metric, "linear"), at=len(keys), limits=limits))
+    heights = [_add_vertical_axis(host, key, at=at) for at, key in enumerate(keys)]
+    heights.append(_add_vertical_axis(host, SweptKey(label, metric, "linear"), at=len(keys), limits=limits))
     colors = ScalarMappable(Normalize(*limits), colormaps["viridis_r" if higher_is_better else "viridis"])
     thick = math.ceil(len(runs) / 10)
     for rank, run in reversed(list(enumerate(order))):  # the best last, so on top
@@ -102,8 +102,8 @@ def draw_parallel_coordinates(runs: Sequence[SweptRun], *, label: str, higher_is
     return figure
 
 
-def draw_metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
-    """Draw the metric against the duration of the fit, and name the runs of the Pareto front by number."""
+def plot_metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
+    """Plot the metric against the duration of the fit, and name the runs of the Pareto front by number."""
     metric, limits, _ = _read(runs, higher_is_better=higher_is_better)
     seconds = np.array([run.seconds for run in runs], dtype=np.float64)
     front = find_pareto_front(seconds, metric, higher_is_better=higher_is_better)
@@ -153,8 +153,8 @@ def find_pareto_front(seconds: Numbers, metric: Numbers, *, higher_is_better: bo
     return front[np.argsort(seconds[front], kind="stable")]
 
 
-def draw_learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -> Figure:
-    """Draw the mean curve, and its uncertainty, of each group of runs that differ only in seed or fold.
+def plot_learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -> Figure:
+    """Plot the mean curve, and its uncertainty, of each group of runs that differ only in seed or fold.
 
     `curves` holds at least one curve of each group, by the group's name. The mean ends with the shortest run, because
     it would jump where a run ends. Longer runs continue as thin lines.
@@ -172,7 +172,7 @@ def draw_learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -
     handles, notes = [], dict[str, None]()
     for number, (name, group) in enumerate(curves.items()):
         color: Any = f"C{number}" if len(curves) <= 10 else colormaps["turbo"](number / (len(curves) - 1))
-        notes |= dict.fromkeys(_draw_group(axes, group, color=color))
+        notes |= dict.fromkeys(_plot_group(axes, group, color=color))
         handles.append(Line2D([], [], color=color, label=f"{abbreviate(name, 80)} ({count_runs(len(group))})"))
     figure.legend(handles=handles, ncols=columns, **LEGEND_STYLE)
     beyond = sum(bool(((curve < limits[0]) | (curve > limits[1])).any()) for curve in values)
@@ -181,8 +181,8 @@ def draw_learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -
     return figure
 
 
-def _draw_group(axes: Axes, group: Sequence[Curve], *, color: Any) -> Iterator[str]:
-    """Draw the mean curve of a group, and explain its lines and band."""
+def _plot_group(axes: Axes, group: Sequence[Curve], *, color: Any) -> Iterator[str]:
+    """Plot the mean curve of a group, and explain its lines and band."""
     mean = average_curves(group)
     axes.plot(mean.index, mean["mean"], color=color, marker="o" if len(mean) == 1 else None)
     if len(group) > 1:
@@ -197,8 +197,8 @@ def _draw_group(axes: Axes, group: Sequence[Curve], *, color: Any) -> Iterator[s
             yield "thin: longer runs"
 
 
-def _draw_effect(axes: Axes, key: SweptKey, metric: Numbers, *, limits: Limits, best: int, inches: float) -> None:
-    """Draw the metric against a key, its means, and the best run, whose index is `best`; the panel is `inches` wide."""
+def _plot_effect(axes: Axes, key: SweptKey, metric: Numbers, *, limits: Limits, best: int, inches: float) -> None:
+    """Plot the metric against a key, its means, and the best run, whose index is `best`; the panel is `inches` wide."""
     missing = int(np.isnan(key.coordinate).sum())
     axes.set(xlabel=key.label + (f" (not set in {count_runs(missing)})" if missing else ""), ylim=limits)
     axes.ticklabel_format(axis="y", useOffset=False)
@@ -222,8 +222,8 @@ def _draw_effect(axes: Axes, key: SweptKey, metric: Numbers, *, limits: Limits, 
     set_scale_and_ticks(axes.xaxis, key, inches=inches)
 
 
-def _draw_vertical_axis(host: Axes, key: SweptKey, *, at: int, limits: Limits | None = None) -> Numbers:
-    """Draw the axis of a key, or of the metric if it has limits; return the height of each run on it, 0 to 1."""
+def _add_vertical_axis(host: Axes, key: SweptKey, *, at: int, limits: Limits | None = None) -> Numbers:
+    """Add the axis of a key, or of the metric if it has limits; return the height of each run on it, 0 to 1."""
     axes = host.twinx()
     side: Literal["left", "right"] = "left" if limits is None else "right"
     axes.spines[:].set_visible(False)

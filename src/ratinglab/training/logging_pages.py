@@ -8,11 +8,11 @@ import numpy as np
 
 from ratinglab.evaluation.metrics import MSE, find_metrics
 from ratinglab.evaluation.plots import (
-    draw_error_by_count,
-    draw_error_distribution,
-    draw_long_tail,
-    draw_predicted_against_true,
-    draw_rating_histogram,
+    plot_error_by_count,
+    plot_error_distribution,
+    plot_long_tail,
+    plot_predicted_against_true,
+    plot_rating_histogram,
 )
 from ratinglab.evaluation.ranking import METRIC_LABELS
 from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
@@ -88,8 +88,8 @@ def _log_results(
         _log_error_figures(logger, run, part="test" if "test/mse" in metrics else "val", step=step)
     if wanted.data_figures:
         item_count = run.tables.train_counts[1]
-        logger.log_figure("data/ratings", draw_rating_histogram(run.part("train").rating), step=step)
-        logger.log_figure("data/long_tail", draw_long_tail(item_count[item_count > 0]), step=step)
+        logger.log_figure("data/ratings", plot_rating_histogram(run.part("train").rating), step=step)
+        logger.log_figure("data/long_tail", plot_long_tail(item_count[item_count > 0]), step=step)
     if wanted.projector_items > 0:
         _log_embeddings(logger, run, num_items=wanted.projector_items)
 
@@ -101,10 +101,10 @@ def _log_error_figures(logger: EventLog, run: Run, *, part: str, step: int) -> N
     predictions = run.predictions(part)
     user_count, item_count = run.tables.train_counts
     for name, figure in (
-        ("predicted_against_true", draw_predicted_against_true(predictions)),
-        ("error_by_item_popularity", draw_error_by_count(predictions, item_count[predictions.rows.item], side="item")),
-        ("error_by_user_activity", draw_error_by_count(predictions, user_count[predictions.rows.user], side="user")),
-        ("error_distribution", draw_error_distribution(predictions)),
+        ("predicted_against_true", plot_predicted_against_true(predictions)),
+        ("error_by_item_popularity", plot_error_by_count(predictions, item_count[predictions.rows.item], side="item")),
+        ("error_by_user_activity", plot_error_by_count(predictions, user_count[predictions.rows.user], side="user")),
+        ("error_distribution", plot_error_distribution(predictions)),
     ):
         logger.log_figure(f"{part}/{name}", figure, step=step)
 
