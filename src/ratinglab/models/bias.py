@@ -44,15 +44,12 @@ class Bias(Equation):
 
     @torch.no_grad()
     def start_from_baseline(self, user_bias: Tensor, item_bias: Tensor) -> None:
-        """Set the biases: (num_users,) and (num_items,) float32."""
         self.user_bias.weight.copy_(user_bias[:, None])
         self.item_bias.weight.copy_(item_bias[:, None])
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        """user: (B,) int32, item: (B,) int32 → rating: (B,) float32."""
         return self.rating_mean + self.user_bias(user)[:, 0] + self.item_bias(item)[:, 0]
 
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
-        """Average the penalty over these ratings: user (B,) int32, item (B,) int32 → () float32."""
         squares = self.user_bias(user).square().sum() + self.item_bias(item).square().sum()
         return self.regularization * squares / len(user)

@@ -81,7 +81,6 @@ class EASE(ItemWeights):
         np.fill_diagonal(weight, 0)
 
     def weighted_sums(self, rated: csr_array) -> Tensor:
-        """Sum rows of the weights: (B, num_items) → (B, num_items) float32."""
         item, start = (torch.from_numpy(array.astype(np.int64)) for array in (rated.indices, rated.indptr))
         return embedding_bag(item, self.weight, start, mode="sum", include_last_offset=True)
 

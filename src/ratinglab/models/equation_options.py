@@ -99,7 +99,6 @@ class FeatureOptions(FactorOptions):
     """Columns of the table of items whose values add a term to the item's row, such as [genres]."""
 
     def needs(self) -> Needs:
-        """Declare the features."""
         return Needs(user_features=tuple(self.user_features), item_features=tuple(self.item_features))
 
 

@@ -208,7 +208,6 @@ class BiasedFactorEquation(FactorEquation):
 
     @torch.no_grad()
     def start_from_baseline(self, user_bias: Tensor, item_bias: Tensor) -> None:
-        """Set the biases: (num_users,) and (num_items,) float32."""
         self.user_bias.weight.copy_(user_bias[:, None])
         self.item_bias.weight.copy_(item_bias[:, None])
 

@@ -105,7 +105,6 @@ class ImplicitMF(FactorEquation, ScoreEquation):
         self.item_embedding = normal_embedding(training.num_items, dim, std=std, generator=generator)
 
     def with_users(self, rows: Batch, *, num_users: int) -> "ImplicitMF":
-        """Return the equation with other users, solved for from their ratings in stars. It shares the items."""
         rows = liked_rows(rows, self.min_stars)
         pairs = RatedPairs(rows.user.int().numpy(), rows.item.int().numpy())
         user = solve_rows(pairs, num_users, self.item_embedding.weight, self.objective)

@@ -77,7 +77,6 @@ class ItemKNN(ItemWeights):
             self.similarity[start : start + len(item)] = value.gather(1, neighbor)
 
     def weighted_sums(self, rated: csr_array) -> Tensor:
-        """Sum the similarities of the rated items: (B, num_items) → (B, num_items) float32."""
         start = np.arange(self.num_items + 1) * self.neighbor.shape[1]
         values = self.similarity.numpy().ravel(), self.neighbor.numpy().ravel(), start
         weights = csr_array(values, shape=(self.num_items, self.num_items))

@@ -27,7 +27,6 @@ class ItemWeightsOptions(ScoreOptions):
     form: ClassVar[EquationForm] = EquationForm.score_sum
 
     def needs(self) -> Needs:
-        """Declare the training rows."""
         return Needs(interactions=True)
 
 
@@ -56,7 +55,7 @@ class ItemWeights(ScoreEquation):
 
     @abstractmethod
     def weighted_sums(self, rated: csr_array) -> Tensor:
-        """Sum the weights of the rated items: 1 where row u has rated item j, (B, num_items) → (B, num_items)."""
+        """Sum the weights of rated items: (B, num_items), 1 where row u has rated item j → (B, num_items) float32."""
 
     def co_ratings(self, start: int, stop: int) -> np.ndarray:
         """Count the users who rated each pair of items: (stop − start, num_items) float32, for items start … stop−1."""
@@ -70,7 +69,6 @@ class ItemWeights(ScoreEquation):
         return torch.cat([self.weighted_sums(self._rated[block.cpu().numpy()])[:, item] for block in blocks])
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        """user: (B,) int32, item: (B,) int32 → score: (B,) float32."""
         users, row = user.unique(return_inverse=True)
         score = torch.empty(len(user))
         size = max(1, SCORES_AT_ONCE // self.num_items)
@@ -81,7 +79,6 @@ class ItemWeights(ScoreEquation):
         return score
 
     def with_users(self, rows: Batch, *, num_users: int) -> "ItemWeights":
-        """Return the equation with other users, given their ratings in stars. It shares the weights."""
         other = copy(self)
         other._rated = self._implicit_feedback(rows, num_users=num_users)
         return other

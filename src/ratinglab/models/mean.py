@@ -31,5 +31,4 @@ class Mean(Equation):
         self.mean = nn.Parameter(torch.tensor(rating_mean, dtype=torch.float32))
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        """user: (B,) int32, item: (B,) int32 → rating: (B,) float32."""
         return self.mean.expand(user.shape)

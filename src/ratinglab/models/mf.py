@@ -47,7 +47,6 @@ class MF(FactorEquation):
         )
 
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
-        """user: (B,) int32, item: (B,) int32 → rating: (B,) float32."""
         return (self.user_embedding(user) * self.item_embedding(item)).sum(dim=-1)
 
     def user_side(self) -> Side:

@@ -44,11 +44,9 @@ class NMF(Equation):
         self.item_embedding = normal_embedding(training.num_items, dim, mean=start, std=std, generator=generator)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        """user: (B,) int32, item: (B,) int32 → rating: (B,) float32."""
         return (self.user_embedding(user).square() * self.item_embedding(item).square()).sum(dim=-1)
 
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
-        """Average the penalty over these ratings: user (B,) int32, item (B,) int32 → () float32."""
         squares = self.user_embedding(user).pow(4).sum() + self.item_embedding(item).pow(4).sum()
         return self.regularization * squares / len(user)
 

@@ -44,7 +44,6 @@ class Posterior(Equation):
 
     @property
     def sample_bytes(self) -> int:
-        """Bytes of one sample in memory and in a checkpoint."""
         sides = self.equation.sides()
         tables = [table for side in sides for table in (side.embedding, side.bias) if table is not None]
         tables += [term.embedding for side in sides for term in side.terms_of_new_rows]
@@ -94,10 +93,7 @@ class Posterior(Equation):
             yield samples, ratings.double()
 
     def predict_table(self, user: Tensor, item: Tensor) -> Tensor:
-        """Predict each user's ratings of all these items on the last day: (B,) int32, (C,) int32 → (B, C) float32.
-
-        Predicts user by user; for many users, the product of `factors` is faster.
-        """
+        """Predict user by user; for many users, the product of `factors` is faster."""
         if not self._samples:
             return self.equation.predict_table(user, item)
         return torch.stack([self._predict_user(each, item) for each in user.split(1)])

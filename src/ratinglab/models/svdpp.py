@@ -34,7 +34,6 @@ class SVDppOptions(FeatureOptions):
     """Side whose factors have a term for implicit feedback: user (Koren 2008), item, or both."""
 
     def needs(self) -> Needs:
-        """Declare the interactions and the features."""
         return super().needs()._replace(interactions=True)
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "SVDpp":

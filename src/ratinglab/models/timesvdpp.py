@@ -24,7 +24,6 @@ class TimeSVDppOptions(SVDppOptions):
     name: ClassVar[str] = "timesvdpp"
 
     def needs(self) -> Needs:
-        """Declare the interactions, the days and the features."""
         return super().needs()._replace(days=True)
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "TimeSVDpp":
