@@ -7,7 +7,7 @@ import torch
 
 from ratinglab.models.equation import TrainingData
 from ratinglab.models.equation_options import FeatureOptions
-from ratinglab.models.factor_equation import BiasedFactorEquation, Side
+from ratinglab.models.factor_equation import BiasedFactorEquation
 
 
 @dataclass
@@ -35,11 +35,3 @@ class BiasedMF(BiasedFactorEquation):
     def __init__(self, options: BiasedMFOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         super().__init__(options, training, generator=generator)
         self.add_features(options, training, generator=generator)
-
-    def user_side(self) -> Side:
-        """Return b_u, p_u and the user features."""
-        return Side(self.user_embedding, self.user_bias, self.user_feature_terms())
-
-    def item_side(self) -> Side:
-        """Return b_i, q_i and the item features."""
-        return Side(self.item_embedding, self.item_bias, self.item_feature_terms())

@@ -212,7 +212,7 @@ class BiasedFactorEquation(FactorEquation):
         self.item_bias.weight.copy_(item_bias[:, None])
 
     def add_features(self, options: FeatureOptions, training: TrainingData, *, generator: torch.Generator) -> None:
-        """Draw the weights of the features that the options name. The subclass adds their terms to its sides."""
+        """Draw the weights of the features that the options name, for `feature_terms`."""
         self.user_feature_names, self.item_feature_names = options.user_features, options.item_features
         self.user_feature_designs = nn.ModuleList(training.user_features[name] for name in options.user_features)
         self.item_feature_designs = nn.ModuleList(training.item_features[name] for name in options.item_features)
@@ -225,27 +225,21 @@ class BiasedFactorEquation(FactorEquation):
         self.user_features = draw_weights(self.user_feature_designs)
         self.item_features = draw_weights(self.item_feature_designs)
 
-    def user_feature_terms(self) -> tuple[Term, ...]:
-        """Make one term per user feature."""
-        return _feature_terms("user", self.user_feature_names, self.user_feature_designs, self.user_features)
+    def user_side(self) -> Side:
+        """Return b_u, p_u and the user features."""
+        return Side(self.user_embedding, self.user_bias, self.feature_terms("user"))
 
-    def item_feature_terms(self) -> tuple[Term, ...]:
-        """Make one term per item feature."""
-        return _feature_terms("item", self.item_feature_names, self.item_feature_designs, self.item_features)
+    def item_side(self) -> Side:
+        """Return b_i, q_i and the item features."""
+        return Side(self.item_embedding, self.item_bias, self.feature_terms("item"))
 
-
-def _feature_terms(
-    side: SideName, names: list[str], designs: nn.ModuleList, weights: nn.ModuleList
-) -> tuple[Term, ...]:
-    if len(weights) == 0:  # the common case, asked for at every step
-        return ()
-    return tuple(
-        Term(
-            f"{side}_feature_{number}",
-            cast(Design, design),
-            cast(nn.Embedding, embedding),
-            source=ColumnSource.feature,
-            feature=name,
+    def feature_terms(self, side: SideName) -> tuple[Term, ...]:
+        """Make one term per feature of a side; none without `add_features`."""
+        weights = getattr(self, f"{side}_features", ())
+        if len(weights) == 0:  # the common case, asked for at every step
+            return ()
+        names, designs = getattr(self, f"{side}_feature_names"), getattr(self, f"{side}_feature_designs")
+        return tuple(
+            Term(f"{side}_feature_{number}", design, embedding, source=ColumnSource.feature, feature=name)
+            for number, (name, design, embedding) in enumerate(zip(names, designs, weights, strict=True))
         )
-        for number, (name, design, embedding) in enumerate(zip(names, designs, weights, strict=True))
-    )

@@ -69,11 +69,11 @@ class SVDpp(BiasedFactorEquation):
 
     def user_side(self) -> Side:
         """Return b_u, p_u, the y and the user features."""
-        return Side(self.user_embedding, self.user_bias, self._implicit_terms("user") + self.user_feature_terms())
+        return Side(self.user_embedding, self.user_bias, self._implicit_terms("user") + self.feature_terms("user"))
 
     def item_side(self) -> Side:
         """Return b_i, q_i, the x and the item features."""
-        return Side(self.item_embedding, self.item_bias, self._implicit_terms("item") + self.item_feature_terms())
+        return Side(self.item_embedding, self.item_bias, self._implicit_terms("item") + self.feature_terms("item"))
 
     def _implicit_terms(self, side: SideName) -> tuple[Term, ...]:
         if not self.has_implicit[side]:
