@@ -63,7 +63,7 @@ class SVDpp(BiasedFactorEquation):
             self.user_rated = Design.from_sets(rows.user, rows.item, num_rows=num_users, num_columns=num_items)
             self.user_implicit = normal_embedding(num_items, dim, std=std, generator=generator)
         if self.has_implicit["item"]:
-            self.item_raters = Design.from_sets(rows.item, rows.user, num_rows=num_items, num_columns=num_users)
+            self.item_rated = Design.from_sets(rows.item, rows.user, num_rows=num_items, num_columns=num_users)
             self.item_implicit = normal_embedding(num_users, dim, std=std, generator=generator)
         self.add_features(options, training, generator=generator)
 
@@ -78,8 +78,5 @@ class SVDpp(BiasedFactorEquation):
     def _implicit_terms(self, side: SideName) -> tuple[Term, ...]:
         if not self.has_implicit[side]:
             return ()
-        if side == "user":
-            design, weights = self.user_rated, self.user_implicit
-        else:
-            design, weights = self.item_raters, self.item_implicit
+        design, weights = getattr(self, f"{side}_rated"), getattr(self, f"{side}_implicit")
         return (Term(f"{side}_implicit", design, weights, source=ColumnSource.rated),)
