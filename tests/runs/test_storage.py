@@ -9,16 +9,18 @@ import pytest
 import torch
 from equations import options_of
 from fits import holdout_of
-from run_folders import accept_files, edit_record, write_run_of, write_weights
-from tables import table_with_features
+from run_folders import accept_files, edit_record, record_of, write_run_of, write_weights
+from tables import NO_SIDE_INFORMATION, table_of, table_with_features
 
 from ratinglab.errors import UserError
 from ratinglab.models.factor_equation import Side
 from ratinglab.models.factors import Factors, SideFactors
 from ratinglab.models.svdpp import ImplicitSide
 from ratinglab.runs.record import read_record
-from ratinglab.runs.storage import count_training_ratings
+from ratinglab.runs.storage import count_training_ratings, write_run
 from ratinglab.runs.weights import load_predictor, read_checkpoint, read_training_data
+from ratinglab.splits.holdout import hold_out
+from ratinglab.splits.split import TEST, TRAIN, Split
 
 MODELS = {
     "mf": ("mf", {}),
@@ -62,9 +64,24 @@ def test_run_stores_the_side_information_its_equation_needs_and_all_item_feature
     write_run_of(tmp_path / "plain", options_of("biased_mf"), table_with_features())
     users, items = (pd.read_parquet(tmp_path / "plain" / f"{name}.parquet") for name in ("users", "items"))
     assert list(users) == ["user_id"]
-    assert items["feature/genres"].tolist() == holdout.item_features["genres"].tolist()
+    assert items["feature/genres"].tolist() == table_with_features().item_columns["genres"][holdout.item_order].tolist()
     write_run_of(tmp_path / "timed", model_of("timesvdpp"), table_with_features())
     assert pd.read_parquet(tmp_path / "timed" / "ratings.parquet")["day"].isin([0, 1, 2]).all()
+
+
+def test_tables_list_users_and_items_with_training_rows_first(tmp_path):
+    titles = np.array([f"title {item}" for item in range(7)], dtype=object)
+    columns = {"year": np.arange(7, dtype=np.float64)}
+    table = table_of(np.arange(35) % 5, np.arange(35) % 7, 1 + np.arange(35) % 5, titles=titles, item_columns=columns)
+    # rows 0, 7, 14, … are of item 0; rows 1, 6, 11, … of user 1
+    part = np.array([TEST if row % 7 == 0 or row % 5 == 1 else TRAIN for row in range(35)], dtype=np.int8)
+    holdout = hold_out(table, Split(part=part, identity="x"), NO_SIDE_INFORMATION)
+    write_run(tmp_path, record=record_of(options_of("mf"), holdout), holdout=holdout)
+    users, items = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("users", "items"))
+    item_order = [1, 2, 3, 4, 5, 6, 0]
+    assert users["user_id"].tolist() == [0, 2, 3, 4, 1]
+    assert items["item_id"].tolist() == items["feature/year"].tolist() == item_order
+    assert items["title"].tolist() == [f"title {item}" for item in item_order]
 
 
 def test_features_can_have_the_names_of_other_columns(tmp_path):

@@ -376,27 +376,25 @@ def test_split_by_time_needs_times(split):
 
 
 def test_hold_out_puts_users_and_items_with_training_rows_first():
-    titles = np.array([f"title {item}" for item in range(7)], dtype=object)
-    table = table_of(np.arange(35) % 5, np.arange(35) % 7, np.arange(35), titles=titles)
+    table = table_of(np.arange(35) % 5, np.arange(35) % 7, np.arange(35))
     # rows 0, 7, 14, … are of item 0; rows 1, 6, 11, … of user 1
     part = np.array([TEST if row % 7 == 0 or row % 5 == 1 else TRAIN for row in range(35)], dtype=np.int8)
     holdout = hold_out(table, Split(part=part, identity="x"), NO_SIDE_INFORMATION)
     assert (holdout.num_users, holdout.num_items) == (4, 6)
-    assert holdout.user_ids.ids.tolist() == [0, 2, 3, 4, 1]
-    assert holdout.item_ids.ids.tolist() == [1, 2, 3, 4, 5, 6, 0]
-    assert holdout.titles.tolist() == [f"title {item}" for item in (1, 2, 3, 4, 5, 6, 0)]
+    assert holdout.user_order.tolist() == [0, 2, 3, 4, 1]
+    assert holdout.item_order.tolist() == [1, 2, 3, 4, 5, 6, 0]
     assert holdout.copy_rows(TRAIN).user.max() == 3
     assert holdout.copy_rows(TRAIN).item.max() == 5
 
 
-def test_hold_out_keeps_every_row_under_its_own_ids():
+def test_hold_out_keeps_the_user_and_item_of_every_row():
     table = numbered(35)
     holdout = hold_out(table, random(seed=1, validation=0.1, test=0.8).apply(table), NO_SIDE_INFORMATION)
     for code in (TRAIN, VALIDATION, TEST):
         part = holdout.copy_rows(code)
         at = rows(holdout.split, code)
-        assert holdout.user_ids.ids[part.user].tolist() == table.user_ids.ids[table.ratings.user[at]].tolist()
-        assert holdout.item_ids.ids[part.item].tolist() == table.item_ids.ids[table.ratings.item[at]].tolist()
+        assert holdout.user_order[part.user].tolist() == table.ratings.user[at].tolist()
+        assert holdout.item_order[part.item].tolist() == table.ratings.item[at].tolist()
         assert part.rating.tolist() == at
 
 

@@ -32,9 +32,11 @@ FEATURE_PREFIX = "feature/"
 
 def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     """Write the run's tables and its record, and remove the interest model. On resume, keeps intact tables."""
-    users = _frame({"user_id": holdout.user_ids.ids}, holdout.side_information.user_features)
-    titles = {} if holdout.titles is None else {"title": holdout.titles}
-    items = _frame({"item_id": holdout.item_ids.ids, **titles}, holdout.item_features)
+    table, item_order = holdout.table, holdout.item_order
+    users = _frame({"user_id": table.user_ids.ids[holdout.user_order]}, holdout.side_information.user_features)
+    titles = {} if table.titles is None else {"title": table.titles[item_order]}
+    item_features = {name: column[item_order] for name, column in table.item_columns.items()}
+    items = _frame({"item_id": table.item_ids.ids[item_order], **titles}, item_features)
     ratings = (vars(rows) | {"part": part} for rows, part in holdout.blocks())
     writers: tuple[Callable[[BinaryIO], object], ...] = (
         lambda file: users.to_parquet(file, index=False),

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.mapped_arrays import allocate_array, count_rows, drop_pages
-from ratinglab.ratings.side_information import AvailableData, Column, SideInformation, informative_columns
+from ratinglab.ratings.side_information import AvailableData, SideInformation, informative_columns
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY, Ratings, RatingTable
 from ratinglab.splits.split import TEST, TRAIN, Split
 
@@ -100,26 +99,6 @@ class Holdout:
     def _new_indices(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """New index of each of the table's users, and of its items: (table.num_users,) and (table.num_items,)."""
         return np.argsort(self.user_order).astype(np.int32), np.argsort(self.item_order).astype(np.int32)
-
-    @property
-    def user_ids(self) -> IdMap:
-        """The id of each new user index."""
-        return self.table.user_ids.reordered(self.user_order)
-
-    @property
-    def item_ids(self) -> IdMap:
-        """The id of each new item index."""
-        return self.table.item_ids.reordered(self.item_order)
-
-    @property
-    def titles(self) -> NDArray[np.object_] | None:
-        """The title of each new item index: (table.num_items,) text; None without titles."""
-        return None if self.table.titles is None else self.table.titles[self.item_order]
-
-    @property
-    def item_features(self) -> dict[str, Column]:
-        """All features of items, with the new indices, including those that the equation does not need."""
-        return {name: column[self.item_order] for name, column in self.table.item_columns.items()}
 
 
 def find_available_data(table: RatingTable, split: Split) -> AvailableData:
