@@ -49,11 +49,10 @@ from ratinglab.runs.record import (
 from ratinglab.runs.run_files import BEST, EPOCHS, LAST, METRICS, PRUNED, VALIDATION_FIT
 from ratinglab.runs.storage import write_predictions, write_run
 from ratinglab.runs.weights import load_weights, read_checkpoint
-from ratinglab.training.continuation import check_resumable
+from ratinglab.training.continuation import check_resumable, check_same_data_and_metrics
 from ratinglab.training.header import best_recipe_tip, header
 from ratinglab.training.logging_pages import log_end, log_start
 from ratinglab.training.preparation import Preparation, prepare
-from ratinglab.training.reproduction import find_exact_epochs
 from ratinglab.training.train_options import TrainOptions
 
 log = logging.getLogger(__name__)
@@ -113,6 +112,18 @@ def join_fit(options: TrainOptions, run_folder: Path) -> None:
     fit = _build_fit(prepared, run_folder, record=record, checkpoint=checkpoint)
     provenance = prepared.record.provenance  # of the data that this process has read
     _run_trainer(trainer, fit, prepared.data, run_folder=run_folder, provenance=provenance, checkpoint=checkpoint)
+
+
+def compare_with_original(run_folder: Path, original_folder: Path) -> None:
+    """Print the largest difference between the metrics of a run and of the run that it reproduces."""
+    original = read_metrics(original_folder)
+    metrics = read_metrics(run_folder)
+    timings = ("fit/seconds", "fit/ratings_per_second")
+    difference, tag = max((abs(value - metrics[tag]), tag) for tag, value in original.items() if tag not in timings)
+    if difference == 0:
+        log.info("reproduced: every metric is equal to the last digit")
+    else:
+        log.info("not reproduced: the largest difference is %.1e (%s)", difference, tag)
 
 
 def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
@@ -196,7 +207,7 @@ def _build_fit(prepared: Preparation, run_folder: Path, *, record: RunRecord, ch
 def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence[GuardedLogger]) -> Trainer:
     """Build Lightning's Trainer. Neither trainer.max_epochs nor trainer.max_time limits a fit with exact epochs."""
     options, monitor = prepared.options, prepared.monitor
-    exact_epochs = find_exact_epochs(prepared)
+    exact_epochs = _find_exact_epochs(prepared)
     callbacks = options.callbacks.build(run_folder=run_folder, monitor=monitor if prepared.has_best else None)
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
     callbacks.append(LearningCurve(run_folder / EPOCHS, tags=prepared.curve_tags()))
@@ -212,6 +223,20 @@ def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence
         min_epochs = exact_epochs if options.optimizer.keeps_samples else min(trainer.min_epochs, exact_epochs)
         trainer = replace(trainer, max_epochs=exact_epochs, min_epochs=min_epochs, max_time=None)
     return trainer.build(run_folder=run_folder, loggers=loggers, callbacks=callbacks)
+
+
+def _find_exact_epochs(prepared: Preparation) -> int | None:
+    """Return the number of epochs of a second fit or of a reproduction; None if the fit itself decides."""
+    options = prepared.options
+    record = prepared.record
+    if options.reproduces is None:
+        return record.refit_epochs
+    original = Path(options.reproduces) / (VALIDATION_FIT if prepared.is_first_of_two else "")
+    check_same_data_and_metrics(original, record, key="run")
+    # trainer.max_time or pruning may have ended the original
+    if record.refit_epochs is None and (options.trainer.max_time is not None or (original / PRUNED).is_file()):
+        return int(read_metrics(original)["fit/epochs"])
+    return record.refit_epochs
 
 
 def _intact_checkpoints(run_folder: Path) -> str:
