@@ -128,20 +128,14 @@ class BestAndLast(Checkpoint):
 
     def _write(self, trainer: Trainer, name: str) -> bool:
         """Write a file; return whether it could be written. All processes call it, and rank 0 writes."""
-        return trainer.strategy.broadcast(self._try_to_write(trainer, name))
-
-    def _try_to_write(self, trainer: Trainer, name: str) -> bool:
+        path = self.run_folder / name
         try:
-            trainer.save_checkpoint(self.run_folder / name)
+            trainer.save_checkpoint(path)
             self.failed.pop(name, None)
-            return True
         except OSError as error:
             trainer.strategy.barrier()  # the other processes wait at the end of Trainer.save_checkpoint
+            message = f"{path} cannot be written: {error.strerror or error}"
             if name not in self.failed:  # warn once, not after every epoch
-                log.warning(
-                    "warning: %s cannot be written: %s; the run continues and tries again",
-                    self.run_folder / name,
-                    error.strerror,
-                )
-            self.failed[name] = f"{self.run_folder / name} cannot be written: {error.strerror or error}"
-            return False
+                log.warning("warning: %s; the run continues and tries again", message)
+            self.failed[name] = message
+        return trainer.strategy.broadcast(name not in self.failed)
