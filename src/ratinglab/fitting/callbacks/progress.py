@@ -41,12 +41,6 @@ class ProgressBar(TQDMProgressBar):
         super().on_train_epoch_start(trainer)
         self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
-    def get_metrics(self, trainer: Trainer, model: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
-        """Return the metrics of the epoch, without Lightning's v_num, which would be empty."""
-        metrics = super().get_metrics(trainer, model)
-        metrics.pop("v_num", None)
-        return metrics
-
 
 class EpochLines(Callback):
     """Callback that logs about MAX_LINES lines of metrics, where there is no terminal.
