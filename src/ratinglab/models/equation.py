@@ -59,11 +59,6 @@ class Equation(nn.Module, ABC):
     """Whether forward returns scores, not ratings: see ScoreEquation."""
 
     @property
-    def num_samples(self) -> int:
-        """Number of samples of the weights; 0 for an equation without samples."""
-        return 0
-
-    @property
     def sample_bytes(self) -> int:
         """Bytes of one sample in memory and in a checkpoint; 0 for an equation without samples."""
         return 0
