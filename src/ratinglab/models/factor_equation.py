@@ -155,7 +155,7 @@ class FactorEquation(Equation):
         last_rows, terms = side.last_rows(), []
         for term in side.terms_of_new_rows:
             weights = [sample[term.name] for sample in samples]
-            terms.append(NewRowTerm(term.source, term.feature, term.design.select_rows(last_rows), weights))
+            terms.append(NewRowTerm(term.feature, term.design.select_rows(last_rows), weights))
         return tuple(terms)
 
     @torch.no_grad()

@@ -76,13 +76,11 @@ class NewRowTerm(NamedTuple):
     """A term of a side's rows that new rows have too: its columns follow from their ratings or features.
 
     Attributes:
-        source: rated, or feature.
-        feature: name of the feature; "" for rated.
+        feature: name of the feature whose values are the columns; "" if the columns are the rated items, or the raters.
         design: F, over all rows.
         weights: w in each sample, (num_columns, D) float32 each, the bias first if there are biases.
     """
 
-    source: ColumnSource
     feature: str
     design: Design
     weights: list[Tensor]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ratinglab.models.design import Design
-from ratinglab.models.factors import ColumnSource, SideFactors, SideRows
+from ratinglab.models.factors import SideFactors, SideRows
 
 NUM_PRIOR_ROWS = 2_000
 """Number of trained rows, evenly spaced, from which the prior of a new row is estimated."""
@@ -113,8 +113,8 @@ class FoldInSolver:
         dim = trained_rows.samples[0].as_matrix().shape[1]
         self.num_draws = 2 if self.num_samples > 1 else 4 * dim
         """Number of draws from each sample."""
-        self._rated_terms = [term for term in trained_rows.terms if term.source is ColumnSource.rated]
-        self._feature_terms = [term for term in trained_rows.terms if term.source is ColumnSource.feature]
+        self._rated_terms = [term for term in trained_rows.terms if not term.feature]
+        self._feature_terms = [term for term in trained_rows.terms if term.feature]
         self._priors: dict[int, _RowPrior] = {}
 
     @cached_property

@@ -13,7 +13,6 @@ from ratinglab.inference.fold_in.given_ratings import GivenFeatures, GivenUser, 
 from ratinglab.inference.run_tables import is_trained
 from ratinglab.inference.trained_recommender import TrainedRecommender
 from ratinglab.models.design import Design
-from ratinglab.models.factors import ColumnSource
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.side_information import is_numeric
@@ -98,7 +97,7 @@ def _build_designs(
             features.check_used([], side=side)
         return []
     trained_rows = run.solvers[side].trained_rows
-    names = [term.feature for term in trained_rows.terms if term.source is ColumnSource.feature]
+    names = [term.feature for term in trained_rows.terms if term.feature]
     if features is not None and not (side == "item" and "title" in features.cells):
         features.check_used(names, side=side)
     designs = []
