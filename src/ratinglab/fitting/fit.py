@@ -19,6 +19,7 @@ from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.callbacks.checkpoints import BestAndLast
 from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.fitting.restoring import read_fit
+from ratinglab.models.equation import ScoreEquation
 from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend.held_out_lists import MonitoredLists
@@ -184,7 +185,7 @@ class Fit(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Predict and clip this process's shard of a block of validation rows; does nothing for ranking models."""
-        if not self.predictor.model.predicts_scores:
+        if not isinstance(self.predictor.model, ScoreEquation):
             shard = batch.shard(self.global_rank, world_size=self.trainer.world_size)
             self.validated.append((self.predictor.clip(self.predict_block(shard, batch_idx)), shard.rating))
 
@@ -211,11 +212,11 @@ class Fit(LightningModule):
             return self.monitor(*self._validated_rows())
         if self._monitored_lists is None:
             self._monitored_lists = MonitoredLists(self.monitor, self.data)
-        mse = None if self.predictor.model.predicts_scores else MSE(*self._validated_rows())
+        mse = None if isinstance(self.predictor.model, ScoreEquation) else MSE(*self._validated_rows())
         return self._monitored_lists.measure(self.predictor, mse=mse)
 
     def on_validation_epoch_end(self) -> None:
-        if not self.predictor.model.predicts_scores:
+        if not isinstance(self.predictor.model, ScoreEquation):
             self._report_mse(*self._validated_rows())
         if self.monitor is not MSE:
             self.report(f"val/{self.monitor.name}", self._monitored_value())

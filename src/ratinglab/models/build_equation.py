@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError
-from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.models.equation import Equation, ScoreEquation, TrainingData
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.sides import SIDE_NAMES
@@ -26,7 +26,7 @@ def build_equation(options: EquationOptions, training: TrainingData, *, seed: in
     torch.manual_seed(seed)
     equation = options.build(training, generator=torch.Generator().manual_seed(seed))
     equation.takes_day = options.needs().days
-    if equation.predicts_scores != options.predicts_scores:
+    if isinstance(equation, ScoreEquation) != options.predicts_scores:
         predicts, article = ("scores", "not a") if options.predicts_scores else ("ratings", "a")
         kind = type(equation).__name__
         raise UserError(

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +55,6 @@ class Equation(nn.Module, ABC):
 
     takes_day: bool = False
     """Whether forward and penalty take days; build_equation sets it from the options."""
-    predicts_scores: ClassVar[bool] = False
-    """Whether forward returns scores, not ratings: see ScoreEquation."""
 
     @property
     def sample_bytes(self) -> int:
@@ -126,8 +124,6 @@ class ScoreEquation(Equation):
     Cold start: for a user without training rows, an item's score is its share of raters; an item without training rows
     scores 0. The options derive from ScoreOptions.
     """
-
-    predicts_scores = True
 
     @abstractmethod
     def with_users(self, rows: Batch, *, num_users: int) -> "ScoreEquation":
