@@ -10,7 +10,6 @@ from ratinglab.options import (
     at_least,
     check_options,
     from_plain,
-    named_subclasses,
     to_plain,
 )
 
@@ -112,11 +111,3 @@ def test_option_missing_in_the_run_is_refused(key):
     plain = {name: value for name, value in PLAIN.items() if name != key}
     with pytest.raises(UserError, match=rf"^Paint has the option {key}, which the run lacks$"):
         from_plain(plain, Paint)
-
-
-def test_class_that_is_imported_again_is_listed_once():
-    class Base:
-        pass
-
-    first, second = (type(f"Class{number}", (Base,), {"name": "mine"}) for number in (1, 2))
-    assert named_subclasses(Base) == [second] != [first]

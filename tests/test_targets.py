@@ -10,7 +10,7 @@ import pytest
 from ratinglab.errors import UserError
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.models.mf import MFOptions
-from ratinglab.targets import import_named, target_class
+from ratinglab.targets import import_named, named_subclasses, target_class
 
 
 @dataclass
@@ -117,3 +117,11 @@ def test_error_in_a_user_file_gives_one_line_with_its_location(folder, code, fau
 def test_missing_module_inside_a_package_is_reported():
     with pytest.raises(UserError, match=r"^x: there is no module ratinglab\.modles\.mf; "):
         import_named("ratinglab.modles.mf", key="x")
+
+
+def test_class_that_is_imported_again_is_listed_once():
+    class Base:
+        pass
+
+    first, second = (type(f"Class{number}", (Base,), {"name": "mine"}) for number in (1, 2))
+    assert named_subclasses(Base) == [second] != [first]

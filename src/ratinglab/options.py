@@ -158,14 +158,6 @@ def quote_for_hydra(text: str) -> str:
     return "'" + re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text) + "'"
 
 
-def named_subclasses(base: type[Any]) -> list[Any]:
-    """List the subclasses of `base` that have their own name, as in optimizer=NAME; of equal names, the latest."""
-    classes = [base]
-    for cls in classes:
-        classes += cls.__subclasses__()
-    return list({cls.name: cls for cls in classes if "name" in vars(cls)}.values())
-
-
 def as_yaml(value: Any) -> str:
     """Format a value as in YAML or on the command line."""
     if isinstance(value, bool):

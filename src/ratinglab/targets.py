@@ -1,4 +1,4 @@
-"""Import classes and metrics by dotted path, from user modules too."""
+"""Classes and metrics by dotted path or name, from user modules too."""
 
 import importlib
 import inspect
@@ -72,7 +72,15 @@ def import_named(name: str, *, key: str) -> ModuleType:
     raise UserError(f"{key}: {name} cannot be imported: {place}: {' '.join(message.split())}") from fault
 
 
-def import_modules(package: str) -> None:
-    """Import all modules of a package, so that `named_subclasses` lists the classes in them."""
-    for module in pkgutil.iter_modules(importlib.import_module(package).__path__, prefix=f"{package}."):
-        importlib.import_module(module.name)
+def named_subclasses(base: type[Any], *modules: str) -> list[Any]:
+    """List the subclasses of `base` that have their own name, as in optimizer=NAME; of equal names, the latest.
+
+    Imports these modules first, and all modules of those that are packages.
+    """
+    for module in map(importlib.import_module, modules):
+        for part in pkgutil.iter_modules(getattr(module, "__path__", []), prefix=f"{module.__name__}."):
+            importlib.import_module(part.name)
+    classes = [base]
+    for cls in classes:
+        classes += cls.__subclasses__()
+    return list({cls.name: cls for cls in classes if "name" in vars(cls)}.values())

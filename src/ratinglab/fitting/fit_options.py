@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from ratinglab.errors import UserError
 from ratinglab.models.equation_options import RATING_FORMS, EquationForm, EquationOptions
-from ratinglab.options import above, named_subclasses
+from ratinglab.options import above
+from ratinglab.targets import named_subclasses
 
 if TYPE_CHECKING:
     from ratinglab.evaluation.metric_kinds import MonitoredRankingMetric
@@ -117,6 +117,5 @@ class LearningRateOptions(FitOptions):
 
 def named_fits() -> list[type[FitOptions]]:
     """List the named options classes of fits: the built-in ones, and the user's that are imported."""
-    for module in ("gradient_options", "whole_epoch_options"):
-        import_module(f"ratinglab.fitting.{module}")
-    return named_subclasses(FitOptions)
+    modules = "ratinglab.fitting.gradient_options", "ratinglab.fitting.whole_epoch_options"
+    return named_subclasses(FitOptions, *modules)

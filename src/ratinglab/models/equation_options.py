@@ -9,9 +9,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError
-from ratinglab.options import at_least, finite, named_subclasses, within
+from ratinglab.options import at_least, finite, within
 from ratinglab.ratings.side_information import AvailableData, Needs
-from ratinglab.targets import import_modules
+from ratinglab.targets import named_subclasses
 
 if TYPE_CHECKING:
     import torch
@@ -126,5 +126,4 @@ class ScoreOptions(EquationOptions):
 
 def equation_names(forms: Collection[EquationForm]) -> list[str]:
     """List the sorted names of the equations of these forms. Imports all equations, and so torch."""
-    import_modules("ratinglab.models")
-    return sorted({cls.name for cls in named_subclasses(EquationOptions) if cls.form in forms})
+    return sorted({cls.name for cls in named_subclasses(EquationOptions, "ratinglab.models") if cls.form in forms})

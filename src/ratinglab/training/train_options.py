@@ -12,9 +12,9 @@ from ratinglab.fitting.loggers.logger_options import LoggerOptions
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer_options import Accelerator, CallbackOptions, TrainerOptions
 from ratinglab.models.equation_options import EquationOptions, equation_names
-from ratinglab.options import named_subclasses, valid_seed
+from ratinglab.options import valid_seed
 from ratinglab.splits.split import SplitOptions
-from ratinglab.targets import import_modules
+from ratinglab.targets import named_subclasses
 
 
 @dataclass
@@ -108,12 +108,11 @@ class TrainOptions:
 
     def _check_rows_on_disk(self) -> None:
         """Raise UserError for a choice that needs all rows in memory."""
-        fits = sorted({cls.name for cls in named_fits() if cls.supports_on_disk})
-        import_modules("ratinglab.splits")
-        splits = sorted({cls.name for cls in named_subclasses(SplitOptions) if cls.supports_on_disk})
-        for key, name, valid in (("optimizer", self.optimizer.name, fits), ("split", self.split.name, splits)):
-            if name not in valid:
-                raise UserError(f"{key} must be one of {', '.join(valid)} with data.on_disk=true, got {name}")
+        splits = named_subclasses(SplitOptions, "ratinglab.splits")
+        for key, chosen, classes in (("optimizer", self.optimizer, named_fits()), ("split", self.split, splits)):
+            valid = sorted(cls.name for cls in classes if cls.supports_on_disk)
+            if chosen.name not in valid:
+                raise UserError(f"{key} must be one of {', '.join(valid)} with data.on_disk=true, got {chosen.name}")
         if self.model.needs().interactions:
             raise UserError(f"data.on_disk must be false with model={self.model.name}, which uses implicit feedback")
         if "@" in self.monitor:
