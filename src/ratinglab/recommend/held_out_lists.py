@@ -124,15 +124,11 @@ class MonitoredLists:
 
     def measure(self, predictor: Predictor, *, mse: float | None) -> float:
         """Measure the lists of the predictor's current weights, given its MSE on the validation rows, if it has one."""
-        order = self._order(mse=mse)
-        return self._held_out.measure(predictor, k=self._monitor.k, order=order)[self._monitor.measure]
-
-    def _order(self, *, mse: float | None) -> Order | None:
-        """Return the order of the lists; None: by prediction."""
         assert self._monitor.by is not OrderBy.lower_bound, "a burn-in has no lower bounds"
-        if self._interest is None:
-            return None
-        assert mse is not None, "only ratings have an expected gain"
-        return ExpectedGain.from_rating_levels(
-            self._interest, self._levels, threshold=self._threshold, mse=mse, stars=self._stars
-        )
+        order = None  # by prediction
+        if self._interest is not None:
+            assert mse is not None, "only ratings have an expected gain"
+            order = ExpectedGain.from_rating_levels(
+                self._interest, self._levels, threshold=self._threshold, mse=mse, stars=self._stars
+            )
+        return self._held_out.measure(predictor, k=self._monitor.k, order=order)[self._monitor.measure]
