@@ -11,7 +11,9 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from ratinglab.batches import as_tensors
 from ratinglab.datamodule import RatingDataModule
+from ratinglab.evaluation.metric_kinds import MetricAtK
 from ratinglab.evaluation.metrics import MSE, Metric
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.fitting.schedules import Schedule
@@ -36,6 +38,7 @@ TRAINER = TrainerOptions(
     check_val_every_n_epoch=1, accumulate_grad_batches=1, gradient_clip_val=None, deterministic=False,
     profiler=None, enable_progress_bar=True, enable_model_summary=False,
 )  # fmt: skip
+ORDER = OrderOptions(OrderBy.prediction, threshold=None)
 SPLIT = RandomSplitOptions(refit=False, seed=0, validation=0.1, test=0.1)
 
 
@@ -104,7 +107,8 @@ def fit(
     threads: int = 1,
     scale: tuple[float, float] | None = None,
     lr_factor: Callable[[int], float] = lambda epoch: 1.0,
-    monitor: Metric = MSE,
+    monitor: Metric | MetricAtK = MSE,
+    order: OrderOptions = ORDER,
     trainer: TrainerOptions = TRAINER,
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
@@ -125,6 +129,7 @@ def fit(
         scale: lowest and highest rating, to which predictions are clipped.
         lr_factor: factor on the learning rate at an epoch.
         monitor: validation metric that is logged.
+        order: order of the lists of a ranking metric.
         trainer: options that the fit itself reads.
         callbacks: Lightning callbacks.
         checkpoint: file to resume from.
@@ -139,7 +144,7 @@ def fit(
     predictor = Predictor(
         Posterior(equation) if optimizer.keeps_samples else equation, baseline, stars=data.stars, scale=scale
     )
-    setup = FitSetup(ScheduleOf(lr_factor), trainer, monitor, seed)
+    setup = FitSetup(ScheduleOf(lr_factor), trainer, monitor, order, seed)
     module = optimizer.build(predictor, setup)
     finished = run_fit(
         module, data, epochs, threads, callbacks=callbacks, checkpoint=checkpoint, validate_every=validate_every

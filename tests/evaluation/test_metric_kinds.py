@@ -3,10 +3,8 @@
 import pytest
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metric_kinds import MetricKind, MonitoredRankingMetric, find_monitored_metric
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions
+from ratinglab.evaluation.metric_kinds import MetricAtK, MetricKind, find_monitored_metric, parse_metric_at_k
 
-ORDER = OrderOptions(OrderBy.prediction, 4.0)
 MSE = MetricKind("mse", label="MSE", higher_is_better=False)
 WITHIN = MetricKind("within_half", label="within ½", higher_is_better=True)
 
@@ -25,8 +23,8 @@ def test_is_better_follows_the_direction_of_the_metric():
 
 def test_monitor_must_be_a_validation_metric():
     metrics = [MSE, WITHIN]
-    assert find_monitored_metric("val/mse", metrics, order=ORDER) is MSE
-    assert find_monitored_metric("val/within_half", metrics, order=ORDER) is WITHIN
+    assert find_monitored_metric("val/mse", metrics) is MSE
+    assert find_monitored_metric("val/within_half", metrics) is WITHIN
     for monitor, message in (
         ("val/within_hlf", "; did you mean val/within_half?"),
         ("val/mes", "; did you mean val/mse?"),
@@ -34,18 +32,16 @@ def test_monitor_must_be_a_validation_metric():
         ("val/mae", ""),
     ):
         with pytest.raises(UserError) as error:
-            find_monitored_metric(monitor, metrics, order=ORDER)
+            find_monitored_metric(monitor, metrics)
         lists = ", ".join(f"val/{name}@K" for name in ("precision", "recall", "ndcg", "map", "mrr", "hit_rate"))
         start = f"monitor must be one of val/mse, val/within_half, {lists}, got {monitor}"
         assert str(error.value).startswith(start + message)
 
 
 def test_monitor_can_be_a_metric_of_lists_of_any_length():
-    found = find_monitored_metric("val/hit_rate@25", [MSE], order=ORDER)
-    assert found == MonitoredRankingMetric(
-        "hit_rate@25", "hit rate@25", higher_is_better=True, measure="hit_rate", k=25, by=ORDER.by, threshold=4.0
-    )
-    again = find_monitored_metric("val/hit_rate@25", [MSE], order=ORDER)
+    found = find_monitored_metric("val/hit_rate@25", [MSE])
+    assert found == MetricAtK("hit_rate@25", "hit rate@25", higher_is_better=True, measure="hit_rate", k=25)
+    again = find_monitored_metric("val/hit_rate@25", [MSE])
     assert len({found, again}) == 1  # sweeps collect them in sets
 
 
@@ -67,6 +63,25 @@ def test_monitor_can_be_a_metric_of_lists_of_any_length():
 )
 def test_wrong_metrics_of_lists_give_a_one_line_error(monitor, message):
     with pytest.raises(UserError) as error:
-        find_monitored_metric(monitor, [MSE], order=ORDER)
+        find_monitored_metric(monitor, [MSE])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ndcg@10", ("ndcg", 10)),
+        ("map@1", ("map", 1)),
+        ("ndcg@0", None),
+        ("coverage@9", None),
+        ("rmse", None),
+    ],
+)
+def test_name_of_a_metric_of_lists(name, expected):
+    found = parse_metric_at_k(name)
+    assert (None if found is None else (found.measure, found.k)) == expected
+
+
+def test_label_of_a_metric_of_lists():
+    assert parse_metric_at_k("hit_rate@5").label == "hit rate@5"

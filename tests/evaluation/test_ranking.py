@@ -12,7 +12,6 @@ from ratinglab.evaluation.ranking import (
     RelevantItems,
     check_threshold,
     mean_ranking_metrics,
-    parse_metric_at_k,
     ranking_metrics_per_user,
 )
 
@@ -127,21 +126,3 @@ def test_a_threshold_that_no_rating_reaches_is_refused():
         check_threshold(4.6, parts, unit=1)
     start = "ranking.threshold must be at most 4.5, the highest held-out rating, got 4.6"
     assert str(error.value) == f"{start}: no item would be relevant"
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("ndcg@10", ("ndcg", 10)),
-        ("map@1", ("map", 1)),
-        ("ndcg@0", None),
-        ("coverage@9", None),
-        ("rmse", None),
-    ],
-)
-def test_name_of_a_metric_of_lists(name, expected):
-    assert parse_metric_at_k(name) == expected
-
-
-def test_label_of_a_metric_of_lists():
-    assert parse_metric_at_k("hit_rate@5").label == "hit rate@5"

@@ -10,8 +10,8 @@ from tables import table_with_features
 
 from ratinglab.batches import as_tensors
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.evaluation.metric_kinds import MonitoredRankingMetric
-from ratinglab.evaluation.ranking import OrderBy
+from ratinglab.evaluation.metric_kinds import parse_metric_at_k
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
 from ratinglab.kernels.implicit_rows import improve_rows
 from ratinglab.kernels.sorted_ratings import sort_ratings
@@ -21,14 +21,13 @@ from ratinglab.models.rated_pairs import RatedPairs, liked_rows
 MODEL = ImplicitMFOptions(
     embedding_dim=4, regularization=0.1, frequency_exponent=0.5, init_std=0.5, unrated_weight=0.2, min_stars=3.0
 )
-NDCG = MonitoredRankingMetric(
-    "ndcg@5", "NDCG@5", higher_is_better=True, measure="ndcg", k=5, by=OrderBy.prediction, threshold=3.0
-)
+ORDER = OrderOptions(OrderBy.prediction, threshold=3.0)
+NDCG = parse_metric_at_k("ndcg@5")
 
 
 def fitted(*, epochs: int, cg_steps: int = 4, threads: int = 1, model: ImplicitMFOptions = MODEL):
     optimizer = ImplicitALSOptions(cg_steps=cg_steps)
-    return fit(model, optimizer, table_with_features(), epochs=epochs, threads=threads, monitor=NDCG)
+    return fit(model, optimizer, table_with_features(), epochs=epochs, threads=threads, monitor=NDCG, order=ORDER)
 
 
 def objective(run) -> float:

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fits import TRAINER
+from fits import ORDER, TRAINER
 
 from ratinglab.evaluation.metrics import MSE
 from ratinglab.fitting.fit_options import FitSetup
@@ -47,6 +47,6 @@ def test_cosine_of_one_epoch_trains_at_the_full_rate():
     ],
 )
 def test_learning_rate_of_a_fit_is_its_first_times_the_factor_over_max_epochs(schedule, expected):
-    setup = FitSetup(schedule, replace(TRAINER, max_epochs=4, min_epochs=1), MSE, seed=0)
+    setup = FitSetup(schedule, replace(TRAINER, max_epochs=4, min_epochs=1), MSE, ORDER, seed=0)
     assert [setup.lr(epoch, initial=0.5) for epoch in range(4)] == pytest.approx(expected)
     assert setup.lr(0, initial=None) is None

@@ -190,7 +190,7 @@ def test_lightning_module_logs_the_monitored_lists():
     options = options_of("train", *MONITORED, "data=demo")
     module, _ = build_lightning(options)
     assert (module.monitor.measure, module.monitor.k) == ("ndcg", 5)
-    assert (module.monitor.by.value, module.monitor.threshold) == ("expected_gain", 4.0)
+    assert (module._setup.order.by.value, module._setup.order.threshold) == ("expected_gain", 4.0)
 
 
 @pytest.mark.parametrize(

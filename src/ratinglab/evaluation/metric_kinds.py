@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.evaluation.ranking import PER_USER_LABELS, OrderBy, OrderOptions, parse_metric_at_k
+from ratinglab.evaluation.ranking import PER_USER_LABELS
 
 Kind = TypeVar("Kind", bound="MetricKind")
 
@@ -30,31 +30,29 @@ class MetricKind:
 
 
 @dataclass(frozen=True)
-class MonitoredRankingMetric(MetricKind):
+class MetricAtK(MetricKind):
     """A metric of recommendation lists, such as ndcg@10.
 
     Attributes:
         measure: its name in evaluation.ranking, such as ndcg.
         k: number of items per list.
-        by: order of the lists.
-        threshold: lowest rating that counts as liked, in rating units; None: 4 stars.
     """
 
     measure: str
     k: int
-    by: OrderBy
-    threshold: float | None
 
 
-def find_monitored_metric(
-    monitor: str, metrics: Iterable[Kind], *, order: OrderOptions
-) -> Kind | MonitoredRankingMetric:
-    """Find the metric named by `monitor`, such as val/mse or val/ndcg@10.
+def parse_metric_at_k(name: str) -> MetricAtK | None:
+    """Parse the name of a ranking metric, such as ndcg@10; None for any other text."""
+    match = re.fullmatch(rf"({'|'.join(PER_USER_LABELS)})@([1-9][0-9]*)", name)
+    if match is None:
+        return None
+    measure, k = match.groups()
+    return MetricAtK(name, f"{PER_USER_LABELS[measure]}@{k}", higher_is_better=True, measure=measure, k=int(k))
 
-    Args:
-        monitor: tag of a validation metric.
-        metrics: metrics of predicted ratings.
-        order: order of the lists of a ranking metric.
+
+def find_monitored_metric(monitor: str, metrics: Iterable[Kind]) -> Kind | MetricAtK:
+    """Find the metric named by `monitor`, such as val/mse or val/ndcg@10; `metrics` are those of predicted ratings.
 
     Raises:
         UserError: `monitor` does not name a metric of the validation rows.
@@ -64,9 +62,7 @@ def find_monitored_metric(
         return tags[monitor]
     part, _, name = monitor.partition("/")
     if part == "val" and (ranking := parse_metric_at_k(name)) is not None:
-        return MonitoredRankingMetric(
-            name, ranking.label, higher_is_better=True, **ranking._asdict(), by=order.by, threshold=order.threshold
-        )
+        return ranking
     measure, _, k = name.partition("@")
     if part == "val" and measure in PER_USER_LABELS and k:
         raise UserError(f"monitor: the k after @ must be an integer of at least 1, got {monitor}")

@@ -6,7 +6,8 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.ranking import PER_USER_LABELS, parse_metric_at_k
+from ratinglab.evaluation.metric_kinds import parse_metric_at_k
+from ratinglab.evaluation.ranking import PER_USER_LABELS
 from ratinglab.options import at_least, finite
 from ratinglab.ratings.side_information import Information
 from ratinglab.splits.split import VALIDATION, Split

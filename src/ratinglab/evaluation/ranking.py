@@ -26,11 +26,9 @@ Relevance in Novelty and Diversity Metrics for Recommender Systems", RecSys 2011
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,24 +80,6 @@ class RankingOptions(OrderOptions):
     k: int | None = field(metadata=at_least(1))
     """Number of items per list; null: measure only the lists that the monitored metric, such as val/ndcg@10, or the
     protocol needs."""
-
-
-class MetricAtK(NamedTuple):
-    """A metric of PER_USER_LABELS for lists of k items, such as ndcg@10."""
-
-    measure: str
-    k: int
-
-    @property
-    def label(self) -> str:
-        """Label in tables, such as NDCG@10."""
-        return f"{PER_USER_LABELS[self.measure]}@{self.k}"
-
-
-def parse_metric_at_k(name: str) -> MetricAtK | None:
-    """Parse the name of a ranking metric, such as ndcg@10; None for any other text."""
-    match = re.fullmatch(rf"({'|'.join(PER_USER_LABELS)})@([1-9][0-9]*)", name)
-    return None if match is None else MetricAtK(match[1], int(match[2]))
 
 
 def like_threshold(threshold: float | None, stars: Stars) -> float:

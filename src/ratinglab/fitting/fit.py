@@ -211,7 +211,7 @@ class Fit(LightningModule):
         if isinstance(self.monitor, Metric):
             return self.monitor(*self._validated_rows())
         if self._monitored_lists is None:
-            self._monitored_lists = MonitoredLists(self.monitor, self.data)
+            self._monitored_lists = MonitoredLists(self.monitor, self.data, order=self._setup.order)
         mse = None if isinstance(self.predictor.model, ScoreEquation) else MSE(*self._validated_rows())
         return self._monitored_lists.measure(self.predictor, mse=mse)
 

@@ -14,8 +14,9 @@ from ratinglab.options import above
 from ratinglab.targets import named_subclasses
 
 if TYPE_CHECKING:
-    from ratinglab.evaluation.metric_kinds import MonitoredRankingMetric
+    from ratinglab.evaluation.metric_kinds import MetricAtK
     from ratinglab.evaluation.metrics import Metric
+    from ratinglab.evaluation.ranking import OrderOptions
     from ratinglab.fitting.fit import Fit
     from ratinglab.fitting.schedules import Schedule
     from ratinglab.fitting.trainer_options import TrainerOptions
@@ -34,12 +35,14 @@ class FitSetup(NamedTuple):
         schedule: learning-rate schedule.
         trainer: options of the Trainer.
         monitor: validation metric that decides which epoch is the best.
+        order: order of the lists of a ranking metric.
         seed: seed of the order of the training rows and of all draws.
     """
 
     schedule: Schedule
     trainer: TrainerOptions
-    monitor: Metric | MonitoredRankingMetric
+    monitor: Metric | MetricAtK
+    order: OrderOptions
     seed: int
 
     def lr(self, epoch: int, *, initial: float | None) -> float | None:

@@ -28,9 +28,8 @@ def read_fit(path: Path) -> "Fit":
     setup = FitSetup(
         schedule=_read_options(config, "schedule", base=Schedule),
         trainer=_read_options(config, "trainer", base=TrainerOptions),
-        monitor=find_monitored_metric(
-            record.monitor, find_metrics([metric["target"] for metric in record.metrics]), order=record.order_options()
-        ),
+        monitor=find_monitored_metric(record.monitor, find_metrics([metric["target"] for metric in record.metrics])),
+        order=record.order_options(),
         seed=config["seed"],
     )
     optimizer: FitOptions = _read_options(config, "optimizer", base=FitOptions)

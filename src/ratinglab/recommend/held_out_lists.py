@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from ratinglab.batches import Batch, as_tensors
-from ratinglab.evaluation.metric_kinds import MonitoredRankingMetric
-from ratinglab.evaluation.ranking import OrderBy, RelevantItems, like_threshold, mean_ranking_metrics
+from ratinglab.evaluation.metric_kinds import MetricAtK
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, RelevantItems, like_threshold, mean_ranking_metrics
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
@@ -102,13 +102,14 @@ class MonitoredLists:
     The users, their relevant items and the interest do not change: they are computed once, at the first measurement.
     """
 
-    def __init__(self, monitor: MonitoredRankingMetric, data: "RatingDataModule") -> None:
+    def __init__(self, monitor: MetricAtK, data: "RatingDataModule", *, order: OrderOptions) -> None:
         """Find the users and their relevant items."""
+        assert order.by is not OrderBy.lower_bound, "a burn-in has no lower bounds"
         train = data.train_ratings_in_stars
         self._monitor, self._stars = monitor, data.stars
         pairs = RatedPairs(train.user, train.item)
         num_users, num_items = data.num_users, data.num_items
-        self._threshold = like_threshold(monitor.threshold, data.stars)
+        self._threshold = like_threshold(order.threshold, data.stars)
         self._levels = data.stars.to_rating(find_rating_levels(train.rating))
         held_out = data.validation_ratings
         self._held_out = HeldOutLists(
@@ -119,12 +120,11 @@ class MonitoredLists:
             num_items=num_items,
         )
         self._interest = None
-        if monitor.by is OrderBy.expected_gain:
+        if order.by is OrderBy.expected_gain:
             self._interest = fit_interest(pairs, num_users=num_users, num_items=num_items)
 
     def measure(self, predictor: Predictor, *, mse: float | None) -> float:
         """Measure the lists of the predictor's current weights, given its MSE on the validation rows, if it has one."""
-        assert self._monitor.by is not OrderBy.lower_bound, "a burn-in has no lower bounds"
         order = None  # by prediction
         if self._interest is not None:
             assert mse is not None, "only ratings have an expected gain"

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metric_kinds import MetricKind
+from ratinglab.evaluation.metric_kinds import MetricKind, parse_metric_at_k
 from ratinglab.evaluation.metrics import METRICS
-from ratinglab.evaluation.ranking import parse_metric_at_k
 from ratinglab.options import as_yaml, short_number
 from ratinglab.reports.averages import (
     HALF_WIDTH_HEADER,

@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ratinglab.evaluation.metric_kinds import MetricKind
+from ratinglab.evaluation.metric_kinds import MetricKind, parse_metric_at_k
 from ratinglab.evaluation.metrics import METRICS
-from ratinglab.evaluation.ranking import parse_metric_at_k
 from ratinglab.reports.table_layout import align
 from ratinglab.runs.record import RunRecord
 

@@ -12,8 +12,8 @@ from typing import Any, TypedDict
 import yaml
 
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.evaluation.metric_kinds import MetricKind, MonitoredRankingMetric, find_monitored_metric
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions, parse_metric_at_k
+from ratinglab.evaluation.metric_kinds import MetricAtK, MetricKind, find_monitored_metric, parse_metric_at_k
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.files import suggest_sibling, to_json
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.options import check_options, from_plain
@@ -129,7 +129,7 @@ class RunRecord:
 
     def monitored_metric(self) -> MetricKind:
         """Find the metric that selects the best epoch."""
-        return find_monitored_metric(self.monitor, self.metric_kinds(), order=self.order_options())
+        return find_monitored_metric(self.monitor, self.metric_kinds())
 
     def order_options(self) -> OrderOptions:
         """Return the order of the measured lists."""
@@ -137,7 +137,7 @@ class RunRecord:
 
     def monitor_settings(self) -> dict[str, Any]:
         """Return the settings that runs must share for their monitored metrics to be comparable."""
-        is_ranking = isinstance(self.monitored_metric(), MonitoredRankingMetric)
+        is_ranking = isinstance(self.monitored_metric(), MetricAtK)
         return {"monitor": self.monitor} | ({"ranking.threshold": self.ranking["threshold"]} if is_ranking else {})
 
     def list_lengths(self) -> list[int]:

@@ -11,7 +11,7 @@ import torch
 from ratinglab.batches import Batch, Blocks, as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metric_kinds import MonitoredRankingMetric, find_monitored_metric
+from ratinglab.evaluation.metric_kinds import MetricAtK, find_monitored_metric
 from ratinglab.evaluation.metrics import MSE, Metric, find_metrics
 from ratinglab.evaluation.ranking import check_threshold, like_threshold
 from ratinglab.fitting.fit import Fit
@@ -46,7 +46,7 @@ class Preparation:
     """
 
     options: TrainOptions
-    monitor: Metric | MonitoredRankingMetric
+    monitor: Metric | MetricAtK
     available: AvailableData
     holdout: Holdout
     data: RatingDataModule
@@ -104,7 +104,7 @@ class Preparation:
                 baseline = predictor.baseline
                 unit = predictor.stars.unit
                 predictor.model.start_from_baseline(baseline.user_bias[:-1] / unit, baseline.item_bias[:-1] / unit)
-        setup = FitSetup(options.schedule, options.trainer, self.monitor, options.seed)
+        setup = FitSetup(options.schedule, options.trainer, self.monitor, options.order, options.seed)
         fit = options.optimizer.build(predictor, setup)
         if options.from_ is not None and not is_resumed:
             load_initial_weights(options, fit.predictor, record=self.record, is_first_of_two=self.is_first_of_two)
@@ -123,7 +123,7 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
     Raises:
         UserError: the data or an option is wrong.
     """
-    monitor = find_monitored_metric(options.monitor, find_metrics(options.metrics), order=options.order)
+    monitor = find_monitored_metric(options.monitor, find_metrics(options.metrics))
     table = options.data.load()
     split = options.split.apply(table)
     if options.split.refit and refit_epochs is None and split.count(VALIDATION) == 0:
@@ -144,13 +144,11 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
     return Preparation(options, monitor, available, holdout, data, record)
 
 
-def _check_lists(
-    options: TrainOptions, monitor: Metric | MonitoredRankingMetric, data: RatingDataModule, holdout: Holdout
-) -> None:
+def _check_lists(options: TrainOptions, monitor: Metric | MetricAtK, data: RatingDataModule, holdout: Holdout) -> None:
     """Raise UserError if lists will be measured but no held-out rating is relevant."""
     threshold = like_threshold(options.ranking.threshold, data.stars)
     rows = data.validation_ratings
-    is_monitored = isinstance(monitor, MonitoredRankingMetric)
+    is_monitored = isinstance(monitor, MetricAtK)
     if is_monitored or options.ranking.k is not None:
         held_out = [rows.rating, *([holdout.copy_rows(TEST).rating] if options.test else [])]
         check_threshold(threshold, held_out, unit=data.stars.unit)
