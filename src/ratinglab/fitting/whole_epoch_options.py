@@ -31,6 +31,7 @@ class WholeEpochOptions(FitOptions):
     takes_batches: ClassVar[bool] = False
     on_cpu_only: ClassVar[bool] = True
     has_compiled_loops: ClassVar[bool] = True
+    update_frequency: ClassVar[str] = "one sweep per epoch"
     fit_class: ClassVar[str]
     """The fit, as `module:Class` in ratinglab.fitting. `build` imports the module, since it may import a compiler."""
     supports_features: ClassVar[bool] = True
@@ -89,7 +90,6 @@ class GibbsOptions(WholeEpochOptions):
     name: ClassVar[str] = "gibbs"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.terms)
     keeps_samples: ClassVar[bool] = True
-    update_frequency: ClassVar[str] = "one sweep per epoch"
     ignored_options: ClassVar[tuple[str, ...]] = ("regularization",)
     fit_class: ClassVar[str] = "gibbs.gibbs_fit:GibbsFit"
 
@@ -138,7 +138,6 @@ class ALSOptions(WholeEpochOptions):
 
     name: ClassVar[str] = "als"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.terms)
-    update_frequency: ClassVar[str] = "one sweep per epoch"
     supports_on_disk: ClassVar[bool] = True
     needs_regularization: ClassVar[bool] = True
     fit_class: ClassVar[str] = "als:ALSFit"
@@ -159,7 +158,6 @@ class ImplicitALSOptions(WholeEpochOptions):
     name: ClassVar[str] = "implicit_als"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.score_product,)
     train_tag: ClassVar[str | None] = "train/loss"
-    update_frequency: ClassVar[str] = "one sweep per epoch"
     needs_regularization: ClassVar[bool] = True
     fit_class: ClassVar[str] = "implicit_als:ImplicitALSFit"
 
@@ -168,23 +166,29 @@ class ImplicitALSOptions(WholeEpochOptions):
 
 
 @dataclass
-class ClosedFormOptions(WholeEpochOptions):
+class SingleEpochOptions(WholeEpochOptions):
+    """Options of the fits that compute the final weights in one epoch."""
+
+    trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType(
+        {**WHOLE_EPOCHS, "check_val_every_n_epoch": 1, "min_epochs": 0}
+    )
+    has_compiled_loops: ClassVar[bool] = False
+    is_single_epoch: ClassVar[bool] = True
+
+
+@dataclass
+class ClosedFormOptions(SingleEpochOptions):
     """The exact solution, in one epoch. The fit ignores data.batch_size, trainer.max_epochs and seed."""
 
     name: ClassVar[str] = "closed_form"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.score_sum,)
-    trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType(
-        {**WHOLE_EPOCHS, "check_val_every_n_epoch": 1, "min_epochs": 0}
-    )
     train_tag: ClassVar[str | None] = None
-    has_compiled_loops: ClassVar[bool] = False
     update_frequency: ClassVar[str] = "closed form"
-    is_single_epoch: ClassVar[bool] = True
     fit_class: ClassVar[str] = "closed_form:ClosedFormFit"
 
 
 @dataclass
-class SparkALSOptions(WholeEpochOptions):
+class SparkALSOptions(SingleEpochOptions):
     """Alternating least squares by Spark's MLlib, on a cluster or in threads of this machine, in one epoch.
 
     trainer.max_epochs is the number of iterations; early stopping has no effect on them. Supports mf, and biased_mf
@@ -193,12 +197,9 @@ class SparkALSOptions(WholeEpochOptions):
 
     name: ClassVar[str] = "spark_als"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings,)
-    trainer_values: ClassVar[Mapping[str, object]] = ClosedFormOptions.trainer_values
-    has_compiled_loops: ClassVar[bool] = False
     update_frequency: ClassVar[str] = "all iterations"
     ignored_options: ClassVar[tuple[str, ...]] = ("init_std",)
     supports_on_disk: ClassVar[bool] = True
-    is_single_epoch: ClassVar[bool] = True
     supports_features: ClassVar[bool] = False
     needs_regularization: ClassVar[bool] = True
     fit_class: ClassVar[str] = "spark_als:SparkALSFit"
