@@ -20,7 +20,7 @@ from ratinglab.fitting.callbacks.checkpoints import BestAndLast
 from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.fitting.restoring import read_fit
 from ratinglab.models.equation import ScoreEquation
-from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
+from ratinglab.models.factor_equation import FactorEquation
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend.held_out_lists import MonitoredLists
 
@@ -273,4 +273,6 @@ class FactorFit(Fit):
     @property
     def equation(self) -> FactorEquation:
         """The equation being fitted. If the model is a posterior, this is the equation of the current draw."""
-        return as_factor_equation(self.predictor.base_equation)
+        equation = self.predictor.base_equation
+        assert isinstance(equation, FactorEquation), "the options refuse other equations"
+        return equation

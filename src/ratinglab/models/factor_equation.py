@@ -175,12 +175,6 @@ def _prepend_bias(term: Term, side: Side) -> Tensor:
     return torch.cat([torch.zeros(len(weights), 1) if term.bias is None else term.bias.weight, weights], dim=1)
 
 
-def as_factor_equation(equation: Equation) -> FactorEquation:
-    """Narrow the type of an equation, for a fit whose options accept factor equations only."""
-    assert isinstance(equation, FactorEquation), "the options refuse other equations"
-    return equation
-
-
 class BiasedFactorEquation(FactorEquation):
     """A factor equation with μ, biases, and a term per user and item feature.
 

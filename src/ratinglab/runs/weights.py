@@ -11,7 +11,7 @@ from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.build_equation import build_equation
 from ratinglab.models.design import Design
 from ratinglab.models.equation import TrainingData
-from ratinglab.models.factor_equation import as_factor_equation
+from ratinglab.models.factor_equation import FactorEquation
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
@@ -74,7 +74,8 @@ def build_predictor(record: RunRecord, training: TrainingData, *, seed: int) -> 
     """Build a run's predictor with initial weights drawn from the seed, and an unfitted baseline."""
     model = build_equation(record.equation_options(), training, seed=seed)
     if record.is_sampled:
-        model = Posterior(as_factor_equation(model))
+        assert isinstance(model, FactorEquation), "the options of a sampler refuse other equations"
+        model = Posterior(model)
     baseline = BiasBaseline(num_users=record.num_users, num_items=record.num_items)
     stars = Stars(1, 5) if record.predicts_scores else record.stars  # the identity, because scores have no rating scale
     return Predictor(model, baseline, stars=stars, scale=record.scale)
