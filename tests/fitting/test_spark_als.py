@@ -133,7 +133,7 @@ def test_missing_java_is_one_line(tmp_path, monkeypatch):
 
 
 def process(master="local[1]", folder=None, conf=None) -> SparkProcess:
-    return SparkProcess(master=master, folder=folder, conf=conf or {"spark.driver.memory": "512m"})
+    return SparkProcess(replace(OPTIMIZER, master=master, folder=folder, conf=conf or OPTIMIZER.conf))
 
 
 @pytest.fixture
@@ -219,7 +219,9 @@ def test_death_of_the_jvm_is_one_line_with_its_log(tmp_path):
 def test_jvm_ends_with_a_killed_process(tmp_path):
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom ratinglab.fitting.spark_als import SparkProcess\n"
-        f"spark = SparkProcess(master='local[1]', folder=None, conf={{}})\nspark.start(Path({str(tmp_path)!r}))\n"
+        "from ratinglab.fitting.whole_epoch_options import SparkALSOptions\n"
+        "options = SparkALSOptions(master='local[1]', blocks=1, folder=None, conf=None)\n"
+        f"spark = SparkProcess(options)\nspark.start(Path({str(tmp_path)!r}))\n"
         "print(spark._gateway.proc.pid, flush=True)\ntime.sleep(600)\n"
     )
     source = str(Path(errors.__file__).parents[1])

@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -63,7 +64,7 @@ class SparkALSFit(FactorFit):
     def __init__(self, predictor: Predictor, setup: FitSetup, options: SparkALSOptions) -> None:
         super().__init__(predictor, setup, options)
         self.iterations, self.blocks = setup.trainer.max_epochs, options.blocks
-        self._spark = SparkProcess(master=options.master, folder=options.folder, conf=options.conf or {})
+        self._spark = SparkProcess(options)
 
     def connect_services(self, run_folder: Path) -> None:
         """Start Spark and connect to the master."""
@@ -163,10 +164,9 @@ class SparkProcess:
     the JVM and removes the folder.
     """
 
-    def __init__(self, *, master: str, folder: str | None, conf: Mapping[str, str]) -> None:
-        """Keep the settings for `start`; see SparkALSOptions."""
-        self._master, self._parent = master, folder
-        self._conf = dict(conf)
+    def __init__(self, options: SparkALSOptions) -> None:
+        """Keep the settings for `start`."""
+        self._options = options
         self._session: Any = None
         self._gateway: Any = None
 
@@ -187,22 +187,19 @@ class SparkProcess:
         java = "java" if "JAVA_HOME" not in os.environ else f"{os.environ['JAVA_HOME']}/bin/java"
         if shutil.which(java) is None:
             raise UserError(f"optimizer=spark_als needs Java 17 or newer; there is no {java}")
-        check_reachable(self._master)
+        check_reachable(self._options.master)
         self._folder, self._log_copy = self._make_folder(run_folder), run_folder / LOG
         self._log_copy.unlink(missing_ok=True)  # of an interrupted run
-        try:
-            self._connect()
-            self._wait_for_executors()
-        except UserError:
-            self._end()
-            raise
-        except Exception as error:
-            reason = self._describe_failure(error)
-            self._end()
-            raise UserError(f"optimizer.master={self._master}: {reason}") from error
-        except BaseException:  # a signal
-            self._end()
-            raise
+        with ExitStack() as after_failure:
+            after_failure.callback(self._end)
+            try:
+                self._connect()
+                self._wait_for_executors()
+            except UserError:
+                raise
+            except Exception as error:
+                raise UserError(f"optimizer.master={self._options.master}: {self._describe_failure(error)}") from error
+            after_failure.pop_all()
 
     def __enter__(self) -> Path:
         return self._folder
@@ -226,11 +223,11 @@ class SparkProcess:
 
     def _make_folder(self, run_folder: Path) -> Path:
         """Make the folder of exchanged files, and remove that of an interrupted run."""
-        if self._parent is not None:
+        if (parent := self._options.folder) is not None:
             try:
-                return Path(mkdtemp(prefix="ratinglab-", dir=Path(self._parent).expanduser().absolute()))
+                return Path(mkdtemp(prefix="ratinglab-", dir=Path(parent).expanduser().absolute()))
             except OSError as error:
-                raise UserError(f"optimizer.folder: {self._parent} cannot be written: {error.strerror}") from error
+                raise UserError(f"optimizer.folder: {parent} cannot be written: {error.strerror}") from error
         folder = run_folder.absolute() / SHARED_FOLDER
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -238,15 +235,15 @@ class SparkProcess:
 
     def _collect_settings(self) -> dict[str, str]:
         """Collect Spark's settings. optimizer.conf overrides the others."""
-        is_local = self._master.startswith("local")
+        is_local = self._options.master.startswith("local")
         return {
-            "spark.master": self._master,
+            "spark.master": self._options.master,
             "spark.app.name": "ratinglab",
             "spark.ui.enabled": "false",  # it would listen on all interfaces
             "spark.ui.showConsoleProgress": "false",
             "spark.sql.warehouse.dir": (self._folder / "warehouse").as_uri(),
             **({"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"} if is_local else {}),
-            **self._conf,
+            **(self._options.conf or {}),
         }
 
     def _connect(self) -> None:
@@ -277,15 +274,15 @@ class SparkProcess:
         Raises:
             UserError: there is none in time.
         """
-        context = self._session.sparkContext
-        if self._master.startswith("local") or context.getConf().get("spark.dynamicAllocation.enabled") == "true":
+        context, master = self._session.sparkContext, self._options.master
+        if master.startswith("local") or context.getConf().get("spark.dynamicAllocation.enabled") == "true":
             return
         end = time.monotonic() + EXECUTOR_SECONDS
         while context._jsc.sc().getExecutorMemoryStatus().size() < 2:  # the driver counts, too
             if time.monotonic() > end:
                 raise UserError(
-                    f"optimizer.master={self._master} has started no executor in {EXECUTOR_SECONDS:.0f} s; it may lack "
-                    "the memory or cores that optimizer.conf asks for"
+                    f"optimizer.master={master} has started no executor in {EXECUTOR_SECONDS:.0f} s; it may lack the "
+                    "memory or cores that optimizer.conf asks for"
                 )
             time.sleep(0.2)
 
