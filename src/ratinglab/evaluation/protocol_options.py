@@ -1,6 +1,5 @@
-"""Protocols: data and split that are fixed, results of other systems, and the departures of a run."""
+"""Protocols: data and split that are fixed, and results of other systems."""
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
@@ -10,7 +9,6 @@ from ratinglab.evaluation.metric_kinds import parse_metric_at_k
 from ratinglab.evaluation.ranking import PER_USER_LABELS
 from ratinglab.options import at_least, finite
 from ratinglab.ratings.side_information import Information
-from ratinglab.splits.split import VALIDATION, Split
 
 RATING_METRICS = ("mse", "rmse", "mae")
 """Metrics of predicted ratings that a protocol may have."""
@@ -78,45 +76,9 @@ class Protocol(ProtocolOptions):
             names = ", ".join([*RATING_METRICS, *(f"{name}@K" for name in PER_USER_LABELS)])
             raise UserError(f"protocol.metric must be one of {names}, got {self.metric}")
 
-    def departures(
-        self, options: Any, *, data_digest: str, side_digests: Mapping[str, str], split: Split
-    ) -> Iterator[str]:
-        """Describe each departure of a run from the protocol.
-
-        Departures include validation rows that the final fit does not train on, unless the protocol itself holds them
-        out, and times and features that are used although the protocol does not pin them. `options` are the run's
-        TrainOptions. `side_digests` are those of the times and features that the equation and the split use; see
-        RatingTable.side_digests.
-        """
-        for key, pinned in self.pins.items():
-            if (value := _plain_value(options, key)) != pinned:
-                yield f"{key} is {value}, but the protocol requires {pinned}"
-        if self.num_ratings not in (None, len(split.part)):
-            yield f"there are {len(split.part):,} ratings, but the protocol has {self.num_ratings:,}"
-        if self.data_digest not in (None, data_digest):
-            yield "the ratings or their order differ from the protocol's"
-        for name, digest in side_digests.items():
-            kind, _, column = name.partition(".")
-            label = f"the {kind.replace('_features', ' feature')} {column}".rstrip()
-            if name not in self.side_digests:
-                yield f"the protocol does not pin {label}"
-            elif digest != self.side_digests[name]:
-                yield f"{label} {'differs' if column else 'differ'} from the protocol's"
-        held_out = 0 if self.pins.get("split.validation") else split.count(VALIDATION)
-        if held_out > 0 and not options.split.refit:
-            yield f"{held_out:,} rows were held out for validation and not trained on"
-
 
 @dataclass
 class NoProtocol(ProtocolOptions):
     """No protocol: compare the run only with the baselines."""
 
     name: ClassVar[str] = "none"
-
-
-def _plain_value(options: Any, key: str) -> Any:
-    """Look up the plain value of a key such as split.seed; "not set" if the chosen groups lack the key."""
-    value = options
-    for name in key.split("."):
-        value = getattr(value, name, "not set")
-    return value.name if isinstance(value, Enum) else value

@@ -2,8 +2,9 @@
 
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from secrets import token_hex
@@ -17,7 +18,7 @@ from ratinglab.evaluation.protocol_options import Protocol
 from ratinglab.options import group_to_plain, to_plain
 from ratinglab.runs.record import Provenance, RunRecord
 from ratinglab.splits.holdout import Holdout
-from ratinglab.splits.split import Split
+from ratinglab.splits.split import VALIDATION, Split
 from ratinglab.training.train_options import TrainOptions
 
 PACKAGES = ("ratinglab", "torch", "pytorch-lightning", "numpy", "pandas", "pyarrow", "hydra-core")
@@ -129,7 +130,7 @@ def make_protocol_record(
 ) -> dict[str, Any] | None:
     """Make the entry of run.json for the protocol, with the run's departures from it; None without a protocol.
 
-    The arguments are those of `Protocol.departures`.
+    The arguments are those of `describe_departures`.
     """
     protocol = options.protocol
     if not isinstance(protocol, Protocol):
@@ -145,6 +146,42 @@ def make_protocol_record(
         "figures": figures,
         "uses": [use.value for use in options.model.needs().information()],
         "departures": list(
-            protocol.departures(options, data_digest=data_digest, side_digests=side_digests, split=split)
+            describe_departures(protocol, options, data_digest=data_digest, side_digests=side_digests, split=split)
         ),
     }
+
+
+def describe_departures(
+    protocol: Protocol, options: TrainOptions, *, data_digest: str, side_digests: Mapping[str, str], split: Split
+) -> Iterator[str]:
+    """Describe each departure of a run from its protocol.
+
+    Departures include validation rows that the final fit does not train on, unless the protocol itself holds them out,
+    and times and features that are used although the protocol does not pin them. `side_digests` are those of the times
+    and features that the equation and the split use; see RatingTable.side_digests.
+    """
+    for key, pinned in protocol.pins.items():
+        if (value := _look_up(options, key)) != pinned:
+            yield f"{key} is {value}, but the protocol requires {pinned}"
+    if protocol.num_ratings not in (None, len(split.part)):
+        yield f"there are {len(split.part):,} ratings, but the protocol has {protocol.num_ratings:,}"
+    if protocol.data_digest not in (None, data_digest):
+        yield "the ratings or their order differ from the protocol's"
+    for name, digest in side_digests.items():
+        kind, _, column = name.partition(".")
+        label = f"the {kind.replace('_features', ' feature')} {column}".rstrip()
+        if name not in protocol.side_digests:
+            yield f"the protocol does not pin {label}"
+        elif digest != protocol.side_digests[name]:
+            yield f"{label} {'differs' if column else 'differ'} from the protocol's"
+    held_out = 0 if protocol.pins.get("split.validation") else split.count(VALIDATION)
+    if held_out > 0 and not options.split.refit:
+        yield f"{held_out:,} rows were held out for validation and not trained on"
+
+
+def _look_up(options: TrainOptions, key: str) -> Any:
+    """Look up the plain value of a key such as split.seed; "not set" if the chosen groups lack the key."""
+    value: Any = options
+    for name in key.split("."):
+        value = getattr(value, name, "not set")
+    return value.name if isinstance(value, Enum) else value

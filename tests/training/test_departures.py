@@ -5,6 +5,7 @@ from documented import options_of
 from tables import table_of
 
 from ratinglab.splits.random_rows import RandomSplitOptions
+from ratinglab.training.new_record import describe_departures
 
 
 def split_of(*, validation=0.0):
@@ -16,7 +17,8 @@ def departures_of(options, *, data_digest=None, side_digests=None, split=None):
     """List the departures of a run, by default on the protocol's data."""
     protocol = options.protocol
     return list(
-        protocol.departures(
+        describe_departures(
+            protocol,
             options,
             data_digest=protocol.data_digest if data_digest is None else data_digest,
             side_digests=protocol.side_digests if side_digests is None else side_digests,
