@@ -13,7 +13,7 @@ from tables import table_of
 
 from ratinglab.batches import Blocks, as_tensors
 from ratinglab.fitting.gibbs import gibbs_fit, noise
-from ratinglab.fitting.gibbs.priors import draw_normal
+from ratinglab.fitting.gibbs.priors import draw_prior
 from ratinglab.fitting.gibbs.term_draws import draw_term
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.kernels.column_draws import join_columns
@@ -174,7 +174,7 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
 
     def recorded(rows, random, *, centered_scatter, num_centered):
         calls.append((rows.copy(), centered_scatter, num_centered))
-        return draw_normal(rows, random, centered_scatter=centered_scatter, num_centered=num_centered)
+        return draw_prior(rows, random, centered_scatter=centered_scatter, num_centered=num_centered)
 
     drawn_given, precisions_given, precisions_drawn = [], [], []
 
@@ -185,7 +185,7 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
         precisions_drawn.append(drawn[1])
         return drawn
 
-    monkeypatch.setattr(gibbs_fit, "draw_normal", recorded)
+    monkeypatch.setattr(gibbs_fit, "draw_prior", recorded)
     monkeypatch.setattr(gibbs_fit, "draw_term", recorded_draw)
     before = fit(name, epochs=5).module
     fit(name, epochs=6)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ratinglab.fitting.gibbs.priors import PRIOR_MEAN_WEIGHT, Normal, draw_normal, draw_wishart
+from ratinglab.fitting.gibbs.priors import PRIOR_MEAN_WEIGHT, Normal, draw_prior, draw_wishart
 
 
 def test_wishart_draws_have_the_expected_mean():
@@ -19,7 +19,7 @@ def test_normal_is_drawn_from_its_posterior_given_rows():
     rows = (random.normal(size=(40, 2)) @ np.array([[1.0, 0.0], [0.7, 0.5]]) + [1.0, -2.0]).astype(np.float32)
     centered = random.normal(size=(10, 2))
     centered_scatter = centered.T @ centered
-    draws = [draw_normal(rows, random, centered_scatter=centered_scatter, num_centered=10) for _ in range(8_000)]
+    draws = [draw_prior(rows, random, centered_scatter=centered_scatter, num_centered=10) for _ in range(8_000)]
     center = rows.mean(axis=0, dtype=np.float64)
     scatter = (rows - center).T @ (rows - center)
     shrunk = PRIOR_MEAN_WEIGHT * 40 / (PRIOR_MEAN_WEIGHT + 40) * np.outer(center, center)

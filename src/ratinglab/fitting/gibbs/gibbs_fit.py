@@ -11,7 +11,7 @@ from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.gibbs.chain import Chain
 from ratinglab.fitting.gibbs.noise import draw_common_precision, draw_precisions, redraw_common_precision
-from ratinglab.fitting.gibbs.priors import Normal, draw_normal
+from ratinglab.fitting.gibbs.priors import Normal, draw_prior
 from ratinglab.fitting.gibbs.term_draws import draw_term
 from ratinglab.fitting.row_fit import RowFit, join_tables, write_tables
 from ratinglab.fitting.term_solver import TermSolver
@@ -265,7 +265,7 @@ class GibbsFit(RowFit):
             return Normal(np.zeros(dim), np.eye(dim) / FIRST_PRIOR_STD**2)
         weights = [(self._term_precision(term), self._weights(term)) for term in self.equation.side(side).terms]
         scatter = sum((term_precision * gram(y, y) for term_precision, y in weights), np.zeros(()))
-        return draw_normal(own_rows, random, centered_scatter=scatter, num_centered=sum(len(y) for _, y in weights))
+        return draw_prior(own_rows, random, centered_scatter=scatter, num_centered=sum(len(y) for _, y in weights))
 
     def _draw_noise(self, users: FloatArray, items: FloatArray, random: np.random.Generator) -> None:
         """Draw the common noise precision and, unless noise=one, each user's and each item's relative precision."""

@@ -26,10 +26,10 @@ class Normal(NamedTuple):
         return out
 
 
-def draw_normal(
+def draw_prior(
     rows: FloatArray, random: np.random.Generator, *, centered_scatter: NDArray[np.float64], num_centered: int
 ) -> Normal:
-    """Draw the normal distribution of rows, given the rows and the prior Normal–Wishart(m₀ = 0, β₀, W₀ = I, ν₀ = D).
+    """Draw the normal prior of rows, given the rows and its own prior Normal–Wishart(m₀ = 0, β₀, W₀ = I, ν₀ = D).
 
     Args:
         rows: (N, D) float32.
