@@ -18,7 +18,7 @@ from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer_options import Accelerator, Strategy, TrainerOptions
-from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.bias_baseline import BiasBaseline
 from ratinglab.models.build_equation import build_equation
 from ratinglab.models.design import Design
 from ratinglab.models.equation import Equation, TrainingData

@@ -134,7 +134,7 @@ def build_predictor(table: Table) -> Any:
     """Build the predictor of a textbook factorization with these factors or, if there are several, samples of it."""
     import torch
 
-    from ratinglab.models.baselines import BiasBaseline
+    from ratinglab.models.bias_baseline import BiasBaseline
     from ratinglab.models.equation import Equation, TrainingData
     from ratinglab.models.factors import Factors, SideFactors
     from ratinglab.models.mf import MFOptions

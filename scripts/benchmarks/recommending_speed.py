@@ -117,7 +117,7 @@ def prepare_ratinglab(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np
     """Return what recommend.py calls for all users, with a textbook factorization of these factors."""
     import torch
 
-    from ratinglab.models.baselines import BiasBaseline
+    from ratinglab.models.bias_baseline import BiasBaseline
     from ratinglab.models.equation import TrainingData
     from ratinglab.models.mf import MFOptions
     from ratinglab.models.predictor import Predictor

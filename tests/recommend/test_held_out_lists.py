@@ -6,7 +6,7 @@ import torch
 from equations import equation_of, ranked
 
 from ratinglab.batches import as_tensors
-from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.bias_baseline import BiasBaseline
 from ratinglab.models.equation import TrainingData
 from ratinglab.models.implicit_mf import ImplicitMFOptions
 from ratinglab.models.predictor import Predictor

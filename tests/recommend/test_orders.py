@@ -11,7 +11,7 @@ from run_folders import add_samples
 from tables import table_with_features
 
 from ratinglab.evaluation.ranking import like_threshold
-from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.bias_baseline import BiasBaseline
 from ratinglab.models.build_equation import build_equation
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor

@@ -7,7 +7,7 @@ import pytest
 import torch
 from equations import equation_of, ranked
 
-from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.bias_baseline import BiasBaseline
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend import topk

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ratinglab.batches import Batch
-from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.bias_baseline import BiasBaseline
 from ratinglab.models.equation import Equation, ScoreEquation
 from ratinglab.models.posterior import Posterior
 from ratinglab.stars import Stars

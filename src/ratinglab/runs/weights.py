@@ -7,7 +7,7 @@ import torch
 
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError
-from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.bias_baseline import BiasBaseline
 from ratinglab.models.build_equation import build_equation
 from ratinglab.models.design import Design
 from ratinglab.models.equation import TrainingData

@@ -16,7 +16,7 @@ from ratinglab.evaluation.metrics import MSE, Metric, find_metrics
 from ratinglab.evaluation.ranking import check_threshold, like_threshold
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_options import FitSetup
-from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.bias_baseline import BiasBaseline
 from ratinglab.models.build_equation import check_equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import allocate_array, drop_pages, row_ranges

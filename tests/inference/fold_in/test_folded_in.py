@@ -11,7 +11,7 @@ from tables import table_of, table_with_features
 
 from ratinglab.errors import UserError
 from ratinglab.inference.run import Run
-from ratinglab.models.baselines import SHRINKAGE
+from ratinglab.models.bias_baseline import SHRINKAGE
 from ratinglab.splits.split import TEST
 
 FACTOR_MODELS = ("mf", "biased_mf", "svdpp", "timesvdpp", "nmf")

@@ -14,7 +14,7 @@ from ratinglab.inference.fold_in.given_ratings import find_positions
 from ratinglab.inference.fold_in.rows_to_fold_in import RowsToFoldIn
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.inference.trained_recommender import TrainedRecommender
-from ratinglab.models.baselines import SHRINKAGE, BiasBaseline
+from ratinglab.models.bias_baseline import SHRINKAGE, BiasBaseline
 from ratinglab.models.factors import Factors, SideRows
 from ratinglab.models.posterior import FixedRows, Posterior
 from ratinglab.models.predictor import Predictor

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from ratinglab.models import baselines
-from ratinglab.models.baselines import SHRINKAGE, BiasBaseline
+from ratinglab.models import bias_baseline
+from ratinglab.models.bias_baseline import SHRINKAGE, BiasBaseline
 from ratinglab.models.equation import Equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.stars import Stars
@@ -19,7 +19,7 @@ def fitted() -> BiasBaseline:
 
 @pytest.mark.parametrize("chunk", [1, 3, 1 << 20])
 def test_biases_solve_the_normal_equations(monkeypatch, chunk):
-    monkeypatch.setattr(baselines, "CHUNK_ROWS", chunk)
+    monkeypatch.setattr(bias_baseline, "CHUNK_ROWS", chunk)
     design = np.zeros((5, 6))
     design[np.arange(5), USER] = 1
     design[np.arange(5), 3 + ITEM] = 1
@@ -36,10 +36,10 @@ def test_compiled_sums_and_threads_leave_every_bit_as_it_is(monkeypatch, num_thr
     rng = np.random.default_rng(0)
     user, item = (torch.from_numpy(rng.integers(0, n, 50_000, dtype=np.int32)) for n in (900, 300))
     rating = torch.from_numpy(rng.integers(1, 11, 50_000).astype(np.float32) / 2)
-    monkeypatch.setattr(baselines, "CHUNK_ROWS", 7000)
+    monkeypatch.setattr(bias_baseline, "CHUNK_ROWS", 7000)
     expected, released = BiasBaseline(num_users=900, num_items=300).fit(user=user, item=item, rating=rating), []
     monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
-    monkeypatch.setattr(baselines, "MIN_COMPILED_ROWS", 0)
+    monkeypatch.setattr(bias_baseline, "MIN_COMPILED_ROWS", 0)
     found = BiasBaseline(num_users=900, num_items=300)
     found.fit(user=user, item=item, rating=rating, after_chunk=lambda: released.append(1))
     for name, value in expected.state_dict().items():
