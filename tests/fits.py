@@ -186,5 +186,5 @@ def run_fit(
 def objective(equation: Equation, data: RatingDataModule) -> torch.Tensor:
     """Compute the objective of every fit: mean of (r − r̂)² + penalty over the training rows."""
     user, item, rating, day = as_tensors(data.train_ratings_in_stars)
-    arguments = equation.arguments(user, item, day)
+    arguments = equation.forward_arguments(user, item, day)
     return (equation(*arguments) - rating).square().mean() + equation.penalty(*arguments)

@@ -96,7 +96,7 @@ def test_sweeps_converge_to_a_zero_gradient(case):
 def test_training_error_equals_the_error_of_the_weights(case):
     fitted = fit_als(case, epochs=3)
     user, item, rating, day = as_tensors(fitted.data.train_ratings_in_stars)
-    error = (fitted.equation(*fitted.equation.arguments(user, item, day)) - rating).square().mean()
+    error = (fitted.equation(*fitted.equation.forward_arguments(user, item, day)) - rating).square().mean()
     assert fitted.module.train_mse == pytest.approx(float(error.detach()), rel=1e-5)
 
 

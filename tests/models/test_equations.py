@@ -268,8 +268,8 @@ def test_equation_of_another_form_has_no_factors(name):
 def test_arguments_include_the_day_only_when_declared(name):
     model = build(name)
     assert model.takes_day == (name == "timesvdpp")
-    assert len(model.arguments(USER, ITEM, DAY)) == (3 if name == "timesvdpp" else 2)
-    assert model(*model.arguments(USER, ITEM, DAY)).shape == (3,)
+    assert len(model.forward_arguments(USER, ITEM, DAY)) == (3 if name == "timesvdpp" else 2)
+    assert model(*model.forward_arguments(USER, ITEM, DAY)).shape == (3,)
 
 
 def test_initial_timesvdpp_equals_svdpp():

@@ -139,7 +139,7 @@ class GradientFit(Fit):
         self._rows_done += rows if count_errors else 0
         if len(batch.rating) == 0:
             return torch.zeros((), device=self.device)
-        arguments = model.arguments(batch.user, batch.item, batch.day)
+        arguments = model.forward_arguments(batch.user, batch.item, batch.day)
         error = model(*arguments) - batch.rating
         if count_errors:
             squares = error.detach()

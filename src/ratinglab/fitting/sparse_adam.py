@@ -77,7 +77,7 @@ def make_sparse(model: Equation) -> None:
         if isinstance(module, nn.Embedding):
             module.sparse = True
     index = torch.zeros(1, dtype=torch.int32)
-    arguments = model.arguments(index, index, index)
+    arguments = model.forward_arguments(index, index, index)
     (model(*arguments).sum() + model.penalty(*arguments)).backward()
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not parameter.grad.is_sparse:

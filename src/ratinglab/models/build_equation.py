@@ -49,7 +49,7 @@ def check_equation(equation: Equation, rows: Batch, *, name: str) -> None:
     user, item, _, day = rows.take(torch.arange(count))
     is_training = equation.training
     with torch.no_grad():
-        arguments = equation.eval().arguments(user, item, day)
+        arguments = equation.eval().forward_arguments(user, item, day)
         outputs = {"forward": equation(*arguments), "penalty": equation.penalty(*arguments)}
     equation.train(is_training)
     for method, shape in (("forward", (count,)), ("penalty", ())):

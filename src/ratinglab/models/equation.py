@@ -72,13 +72,13 @@ class Equation(nn.Module, ABC):
         """
         return torch.zeros((), device=user.device)
 
-    def arguments(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Any, ...]:
+    def forward_arguments(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Any, ...]:
         """List the arguments of forward and penalty, with the day if the equation takes one."""
         return (user, item, day) if self.takes_day else (user, item)
 
     def predict(self, user: Tensor, item: Tensor, day: Tensor | None) -> Tensor:
         """Call forward, with the day if the equation takes one: (B,) float32."""
-        rating: Tensor = self(*self.arguments(user, item, day))
+        rating: Tensor = self(*self.forward_arguments(user, item, day))
         return rating
 
     def start_from_baseline(self, user_bias: Tensor, item_bias: Tensor) -> None:
