@@ -11,7 +11,7 @@ from ratinglab.training.preparation import Preparation
 from ratinglab.training.train_options import TrainOptions
 
 
-def header(prepared: Preparation, model: Equation, *, typed_model: str, epochs_done: int) -> Iterator[str]:
+def describe_start(prepared: Preparation, model: Equation, *, typed_model: str, epochs_done: int) -> Iterator[str]:
     """Summarize data, split, model and fit in a few lines, with notes on anything unusual.
 
     Args:

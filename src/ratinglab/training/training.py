@@ -50,7 +50,7 @@ from ratinglab.runs.run_files import BEST, EPOCHS, LAST, METRICS, PRUNED, VALIDA
 from ratinglab.runs.storage import write_predictions, write_run
 from ratinglab.runs.weights import load_weights, read_checkpoint
 from ratinglab.training.continuation import check_resumable, check_same_data_and_metrics
-from ratinglab.training.header import best_recipe_tip, header
+from ratinglab.training.header import best_recipe_tip, describe_start
 from ratinglab.training.logging_pages import log_end, log_start
 from ratinglab.training.preparation import Preparation, prepare
 from ratinglab.training.train_options import TrainOptions
@@ -165,7 +165,7 @@ def _fit_run(
     loggers = [logger.build(run_folder=run_folder, first_epoch=epochs_done + 1) for logger in options.logger.values()]
     trainer = _build_trainer(prepared, run_folder, loggers=loggers)
     fit = _build_fit(prepared, run_folder, record=record, checkpoint=checkpoint)
-    lines = list(header(prepared, fit.predictor.model, typed_model=options.model.name, epochs_done=epochs_done))
+    lines = list(describe_start(prepared, fit.predictor.model, typed_model=options.model.name, epochs_done=epochs_done))
     for line in lines:
         log.info(line)
     run_folder.mkdir(exist_ok=True)
