@@ -59,6 +59,15 @@ log = logging.getLogger(__name__)
 
 DEFAULT_CHOICE = ("mf", "adam")
 """Default model and optimizer in conf/train.yaml. Results of such a run end with a tip about recipe=best."""
+IGNORED_WARNINGS = {
+    ".*returned `None`, this fit will run with no optimizer.*": "such a fit changes the weights itself",
+    ".*does not have many workers.*": "batches are slices of arrays in memory: worker processes would slow them down",
+    "Total length of `Blocks` across ranks is zero.*": "a split may hold out no validation rows",
+    ".*callbacks used to create the checkpoint.*": "a search's job resumed on its own has no callback for pruning",
+    ".*isinstance.treespec, LeafSpec.*": "Lightning itself calls a deprecated function of torch",
+    ".*sync_dist=True.*": "fits sum errors over processes themselves",
+}
+"""Lightning's warnings about intended settings, by the pattern of their message, each with the reason to ignore it."""
 
 
 def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) -> float | None:
@@ -337,18 +346,8 @@ def _set_up_process(options: TrainOptions, run_folder: Path, *, rank: int) -> No
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in ("callbacks.model_summary", "profilers.profiler"):  # these print what the user has asked for
         logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.INFO)
-    # fits without a torch optimizer change the weights themselves
-    warnings.filterwarnings("ignore", message=".*returned `None`, this fit will run with no optimizer.*")
-    # batches are slices of arrays in memory: worker processes would only slow them down
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # a split may hold out no validation rows
-    warnings.filterwarnings("ignore", message="Total length of `Blocks` across ranks is zero.*")
-    # a search's job that is resumed on its own has no callback for pruning
-    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
-    # Lightning itself calls a deprecated function of torch
-    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-    # fits sum errors over processes themselves
-    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    for message in IGNORED_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
     trainer = options.trainer
     check_started(devices=trainer.devices, num_nodes=trainer.num_nodes)
     if trainer.num_processes > 1:
