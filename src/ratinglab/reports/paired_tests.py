@@ -82,8 +82,8 @@ def group_by_split(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
 
 def compute_evaluated_share(run: FinishedRun, part: str) -> float:
     """Compute the ratio of a part's rows, val or test, to the training rows of its fit."""
-    counts = count_rows(run.folder_of(part))
-    return float(counts[PART_NAMES.index(part)] / counts[0])
+    counts = dict(zip(PART_NAMES, count_rows(run.folder_of(part)), strict=True))
+    return float(counts[part] / counts["train"])
 
 
 def _mean_squared_errors(runs: Sequence[FinishedRun], part: str) -> NDArray[np.float64] | None:

@@ -17,6 +17,7 @@ from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.side_information import is_numeric
 from ratinglab.sides import SideName, other_side
+from ratinglab.splits.split import TRAIN
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def collect_rows(
     )
     if side == "user":
         run_ratings = tables.ratings_of_users(np.where(is_trained(run_index, record.num_users), run_index, UNKNOWN))
-        train = run_ratings[run_ratings["part"] == 0].rename(columns={"user": "row", "item": "other"})
+        train = run_ratings[run_ratings["part"] == TRAIN].rename(columns={"user": "row", "item": "other"})
         # the given ratings come first, so that they replace training ratings
         entries = pd.concat([entries, train[list(entries)]]).drop_duplicates(["row", "other"])
     entries = entries[entries["row"] >= 0].sort_values("row", kind="stable")
