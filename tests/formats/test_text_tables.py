@@ -12,7 +12,7 @@ import pytest
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_dialects import TextDialect
-from ratinglab.formats.text_tables import open_text_table, read_text_table
+from ratinglab.formats.text_tables import open_text_table
 
 COMMA = TextDialect(",", "utf-8", key_prefix="")
 FRAME = pd.DataFrame({"u": [f"u{row}" for row in range(10)], "n": range(10)})
@@ -68,7 +68,7 @@ def test_ids_are_stripped_and_encoded(tmp_path):
 def test_error_for_a_fractional_id_names_the_row(tmp_path):
     pd.DataFrame({"u": [1.0, 2.5, 2.5]}).to_parquet(tmp_path / "t")
     with pytest.raises(UserError, match=r"row 2, column u: the user id must be an integer or text, got 2\.5"):
-        read_text_table(InputFile(tmp_path / "t"), COMMA).ids("u", key="u", side="user")
+        open_text_table(InputFile(tmp_path / "t"), COMMA).read().ids("u", key="u", side="user")
 
 
 def test_table_without_rows_has_one_empty_block(tmp_path):
@@ -117,20 +117,20 @@ def test_damaged_file_is_one_line(tmp_path):
 def test_header_without_rows_is_one_line(tmp_path, text):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(UserError, match=r"t\.csv has no rows, only a header"):
-        read_text_table(InputFile(tmp_path / "t.csv"), TextDialect(",", "utf-8"))
+        open_text_table(InputFile(tmp_path / "t.csv"), TextDialect(",", "utf-8")).read()
 
 
 def test_views_of_text_and_repeated_columns_in_arrow_files(tmp_path):
     views = pa.table({"id": pa.array(["a", "b"], pa.string_view())})
     with pa.ipc.new_file(str(tmp_path / "t.arrow"), views.schema) as writer:
         writer.write_table(views)
-    read = read_text_table(InputFile(tmp_path / "t.arrow"), TextDialect(",", "utf-8"))
+    read = open_text_table(InputFile(tmp_path / "t.arrow"), TextDialect(",", "utf-8")).read()
     assert read.content.schema.types == [pa.string()]
     twice = pa.table([[1], [2]], names=["id", "id"])
     with pa.ipc.new_file(str(tmp_path / "u.arrow"), twice.schema) as writer:
         writer.write_table(twice)
     with pytest.raises(UserError, match=r"u\.arrow has 2 columns named 'id'"):
-        read_text_table(InputFile(tmp_path / "u.arrow"), TextDialect(",", "utf-8"))
+        open_text_table(InputFile(tmp_path / "u.arrow"), TextDialect(",", "utf-8")).read()
 
 
 @pytest.mark.parametrize("kind", ["JSON Lines", "Arrow"])

@@ -10,7 +10,7 @@ import pytest
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_dialects import TextDialect
-from ratinglab.formats.text_tables import read_text_table
+from ratinglab.formats.text_tables import open_text_table
 from ratinglab.formats.writing import CSV, check_output_format, keeps_input_dialect, write_table
 
 TABLE = pa.table(
@@ -47,7 +47,7 @@ def written(folder, name, *, dialect=CSV, header=True):
 )
 def test_each_format_reads_back(tmp_path, name, dialect, types):
     written(tmp_path, name, dialect=dialect)
-    table = read_text_table(InputFile(tmp_path / name), dialect)
+    table = open_text_table(InputFile(tmp_path / name), dialect).read()
     assert table.names == TABLE.column_names
     assert [str(kind) for kind in table.content.schema.types] == (types or ["string"] * 3)
     found = [table.column(column, key="x") for column in table.names]
@@ -70,7 +70,7 @@ def test_cells_that_a_dialect_would_read_otherwise_come_back(tmp_path, dialect):
     )
     table = pa.table({"id": texts, "other": texts})
     write_table(tmp_path / "t.txt", table.schema, [table], dialect=dialect)
-    read = read_text_table(InputFile(tmp_path / "t.txt"), dialect)
+    read = open_text_table(InputFile(tmp_path / "t.txt"), dialect).read()
     assert [read.column(name, key="x") for name in read.names] == [texts, texts]
 
 
@@ -134,7 +134,7 @@ def test_a_table_without_rows_has_its_header(tmp_path):
         write_table(tmp_path / name, TABLE.schema, [TABLE[:0]])
     assert (tmp_path / "t.csv").read_text() == "id,number,prediction\n"
     assert (tmp_path / "t.jsonl").read_text() == ""
-    assert read_text_table(InputFile(tmp_path / "t.parquet"), CSV).names == TABLE.column_names
+    assert open_text_table(InputFile(tmp_path / "t.parquet"), CSV).read().names == TABLE.column_names
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,8 @@ from ratinglab.formats.text_options import (
     TextOptions,
     separator_text,
 )
-from ratinglab.formats.text_tables import open_text_table, read_text_table
+from ratinglab.formats.text_tables import open_text_table
 from ratinglab.formats.timestamps import are_times, find_date_patterns
-from ratinglab.ratings.side_information import FEATURE_TABLE_KEYS
 from ratinglab.sides import SideName
 
 Options = TypeVar("Options", bound=TextOptions)
@@ -183,13 +182,13 @@ def _guess_table(
     Returns:
         the options of the table; notes; and messages of `_describe_missing`.
     """
-    key, notes = FEATURE_TABLE_KEYS[side], list[str]()
+    key, notes = f"data.{side}s", list[str]()
     assert options.path is not None, "the caller has checked"
     file = find_file(options.path, key=f"{key}.path")
     if detect_format(file) is Format.TEXT:
         first, notes = _read_first_lines(options, file, prefix=f"{key}.")
         options = options if first is None else first.options
-    table = read_text_table(file, options.dialect(f"{key}."))
+    table = open_text_table(file, options.dialect(f"{key}.")).read()
     cells = {name: table.column(name, key=key) for name in table.names}
     roles = [role for role in (side, "title") if hasattr(options, role)]
     named = {role: getattr(options, role) for role in roles if getattr(options, role) in cells}

@@ -259,10 +259,10 @@ def _feature_file(side: SideName, options: UserOptions | ItemOptions, *, frame: 
     """Find the file of users or items, or convert the data frame, if there is one."""
     from ratinglab.formats.frames import frame_file
     from ratinglab.formats.input_paths import find_file
-    from ratinglab.ratings.side_information import FEATURE_TABLE_KEYS, Origin
+    from ratinglab.ratings.side_information import Origin
     from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
 
-    key = FEATURE_TABLE_KEYS[side]
+    key = f"data.{side}s"
     origin = Origin(side, place=f"{key}.path", advice=f"set {key}.path to its file")
     if options.path is None:
         return FeatureFile(origin)

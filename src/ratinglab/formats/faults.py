@@ -17,7 +17,6 @@ from ratinglab.formats.text_dialects import (
     LINE_END,
     QUOTE,
     TextDialect,
-    count_lines,
     read_utf8_blocks,
     regroup_by_lines,
 )
@@ -36,7 +35,7 @@ def read_whole_rows(file: InputFile, layout: Layout) -> Iterator[tuple[bytes, in
         if lines_to_skip or (layout.dialect.is_quoted and pending.count(QUOTE) % 2 == 1):
             continue
         yield pending, line
-        line += count_lines(pending)
+        line += len(pending.splitlines())
         pending = b""
     if pending and not lines_to_skip:
         yield pending, line

@@ -25,11 +25,6 @@ def write_parquet(file: BinaryIO, blocks: Iterable[Mapping[str, NDArray[Any] | N
     writer.close()
 
 
-def count_parquet_rows(path: Path) -> int:
-    """Count the rows of a file. Raises OSError or ValueError if it is missing or damaged."""
-    return int(pyarrow.parquet.read_metadata(open_file(path)).num_rows)
-
-
 def read_parquet_blocks(path: Path, columns: list[str]) -> Iterator[list[NDArray[Any]]]:
     """Yield the arrays of the columns, in the given order, block by block.
 

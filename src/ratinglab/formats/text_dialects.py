@@ -76,11 +76,6 @@ class TextDialect:
         """Whether the bytes are already UTF-8."""
         return codecs.lookup(self.encoding).name in ("utf-8", "ascii", "utf-8-sig")
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether a file in this dialect can be parsed in pieces, straight from its bytes."""
-        return self.is_utf8 and self.has_one_byte_separator and self.comment is None
-
     def adapt_to(self, file: InputFile) -> "TextDialect":
         """Return the dialect with the encoding of the file's byte-order mark and the separator of its `sep=` line.
 
@@ -120,9 +115,10 @@ def cut_into_pieces(file: InputFile, dialect: TextDialect, *, header_lines: int)
     """Cut the rows of a plain file at line ends into pieces of about PIECE_BYTES, which threads can read in parallel.
 
     Returns the first byte of each piece and the byte after its last one. The list is empty if the file is compressed,
-    its dialect is not plain, or lines do not end with \\n.
+    its bytes are not those of `read_utf8_blocks`, or lines do not end with \\n.
     """
-    if file.detect_compression() is not None or not dialect.is_plain:
+    has_plain_bytes = dialect.is_utf8 and dialect.has_one_byte_separator and dialect.comment is None
+    if file.detect_compression() is not None or not has_plain_bytes:
         return []
     size = file.path.stat().st_size
     with file.path.open("rb") as content:
@@ -210,12 +206,6 @@ def regroup_by_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
             rest += block
     if rest:
         yield rest
-
-
-def count_lines(block: bytes) -> int:
-    """Count the line ends, `\\n`, `\\r\\n` and `\\r`, in a block of whole lines."""
-    newlines = block.count(b"\n")
-    return newlines if b"\r" not in block else newlines + block.count(b"\r") - block.count(b"\r\n")
 
 
 def _transcode(blocks: Iterable[bytes], dialect: TextDialect, *, name: str) -> Iterator[bytes]:

@@ -150,11 +150,6 @@ def with_separator_of(file: InputFile, dialect: TextDialect) -> TextDialect:
     return dialect if len(names) != 1 or names == ["spaces"] else replace(dialect, separator=SEPARATORS[names[0]])
 
 
-def read_text_table(file: InputFile, dialect: TextDialect) -> TextTable:
-    """Check a table and read it; see `open_text_table`."""
-    return open_text_table(file, dialect).read()
-
-
 def open_text_table(file: InputFile, dialect: TextDialect) -> OpenTable:
     """Check a table, reading the whole file if it is text, and open it.
 

@@ -19,7 +19,7 @@ from ratinglab.files import user_path
 from ratinglab.formats.frames import Frame, frame_file, read_frame
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions, check_timestamp_format
-from ratinglab.formats.text_tables import TextTable, read_text_table
+from ratinglab.formats.text_tables import TextTable, open_text_table
 from ratinglab.inference.fold_in.folded_in import FoldedIn, fold_in
 from ratinglab.inference.fold_in.given_ratings import DEFAULT_COLUMNS, Pairs
 from ratinglab.inference.lists import SHORT_LIST, check_k, parse_order
@@ -368,4 +368,4 @@ def _to_pairs_or_table(values: Mapping[Any, Any] | Frame | None, *, name: str) -
 def _to_table(frame: Frame, *, name: str) -> TextTable:
     if isinstance(frame, str | Path):
         raise UserError(f"{name} must be a data frame or a mapping, got {str(frame)!r}; read the file first")
-    return read_text_table(frame_file(frame, name=name), TextDialect(",", "utf-8"))
+    return open_text_table(frame_file(frame, name=name), TextDialect(",", "utf-8")).read()

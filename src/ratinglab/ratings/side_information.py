@@ -257,10 +257,6 @@ def _nearest_group(number: float, groups: dict[str, tuple[float, float]]) -> str
     return min(groups, key=lambda name: max(groups[name][0] - number, number - groups[name][1], 0))
 
 
-FEATURE_TABLE_KEYS = {"user": "data.users", "item": "data.items"}
-"""Keys of the options of the tables of users and items."""
-
-
 class Origin(NamedTuple):
     """Where a table of users or items comes from, for messages.
 

@@ -12,9 +12,9 @@ from ratinglab.errors import UserError
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.literals import number_or_nan
 from ratinglab.formats.text_dialects import TextDialect
-from ratinglab.formats.text_tables import TextTable, read_text_table
+from ratinglab.formats.text_tables import TextTable, open_text_table
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
-from ratinglab.ratings.side_information import FEATURE_TABLE_KEYS, NO_GENRES, Column, Origin, is_numeric
+from ratinglab.ratings.side_information import NO_GENRES, Column, Origin, is_numeric
 
 MIN_COVERAGE = 0.5
 """Share of the users or items with ratings that have a row in their table. A note reports a lower share."""
@@ -149,12 +149,12 @@ def read_feature_file(feature_file: FeatureFile) -> FeatureTable:
     origin, file, layout = feature_file
     if file is None or layout is None:
         return FeatureTable(origin)
-    table = read_text_table(file, layout.dialect)
+    table = open_text_table(file, layout.dialect).read()
     if layout.names is not None:
         if len(table.names) != len(layout.names):
             raise UserError(f"{file} has {len(table.names)} columns, not {len(layout.names)}")
         table = replace(table, content=table.content.rename_columns(list(layout.names)))
-    key = FEATURE_TABLE_KEYS[origin.side]
+    key = f"data.{origin.side}s"
     ids = table.ids(layout.id, key=f"{key}.{origin.side}", side=origin.side).to_pylist()
     titles = None if layout.title is None else table.column(layout.title, key=f"{key}.title")
     plain_ids = [re.sub(WHOLE_NUMBER, r"\1", text) for text in ids]  # 1.0 finds user 1
@@ -167,7 +167,7 @@ def read_feature_file(feature_file: FeatureFile) -> FeatureTable:
 
 def _read_columns(table: TextTable, layout: FeatureLayout, origin: Origin) -> dict[str, Column]:
     """Read all columns that have names, besides ids and titles, in file order."""
-    key = f"{FEATURE_TABLE_KEYS[origin.side]}.numeric"
+    key = f"data.{origin.side}s.numeric"
     for name in layout.numeric:
         if not layout.may_lack_numeric:
             table.position(name, key=key)

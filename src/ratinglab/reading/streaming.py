@@ -10,13 +10,13 @@ from typing import IO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 
 from ratinglab.errors import UserError
 from ratinglab.formats.columnar import stream_columnar
 from ratinglab.formats.detection import Format, detect_format
-from ratinglab.formats.inputs import InputFile, read_each
+from ratinglab.formats.inputs import InputFile, open_file, read_each
 from ratinglab.formats.layouts import Layout
-from ratinglab.formats.parquet_blocks import count_parquet_rows
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.process.threads import map_in_order
 from ratinglab.ratings.ids import UNKNOWN, ParsedBatch, parse_batch_ids
@@ -154,6 +154,6 @@ def _estimate_rows(file: InputFile) -> int:
     is_compressed = file.detect_compression() is not None
     if detect_format(file) is Format.PARQUET and not is_compressed:
         with suppress(OSError, ValueError):  # reading reports what is wrong with the file
-            return count_parquet_rows(file.path)
+            return int(pyarrow.parquet.read_metadata(open_file(file.path)).num_rows)
     start, size = file.read_start(), file.path.stat().st_size
     return round(size * (COMPRESSION_RATIO if is_compressed else 1) * (1 + start.count(b"\n")) / max(1, len(start)))

@@ -10,7 +10,7 @@ from tables import table_with_features
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_dialects import TextDialect
-from ratinglab.formats.text_tables import TextTable, read_text_table
+from ratinglab.formats.text_tables import TextTable, open_text_table
 from ratinglab.inference.fold_in.folded_in import fold_in
 from ratinglab.inference.run import Run
 
@@ -25,7 +25,7 @@ def run(tmp_path_factory) -> Run:
 def table(path, content: str, *, decimal: str) -> TextTable:
     """Read a table from a file with semicolons."""
     path.write_text(content)
-    return read_text_table(InputFile(path), TextDialect(";", "utf-8", decimal=decimal))
+    return open_text_table(InputFile(path), TextDialect(";", "utf-8", decimal=decimal)).read()
 
 
 def test_ratings_and_features_can_have_a_decimal_comma(run, tmp_path):
