@@ -62,11 +62,6 @@ class DataOptions(ABC):
         """Return the names of columns by role, such as user: defaults for files that are read later."""
         return {}
 
-    @property
-    def keeps_rows_on_disk(self) -> bool:
-        """Whether the rows stay in files mapped into memory."""
-        return False
-
     @abstractmethod
     def load(self) -> RatingTable:
         """Read and check the ratings.
@@ -82,8 +77,12 @@ class DataOptions(ABC):
         lowest: float | None = None,
         highest: float | None = None,
         unrated: tuple[float, ...] = (),
+        on_disk: bool = False,
     ) -> RatingTable:
-        """Read the files, or load the table from the cache. The ratings determine a bound of the scale that is None."""
+        """Read the files, or load the table from the cache. The ratings determine a bound of the scale that is None.
+
+        `on_disk` determines whether the rows stay in files mapped into memory.
+        """
         from ratinglab.reading.cleaning import Cleaning
         from ratinglab.reading.table_cache import load_table
 
@@ -98,12 +97,10 @@ class DataOptions(ABC):
         )
         # all options that affect how files are read
         values = asdict(self) | {"batch_size": None, "cache": None}
-        if self.keeps_rows_on_disk:  # resume=FOLDER makes paths absolute: the files' fingerprints tell them apart
+        if on_disk:  # resume=FOLDER makes paths absolute: the files' fingerprints tell them apart
             values |= {"path": None}
         options = json.dumps(values, default=lambda value: value.name)
-        return load_table(
-            files, cleaning=cleaning, folder=self._cache_folder(), options=options, on_disk=self.keeps_rows_on_disk
-        )
+        return load_table(files, cleaning=cleaning, folder=self._cache_folder(), options=options, on_disk=on_disk)
 
     def _cache_folder(self) -> Path | None:
         return None if self.cache is None else user_path(self.cache, key="data.cache")
@@ -209,10 +206,6 @@ class CsvOptions(TextOptions, DataOptions):
         """Return the names of columns by role. Leaves out positions, which do not apply to other files."""
         return {role: name for role, name in self.columns.by_role().items() if not name.isdigit()}
 
-    @property
-    def keeps_rows_on_disk(self) -> bool:
-        return self.on_disk
-
     def with_frames(self, frames: Frames) -> CsvOptions:
         """Return these options with data frames instead of files."""
         if self.on_disk:
@@ -238,7 +231,7 @@ class CsvOptions(TextOptions, DataOptions):
             items=_feature_file("item", self.items, frame=frames and frames.items),
             timestamp_format=self.timestamp_format,
         )
-        return self._load(files, unrated=tuple(self.unrated), **vars(self.scale))
+        return self._load(files, unrated=tuple(self.unrated), on_disk=self.on_disk, **vars(self.scale))
 
     def _files(self) -> tuple[InputFile, ...]:
         """Find the files of ratings, or convert the data frame."""

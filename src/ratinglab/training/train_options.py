@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ratinglab.datasets.sources import DataOptions
+from ratinglab.datasets.sources import CsvOptions, DataOptions
 from ratinglab.errors import UserError
 from ratinglab.evaluation.protocol_options import ProtocolOptions
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, RankingOptions
@@ -82,7 +82,7 @@ class TrainOptions:
                 f"got {self.schedule.name}"
             )
         self._check_order()
-        if self.data.keeps_rows_on_disk:
+        if isinstance(self.data, CsvOptions) and self.data.on_disk:
             self._check_rows_on_disk()
         if self.split.holds_out_users and not self.model.predicts_scores:
             raise UserError(
