@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from tables import csv_options, rows_of
 
-from ratinglab.datasets.sources import Duplicates
 from ratinglab.errors import UserError
 from ratinglab.formats.text_options import SEPARATORS, Decimal, Quote
+from ratinglab.reading.cleaning_options import Duplicates
 
 ENCLOSED = r'\s*"([^"]*|([^"]|"")*"\s*)$'
 TOKENS = [

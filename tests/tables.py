@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ratinglab.datasets.sources import CsvOptions, Duplicates, ItemOptions, ScaleOptions, UserOptions
+from ratinglab.datasets.sources import CsvOptions, ItemOptions, ScaleOptions, UserOptions
 from ratinglab.formats.text_options import ColumnOptions, Decimal, Escape, Quote
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin, SideInformation
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY, Ratings, RatingTable, SourceFile
+from ratinglab.reading.cleaning_options import Duplicates
 
 NO_SIDE_INFORMATION = SideInformation(day=None, user_features={}, item_features={})
 TEXT = {

@@ -5,8 +5,9 @@ from tables import NO_SIDE_INFORMATION
 
 from ratinglab.batches import as_tensors
 from ratinglab.datasets import demo
-from ratinglab.datasets.sources import DemoOptions, Duplicates
+from ratinglab.datasets.sources import DemoOptions
 from ratinglab.models.bias_baseline import BiasBaseline
+from ratinglab.reading.cleaning_options import Duplicates
 from ratinglab.splits.holdout import hold_out
 from ratinglab.splits.random_rows import RandomSplitOptions
 from ratinglab.splits.split import TEST, TRAIN

@@ -17,10 +17,11 @@ from conftest import REAL_DATA
 from tables import rows_of
 
 from ratinglab.datasets import download, movielens
-from ratinglab.datasets.sources import MOVIELENS, Duplicates, MovieLensOptions
+from ratinglab.datasets.sources import MOVIELENS, MovieLensOptions
 from ratinglab.errors import UserError
 from ratinglab.options import check_options
 from ratinglab.ratings.side_information import Needs
+from ratinglab.reading.cleaning_options import Duplicates
 
 RATINGS = {
     "u.data": "196\t242\t3\t881250949\n186\t302\t4\t891717742\n",

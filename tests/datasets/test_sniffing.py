@@ -9,8 +9,8 @@ from published_layouts import LAYOUTS
 from tables import csv_options, rows_of
 
 from ratinglab.datasets.sniffing import guess_layout
-from ratinglab.datasets.sources import Duplicates
 from ratinglab.errors import UserError
+from ratinglab.reading.cleaning_options import Duplicates
 
 HAS_BLANK_USERS = "BeerAdvocate (data.world, Kaggle)"
 READABLE = [layout for layout in LAYOUTS if layout.user is not None]

@@ -13,9 +13,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tables import NO_SIDE_INFORMATION, csv_options, rows_of, table_of
 
-from ratinglab.datasets.sources import Duplicates
 from ratinglab.errors import UserError
 from ratinglab.formats.text_options import SEPARATORS
+from ratinglab.reading.cleaning_options import Duplicates
 from ratinglab.splits.by_time import LeaveLastSplitOptions, TemporalSplitOptions
 from ratinglab.splits.chosen_rows import RowsSplitOptions
 from ratinglab.splits.folds import KFoldSplitOptions

@@ -16,11 +16,12 @@ import pyarrow.parquet
 import pytest
 from tables import NO_ITEMS, csv_options, rows_of
 
-from ratinglab.datasets.sources import Duplicates, ScaleOptions
+from ratinglab.datasets.sources import ScaleOptions
 from ratinglab.errors import UserError
 from ratinglab.formats import inputs, text_dialects
 from ratinglab.formats.inputs import InputFile
 from ratinglab.options import check_options
+from ratinglab.reading.cleaning_options import Duplicates
 
 
 @pytest.fixture

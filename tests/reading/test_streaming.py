@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 from tables import csv_options
 
-from ratinglab.datasets.sources import Duplicates
 from ratinglab.errors import UserError
 from ratinglab.formats import inputs, text_dialects
 from ratinglab.ratings import mapped_arrays
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.reading import cleaning, distinct_ids, streaming, table_cache
+from ratinglab.reading.cleaning_options import Duplicates
 from ratinglab.reading.distinct_ids import DistinctIds
 
 NUM_ROWS = 3_000

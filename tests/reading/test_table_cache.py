@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from tables import NO_ITEMS, NO_USERS, csv_options, rows_of
 
-from ratinglab.datasets.sources import Duplicates
 from ratinglab.reading import rating_files, table_cache
+from ratinglab.reading.cleaning_options import Duplicates
 
 ROWS = [(7, "b", 3.5, 900_000_000_000), (5, "a", 1.0, 910_000_000_000), (7, "a", 2.0, 920_000_000_000)]
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from tables import csv_options, rows_of
 
-from ratinglab.datasets.sources import Duplicates, ScaleOptions
+from ratinglab.datasets.sources import ScaleOptions
 from ratinglab.errors import UserError
+from ratinglab.reading.cleaning_options import Duplicates
 from ratinglab.reading.unrated import is_unrated, note_suspected_unrated
 
 

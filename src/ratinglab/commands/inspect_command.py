@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ratinglab.commands.command_inputs import check_output_path
 from ratinglab.commands.command_options import InspectOptions
 from ratinglab.datasets.sniffing import guess_layout
-from ratinglab.datasets.sources import CsvOptions, DataOptions, Duplicates
+from ratinglab.datasets.sources import CsvOptions, DataOptions
 from ratinglab.errors import UserError
 from ratinglab.evaluation.plots import plot_overview
 from ratinglab.files import write_output
@@ -21,6 +21,7 @@ from ratinglab.options import as_override
 from ratinglab.process.program import shell_command
 from ratinglab.ratings.side_information import Column, Needs, categories_in, is_numeric, is_unknown
 from ratinglab.ratings.table import RatingTable
+from ratinglab.reading.cleaning_options import Duplicates
 
 MAX_VALUES = 20
 """Largest number of distinct ratings listed one by one; more are grouped into this many ranges."""

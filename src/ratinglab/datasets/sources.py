@@ -6,7 +6,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field, replace
-from enum import Enum
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
 from ratinglab.formats.text_options import ColumnOptions, TextOptions, check_timestamp_format
-from ratinglab.options import as_yaml, at_least, finite, valid_seed, within
+from ratinglab.options import as_yaml, finite, valid_seed, within
+from ratinglab.reading.cleaning_options import CleaningOptions, Duplicates
 from ratinglab.sides import SideName
 
 if TYPE_CHECKING:
     from ratinglab.formats.frames import Frame, Frames
     from ratinglab.formats.inputs import InputFile
-    from ratinglab.ratings.table import RatingTable
+    from ratinglab.ratings.table import ConfiguredScale, RatingTable
     from ratinglab.reading.feature_tables import FeatureFile
     from ratinglab.reading.source_rows import DataFiles
 
@@ -30,28 +31,10 @@ MOVIELENS = tuple(f"movielens_{size}" for size in ("100k", "latest_small", "1m",
 """The named data sets."""
 
 
-class Duplicates(Enum):
-    """Treatment of rows that repeat a pair of user and item."""
-
-    error = "error"
-    last = "last"
-    mean = "mean"
-
-
 @dataclass
-class DataOptions(ABC):
+class DataOptions(CleaningOptions, ABC):
     """Base class of the sources of ratings."""
 
-    duplicates: Duplicates
-    """Treatment of rows that repeat a pair of user and item. error: stop with an error; last: keep the latest or,
-    without times, the last in the file; mean: keep that row with the mean rating."""
-    min_rating: float | None = field(metadata=finite())
-    """Lowest rating to keep, for lists of liked items. Lower ratings are dropped before users and items are counted,
-    but the scale includes them. null: keep all."""
-    min_ratings_per_user: int = field(metadata=at_least(0))
-    """Minimum number of ratings per user. Drops users with fewer, repeatedly, until all have enough; 0: keep all."""
-    min_ratings_per_item: int = field(metadata=at_least(0))
-    """Minimum number of ratings per item. Drops items with fewer, repeatedly, until all have enough; 0: keep all."""
     cache: str | None
     """Folder for generated, downloaded and converted data; null: keep nothing. Defaults to $RATINGLAB_DATA, or the
     user's cache folder."""
@@ -74,8 +57,7 @@ class DataOptions(ABC):
         self,
         files: DataFiles,
         *,
-        lowest: float | None = None,
-        highest: float | None = None,
+        scale: ConfiguredScale = (None, None),
         unrated: tuple[float, ...] = (),
         on_disk: bool = False,
     ) -> RatingTable:
@@ -83,24 +65,16 @@ class DataOptions(ABC):
 
         `on_disk` determines whether the rows stay in files mapped into memory.
         """
-        from ratinglab.reading.cleaning import Cleaning
+        from ratinglab.reading.rating_files import read_table
         from ratinglab.reading.table_cache import load_table
 
-        cleaning = Cleaning(
-            duplicates=self.duplicates.value,
-            min_rating=self.min_rating,
-            min_ratings_per_user=self.min_ratings_per_user,
-            min_ratings_per_item=self.min_ratings_per_item,
-            lowest=lowest,
-            highest=highest,
-            unrated=unrated,
-        )
+        read = partial(read_table, files, cleaning=self, scale=scale, unrated=unrated)
         # all options that affect how files are read
         values = asdict(self) | {"batch_size": None, "cache": None}
         if on_disk:  # resume=FOLDER makes paths absolute: the files' fingerprints tell them apart
             values |= {"path": None}
         options = json.dumps(values, default=lambda value: value.name)
-        return load_table(files, cleaning=cleaning, folder=self._cache_folder(), options=options, on_disk=on_disk)
+        return load_table(files, read, folder=self._cache_folder(), options=options, on_disk=on_disk)
 
     def _cache_folder(self) -> Path | None:
         return None if self.cache is None else user_path(self.cache, key="data.cache")
@@ -231,7 +205,8 @@ class CsvOptions(TextOptions, DataOptions):
             items=_feature_file("item", self.items, frame=frames and frames.items),
             timestamp_format=self.timestamp_format,
         )
-        return self._load(files, unrated=tuple(self.unrated), on_disk=self.on_disk, **vars(self.scale))
+        scale = self.scale.lowest, self.scale.highest
+        return self._load(files, scale=scale, unrated=tuple(self.unrated), on_disk=self.on_disk)
 
     def _files(self) -> tuple[InputFile, ...]:
         """Find the files of ratings, or convert the data frame."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from ratinglab.ratings.mapped_arrays import drop_pages, row_ranges
 from ratinglab.ratings.side_information import Column, Needs, Origin, SideInformation, choose_columns, feature_digest
 
 MILLISECONDS_PER_DAY = 86_400_000
+ConfiguredScale: TypeAlias = tuple[float | None, float | None]
+"""Lowest and highest possible rating in the options; None: not set."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class RatingTable:
     item_columns: dict[str, Column]
     origins: tuple[Origin, Origin]
     scale: tuple[float, float]
-    configured_scale: tuple[float | None, float | None]
+    configured_scale: ConfiguredScale
     sources: tuple[SourceFile, ...]
     merged_across_files: int
     notes: tuple[str, ...]

@@ -1,9 +1,9 @@
 """Cleaning of rows: missing and repeated ratings, the rating scale, users and items with too few ratings."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.mapped_arrays import allocate_array, count_rows, drop_pages
-from ratinglab.ratings.table import Ratings
+from ratinglab.ratings.table import ConfiguredScale, Ratings
+from ratinglab.reading.cleaning_options import CleaningOptions
 from ratinglab.reading.source_rows import SourceRows
 from ratinglab.reading.unrated import is_unrated, note_suspected_unrated
 
@@ -25,39 +26,18 @@ MAX_EXAMPLES = 3
 """Maximum number of rows named in the message on repeated pairs."""
 
 
-@dataclass(frozen=True)
-class Cleaning:
-    """Settings for cleaning the rows of a table; see `DataOptions` and `CsvOptions`.
+def drop_unrated(rows: SourceRows, values: Sequence[float], *, scale: ConfiguredScale, name: str) -> SourceRows:
+    """Drop the rows without a rating: those with one of the values.
 
-    `lowest` and `highest` are the bounds of the rating scale in the options; None: not set.
-    """
-
-    duplicates: str
-    min_rating: float | None
-    min_ratings_per_user: int
-    min_ratings_per_item: int
-    lowest: float | None
-    highest: float | None
-    unrated: tuple[float, ...]
-
-    @property
-    def configured_scale(self) -> tuple[float | None, float | None]:
-        """Bounds of the rating scale in the options, rounded to float32 like the ratings; None: not set."""
-        lowest, highest = (None if bound is None else float(np.float32(bound)) for bound in (self.lowest, self.highest))
-        return lowest, highest
-
-
-def drop_unrated(rows: SourceRows, cleaning: Cleaning, *, name: str) -> SourceRows:
-    """Drop the rows without a rating. Adds notes on their number, and on other ratings that may mean unrated.
+    Adds notes on their number, and on other ratings that may mean unrated, except the bounds of the scale.
 
     Raises:
         UserError: no row is left.
     """
-    if cleaning.unrated:
-        is_dropped = is_unrated(rows.ratings.rating, cleaning.unrated)
-        values = ",".join(f"{value:g}" for value in cleaning.unrated)
-        rows = _drop(is_dropped, rows, option=f"data.unrated=[{values}]", name=name)
-    expected = [bound for bound in (cleaning.lowest, cleaning.highest) if bound is not None]
+    if values:
+        texts = ",".join(f"{value:g}" for value in values)
+        rows = _drop(is_unrated(rows.ratings.rating, values), rows, option=f"data.unrated=[{texts}]", name=name)
+    expected = [bound for bound in scale if bound is not None]
     return rows.with_notes(*note_suspected_unrated(rows.ratings.rating, expected=expected))
 
 
@@ -69,7 +49,7 @@ def _drop(is_dropped: NDArray[np.bool_], rows: SourceRows, *, option: str, name:
     return rows.with_notes(f"{option} dropped {is_dropped.sum():,} of {len(is_dropped):,} rows")
 
 
-def determine_scale(rows: SourceRows, cleaning: Cleaning, *, name: str) -> tuple[float, float]:
+def determine_scale(rows: SourceRows, configured: ConfiguredScale, *, name: str) -> tuple[float, float]:
     """Determine the lowest and the highest possible rating: as configured or, by default, as in the rows.
 
     Raises:
@@ -77,7 +57,7 @@ def determine_scale(rows: SourceRows, cleaning: Cleaning, *, name: str) -> tuple
     """
     rating = rows.ratings.rating
     minimum, maximum = float(rating.min()), float(rating.max())
-    lowest, highest = cleaning.configured_scale
+    lowest, highest = configured
     lowest = minimum if lowest is None else lowest
     highest = maximum if highest is None else highest
     if minimum < lowest or maximum > highest:
@@ -95,17 +75,17 @@ def determine_scale(rows: SourceRows, cleaning: Cleaning, *, name: str) -> tuple
     return lowest, highest
 
 
-def clean(rows: SourceRows, cleaning: Cleaning, *, name: str, folder: Path | None) -> SourceRows:
+def clean(rows: SourceRows, options: CleaningOptions, *, name: str, folder: Path | None) -> SourceRows:
     """Merge repeated pairs, then drop low ratings, users and items with too few ratings, and ids without rows.
 
     Raises:
         UserError: rows repeat a pair (see `merge_duplicates`), or no row is left.
     """
-    rows = merge_duplicates(rows, policy=cleaning.duplicates, folder=folder)
-    if cleaning.min_rating is not None:
-        is_low = rows.ratings.rating < np.float32(cleaning.min_rating)
-        rows = _drop(is_low, rows, option=f"data.min_rating={cleaning.min_rating:g}", name=name)
-    rows = _k_core(rows, cleaning)
+    rows = merge_duplicates(rows, policy=options.duplicates.value, folder=folder)
+    if options.min_rating is not None:
+        is_low = rows.ratings.rating < np.float32(options.min_rating)
+        rows = _drop(is_low, rows, option=f"data.min_rating={options.min_rating:g}", name=name)
+    rows = _k_core(rows, options)
     if rows.source_row is None:
         return rows
     user, user_ids = _drop_unused_ids(rows.ratings.user, rows.user_ids)
@@ -231,13 +211,13 @@ def _has_repeats(pair: NDArray[np.int64]) -> bool:
     return bool((pair[1:] == pair[:-1]).any())
 
 
-def _k_core(rows: SourceRows, cleaning: Cleaning) -> SourceRows:
+def _k_core(rows: SourceRows, options: CleaningOptions) -> SourceRows:
     """Drop rows of users and items with too few ratings, repeatedly, until all have enough. Adds a note on the number.
 
     Raises:
         UserError: no row is left.
     """
-    min_per_user, min_per_item = cleaning.min_ratings_per_user, cleaning.min_ratings_per_item
+    min_per_user, min_per_item = options.min_ratings_per_user, options.min_ratings_per_item
     if min_per_user <= 1 and min_per_item <= 1:
         return rows
     num_rows, num_users, num_items = len(rows.ratings), len(rows.user_ids), len(rows.item_ids)

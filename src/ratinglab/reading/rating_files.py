@@ -1,5 +1,6 @@
 """Read files of ratings, users and items into a table."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +15,9 @@ from ratinglab.formats.inputs import InputFile, read_each
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.timestamps import check_years, note_unusual_times, to_milliseconds
 from ratinglab.ratings.ids import IdColumn, index_column, parse_batch_ids
-from ratinglab.ratings.table import Ratings, RatingTable
-from ratinglab.reading.cleaning import Cleaning, clean, determine_scale, drop_unrated
+from ratinglab.ratings.table import ConfiguredScale, Ratings, RatingTable
+from ratinglab.reading.cleaning import clean, determine_scale, drop_unrated
+from ratinglab.reading.cleaning_options import CleaningOptions
 from ratinglab.reading.feature_tables import read_feature_file
 from ratinglab.reading.source_rows import DataFiles, SourceRows
 from ratinglab.reading.streaming import stream_rows
@@ -42,10 +44,18 @@ class FileContent(NamedTuple):
     notes: list[str]
 
 
-def read_table(files: DataFiles, *, cleaning: Cleaning, folder: Path | None = None) -> RatingTable:
+def read_table(
+    files: DataFiles,
+    *,
+    cleaning: CleaningOptions,
+    scale: ConfiguredScale,
+    unrated: Sequence[float],
+    folder: Path | None = None,
+) -> RatingTable:
     """Read and clean files of ratings, users and items.
 
     Args:
+        unrated: values that mean unrated.
         folder: folder for files of rows that the table maps into memory; None: the rows are read into memory.
 
     Raises:
@@ -55,8 +65,9 @@ def read_table(files: DataFiles, *, cleaning: Cleaning, folder: Path | None = No
     users, items = read_feature_file(files.users), read_feature_file(files.items)
     rows = _read_rows(files) if folder is None else stream_rows(files, folder)
     _check_ids(rows)
-    rows = drop_unrated(rows, cleaning, name=files.name)
-    scale = determine_scale(rows, cleaning, name=files.name)
+    lowest, highest = (None if bound is None else float(np.float32(bound)) for bound in scale)  # rounded like ratings
+    rows = drop_unrated(rows, unrated, scale=(lowest, highest), name=files.name)
+    actual_scale = determine_scale(rows, (lowest, highest), name=files.name)
     rows = clean(rows, cleaning, name=files.name, folder=folder)
     _, user_columns, user_notes = users.by_index(rows.user_ids)
     titles, item_columns, item_notes = items.by_index(rows.item_ids)
@@ -70,8 +81,8 @@ def read_table(files: DataFiles, *, cleaning: Cleaning, folder: Path | None = No
         user_columns=user_columns,
         item_columns=item_columns,
         origins=(files.users.origin, files.items.origin),
-        scale=scale,
-        configured_scale=cleaning.configured_scale if cleaning.min_rating is None else scale,
+        scale=actual_scale,
+        configured_scale=(lowest, highest) if cleaning.min_rating is None else actual_scale,
         sources=rows.sources(),
         merged_across_files=rows.merged_across_files,
         notes=(*rows.notes, *item_notes, *user_notes),

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,8 +20,6 @@ from ratinglab.files import write_atomically
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import Ratings, RatingTable, SourceFile
-from ratinglab.reading.cleaning import Cleaning
-from ratinglab.reading.rating_files import read_table
 from ratinglab.reading.source_rows import DataFiles
 from ratinglab.reading.streaming import COLUMNS, map_rows
 
@@ -45,22 +42,22 @@ WRITING = threading.Lock()
 
 
 def load_table(
-    files: DataFiles, *, cleaning: Cleaning, folder: Path | None, options: str, on_disk: bool = False
+    files: DataFiles, read: Callable[..., RatingTable], *, folder: Path | None, options: str, on_disk: bool
 ) -> RatingTable:
-    """Read a table, or load it from the cache folder if the files and all options of reading are unchanged.
+    """Call `read`, or load the table from the cache folder if the files and all options of reading are unchanged.
 
     Entries are renamed into place once they are complete on disk, so that two runs may write one at once, and a killed
     run leaves no partial entry. Unreadable entries are replaced.
 
     Args:
+        read: reads the files, like `read_table`, given the folder for their rows if they stay on disk.
         folder: the cache folder; None: no cache.
         options: all options that affect the result of reading, as text.
         on_disk: whether the rows stay in files of the cache folder, mapped into memory.
 
     Raises:
-        UserError: a file is invalid (see `read_table`), or the rows of a table on disk cannot be written.
+        UserError: a file is invalid, or the rows of a table on disk cannot be written.
     """
-    read = partial(read_table, files, cleaning=cleaning)
     if folder is None:
         return read()
     inputs = [*files.ratings, files.users.file, files.items.file]
