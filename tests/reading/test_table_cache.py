@@ -121,10 +121,19 @@ def entry_of(folder):
     return entry
 
 
-@pytest.mark.parametrize("damage", ["removed", "cut off", "other bytes", "empty", "longer", "half"])
-def test_damaged_cached_table_is_read_again(folder, reads, damage):
+DAMAGES = ["removed", "cut off", "other bytes", "empty", "longer", "half"]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        *(("table.arrow", damage) for damage in DAMAGES),
+        *((name, damage) for name in ("user", "item", "rating") for damage in DAMAGES if damage != "other bytes"),
+    ],
+)
+def test_damaged_cached_table_is_read_again(folder, reads, name, damage):
     expected = rows_of(load(folder))
-    path = entry_of(folder)
+    path = entry_of(folder) / name
     content = path.read_bytes()
     path.unlink()
     damaged = {
@@ -141,14 +150,14 @@ def test_damaged_cached_table_is_read_again(folder, reads, damage):
 
 def test_changed_byte_in_a_cached_table_does_not_raise(folder):
     load(folder)
-    path = entry_of(folder)
+    path = entry_of(folder) / "table.arrow"
     content = path.read_bytes()
     for at in range(0, len(content), 3):
         damaged = bytearray(content)
         damaged[at] ^= 0xFF
         path.unlink()
         path.write_bytes(damaged)
-        table = table_cache._load(path)
+        table = table_cache._load(path.parent)
         assert table is None or len(rows_of_sizes(table)) == 1
 
 
@@ -202,10 +211,10 @@ def test_concurrent_runs_can_write_the_cache(folder, monkeypatch):
 
 def test_leftovers_of_killed_runs_are_removed(folder, monkeypatch):
     tables = folder / "cache" / "tables"
-    temporary, earlier = tables / ".0-0.arrow.1.tmp", tables / "0-0.arrow"
-    tables.mkdir(parents=True)
-    earlier.write_text("another table")
-    temporary.write_text("a part")
+    temporary, earlier = tables / ".0-0.rows.another.1.1.tmp", tables / "0-0.arrow"
+    temporary.mkdir(parents=True)
+    (temporary / "user").write_text("a part")
+    earlier.write_text("a table of another version")
     load(folder)
     assert temporary.exists()  # another run may still be writing it
     assert earlier.exists()
@@ -214,7 +223,7 @@ def test_leftovers_of_killed_runs_are_removed(folder, monkeypatch):
         os.utime(left, (long_ago, long_ago))
     monkeypatch.setattr(table_cache, "MAX_CACHED_TABLES", 1)
     load(folder, min_ratings_per_user=1)
-    assert [path.suffix for path in tables.iterdir()] == [".arrow"]
+    assert [path.suffix for path in tables.iterdir()] == [".rows"]
 
 
 def test_most_recently_used_tables_are_kept(folder, reads, monkeypatch):

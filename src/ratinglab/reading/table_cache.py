@@ -1,4 +1,4 @@
-"""Cache of tables in Arrow files, which later runs map into memory."""
+"""Cache of tables in files, which later runs map into memory."""
 
 import json
 import os
@@ -9,21 +9,23 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 
 from ratinglab.errors import UserError
 from ratinglab.files import write_atomically
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin
-from ratinglab.ratings.table import Ratings, RatingTable, SourceFile
+from ratinglab.ratings.table import RatingTable, SourceFile
 from ratinglab.reading.source_rows import DataFiles
 from ratinglab.reading.streaming import COLUMNS, map_rows
 
-VERSION = 7
+VERSION = 8
 """Increment with any change to the result of reading or to the format of the cache."""
 MIN_CACHED_BYTES = 8 << 20
 """Minimum total size of files to cache. Smaller files are read as fast."""
@@ -34,11 +36,9 @@ MAX_CACHED_TABLES = 8
 ABANDONED_SECONDS = 86_400
 """Age in seconds at which an unfinished entry counts as left by a killed run."""
 FACTS_FILE = "table.arrow"
-"""File, beside the rows of a table on disk, of everything else."""
+"""File, beside those of the rows, of everything else."""
 FACTS = "name origins scale configured_scale sources merged_across_files digest notes noise_floor".split()
 """Attributes of a table that are stored as JSON."""
-WRITING = threading.Lock()
-"""Serializes the writes of this process, which share the name of a temporary file."""
 
 
 def load_table(
@@ -69,42 +69,31 @@ def load_table(
         return read()
     # shared by the entries of earlier versions of the files
     input_hash = _hash([VERSION, [fingerprint[:2] for fingerprint in fingerprints], options])
-    entry = folder / "tables" / f"{input_hash}-{_hash(fingerprints)}{'.rows' if on_disk else '.arrow'}"
+    entry = folder / "tables" / f"{input_hash}-{_hash(fingerprints)}.rows"
     if (table := _load(entry)) is not None:
         with suppress(OSError):  # the cache may be read-only
             os.utime(entry)  # marks it as the last one used
         return table
-    if not on_disk:
-        table = _read_into_file(entry, read)
-    else:
-        try:
-            table = _read_into_folder(entry, read)
-        except OSError as error:
-            raise UserError(f"data.cache: {error.filename or folder}: {error.strerror or error}") from error
+    table = None if on_disk else read()
+    try:
+        table = _write_entry(entry, table, read)
+    except OSError as error:
+        reason = error.strerror or error
+        if table is None:
+            raise UserError(f"data.cache: {error.filename or folder}: {reason}") from error
+        note = f"the table was not cached for the next run: {error.filename or entry}: {reason}"
+        table = replace(table, notes=(*table.notes, note))
     _remove_old_entries(entry, now=now_ns / 1e9)
     return _load(entry) or table  # the mapped copy, so that the arrays in memory are freed
 
 
-def _read_into_file(entry: Path, read: Callable[..., RatingTable]) -> RatingTable:
-    """Call `read`, write its table to a file and return it. If writing fails, the table gets a note."""
-    table = read()
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        with WRITING:
-            write_atomically(entry, lambda file: _write(file, table))
-    except OSError as error:
-        note = f"the table was not cached for the next run: {error.filename or entry}: {error.strerror or error}"
-        return replace(table, notes=(*table.notes, note))
-    return table
-
-
-def _read_into_folder(entry: Path, read: Callable[..., RatingTable]) -> RatingTable:
-    """Call `read`, which writes the rows to files of a folder, write the other facts beside them, and return the table.
+def _write_entry(entry: Path, table: RatingTable | None, read: Callable[..., RatingTable]) -> RatingTable:
+    """Write a table to the folder of an entry and return it. If it is None, `read` writes its rows to files there.
 
     The rows stay mapped if another run removes the folder.
 
     Raises:
-        OSError: the rows cannot be written.
+        OSError: a file cannot be written.
     """
     entry.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned_rows(entry.parent)
@@ -112,18 +101,21 @@ def _read_into_folder(entry: Path, read: Callable[..., RatingTable]) -> RatingTa
     shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process of the same id in a container
     try:
         temporary.mkdir()
-        table = read(folder=temporary)
-        write_atomically(temporary / FACTS_FILE, lambda file: _write(file, table))
+        table = table or read(folder=temporary)
         for name in COLUMNS:
-            with (temporary / name).open("rb") as file:
+            with (temporary / name).open("ab") as file:
+                if table.folder is None:  # else `read` has written the rows
+                    file.write(np.ascontiguousarray(getattr(table.ratings, name)).data)
+                file.flush()
                 os.fsync(file.fileno())
+        write_atomically(temporary / FACTS_FILE, partial(_write_facts, table=table))
         if _load(entry) is None:  # else another run has written it meanwhile
             shutil.rmtree(entry, ignore_errors=True)  # unreadable
             with suppress(OSError):  # another run has just renamed its folder to this name
                 temporary.rename(entry)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return replace(table, folder=entry.parent)
+    return table if table.folder is None else replace(table, folder=entry.parent)
 
 
 def _remove_abandoned_rows(folder: Path) -> None:
@@ -149,8 +141,8 @@ def _remove_old_entries(entry: Path, *, now: float) -> None:
     outdated = [path for path in tables[:MAX_CACHED_TABLES] if path.name.startswith(f"{input_hash}-") and path != entry]
     abandoned = [path for path in last_used if path.name.startswith(".") and last_used[path] < now - ABANDONED_SECONDS]
     for path in [*tables[MAX_CACHED_TABLES:], *outdated, *abandoned]:
-        shutil.rmtree(path, ignore_errors=True)  # the folder of a table on disk
-        with suppress(OSError):
+        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):  # an entry of another version may be a file
             path.unlink()
 
 
@@ -158,13 +150,9 @@ def _hash(content: Any) -> str:
     return blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
 
 
-def _write(file: BinaryIO, table: RatingTable) -> None:
-    """Write an Arrow file with a single row, whose cells are the table's arrays, and with the other facts as metadata.
-
-    Leaves out the rows of a table on disk.
-    """
-    arrays = {name: getattr(table.ratings, name) for name in ("user", "item", "rating") if table.folder is None}
-    arrays |= {"user_ids": table.user_ids.ids.to_numpy(), "item_ids": table.item_ids.ids.to_numpy()}
+def _write_facts(file: BinaryIO, table: RatingTable) -> None:
+    """Write an Arrow file with a single row, whose cells are arrays, and with single values as metadata."""
+    arrays: dict[str, Any] = {"user_ids": table.user_ids.ids.to_numpy(), "item_ids": table.item_ids.ids.to_numpy()}
     arrays |= {"timestamp": table.timestamp, "titles": table.titles}
     arrays |= {f"user.{name}": column for name, column in table.user_columns.items()}
     arrays |= {f"item.{name}": column for name, column in table.item_columns.items()}
@@ -173,45 +161,41 @@ def _write(file: BinaryIO, table: RatingTable) -> None:
         for name, array in arrays.items()
         if array is not None
     }
-    content = pa.table(cells, metadata={"facts": json.dumps({name: getattr(table, name) for name in FACTS})})
+    facts = {name: getattr(table, name) for name in FACTS} | {"on_disk": table.folder is not None}
+    content = pa.table(cells, metadata={"facts": json.dumps(facts)})
     with pa.ipc.new_file(file, content.schema) as writer:
         writer.write_table(content)
 
 
 def _load(entry: Path) -> RatingTable | None:
-    """Load the table of an entry, which is a file, or a folder with rows; None if it is missing or invalid."""
-    is_folder = entry.suffix == ".rows"
+    """Load the table of an entry; None if it is missing or invalid."""
     try:
-        ratings = map_rows(entry) if is_folder else None
-        facts_file = entry / FACTS_FILE if is_folder else entry
-        content = pa.ipc.open_file(pa.memory_map(os.fsencode(facts_file))).read_all()
+        ratings = map_rows(entry)
+        content = pa.ipc.open_file(pa.memory_map(os.fsencode(entry / FACTS_FILE))).read_all()
         content.validate(full=True)  # reads no numbers, only text
-        facts = json.loads(content.schema.metadata[b"facts"])
         cells = {name: content[name].chunk(0).values for name in content.column_names}
         arrays = {name: cell.to_numpy(zero_copy_only=not pa.types.is_string(cell.type)) for name, cell in cells.items()}
         columns = {
             side: {name.removeprefix(side): array for name, array in arrays.items() if name.startswith(side)}
             for side in ("user.", "item.")
         }
+        stored = json.loads(content.schema.metadata[b"facts"])
+        facts: dict[str, Any] = {name: tuple(fact) if isinstance(fact, list) else fact for name, fact in stored.items()}
+        digest, on_disk = facts.pop("digest"), facts.pop("on_disk")
+        facts["origins"] = tuple(Origin(*origin) for origin in facts["origins"])
+        facts["sources"] = tuple(SourceFile(*source) for source in facts["sources"])
         table = RatingTable(
-            name=facts["name"],
-            ratings=ratings or Ratings(user=arrays["user"], item=arrays["item"], rating=arrays["rating"]),
+            ratings=ratings,
             timestamp=arrays.get("timestamp"),
             user_ids=IdMap(arrays["user_ids"]),
             item_ids=IdMap(arrays["item_ids"]),
             titles=arrays.get("titles"),
             user_columns=columns["user."],
             item_columns=columns["item."],
-            origins=(Origin(*facts["origins"][0]), Origin(*facts["origins"][1])),
-            scale=tuple(facts["scale"]),
-            configured_scale=tuple(facts["configured_scale"]),
-            sources=tuple(SourceFile(*source) for source in facts["sources"]),
-            merged_across_files=facts["merged_across_files"],
-            notes=tuple(facts["notes"]),
-            noise_floor=facts["noise_floor"],
-            folder=None if ratings is None else entry.parent,
+            folder=entry.parent if on_disk else None,
+            **facts,
         )
-        table.__dict__["digest"] = facts["digest"]  # fill the cached_property
-        return table if table.sources[-1].stop == len(table.ratings) else None
+        table.__dict__["digest"] = digest  # fill the cached_property
+        return table if table.sources[-1].stop == len(ratings) else None
     except (OSError, pa.ArrowException, ValueError, LookupError, TypeError, AssertionError):
         return None
