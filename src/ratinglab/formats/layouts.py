@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.formats.inputs import InputFile
@@ -29,21 +29,26 @@ class Layout:
 
     Attributes:
         dialect: dialect of the text.
-        header_lines: number of lines before the first rating, 0 without a header.
-        num_columns: number of cells in every row.
-        positions: position of each column that is read, from 0, by role: user, item, rating and, if read, timestamp.
+        header_lines: number of lines before the first row of data, 0 without a header.
+        names: names of the columns from the header; without a header, 1, 2, …
+        positions: positions of the columns of ratings, from 0, by role: user, item, rating and, if read, timestamp.
         time_format: format of the timestamps; None if they are not read, or there are no rows.
-        spans_lines: whether quoted cells in columns that are not read may contain line ends.
+        spans_lines: whether quoted cells may contain line ends, unless `positions` names their column.
         notes: one line each, on the header and on the shape of the file.
     """
 
     dialect: TextDialect
     header_lines: int
-    num_columns: int
-    positions: dict[str, int]
-    time_format: TimeFormat | None
+    names: list[str]
+    positions: dict[str, int] = field(default_factory=dict)
+    time_format: TimeFormat | None = None
     spans_lines: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def num_columns(self) -> int:
+        """Number of cells in every row."""
+        return len(self.names)
 
     def new_quote_scan(self) -> QuoteScan:
         """Make a new check of the file's quotation marks."""
@@ -66,7 +71,8 @@ def detect_layout(
     line, cells = rows[0]
     if any("\n" in cell or "\r" in cell for cell in cells):
         raise UserError(f"{file}, line {line}: a quoted cell must end on the line it starts on")
-    names = [printable(cell).strip() for cell in cells] if has_header else numbered_names(cells)
+    layout = make_layout(line, cells, dialect)
+    names = layout.names
     positions = find_column_positions(names, columns, file=file, has_header=has_header)
     notes = []
     if has_header and is_number(names[positions["rating"]]):
@@ -79,14 +85,14 @@ def detect_layout(
         if positions["timestamp"] < len(first_row):
             text, place = printable(first_row[positions["timestamp"]]), f"{file}, line {data_line}"
             time_format = detect_time_format(text, timestamp_format, place=place, decimal=dialect.decimal)
-    return Layout(
-        dialect=dialect,
-        header_lines=line if has_header else line - 1,
-        num_columns=len(names),
-        positions=positions,
-        time_format=time_format,
-        notes=tuple(notes),
-    )
+    return replace(layout, positions=positions, time_format=time_format, notes=tuple(notes))
+
+
+def make_layout(line: int, cells: Sequence[str], dialect: TextDialect) -> Layout:
+    """Make the layout of a table, given its first row: the line, counted from 1, and the cells."""
+    if dialect.has_header:
+        return Layout(dialect, header_lines=line, names=[printable(cell).strip() for cell in cells])
+    return Layout(dialect, header_lines=line - 1, names=numbered_names(cells))
 
 
 def looks_like_matrix(cells: Sequence[str]) -> bool:

@@ -19,7 +19,7 @@ from ratinglab.formats.faults import (
     split_as_written,
 )
 from ratinglab.formats.inputs import InputFile
-from ratinglab.formats.layouts import Layout, check_unique, find_column_position, numbered_names, separators_in
+from ratinglab.formats.layouts import Layout, check_unique, find_column_position, make_layout, separators_in
 from ratinglab.formats.row_reader import first_rows, printable
 from ratinglab.formats.text_dialects import QuoteScan, TextDialect
 from ratinglab.formats.text_options import SEPARATORS
@@ -161,8 +161,11 @@ def open_text_table(file: InputFile, dialect: TextDialect) -> OpenTable:
         schema, read_batches = open_batches(file, file_format)
         check_unique(schema.names, file=file)
         return OpenTable(file, None, schema, read_batches)
-    layout, names = _detect_table_layout(file, dialect)
-    dialect = layout.dialect
+    dialect = dialect.adapt_to(file)
+    ((line, cells),) = first_rows(file, dialect, 1)
+    layout = replace(make_layout(line, cells, dialect), spans_lines=dialect.is_quoted)
+    names = layout.names
+    check_unique(names, file=file)
     types = dict.fromkeys(range(len(names)), pa.string())
 
     def read_batches_as(layout: Layout, scan: QuoteScan) -> Iterator[pa.RecordBatch]:
@@ -191,16 +194,6 @@ def open_text_table(file: InputFile, dialect: TextDialect) -> OpenTable:
     if not is_table:
         raise UserError(f"{file} cannot be read as a table of {len(names)} columns")
     return open_as(layout)
-
-
-def _detect_table_layout(file: InputFile, dialect: TextDialect) -> tuple[Layout, list[str]]:
-    """Detect the layout of a text file, whose quoted cells may span lines, and the names of its columns."""
-    dialect = dialect.adapt_to(file)
-    ((line, cells),) = first_rows(file, dialect, 1)
-    names = [printable(cell).strip() for cell in cells] if dialect.has_header else numbered_names(cells)
-    check_unique(names, file=file)
-    header_lines = line if dialect.has_header else line - 1
-    return Layout(dialect, header_lines, len(names), {}, time_format=None, spans_lines=dialect.is_quoted), names
 
 
 def _is_table(batches: Iterator[pa.RecordBatch]) -> bool:
