@@ -52,11 +52,9 @@ def read_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> t
 def _read(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> tuple[Layout, list[ParsedBatch]]:
     """Read the rows of a file whose times have the format of the layout."""
     try:
-        return layout, list(_converted_batches(file, layout, threads))
+        return layout, list(stream_text(file, layout, threads))
     except IrregularQuotesError:
         return _read_irregular_quotes(file, layout, threads)
-    except pa.ArrowInvalid as error:
-        raise _find_fault(file, layout) or _unreadable_error(file, error) from error
 
 
 def _read_irregular_quotes(
@@ -101,13 +99,28 @@ def _parse_unquoted_ids(batch: pa.RecordBatch) -> ParsedBatch:
 def stream_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> Iterator[ParsedBatch]:
     """Yield the converted batches of a file in bounded memory.
 
+    Parses a plain file in several threads, any other file in one thread.
+
     Raises:
-        UserError: a row is faulty, a quoted cell spans lines, or quotation marks are irregular.
+        IrregularQuotesError: a quoted cell spans lines, or quotation marks are irregular.
+        UserError: a row is faulty, or there are no rows.
     """
+    scan, num_rows = layout.new_quote_scan(), 0
+    if pieces := cut_into_pieces(file, layout.dialect, header_lines=layout.header_lines):
+        batches = _convert_pieces(file, layout, threads, pieces)
+    else:
+        batches = _convert_stream(file, layout, threads, scan)
     try:
-        yield from _converted_batches(file, layout, threads)
+        for batch in batches:
+            num_rows += len(batch[2])
+            yield batch
+        if num_rows == 0:
+            raise pa.ArrowInvalid("it has no rows")
     except pa.ArrowInvalid as error:
-        raise _find_fault(file, layout) or _unreadable_error(file, error) from error
+        if scan.is_regular and not scan.spans_lines:
+            raise _find_fault(file, layout) or _unreadable_error(file, error) from error
+    if not scan.is_regular or scan.spans_lines:
+        raise IrregularQuotesError(file)
 
 
 def _unreadable_error(file: InputFile, reason: object) -> UserError:
@@ -126,35 +139,10 @@ def _find_fault(file: InputFile, layout: Layout) -> UserError | None:
     return find_first_fault(file, layout, find_rating_fault, is_valid=is_valid)
 
 
-def _converted_batches(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> Iterator[ParsedBatch]:
-    """Yield the converted batches of a file. Parses a plain file in several threads, any other file in one thread.
-
-    Raises:
-        ArrowInvalid: a row is faulty, or there are no rows.
-        IrregularQuotesError: a quoted cell spans lines, or quotation marks are irregular.
-    """
-    scan, num_rows = layout.new_quote_scan(), 0
-    if pieces := cut_into_pieces(file, layout.dialect, header_lines=layout.header_lines):
-        batches = _convert_pieces(file, layout, threads, pieces)
-    else:
-        batches = _convert_stream(file, layout, threads, scan)
-    try:
-        for batch in batches:
-            num_rows += len(batch[2])
-            yield batch
-        if num_rows == 0:
-            raise pa.ArrowInvalid("it has no rows")
-    except pa.ArrowInvalid:
-        if scan.is_regular and not scan.spans_lines:
-            raise
-    if not scan.is_regular or scan.spans_lines:
-        raise IrregularQuotesError(file)
-
-
 def _convert_pieces(
     file: InputFile, layout: Layout, threads: ThreadPoolExecutor, pieces: list[tuple[int, int]]
 ) -> Iterator[ParsedBatch]:
-    """Parse and convert the pieces of a plain file in several threads; see `_converted_batches`."""
+    """Parse and convert the pieces of a plain file in several threads; for the errors, see `stream_text`."""
 
     def read(piece: tuple[int, int]) -> list[ParsedBatch]:
         start, stop = piece
