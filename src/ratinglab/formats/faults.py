@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import EmptyFileError, InputFile
@@ -46,18 +47,19 @@ def find_first_fault(
     layout: Layout,
     find_fault: Callable[[list[str], list[bytes], Layout], str | None],
     *,
-    is_valid: Callable[[bytes], bool],
+    parse: Callable[[bytes], Iterator[pa.RecordBatch]],
 ) -> UserError | None:
     """Make the error for the first faulty row, with its line number, or for a file without rows; else return None.
 
     Args:
         find_fault: describes the fault of a row, given its cells and its lines; None if it has none.
-        is_valid: returns True if the text of whole rows certainly has no fault. Only the other blocks are searched.
+        parse: parses the text of whole rows. Only blocks that it refuses, or with irregular quotation marks, are
+            searched.
     """
     has_rows = False
     for text, first_line in read_whole_rows(file, layout):
         has_rows = has_rows or _count_nonempty_lines_in(text) > 0
-        if is_valid(text):
+        if has_regular_rows(text, layout) and are_valid(parse(text)):
             continue
         lines = text.splitlines(keepends=True)  # bytes: only \n and \r end lines, not U+2028 or a form feed
         rows = list(read_rows([text], layout.dialect, file=file, first_line=first_line))
@@ -69,6 +71,14 @@ def find_first_fault(
         return None
     noun = "ratings" if layout.positions else "rows"
     return EmptyFileError(f"{file} has no {noun}" + (", only a header" if layout.header_lines else ""))
+
+
+def are_valid(batches: Iterator[pa.RecordBatch]) -> bool:
+    """Return whether there are rows, and pyarrow can parse all of them. Reads all batches."""
+    try:
+        return sum(1 for _ in batches) > 0
+    except pa.ArrowInvalid:
+        return False
 
 
 def has_regular_rows(text: bytes, layout: Layout) -> bool:

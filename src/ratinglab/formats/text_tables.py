@@ -10,12 +10,12 @@ from ratinglab.errors import UserError
 from ratinglab.formats.columnar import column_to_text, open_batches
 from ratinglab.formats.detection import Format, detect_format
 from ratinglab.formats.faults import (
+    are_valid,
     describe_multiline_cell,
     describe_wrong_width,
     find_first_fault,
     find_line_numbers,
     find_quote_fault,
-    has_regular_rows,
     split_as_written,
 )
 from ratinglab.formats.inputs import InputFile
@@ -176,32 +176,21 @@ def open_text_table(file: InputFile, dialect: TextDialect) -> OpenTable:
         schema = pa.schema([(name, pa.string()) for name in names])
         return OpenTable(file, layout, schema, lambda: read_batches_as(layout, layout.new_quote_scan()), notes)
 
-    def is_valid(lines: bytes) -> bool:
-        return has_regular_rows(lines, layout) and _is_table(parse_batches(lines, layout, types))
-
     scan = layout.new_quote_scan()
-    is_table = _is_table(read_batches_as(layout, scan))
+    is_table = are_valid(read_batches_as(layout, scan))
     if is_table and scan.is_regular and not scan.may_join_rows:
         return open_as(layout)
     if scan.any_quotes:
         note = f"{file}: quotation marks were read as text, as with {dialect.key_prefix}quote=none"
         unquoted = open_as(replace(layout, dialect=replace(dialect, has_quotes=False), spans_lines=False), note)
-        if _is_table(unquoted.read_batches()) and not any(map(_encloses_a_cell, unquoted.read_batches())):
+        if are_valid(unquoted.read_batches()) and not any(map(_encloses_a_cell, unquoted.read_batches())):
             return unquoted
-    fault = find_first_fault(file, layout, _find_row_fault, is_valid=is_valid)
+    fault = find_first_fault(file, layout, _find_row_fault, parse=lambda text: parse_batches(text, layout, types))
     if fault is not None:
         raise fault
     if not is_table:
         raise UserError(f"{file} cannot be read as a table of {len(names)} columns")
     return open_as(layout)
-
-
-def _is_table(batches: Iterator[pa.RecordBatch]) -> bool:
-    """Return whether there are rows, and all of them have the right number of cells. Reads all batches."""
-    try:
-        return sum(1 for _ in batches) > 0
-    except pa.ArrowInvalid:
-        return False
 
 
 def _encloses_a_cell(batch: pa.RecordBatch) -> bool:

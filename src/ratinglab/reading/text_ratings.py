@@ -129,14 +129,7 @@ def _unreadable_error(file: InputFile, reason: object) -> UserError:
 
 def _find_fault(file: InputFile, layout: Layout) -> UserError | None:
     """Make the error for the first faulty row; None if no row is faulty."""
-
-    def is_valid(lines: bytes) -> bool:
-        try:
-            return has_regular_rows(lines, layout) and len(list(_parse_rows(lines, layout))) > 0
-        except pa.ArrowInvalid:
-            return False
-
-    return find_first_fault(file, layout, find_rating_fault, is_valid=is_valid)
+    return find_first_fault(file, layout, find_rating_fault, parse=lambda text: _parse_rows(text, layout))
 
 
 def _convert_pieces(
