@@ -181,8 +181,7 @@ def find_line_numbers(file: InputFile, layout: Layout, rows: list[int]) -> list[
 
 def count_nonempty_lines(file: InputFile, layout: Layout) -> int:
     """Count the lines after the header that are not empty: the number of rows, unless a cell spans lines."""
-    unquoted = replace(layout, dialect=replace(layout.dialect, has_quotes=False))
-    return sum(_count_nonempty_lines_in(text) for text, _ in read_whole_rows(file, unquoted))
+    return sum(_count_nonempty_lines_in(text) for text, _ in read_whole_rows(file, layout.with_quotes_as_text(file)))
 
 
 def _count_nonempty_lines_in(text: bytes) -> int:

@@ -50,6 +50,12 @@ class Layout:
         """Number of cells in every row."""
         return len(self.names)
 
+    def with_quotes_as_text(self, file: InputFile) -> "Layout":
+        """Return the layout with quotation marks as text, and a note that they were read so."""
+        note = f"{file}: quotation marks were read as text, as with {self.dialect.key_prefix}quote=none"
+        dialect = replace(self.dialect, has_quotes=False)
+        return replace(self, dialect=dialect, spans_lines=False, notes=(*self.notes, note))
+
     def new_quote_scan(self) -> QuoteScan:
         """Make a new check of the file's quotation marks."""
         return QuoteScan(self.dialect, num_columns=self.num_columns)

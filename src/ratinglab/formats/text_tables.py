@@ -172,17 +172,16 @@ def open_text_table(file: InputFile, dialect: TextDialect) -> OpenTable:
         batches = parse_batches(TextStream(file, layout, scan), layout, types, use_threads=True)
         return (batch.rename_columns(names) for batch in batches)
 
-    def open_as(layout: Layout, *notes: str) -> OpenTable:
+    def open_as(layout: Layout) -> OpenTable:
         schema = pa.schema([(name, pa.string()) for name in names])
-        return OpenTable(file, layout, schema, lambda: read_batches_as(layout, layout.new_quote_scan()), notes)
+        return OpenTable(file, layout, schema, lambda: read_batches_as(layout, layout.new_quote_scan()), layout.notes)
 
     scan = layout.new_quote_scan()
     is_table = are_valid(read_batches_as(layout, scan))
     if is_table and scan.is_regular and not scan.may_join_rows:
         return open_as(layout)
     if scan.any_quotes:
-        note = f"{file}: quotation marks were read as text, as with {dialect.key_prefix}quote=none"
-        unquoted = open_as(replace(layout, dialect=replace(dialect, has_quotes=False), spans_lines=False), note)
+        unquoted = open_as(layout.with_quotes_as_text(file))
         if are_valid(unquoted.read_batches()) and not any(map(_encloses_a_cell, unquoted.read_batches())):
             return unquoted
     fault = find_first_fault(file, layout, _find_row_fault, parse=lambda text: parse_batches(text, layout, types))

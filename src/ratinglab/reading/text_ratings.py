@@ -67,8 +67,7 @@ def _read_irregular_quotes(
     Raises:
         UserError: a row is faulty, a mark may have joined rows, or a mark is irregular in a column that is read.
     """
-    note = f"{file}: quotation marks were read as text, as with data.quote=none"
-    as_text = replace(layout, dialect=replace(layout.dialect, has_quotes=False), notes=(*layout.notes, note))
+    as_text = layout.with_quotes_as_text(file)
     with suppress(pa.ArrowInvalid):
         return as_text, list(_convert_stream(file, as_text, threads, as_text.new_quote_scan(), _parse_unquoted_ids))
     multiline = replace(layout, spans_lines=True)
