@@ -38,9 +38,7 @@ class DataSet:
         sha256: SHA-256 of the archive; None: the publisher provides an MD5.
         folder: folder in the archive.
         num_ratings: number of ratings of each edition, to recognize other data sets in the same dialect.
-        ratings: name of the file of ratings.
-        dialect: dialect of the file of ratings.
-        columns: columns of the file of ratings.
+        ratings: name of the file of ratings; `dialect` and `columns` describe it.
         items: layouts of the possible files of titles and genres, by name. The first file that exists is read.
         users: layouts of the possible files of users, likewise.
     """

@@ -67,11 +67,9 @@ class RatingTable:
         name: name of the data set in messages and headers.
         ratings: the rows, in the order of the files.
         timestamp: (N,) int64, milliseconds since 1970 in UTC; None if not read.
-        user_ids: the id of each user index.
-        item_ids: the id of each item index.
+        user_ids: the id of each user index; likewise item_ids.
         titles: (num_items,) text by item index, empty if unknown; None without a table of titles.
-        user_columns: features of users by name, (num_users,) each; empty without a table of users.
-        item_columns: features of items by name, (num_items,) each; empty without a table of items.
+        user_columns: features of users by name, (num_users,) each, empty without a table; likewise item_columns.
         origins: where the user and item tables come from, for messages.
         scale: lowest and highest possible rating: as configured or, by default, as in all rows before cleaning.
         configured_scale: lowest and highest possible rating in the options; None: not set.
