@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from types import SimpleNamespace
+from contextlib import closing
 
 import pytest
 from run_folders import accept_files
@@ -71,6 +72,27 @@ def test_lines_on_stderr_in_a_job_are_printed_and_logged(tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=str)
 def test_stopped_sweep_continues_to_equal_results(command, start, tmp_path, whole, number):
+def test_lines_on_stdout_in_a_job_are_logged_at_once(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "train.log"
+    logged_at_once = []
+
+    def train():
+        for line in ("note: an equation of one's own", "größer"):
+            logging.getLogger("ratinglab").warning("before")
+            print(line)
+            logged_at_once.append(path.read_text(encoding="utf-8").splitlines()[-1])
+        raise RunFailedError("it diverged")
+
+    with closing(logging.FileHandler(path, encoding="utf-8")) as file:
+        monkeypatch.setattr(logging.root, "handlers", [logging.StreamHandler(sys.stdout), file])
+        run_job(train, tmp_path, GRID, monitor="val/mse")
+    assert logged_at_once == ["note: an equation of one's own", "größer"]
+    assert path.read_text(encoding="utf-8").splitlines() == [
+        "before", logged_at_once[0], "before", logged_at_once[1], "   failed: it diverged"
+    ]  # fmt: skip
+    assert capsys.readouterr().out.splitlines() == ["job 0         failed: it diverged"]
+
+
     process = start(tmp_path, "train", *SWEEP, "hydra.sweep.dir=sweep")
     while not list(tmp_path.glob("sweep/1-*/checkpoints/last.ckpt")):  # before that, Lightning handles SIGTERM
         time.sleep(0.01)

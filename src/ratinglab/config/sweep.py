@@ -124,8 +124,9 @@ def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, moni
     """
     swept = read_swept_arguments(folder)
     values_text = " ".join(f"{short}={short_number(str(swept[key]))}" for key, short in short_keys(swept).items())
+    _print_notes_only(f"job {hydra.job.num}")
     try:
-        with _print_notes_only(f"job {hydra.job.num}"), lock_folder(folder, key="hydra.sweep.dir"):
+        with lock_folder(folder, key="hydra.sweep.dir"), _log_output():
             (folder / FAILURE).unlink(missing_ok=True)
             objective = train()
             if objective is None and is_search(hydra):
@@ -152,14 +153,23 @@ def _outcome(folder: Path, monitor: str) -> str:
     return f"{metric}{metrics['fit/seconds']:.1f} s"
 
 
-@contextmanager
-def _print_notes_only(job: str) -> Iterator[None]:
+def _print_notes_only(job: str) -> None:
     """Print only a job's notes and warnings and the lines of this module, with the job's number; log all lines."""
     for handler in logging.root.handlers:
         if type(handler) is logging.StreamHandler:
             handler.setFormatter(logging.Formatter(f"{job:<10} %(message)s"))
             handler.addFilter(_is_printed)
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as errors:
+
+
+@contextmanager
+def _log_output() -> Iterator[None]:
+    """Write what a job prints, such as an equation of the user's, into train.log: stdout at once, stderr at the end."""
+    logs = [handler.baseFilename for handler in logging.root.handlers if isinstance(handler, logging.FileHandler)]
+    with (
+        open(logs[0] if logs else os.devnull, "a", buffering=1, encoding="utf-8", errors="replace") as stdout,
+        redirect_stdout(stdout),
+        redirect_stderr(io.StringIO()) as errors,
+    ):
         try:
             yield
         finally:
