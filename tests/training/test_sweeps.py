@@ -5,11 +5,12 @@ import json
 import logging
 import re
 import shlex
+import shutil
 import signal
 import sys
 import time
-from types import SimpleNamespace
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from run_folders import accept_files
@@ -17,6 +18,7 @@ from run_folders import accept_files
 from ratinglab.config.resolvers import MAX_NAME_LENGTH, job_name
 from ratinglab.config.sweep import run_job
 from ratinglab.errors import RunFailedError, UserError
+from ratinglab.reports.sweep_report import sweep_report
 from ratinglab.runs.sweep_folder import read_jobs, record_or_check_arguments
 
 SWEEP = ["-m", "model.embedding_dim=4,8,16", "trainer.max_epochs=4", "logger=none"]
@@ -70,8 +72,6 @@ def test_lines_on_stderr_in_a_job_are_printed_and_logged(tmp_path, monkeypatch, 
     ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=str)
-def test_stopped_sweep_continues_to_equal_results(command, start, tmp_path, whole, number):
 def test_lines_on_stdout_in_a_job_are_logged_at_once(tmp_path, monkeypatch, capsys):
     path = tmp_path / "train.log"
     logged_at_once = []
@@ -93,6 +93,8 @@ def test_lines_on_stdout_in_a_job_are_logged_at_once(tmp_path, monkeypatch, caps
     assert capsys.readouterr().out.splitlines() == ["job 0         failed: it diverged"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=str)
+def test_stopped_sweep_continues_to_equal_results(command, start, tmp_path, whole, number):
     process = start(tmp_path, "train", *SWEEP, "hydra.sweep.dir=sweep")
     while not list(tmp_path.glob("sweep/1-*/checkpoints/last.ckpt")):  # before that, Lightning handles SIGTERM
         time.sleep(0.01)
@@ -282,6 +284,39 @@ def test_failed_job_has_the_worst_objective_until_it_succeeds(tmp_path, error):
     assert reason == ("OverflowError: too large\n" if isinstance(error, OverflowError) else "it diverged\n")
     assert run_job(succeed, tmp_path, GRID, monitor="val/mse") == 0.75
     assert not (tmp_path / "failure.txt").exists(), "the job is no failure any more"
+
+
+def test_pruned_job_that_fails_afterwards_counts_as_failed(tmp_path):
+    folder = tmp_path / "0-seed-0"
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "overrides.yaml").write_text("- seed=0\n")
+
+    def prune_and_fail():
+        (folder / "pruned.txt").write_text("after 1 epoch")
+        raise RunFailedError("a metric is undefined")
+
+    run_job(prune_and_fail, folder, GRID, monitor="val/mse")
+    (job,) = read_jobs(tmp_path)
+    assert (job.status, job.failure, job.pruned) == ("failed", "a metric is undefined", None)
+    assert "failed     0-seed-0: a metric is undefined" in sweep_report([job]).lines
+    assert b"0-seed-0,failed,a metric is undefined" in sweep_report([job]).files["results.csv"]
+
+
+def test_sweep_with_damaged_files_of_a_job_exits_with_status_1(command, tmp_path, whole):
+    sweep = shutil.copytree(whole, tmp_path / "sweep")
+    unused = sweep / "9-embedding_dim-2"
+    shutil.copytree(sweep / "0-embedding_dim-4", unused)
+    overrides = unused / ".hydra" / "overrides.yaml"
+    record = json.loads((unused / "run.json").read_text())
+    record["started_with"]["overrides.yaml"] = overrides.read_text().replace("embedding_dim=4", "embedding_dim=2")
+    (unused / "run.json").write_text(json.dumps(record))
+    accept_files(unused)
+    assert "failed" not in command(tmp_path, "train", *SWEEP, "hydra.sweep.dir=sweep").stdout
+    (unused / "metrics.json").write_text("{}")
+    outcome = command(tmp_path, "train", *SWEEP, "hydra.sweep.dir=sweep", status=1)
+    assert f"failed     {unused.name}: {unused / 'metrics.json'} is damaged" in outcome.stdout
+    (row,) = (row for row in rows_of(sweep) if row["run"] == unused.name)
+    assert row["status"] == "failed"
 
 
 def test_jobs_are_in_the_order_of_their_numbers(tmp_path):

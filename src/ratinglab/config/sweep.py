@@ -26,7 +26,7 @@ from ratinglab.process.exits import exit_on_storage_fault, exit_with
 from ratinglab.process.interrupts import StoppedError
 from ratinglab.process.locks import LockedError, lock_folder
 from ratinglab.runs.record import read_metrics, read_swept_arguments
-from ratinglab.runs.run_files import FAILURE
+from ratinglab.runs.run_files import FAILURE, PRUNED
 from ratinglab.runs.sweep_folder import find_job_folders, has_started, read_jobs, write_reason
 
 log = logging.getLogger(__name__)
@@ -143,6 +143,7 @@ def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, moni
             reason = " ".join(f"{type(error).__name__}: {error}".split())
         log.error("%s   failed: %s", values_text, reason)
         write_reason(folder / FAILURE, reason)
+        (folder / PRUNED).unlink(missing_ok=True)  # the job counts as failed; a resumed fit writes the file again
     return float("inf")
 
 
