@@ -31,6 +31,7 @@ from ratinglab.training.train_options import TrainOptions
 REPRODUCE_USAGE = """\
 Train a run again from its record, in a new folder, and compare the metrics.
 
+  python scripts/reproduce.py RUN     short for run=RUN
   python scripts/reproduce.py run=outputs/…
 
 Keys (KEY=VALUE):
@@ -151,7 +152,16 @@ Fit and compare rating-prediction models.
   ratinglab COMMAND --help
 
 Commands:
-{commands}
+  train               Fit a model on a table of ratings.
+  report FOLDER …     Compare runs with one another and with published results.
+  recommend RUN USER  Recommend items to one user, the users in a file, or all users.
+  similar RUN ITEM    Find the items similar to one item.
+  predict RUN INPUT   Predict the ratings of the pairs in a file.
+  evaluate RUN        Recompute the metrics of a run.
+  reproduce RUN       Train a run again from its record, and compare the metrics.
+  export RUN          Write a run in a form that predicts without ratinglab.
+  serve RUN           Answer requests for predictions over HTTP, and show a page to try a run on.
+  inspect_data PATH   Describe a table of ratings, and print the command that trains on it.
 
 Completion of commands, choices and keys in the shell:
   eval "$(ratinglab -sc install=bash)"      bash; for zsh, install=zsh
@@ -167,8 +177,7 @@ def main() -> None:
         with clean_exit():
             _complete(arguments[1:])
     elif name in ("-h", "--help"):
-        lines = (f"  {command_name:<14}{function.__doc__}" for command_name, function in COMMANDS.items())
-        print(OVERVIEW.format(commands="\n".join(lines)), end="")
+        print(OVERVIEW, end="")
     elif name == "--version":
         print(f"ratinglab {version('ratinglab')}")
     else:

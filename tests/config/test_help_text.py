@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from ratinglab.cli import OVERVIEW
+
 
 @pytest.fixture(scope="session")
 def command(command_here):
@@ -53,6 +55,25 @@ def test_other_commands_have_a_help_text(help_of):
     assert re.search(r"^    columns\.item=null  +Column of the item ids; null: item_id or,", text, re.M)
     assert " -m " not in text
     assert "* csv" in help_of("inspect_data")
+
+
+@pytest.mark.parametrize(
+    ("script", "keys"),
+    {
+        "recommend": "run=RUN user=USER",
+        "similar": "run=RUN item=ITEM",
+        "predict": "run=RUN input=INPUT",
+        "evaluate": "run=RUN",
+        "reproduce": "run=RUN",
+        "export": "run=RUN",
+        "serve": "run=RUN",
+        "inspect_data": "data.path=PATH",
+    }.items(),
+)
+def test_help_and_overview_show_arguments_without_a_key(help_of, script, keys):
+    names = " ".join(pair.split("=")[1] for pair in keys.split())
+    assert re.search(rf"{script}\.py {names} +short for {keys}$", help_of(script), re.M)
+    assert re.search(rf"^  {script} {names}  +[A-Z]", OVERVIEW, re.M)
 
 
 def test_help_lists_choices_of_the_config_dir(help_of, tmp_path):
