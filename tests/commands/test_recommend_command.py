@@ -137,6 +137,21 @@ def test_error_for_an_unknown_user_of_a_file_names_the_line(run, here):
     assert pd.read_csv(here / "out.csv")["user_id"].tolist() == [7, 7, 229, 229]
 
 
+INPUTS = {
+    "users": 'user_id,size\n1,5" wide\n2,',
+    "items": 'item_id,size\n1,5" wide\n2,',
+    "ratings": 'user_id,item_id,rating,size\n1,2,3,5" wide\n2,2,3,',
+}
+
+
+@pytest.mark.parametrize("key", INPUTS)
+def test_notes_on_a_file_are_printed(run, here, capsys, key):
+    (here / "input.csv").write_text(INPUTS[key])
+    recommend(run, f"{key}=input.csv", "k=2", "output=out.csv")
+    lines = capsys.readouterr().out.splitlines()
+    assert "note: input.csv: quotation marks were read as text, as with quote=none" in lines, lines
+
+
 def test_items_of_a_file_are_the_candidates(run, here, capsys):
     pd.DataFrame({"id": [3, 4, 5, 20, 404]}).to_parquet(here / "items.parquet")
     recommend(run, "items=items.parquet", "columns.item=id", "output=out.csv", "exclude_seen=false")

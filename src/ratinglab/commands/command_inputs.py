@@ -109,27 +109,33 @@ def fold_in_files(options: FoldInOptions) -> list[Path]:
 
 def fold_in_from_options(
     run: Run, options: FoldInOptions, columns: RatingColumnOptions, *, user_id: str | None
-) -> FoldedIn:
-    """Fold the ratings and features that the options name into a run.
+) -> tuple[FoldedIn | None, list[str]]:
+    """Fold the ratings and features that the options name into a run, if any; also returns notes on them.
 
     `user_id` is the id of the user if the ratings name no users; None: a new user.
 
     Raises:
         UserError: as in `Run.fold_in`, or a file cannot be read.
     """
+    if not options.folds_in:
+        return None, []
     ratings = _pairs_or_table(options, options.ratings, key="ratings")
+    users = _pairs_or_table(options, options.user_features, key="user_features")
+    items = _table(options, options.item_features, key="item_features")
     if isinstance(ratings, TextTable):
         rating_columns = columns_in(ratings.names, columns, run.record)
         user_id = None if has_user_column(ratings.names, rating_columns) else user_id
-    return fold_in(
+    folded = fold_in(
         run,
         ratings=ratings,
-        users=_pairs_or_table(options, options.user_features, key="user_features"),
-        items=_table(options, options.item_features, key="item_features"),
+        users=users,
+        items=items,
         user_id=user_id,
         columns=_by_role(columns),
         keys=("user_features", "item_features"),
     )
+    tables = [table for table in (ratings, users, items) if isinstance(table, TextTable)]
+    return folded, [*(note for table in tables for note in table.opened_from.notes), *folded.notes]
 
 
 def _pairs_or_table(options: FoldInOptions, value: str | None, *, key: str) -> Pairs | TextTable | None:

@@ -44,7 +44,7 @@ def predict(options: PredictOptions) -> None:
     output = None if options.output is None else check_table_path(options.output, inputs=inputs)
     run, notes = load_run(options.run)
     run.record.check_predicts_ratings()
-    folded = fold_in_from_options(run, options, options.columns, user_id=None) if options.folds_in else None
+    folded, fold_in_notes = fold_in_from_options(run, options, options.columns, user_id=None)
     pairs = open_table(options, file)  # last: it may read ahead
     columns = columns_in(pairs.schema.names, options.columns, run.record)
     if folded is not None and folded.is_anonymous and columns["user"] in pairs.schema.names:
@@ -64,7 +64,7 @@ def predict(options: PredictOptions) -> None:
         header = pairs.dialect is None or pairs.dialect.has_header
         write_table(output, schema, predicted, dialect=dialect, header=header)
         print_notes(output, f"{counts.total():,} predictions in {output}")
-    notes += [f"note: {note}" for note in (*pairs.notes, *(() if folded is None else folded.notes))]
+    notes += [f"note: {note}" for note in (*pairs.notes, *fold_in_notes)]
     for side in ("user", "item"):
         count = counts[f"{side}_unknown"] + counts["both_unknown"]
         if count > 0:

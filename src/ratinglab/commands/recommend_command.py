@@ -89,9 +89,9 @@ def recommend(options: RecommendOptions) -> None:
     inputs = [*(table.opened_from.file.path for table in tables.values()), *fold_in_files(options)]
     output = None if options.output is None else check_table_path(options.output, inputs=inputs)
     run, notes = load_run(options.run)
-    folded = fold_in_from_options(run, options, options.columns, user_id=options.user) if options.folds_in else None
-    if folded is not None:
-        notes += [f"note: {note}" for note in folded.notes]
+    folded, fold_in_notes = fold_in_from_options(run, options, options.columns, user_id=options.user)
+    table_notes = [note for table in tables.values() for note in table.opened_from.notes]
+    notes += [f"note: {note}" for note in (*table_notes, *fold_in_notes)]
     recommender = run if folded is None else folded.other_users
     check_length(options.k, num_items=recommender.record.num_items)
     list_options = ListOptions(
