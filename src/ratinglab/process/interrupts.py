@@ -43,7 +43,7 @@ def raise_on_signals() -> Iterator[None]:
     After the `with` block, Ctrl-C kills the process, too: a KeyboardInterrupt while Python shuts down would print a
     traceback.
     """
-    handlers_before = {number: signal.getsignal(number) for number in _signals_to_handle()}
+    handlers_before = {number: signal.getsignal(number) for number in signals_to_handle()}
     received: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -68,7 +68,7 @@ def raise_on_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if handler is signal.default_int_handler else handler)
 
 
-def _signals_to_handle() -> list[signal.Signals]:
+def signals_to_handle() -> list[signal.Signals]:
     """List the signals to handle: none outside the main thread, and not those ignored, such as SIGHUP under nohup."""
     if threading.current_thread() is not threading.main_thread():
         return []
@@ -101,7 +101,7 @@ class StopRequest:
     def watch(self, *, is_silent: bool = False) -> None:
         """Record signals from now on, instead of raising StoppedError. Prints messages unless `is_silent`."""
         self._is_silent = is_silent
-        self._handlers_before = {number: signal.getsignal(number) for number in _signals_to_handle()}
+        self._handlers_before = {number: signal.getsignal(number) for number in signals_to_handle()}
         if not self._handlers_before:
             return
         receiver, self._sender = socket.socketpair()

@@ -3,15 +3,13 @@
 import errno
 import logging
 import os
-import signal
 import socket
-from types import FrameType
 
 import uvicorn
 import uvicorn.server
 
 from ratinglab.errors import UserError
-from ratinglab.process.interrupts import STOP_SIGNALS, StoppedError
+from ratinglab.process.interrupts import signals_to_handle
 from ratinglab.serving.app import build_app
 from ratinglab.serving.reloading import CurrentRun
 from ratinglab.serving.serve_options import ServeOptions
@@ -48,7 +46,9 @@ def serve(options: ServeOptions) -> None:
         for note in current.notes:
             print(note)
         print(f"serving {current.service.run.folder} at {_url(options.host, listener)} (Ctrl-C to stop)", flush=True)
-        _run_until_signal(uvicorn.Server(config), listener)
+        # by default without SIGHUP; uvicorn raises the signal again at the end, as StoppedError
+        uvicorn.server.HANDLED_SIGNALS = tuple({*uvicorn.server.HANDLED_SIGNALS, *signals_to_handle()})
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -82,30 +82,3 @@ def _url(host: str, listener: socket.socket) -> str:
     """Return the URL for a browser on this computer."""
     name = "localhost" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     return f"http://{name}:{listener.getsockname()[1]}"
-
-
-def _run_until_signal(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Run uvicorn, which handles SIGINT and SIGTERM. Other signals to stop, such as a closed terminal's, stop it too.
-
-    Raises:
-        StoppedError: such another signal stopped the server.
-    """
-    received: list[int] = []
-
-    def stop(number: int, _: FrameType | None) -> None:
-        received.append(number)
-        server.should_exit = True
-
-    others = [number for number in STOP_SIGNALS if number not in uvicorn.server.HANDLED_SIGNALS]
-    earlier_handlers = {
-        number: signal.signal(number, stop)
-        for number in others
-        if signal.getsignal(number) not in (signal.SIG_IGN, None)
-    }
-    try:
-        server.run(sockets=[listener])
-    finally:
-        for number, handler in earlier_handlers.items():
-            signal.signal(number, handler)
-    if received:
-        raise StoppedError(received[0])
