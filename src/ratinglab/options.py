@@ -146,7 +146,7 @@ def as_override(key: str, value: Any) -> str:
         if isinstance(value, list):
             return f"[{','.join(map(format_value, value))}]"
         if isinstance(value, str):
-            is_plain = re.fullmatch(r"[A-Za-z_./][\w./-]*|\d+", value, flags=re.ASCII)
+            is_plain = re.fullmatch(r"(?!\.\d)[A-Za-z_./][\w./-]*|\d+", value, flags=re.ASCII)
             return value if is_plain and value.lower() not in GRAMMAR_WORDS else quote_for_hydra(value)
         return value.name if isinstance(value, Enum) else as_yaml(value)
 

@@ -4,11 +4,13 @@ import json
 import shutil
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from ratinglab.config.arguments import quote_texts
 from ratinglab.config.hydra_api import hydra_context
 from ratinglab.config.primary_config import PrimaryConfig
+from ratinglab.options import as_override
 
 EXPERIMENT = "# @package _global_\ntrainer:\n  max_epochs: 7\n  min_epochs: 3\n"
 
@@ -107,6 +109,15 @@ def test_only_keys_of_another_choice_are_set_again(overrides, expected):
     with hydra_context():
         kept = conf.overrides_of_choices(overrides)
     assert [text for text in kept if not text.startswith("model.init_std=")] == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["7", "007", ".5", "1e5", "1_0", "null", "x,y", "it's", "./a b", "../a", "\\", "${seed}", "é"]
+)
+def test_texts_are_formatted_as_hydra_reads_them(text):
+    parse = OverridesParser.create().parse_override
+    assert str(parse(as_override("key", text)).value()) == text
+    assert [str(entry) for entry in parse(as_override("key", [text, text])).value()] == [text, text]
 
 
 def records_of_sweep(folder):

@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -14,7 +13,7 @@ from hydra.errors import HydraException
 from ratinglab.config.hydra_api import argument_parser
 from ratinglab.errors import UserError, refuse_arguments
 from ratinglab.formats.literals import is_inline_mapping
-from ratinglab.options import as_yaml, quote_for_hydra
+from ratinglab.options import quote_for_hydra
 from ratinglab.process.program import shell_command
 
 MAPPING_KEYS = ("ratings", "user_features")
@@ -84,13 +83,6 @@ def _check_form(overrides: Sequence[str], *, positional: Sequence[str] = ()) -> 
 def _is_bare(argument: str) -> bool:
     """Return whether an argument has no key."""
     return "=" not in argument and not argument.startswith("~")
-
-
-def yaml_value(value: Any) -> str:
-    """Format the value of a YAML key for Hydra's grammar."""
-    if isinstance(value, list):
-        return f"[{','.join(map(yaml_value, value))}]"
-    return quote_for_hydra(value) if isinstance(value, str) else as_yaml(value)
 
 
 def _quote_text(argument: str) -> str:

@@ -11,11 +11,10 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ratinglab.config.arguments import yaml_value
 from ratinglab.config.hydra_api import config_loader, load_file
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
-from ratinglab.options import quote_for_hydra
+from ratinglab.options import as_override, quote_for_hydra
 
 FOLDER = (Path(__file__).parents[1] / "conf").resolve()
 """Folder of the configs: conf/ in a checkout."""
@@ -47,7 +46,7 @@ class ChosenFile(NamedTuple):
     def overrides(self, keys: Collection[str]) -> list[str]:
         """Return an override for each of these keys that the file sets. Skips mandatory values (`???`)."""
         return [
-            f"{self.package}.{key}={yaml_value(value)}"
+            as_override(f"{self.package}.{key}", value)
             for key, value in self._content().items()
             if f"{self.package}.{key}" in keys and value != "???" and not isinstance(value, dict)
         ]
