@@ -31,6 +31,8 @@ BLOCK_ROWS = 1 << 18
 """Number of pairs held in memory at once."""
 MAX_PRINTED = 20
 """Largest number of pairs printed without an output file."""
+ParseTimes = Callable[[TextTable], Times]
+"""Function that parses the times of a block of pairs."""
 
 
 def predict(options: PredictOptions) -> None:
@@ -54,8 +56,8 @@ def predict(options: PredictOptions) -> None:
         )
     schema = _extend_schema(pairs, has_deviation=run.record.is_sampled or folded is not None)
     counts = Counter[Hashable]()
-    times = _find_times(pairs.schema.names, options, run, notes) if folded is None else None
-    predict_block = partial(_predict_block, run=run, folded=folded, columns=columns, times=times)
+    parse_times = _find_times(pairs.schema.names, options, run, notes) if folded is None else None
+    predict_block = partial(_predict_block, run=run, folded=folded, columns=columns, parse_times=parse_times)
     predicted = _append_predictions(pairs, predict_block, schema, counts)
     if output is None:
         _print_first(predicted, counts)
@@ -87,7 +89,7 @@ def _extend_schema(pairs: OpenTable, *, has_deviation: bool) -> pa.Schema:
 
 
 def _predict_block(
-    block: TextTable, *, run: Run, folded: FoldedIn | None, columns: Mapping[str, str], times: "_TimeColumn | None"
+    block: TextTable, *, run: Run, folded: FoldedIn | None, columns: Mapping[str, str], parse_times: ParseTimes | None
 ) -> pd.DataFrame:
     """Predict the pairs of a block by the run, or by the folded-in users and items."""
     items = block.ids(columns["item"], key="columns.item", side="item").to_pandas()
@@ -96,7 +98,7 @@ def _predict_block(
     users = block.ids(columns["user"], key="columns.user", side="user").to_pandas()
     if folded is not None:
         return folded.predict_table(items, user_ids=users)
-    return run.predict_table(users, items, times=None if times is None else times.parse(block))
+    return run.predict_table(users, items, times=None if parse_times is None else parse_times(block))
 
 
 def _append_predictions(
@@ -120,7 +122,7 @@ def _print_first(predicted: Iterator[pa.Table], counts: Counter[Hashable]) -> No
         print(f"note: {counts.total() - len(first):,} more pairs: set output=FILE to write all of them")
 
 
-def _find_times(names: Sequence[str], options: PredictOptions, run: Run, notes: list[str]) -> "_TimeColumn | None":
+def _find_times(names: Sequence[str], options: PredictOptions, run: Run, notes: list[str]) -> ParseTimes | None:
     """Find the column of times in the file of pairs, and add a note to `notes` if the options do not name it.
 
     None if there is no such column, or if the model takes no days and the options name no column.
@@ -134,28 +136,23 @@ def _find_times(names: Sequence[str], options: PredictOptions, run: Run, notes: 
             day = "each user's last training day"
             notes.append(f"note: no times: predicted for {day}; columns.timestamp=NAME names their column")
     trained_format = run.record.provenance["timestamp_format"] if column == trained_column else None
-    return None if column is None else _TimeColumn(column, options.timestamp_format or trained_format)
+    return None if column is None else _time_parser(column, options.timestamp_format or trained_format)
 
 
-class _TimeColumn:
-    """The times of the pairs, parsed block by block, all in the format of the first time."""
+def _time_parser(column: str, pattern: str | None) -> ParseTimes:
+    """Return a function that parses the times of one block after another, all in the format of the first time.
 
-    def __init__(self, column: str, pattern: str | None) -> None:
-        self._column = column
-        self._pattern = pattern
-        self._first: str | None = None
+    It raises UserError if a cell is no time in that format.
+    """
+    first: str | None = None
 
-    def parse(self, block: TextTable) -> Times:
-        """Parse the times of the next block.
-
-        Raises:
-            UserError: a cell is no time in that format.
-        """
-        texts = block.column(self._column, key="columns.timestamp")
-        times = parse_times_to_numpy(
-            texts, pattern=self._pattern, place=lambda row: block.place(row, self._column), first=self._first
-        )
-        if self._first is None and texts:
-            self._pattern = self._pattern or detect_timestamp_format(texts)
-            self._first = texts[0]
+    def parse(block: TextTable) -> Times:
+        nonlocal pattern, first
+        texts = block.column(column, key="columns.timestamp")
+        times = parse_times_to_numpy(texts, pattern=pattern, place=lambda row: block.place(row, column), first=first)
+        if first is None and texts:
+            pattern = pattern or detect_timestamp_format(texts)
+            first = texts[0]
         return times
+
+    return parse

@@ -44,10 +44,8 @@ class _ListsRequest:
     """A request for recommendations, and the run that answers it.
 
     Attributes:
-        run: the run.
         folded: users and items folded into the run; None: none.
-        options: the options as typed.
-        list_options: options of the lists.
+        list_options: what `options` say about each list.
     """
 
     run: Run
