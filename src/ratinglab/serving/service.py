@@ -23,11 +23,7 @@ MAX_LEVELS = 1000
 
 
 class Service:
-    """A loaded run. Its methods are thread-safe.
-
-    Attributes:
-        run: the loaded run.
-    """
+    """A loaded run. Its methods are thread-safe."""
 
     def __init__(self, run: Run, limits: ServeOptions) -> None:
         """Read all files that responses need, and answer each type of request once, to warm up."""
