@@ -14,14 +14,14 @@ from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from ratinglab.config.arguments import parse_arguments
 from ratinglab.config.error_messages import translate_exceptions
 from ratinglab.config.help_text import adapt_commands, help_text
-from ratinglab.config.hydra_api import hydra_app, hydra_context, run_composed
+from ratinglab.config.hydra_api import hydra_app, hydra_context
 from ratinglab.config.primary_config import PrimaryConfig
-from ratinglab.config.request import ComposedJob, FindRun, Request, complete_hydra_config, hydra_folder
+from ratinglab.config.request import ComposedJob, FindRun, Request, hydra_folder
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.config.sweep import check_sweep, first_job, run_job, run_sweep
 from ratinglab.errors import RunFailedError, UserError
@@ -115,10 +115,7 @@ class _Invocation:
             return True
         if self._trains:
             self._claim_folder(hydra, arguments, claims)
-        if job is None or job.hydra.verbose:  # Hydra's app shows Hydra's own messages
-            return self._run_app(arguments)
-        self._run(job)
-        return True
+        return self._run_app(arguments)
 
     def _run_app(self, arguments: argparse.Namespace) -> bool:
         """Let Hydra's app do what the arguments ask for; return whether all jobs succeeded."""
@@ -189,14 +186,6 @@ class _Invocation:
         if arguments.multirun:
             record_or_check_arguments(folder, sweep_arguments, config_dir=self._conf.extra_folder)
         self._folder = folder
-
-    def _run(self, job: ComposedJob) -> None:
-        """Run the task once on the checked config."""
-        config = job.config.copy()
-        with open_dict(config):
-            config.hydra = complete_hydra_config(job.hydra, self._folder, self._conf.extra_folder)
-        with hydra_context():
-            run_composed(self._run_job, config, config_name=self._conf.config_name)
 
     def _run_job(self, config: DictConfig) -> float | None:
         """Run the task on one job; called by Hydra, with the job's config."""

@@ -7,15 +7,12 @@ from typing import Any
 
 import hydra
 from hydra import initialize_config_module
-from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import run_job
-from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 PACKAGE = "ratinglab.conf"
@@ -31,20 +28,6 @@ def hydra_app(task: Callable[[DictConfig], Any], *, config_name: str) -> Callabl
     """Turn a task into a Hydra app, which reads sys.argv and calls the task once per job."""
     app: Callable[[], None] = hydra.main(config_path=f"pkg://{PACKAGE}", config_name=config_name, **VERSION_BASE)(task)
     return app
-
-
-def run_composed(task: Callable[[DictConfig], Any], config: DictConfig, *, config_name: str) -> None:
-    """Run a task on a composed config like a Hydra app with a single job, without the 0.2 s of composing it again.
-
-    Creates the run's folder, log and record, and calls the callbacks. Call it inside `hydra_context`. `config` includes
-    Hydra's own node; the task receives the config without that node.
-    """
-    callbacks = Callbacks(config)
-    callbacks.on_run_start(config=config, config_name=config_name)
-    context = HydraContext(config_loader=config_loader(), callbacks=callbacks)
-    result = run_job(task, config, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
-    callbacks.on_run_end(config=config, config_name=config_name, job_return=result)
-    _ = result.return_value  # raises the exception of a job that has failed
 
 
 def hydra_context() -> AbstractContextManager[None]:

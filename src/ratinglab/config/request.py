@@ -53,7 +53,7 @@ class ComposedJob(NamedTuple):
     def save(self, folder: Path) -> None:
         """Save the configuration in the folder of a new run, as Hydra's app does."""
         (folder / HYDRA_FOLDER).mkdir()
-        hydra = complete_hydra_config(self.hydra, folder, self.request.conf.extra_folder)
+        hydra = _complete_hydra_config(self.hydra, folder, self.request.conf.extra_folder)
         for name, content in (
             ("config.yaml", self.config),
             ("overrides.yaml", OmegaConf.create(self.request.overrides)),
@@ -138,13 +138,12 @@ def hydra_folder_of_call(job: ComposedJob, kind: str) -> Path:
         return hydra_folder(job.hydra, kind)
 
 
-def complete_hydra_config(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -> DictConfig:
-    """Copy Hydra's part of a config, and set the values that Hydra's app would set. None keeps the composed folder."""
+def _complete_hydra_config(hydra: DictConfig, folder: Path, config_dir: Path | None) -> DictConfig:
+    """Copy Hydra's part of a config, and set the values that Hydra's app would set."""
     hydra = hydra.copy()
     with read_write(hydra), open_dict(hydra):
         hydra.mode = RunMode.RUN
-        if folder is not None:
-            hydra.run.dir = hydra.runtime.output_dir = str(folder)
+        hydra.run.dir = hydra.runtime.output_dir = str(folder)
         for source in hydra.runtime.config_sources:
             if config_dir is not None and source.path == str(config_dir):
                 source.provider = "command-line"  # Hydra's name for --config-dir, which a resumed run looks for
