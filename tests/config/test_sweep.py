@@ -1,6 +1,6 @@
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ratinglab.config.sweep import MAX_CHECKED_JOBS, first_job, jobs_to_check
+from ratinglab.config.sweep import MAX_CHECKED_JOBS, jobs_to_check
 
 
 def parsed(*overrides):
@@ -23,4 +23,4 @@ def test_each_value_of_a_large_sweep_is_checked_once():
 def test_last_argument_wins_and_both_ends_of_an_interval_are_checked():
     assert list(jobs_to_check(parsed("a=1,2", "a=3"))) == [["a=3"]]
     assert list(jobs_to_check(parsed("a=tag(log,interval(1e-4,0.1))"))) == [["a=0.0001"], ["a=0.1"]]
-    assert first_job(parsed("a=1,2", "b=x")) == ["a=1", "b=x"]
+    assert next(jobs_to_check(parsed("a=1,2", "b=x"))) == ["a=1", "b=x"]

@@ -23,7 +23,7 @@ from ratinglab.config.hydra_api import hydra_app, hydra_context
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.request import ComposedJob, FindRun, Request, hydra_folder
 from ratinglab.config.resolvers import register_resolvers
-from ratinglab.config.sweep import check_sweep, first_job, run_job, run_sweep
+from ratinglab.config.sweep import check_sweep, jobs_to_check, run_job, run_sweep
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.options import quote_for_hydra
 from ratinglab.process.exits import clean_exit, exit_on_storage_fault, exit_with
@@ -131,7 +131,7 @@ class _Invocation:
             return adapt_commands(self._usage.strip())
         with hydra_context():
             parsed = self._conf.parse(arguments.overrides)
-            overrides = first_job(parsed) if arguments.multirun else arguments.overrides
+            overrides = next(jobs_to_check(parsed)) if arguments.multirun else arguments.overrides
             return help_text(self._conf, [*self._conf.overrides_of_choices(overrides), *overrides])
 
     def _check_jobs(self, arguments: argparse.Namespace) -> DictConfig:

@@ -37,11 +37,6 @@ PRINTED_PREFIXES = ("note:", "warning:", "pruned")
 """Beginnings of the lines of a job's log that are printed, too."""
 
 
-def first_job(overrides: Sequence[Override]) -> list[str]:
-    """Return the overrides with the first value of each key."""
-    return next(jobs_to_check(overrides))
-
-
 def jobs_to_check(overrides: Sequence[Override]) -> Iterator[list[str]]:
     """Yield every job of a sweep; beyond MAX_CHECKED_JOBS jobs, the first one and all that differ from it in one key.
 
@@ -86,7 +81,7 @@ def check_sweep(
         UserError: a value is wrong, or the options of every job conflict.
     """
     overrides = conf.parse(arguments)
-    _, hydra = conf.compose(first_job(overrides))
+    _, hydra = conf.compose(next(jobs_to_check(overrides)))
     if hydra.output_subdir is None:
         raise UserError(f"{conf.config_name} does not support sweeps: leave out -m")
     params = OmegaConf.select(hydra, "sweeper.params") or {}  # set by a search's YAML
