@@ -192,12 +192,11 @@ class _Invocation:
         sys.argv[:] = self._argv  # a launcher's process has other arguments, and `_run_app` changed them
         hydra = HydraConfig.get()
         job = self._job
-        rerun = self._request.rerun
         folder = Path(hydra.runtime.output_dir)
         if job is None:
             return run_job(lambda: self._train_job(config, hydra, folder), folder, hydra, monitor=config.monitor)
-        if rerun is not None and hydra.output_subdir is not None:
-            rerun.save(folder, job.config)
+        if self._request.rerun is not None and hydra.output_subdir is not None:
+            job.save(folder)
         with clean_exit(), translate_exceptions(self._conf):
             try:
                 return self._task(job.options, folder)

@@ -23,6 +23,7 @@ from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.rerun import Rerun, find_resumed_run
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.files import user_path
+from ratinglab.runs.record import read_hydra
 from ratinglab.runs.run_files import HYDRA_FOLDER
 from ratinglab.serving.serve_options import ServeOptions
 from ratinglab.training.train_options import TrainOptions
@@ -51,15 +52,28 @@ class ComposedJob(NamedTuple):
     request: "Request"
 
     def save(self, folder: Path) -> None:
-        """Save the configuration in the folder of a new run, as Hydra's app does."""
-        (folder / HYDRA_FOLDER).mkdir()
-        hydra = _complete_hydra_config(self.hydra, folder, self.request.conf.extra_folder)
+        """Save the configuration in a run's folder, as Hydra's app does; of a reproduced run, the restored one."""
+        rerun = self.request.rerun
+        overrides = self.request.overrides if rerun is None else rerun.arguments()
+        hydra = read_hydra(rerun.folder) if rerun is not None else self._complete_hydra_config(folder)
+        (folder / HYDRA_FOLDER).mkdir(exist_ok=True)
         for name, content in (
             ("config.yaml", self.config),
-            ("overrides.yaml", OmegaConf.create(self.request.overrides)),
-            ("hydra.yaml", DictConfig({"hydra": hydra})),
+            ("overrides.yaml", OmegaConf.create(overrides)),
+            ("hydra.yaml", OmegaConf.create({"hydra": hydra})),
         ):
             OmegaConf.save(content, folder / HYDRA_FOLDER / name)
+
+    def _complete_hydra_config(self, folder: Path) -> DictConfig:
+        """Copy Hydra's part of the config, and set the values that Hydra's app would set."""
+        config_dir, hydra = self.request.conf.extra_folder, self.hydra.copy()
+        with read_write(hydra), open_dict(hydra):
+            hydra.mode = RunMode.RUN
+            hydra.run.dir = hydra.runtime.output_dir = str(folder)
+            for source in hydra.runtime.config_sources:
+                if config_dir is not None and source.path == str(config_dir):
+                    source.provider = "command-line"  # Hydra's name for --config-dir, which a resumed run looks for
+        return hydra
 
 
 class Request:
@@ -136,18 +150,6 @@ def hydra_folder_of_call(job: ComposedJob, kind: str) -> Path:
     """
     with translate_exceptions(job.request.conf), hide_hydra_app():
         return hydra_folder(job.hydra, kind)
-
-
-def _complete_hydra_config(hydra: DictConfig, folder: Path, config_dir: Path | None) -> DictConfig:
-    """Copy Hydra's part of a config, and set the values that Hydra's app would set."""
-    hydra = hydra.copy()
-    with read_write(hydra), open_dict(hydra):
-        hydra.mode = RunMode.RUN
-        hydra.run.dir = hydra.runtime.output_dir = str(folder)
-        for source in hydra.runtime.config_sources:
-            if config_dir is not None and source.path == str(config_dir):
-                source.provider = "command-line"  # Hydra's name for --config-dir, which a resumed run looks for
-    return hydra
 
 
 def compose_call(overrides: Sequence[str], *, config_dir: str | None) -> ComposedJob:

@@ -132,12 +132,6 @@ class Rerun:
                 value = str(Path.cwd() / _text(setting))  # a reproduction may be resumed elsewhere
             OmegaConf.update(config, key, value)
 
-    def save(self, folder: Path, config: DictConfig) -> None:
-        """Store the restored configuration in a new run's folder, where Hydra has stored its own arguments."""
-        OmegaConf.save(config, folder / HYDRA_FOLDER / "config.yaml")
-        OmegaConf.save(OmegaConf.create(self.arguments()), folder / HYDRA_FOLDER / "overrides.yaml")
-        OmegaConf.save(OmegaConf.create({"hydra": read_hydra(self.folder)}), folder / HYDRA_FOLDER / "hydra.yaml")
-
     def _links(self, saved: DictConfig, *, is_extended: bool) -> dict[str, str | None]:
         """Return the values of the keys `resume` and `reproduces`. A run that was extended reproduces no other run."""
         if self.key == "run":
