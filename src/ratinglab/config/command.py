@@ -21,7 +21,7 @@ from ratinglab.config.error_messages import translate_exceptions
 from ratinglab.config.help_text import adapt_commands, help_text
 from ratinglab.config.hydra_api import hydra_app, hydra_context
 from ratinglab.config.primary_config import PrimaryConfig
-from ratinglab.config.request import ComposedJob, FindRun, Request, hydra_folder
+from ratinglab.config.request import ComposedJob, FindRun, RunRequest, hydra_folder
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.config.sweep import check_sweep, jobs_to_check, run_job, run_sweep
 from ratinglab.errors import RunFailedError, UserError
@@ -74,7 +74,7 @@ class _Invocation:
         self._conf = PrimaryConfig(config_name)
         self._trains = config_name == "train"
         self._argv = list(sys.argv)
-        self._request: Request
+        self._request: RunRequest
         self._job: ComposedJob | None = None  # None in a sweep
         self._num_jobs: int  # of a sweep
         self._folder: Path | None = None
@@ -101,7 +101,7 @@ class _Invocation:
         if arguments.hydra_help or arguments.info or arguments.shell_completion:
             return self._run_app(arguments)
         overrides, multirun = arguments.overrides, arguments.multirun
-        self._request = Request(self._conf, overrides, multirun=multirun, find_run=self._find_run)
+        self._request = RunRequest(self._conf, overrides, multirun=multirun, find_run=self._find_run)
         arguments.overrides = self._request.overrides
         if arguments.cfg:
             if (rerun := self._request.rerun) is not None:

@@ -49,7 +49,7 @@ class ComposedJob(NamedTuple):
     options: Any
     config: DictConfig
     hydra: DictConfig
-    request: "Request"
+    request: "RunRequest"
 
     def save(self, folder: Path) -> None:
         """Save the configuration in a run's folder, as Hydra's app does; of a reproduced run, the restored one."""
@@ -76,7 +76,7 @@ class ComposedJob(NamedTuple):
         return hydra
 
 
-class Request:
+class RunRequest:
     """The overrides of one command or call, checked.
 
     Attributes:
@@ -158,6 +158,6 @@ def compose_call(overrides: Sequence[str], *, config_dir: str | None) -> Compose
     conf = PrimaryConfig("train")
     with translate_exceptions(conf), hide_hydra_app():
         conf.add_folder(config_dir)
-        request = Request(conf, quote_texts(overrides), find_run=find_resumed_run)
+        request = RunRequest(conf, quote_texts(overrides), find_run=find_resumed_run)
         with hydra_context():
             return request.compose(request.overrides)
