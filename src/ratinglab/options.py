@@ -134,11 +134,6 @@ def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
     return cls(**values)
 
 
-def format_for_loggers(values: Mapping[str, Any]) -> dict[str, int | float | str]:
-    """Format all values except numbers and texts as in YAML, for loggers."""
-    return {key: value if isinstance(value, int | float | str) else as_yaml(value) for key, value in values.items()}
-
-
 def as_override(key: str, value: Any) -> str:
     """Format a Hydra override, with strings in quotes where Hydra's grammar requires them."""
 

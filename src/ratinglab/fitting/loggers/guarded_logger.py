@@ -1,12 +1,12 @@
 """A Lightning logger whose failure does not stop training."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
-from ratinglab.options import format_for_loggers
+from ratinglab.options import as_yaml
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class GuardedLogger(Logger):
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:  # type: ignore[override]
         """Log the run's settings."""
-        self._try(lambda logger: logger.log_hyperparams(format_for_loggers(params)))
+        self._try(lambda logger: logger.log_hyperparams(format_settings(params)))
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Log scalars; the step is the number of finished epochs."""
@@ -69,3 +69,8 @@ class GuardedLogger(Logger):
             log.debug("%s has failed", self._title, exc_info=True)
             reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
             log.warning("warning: %s cannot be written: %s; the run continues without it", self._title, reason)
+
+
+def format_settings(values: Mapping[str, Any]) -> dict[str, int | float | str]:
+    """Format all values except numbers and texts as in YAML."""
+    return {key: value if isinstance(value, int | float | str) else as_yaml(value) for key, value in values.items()}

@@ -13,8 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from ratinglab.errors import UserError
-from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
-from ratinglab.options import format_for_loggers
+from ratinglab.fitting.loggers.guarded_logger import GuardedLogger, format_settings
 
 FIRST_CARDS = {"train/mse": "MSE/train", "val/mse": "MSE/val"}
 """Second tags of the two curves to look at first. TensorBoard sorts its cards by tag, uppercase before lowercase."""
@@ -78,7 +77,7 @@ class EventLog(GuardedLogger):
     def log_results(self, hyperparameters: dict[str, Any], metrics: dict[str, float], *, step: int) -> None:
         """Log the run's row of the hyperparameter table. Lightning's would log each metric again, at step 0."""
         self.log_metrics(metrics, step)
-        plain = format_for_loggers(hyperparameters)
+        plain = format_settings(hyperparameters)
 
         def write(logger: Any) -> None:
             for summary in hparams(plain, metrics):
