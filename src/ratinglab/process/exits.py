@@ -15,8 +15,9 @@ from ratinglab.errors import UserError
 from ratinglab.process.interrupts import StoppedError, raise_on_signals
 from ratinglab.process.program import process_rank, started_by_slurm, started_by_torchrun
 
-LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-"""Characters at which str.splitlines splits."""
+LINE_BREAKS = {ord(character): repr(character)[1:-1] for character in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"}
+"""Characters at which str.splitlines splits, with their escapes: names of files, keys and cells in a message may have
+them."""
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR)
 """errno values of storage problems, which are reported without a traceback."""
 RANK_ZERO_WAIT_SECONDS = 10.0
@@ -39,17 +40,12 @@ def clean_exit() -> Iterator[None]:
     except UserError as error:
         if process_rank() > 0 and (started_by_torchrun() or started_by_slurm()):
             time.sleep(RANK_ZERO_WAIT_SECONDS)  # the launcher ends this process once rank 0 has ended
-        exit_with(f"error: {escape_line_breaks(str(error))}", status=2)
+        exit_with(f"error: {str(error).translate(LINE_BREAKS)}", status=2)
     except StoppedError as error:
         exit_with(str(error), status=error.status)
     except BrokenPipeError:  # a command such as head has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-
-
-def escape_line_breaks(message: str) -> str:
-    """Escape the line breaks in names of files, keys and cells, so that a message stays on one line."""
-    return "".join(repr(character)[1:-1] if character in LINE_BREAKS else character for character in message)
 
 
 def exit_with(message: str, *, status: int) -> NoReturn:
