@@ -25,7 +25,7 @@ from ratinglab.files import suggest_sibling, user_path
 from ratinglab.options import quote_for_hydra
 from ratinglab.process.program import shell_command
 from ratinglab.runs.finished_runs import find_named_run
-from ratinglab.runs.record import parse_hydra_file, read_config_dir, read_hydra, read_hydra_text, read_run_json
+from ratinglab.runs.record import parse_hydra_file, read_config_dir, read_hydra, read_run_json
 from ratinglab.runs.run_files import HYDRA_FOLDER
 
 LIMIT_KEYS = ("trainer.max_epochs", "trainer.max_time")
@@ -231,7 +231,7 @@ def _run_folder(folder: Path, *, key: str) -> Path:
     folder = folder.absolute()
     read_run_json(folder)
     for name in ("overrides.yaml", "config.yaml"):
-        if read_hydra_text(folder, name) is None:
+        if parse_hydra_file(folder, name, key=key) is None:
             raise UserError(f"{key}: {folder} is not the folder of a run: it has no {HYDRA_FOLDER}/{name}")
     return folder
 

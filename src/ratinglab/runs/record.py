@@ -280,39 +280,26 @@ def read_hydra_files(run: Path) -> dict[str, str]:
     return texts
 
 
-def read_hydra_text(run: Path, name: str) -> str | None:
-    """Read the text of a file of HYDRA_FILES; None if it is missing.
+def parse_hydra_file(run: Path, name: str, *, key: str = "") -> Any:
+    """Parse a file of HYDRA_FILES; None if it is missing. Messages begin with `key`.
 
     Reads the copy in the record or, if there is no intact record, the file itself.
 
     Raises:
-        UserError: the file cannot be read.
-    """
-    with suppress(UserError, LookupError, TypeError):  # a damaged record, which other readers report
-        if (record := read_run_json(run)) is not None:
-            return str(record["started_with"][name])
-    path = run / HYDRA_FOLDER / name
-    try:
-        return path.read_text(encoding="utf-8") if path.exists() else None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
-
-
-def parse_hydra_file(run: Path, name: str, *, key: str = "") -> Any:
-    """Parse a file of HYDRA_FILES; None if it is missing. Messages begin with `key`.
-
-    Raises:
         UserError: the file is damaged.
     """
-    text = read_hydra_text(run, name)
-    if text is None:
+    path, text = run / HYDRA_FOLDER / name, None
+    with suppress(UserError, LookupError, TypeError):  # a damaged record, which other readers report
+        if (record := read_run_json(run)) is not None:
+            text = str(record["started_with"][name])
+    if text is None and not path.exists():
         return None
     try:
-        content = yaml.load(text, Loader=LOADER)
+        content = yaml.load(path.read_text(encoding="utf-8") if text is None else text, Loader=LOADER)
         is_valid = isinstance(content, HYDRA_FILES[name])
         if not is_valid or (name == "hydra.yaml" and not isinstance(content.get("hydra"), dict)):
             raise ValueError("its content has the wrong type")
-    except (yaml.YAMLError, ValueError) as error:
+    except (OSError, yaml.YAMLError, ValueError) as error:
         prefix = f"{key}: " if key else ""
-        raise UserError(f"{prefix}{run / HYDRA_FOLDER / name} is damaged: {' '.join(str(error).split())}") from error
+        raise UserError(f"{prefix}{path} is damaged: {' '.join(str(error).split())}") from error
     return content
