@@ -10,22 +10,16 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
 
-from ratinglab.commands.command_options import (
-    EvaluateOptions,
-    ExportOptions,
-    InspectOptions,
-    PredictOptions,
-    RecommendOptions,
-    SimilarOptions,
-)
+from ratinglab.commands.command_options import InspectOptions
 from ratinglab.config.command import command
 from ratinglab.config.request import compose_options
 from ratinglab.config.rerun import find_reproduced_run, find_resumed_run
 from ratinglab.errors import UserError, did_you_mean, refuse_arguments
 from ratinglab.process.exits import clean_exit
 from ratinglab.process.program import shown_path
-from ratinglab.serving.serve_options import ServeOptions
 from ratinglab.training.train_options import TrainOptions
 
 REPRODUCE_USAGE = """\
@@ -71,52 +65,21 @@ def inspect_data(options: InspectOptions, _: Path) -> None:
     inspect_data(options, lambda: compose_options("inspect_data", paths).data)
 
 
-@command(config_name="evaluate", positional=["run"])
-def evaluate(options: EvaluateOptions, _: Path) -> None:
-    """Recompute the metrics of a run."""
-    from ratinglab.commands.evaluate_command import evaluate
+def _command(config_name: str, function: str, *positional: str) -> Callable[[], None]:
+    """Make a command that calls a function of its options. `function` is "module:name", imported when it runs."""
 
-    evaluate(options)
+    def task(options: Any, _: Path) -> None:
+        resolve_name(f"ratinglab.{function}")(options)
 
-
-@command(config_name="recommend", positional=["run", "user"])
-def recommend(options: RecommendOptions, _: Path) -> None:
-    """Recommend items to one user, the users in a file, or all users."""
-    from ratinglab.commands.recommend_command import recommend
-
-    recommend(options)
+    return command(config_name=config_name, positional=positional)(task)
 
 
-@command(config_name="similar", positional=["run", "item"])
-def similar(options: SimilarOptions, _: Path) -> None:
-    """Find the items similar to one item."""
-    from ratinglab.commands.similar_command import find_similar
-
-    find_similar(options)
-
-
-@command(config_name="predict", positional=["run", "input"])
-def predict(options: PredictOptions, _: Path) -> None:
-    """Predict the ratings of the pairs in a file."""
-    from ratinglab.commands.predict_command import predict
-
-    predict(options)
-
-
-@command(config_name="export", positional=["run"])
-def export(options: ExportOptions, _: Path) -> None:
-    """Write a run in a form that predicts without ratinglab."""
-    from ratinglab.commands.export_command import export
-
-    export(options)
-
-
-@command(config_name="serve", positional=["run"])
-def serve(options: ServeOptions, _: Path) -> None:
-    """Answer requests for predictions over HTTP, and show a page to try a run on."""
-    from ratinglab.serving.server import serve
-
-    serve(options)
+evaluate = _command("evaluate", "commands.evaluate_command:evaluate", "run")
+recommend = _command("recommend", "commands.recommend_command:recommend", "run", "user")
+similar = _command("similar", "commands.similar_command:find_similar", "run", "item")
+predict = _command("predict", "commands.predict_command:predict", "run", "input")
+export = _command("export", "commands.export_command:export", "run")
+serve = _command("serve", "serving.server:serve", "run")
 
 
 def report() -> None:
@@ -138,9 +101,17 @@ def report() -> None:
             print(line, flush=True)
 
 
-COMMANDS: dict[str, Callable[[], None]] = {
-    function.__name__: function
-    for function in (train, report, recommend, similar, predict, evaluate, reproduce, export, serve, inspect_data)
+COMMANDS = {
+    "train": train,
+    "report": report,
+    "recommend": recommend,
+    "similar": similar,
+    "predict": predict,
+    "evaluate": evaluate,
+    "reproduce": reproduce,
+    "export": export,
+    "serve": serve,
+    "inspect_data": inspect_data,
 }
 
 
