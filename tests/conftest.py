@@ -174,7 +174,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     Begins with their files, so that no core waits at the end.
     """
     for item in items:
-        if {"server", "train_here", "command_here"} & set(getattr(item, "fixturenames", ())):
+        if {"server", "train_here", "command"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     first = ("test_readme.py", "test_real_data.py", "test_training.py", "test_continuation.py")
@@ -213,14 +213,8 @@ def server(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 
 @pytest.fixture(scope="session")
-def command(server: Server) -> Command:
-    """Run a script of scripts/ in a folder: command(folder, "train", *arguments)."""
-    return server.run
-
-
-@pytest.fixture(scope="session")
 def command_apart(server: Server) -> Command:
-    """Run a script like `command` in files that replace `command` by `command_here`: to kill it or see warnings."""
+    """Run a script like `command`, but in a process of its own: to kill it, pause it, fork it or see warnings."""
     return server.run
 
 
@@ -277,10 +271,10 @@ def run_here(
 
 
 @pytest.fixture(scope="session")
-def command_here(cache: Path) -> Command:
-    """Run a script in a folder like `command`, but in this process, in half to two thirds of the time.
+def command(cache: Path) -> Command:
+    """Run a script of scripts/ in a folder, in this process: command(folder, "train", *arguments).
 
-    A test file replaces `command` by it if no test needs a process of its own, to kill it, print from C, or import.
+    Takes half to two thirds of the time of `command_apart`.
     """
     return partial(run_here, cache)
 

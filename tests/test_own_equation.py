@@ -9,12 +9,6 @@ import pytest
 PAGE = (Path(__file__).parents[1] / "conf" / "model" / "README.md").read_text()
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 @pytest.fixture
 def lab(tmp_path):
     """Write the two files of each example."""

@@ -16,12 +16,6 @@ ARGUMENTS = ["data=csv", "data.path=r.csv.gz", "data.columns.user=user", "data.c
              "data.columns.rating=stars", "data.columns.timestamp=when"]  # fmt: skip
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Make a folder with a small compressed file of ratings."""

@@ -15,12 +15,6 @@ from ratinglab.options import as_override
 EXPERIMENT = "# @package _global_\ntrainer:\n  max_epochs: 7\n  min_epochs: 3\n"
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 @pytest.fixture
 def config_dir(tmp_path):
     (tmp_path / "own" / "experiment").mkdir(parents=True)

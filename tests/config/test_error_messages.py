@@ -276,12 +276,6 @@ MISTAKES = [
 """Mistakes found before or after the options are made, and one refused value of each kind."""
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process; `command_apart` starts those that need one of their own."""
-    return command_here
-
-
 @pytest.mark.parametrize("key", UNKNOWN_KEYS)
 def test_unknown_key_gets_a_hint(key):
     register_resolvers()

@@ -7,12 +7,6 @@ import pytest
 from ratinglab.cli import OVERVIEW
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 @pytest.fixture(scope="module")
 def help_of(command, tmp_path_factory):
     def run(script, *arguments):

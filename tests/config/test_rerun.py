@@ -34,12 +34,6 @@ class EveryNth(SplitOptions):
 YAML = "# Every n-th row for test.\n_target_: own_splits.EveryNth\n\nrefit: false\nstep: 10\n"
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 @pytest.fixture
 def config_dir(tmp_path):
     (tmp_path / "own" / "split").mkdir(parents=True)

@@ -30,24 +30,24 @@ FILES = {
 
 
 @pytest.mark.parametrize("fault", FILES)
-def test_faulty_experiment_is_one_line(command_here, tmp_path, fault):
+def test_faulty_experiment_is_one_line(command, tmp_path, fault):
     content, message = FILES[fault]
     name = "list" if fault == "a list" else "x"
     (tmp_path / "lab" / "experiment").mkdir(parents=True)
     (tmp_path / "lab" / "experiment" / f"{name}.yaml").write_bytes(content)
-    outcome = command_here(tmp_path, "train", "--config-dir", "lab", f"experiment={name}", "logger=none", status=2)
+    outcome = command(tmp_path, "train", "--config-dir", "lab", f"experiment={name}", "logger=none", status=2)
     assert outcome.stderr.count("\n") == 1
     assert message in outcome.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["lab"]
 
 
-def test_line_break_in_a_file_name_makes_no_second_line(command_here, tmp_path):
-    outcome = command_here(tmp_path, "train", "data=csv", "data.path='a\nb.csv'", status=2)
+def test_line_break_in_a_file_name_makes_no_second_line(command, tmp_path):
+    outcome = command(tmp_path, "train", "data=csv", "data.path='a\nb.csv'", status=2)
     assert outcome.stderr == "error: data.path: there is no file a\\nb.csv\n"
 
 
-def test_missing_folder_of_the_package_is_one_line(command_here, tmp_path, monkeypatch):
+def test_missing_folder_of_the_package_is_one_line(command, tmp_path, monkeypatch):
     monkeypatch.setattr(primary_config, "FOLDER", tmp_path / "conf")
-    outcome = command_here(tmp_path, "train", status=2)
+    outcome = command(tmp_path, "train", status=2)
     assert outcome.stderr == f"error: there is no folder {tmp_path}/conf: restore it, or install ratinglab again\n"
     assert list(tmp_path.iterdir()) == []

@@ -42,9 +42,9 @@ SLURM = {
 
 
 @pytest.fixture(scope="module")
-def one(command, tmp_path_factory) -> Path:
+def one(command_apart, tmp_path_factory) -> Path:
     """Train the run in one process."""
-    return command(tmp_path_factory.mktemp("one"), "train", *EXPERIMENT).run
+    return command_apart(tmp_path_factory.mktemp("one"), "train", *EXPERIMENT).run
 
 
 def assert_same_run(run: Path, one: Path) -> None:
@@ -98,8 +98,8 @@ def is_running(pid: int) -> bool:
     return status.exists() and status.read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
 
 
-def test_two_processes_of_one_command_train_the_run_of_one(command, tmp_path, one):
-    outcome = command(tmp_path, "train", *EXPERIMENT, *TWO)
+def test_two_processes_of_one_command_train_the_run_of_one(command_apart, tmp_path, one):
+    outcome = command_apart(tmp_path, "train", *EXPERIMENT, *TWO)
     assert outcome.stderr == ""
     assert [line[:7] for line in outcome.stdout.splitlines() if line.startswith("epoch")] == [
         f"epoch {epoch}" for epoch in (1, 2, 3, 4)
@@ -133,7 +133,7 @@ def test_first_node_of_slurm_lets_the_second_go_if_the_run_is_finished(start, tm
     assert stdout.startswith("note: the run is already finished\n")
 
 
-def test_stopped_fit_resumes_in_one_process(command, start, tmp_path, one):
+def test_stopped_fit_resumes_in_one_process(command_apart, start, tmp_path, one):
     process = start(tmp_path, "train", *EXPERIMENT, *TWO, forked=1)
     process.until("epoch 2/")
     status, _, stderr = process.end(signal.SIGTERM)
@@ -144,11 +144,11 @@ def test_stopped_fit_resumes_in_one_process(command, start, tmp_path, one):
         stderr,
     )
     assert match, stderr
-    run = command(tmp_path, "train", f"resume={match[1]}", "trainer.devices=1").run
+    run = command_apart(tmp_path, "train", f"resume={match[1]}", "trainer.devices=1").run
     assert_same_run(run, one)
 
 
-def test_fit_ends_with_any_of_its_processes_and_resumes(command, start, tmp_path, one):
+def test_fit_ends_with_any_of_its_processes_and_resumes(command_apart, start, tmp_path, one):
     process = start(tmp_path, "train", *EXPERIMENT, *TWO, forked=1)
     process.until("epoch 2/")
     os.kill(other_process(process), signal.SIGKILL)
@@ -164,18 +164,18 @@ def test_fit_ends_with_any_of_its_processes_and_resumes(command, start, tmp_path
     while is_running(other):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert_same_run(command(tmp_path, "train", f"resume={match[1]}", "trainer.devices=1").run, one)
+    assert_same_run(command_apart(tmp_path, "train", f"resume={match[1]}", "trainer.devices=1").run, one)
 
 
-def test_processes_without_rows_and_sparse_gradients(command, tmp_path):
+def test_processes_without_rows_and_sparse_gradients(command_apart, tmp_path):
     """The last step has a batch of one row: two of three processes have none."""
     rows = [f"{user},{item},{1 + user * item % 5}" for user in range(6) for item in range(6)]
     (tmp_path / "ratings.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
     options = ["data=csv", "data.path=ratings.csv", "split.validation=0.03", "split.test=0.11", "trainer.max_epochs=3"]
     options += ["data.batch_size=5", "trainer.accumulate_grad_batches=2", "optimizer=sparse_adam", *NO_FIGURES]
-    one = command(tmp_path, "train", *options, "hydra.run.dir=one").run
+    one = command_apart(tmp_path, "train", *options, "hydra.run.dir=one").run
     assert json.loads((one / "run.json").read_text())["fit"]["batch_size"] == 5
-    run = command(tmp_path, "train", *options, "trainer.devices=3", "hydra.run.dir=three", forked=2).run
+    run = command_apart(tmp_path, "train", *options, "trainer.devices=3", "hydra.run.dir=three", forked=2).run
     assert_same_run(run, one)
 
 

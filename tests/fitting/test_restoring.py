@@ -17,12 +17,6 @@ USER = torch.tensor([0, 1, 2, -1, 3, 10**6], dtype=torch.int32)
 ITEM = torch.tensor([4, 0, 10**6, 1, -1, -1], dtype=torch.int32)
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process; `command_apart` starts those that need one of their own."""
-    return command_here
-
-
 @pytest.fixture
 def run(quick):
     return quick.run

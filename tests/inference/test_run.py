@@ -21,12 +21,6 @@ from ratinglab.inference.run import FRAME_COLUMNS, Run
 from ratinglab.runs.digests import seal_archive
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 @pytest.fixture(scope="module")
 def run(biased) -> Run:
     return Run.load(biased.run)

@@ -21,12 +21,6 @@ GIBBS = ["optimizer=gibbs", "model.embedding_dim=4", "optimizer.burn_in=10", "lo
 DATA = ["data=csv", "data.path=ratings.csv"]
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process; `command_apart` starts those that need one of their own."""
-    return command_here
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Write half of the ratings of 150 users over 100 items: biases, one factor and noise 0.5, in half steps."""

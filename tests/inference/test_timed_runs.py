@@ -20,12 +20,6 @@ TIMED = [*FILES, "model=timesvdpp", "model.item_features=[genres]", "model.embed
 DAY = 86_400
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 def write_data(folder) -> None:
     """Write ratings of 60 users who rate all items higher or lower by a different amount on each of three days."""
     random = np.random.default_rng(0)

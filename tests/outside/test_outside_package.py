@@ -185,7 +185,9 @@ def test_informative_user_feature_lowers_the_error(command, folder):
          "metrics must contain the built-in mse, got [my_metrics.within_half]"),
     ],
 )  # fmt: skip
-def test_mistake_in_an_extension_gives_a_one_line_error(command, folder, tmp_path, file, old, new, arguments, message):
+def test_mistake_in_an_extension_gives_a_one_line_error(
+    command_apart, folder, tmp_path, file, old, new, arguments, message
+):  # apart, since this process has imported the extensions as they are
     lab = tmp_path / "lab"
     shutil.copytree(LAB, lab)
     source = (lab / file).read_text()
@@ -193,7 +195,7 @@ def test_mistake_in_an_extension_gives_a_one_line_error(command, folder, tmp_pat
     (lab / file).write_text(source.replace(old, new))
     data = ["data=csv", "data.path=ratings.csv", "data.columns.timestamp=timestamp", "logger=none"]
     status = 1 if "return a number" in message else 2
-    outcome = command(folder, "train", "--config-dir", str(lab), *data, *arguments, status=status)
+    outcome = command_apart(folder, "train", "--config-dir", str(lab), *data, *arguments, status=status)
     assert outcome.stderr.startswith(f"error: {message}")
     assert outcome.stderr.count("\n") == 1
 
@@ -205,15 +207,15 @@ def test_choice_with_the_name_of_a_built_in_one_is_refused(command, tmp_path):
     assert outcome.stderr.endswith("lab/model/mf.yaml needs another name: model=mf is built in\n")
 
 
-def test_finished_run_is_kept_when_its_equation_has_changed(command, folder, tmp_path):
+def test_finished_run_is_kept_when_its_equation_has_changed(command_apart, folder, tmp_path):
     lab = tmp_path / "lab"
     shutil.copytree(LAB, lab)
     data = ["data=csv", "data.path=ratings.csv", "logger=none", "trainer.max_epochs=2", "model=dropout_mf"]
-    run = command(folder, "train", "--config-dir", str(lab), *data).run
+    run = command_apart(folder, "train", "--config-dir", str(lab), *data).run
     before = (run / "metrics.json").read_bytes()
     path = lab / "dropout_mf.py"
     path.write_text(path.read_text().replace("user_embedding", "user_table"))
-    outcome = command(folder, "train", f"resume={run}", "trainer.max_epochs=3", status=2)
+    outcome = command_apart(folder, "train", f"resume={run}", "trainer.max_epochs=3", status=2)
     assert outcome.stderr == f"error: {run}/checkpoints/last.ckpt does not hold the weights of dropout_mf\n"
     assert (run / "metrics.json").read_bytes() == before
 

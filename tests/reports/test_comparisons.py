@@ -18,12 +18,6 @@ from ratinglab.runs.sweep_folder import read_jobs
 QUICK = ["trainer.max_epochs=2", "model.embedding_dim=2", "logger=none", "hydra.sweep.dir=sweep"]
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 @pytest.fixture(scope="module")
 def folds(command, tmp_path_factory):
     """Sweep over two models, two of five folds and two seeds."""

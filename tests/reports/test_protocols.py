@@ -48,12 +48,6 @@ protocol:
 """
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 def recorded(options):
     """Make the entry of run.json for a run on the protocol's data."""
     digests = {"data_digest": options.protocol.data_digest, "side_digests": options.protocol.side_digests}

@@ -30,12 +30,6 @@ MODEL = options_of("mf")
 RECORD = record_of(MODEL, holdout_of(table_with_features(), MODEL), fold=1)
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 @pytest.fixture(scope="module")
 def sweep(command, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")

@@ -57,9 +57,9 @@ def test_rewritten_checkpoint_is_refused(run, other, how):
 
 
 @pytest.mark.parametrize("name", ["best.ckpt", "ratings.parquet"])
-def test_finished_run_without_a_file_is_not_called_finished(command_here, run, name):
+def test_finished_run_without_a_file_is_not_called_finished(command, run, name):
     next(run.rglob(name)).unlink()
-    found = command_here(run.parent, "train", "resume=run", status=None)
+    found = command(run.parent, "train", "resume=run", status=None)
     assert "already finished" not in found.stdout
     assert name in found.stderr + found.stdout
     if name == "ratings.parquet":  # the data has all of it
@@ -68,10 +68,10 @@ def test_finished_run_without_a_file_is_not_called_finished(command_here, run, n
         assert found.status == 2
 
 
-def test_run_with_a_damaged_last_checkpoint_predicts_but_is_not_extended(command_here, run):
+def test_run_with_a_damaged_last_checkpoint_predicts_but_is_not_extended(command, run):
     (run / LAST).write_bytes((run / LAST).read_bytes()[:-100])
     use(run)
-    found = command_here(run.parent, "train", "resume=run", "trainer.max_epochs=4", status=2)
+    found = command(run.parent, "train", "resume=run", "trainer.max_epochs=4", status=2)
     assert "last.ckpt is damaged" in found.stderr
     assert "best.ckpt is intact, from epoch " in found.stderr
 
@@ -172,23 +172,23 @@ def test_run_that_lost_its_best_epoch_to_a_full_disk_says_so(train_here, monkeyp
     assert str(error.value).endswith("best.ckpt, from epoch 1; last.ckpt, from epoch 3")
 
 
-def test_folder_in_the_place_of_a_file_to_write_is_one_line(run, command_here):
+def test_folder_in_the_place_of_a_file_to_write_is_one_line(run, command):
     (run / "predictions.parquet").unlink()
     (run / "predictions.parquet").mkdir()
-    outcome = command_here(run.parent, "train", f"resume={run}", "trainer.max_epochs=3", status=1)
+    outcome = command(run.parent, "train", f"resume={run}", "trainer.max_epochs=3", status=1)
     assert outcome.stderr == f"error: {run}/predictions.parquet: Is a directory\n"
 
 
-def test_lost_metrics_are_written_again_with_a_note(run, command_here):
+def test_lost_metrics_are_written_again_with_a_note(run, command):
     before = (run / "metrics.json").read_text()
     (run / "metrics.json").unlink()
-    outcome = command_here(run.parent, "train", f"resume={run}")
+    outcome = command(run.parent, "train", f"resume={run}")
     assert f"note: {run}/metrics.json is missing; it will be rewritten\n" in outcome.stdout
     after = json.loads((run / "metrics.json").read_text())
     assert {**after, "fit/seconds": 0} == {**json.loads(before), "fit/seconds": 0}
 
 
-def test_run_whose_record_is_lost_is_named_by_the_report(run, command_here):
+def test_run_whose_record_is_lost_is_named_by_the_report(run, command):
     (run / "run.json").unlink()
-    outcome = command_here(run.parent, "report", run.name, status=2)
+    outcome = command(run.parent, "report", run.name, status=2)
     assert outcome.stderr == "error: there is no finished run in run (left out: run has no run.json)\n"

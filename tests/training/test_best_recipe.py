@@ -19,12 +19,6 @@ from ratinglab.splits.random_rows import RandomSplitOptions
 FEW = ["optimizer.burn_in=2", "logger=none"]
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 def text(*cells) -> np.ndarray:
     return np.array(cells, dtype=object)
 

@@ -17,12 +17,6 @@ from run_folders import edit_saved
 EXPERIMENT = ["trainer.max_epochs=6", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0", *NO_FIGURES]
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process; `command_apart` starts those that need one of their own."""
-    return command_here
-
-
 @pytest.fixture(scope="module")
 def finished(command, tmp_path_factory):
     """Train the run that is never interrupted."""

@@ -26,20 +26,20 @@ def table(run) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def kill_and_resume(command, start, folder, *arguments):
+def kill_and_resume(command_apart, start, folder, *arguments):
     """Kill a run after its third epoch, and resume it; return its folder."""
     process = start(folder, "train", *arguments)
     process.until("epoch 3/")
     process.end(signal.SIGKILL)
     (run,) = (path.parent for path in folder.glob("outputs/*/*/.hydra"))
     assert not (run / "metrics.json").exists()
-    return command(folder, "train", f"resume={run}").run
+    return command_apart(folder, "train", f"resume={run}").run
 
 
 @pytest.fixture(scope="module")
-def several(command, tmp_path_factory):
+def several(command_apart, tmp_path_factory):
     """Train with two loggers."""
-    return command(tmp_path_factory.mktemp("several"), "train", *EXPERIMENT, *BOTH).run
+    return command_apart(tmp_path_factory.mktemp("several"), "train", *EXPERIMENT, *BOTH).run
 
 
 def test_csv_has_a_row_per_epoch_and_the_final_metrics(several):
@@ -57,55 +57,55 @@ def test_each_of_several_loggers_writes(several):
     assert len(list(several.glob("events.out.tfevents.*"))) == 1
 
 
-def test_killed_run_resumes_with_several_loggers(command, start, tmp_path, several):
-    run = kill_and_resume(command, start, tmp_path, *EXPERIMENT, *BOTH)
+def test_killed_run_resumes_with_several_loggers(command_apart, start, tmp_path, several):
+    run = kill_and_resume(command_apart, start, tmp_path, *EXPERIMENT, *BOTH)
     assert_equal_runs(run, several)
     timed = {"fit/seconds", "fit/ratings_per_second"}
     for row, other in zip(table(run), table(several), strict=True):
         assert {tag for tag in row if row[tag] != other[tag]} <= timed
 
 
-def test_extended_run_appends_to_its_table(command, tmp_path):
-    run = command(tmp_path, "train", *QUICK, "logger=csv").run
+def test_extended_run_appends_to_its_table(command_apart, tmp_path):
+    run = command_apart(tmp_path, "train", *QUICK, "logger=csv").run
     before = table(run)
-    command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3")
+    command_apart(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3")
     after = table(run)
     assert after[: len(before)] == before
     assert [row["step"] for row in after] == ["1", "2", "2", "3", "3"]
 
 
-def test_run_with_several_loggers_is_reproduced(command, tmp_path, several):
-    outcome = command(tmp_path, "reproduce", f"run={several}")
+def test_run_with_several_loggers_is_reproduced(command_apart, tmp_path, several):
+    outcome = command_apart(tmp_path, "reproduce", f"run={several}")
     assert "reproduced: every metric is equal to the last digit" in outcome.stdout
     assert len(table(tmp_path / outcome.stdout.splitlines()[-2])) == EPOCHS + 1
 
 
-def test_sweep_can_choose_loggers(command, tmp_path):
+def test_sweep_can_choose_loggers(command_apart, tmp_path):
     sweep = ["-m", *QUICK, "logger=csv,[csv,tensorboard],none", "hydra.sweep.dir=sweep"]
-    command(tmp_path, "train", *sweep)
+    command_apart(tmp_path, "train", *sweep)
     runs = sorted(path.parent for path in tmp_path.glob("sweep/*/run.json"))
     assert [run.name for run in runs] == ["0-logger-csv", "1-logger-csv-tensorboard", "2-logger-none"]
     assert [(run / "metrics.csv").exists() for run in runs] == [True, True, False]
     assert [len(list(run.glob("events.*"))) for run in runs] == [0, 1, 0]
 
 
-def test_experiment_can_choose_several_loggers(command, tmp_path):
+def test_experiment_can_choose_several_loggers(command_apart, tmp_path):
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "mine.yaml").write_text(
         "# @package _global_\n# Mine.\ndefaults:\n  - override /logger: [tensorboard, csv]\n"
         "logger: {tensorboard: {projector_items: 3, figures: false, data_figures: false}}\n"
     )
     mine = ["--config-dir", "own", "experiment=mine", *QUICK]
-    run = command(tmp_path, "train", *mine).run
+    run = command_apart(tmp_path, "train", *mine).run
     assert (run / "metrics.csv").exists()
     assert len(next(run.glob("00000/*/metadata.tsv")).read_text().splitlines()) == 1 + 3
-    run = command(tmp_path, "train", *mine, "logger=tensorboard").run
+    run = command_apart(tmp_path, "train", *mine, "logger=tensorboard").run
     assert not (run / "metrics.csv").exists()
     assert len(next(run.glob("00000/*/metadata.tsv")).read_text().splitlines()) == 1 + 3
 
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
-def test_missing_package_gives_a_one_line_error_and_no_files(command, tmp_path, name):
+def test_missing_package_gives_a_one_line_error_and_no_files(command_apart, tmp_path, name):
     script = tmp_path / "hidden.py"
     script.write_text(
         "import importlib.util, runpy\n"
@@ -113,7 +113,7 @@ def test_missing_package_gives_a_one_line_error_and_no_files(command, tmp_path, 
         f"importlib.util.find_spec = lambda name, *more: None if name == {name!r} else find(name, *more)\n"
         f"runpy.run_path({str(SCRIPTS / 'train.py')!r}, run_name='__main__')\n"
     )
-    outcome = command(tmp_path, str(script.with_suffix("")), *QUICK, f"logger=[csv,{name}]", status=2)
+    outcome = command_apart(tmp_path, str(script.with_suffix("")), *QUICK, f"logger=[csv,{name}]", status=2)
     assert outcome.stderr == f"error: logger={name} needs {name}: pip install 'ratinglab[{name}]'\n"
     assert [path.name for path in tmp_path.iterdir()] == ["hidden.py"]
 
@@ -131,8 +131,8 @@ def client(tmp_path):
     return connect
 
 
-def test_mlflow_has_settings_curves_and_final_metrics(command, tmp_path, client):
-    outcome = command(tmp_path, "train", *QUICK, "logger=mlflow")
+def test_mlflow_has_settings_curves_and_final_metrics(command_apart, tmp_path, client):
+    outcome = command_apart(tmp_path, "train", *QUICK, "logger=mlflow")
     assert "mlflow" not in outcome.stdout + outcome.stderr.lower()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs"]
     connection, (run,) = client()
@@ -148,10 +148,10 @@ def test_mlflow_has_settings_curves_and_final_metrics(command, tmp_path, client)
         assert [point.step for point in connection.get_metric_history(run.info.run_id, tag)] == [1, 2]
 
 
-def test_resumed_run_continues_its_run_of_mlflow(command, start, tmp_path, client):
-    run = kill_and_resume(command, start, tmp_path, *EXPERIMENT, "logger=[csv,mlflow]")
+def test_resumed_run_continues_its_run_of_mlflow(command_apart, start, tmp_path, client):
+    run = kill_and_resume(command_apart, start, tmp_path, *EXPERIMENT, "logger=[csv,mlflow]")
     (tmp_path / "elsewhere").mkdir()
-    command(tmp_path / "elsewhere", "train", f"resume={run}", f"trainer.max_epochs={EPOCHS + 1}")
+    command_apart(tmp_path / "elsewhere", "train", f"resume={run}", f"trainer.max_epochs={EPOCHS + 1}")
     connection, (logged,) = client()
     history = connection.get_metric_history(logged.info.run_id, "val/mse")
     curve = [(int(row["step"]), float(row["val/mse"])) for row in table(run) if row["val/mse"]]
@@ -159,8 +159,8 @@ def test_resumed_run_continues_its_run_of_mlflow(command, start, tmp_path, clien
     assert (logged.info.status, list((tmp_path / "elsewhere").iterdir())) == ("FINISHED", [])
 
 
-def test_each_run_of_a_sweep_is_a_run_of_mlflow(command, tmp_path, client):
-    command(tmp_path, "train", "-m", *QUICK, "logger=mlflow", "data.batch_size=512,1024")
+def test_each_run_of_a_sweep_is_a_run_of_mlflow(command_apart, tmp_path, client):
+    command_apart(tmp_path, "train", "-m", *QUICK, "logger=mlflow", "data.batch_size=512,1024")
     _, runs = client()
     assert [run.info.run_name for run in runs] == ["0-batch_size-512", "1-batch_size-1024"]
     assert [run.data.params["data.batch_size"] for run in runs] == ["512", "1024"]
@@ -176,17 +176,19 @@ def test_runs_that_start_at_once_share_a_new_database_of_mlflow(start, tmp_path,
     assert {run.info.run_name for run in client()[1]} == {"run0", "run1", "run2"}
 
 
-def test_run_of_a_failed_fit_has_failed_in_mlflow(command, tmp_path, client):
+def test_run_of_a_failed_fit_has_failed_in_mlflow(command_apart, tmp_path, client):
     diverges = ["optimizer=sgd", "optimizer.lr=1e6", "logger=mlflow"]
-    command(tmp_path, "train", *diverges, status=1)
+    command_apart(tmp_path, "train", *diverges, status=1)
     _, (run,) = client()
     assert run.info.status == "FAILED"
 
 
-def test_run_goes_on_where_mlflow_cannot_write(command, tmp_path):
+def test_run_goes_on_where_mlflow_cannot_write(command_apart, tmp_path):
     pytest.importorskip("mlflow")
     (tmp_path / "file").write_text("")
-    outcome = command(tmp_path, "train", *QUICK, "logger=mlflow", "logger.mlflow.tracking_uri=sqlite:///file/x.db")
+    outcome = command_apart(
+        tmp_path, "train", *QUICK, "logger=mlflow", "logger.mlflow.tracking_uri=sqlite:///file/x.db"
+    )
     (warning,) = (line for line in outcome.stdout.splitlines() if "MLflow" in line)
     assert warning.startswith("warning: MLflow cannot be written: ")
     assert (outcome.run / "metrics.json").exists()
@@ -197,9 +199,9 @@ def wandb_bytes(run) -> list[bytes]:
     return [path.read_bytes() for path in sorted(run.glob("wandb/offline-run-*/run-*.wandb"))]
 
 
-def test_wandb_writes_offline_into_the_run(command, tmp_path):
+def test_wandb_writes_offline_into_the_run(command_apart, tmp_path):
     pytest.importorskip("wandb")
-    outcome = command(tmp_path, "train", *QUICK, "logger=[csv,wandb]")
+    outcome = command_apart(tmp_path, "train", *QUICK, "logger=[csv,wandb]")
     assert "wandb" not in outcome.stdout + outcome.stderr.lower()
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
     (content,) = wandb_bytes(outcome.run)
@@ -207,17 +209,17 @@ def test_wandb_writes_offline_into_the_run(command, tmp_path):
         assert text.encode() in content
 
 
-def test_resumed_run_continues_its_run_of_wandb(command, start, tmp_path):
+def test_resumed_run_continues_its_run_of_wandb(command_apart, start, tmp_path):
     pytest.importorskip("wandb")
-    run = kill_and_resume(command, start, tmp_path, *EXPERIMENT, "logger=wandb")
+    run = kill_and_resume(command_apart, start, tmp_path, *EXPERIMENT, "logger=wandb")
     folders = sorted(run.glob("wandb/offline-run-*"))
     assert len(folders) == 2
     assert len({folder.name.rpartition("-")[2] for folder in folders}) == 1, "the id"
 
 
-def test_each_run_of_a_sweep_is_a_run_of_wandb(command, tmp_path):
+def test_each_run_of_a_sweep_is_a_run_of_wandb(command_apart, tmp_path):
     pytest.importorskip("wandb")
-    command(tmp_path, "train", "-m", *QUICK, "logger=wandb", "data.batch_size=512,1024", "hydra.sweep.dir=mine")
+    command_apart(tmp_path, "train", "-m", *QUICK, "logger=wandb", "data.batch_size=512,1024", "hydra.sweep.dir=mine")
     runs = sorted(path.parent for path in tmp_path.glob("mine/*/run.json"))
     assert len(runs) == 2
     for run in runs:

@@ -27,41 +27,41 @@ def contents(run):
         ("similar", ["item=42", "output={}"], ["new.csv"]),
     ],
 )
-def test_output_inside_a_run_folder_is_refused(command, folder, quick, script, arguments, names):
+def test_output_inside_a_run_folder_is_refused(command_apart, folder, quick, script, arguments, names):
     before = contents(quick.run)
     for output in (quick.run / name for name in names):
         given = [argument.format(output) for argument in arguments]
-        outcome = command(folder, script, f"run={quick.run}", *given, status=2)
+        outcome = command_apart(folder, script, f"run={quick.run}", *given, status=2)
         assert outcome.stderr == f"error: output must not be inside the folder of a run, got {output}\n"
     assert contents(quick.run) == before
 
 
-def test_figure_inside_a_run_folder_is_refused(command, folder, quick):
-    outcome = command(folder, "inspect_data", "data=demo", f"figure={quick.run}/data.png", status=2)
+def test_figure_inside_a_run_folder_is_refused(command_apart, folder, quick):
+    outcome = command_apart(folder, "inspect_data", "data=demo", f"figure={quick.run}/data.png", status=2)
     assert outcome.stderr.startswith("error: figure must not be inside the folder of a run, got ")
 
 
-def test_link_into_a_run_folder_is_refused(command, folder, quick):
+def test_link_into_a_run_folder_is_refused(command_apart, folder, quick):
     before = contents(quick.run)
     (folder / "link.csv").symlink_to(quick.run / "run.json")
-    outcome = command(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=link.csv", status=2)
+    outcome = command_apart(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=link.csv", status=2)
     assert "must not be inside the folder of a run" in outcome.stderr
     assert contents(quick.run) == before
 
 
 @pytest.mark.parametrize("output", ["pairs.csv", "./pairs.csv", "hard.csv", "soft.csv"])
-def test_output_equal_to_the_input_is_refused(command, folder, quick, output):
+def test_output_equal_to_the_input_is_refused(command_apart, folder, quick, output):
     (folder / "hard.csv").hardlink_to(folder / "pairs.csv")
     (folder / "soft.csv").symlink_to("pairs.csv")
-    outcome = command(folder, "predict", f"run={quick.run}", "input=pairs.csv", f"output={output}", status=2)
+    outcome = command_apart(folder, "predict", f"run={quick.run}", "input=pairs.csv", f"output={output}", status=2)
     assert outcome.stderr == f"error: output must differ from the input file, got {output}\n"
     assert (folder / "pairs.csv").read_text() == "user_id,item_id\n42,7\n42,8\n"
 
 
-def test_output_link_is_followed(command, folder, quick):
+def test_output_link_is_followed(command_apart, folder, quick):
     (folder / "there").mkdir()
     (folder / "link.csv").symlink_to("there/predictions.csv")
-    command(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=link.csv")
+    command_apart(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=link.csv")
     assert (folder / "link.csv").is_symlink()
     assert len((folder / "there" / "predictions.csv").read_text().splitlines()) == 3
     assert sorted(path.name for path in (folder / "there").iterdir()) == ["predictions.csv"]
@@ -76,11 +76,11 @@ def test_rows_and_messages_do_not_overwrite_each_other_in_one_file(folder, cache
     assert lines[4:] == ["2 predictions in /dev/stdout", "after"]
 
 
-def test_output_to_stdout_contains_only_rows(command, folder, quick):
-    outcome = command(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=/dev/stdout")
+def test_output_to_stdout_contains_only_rows(command_apart, folder, quick):
+    outcome = command_apart(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=/dev/stdout")
     header, *rows = outcome.stdout.splitlines()
     assert header == "user_id,item_id,prediction,basis"
     assert [row.rsplit(",", 2)[0] for row in rows] == ["42,7", "42,8"]
     assert outcome.stderr.startswith("2 predictions in /dev/stdout\n")
-    listed = command(folder, "recommend", f"run={quick.run}", "user=42", "k=2", "output=/dev/stdout")
+    listed = command_apart(folder, "recommend", f"run={quick.run}", "user=42", "k=2", "output=/dev/stdout")
     assert [line.count(",") > 2 for line in listed.stdout.splitlines()] == [True] * 3

@@ -7,12 +7,6 @@ import pytest
 FOLDER = "my = data, ünïcode 评分"
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Make a folder with special characters in its name, and files with such names in it."""

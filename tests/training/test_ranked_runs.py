@@ -25,12 +25,6 @@ MONITORED = [*QUICK, "monitor=val/ndcg@5", "ranking.threshold=4", "logger=none"]
 SYSTEMS = ("", "baseline/popularity/")
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 def metrics_of(run) -> dict[str, float]:
     return json.loads((run / "metrics.json").read_text())
 

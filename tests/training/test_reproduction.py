@@ -6,12 +6,6 @@ import pytest
 from run_folders import edit_metrics
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 @pytest.fixture
 def run(command, tmp_path):
     rows = [f"{user},{item},{1 + user * item % 5}" for user in range(30) for item in range(20)]

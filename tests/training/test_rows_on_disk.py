@@ -39,10 +39,10 @@ def small_blocks(monkeypatch):
 
 @pytest.mark.parametrize("fit", ["block_sgd", "als"])
 @pytest.mark.parametrize("split", ["random", "kfold", "rows split.test_start=0 split.test_stop=500"])
-def test_run_equals_the_one_in_memory(command_here, folder, fit, split):
+def test_run_equals_the_one_in_memory(command, folder, fit, split):
     common = [*SHORT, f"optimizer={fit}", *f"split={split}".split()]
     runs = [
-        command_here(folder, "train", *data, *common, f"hydra.run.dir={fit}-{split[:4]}-{len(data)}").run
+        command(folder, "train", *data, *common, f"hydra.run.dir={fit}-{split[:4]}-{len(data)}").run
         for data in (DATA, ON_DISK)
     ]
     assert_equal_runs(*runs)
@@ -50,18 +50,18 @@ def test_run_equals_the_one_in_memory(command_here, folder, fit, split):
     assert json.loads((runs[1] / "metrics.json").read_text())["fit/best_epoch"] > 0
 
 
-def test_header_says_what_the_disk_must_hold(command_here, tmp_path, folder):
-    outcome = command_here(folder, "train", *ON_DISK, f"data.cache={tmp_path}", *SHORT, "optimizer=als")
+def test_header_says_what_the_disk_must_hold(command, tmp_path, folder):
+    outcome = command(folder, "train", *ON_DISK, f"data.cache={tmp_path}", *SHORT, "optimizer=als")
     first = outcome.stdout.splitlines()[0]
     assert first.startswith("disk       about 4,000 rows: 48 kB in the cache, and 80 kB while a run trains; ")
 
 
-def test_interrupted_run_resumes_bit_for_bit(command_here, folder):
+def test_interrupted_run_resumes_bit_for_bit(command, folder):
     common = [*SHORT, *ON_DISK, "optimizer=block_sgd"]
-    whole = command_here(folder, "train", *common, "hydra.run.dir=whole").run
-    command_here(folder, "train", *common, "hydra.run.dir=cut", "trainer.max_epochs=1")
+    whole = command(folder, "train", *common, "hydra.run.dir=whole").run
+    command(folder, "train", *common, "hydra.run.dir=cut", "trainer.max_epochs=1")
     before = sorted((folder / "cache" / "tables").iterdir())
-    resumed = command_here(folder, "train", "resume=cut", "trainer.max_epochs=3").run
+    resumed = command(folder, "train", "resume=cut", "trainer.max_epochs=3").run
     assert_equal_runs(whole, resumed)
     assert sorted((folder / "cache" / "tables").iterdir()) == before, "a resumed run keeps no second copy of the rows"
 
@@ -76,33 +76,33 @@ def test_interrupted_run_resumes_bit_for_bit(command_here, folder):
         ("model=svdpp", "data.on_disk must be false with model=svdpp, which uses implicit feedback"),
     ],
 )
-def test_choices_that_need_memory_are_refused(command_here, folder, changed, message):
+def test_choices_that_need_memory_are_refused(command, folder, changed, message):
     arguments = [*ON_DISK, "model=biased_mf", "optimizer=als", changed]
-    outcome = command_here(folder, "train", *arguments, "hydra.run.dir=refused", status=2)
+    outcome = command(folder, "train", *arguments, "hydra.run.dir=refused", status=2)
     assert outcome.stderr.count("\n") == 1
     assert message in outcome.stderr
     assert not (folder / "refused").exists()
 
 
 @pytest.mark.parametrize("fit", ["block_sgd", "als"])
-def test_full_disk_is_one_line(command_here, folder, monkeypatch, fit):
-    command_here(folder, "train", *ON_DISK, *SHORT, "optimizer=als", f"hydra.run.dir=before-{fit}")
+def test_full_disk_is_one_line(command, folder, monkeypatch, fit):
+    command(folder, "train", *ON_DISK, *SHORT, "optimizer=als", f"hydra.run.dir=before-{fit}")
     monkeypatch.setattr("os.posix_fallocate", full_disk)
     arguments = [*ON_DISK, *SHORT, f"optimizer={fit}", "hydra.run.dir=full"]
-    outcome = command_here(folder, "train", *arguments, status=2)
+    outcome = command(folder, "train", *arguments, status=2)
     assert outcome.stderr.count("\n") == 1
     assert "data.cache: " in outcome.stderr
     assert "No space left on device" in outcome.stderr
     assert not (folder / "full").exists()
 
 
-def test_disk_that_fills_once_the_run_is_written_is_named_and_the_run_resumes(command_here, folder, monkeypatch):
-    whole = command_here(folder, "train", *ON_DISK, *SHORT, "optimizer=als", "hydra.run.dir=roomy").run
+def test_disk_that_fills_once_the_run_is_written_is_named_and_the_run_resumes(command, folder, monkeypatch):
+    whole = command(folder, "train", *ON_DISK, *SHORT, "optimizer=als", "hydra.run.dir=roomy").run
     with monkeypatch.context() as context:
         context.setattr(sorted_ratings, "allocate_array", partial(after_full_disk, allocate_array))
-        outcome = command_here(folder, "train", *ON_DISK, *SHORT, "optimizer=als", "hydra.run.dir=filled", status=1)
+        outcome = command(folder, "train", *ON_DISK, *SHORT, "optimizer=als", "hydra.run.dir=filled", status=1)
     assert outcome.stderr == "error: cache/tables: No space left on device\n"
-    assert_equal_runs(whole, command_here(folder, "train", "resume=filled").run)
+    assert_equal_runs(whole, command(folder, "train", "resume=filled").run)
 
 
 def after_full_disk(function, *arguments, **keywords):
@@ -121,8 +121,8 @@ def test_data_frame_is_refused(folder):
         ratinglab.train(*arguments, ratings=pd.read_parquet(folder / "ratings.parquet"))
 
 
-def test_run_with_very_many_ratings_recommends_to_one_user(command_here, folder, monkeypatch):
-    run = command_here(folder, "train", *ON_DISK, *SHORT, "optimizer=als", "hydra.run.dir=used").run
+def test_run_with_very_many_ratings_recommends_to_one_user(command, folder, monkeypatch):
+    run = command(folder, "train", *ON_DISK, *SHORT, "optimizer=als", "hydra.run.dir=used").run
     expected = ratinglab.load(run).recommend(7, k=5, by="prediction")
     changed = ratinglab.load(run).fold_in({3: 5, 4: 1}, user_id=7).recommend(k=5, by="prediction")
     monkeypatch.setattr(run_tables, "MAX_RATINGS_IN_MEMORY", 100)

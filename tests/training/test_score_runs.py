@@ -19,12 +19,6 @@ RATING_METRICS = ["best", "bias", "biased_mf", "mean", "mf", "nmf", "svdpp", "ti
 REFUSED = "predicts ranking scores, not ratings"
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 def metrics_of(run) -> dict[str, float]:
     return json.loads((run / "metrics.json").read_text())
 

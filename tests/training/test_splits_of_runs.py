@@ -16,12 +16,6 @@ from ratinglab.inference.run import Run
 from ratinglab.splits.split import TEST
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 def metrics_of(folder):
     return json.loads((folder / "metrics.json").read_text())
 

@@ -12,12 +12,6 @@ from ratinglab.training.training import build_lightning
 OPTIONS = ["logger=none", "trainer.max_epochs=3", "model=biased_mf"]
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process: none of these tests needs one of its own."""
-    return command_here
-
-
 def weights(run, name="best"):
     content = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
     return {key.removeprefix("predictor.model."): value for key, value in content.items() if ".model." in key}

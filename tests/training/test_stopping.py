@@ -15,12 +15,6 @@ EXPERIMENT = ["trainer.max_epochs=8", "schedule=exponential", *NO_FIGURES]
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process; `command_apart` starts those that need one of their own."""
-    return command_here
-
-
 @pytest.fixture(scope="module")
 def whole(command, tmp_path_factory):
     """Train the run that is never stopped."""

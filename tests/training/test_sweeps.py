@@ -29,12 +29,6 @@ def rows_of(folder):
         return list(csv.DictReader(file))
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process; `command_apart` starts those that need one of their own."""
-    return command_here
-
-
 @pytest.fixture(scope="module")
 def whole(command, tmp_path_factory):
     """Run the sweep that is never stopped."""

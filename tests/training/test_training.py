@@ -16,12 +16,6 @@ import torch
 from conftest import REPOSITORY
 
 
-@pytest.fixture(scope="session")
-def command(command_here):
-    """Run commands in this process; `command_apart` starts those that need one of their own."""
-    return command_here
-
-
 def metrics_of(run: Path) -> dict[str, float]:
     return json.loads((run / "metrics.json").read_text())
 
