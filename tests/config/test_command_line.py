@@ -89,6 +89,13 @@ def test_choice_on_the_command_line_wins_over_keys_of_an_experiment(command, tmp
     assert "epoch 2/2" in (run / "train.log").read_text(encoding="utf-8")
 
 
+def test_typed_choice_wins_over_an_experiment_whose_choice_includes_it(command, tmp_path, config_dir):
+    chosen = EXPERIMENT.replace("trainer:", "defaults: [override /trainer: debug]\ntrainer:", 1)
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_text(chosen)
+    composed = command(tmp_path, "train", *config_dir, "trainer=default", "--cfg", "job").stdout
+    assert "\n  max_epochs: 100\n  min_epochs: 0\n" in composed
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [

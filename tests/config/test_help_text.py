@@ -43,6 +43,11 @@ def test_help_marks_each_choice_of_a_list_and_shows_its_keys(help_of):
     assert "    logger.csv" not in text, "it has no keys"
 
 
+def test_help_marks_only_the_choice_among_the_files_that_it_includes(help_of):
+    marked = re.findall(r"^  \* (debug|default) ", help_of("train", "trainer=debug"), re.M)
+    assert marked == ["debug", "default"], "trainer=debug and callbacks=default"
+
+
 def test_other_commands_have_a_help_text(help_of):
     text = help_of("predict")
     assert re.search(r"^    input=\?\?\?  +File with one pair[^=]*Must", text, re.M)

@@ -155,9 +155,10 @@ class PrimaryConfig:
         return files
 
     def chosen_names(self, overrides: Sequence[str]) -> dict[str, list[str]]:
-        """Find the choices of each group; [] if it is left out."""
+        """Find the choices of each group; [] if it is left out. The files that a choice includes come before it."""
         labels = [file.label.partition("=") for file in self.chosen_files(overrides)]
-        return {group: [name for other, _, name in labels if other == group] for group in self.groups()}
+        files = {group: [name for other, _, name in labels if other == group] for group in self.groups()}
+        return {group: names if group in MULTIPLE_CHOICE_GROUPS else names[-1:] for group, names in files.items()}
 
     def overrides_of_choices(self, overrides: Sequence[str]) -> list[str]:
         """Return overrides that keep the values of explicitly chosen files where an overlay would replace them.
