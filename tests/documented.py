@@ -36,12 +36,13 @@ FILES = sorted(
 )
 """Files that can be composed: searches by Optuna need the extra `sweep`."""
 FRAGMENTS = {
-    "table": "data=movielens_100k",
-    "movielens": "data=movielens_100k",
-    "text": "data=csv",
-    "figures": "protocol=movielens_u1",
+    "table": ["train", "data=movielens_100k"],
+    "movielens": ["train", "data=movielens_100k"],
+    "text": ["train", "data=csv"],
+    "figures": ["train", "protocol=movielens_u1"],
+    "no_folder": ["evaluate"],
 }
-"""Files that others include, each with a choice that includes it."""
+"""Files that others include, each with a primary config and, where a choice includes it, that choice."""
 WIDTH = 120
 
 
@@ -97,9 +98,8 @@ def _classes(path: Path) -> tuple[type, dict[str, type], list[str]]:
     """Find the root's class, the classes of the chosen groups, and the group that the file's keys belong to."""
     group, name = path.parent.relative_to(CONF).as_posix(), path.stem
     is_primary = name in OPTIONS_CLASSES and group == "."
-    root = OPTIONS_CLASSES[name if is_primary else "train"]
-    override = [] if is_primary else [FRAGMENTS[name] if group == "." else f"{group}={name}"]
-    config, _ = composed(name if is_primary else "train", *override)
+    chosen = [name] if is_primary else FRAGMENTS[name] if group == "." else ["train", f"{group}={name}"]
+    root, (config, _) = OPTIONS_CLASSES[chosen[0]], composed(*chosen)
     hints = {field_key(name): hint for name, hint in get_type_hints(root).items()}
     classes = {
         key: target_class(config[key]["_target_"], base=hints[key], key=key)
@@ -109,7 +109,7 @@ def _classes(path: Path) -> tuple[type, dict[str, type], list[str]]:
     for key in MULTIPLE_CHOICE_GROUPS:
         for choice, values in config.get(key, {}).items():
             classes[f"{key}.{choice}"] = target_class(values["_target_"], base=object, key=key)
-    package = [] if is_primary or _is_overlay(path) else [override[0].partition("=")[0]]
+    package = [] if is_primary or _is_overlay(path) else [chosen[1].partition("=")[0]]
     return root, classes, package
 
 
