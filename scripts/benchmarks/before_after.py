@@ -9,39 +9,31 @@ load on the machine.
 """
 
 import tempfile
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from measurement import Measurement, argument_parser, environment, median, median_ratio, print_table, take_turns, train
 
 COMMON = ["data=movielens_100k", "split=movielens_u", "logger=none", "callbacks.early_stopping.patience=null"]
 GIBBS = ["optimizer=gibbs", "model.embedding_dim=16"]
 SIDES = ("before", "after")
-
-
-class Fit(NamedTuple):
-    """Settings of a fit; `before` and `after` have those that the change has given another form."""
-
-    settings: list[str]
-    before: Sequence[str] = ()
-    after: Sequence[str] = ()
-
-
 FITS = {
-    "mf_adam": Fit(["model=mf", "trainer.max_epochs=25"]),
-    "biased_mf_adam": Fit(["model=biased_mf", "trainer.max_epochs=15"]),
-    "svdpp_adam": Fit(["model=svdpp", "trainer.max_epochs=4"]),
-    "biased_mf_sparse_adam": Fit(["model=biased_mf", "optimizer=sparse_adam", "trainer.max_epochs=15"]),
-    "biased_mf_block_sgd": Fit(["model=biased_mf", "optimizer=block_sgd", "trainer.max_epochs=200"]),
-    "biased_mf_als": Fit(["model=biased_mf", "optimizer=als", "trainer.max_epochs=40"]),
-    "biased_mf_gibbs": Fit(["model=biased_mf", *GIBBS, "trainer.max_epochs=100", "optimizer.burn_in=50"]),
-    "svdpp_gibbs": Fit(["model=svdpp", *GIBBS, "trainer.max_epochs=40", "optimizer.burn_in=20"]),
-    "timesvdpp_gibbs": Fit(["model=timesvdpp", *GIBBS, "trainer.max_epochs=20", "optimizer.burn_in=10"]),
-    "timesvdpp_genres_gibbs": Fit(
-        ["model=timesvdpp", "model.item_features=[genres]", *GIBBS, "trainer.max_epochs=20", "optimizer.burn_in=10"]
-    ),
+    "mf_adam": ["model=mf", "trainer.max_epochs=25"],
+    "biased_mf_adam": ["model=biased_mf", "trainer.max_epochs=15"],
+    "svdpp_adam": ["model=svdpp", "trainer.max_epochs=4"],
+    "biased_mf_sparse_adam": ["model=biased_mf", "optimizer=sparse_adam", "trainer.max_epochs=15"],
+    "biased_mf_block_sgd": ["model=biased_mf", "optimizer=block_sgd", "trainer.max_epochs=200"],
+    "biased_mf_als": ["model=biased_mf", "optimizer=als", "trainer.max_epochs=40"],
+    "biased_mf_gibbs": ["model=biased_mf", *GIBBS, "trainer.max_epochs=100", "optimizer.burn_in=50"],
+    "svdpp_gibbs": ["model=svdpp", *GIBBS, "trainer.max_epochs=40", "optimizer.burn_in=20"],
+    "timesvdpp_gibbs": ["model=timesvdpp", *GIBBS, "trainer.max_epochs=20", "optimizer.burn_in=10"],
+    "timesvdpp_genres_gibbs": [
+        "model=timesvdpp",
+        "model.item_features=[genres]",
+        *GIBBS,
+        "trainer.max_epochs=20",
+        "optimizer.burn_in=10",
+    ],
 }
 
 
@@ -58,7 +50,7 @@ def main() -> None:
         measures = {
             (name, side): partial(
                 train,
-                [*COMMON, f"data.root={arguments.root.resolve()}", *settings_for(FITS[name], checkouts[side])],
+                [*COMMON, f"data.root={arguments.root.resolve()}", *FITS[name]],
                 checkout=checkouts[side],
                 folder=Path(folder),
                 env=environment(threads=arguments.threads),
@@ -69,12 +61,6 @@ def main() -> None:
         take_turns(measures, repeats=1)
         measured = take_turns(measures, repeats=arguments.repeats)
     print_results({name: (measured[name, "before"], measured[name, "after"]) for name in arguments.fits})
-
-
-def settings_for(fit: Fit, checkout: Path) -> list[str]:
-    """Return a fit's settings in the form that a checkout takes: both may be from the same side of the change."""
-    item_features_is_flag = "item_features: false" in (checkout / "conf" / "model" / "timesvdpp.yaml").read_text()
-    return [*fit.settings, *(fit.before if item_features_is_flag else fit.after)]
 
 
 def print_results(measured: dict[str, tuple[list[Measurement], list[Measurement]]]) -> None:
