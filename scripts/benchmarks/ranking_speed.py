@@ -8,37 +8,31 @@ samples of 64 factors, by predicted rating; and the most popular items. Each run
 turns. Peak memory counts from the loaded factors and pairs upward, with the imports of torch.
 """
 
-import argparse
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from time import perf_counter
-from typing import Any
 
 import numpy as np
 from measurement import (
     Measurement,
     argument_parser,
     call_in_process,
-    distinct_pairs,
     environment,
     median,
     peak_mib,
     print_table,
     take_turns,
 )
-from numpy.typing import NDArray
-from recommending_speed import memory_mib
+from recommending_speed import NUM_FACTORS, K, Table, build_predictor, generate, measure_call
 
-NUM_FACTORS, NUM_SAMPLES, K = 64, 8, 10
+NUM_SAMPLES = 8
 SYSTEMS = {
     "factors": "64 factors",
     "gain": "64 factors, by expected gain",
     "samples": "8 samples of 64 factors",
     "popular": "most popular items",
 }
-Table = dict[str, NDArray[Any]]
 
 
 def main() -> None:
@@ -50,7 +44,7 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="default: all")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        generate(Path(folder), arguments)
+        generate(Path(folder), arguments, num_samples=NUM_SAMPLES)
         env = environment(threads=arguments.threads, OMP_WAIT_POLICY="PASSIVE")
         measured = take_turns(
             {system: partial(call_in_process, measure, system, folder, env=env) for system in arguments.systems},
@@ -68,36 +62,13 @@ def main() -> None:
     print_table(f"median of {arguments.repeats}", columns, rows)
 
 
-def generate(folder: Path, arguments: argparse.Namespace) -> None:
-    """Write factors, and long-tailed pairs."""
-    random = np.random.default_rng(0)
-    pairs = distinct_pairs(arguments.rated, num_users=arguments.users, num_items=arguments.items, random=random)
-    factors = {
-        side: random.normal(0, 0.1, (NUM_SAMPLES, size, NUM_FACTORS)).astype(np.float32)
-        for side, size in (("user", arguments.users), ("item", arguments.items))
-    }
-    np.savez(
-        folder / "table.npz",
-        user=(pairs // arguments.items).astype(np.int32),
-        item=(pairs % arguments.items).astype(np.int32),
-        is_held_out=random.random(len(pairs)) < 1 / 6,
-        user_factors=factors["user"],
-        item_factors=factors["item"],
-    )
-
-
 def measure(system: str, folder: str) -> Measurement:
     """Measure a system's lists in this process: seconds, users, and the peak of memory above that of the data."""
     table = dict(np.load(Path(folder) / "table.npz"))
     if system != "samples":  # the first sample will do
         table |= {name: table[name][:1].copy() for name in ("user_factors", "item_factors")}
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets VmHWM
-    before = memory_mib("VmRSS")
-    rank = prepare(system, table)
-    started = perf_counter()
-    num_users = rank()
-    seconds = perf_counter() - started
-    return {"seconds": seconds, "users": num_users, "peak_mib": memory_mib("VmHWM") - before}
+    num_users, measured = measure_call(partial(prepare, system, table))
+    return {**measured, "users": num_users}
 
 
 def prepare(system: str, table: Table) -> Callable[[], int]:
@@ -128,33 +99,6 @@ def prepare(system: str, table: Table) -> Callable[[], int]:
         return len(lists.users)
 
     return rank
-
-
-def build_predictor(table: Table) -> Any:
-    """Build the predictor of a textbook factorization with these factors or, if there are several, samples of it."""
-    import torch
-
-    from ratinglab.models.bias_baseline import BiasBaseline
-    from ratinglab.models.equation import Equation, TrainingData
-    from ratinglab.models.factors import Factors, SideFactors
-    from ratinglab.models.mf import MFOptions
-    from ratinglab.models.posterior import Posterior
-    from ratinglab.models.predictor import Predictor
-    from ratinglab.stars import Stars
-
-    users, items = (torch.from_numpy(table[f"{side}_factors"]) for side in ("user", "item"))
-    training = TrainingData(num_users=users.shape[1], num_items=items.shape[1], rating_mean=0.0)
-    options = MFOptions(embedding_dim=NUM_FACTORS, regularization=0.0, init_std=0.0)
-    mf = options.build(training, generator=torch.Generator())
-    model: Equation = mf
-    if len(users) > 1:
-        model = Posterior(mf)
-        for user, item in zip(users, items, strict=True):
-            users_side, items_side = (SideFactors(rows, precision=torch.ones(len(rows))) for rows in (user, item))
-            model.add_sample(Factors(users_side, items_side, mean=0.0))
-    mf.user_embedding.weight.data, mf.item_embedding.weight.data = users[0], items[0]
-    baseline = BiasBaseline(num_users=training.num_users, num_items=training.num_items)
-    return Predictor(model, baseline, stars=Stars(1.0, 5.0), scale=None)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from measurement import (
@@ -37,6 +37,8 @@ VARIABLES = {
     "ratinglab": {"OMP_WAIT_POLICY": "PASSIVE"},  # as its commands set it
     "implicit": {},
 }
+Table = dict[str, NDArray[Any]]
+Result = TypeVar("Result")
 
 
 def main() -> None:
@@ -48,7 +50,7 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", choices=LABELS, default=list(LABELS), help="default: both")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        generate(Path(folder), arguments)
+        generate(Path(folder), arguments, num_samples=1)
         measured = take_turns(
             {system: in_process(system, folder, threads=arguments.threads) for system in arguments.systems},
             repeats=arguments.repeats,
@@ -77,30 +79,42 @@ def print_results(measured: dict[str, list[Measurement]], *, num_users: int) -> 
     print_table(f"median of {len(reference)}", columns, rows)
 
 
-def generate(folder: Path, arguments: argparse.Namespace) -> None:
-    """Write factors, and long-tailed rated pairs, sorted by user."""
+def generate(folder: Path, arguments: argparse.Namespace, *, num_samples: int) -> None:
+    """Write samples of factors, and long-tailed rated pairs, sorted by user, of which a sixth may be held out."""
     random = np.random.default_rng(0)
     pairs = distinct_pairs(arguments.rated, num_users=arguments.users, num_items=arguments.items, random=random)
+    users, items = (
+        random.normal(0, 0.1, (num_samples, count, NUM_FACTORS)).astype(np.float32)
+        for count in (arguments.users, arguments.items)
+    )
     np.savez(
         folder / "table.npz",
         user=(pairs // arguments.items).astype(np.int32),
         item=(pairs % arguments.items).astype(np.int32),
-        user_factors=random.normal(0, 0.1, (arguments.users, NUM_FACTORS)).astype(np.float32),
-        item_factors=random.normal(0, 0.1, (arguments.items, NUM_FACTORS)).astype(np.float32),
+        is_held_out=random.random(len(pairs)) < 1 / 6,
+        user_factors=users,
+        item_factors=items,
     )
 
 
 def recommend_to_all(system: str, folder: str) -> Measurement:
     """Recommend to all users in this process: seconds, and the peak of memory above that of the loaded data."""
     table = dict(np.load(Path(folder) / "table.npz"))
+    prepare = {"ratinglab": prepare_ratinglab, "implicit": prepare_implicit}[system]
+    lists, measured = measure_call(partial(prepare, table))
+    np.save(Path(folder) / f"{system}.npy", lists)
+    return measured
+
+
+def measure_call(prepare: Callable[[], Callable[[], Result]]) -> tuple[Result, Measurement]:
+    """Prepare a function and call it: its result, its seconds, and the peak of memory above that before."""
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets VmHWM
     before = memory_mib("VmRSS")
-    recommend = {"ratinglab": prepare_ratinglab, "implicit": prepare_implicit}[system](table)
+    call = prepare()
     started = perf_counter()
-    lists = recommend()
+    result = call()
     seconds = perf_counter() - started
-    np.save(Path(folder) / f"{system}.npy", lists)
-    return {"seconds": seconds, "peak_mib": memory_mib("VmHWM") - before}
+    return result, {"seconds": seconds, "peak_mib": memory_mib("VmHWM") - before}
 
 
 def memory_mib(name: str) -> float:
@@ -113,39 +127,27 @@ def memory_mib(name: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def prepare_ratinglab(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np.int32]]:
+def prepare_ratinglab(table: Table) -> Callable[[], NDArray[np.int32]]:
     """Return what recommend.py calls for all users, with a textbook factorization of these factors."""
-    import torch
-
-    from ratinglab.models.bias_baseline import BiasBaseline
-    from ratinglab.models.equation import TrainingData
-    from ratinglab.models.mf import MFOptions
-    from ratinglab.models.predictor import Predictor
     from ratinglab.recommend.topk import build_seen_matrix, select_top_k
-    from ratinglab.stars import Stars
 
-    users, items = (torch.from_numpy(table[f"{side}_factors"]) for side in ("user", "item"))
-    training = TrainingData(num_users=len(users), num_items=len(items), rating_mean=0.0)
-    options = MFOptions(embedding_dim=NUM_FACTORS, regularization=0.0, init_std=0.0)
-    model = options.build(training, generator=torch.Generator())
-    model.user_embedding.weight.data, model.item_embedding.weight.data = users, items
-    baseline = BiasBaseline(num_users=len(users), num_items=len(items))
-    predictor = Predictor(model, baseline, stars=Stars(1.0, 5.0), scale=None)
+    num_users, num_items = (table[f"{side}_factors"].shape[1] for side in ("user", "item"))
+    predictor = build_predictor(table)
 
     def recommend() -> NDArray[np.int32]:
-        seen = build_seen_matrix(table["user"], table["item"], num_users=len(users))
-        all_users, candidates = (np.arange(len(side), dtype=np.int32) for side in (users, items))
+        seen = build_seen_matrix(table["user"], table["item"], num_users=num_users)
+        all_users, candidates = (np.arange(count, dtype=np.int32) for count in (num_users, num_items))
         return np.concatenate(list(select_top_k(predictor, all_users, candidates=candidates, seen=seen, k=K)))
 
     return recommend
 
 
-def prepare_implicit(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np.int32]]:
+def prepare_implicit(table: Table) -> Callable[[], NDArray[np.int32]]:
     """Return a loop of implicit's recommend over batches of 1,000 users, with these factors."""
     from implicit.als import AlternatingLeastSquares
     from scipy import sparse
 
-    users, items = table["user_factors"], table["item_factors"]
+    (users,), (items,) = table["user_factors"], table["item_factors"]
     model = AlternatingLeastSquares(factors=NUM_FACTORS, use_gpu=False)
     model.user_factors, model.item_factors = users, items
     shape = len(users), len(items)
@@ -159,6 +161,33 @@ def prepare_implicit(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np.
         )
 
     return recommend
+
+
+def build_predictor(table: Table) -> Any:
+    """Build the predictor of a textbook factorization with these factors or, if there are several, samples of it."""
+    import torch
+
+    from ratinglab.models.bias_baseline import BiasBaseline
+    from ratinglab.models.equation import Equation, TrainingData
+    from ratinglab.models.factors import Factors, SideFactors
+    from ratinglab.models.mf import MFOptions
+    from ratinglab.models.posterior import Posterior
+    from ratinglab.models.predictor import Predictor
+    from ratinglab.stars import Stars
+
+    users, items = (torch.from_numpy(table[f"{side}_factors"]) for side in ("user", "item"))
+    training = TrainingData(num_users=users.shape[1], num_items=items.shape[1], rating_mean=0.0)
+    options = MFOptions(embedding_dim=NUM_FACTORS, regularization=0.0, init_std=0.0)
+    mf = options.build(training, generator=torch.Generator())
+    model: Equation = mf
+    if len(users) > 1:
+        model = Posterior(mf)
+        for user, item in zip(users, items, strict=True):
+            users_side, items_side = (SideFactors(rows, precision=torch.ones(len(rows))) for rows in (user, item))
+            model.add_sample(Factors(users_side, items_side, mean=0.0))
+    mf.user_embedding.weight.data, mf.item_embedding.weight.data = users[0], items[0]
+    baseline = BiasBaseline(num_users=training.num_users, num_items=training.num_items)
+    return Predictor(model, baseline, stars=Stars(1.0, 5.0), scale=None)
 
 
 if __name__ == "__main__":
