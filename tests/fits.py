@@ -52,8 +52,7 @@ class Fitted(NamedTuple):
     @property
     def equation(self) -> Equation:
         """Fitted equation; of samples, the one whose weights were drawn last."""
-        model = self.module.predictor.model
-        return model.equation if isinstance(model, Posterior) else model
+        return self.module.predictor.base_equation
 
     @property
     def weights(self) -> torch.Tensor:

@@ -114,14 +114,16 @@ def accept_files(folder: Path) -> None:
 
 def edit_record(folder: Path, **changed: Any) -> None:
     """Change entries of run.json."""
-    path = folder / "run.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
-    accept_files(folder)
+    _edit(folder, "run.json", changed)
 
 
 def edit_metrics(folder: Path, **changed: float) -> None:
     """Change entries of metrics.json."""
-    path = folder / "metrics.json"
+    _edit(folder, "metrics.json", changed)
+
+
+def _edit(folder: Path, name: str, changed: dict[str, Any]) -> None:
+    path = folder / name
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     accept_files(folder)
 
