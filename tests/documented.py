@@ -40,6 +40,7 @@ FRAGMENTS = {
     "movielens": ["train", "data=movielens_100k"],
     "text": ["train", "data=csv"],
     "figures": ["train", "protocol=movielens_u1"],
+    "movielens_100k_digests": ["train", "protocol=movielens_u1"],
     "no_folder": ["evaluate"],
 }
 """Files that others include, each with a primary config and, where a choice includes it, that choice."""
