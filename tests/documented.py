@@ -9,6 +9,7 @@ import ast
 import functools
 import inspect
 import itertools
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import is_dataclass
@@ -32,7 +33,7 @@ HAS_OPTUNA = find_spec("optuna") is not None
 FILES = sorted(
     path
     for path in CONF.rglob("*.yaml")
-    if HAS_OPTUNA or "/hydra/sweeper: optuna" not in path.read_text(encoding="utf-8")
+    if HAS_OPTUNA or not re.search("/optuna|sweeper: optuna", path.read_text(encoding="utf-8"))
 )
 """Files that can be composed: searches by Optuna need the extra `sweep`."""
 FRAGMENTS = {
@@ -41,6 +42,7 @@ FRAGMENTS = {
     "text": ["train", "data=csv"],
     "figures": ["train", "protocol=movielens_u1"],
     "movielens_100k_digests": ["train", "protocol=movielens_u1"],
+    "optuna": ["train", "search=fast"],
     "no_folder": ["evaluate"],
 }
 """Files that others include, each with a primary config and, where a choice includes it, that choice."""
