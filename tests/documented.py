@@ -40,7 +40,7 @@ FRAGMENTS = {
     "table": ["train", "data=movielens_100k"],
     "movielens": ["train", "data=movielens_100k"],
     "text": ["train", "data=csv"],
-    "figures": ["train", "protocol=movielens_u1"],
+    "protocol_keys": ["train", "protocol=movielens_u1"],
     "movielens_100k_digests": ["train", "protocol=movielens_u1"],
     "optuna": ["train", "search=fast"],
     "no_folder": ["evaluate"],

@@ -148,7 +148,7 @@ def test_protocol_sets_data_and_split_but_not_model_and_optimizer(protocol, data
     assert options.data.name == data
     assert {key: getattr(options.split, key) for key in split} == split
     assert (options.model.name, options.optimizer.name) == ("mf", "adam")
-    assert len(options.protocol.figures) > 0
+    assert len(options.protocol.references) > 0
 
 
 def test_command_line_overrides_protocol_recipe_and_experiment():

@@ -1,4 +1,4 @@
-"""Protocols: comparison with published figures, whether a run is comparable, and reports over many runs."""
+"""Protocols: comparison with published results, whether a run is comparable, and reports over many runs."""
 
 import json
 import re
@@ -42,7 +42,7 @@ protocol:
   num_ratings: null
   side_digests: {{}}
   pins: {{split.name: kfold, clip_predictions: true}}
-  figures:
+  references:
     - {{system: better, value: 0.1, kind: published, uses: [], source: a paper}}
     - {{system: worse, value: 9.0, kind: measured, uses: [times], source: here}}
 """
@@ -96,7 +96,7 @@ def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
         return
     if recipe != "timesvdpp_gibbs":
         assert (record["uses"], verdict([record])) == ([], "comparable")
-    elif not any({"times", "item features"} <= set(figure["uses"]) for figure in record["figures"]):
+    elif not any({"times", "item features"} <= set(reference["uses"]) for reference in record["figures"]):
         assert verdict([record]) == "not comparable: no system here uses times and item features"
     else:
         assert verdict([record]) == "comparable with systems that use times and item features too"
@@ -104,20 +104,21 @@ def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
     assert f"{options.model.name}_{options.optimizer.name}" == NAMED_FREELY.get(recipe, recipe)
 
 
-def test_protocol_has_the_published_figures():
-    figures = {figure.system: figure.value for figure in options_of("train", "protocol=movielens_u1").protocol.figures}
-    assert figures["Surprise SVD"] == 0.9515
-    assert figures["GLocal-K"] == 0.889
+def test_protocol_has_the_published_results():
+    references = options_of("train", "protocol=movielens_u1").protocol.references
+    values = {reference.system: reference.value for reference in references}
+    assert values["Surprise SVD"] == 0.9515
+    assert values["GLocal-K"] == 0.889
 
 
-def test_run_with_more_information_than_every_figure_is_not_comparable():
+def test_run_with_more_information_than_every_reference_is_not_comparable():
     options = options_of("train", "protocol=latest_small_80_20", "model=biased_mf", "model.user_features=[age]")
     record = recorded(options)
     assert record["uses"] == ["user features"]
     assert verdict([record]) == "not comparable: no system here uses user features"
-    figures = [*record["figures"], {"uses": ["times", "user features"]}]
-    assert verdict([record | {"figures": figures}]) == "comparable with systems that use user features too"
-    # a single figure must use all that the run uses
+    references = [*record["figures"], {"uses": ["times", "user features"]}]
+    assert verdict([record | {"figures": references}]) == "comparable with systems that use user features too"
+    # a single reference must use all that the run uses
     parts = [{"uses": ["times"]}, {"uses": ["user features", "item features"]}]
     more = record | {"figures": parts, "uses": ["times", "user features"]}
     assert verdict([more]) == "not comparable: no system here uses times and user features"
@@ -137,7 +138,7 @@ def record_under(protocol, fold=None):
     return SimpleNamespace(model="mf", fit={"optimizer": "adam"}, fold=fold, protocol=protocol)
 
 
-def test_run_is_ranked_among_the_published_figures():
+def test_run_is_ranked_among_the_published_results():
     lines = list(table_with_reference_results([record_under(RECORD | {"folds": 1})], 0.85))
     assert lines == [
         "protocol   a table",
@@ -154,8 +155,8 @@ def test_run_is_ranked_among_the_published_figures():
 
 
 def test_lists_are_ranked_with_the_highest_metric_first():
-    (figure,) = RECORD["figures"]
-    better, worse = (figure | {"system": name, "value": value} for name, value in (("A", 0.3), ("B", 0.1)))
+    (reference,) = RECORD["figures"]
+    better, worse = (reference | {"system": name, "value": value} for name, value in (("A", 0.3), ("B", 0.1)))
     protocol = RECORD | {"folds": 1, "metric": "ndcg@10", "figures": [worse, better]}
     lines = list(table_with_reference_results([record_under(protocol)], 0.2))
     assert lines[1].split()[0] == "NDCG@10"
@@ -201,7 +202,7 @@ protocol:
   num_ratings: null
   side_digests: {{}}
   pins: {{split.name: per_user, split.test: 0.2, ranking.threshold: 4.0}}
-  figures:
+  references:
     - {{system: worse, value: 0.0001, kind: measured, uses: [], source: here}}
     - {{system: better, value: 0.9, kind: published, uses: [], source: a paper}}
 """

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar
+from typing import Any
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metric_kinds import parse_metric_at_k
@@ -41,22 +41,18 @@ class ReferenceResult:
 class ProtocolOptions:
     """Options of a protocol."""
 
-    name: ClassVar[str]
-
 
 @dataclass
 class Protocol(ProtocolOptions):
     """Data and split that make runs comparable, and results of other systems."""
 
-    name: ClassVar[str] = "figures"
-
     title: str
     """Title of the table: the data, the split and the metric."""
     metric: str
-    """Test metric of the figures: rmse, mse or mae, or a ranking metric at any k, such as ndcg@10, which runs then
+    """Test metric of the results: rmse, mse or mae, or a ranking metric at any k, such as ndcg@10, which runs then
     measure."""
     folds: int = field(metadata=at_least(1))
-    """Number of folds that the figures average over, one run each: split.fold=1, 2, …; 1: the figures are from a
+    """Number of folds that the results average over, one run each: split.fold=1, 2, …; 1: the results are from a
     single run."""
     data_digest: str | None
     """Digest of the ratings in order, as in run.json. Runs on other data are not comparable. null: not known."""
@@ -66,9 +62,9 @@ class Protocol(ProtocolOptions):
     """Digests of the times and features that runs may use, by name, as in run.json; inspect_data.py prints them."""
     pins: dict[str, Any]
     """Keys of a run, with the values that make it comparable."""
-    figures: list[ReferenceResult]
-    """Other systems: system, value of the metric, kind (published or measured), what it uses besides the ratings
-    (times, user_features, item_features; implicit feedback is not listed), source."""
+    references: list[ReferenceResult]
+    """Results of other systems: system, value of the metric, kind (published or measured), what it uses besides the
+    ratings (times, user_features, item_features; implicit feedback is not listed), source."""
 
     def check_together(self) -> None:
         """Raise UserError for an unknown metric."""
@@ -80,5 +76,3 @@ class Protocol(ProtocolOptions):
 @dataclass
 class NoProtocol(ProtocolOptions):
     """No protocol: compare the run only with the baselines."""
-
-    name: ClassVar[str] = "none"

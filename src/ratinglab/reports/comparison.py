@@ -35,7 +35,7 @@ from ratinglab.runs.finished_runs import FinishedRun, comparison_conditions, des
 def comparison_tables(folders: Sequence[str], *, only_protocols: bool) -> Iterator[str]:
     """Tabulate all finished runs in these folders.
 
-    A protocol's table lists its runs and published figures, best test metric first. Other runs are grouped by split,
+    A protocol's table lists its runs and references, best test metric first. Other runs are grouped by split,
     lowest validation RMSE first, unless `only_protocols` leaves them out. Runs that differ only in seed and fold share
     a row: a mean with its 95% interval.
 
@@ -181,13 +181,13 @@ def _divide_by_split(groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
 
 
 def _protocol_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
-    """Tabulate groups and the figures of their protocol, best test metric first."""
+    """Tabulate groups and the references of their protocol, best test metric first."""
     runs = groups[0].runs
     metric, tag = _metric(runs[0]), compared_tag(runs[0].record)
     lines = []
-    for figure in _protocols(runs)[0]["figures"]:
-        uses, source = ", ".join(figure["uses"]), f"{figure['kind']}: {figure['source']}"
-        lines.append((figure["value"], [figure["system"], f"{figure['value']:.4f}", "", "", "", uses, source]))
+    for reference in _protocols(runs)[0]["figures"]:
+        uses, source = ", ".join(reference["uses"]), f"{reference['kind']}: {reference['source']}"
+        lines.append((reference["value"], [reference["system"], f"{reference['value']:.4f}", "", "", "", uses, source]))
     for group in groups:
         protocols, obstacle = _protocols(group.runs), _obstacle(group.runs)
         note = f"not comparable: {obstacle}" if obstacle else verdict(protocols)

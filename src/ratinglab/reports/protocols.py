@@ -1,4 +1,4 @@
-"""Evaluation protocols from the literature: fixed data and splits, and published figures to compare runs with."""
+"""Evaluation protocols from the literature: fixed data and splits, and published results to compare runs with."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ USES_NOTE = f"note: implicit feedback is not listed under `{USES}`: it follows f
 
 
 def metric_of(protocol: Mapping[str, Any]) -> MetricKind:
-    """Return the metric of a protocol's figures."""
+    """Return the metric of a protocol's references."""
     name, ranking_metric = protocol["metric"], parse_metric_at_k(protocol["metric"])
     return METRICS[name] if ranking_metric is None else MetricKind(name, ranking_metric.label, higher_is_better=True)
 
@@ -30,7 +30,7 @@ def departures(protocols: Sequence[dict[str, Any]]) -> str:
 
 
 def verdict(protocols: Sequence[dict[str, Any]]) -> str:
-    """Describe which figures runs of one equation are comparable with, or why none.
+    """Describe which references runs of one equation are comparable with, or why none.
 
     A run that uses times or features is only comparable with systems that use them too.
     """
@@ -39,7 +39,7 @@ def verdict(protocols: Sequence[dict[str, Any]]) -> str:
     uses = protocols[0]["uses"]
     if not uses:
         return "comparable"
-    if any(set(uses) <= set(figure["uses"]) for figure in protocols[0]["figures"]):
+    if any(set(uses) <= set(reference["uses"]) for reference in protocols[0]["figures"]):
         return f"comparable with systems that use {' and '.join(uses)} too"
     return f"not comparable: no system here uses {' and '.join(uses)}"
 
@@ -47,7 +47,7 @@ def verdict(protocols: Sequence[dict[str, Any]]) -> str:
 def table_with_reference_results(
     records: Sequence[RunRecord], value: float, *, half_width: float | None = None
 ) -> Iterator[str]:
-    """Tabulate the test metric of a run among the figures of its protocol, best first.
+    """Tabulate the test metric of a run among the references of its protocol, best first.
 
     With `half_width`, `value` is the mean over the runs of all folds, and `half_width` that of its 95% interval.
     """

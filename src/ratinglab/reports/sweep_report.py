@@ -309,7 +309,7 @@ def _as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def _compare_with_protocol(runs: Sequence[FinishedRun]) -> Iterator[str]:
-    """Rank the mean over folds among the protocol's figures, if the runs cover exactly its folds."""
+    """Rank the mean over folds among the protocol's references, if the runs cover exactly its folds."""
     records = [run.record for run in runs]
     protocols = [record.protocol for record in records if record.protocol is not None]
     if not protocols or sorted(record.fold or 0 for record in records) != list(range(1, protocols[0]["folds"] + 1)):

@@ -68,7 +68,7 @@ class RunRecord:
         is_sampled: whether the run holds samples of the weights and averages their predictions.
         fit: name and options of the optimizer and the schedule, and other settings that affect the weights.
         fold: fold of the split; None for a split without folds.
-        protocol: the protocol with its figures, and the run's departures from it; None without a protocol.
+        protocol: the protocol with its references, and the run's departures from it; None without a protocol.
         metrics: metrics of every part, each with target (its name in the options), name, label, higher_is_better.
         monitor: validation metric that selects the best epoch.
         ranking: options of measured lists: k, by and threshold.

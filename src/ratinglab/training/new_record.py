@@ -135,15 +135,15 @@ def make_protocol_record(
     protocol = options.protocol
     if not isinstance(protocol, Protocol):
         return None
-    figures = [
-        asdict(figure) | {"kind": figure.kind.value, "uses": [use.value for use in figure.uses]}
-        for figure in protocol.figures
+    references = [
+        asdict(reference) | {"kind": reference.kind.value, "uses": [use.value for use in reference.uses]}
+        for reference in protocol.references
     ]
     return {
         "title": protocol.title,
         "metric": protocol.metric,
         "folds": protocol.folds,
-        "figures": figures,
+        "figures": references,
         "uses": [use.value for use in options.model.needs().information()],
         "departures": list(
             describe_departures(protocol, options, data_digest=data_digest, side_digests=side_digests, split=split)

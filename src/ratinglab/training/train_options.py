@@ -38,7 +38,7 @@ class TrainOptions:
     logger: dict[str, LoggerOptions]
     """Where to log metrics, besides metrics.json. For several, logger=[tensorboard,csv]."""
     protocol: ProtocolOptions
-    """Data, split and published figures, fixed so that runs are comparable."""
+    """Data, split and published results, fixed so that runs are comparable."""
     seed: int = field(metadata=valid_seed())
     """Seed of the initial weights and of the order of the training rows."""
     metrics: list[str]

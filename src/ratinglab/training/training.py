@@ -327,7 +327,7 @@ def _evaluate_and_write(
 
 
 def _print_results(tables: RunTables, metrics: Mapping[str, float]) -> None:
-    """Print the results of a finished run, among its protocol's published figures, if any."""
+    """Print the results of a finished run, among its protocol's references, if any."""
     lines = list(describe_results(metrics, tables))
     if (tag := compared_tag(tables.record)) in metrics:
         lines += table_with_reference_results([tables.record], metrics[tag])
