@@ -37,9 +37,9 @@ def kill_and_resume(command_apart, start, folder, *arguments):
 
 
 @pytest.fixture(scope="module")
-def several(command_apart, tmp_path_factory):
+def several(command, tmp_path_factory):
     """Train with two loggers."""
-    return command_apart(tmp_path_factory.mktemp("several"), "train", *EXPERIMENT, *BOTH).run
+    return command(tmp_path_factory.mktemp("several"), "train", *EXPERIMENT, *BOTH).run
 
 
 def test_csv_has_a_row_per_epoch_and_the_final_metrics(several):
@@ -65,41 +65,41 @@ def test_killed_run_resumes_with_several_loggers(command_apart, start, tmp_path,
         assert {tag for tag in row if row[tag] != other[tag]} <= timed
 
 
-def test_extended_run_appends_to_its_table(command_apart, tmp_path):
-    run = command_apart(tmp_path, "train", *QUICK, "logger=csv").run
+def test_extended_run_appends_to_its_table(command, tmp_path):
+    run = command(tmp_path, "train", *QUICK, "logger=csv").run
     before = table(run)
-    command_apart(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3")
+    command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3")
     after = table(run)
     assert after[: len(before)] == before
     assert [row["step"] for row in after] == ["1", "2", "2", "3", "3"]
 
 
-def test_run_with_several_loggers_is_reproduced(command_apart, tmp_path, several):
-    outcome = command_apart(tmp_path, "reproduce", f"run={several}")
+def test_run_with_several_loggers_is_reproduced(command, tmp_path, several):
+    outcome = command(tmp_path, "reproduce", f"run={several}")
     assert "reproduced: every metric is equal to the last digit" in outcome.stdout
     assert len(table(tmp_path / outcome.stdout.splitlines()[-2])) == EPOCHS + 1
 
 
-def test_sweep_can_choose_loggers(command_apart, tmp_path):
+def test_sweep_can_choose_loggers(command, tmp_path):
     sweep = ["-m", *QUICK, "logger=csv,[csv,tensorboard],none", "hydra.sweep.dir=sweep"]
-    command_apart(tmp_path, "train", *sweep)
+    command(tmp_path, "train", *sweep)
     runs = sorted(path.parent for path in tmp_path.glob("sweep/*/run.json"))
     assert [run.name for run in runs] == ["0-logger-csv", "1-logger-csv-tensorboard", "2-logger-none"]
     assert [(run / "metrics.csv").exists() for run in runs] == [True, True, False]
     assert [len(list(run.glob("events.*"))) for run in runs] == [0, 1, 0]
 
 
-def test_experiment_can_choose_several_loggers(command_apart, tmp_path):
+def test_experiment_can_choose_several_loggers(command, tmp_path):
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "mine.yaml").write_text(
         "# @package _global_\n# Mine.\ndefaults:\n  - override /logger: [tensorboard, csv]\n"
         "logger: {tensorboard: {projector_items: 3, figures: false, data_figures: false}}\n"
     )
     mine = ["--config-dir", "own", "experiment=mine", *QUICK]
-    run = command_apart(tmp_path, "train", *mine).run
+    run = command(tmp_path, "train", *mine).run
     assert (run / "metrics.csv").exists()
     assert len(next(run.glob("00000/*/metadata.tsv")).read_text().splitlines()) == 1 + 3
-    run = command_apart(tmp_path, "train", *mine, "logger=tensorboard").run
+    run = command(tmp_path, "train", *mine, "logger=tensorboard").run
     assert not (run / "metrics.csv").exists()
     assert len(next(run.glob("00000/*/metadata.tsv")).read_text().splitlines()) == 1 + 3
 

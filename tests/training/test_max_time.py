@@ -22,34 +22,34 @@ def ended(command_apart, tmp_path_factory):
     return outcome.run
 
 
-def test_clock_ends_the_fit_after_an_epoch(command_apart, ended):
+def test_clock_ends_the_fit_after_an_epoch(command, ended):
     metrics = metrics_of(ended)
     assert 1 <= metrics["fit/epochs"] < 1000
     assert metrics["fit/seconds"] >= 1
-    assert command_apart(ended.parent, "train", "resume=run").stdout.startswith("note: the run is already finished")
+    assert command(ended.parent, "train", "resume=run").stdout.startswith("note: the run is already finished")
 
 
 @pytest.mark.parametrize("limits", [["trainer.max_epochs=200000"], ["trainer.max_time=00:00:00:00"]])
-def test_run_is_not_extended_without_time(command_apart, ended, limits):
-    message = command_apart(ended.parent, "train", "resume=run", *limits, status=2).stderr
+def test_run_is_not_extended_without_time(command, ended, limits):
+    message = command(ended.parent, "train", "resume=run", *limits, status=2).stderr
     assert message.startswith("error: trainer.max_time must be ")
     assert metrics_of(ended)
 
 
-def test_reproduction_trains_for_the_epochs_of_the_original(command_apart, ended):
-    outcome = command_apart(ended.parent, "reproduce", "run")
+def test_reproduction_trains_for_the_epochs_of_the_original(command, ended):
+    outcome = command(ended.parent, "reproduce", "run")
     assert outcome.stdout.splitlines()[-1] == "reproduced: every metric is equal to the last digit"
 
 
-def test_run_ended_by_the_clock_extends_to_equal_weights(command_apart, tmp_path, ended):
+def test_run_ended_by_the_clock_extends_to_equal_weights(command, tmp_path, ended):
     run = shutil.copytree(ended, tmp_path / "run")
     limit = f"trainer.max_epochs={int(metrics_of(run)['fit/epochs']) + 2}"
-    command_apart(tmp_path, "train", f"resume={run}", "trainer.max_time=null", limit)
-    whole = command_apart(tmp_path, "train", limit, "callbacks.early_stopping.patience=null", "logger=none").run
+    command(tmp_path, "train", f"resume={run}", "trainer.max_time=null", limit)
+    whole = command(tmp_path, "train", limit, "callbacks.early_stopping.patience=null", "logger=none").run
     assert_equal_runs(run, whole)
     # from now on, these are the limits of the run
-    assert command_apart(tmp_path, "train", f"resume={run}").stdout.startswith("note: the run is already finished")
-    outcome = command_apart(tmp_path, "reproduce", f"run={run}")
+    assert command(tmp_path, "train", f"resume={run}").stdout.startswith("note: the run is already finished")
+    outcome = command(tmp_path, "reproduce", f"run={run}")
     assert outcome.stdout.splitlines()[-1] == "reproduced: every metric is equal to the last digit"
 
 

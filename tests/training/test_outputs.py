@@ -27,41 +27,41 @@ def contents(run):
         ("similar", ["item=42", "output={}"], ["new.csv"]),
     ],
 )
-def test_output_inside_a_run_folder_is_refused(command_apart, folder, quick, script, arguments, names):
+def test_output_inside_a_run_folder_is_refused(command, folder, quick, script, arguments, names):
     before = contents(quick.run)
     for output in (quick.run / name for name in names):
         given = [argument.format(output) for argument in arguments]
-        outcome = command_apart(folder, script, f"run={quick.run}", *given, status=2)
+        outcome = command(folder, script, f"run={quick.run}", *given, status=2)
         assert outcome.stderr == f"error: output must not be inside the folder of a run, got {output}\n"
     assert contents(quick.run) == before
 
 
-def test_figure_inside_a_run_folder_is_refused(command_apart, folder, quick):
-    outcome = command_apart(folder, "inspect_data", "data=demo", f"figure={quick.run}/data.png", status=2)
+def test_figure_inside_a_run_folder_is_refused(command, folder, quick):
+    outcome = command(folder, "inspect_data", "data=demo", f"figure={quick.run}/data.png", status=2)
     assert outcome.stderr.startswith("error: figure must not be inside the folder of a run, got ")
 
 
-def test_link_into_a_run_folder_is_refused(command_apart, folder, quick):
+def test_link_into_a_run_folder_is_refused(command, folder, quick):
     before = contents(quick.run)
     (folder / "link.csv").symlink_to(quick.run / "run.json")
-    outcome = command_apart(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=link.csv", status=2)
+    outcome = command(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=link.csv", status=2)
     assert "must not be inside the folder of a run" in outcome.stderr
     assert contents(quick.run) == before
 
 
 @pytest.mark.parametrize("output", ["pairs.csv", "./pairs.csv", "hard.csv", "soft.csv"])
-def test_output_equal_to_the_input_is_refused(command_apart, folder, quick, output):
+def test_output_equal_to_the_input_is_refused(command, folder, quick, output):
     (folder / "hard.csv").hardlink_to(folder / "pairs.csv")
     (folder / "soft.csv").symlink_to("pairs.csv")
-    outcome = command_apart(folder, "predict", f"run={quick.run}", "input=pairs.csv", f"output={output}", status=2)
+    outcome = command(folder, "predict", f"run={quick.run}", "input=pairs.csv", f"output={output}", status=2)
     assert outcome.stderr == f"error: output must differ from the input file, got {output}\n"
     assert (folder / "pairs.csv").read_text() == "user_id,item_id\n42,7\n42,8\n"
 
 
-def test_output_link_is_followed(command_apart, folder, quick):
+def test_output_link_is_followed(command, folder, quick):
     (folder / "there").mkdir()
     (folder / "link.csv").symlink_to("there/predictions.csv")
-    command_apart(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=link.csv")
+    command(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=link.csv")
     assert (folder / "link.csv").is_symlink()
     assert len((folder / "there" / "predictions.csv").read_text().splitlines()) == 3
     assert sorted(path.name for path in (folder / "there").iterdir()) == ["predictions.csv"]

@@ -37,10 +37,10 @@ def rows_of(folder):
 
 
 @pytest.fixture(scope="module")
-def study(command_apart, tmp_path_factory):
+def study(command, tmp_path_factory):
     """Run a search that keeps its study in its folder."""
     storage = 'hydra.sweeper.storage="sqlite:///${hydra.sweep.dir}/study.db"'
-    return command_apart(tmp_path_factory.mktemp("study"), "train", *OPTUNA, *SPACE, *PRUNES_EARLY, storage)
+    return command(tmp_path_factory.mktemp("study"), "train", *OPTUNA, *SPACE, *PRUNES_EARLY, storage)
 
 
 def test_search_draws_from_its_space_and_leaves_the_test_rows_closed(study):
@@ -53,9 +53,9 @@ def test_search_draws_from_its_space_and_leaves_the_test_rows_closed(study):
     assert best.endswith(" test=true")
 
 
-def test_documented_search_runs(command_apart, tmp_path):
+def test_documented_search_runs(command, tmp_path):
     arguments = [text.replace("n_trials=20", "n_trials=2") for text in SEARCH]
-    assert "\nbest " in command_apart(tmp_path, "train", "-m", *arguments, "trainer=debug", "logger=none").stdout
+    assert "\nbest " in command(tmp_path, "train", "-m", *arguments, "trainer=debug", "logger=none").stdout
 
 
 def test_study_is_kept_in_an_sqlite_file(study):
@@ -74,7 +74,7 @@ def test_killed_search_continues_with_the_same_suggestions(command_apart, start,
     assert rows_of(tmp_path / "search") == rows_of(study.run)
 
 
-def test_hopeless_job_ends_early_and_can_be_reproduced(command_apart, study, tmp_path):
+def test_hopeless_job_ends_early_and_can_be_reproduced(command, study, tmp_path):
     pruned = [row for row in rows_of(study.run) if row["status"] == "pruned"]
     assert pruned
     assert f"pruned     {len(pruned)} of 4 jobs ended early: they were worse than the median" in study.stdout
@@ -84,17 +84,17 @@ def test_hopeless_job_ends_early_and_can_be_reproduced(command_apart, study, tmp
         )
         assert int(row["fit/epochs"]) < 8
         assert float(row["val/mse"]) > min(float(other["val/mse"]) for other in rows_of(study.run))
-    outcome = command_apart(tmp_path, "reproduce", f"run={study.run / pruned[0]['run']}")
+    outcome = command(tmp_path, "reproduce", f"run={study.run / pruned[0]['run']}")
     assert "reproduced: every metric is equal to the last digit" in outcome.stdout
-    alone = command_apart(
+    alone = command(
         tmp_path, "train", *SPACE[2:], "model.embedding_dim=4", "callbacks.pruning.enabled=true", "logger=none"
     )
     assert json.loads((alone.run / "metrics.json").read_text())["fit/epochs"] == 8, "no other jobs to compare with"
 
 
-def test_search_of_this_project_runs(command_apart, tmp_path):
+def test_search_of_this_project_runs(command, tmp_path):
     few = ["hydra.sweeper.n_trials=2", "trainer.max_epochs=2", "logger=none"]
-    outcome = command_apart(tmp_path, "train", "-m", "search=fast", *few)
+    outcome = command(tmp_path, "train", "-m", "search=fast", *few)
     rows = rows_of(outcome.run)
     assert len(rows) == 2
     assert {"model.regularization", "model.init_std", "optimizer.lr", "schedule.decay"} <= rows[0].keys()
@@ -122,7 +122,7 @@ def test_parallel_jobs_print_a_line_each_and_the_table_of_a_sequential_sweep(com
 
 
 @pytest.mark.skipif(shutil.which("srun") is not None, reason="this is a Slurm cluster")
-def test_launcher_that_cannot_start_gives_one_line_and_leaves_nothing(command_apart, tmp_path):
-    outcome = command_apart(tmp_path, "train", "-m", "hydra/launcher=submitit_slurm", "seed=0,1", status=1)
+def test_launcher_that_cannot_start_gives_one_line_and_leaves_nothing(command, tmp_path):
+    outcome = command(tmp_path, "train", "-m", "hydra/launcher=submitit_slurm", "seed=0,1", status=1)
     assert outcome.stderr == 'error: RuntimeError: Could not detect "srun", are you indeed on a slurm cluster?\n'
     assert list(tmp_path.iterdir()) == []
