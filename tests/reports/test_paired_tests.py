@@ -66,7 +66,7 @@ def test_bootstrap_has_the_interval_of_the_mean(num_users):
 
 def test_bootstrap_covers_the_true_difference_as_often_as_it_says():
     generator = np.random.default_rng(2)
-    found = [bootstrap(generator.normal(0.1, 1, size=300), np.arange(300)) for _ in range(200)]
+    found = [bootstrap(generator.normal(0.1, 1, size=100), np.arange(100)) for _ in range(200)]
     assert 0.91 <= np.mean([each.low <= 0.1 <= each.high for each in found]) <= 0.99
     assert np.mean([each.p <= 0.05 for each in found]) == pytest.approx(
         np.mean([each.low > 0 or each.high < 0 for each in found]), abs=0.03
