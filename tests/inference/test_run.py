@@ -123,6 +123,24 @@ def test_predict_accepts_no_pairs_and_refuses_unequal_lengths(run):
         run.predict([1], [1, 2])
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run: run.predict(1, 2), "user_ids must be a list of ids, got 1"),
+        (lambda run: run.predict_table([1], "2"), "item_ids must be a list of ids, got '2'"),
+        (lambda run: run.predict([[1, 2]], [[1, 2]]), r"user_ids must be a list of ids, got \[\[1, 2\]\]"),
+        (lambda run: run.recommend_to_all(user_ids=1), "user_ids must be a list of ids, got 1"),
+        (lambda run: run.recommend(1, candidates="3"), "candidates must be a list of ids, got '3'"),
+        (lambda run: run.similar(1, candidates=3), "candidates must be a list of ids, got 3"),
+        (lambda run: run.fold_in({1: 5}).predict([3], user_ids=5), "user_ids must be a list of ids, got 5"),
+        (lambda run: run.evaluate(parts=["valid"]), "a part must be one of train, val, test, .*, got 'valid'"),
+    ],
+)
+def test_single_ids_and_unknown_parts_are_refused(run, call, message):
+    with pytest.raises(UserError, match=message):
+        call(run)
+
+
 def test_recommend_ranks_the_items_unrated_by_the_user_in_any_part(run):
     rows = pd.read_parquet(run.folder / "ratings.parquet")
     user = run.user_ids.index_of([42])[0]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
-from ratinglab.inference.run_tables import Ids
+from ratinglab.inference.run_tables import Ids, check_ids
 
 SHORT_LIST = 10
 """Default length of lists, also in conf/recommend.yaml and conf/similar.yaml; allowed even if a run has fewer items."""
@@ -124,6 +124,8 @@ class Recommender(ABC):
         Raises:
             UserError: as in `recommend`.
         """
+        if user_ids is not None:
+            check_ids(user_ids, name="user_ids")
         order = parse_order(by, threshold)
         options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown, order=order)
         return pd.concat(self.lists_by_block(options, user_ids=user_ids), ignore_index=True)

@@ -37,6 +37,20 @@ MAX_RATINGS_IN_MEMORY = 200_000_000
 """Number of ratings, about 10 GB, above which they are never read all at once."""
 
 
+def check_ids(ids: Ids, *, name: str) -> None:
+    """Raise UserError unless the argument `name` is a list of ids, not a single id."""
+    if np.ndim(ids) != 1:
+        raise UserError(f"{name} must be a list of ids, got {ids!r}")
+
+
+def check_pairs(user_ids: Ids, item_ids: Ids) -> None:
+    """Raise UserError unless both are lists of ids, of the same length."""
+    check_ids(user_ids, name="user_ids")
+    check_ids(item_ids, name="item_ids")
+    if len(user_ids) != len(item_ids):
+        raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
+
+
 @dataclass(eq=False)
 class RunTables:
     """The tables in a run's folder, each read when first used.
@@ -183,10 +197,11 @@ class RunTables:
         """Return the distinct indices of those items that have training ratings, most popular first; None: all items.
 
         Raises:
-            UserError: there is no such item.
+            UserError: `item_ids` is not a list, or has no item with training ratings.
         """
         if item_ids is None:
             return self.items_by_popularity
+        check_ids(item_ids, name="candidates")
         item = self.item_ids.index_of(item_ids)
         item = item[is_trained(item, self.record.num_items)]
         if len(item) == 0:

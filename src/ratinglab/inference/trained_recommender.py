@@ -15,7 +15,7 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, like_threshold
 from ratinglab.inference.fold_in.fold_in_solver import FoldInSolver
 from ratinglab.inference.lists import ListOptions, Recommender
-from ratinglab.inference.run_tables import Ids, RunTables, is_trained
+from ratinglab.inference.run_tables import Ids, RunTables, check_pairs, is_trained
 from ratinglab.inference.stored_interest import read_interest, write_interest
 from ratinglab.models.factors import SideRows
 from ratinglab.models.predictor import Predictor
@@ -87,8 +87,7 @@ class TrainedRecommender(Recommender):
             UserError: as in `Run.predict`.
         """
         self.record.check_predicts_ratings()
-        if len(user_ids) != len(item_ids):
-            raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
+        check_pairs(user_ids, item_ids)
         if times is not None:
             if not self.predictor.model.takes_day:
                 raise UserError(f"{self.record.model} takes no times: it predicts the same on all days")

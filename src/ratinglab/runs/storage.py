@@ -129,7 +129,13 @@ def read_parquet(
 
 
 def read_part(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]:
-    """Read columns of a part's rows, in the order of ratings.parquet. Memory holds only that part and a block."""
+    """Read columns of a part's rows, in the order of ratings.parquet. Memory holds only that part and a block.
+
+    Raises:
+        UserError: there is no such part.
+    """
+    if part not in PART_NAMES:
+        raise UserError(f"a part must be one of {', '.join(PART_NAMES)}, got {part!r}")
     blocks = [
         [column[parts == PART_NAMES.index(part)] for column in block]
         for *block, parts in read_rating_blocks(folder, [*columns, "part"])

@@ -28,7 +28,7 @@ from ratinglab.inference.fold_in.given_ratings import (
 )
 from ratinglab.inference.fold_in.rows_to_fold_in import RowsToFoldIn, collect_rows
 from ratinglab.inference.lists import ListOptions, Recommender, check_k
-from ratinglab.inference.run_tables import Ids, is_trained
+from ratinglab.inference.run_tables import Ids, check_ids, check_pairs, is_trained
 from ratinglab.inference.trained_recommender import BASES, TrainedRecommender
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.runs.record import RunRecord
@@ -115,12 +115,10 @@ class FoldedIn(Recommender):
         Raises:
             UserError: as in `predict`.
         """
-        if np.ndim(item_ids) != 1:
-            raise UserError(f"item_ids must be a list of ids, got {item_ids!r}")
+        check_ids(item_ids, name="item_ids")
         if user_ids is None:
             user_ids = [self._resolve_user(None)] * len(item_ids)
-        if len(user_ids) != len(item_ids):
-            raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
+        check_pairs(user_ids, item_ids)
         users, items = pd.Series(user_ids, dtype=object), pd.Series(item_ids, dtype=object)
         folded = self.folded_users
         is_folded = np.zeros(len(users), dtype=np.bool_) if folded is None else folded.tables.are_users_trained(users)
@@ -180,8 +178,7 @@ class FoldedIn(Recommender):
         folded = self.folded_users
         if folded is None or not folded.tables.is_user_trained(user_id):
             raise UserError(f"user {user_id} was not folded in; Run.explain explains users of the run")
-        if np.ndim(item_ids) != 1:
-            raise UserError(f"item_ids must be a list of ids, got {item_ids!r}")
+        check_ids(item_ids, name="item_ids")
         check_k(k)
         tables = folded.tables
         is_known = tables.are_items_trained(item_ids)
