@@ -237,3 +237,6 @@ def test_other_ratings_can_have_times_in_any_format(timed):
         run.evaluate(written, columns=columns)
     with pytest.raises(UserError, match=r"^timestamp_format must be one of s, ms, us, ns, or a pattern"):
         run.evaluate(written, columns=columns, timestamp_format="d.m.Y")
+    numbers = written.assign(**{columns["timestamp"]: 20209999})
+    with pytest.raises(UserError, match=r"^ratings: every timestamp must be written as '%Y%m%d' \(timestamp_format\)$"):
+        run.evaluate(numbers, columns=columns, timestamp_format="%Y%m%d")

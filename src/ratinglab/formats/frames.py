@@ -72,7 +72,9 @@ def read_frame(
     table = pa.Table.from_batches(read_columnar(file, columns, timestamp_format=timestamp_format))
     times = None
     if columns.timestamp is not None:
-        times = to_milliseconds(table["timestamp"], timestamp_format)[0].astype("datetime64[ms]")
+        column = table["timestamp"]
+        milliseconds, _ = to_milliseconds(column, timestamp_format, file=file, key="timestamp_format")
+        times = milliseconds.astype("datetime64[ms]")
     user_ids, item_ids = (table[side].cast(pa.string()).dictionary_encode().to_pandas() for side in ("user", "item"))
     return user_ids, item_ids, table["rating"].to_numpy().copy(), times  # torch wants writable arrays
 

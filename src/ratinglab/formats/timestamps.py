@@ -165,7 +165,9 @@ def is_time(text: str, time_format: TimeFormat, *, decimal: str = ".") -> bool:
     return not pa.types.is_floating(time_format.type) or math.isfinite(parsed[0].as_py())
 
 
-def to_milliseconds(column: pa.ChunkedArray, pattern: str | None) -> tuple[NDArray[np.int64], list[str]]:
+def to_milliseconds(
+    column: pa.ChunkedArray, pattern: str | None, *, file: object, key: str
+) -> tuple[NDArray[np.int64], list[str]]:
     """Convert a column of times to milliseconds since 1970 in UTC, (N,) int64, and make notes on doubtful ones.
 
     Without a pattern, integers are read as dates if all of them are valid dates such as 20060131. Otherwise the largest
@@ -174,12 +176,16 @@ def to_milliseconds(column: pa.ChunkedArray, pattern: str | None) -> tuple[NDArr
     Args:
         column: timestamps, integers or floats.
         pattern: see `TimeFormat`.
+        file, key: the file of the column and the key of the pattern, for the error.
 
     Raises:
-        ArrowInvalid: a number does not match the pattern.
+        UserError: a number does not match the pattern.
     """
     if pattern is not None and pattern not in MILLISECONDS_PER_UNIT and not pa.types.is_timestamp(column.type):
-        column = pa.chunked_array([parse_times(chunk.cast(pa.string()), pattern) for chunk in column.chunks])
+        try:
+            column = pa.chunked_array([parse_times(chunk.cast(pa.string()), pattern) for chunk in column.chunks])
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{file}: every timestamp must be written as {pattern!r} ({key})") from error
     if pa.types.is_timestamp(column.type):
         return column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()).to_numpy(), []
     time = np.concatenate([chunk.to_numpy() for chunk in column.chunks])
@@ -248,7 +254,7 @@ def parse_times_to_numpy(
         wrong = next(row for row, text in enumerate(texts) if not is_time(text, time_format.any_dates))
         rule = "written like the first one" if column is None else "finite"
         raise UserError(f"{place(wrong)}: a time must be {rule}, got {texts[wrong]!r}")
-    time, _ = to_milliseconds(column, pattern)
+    time, _ = to_milliseconds(column, pattern, file=place(0), key="timestamp_format")
     check_years(time, places=lambda rows: [place(row) for row in rows])
     return time.astype("datetime64[ms]")
 

@@ -151,11 +151,8 @@ def _read_file(file: InputFile, files: DataFiles) -> FileContent:
     del batches
     timestamp = None
     if len(numbers) == 2:
-        try:
-            timestamp, time_notes = to_milliseconds(pa.chunked_array(numbers.pop()), files.timestamp_format)
-        except pa.ArrowInvalid as error:  # numbers in a file that is not text
-            rule = f"written as {files.timestamp_format!r} (data.timestamp_format)"
-            raise UserError(f"{file}: every timestamp must be {rule}") from error
+        column, pattern = pa.chunked_array(numbers.pop()), files.timestamp_format
+        timestamp, time_notes = to_milliseconds(column, pattern, file=file, key="data.timestamp_format")
         notes = [*notes, *time_notes]
     rating = pa.chunked_array(numbers.pop()).to_numpy()
     pa.default_memory_pool().release_unused()
