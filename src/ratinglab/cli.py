@@ -66,7 +66,10 @@ def inspect_data(options: InspectOptions, _: Path) -> None:
 
 
 def _command(config_name: str, function: str, *positional: str) -> Callable[[], None]:
-    """Make a command that calls a function of its options. `function` is "module:name", imported when it runs."""
+    """Make a command that calls a function of its options.
+
+    The command imports `function`, such as "commands.similar_command:find_similar", when it runs.
+    """
 
     def task(options: Any, _: Path) -> None:
         resolve_name(f"ratinglab.{function}")(options)

@@ -1,6 +1,7 @@
 """Forms of the command line: arguments without a key, flags of each script, choices beside an experiment."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -94,6 +95,18 @@ def test_typed_choice_wins_over_an_experiment_whose_choice_includes_it(command, 
     (tmp_path / "own" / "experiment" / "mine.yaml").write_text(chosen)
     composed = command(tmp_path, "train", *config_dir, "trainer=default", "--cfg", "job").stdout
     assert "\n  max_epochs: 100\n  min_epochs: 0\n" in composed
+
+
+@pytest.mark.parametrize("included", ["_self_, biased_mf", "biased_mf, _self_"])
+def test_overlay_that_makes_the_same_choice_keeps_its_values(command, tmp_path, config_dir, included):
+    (tmp_path / "own" / "model").mkdir()
+    (tmp_path / "own" / "model" / "mine.yaml").write_text(f"defaults: [{included}]\nembedding_dim: 3\n")
+    chosen = "# @package _global_\ndefaults: [override /model: mine]\nmodel:\n  embedding_dim: 5\n"
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_text(chosen)
+    composed = command(tmp_path, "train", *config_dir, "model=mine", "--cfg", "job").stdout
+    assert "\n  embedding_dim: 5\n" in composed
+    help_text = command(tmp_path, "train", *config_dir, "model=mine", "--help").stdout
+    assert re.findall(r"^  \* (mine|biased_mf)\b", help_text, re.M) == ["mine", "mine"], "the model and the experiment"
 
 
 @pytest.mark.parametrize(

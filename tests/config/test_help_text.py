@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from ratinglab.cli import OVERVIEW
+from ratinglab.cli import COMMANDS, OVERVIEW
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,11 @@ def test_help_and_overview_show_arguments_without_a_key(help_of, script, keys):
     names = " ".join(pair.split("=")[1] for pair in keys.split())
     assert re.search(rf"{script}\.py {names} +short for {keys}$", help_of(script), re.M)
     assert re.search(rf"^  {script} {names}  +[A-Z]", OVERVIEW, re.M)
+
+
+def test_overview_lists_every_command():
+    listed = OVERVIEW.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in listed] == list(COMMANDS)
 
 
 def test_help_lists_choices_of_the_config_dir(help_of, tmp_path):

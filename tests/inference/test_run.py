@@ -141,6 +141,13 @@ def test_single_ids_and_unknown_parts_are_refused(run, call, message):
         call(run)
 
 
+def test_any_collection_of_ids_is_accepted(run):
+    expected = run.predict([1, 2], [3, 4])
+    for as_collection in (tuple, np.array, pd.Series, lambda ids: dict.fromkeys(ids).keys()):
+        np.testing.assert_array_equal(run.predict(as_collection([1, 2]), as_collection([3, 4])), expected)
+    assert set(run.recommend(1, candidates={3, 4, 5}, exclude_seen=False)["item_id"]) == {3, 4, 5}
+
+
 def test_recommend_ranks_the_items_unrated_by_the_user_in_any_part(run):
     rows = pd.read_parquet(run.folder / "ratings.parquet")
     user = run.user_ids.index_of([42])[0]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from tables import NO_ITEMS, NO_USERS, csv_options, rows_of
 
@@ -144,6 +145,18 @@ def test_damaged_cached_table_is_read_again(folder, reads, name, damage):
         path.write_bytes(damaged[damage])
     assert rows_of(load(folder)) == expected
     assert len(reads) == 2
+    assert rows_of(load(folder)) == expected
+    assert len(reads) == 2
+
+
+@pytest.mark.parametrize("facts", ["[]", "3", "null", "{}", "x"])
+def test_cached_table_without_facts_is_read_again(folder, reads, facts):
+    expected = rows_of(load(folder))
+    path = entry_of(folder) / "table.arrow"
+    content = pa.ipc.open_file(path.read_bytes()).read_all().replace_schema_metadata({"facts": facts})
+    path.unlink()
+    with pa.ipc.new_file(path, content.schema) as writer:
+        writer.write_table(content)
     assert rows_of(load(folder)) == expected
     assert len(reads) == 2
 

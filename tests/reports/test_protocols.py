@@ -150,7 +150,7 @@ def test_run_is_ranked_among_the_published_results():
     assert list(table_with_reference_results([record_under(RECORD, fold=2)], 0.95))[-3:] == [
         "this run   mf by adam  0.9500                            comparable",
         "note: implicit feedback is not listed under `uses besides the ratings`: it follows from the ratings",
-        "note: this run is only fold 2; the figures are means over 2: use -m split.fold=1,2",
+        "note: this run is only fold 2; the results are means over 2: use -m split.fold=1,2",
     ]
 
 

@@ -33,11 +33,13 @@ class ChosenFile(NamedTuple):
         label: the file as a user chooses it, such as `recipe=biased_mf_als`.
         package: the key that its keys are below; "" for the top level.
         path: the file.
+        is_included: whether it is part of the config because another file of its group includes it.
     """
 
     label: str
     package: str
     path: Path
+    is_included: bool = False
 
     def set_keys(self) -> set[str]:
         """Collect the full names of the keys that the file sets, parent keys included."""
@@ -151,14 +153,14 @@ class PrimaryConfig:
             path = next((path for path in paths if path.is_file()), None)
             if path is not None:
                 label = f"{group}={choice}" if choice else path.name
-                files.append(ChosenFile(label, default.package or "", path))
+                is_included = (default.parent or "").startswith(f"{group}/")
+                files.append(ChosenFile(label, default.package or "", path, is_included))
         return files
 
     def chosen_names(self, overrides: Sequence[str]) -> dict[str, list[str]]:
-        """Find the choices of each group; [] if it is left out. The files that a choice includes come before it."""
-        labels = [file.label.partition("=") for file in self.chosen_files(overrides)]
-        files = {group: [name for other, _, name in labels if other == group] for group in self.groups()}
-        return {group: names if group in MULTIPLE_CHOICE_GROUPS else names[-1:] for group, names in files.items()}
+        """Find the choices of each group; [] if it is left out."""
+        labels = [file.label.partition("=") for file in self.chosen_files(overrides) if not file.is_included]
+        return {group: [name for other, _, name in labels if other == group] for group in self.groups()}
 
     def overrides_of_choices(self, overrides: Sequence[str]) -> list[str]:
         """Return overrides that keep the values of explicitly chosen files where an overlay would replace them.

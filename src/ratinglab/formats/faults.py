@@ -53,8 +53,8 @@ def find_first_fault(
 
     Args:
         find_fault: describes the fault of a row, given its cells and its lines; None if it has none.
-        parse: parses the text of whole rows. Only blocks that it refuses, or with irregular quotation marks, are
-            searched.
+        parse: parses the text of whole rows. Searches only blocks that it refuses, and blocks with irregular
+            quotation marks.
     """
     has_rows = False
     for text, first_line in read_whole_rows(file, layout):

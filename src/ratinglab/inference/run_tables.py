@@ -1,6 +1,6 @@
 """The tables of a run in use: ids, items and ratings by index."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,8 +38,9 @@ MAX_RATINGS_IN_MEMORY = 200_000_000
 
 
 def check_ids(ids: Ids, *, name: str) -> None:
-    """Raise UserError unless the argument `name` is a list of ids, not a single id."""
-    if np.ndim(ids) != 1:
+    """Raise UserError unless the argument `name` is a list of ids, not a single id or a table."""
+    is_list = isinstance(ids, Iterable) and not isinstance(ids, str | bytes) and getattr(ids, "ndim", 1) == 1
+    if not is_list or np.ndim(next(iter(ids), 0)) > 0:
         raise UserError(f"{name} must be a list of ids, got {ids!r}")
 
 
@@ -118,7 +119,9 @@ class RunTables:
         if self._exceeds_memory:
             rows = read_parquet(self.folder / RATINGS, filters=[("user", "in", user[known].tolist())])
         else:
-            rows = self.ratings[np.isin(self.ratings["user"], user[known])]
+            owner = self.ratings["user"]
+            # for one user, a comparison takes a third of the time of np.isin
+            rows = self.ratings[owner == user[known[0]] if len(known) == 1 else np.isin(owner, user[known])]
         return rows.assign(user=position[rows["user"]])
 
     def check_fits_memory(self, *, what: str, instead: str) -> None:

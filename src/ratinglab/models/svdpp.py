@@ -60,10 +60,10 @@ class SVDpp(BiasedFactorEquation):
         self.has_implicit = {side: options.implicit.name in (side, "both") for side in ("user", "item")}
         dim, std = options.embedding_dim, options.init_std
         if self.has_implicit["user"]:
-            self.user_rated = Design.from_sets(rows.user, rows.item, num_rows=num_users, num_columns=num_items)
+            self.user_interactions = Design.from_sets(rows.user, rows.item, num_rows=num_users, num_columns=num_items)
             self.user_implicit = normal_embedding(num_items, dim, std=std, generator=generator)
         if self.has_implicit["item"]:
-            self.item_rated = Design.from_sets(rows.item, rows.user, num_rows=num_items, num_columns=num_users)
+            self.item_interactions = Design.from_sets(rows.item, rows.user, num_rows=num_items, num_columns=num_users)
             self.item_implicit = normal_embedding(num_users, dim, std=std, generator=generator)
         self.add_features(options, training, generator=generator)
 
@@ -78,5 +78,5 @@ class SVDpp(BiasedFactorEquation):
     def _implicit_terms(self, side: SideName) -> tuple[Term, ...]:
         if not self.has_implicit[side]:
             return ()
-        design, weights = getattr(self, f"{side}_rated"), getattr(self, f"{side}_implicit")
+        design, weights = getattr(self, f"{side}_interactions"), getattr(self, f"{side}_implicit")
         return (Term(f"{side}_implicit", design, weights, source=ColumnSource.rated),)

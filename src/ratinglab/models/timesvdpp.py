@@ -66,7 +66,7 @@ class TimeSVDpp(SVDpp):
         self.register_buffer("drift_unit", torch.where(largest > 0, largest, 1))
         self.drift_of_user = Design.one_hot(owner, num_columns=num_users, scale=self.drift / self.drift_unit)
         if self.has_implicit["user"]:
-            self.user_rated = self.user_rated.select_rows(owner)
+            self.user_interactions = self.user_interactions.select_rows(owner)
         designs = [cast(Design, design).select_rows(owner) for design in self.user_feature_designs]
         self.user_feature_designs = nn.ModuleList(designs)
         self.user_day_bias = zero_embedding(len(self.user_days))

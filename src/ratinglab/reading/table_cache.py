@@ -197,5 +197,5 @@ def _load(entry: Path) -> RatingTable | None:
         )
         table.__dict__["digest"] = digest  # fill the cached_property
         return table if table.sources[-1].stop == len(ratings) else None
-    except (OSError, pa.ArrowException, ValueError, LookupError, TypeError, AssertionError):
+    except (OSError, pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, AssertionError):
         return None

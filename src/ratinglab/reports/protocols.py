@@ -15,8 +15,8 @@ USES_NOTE = f"note: implicit feedback is not listed under `{USES}`: it follows f
 
 def metric_of(protocol: Mapping[str, Any]) -> MetricKind:
     """Return the metric of a protocol's references."""
-    name, ranking_metric = protocol["metric"], parse_metric_at_k(protocol["metric"])
-    return METRICS[name] if ranking_metric is None else MetricKind(name, ranking_metric.label, higher_is_better=True)
+    name = protocol["metric"]
+    return parse_metric_at_k(name) or METRICS[name]
 
 
 def compared_tag(record: RunRecord) -> str:
@@ -68,6 +68,6 @@ def table_with_reference_results(
     yield USES_NOTE
     if half_width is None and protocol["folds"] > 1:
         yield (
-            f"note: this run is only fold {record.fold}; the figures are means over {protocol['folds']}: "
+            f"note: this run is only fold {record.fold}; the results are means over {protocol['folds']}: "
             f"use -m split.fold={','.join(map(str, range(1, protocol['folds'] + 1)))}"
         )

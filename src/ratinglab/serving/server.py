@@ -46,7 +46,7 @@ def serve(options: ServeOptions) -> None:
         for note in current.notes:
             print(note)
         print(f"serving {current.service.run.folder} at {_url(options.host, listener)} (Ctrl-C to stop)", flush=True)
-        # by default without SIGHUP; uvicorn raises the signal again at the end, as StoppedError
+        # uvicorn does not handle SIGHUP by default. It raises the signal again at the end, and ours raises StoppedError
         uvicorn.server.HANDLED_SIGNALS = tuple({*uvicorn.server.HANDLED_SIGNALS, *signals_to_handle()})
         uvicorn.Server(config).run(sockets=[listener])
 
