@@ -18,7 +18,7 @@ MIN_FOR_16_SLICES = 8_000_000
 results are reproducible."""
 
 
-class BlockFit(FactorFit):
+class BlockSGDFit(FactorFit):
     """Stochastic gradient descent on (r − r̂)² + λ · penalty, one rating at a time.
 
     The fit orders the training rows once. It cuts users and items into slices with about equal numbers of ratings; a

@@ -64,7 +64,7 @@ class BlockSGDOptions(WholeEpochOptions, LearningRateOptions):
     update_frequency: ClassVar[str] = "one step per rating"
     supports_on_disk: ClassVar[bool] = True
     supports_features: ClassVar[bool] = False
-    fit_class: ClassVar[str] = "block_sgd:BlockFit"
+    fit_class: ClassVar[str] = "block_sgd:BlockSGDFit"
 
     slices: int | None = field(metadata=within(1, 1024))
     """Number of user slices and of item slices; also the maximum number of threads. null: 8, or 16 from 8 million
