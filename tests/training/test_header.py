@@ -31,7 +31,7 @@ def lines_of(*overrides, **changed) -> str:
     holdout = holdout_of(table_with_features(), options.model)
     model = Posterior(build_equation(options.model, training_data(holdout), seed=0))
     prepared = SimpleNamespace(options=options, holdout=holdout, record=SimpleNamespace(refit_epochs=None, scale=None))
-    return "\n".join(describe_start(prepared, model, typed_model=options.model.name, epochs_done=0))
+    return "\n".join(describe_start(prepared, model, requested_model=options.model.name, epochs_done=0))
 
 
 def test_a_sampling_fit_of_ones_own_has_a_header():

@@ -11,13 +11,13 @@ from ratinglab.training.preparation import Preparation
 from ratinglab.training.train_options import TrainOptions
 
 
-def describe_start(prepared: Preparation, model: Equation, *, typed_model: str, epochs_done: int) -> Iterator[str]:
+def describe_start(prepared: Preparation, model: Equation, *, requested_model: str, epochs_done: int) -> Iterator[str]:
     """Summarize data, split, model and fit in a few lines, with notes on anything unusual.
 
     Args:
         prepared: the rows and the options.
         model: the equation being fitted, or its posterior.
-        typed_model: the value of the option `model`, which may be `best`.
+        requested_model: the value of the option `model`, which may be `best`.
         epochs_done: number of epochs trained before this process.
     """
     options, holdout, refit_epochs = prepared.options, prepared.holdout, prepared.record.refit_epochs
@@ -62,9 +62,9 @@ def describe_start(prepared: Preparation, model: Equation, *, typed_model: str, 
     yield from options.optimizer.notes(max_epochs=options.trainer.max_epochs, sample_bytes=model.sample_bytes)
     if validation == 0 and not options.optimizer.keeps_samples:
         yield "note: no validation rows, so no early stopping: the run keeps its last weights"
-    if typed_model != options.model.name:
+    if requested_model != options.model.name:
         terms = f"{_supported_terms(prepared.available)}{_unsupported_terms(prepared.available)}"
-        yield f"note: model={typed_model} is {options.model.name} here, {terms}"
+        yield f"note: model={requested_model} is {options.model.name} here, {terms}"
 
 
 def _supported_terms(available: AvailableData) -> str:

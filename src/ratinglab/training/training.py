@@ -174,7 +174,9 @@ def _fit_run(
     loggers = [logger.build(run_folder=run_folder, first_epoch=epochs_done + 1) for logger in options.logger.values()]
     trainer = _build_trainer(prepared, run_folder, loggers=loggers)
     fit = _build_fit(prepared, run_folder, record=record, checkpoint=checkpoint)
-    lines = list(describe_start(prepared, fit.predictor.model, typed_model=options.model.name, epochs_done=epochs_done))
+    lines = list(
+        describe_start(prepared, fit.predictor.model, requested_model=options.model.name, epochs_done=epochs_done)
+    )
     for line in lines:
         log.info(line)
     run_folder.mkdir(exist_ok=True)
