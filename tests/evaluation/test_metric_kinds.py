@@ -40,7 +40,7 @@ def test_monitor_must_be_a_validation_metric():
 
 def test_monitor_can_be_a_metric_of_lists_of_any_length():
     found = find_monitored_metric("val/hit_rate@25", [MSE])
-    assert found == MetricAtK("hit_rate@25", "hit rate@25", higher_is_better=True, measure="hit_rate", k=25)
+    assert found == MetricAtK("hit_rate@25", "hit rate@25", higher_is_better=True, base_name="hit_rate", k=25)
     again = find_monitored_metric("val/hit_rate@25", [MSE])
     assert len({found, again}) == 1  # sweeps collect them in sets
 
@@ -80,7 +80,7 @@ def test_wrong_metrics_of_lists_give_a_one_line_error(monitor, message):
 )
 def test_name_of_a_metric_of_lists(name, expected):
     found = parse_metric_at_k(name)
-    assert (None if found is None else (found.measure, found.k)) == expected
+    assert (None if found is None else (found.base_name, found.k)) == expected
 
 
 def test_label_of_a_metric_of_lists():

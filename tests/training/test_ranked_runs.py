@@ -183,7 +183,7 @@ def test_runs_are_compared_by_lists_in_any_order_with_the_same_threshold(train_h
 def test_lightning_module_logs_the_monitored_lists():
     options = options_of("train", *MONITORED, "data=demo")
     module, _ = build_lightning(options)
-    assert (module.monitor.measure, module.monitor.k) == ("ndcg", 5)
+    assert (module.monitor.base_name, module.monitor.k) == ("ndcg", 5)
     assert (module._setup.order.by.value, module._setup.order.threshold) == ("expected_gain", 4.0)
 
 

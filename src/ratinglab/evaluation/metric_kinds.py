@@ -34,11 +34,11 @@ class MetricAtK(MetricKind):
     """A metric of recommendation lists, such as ndcg@10.
 
     Attributes:
-        measure: its name in evaluation.ranking, such as ndcg.
+        base_name: the name without @k, such as ndcg, as in evaluation.ranking.
         k: number of items per list.
     """
 
-    measure: str
+    base_name: str
     k: int
 
 
@@ -47,8 +47,8 @@ def parse_metric_at_k(name: str) -> MetricAtK | None:
     match = re.fullmatch(rf"({'|'.join(PER_USER_LABELS)})@([1-9][0-9]*)", name)
     if match is None:
         return None
-    measure, k = match.groups()
-    return MetricAtK(name, f"{PER_USER_LABELS[measure]}@{k}", higher_is_better=True, measure=measure, k=int(k))
+    base_name, k = match.groups()
+    return MetricAtK(name, f"{PER_USER_LABELS[base_name]}@{k}", higher_is_better=True, base_name=base_name, k=int(k))
 
 
 def find_monitored_metric(monitor: str, metrics: Iterable[Kind]) -> Kind | MetricAtK:
@@ -63,8 +63,8 @@ def find_monitored_metric(monitor: str, metrics: Iterable[Kind]) -> Kind | Metri
     part, _, name = monitor.partition("/")
     if part == "val" and (ranking := parse_metric_at_k(name)) is not None:
         return ranking
-    measure, _, k = name.partition("@")
-    if part == "val" and measure in PER_USER_LABELS and k:
+    base_name, _, k = name.partition("@")
+    if part == "val" and base_name in PER_USER_LABELS and k:
         raise UserError(f"monitor: the k after @ must be an integer of at least 1, got {monitor}")
     listed = ", ".join([*tags, *(f"val/{name}@K" for name in PER_USER_LABELS)])
     near = [*tags, *(f"val/{name}@{k if re.fullmatch('[1-9][0-9]*', k) else 10}" for name in PER_USER_LABELS)]

@@ -131,4 +131,4 @@ class MonitoredLists:
             order = ExpectedGain.from_rating_levels(
                 self._interest, self._levels, threshold=self._threshold, mse=mse, stars=self._stars
             )
-        return self._held_out.measure(predictor, k=self._monitor.k, order=order)[self._monitor.measure]
+        return self._held_out.measure(predictor, k=self._monitor.k, order=order)[self._monitor.base_name]
