@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Fit(LightningModule):
-    """Base class for fits of an equation on (r − r̂)² + penalty, with r̂ the model's unclipped prediction.
+    """Base class for fits. The objective is (r − r̂)² + penalty, with r̂ the model's unclipped prediction.
 
     It logs these tags once per epoch, with the number of finished epochs as the step:
     train/mse: over the epoch's rows, without penalty or clipping; each fit documents at which weights;

@@ -28,7 +28,7 @@ class Bias(Equation):
     """Biases alone: r̂_ui = μ + b_u + b_i.
 
     μ is fixed at the mean of the training ratings. The biases start at the bias baseline's, which counts λ once per
-    user and item. Fitted on (r − r̂)² + λ (b_u² + b_i²) per rating.
+    user and item. Minimizes (r − r̂)² + λ (b_u² + b_i²) per rating.
 
     Source: Koren, Bell, Volinsky, "Matrix Factorization Techniques for Recommender Systems", IEEE Computer, 2009,
     equation 3.

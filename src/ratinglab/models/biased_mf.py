@@ -26,7 +26,7 @@ class BiasedMF(BiasedFactorEquation):
     r̂_ui = μ + b_u + b_i + (p_u + Σ_f |F_f(u)|^−½ Σ_{c ∈ F_f(u)} z_c) · (q_i + …)
 
     The sums run over user_features and, for the item, over item_features such as genres. Without features the product
-    is p_u · q_i. Fitted on (r − r̂)² + λ (b_u² + b_i² + ‖p_u‖² + ‖q_i‖² + Σ ‖z_c‖²) per rating.
+    is p_u · q_i. Minimizes (r − r̂)² + λ (b_u² + b_i² + ‖p_u‖² + ‖q_i‖² + Σ ‖z_c‖²) per rating.
 
     Source: Koren, Bell, Volinsky, "Matrix Factorization Techniques for Recommender Systems", IEEE Computer, 2009,
     equations 4 and 5, and 6 for the features.

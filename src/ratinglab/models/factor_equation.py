@@ -92,7 +92,7 @@ class Side(NamedTuple):
 class FactorEquation(Equation):
     """r̂_ui = μ + b_u + b_i + x_u · y_i, with the rows (b_u, x_u) of the user side and (b_i, y_i) of the item side.
 
-    Fitted on (r − r̂)² + λ Σ w² per rating, over all weights w that make up the two rows.
+    Minimizes (r − r̂)² + λ Σ w² per rating, over all weights w that make up the two rows.
     """
 
     regularization: float

@@ -26,7 +26,7 @@ class MFOptions(FactorOptions):
 class MF(FactorEquation):
     """Textbook matrix factorization: r̂_ui = p_u · q_i.
 
-    Fitted on (r − r̂)² + λ (‖p_u‖² + ‖q_i‖²) per rating. The first predictions lie around the mean rating: the entries
+    Minimizes (r − r̂)² + λ (‖p_u‖² + ‖q_i‖²) per rating. The first predictions lie around the mean rating: the entries
     of p_u and q_i start at √(|mean| / embedding_dim), with the mean's sign on the item's side, plus
     Normal(0, init_std²).
 

@@ -28,7 +28,7 @@ class NMFOptions(FactorOptions):
 class NMF(Equation):
     """Non-negative matrix factorization: r̂_ui = p_u · q_i with p_u = a_u² and q_i = c_i², entry by entry.
 
-    Fitted on (r − r̂)² + λ (‖p_u‖² + ‖q_i‖²) per rating, over a and c. The first predictions lie around the mean rating:
+    Minimizes (r − r̂)² + λ (‖p_u‖² + ‖q_i‖²) per rating, over a and c. The first predictions lie around the mean rating:
     the entries of a and c start at ⁴√(mean / embedding_dim) plus Normal(0, init_std²).
 
     Source: Luo, Zhou, Xia, Zhu, "An Efficient Non-Negative Matrix-Factorization-Based Approach to Collaborative

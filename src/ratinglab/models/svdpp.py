@@ -46,7 +46,7 @@ class SVDpp(BiasedFactorEquation):
     r̂_ui = μ + b_u + b_i + (p_u + |N(u)|^−½ Σ_{j ∈ N(u)} y_j) · (q_i + |N(i)|^−½ Σ_{v ∈ N(i)} x_v)
 
     N(u) are the items that the user rated in training, high or low; N(i) are the users who rated the item.
-    implicit=user keeps only the y, implicit=item only the x. Features add to both factors as in biased_mf. Fitted on
+    implicit=user keeps only the y, implicit=item only the x. Features add to both factors as in biased_mf. Minimizes
     (r − r̂)² + λ (b_u² + b_i² + ‖p_u‖² + ‖q_i‖² + Σ_{j ∈ N(u)} ‖y_j‖² + Σ_{v ∈ N(i)} ‖x_v‖² + features) per rating.
 
     Sources: Koren, "Factorization Meets the Neighborhood: a Multifaceted Collaborative Filtering Model", KDD 2008,
