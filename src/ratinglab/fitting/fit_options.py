@@ -68,7 +68,7 @@ class FitOptions(ABC):
     """Whether the fit keeps samples of the weights, so that the last epoch is the best."""
     supports_processes: ClassVar[bool] = False
     """Whether several processes can share a batch."""
-    on_cpu_only: ClassVar[bool] = False
+    runs_on_cpu_only: ClassVar[bool] = False
     """Whether the fit runs only on the CPU."""
     has_compiled_loops: ClassVar[bool] = False
     """Whether the fit runs loops compiled by numba, which must be imported before torch."""

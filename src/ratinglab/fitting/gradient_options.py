@@ -90,7 +90,7 @@ class SparseAdamOptions(MomentOptions):
 
     name: ClassVar[str] = "sparse_adam"
     trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({"gradient_clip_val": None})
-    on_cpu_only: ClassVar[bool] = True
+    runs_on_cpu_only: ClassVar[bool] = True
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         """Make an Adam that updates only the rows of sparse gradients."""

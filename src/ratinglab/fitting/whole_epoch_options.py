@@ -29,7 +29,7 @@ class WholeEpochOptions(FitOptions):
 
     trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
     takes_batches: ClassVar[bool] = False
-    on_cpu_only: ClassVar[bool] = True
+    runs_on_cpu_only: ClassVar[bool] = True
     has_compiled_loops: ClassVar[bool] = True
     update_frequency: ClassVar[str] = "one sweep per epoch"
     fit_class: ClassVar[str]

@@ -101,7 +101,7 @@ class TrainOptions:
             if value != needed:
                 text = "null" if needed is None else needed
                 raise UserError(f"trainer.{key} must be {text} with optimizer={fit.name}, got {value}")
-        if fit.on_cpu_only and self.trainer.accelerator not in (Accelerator.cpu, Accelerator.auto):
+        if fit.runs_on_cpu_only and self.trainer.accelerator not in (Accelerator.cpu, Accelerator.auto):
             raise UserError(
                 f"trainer.accelerator must be cpu with optimizer={fit.name}, got {self.trainer.accelerator.name}"
             )

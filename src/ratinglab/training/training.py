@@ -227,7 +227,7 @@ def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence
         callbacks.append(options.callbacks.pruning.build(curves=curves, monitor=monitor))
     callbacks.append(StopOnSignal(run_folder.parent if prepared.is_first_of_two else run_folder))
     trainer = options.trainer
-    if options.optimizer.on_cpu_only:
+    if options.optimizer.runs_on_cpu_only:
         trainer = replace(trainer, accelerator=Accelerator.cpu)  # auto could find a GPU
     if exact_epochs is not None:
         # a sampler would otherwise end once min_gain is reached
