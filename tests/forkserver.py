@@ -50,7 +50,7 @@ from ratinglab.commands import (  # noqa: F401
 from ratinglab.config.hydra_api import hydra_context
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.request import compose_call
-from ratinglab.fitting import als, block_sgd, processes, sparse_adam  # noqa: F401
+from ratinglab.fitting import als, block_sgd, ranks, sparse_adam  # noqa: F401
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.gibbs import gibbs_fit  # noqa: F401
 from ratinglab.training import training
@@ -157,7 +157,7 @@ def become_command(request: dict) -> int:
     if "forked" in request:
         for _ in range(int(request["forked"])):
             fork_waiting(request)
-        processes.subprocess = SimpleNamespace(Popen=ForkedProcess, PIPE=subprocess.PIPE)
+        ranks.subprocess = SimpleNamespace(Popen=ForkedProcess, PIPE=subprocess.PIPE)
     return run_script(request)
 
 

@@ -140,7 +140,7 @@ class TrainerOptions:
         from pytorch_lightning.callbacks import ProgressBar, Timer
 
         from ratinglab.fitting.callbacks.checkpoints import AtomicCheckpointIO
-        from ratinglab.fitting.processes import PooledStrategy, cluster_environment
+        from ratinglab.fitting.ranks import PooledStrategy, cluster_environment
 
         # Trainer(max_time=…) would stop within an epoch. Without a limit, the timer still counts the time, since a
         # resumed run may have a limit.

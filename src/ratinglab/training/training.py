@@ -23,7 +23,7 @@ from ratinglab.fitting.callbacks.progress import progress_callbacks
 from ratinglab.fitting.callbacks.stopping import StopOnSignal
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
-from ratinglab.fitting.processes import (
+from ratinglab.fitting.ranks import (
     check_started,
     other_processes,
     release_ranks,

@@ -1,4 +1,4 @@
-"""Start, synchronize and end the processes of one fit, on Lightning's DDPStrategy."""
+"""Start, synchronize and end the ranks of one fit, which are its processes, on Lightning's DDPStrategy."""
 
 import atexit
 import os

@@ -14,7 +14,7 @@ import torch
 from conftest import NO_FIGURES, REPOSITORY, Started, environment
 
 from ratinglab.errors import UserError
-from ratinglab.fitting.processes import check_started, cluster_environment
+from ratinglab.fitting.ranks import check_started, cluster_environment
 from ratinglab.process import exits
 from ratinglab.process.exits import clean_exit
 from ratinglab.process.program import process_rank
