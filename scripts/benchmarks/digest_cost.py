@@ -3,7 +3,7 @@
     python scripts/benchmarks/digest_cost.py --root ml-100k
     python scripts/benchmarks/digest_cost.py --rows 20000000
 
-Fits MovieLens 100K, or generated ratings of 138,000 users over 27,000 items with 64 factors, and writes last.ckpt after
+Fits MovieLens 100K, or synthetic ratings of 138,000 users over 27,000 items with 64 factors, and writes last.ckpt after
 every epoch. The seconds of digests are measured inside the fit; a run is loaded with and without them in turn.
 """
 
@@ -36,7 +36,7 @@ def main() -> None:
     """Fit, load and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", help="folder of MovieLens 100K")
-    parser.add_argument("--rows", type=int, default=20_000_000, help="generated ratings, without --root")
+    parser.add_argument("--rows", type=int, default=20_000_000, help="synthetic ratings, without --root")
     parser.add_argument("--optimizers", nargs="+", default=["block_sgd", "als"])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=7, help="times a run is loaded in each way")

@@ -3,7 +3,7 @@
     python scripts/benchmarks/gibbs_sweep.py
     python scripts/benchmarks/gibbs_sweep.py --rows 80000 1000000
 
-Ratings are generated, long-tailed in users and items, with about 12 ratings per user and day. Each equation has the
+Ratings are synthetic, long-tailed in users and items, with about 12 ratings per user and day. Each equation has the
 options of its recipe, without features. It runs in a process of its own, and the equations take turns. A process counts
 its fastest sweep, which suffers least from other load on the machine, and keeps no samples.
 
@@ -70,7 +70,7 @@ def print_results(rows: int, arguments: argparse.Namespace) -> None:
     print_table(f"{rows:,} ratings", {"s per sweep": ".4f", "ratio": ".2f", "peak MiB": ".0f"}, figures)
 
 
-def generated(rows: int) -> dict[str, NDArray[np.generic]]:
+def generate_ratings(rows: int) -> dict[str, NDArray[np.generic]]:
     """Generate ratings from biases, one factor and noise: user_id, item_id, rating and timestamp, in random order."""
     random, (num_users, num_items) = np.random.default_rng(0), SHAPES[rows]
     pairs = random.permutation(distinct_pairs(rows, num_users=num_users, num_items=num_items, random=random))
@@ -101,7 +101,7 @@ def sweep_seconds(equation: str, rows: str, sweeps: str) -> Measurement:
         def on_train_batch_end(self, *_: object) -> None:
             self.seconds.append(perf_counter() - self.started)
 
-    table, clock, count = pd.DataFrame(generated(int(rows))), Clock(), int(sweeps)
+    table, clock, count = pd.DataFrame(generate_ratings(int(rows))), Clock(), int(sweeps)
     fit, data = ratinglab.lightning(
         f"recipe={equation}_gibbs", *(["model.item_features=[]"] if equation == "timesvdpp" else []),
         f"model.embedding_dim={RANK}", f"optimizer.burn_in={count}", f"trainer.max_epochs={count + 1}",
@@ -119,7 +119,7 @@ def myfm_seconds(label: str, rows: str, sweeps: str) -> Measurement:
     """Return the seconds of the fastest iteration of myFM in this process."""
     import myfm
 
-    equation, table = label.removeprefix("myFM, as "), generated(int(rows))
+    equation, table = label.removeprefix("myFM, as "), generate_ratings(int(rows))
     user, item = (np.unique(table[name], return_inverse=True)[1] for name in ("user_id", "item_id"))
     rating, day = np.asarray(table["rating"], dtype=np.float32), np.asarray(table["timestamp"]) // DAY
     blocks = myfm_blocks(equation, Ratings(user, item, rating, day), num_train=len(rating))

@@ -4,7 +4,7 @@
     python scripts/benchmarks/list_fits.py
     python scripts/benchmarks/list_fits.py --rows 100000 --items
 
-The rated pairs are generated, long-tailed in users and items. Both systems of ALS have the same factors, sweeps, steps
+The rated pairs are synthetic, long-tailed in users and items. Both systems of ALS have the same factors, sweeps, steps
 of conjugate gradients and threads, and take turns, each in a process of its own. The seconds of the fit are those of
 trainer.fit, with the sorting of the pairs and the checkpoints, or of implicit's own fit; a sweep is its share of the
 steps.
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def write_pairs(folder: Path, rows: int, num_users: int, num_items: int) -> Path:
-    """Write generated pairs, all rated 5."""
+    """Write synthetic pairs, all rated 5."""
     pairs = distinct_pairs(rows, num_users=num_users, num_items=num_items, random=np.random.default_rng(0))
     path = folder / f"{rows}.parquet"
     user, item = np.divmod(pairs, num_items)

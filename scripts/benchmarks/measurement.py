@@ -1,4 +1,4 @@
-"""Measured processes, medians and ratios, printed tables, and generated pairs, for all benchmarks; Linux only."""
+"""Measured processes, medians and ratios, printed tables, and synthetic pairs, for all benchmarks; Linux only."""
 
 import argparse
 import json

@@ -2,7 +2,7 @@
 
     python scripts/benchmarks/peers.py                                the demo data
     python scripts/benchmarks/peers.py --root ml-100k                 MovieLens 100K, the published split u1
-    python scripts/benchmarks/peers.py --rows 5000000                 generated ratings
+    python scripts/benchmarks/peers.py --rows 5000000                 synthetic ratings
     python scripts/benchmarks/peers.py --root ml-100k --tune          find the peers' settings on validation rows
 
 Each fit runs in a process of its own, all with the same number of threads, and the systems take turns. Seconds are
@@ -42,7 +42,7 @@ from peer_fits import PEERS, Ratings, fit_peer
 SETTINGS = Path(__file__).with_name("settings.yaml")
 NUM_USERS, NUM_ITEMS = 138_000, 27_000
 MANY_ROWS = 10_000_000
-"""Generated rows from which Surprise is left out by default: it would take minutes per fit."""
+"""Synthetic rows from which Surprise is left out by default: it would take minutes per fit."""
 SHARES = (0.03, 0.1, 0.2, 0.4, 0.7, 1.0)
 """Shares of the epochs that the figure shows."""
 LABELS = {
@@ -71,7 +71,7 @@ def main() -> None:
     parser = argument_parser(__doc__)
     data = parser.add_mutually_exclusive_group()
     data.add_argument("--root", type=Path, help="folder with MovieLens 100K's u.data")
-    data.add_argument("--rows", type=int, help="this many generated ratings, of 138,000 users and 27,000 items")
+    data.add_argument("--rows", type=int, help="this many synthetic ratings, of 138,000 users and 27,000 items")
     parser.add_argument("--systems", nargs="+", choices=LABELS, help="default: all that settings.yaml has for the data")
     parser.add_argument("--figure", type=Path, help="also draw test RMSE against seconds into this file")
     parser.add_argument("--tune", type=int, nargs="?", const=20, metavar="TRIALS", help="trials per peer (default: 20)")
@@ -105,9 +105,9 @@ def prepare(folder: Path, *, root: Path | None, rows: int | None) -> Task:
         name, ratings, num_test = "MovieLens 100K, split u1", movielens_100k(root), 20_000
         settings, source = all_settings["movielens_100k"], [f"data.root={root.resolve()}"]
     else:
-        ratings = generated(rows) if rows else demo()
-        name, num_test = f"{rows:,} generated ratings" if rows else "the demo data", len(ratings.user) // 10
-        settings, source = all_settings["generated"], write_parquet(folder, ratings, num_test=num_test)
+        ratings = generate_ratings(rows) if rows else demo()
+        name, num_test = f"{rows:,} synthetic ratings" if rows else "the demo data", len(ratings.user) // 10
+        settings, source = all_settings["synthetic"], write_parquet(folder, ratings, num_test=num_test)
     for system in settings.keys() - PEERS.keys():
         settings[system] = [*settings[system], *source, "logger=none"]
     table = folder / "ratings.npz"
@@ -130,7 +130,7 @@ def demo() -> Ratings:
     return indexed(*(table[name].to_numpy() for name in ("user_id", "item_id", "rating")))
 
 
-def generated(rows: int) -> Ratings:
+def generate_ratings(rows: int) -> Ratings:
     """Generate long-tailed ratings in random order: biases, 8 true factors and noise, in half stars."""
     random = np.random.default_rng(0)
     pairs = random.permutation(distinct_pairs(rows, num_users=NUM_USERS, num_items=NUM_ITEMS, random=random))

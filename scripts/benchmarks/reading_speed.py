@@ -3,7 +3,7 @@
     python scripts/benchmarks/reading_speed.py              32 million rows: 0.9 GB on disk, 3 GiB of memory
     python scripts/benchmarks/reading_speed.py --rows 1000000
 
-Each reading runs in a process of its own and is timed after the imports; the readers take turns. The generated file has
+Each reading runs in a process of its own and is timed after the imports; the readers take turns. The synthetic file has
 200,948 users, 84,432 items and 4 columns, as MovieLens 32M.
 """
 

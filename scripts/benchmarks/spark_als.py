@@ -1,4 +1,4 @@
-"""Fit generated ratings by MLlib's ALS in local mode and by ratinglab's, in turns; print seconds, RMSE and memory.
+"""Fit synthetic ratings by MLlib's ALS in local mode and by ratinglab's, in turns; print seconds, RMSE and memory.
 
     python scripts/benchmarks/spark_als.py --rows 5000000 --repeats 1
 
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from measurement import Measurement, argument_parser, environment, median, print_table, take_turns, train
-from peers import generated, write_parquet
+from peers import generate_ratings, write_parquet
 
 COLUMNS = {"seconds": ".1f", "test RMSE": ".4f", "train RMSE": ".4f", "peak MiB": ",.0f"}
 SETTINGS = (
@@ -43,7 +43,7 @@ def main() -> None:
     fits = {"MLlib, spark_als": spark, "ratinglab, als": ["optimizer=als", "optimizer.damping=0"]}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = write_parquet(folder, generated(arguments.rows), num_test=arguments.rows // 10)
+        source = write_parquet(folder, generate_ratings(arguments.rows), num_test=arguments.rows // 10)
         common = [*source, *SETTINGS, *arguments.settings]
         measures = {
             label: lambda settings=settings: fitted([*common, *settings], folder=folder, threads=arguments.threads)

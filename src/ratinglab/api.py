@@ -32,7 +32,7 @@ class Settings(TypedDict, total=False):
 
     Attributes:
         ratings: data frame of ratings with the columns user_id, item_id and rating, or path of a file; several paths as
-            a list. By default, the data of the override data=NAME, or generated ratings.
+            a list. By default, the data of the override data=NAME, or synthetic ratings.
         users: table of users, with the column user_id; all other columns are features.
         items: table of items, with the columns item_id and title; all other columns are features.
         columns: other column names by role: user, item, rating, timestamp.

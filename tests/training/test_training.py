@@ -113,7 +113,7 @@ def test_run_records_its_provenance(textbook):
     provenance = json.loads((textbook.run / "run.json").read_text())["provenance"]
     assert provenance["versions"]["torch"] == torch.__version__
     assert provenance["command"][1:] == []
-    assert provenance["columns"] == {}  # generated data have no names
+    assert provenance["columns"] == {}  # synthetic data have no names
     assert re.fullmatch("[0-9a-f]{32}", provenance["data_digest"])
     assert re.fullmatch("[0-9a-f]{12}", provenance["split"])
 

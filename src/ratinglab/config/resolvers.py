@@ -45,7 +45,7 @@ def job_name(dirname: str) -> str:
 
 
 def cache_folder() -> str | None:
-    """Return the folder of generated and downloaded data: $RATINGLAB_DATA, or the user's cache folder.
+    """Return the folder of synthetic and downloaded data: $RATINGLAB_DATA, or the user's cache folder.
 
     None if the user's cache folder cannot be written to, as with a read-only home folder.
     """

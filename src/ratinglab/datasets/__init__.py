@@ -1,1 +1,1 @@
-"""Sources of ratings: files, guessed layouts, named data sets, generated data."""
+"""Sources of ratings: files, guessed layouts, named data sets, synthetic data."""

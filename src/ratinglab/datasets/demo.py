@@ -1,4 +1,4 @@
-"""The demo data: generated ratings with a known lowest possible MSE."""
+"""The demo data: synthetic ratings with a known lowest possible MSE."""
 
 import json
 import math
@@ -75,8 +75,8 @@ def demo_files(cache: Path, *, seed: int) -> DataFiles:
     )
 
 
-class GeneratedTable(NamedTuple):
-    """A generated table and its ground truth.
+class SyntheticTable(NamedTuple):
+    """A synthetic table and its ground truth.
 
     Attributes:
         ratings: user_id, item_id, rating and timestamp (Unix seconds).
@@ -91,7 +91,7 @@ class GeneratedTable(NamedTuple):
     noise_floor: float
 
 
-def generate(seed: int) -> GeneratedTable:
+def generate(seed: int) -> SyntheticTable:
     """Generate ratings with known noise.
 
     true rating  t_ui = MEAN + b_u + b_i + p_u · q_i,  p and q of RANK dimensions
@@ -119,7 +119,7 @@ def generate(seed: int) -> GeneratedTable:
         }
     )
     items = pd.DataFrame({"item_id": np.arange(1, NUM_ITEMS + 1), "title": _make_titles(random)})
-    return GeneratedTable(ratings, items, true_rating, noise_floor(true_rating))
+    return SyntheticTable(ratings, items, true_rating, noise_floor(true_rating))
 
 
 def _draw_pairs(random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -36,7 +36,7 @@ class DataOptions(CleaningOptions, ABC):
     """Base class of the sources of ratings."""
 
     cache: str | None
-    """Folder for generated, downloaded and converted data; null: keep nothing. Defaults to $RATINGLAB_DATA, or the
+    """Folder for synthetic, downloaded and converted data; null: keep nothing. Defaults to $RATINGLAB_DATA, or the
     user's cache folder."""
     batch_size: int = field(metadata=within(1, 2**31 - 1))
     """Number of ratings per training step. Larger batches run faster and may need a larger optimizer.lr."""
@@ -254,12 +254,12 @@ def _lost_frame(key: str, *, keyword: str) -> UserError:
 
 @dataclass
 class DemoOptions(DataOptions):
-    """100,000 generated ratings, written once and then read like any file."""
+    """100,000 synthetic ratings, written once and then read like any file."""
 
     name: ClassVar[str] = "demo"
 
     seed: int = field(metadata=valid_seed())
-    """Seed of the generated table, independent of the training `seed`."""
+    """Seed of the synthetic table, independent of the training `seed`."""
 
     def load(self) -> RatingTable:
         """Generate the files if they are missing, and read them. Without a cache folder the files are temporary.

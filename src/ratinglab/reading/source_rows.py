@@ -24,7 +24,7 @@ class DataFiles:
         ratings: files of ratings, in the order of their rows. All have this dialect and these columns.
         timestamp_format: data.timestamp_format: a unit of Unix time or a strptime pattern; None: detected.
         num_ratings: numbers of ratings that a named data set can have; empty: any number.
-        noise_floor: MSE of a perfect model, for generated data; else None.
+        noise_floor: MSE of a perfect model, for synthetic data; else None.
     """
 
     name: str

@@ -61,7 +61,7 @@ class RunRecord:
         num_items: number of items with training rows.
         rating_mean: mean of the training ratings, in rating units.
         scale: lowest and highest rating to clip predictions to; None: no clipping.
-        noise_floor: MSE of a perfect model; None unless the data are generated.
+        noise_floor: MSE of a perfect model; None unless the data are synthetic.
         max_epochs: number of epochs after which the fit ends, unless it stops early.
         provenance: command, data and environment.
         refit_epochs: number of epochs of the second fit, on training and validation rows; None for any other fit.
