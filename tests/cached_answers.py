@@ -1,6 +1,6 @@
 """Caches of what stays the same while the tests run: the git commit, versions and plugins of packages.
 
-To look them up took a fifth of a short command.
+Looking them up took a fifth of a short command.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Caches of the parts of a composed config. To make each part took a tenth to a quarter of a short command.
+"""Caches of the parts of a composed config. Making each part took a tenth to a quarter of a short command.
 
 The cached parts depend only on files of packages, which no test changes. Configs with a user's folder are not cached.
 """

@@ -27,7 +27,7 @@ from ratinglab.process.openmp import SLEEPING_THREADS
 # As commands do before they import torch: let waiting threads sleep. Two threads that spin on one core made a sweep
 # of a small table thirty times slower.
 os.environ |= SLEEPING_THREADS
-# No test can see whether a file would survive a power loss. To sync it took 0.1 s of most commands.
+# No test can see whether a file would survive a power loss. Syncing took 0.1 s of most commands.
 os.fsync = os.fstat  # raises for a closed file, too
 # A shell starts background jobs with SIGINT ignored; the tests of Ctrl-C need Python's own handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -182,7 +182,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Add caches, and collect garbage as rarely as commands do: to scan imported objects took a third of many tests."""
+    """Add caches. Collect garbage as rarely as commands do: scanning imported objects took a third of many tests."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 50, 100)

@@ -54,7 +54,7 @@ for argument in arguments:
         status = end.code
     print(f"status {status}, left {os.listdir()}")
 """
-"""Code that trains once per argument: to start and to import everything takes longer than to train."""
+"""Code that trains once per argument: starting and importing everything takes longer than training."""
 
 
 @pytest.mark.slow

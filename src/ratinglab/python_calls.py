@@ -68,7 +68,7 @@ def isolated() -> Iterator[None]:
 
 def _restore_levels(levels: Mapping[logging.Logger, int]) -> None:
     for logger, level in levels.items():
-        if logger.level != level:  # to set a level empties the caches of all loggers, of which torch has hundreds
+        if logger.level != level:  # setting a level clears the caches of all loggers, and torch has hundreds
             logger.setLevel(level)
 
 
