@@ -138,7 +138,7 @@ def process(master="local[1]", folder=None, conf=None) -> SparkProcess:
 
 @pytest.fixture
 def java(tmp_path_factory, monkeypatch):
-    """A file in the place of Java, for checks that come before it is started."""
+    """A file in place of Java, for checks that come before it is started."""
     home = tmp_path_factory.mktemp("java")
     (home / "bin").mkdir()
     (home / "bin" / "java").touch(mode=0o755)

@@ -21,7 +21,7 @@ class ALSFit(RowFit):
 
         (Σ x xᵀ + (λ n + ρ) I) v = Σ x (r − o) + λ n z + ρ v'
 
-    where x are the other side's rows, with 1 in the place of the bias, o collects the terms that do not depend on v,
+    where x are the other side's rows, with 1 in place of the bias, o collects the terms that do not depend on v,
     and z is the sum of the row's terms. The damping ρ pulls the row towards its value v' before the sweep: a row with
     few ratings takes several sweeps to its minimum, so that early stopping can end the fit before such rows overfit.
 

@@ -48,7 +48,7 @@ def build_app(current: CurrentRun, options: ServeOptions) -> Guard:
         title="ratinglab",
         version=version("ratinglab"),
         description=DESCRIPTION,
-        docs_url=None,  # it loads from elsewhere; /docs is one of PAGES
+        docs_url=None,  # its scripts load from a CDN; /docs is one of PAGES
         redoc_url=None,
         lifespan=partial(_lifespan, current, options),
         responses={422: {"model": schemas.Mistake, "description": "A mistake in the request"}},
@@ -99,7 +99,7 @@ class _StrictRoute(APIRoute):
 
         async def check_and_handle(request: Request) -> Response:
             if self.body_field is not None:
-                # forms of other web pages cannot declare JSON; FastAPI's own check would pass bytes on
+                # forms of other web pages cannot declare JSON; FastAPI's own check would let other bytes through
                 media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
                 if media_type != "application/json":
                     raise HTTPException(415, f"content-type must be application/json, got {media_type[:80] or 'none'}")
