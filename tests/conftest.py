@@ -28,7 +28,7 @@ from ratinglab.process.openmp import SLEEPING_THREADS
 # of a small table thirty times slower.
 os.environ |= SLEEPING_THREADS
 # No test can see whether a file would survive a power loss. Syncing took 0.1 s of most commands.
-os.fsync = os.fstat  # raises for a closed file, too
+os.fsync = os.fstat  # also raises for a closed file
 # A shell starts background jobs with SIGINT ignored; the tests of Ctrl-C need Python's own handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -141,7 +141,7 @@ class Server:
             arguments: the command line.
             status: the expected exit status.
             more: `cache`, a folder instead of the tests' cache; `pause`, seconds to sleep after each epoch;
-                `figures`, whether figures are drawn; `forked`, how many other processes of the fit are forked, too;
+                `figures`, whether figures are drawn; `forked`, how many other processes of the fit are also forked;
                 `variables`, a dictionary of further environment variables.
         """
         files = self._streams / "stdout", self._streams / "stderr"

@@ -6,7 +6,7 @@ start.
 
 A request is one line of JSON on stdin: script, arguments, folder, stdout and stderr (files to write), the cache folder
 unless it is the tests', further environment variables, seconds to pause after each epoch, whether to draw figures (see
-blank_figures.py), and the number of other processes of the fit to fork, too. The answer is one line on stdout, the
+blank_figures.py), and the number of other processes of the fit to fork as well. The answer is one line on stdout, the
 process id. The answer to {"wait_for": process id} is the exit status, once the process has ended.
 """
 

@@ -39,7 +39,7 @@ def isolated() -> Iterator[None]:
     """
     with CALL_LOCK, ExitStack() as restored:
         restored.enter_context(warnings.catch_warnings())
-        restored.enter_context(torch.inference_mode(False))  # enables gradients, too
+        restored.enter_context(torch.inference_mode(False))  # also enables gradients
         restored.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
         restored.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))

@@ -1,4 +1,4 @@
-"""Classes and metrics by dotted path or name, from user modules too."""
+"""Classes and metrics by dotted path or name, also from user modules."""
 
 import importlib
 import inspect

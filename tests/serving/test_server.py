@@ -62,7 +62,7 @@ def test_port_of_a_closed_server_is_free_at_once():
         port = first.getsockname()[1]
         client = socket.create_connection(("127.0.0.1", port))
         accepted, _ = first.accept()
-        accepted.close()  # now the server's side waits (TIME_WAIT) after the client has closed too
+        accepted.close()  # now the server's side waits (TIME_WAIT) after the client has also closed
         client.close()
     listen("127.0.0.1", port).close()
 

@@ -115,7 +115,7 @@ def test_lists_of_held_out_users_are_those_of_folding_them_in(command, folder, r
     assert metrics["test/ndcg@10"] > 1.2 * metrics["baseline/popularity/test/ndcg@10"]
     assert command(folder, "evaluate", f"run=held-out-{recipe}").stdout.endswith("to the last digit\n")
     refit = command(folder, "train", *options, "split.refit=true", "test=false")
-    assert Run.load(refit.run).record.num_users == 32  # those of validation, too
+    assert Run.load(refit.run).record.num_users == 32  # also those of validation
 
 
 def test_few_candidates_do_not_widen_the_blocks(trained, monkeypatch):

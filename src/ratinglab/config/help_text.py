@@ -1,6 +1,6 @@
 """Text of --help: the choices of each group, and all keys with the comments of the chosen YAML files.
 
-Hydra's own help shows no comments, and takes twice as long, because it lists Hydra's own groups, too.
+Hydra's own help shows no comments, and takes twice as long, because it also lists Hydra's own groups.
 """
 
 import re

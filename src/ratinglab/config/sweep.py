@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 MAX_CHECKED_JOBS = 24
 """Maximum number of jobs that are all checked; composing takes 0.1 s per job. Larger sweeps check each value once."""
 PRINTED_PREFIXES = ("note:", "warning:", "pruned")
-"""Beginnings of the lines of a job's log that are printed, too."""
+"""Beginnings of the lines of a job's log that are also printed."""
 
 
 def jobs_to_check(overrides: Sequence[Override]) -> Iterator[list[str]]:
@@ -131,7 +131,7 @@ def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, moni
     except LockedError as error:
         log.error("%s   failed: %s", values_text, error)
     except Exception as error:
-        exit_on_storage_fault(error, folder)  # the other jobs would fail too
+        exit_on_storage_fault(error, folder)  # the other jobs would also fail
         reason = str(error)
         if not isinstance(error, RunFailedError | UserError):
             log.exception("error: the job has failed")

@@ -85,7 +85,7 @@ class AdamWOptions(MomentOptions):
 class SparseAdamOptions(MomentOptions):
     """Adam on a batch's rows only, for tables much larger than a batch. Not equivalent to Adam.
 
-    All other rows keep their weights and moments; Adam would decay those moments and move these rows too.
+    All other rows keep their weights and moments; Adam would decay those moments and also move these rows.
     """
 
     name: ClassVar[str] = "sparse_adam"

@@ -278,7 +278,7 @@ class SparkProcess:
         if master.startswith("local") or context.getConf().get("spark.dynamicAllocation.enabled") == "true":
             return
         end = time.monotonic() + EXECUTOR_SECONDS
-        while context._jsc.sc().getExecutorMemoryStatus().size() < 2:  # the driver counts, too
+        while context._jsc.sc().getExecutorMemoryStatus().size() < 2:  # the driver also counts
             if time.monotonic() > end:
                 raise UserError(
                     f"optimizer.master={master} has started no executor in {EXECUTOR_SECONDS:.0f} s; it may lack the "

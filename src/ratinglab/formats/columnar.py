@@ -191,7 +191,7 @@ def open_batches(
         columns: names of the columns to read, of Parquet, Arrow or ORC; None: all.
 
     Raises:
-        UserError: the file is damaged or is not a table. The returned function raises it, too.
+        UserError: the file is damaged or is not a table. The returned function also raises it.
     """
     if file_format is Format.JSON_LINES:
         schema, read = _open_json_table(file)

@@ -74,7 +74,7 @@ class Side(NamedTuple):
 
     @property
     def terms_of_new_rows(self) -> list[Term]:
-        """The terms that new rows have too."""
+        """The terms that new rows also have."""
         return [term for term in self.terms if term.source is not ColumnSource.own]
 
     def sum_squares(self, row: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class FactorEquation(Equation):
         return SideRows([sample], float(self.rating_mean), terms=self.new_row_terms(name, [weights]))
 
     def new_row_terms(self, name: SideName, samples: Sequence[Mapping[str, Tensor]]) -> tuple[NewRowTerm, ...]:
-        """Collect the terms that new rows of a side have too, given their weights by name in each sample."""
+        """Collect the terms that new rows of a side also have, given their weights by name in each sample."""
         side = self.side(name)
         last_rows, terms = side.last_rows(), []
         for term in side.terms_of_new_rows:

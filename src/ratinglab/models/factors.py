@@ -47,7 +47,7 @@ class Factors(NamedTuple):
         user: x and b_u of all users: of their rows on the last day or, for tracing and in a sample, of all rows.
         item: y and b_i of all items.
         mean: μ, in stars.
-        terms: in a sample, the weights of the terms that new rows have too, by name: (num_columns, D) float32, the
+        terms: in a sample, the weights of the terms that new rows also have, by name: (num_columns, D) float32, the
             bias first if there are biases. The rows include these terms.
     """
 
@@ -73,7 +73,7 @@ class ColumnSource(Enum):
 
 
 class NewRowTerm(NamedTuple):
-    """A term of a side's rows that new rows have too: its columns follow from their ratings or features.
+    """A term of a side's rows that new rows also have: its columns follow from their ratings or features.
 
     Attributes:
         feature: name of the feature whose values are the columns; "" if the columns are the rated items, or the raters.
@@ -93,7 +93,7 @@ class SideRows(NamedTuple):
         samples: the rows in each sample.
         mean: μ, in stars.
         last_row: (num_owners,) int64, the row of each user or item on its last day; None: one row each.
-        terms: the terms that new rows have too. The rows include them.
+        terms: the terms that new rows also have. The rows include them.
     """
 
     samples: list[SideFactors]

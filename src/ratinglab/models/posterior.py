@@ -194,7 +194,7 @@ class Posterior(Equation):
         return TraceableRows(_concatenate_samples(self._samples), user_days=users.day_rows, item_days=items.day_rows)
 
     def side_rows(self, name: SideName) -> SideRows | None:
-        """Return the samples of the rows of the side `name`, with the terms that a new row has too."""
+        """Return the samples of the rows of the side `name`, with the terms that a new row also has."""
         if not self._samples:
             return self.equation.side_rows(name)
         side = self.equation.side(name)

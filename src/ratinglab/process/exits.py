@@ -21,7 +21,7 @@ them."""
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR)
 """errno values of storage problems, which are reported without a traceback."""
 RANK_ZERO_WAIT_SECONDS = 10.0
-"""Time that a process waits before it reports a mistake that rank 0 reports, too."""
+"""Time that a process waits before it reports a mistake that rank 0 also reports."""
 
 
 @contextmanager

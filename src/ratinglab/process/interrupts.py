@@ -40,7 +40,7 @@ _is_command = False
 def raise_on_signals() -> Iterator[None]:
     """Raise StoppedError in the main thread on the first stop signal; a second signal kills the process.
 
-    After the `with` block, Ctrl-C kills the process, too: a KeyboardInterrupt while Python shuts down would print a
+    After the `with` block, Ctrl-C also kills the process: a KeyboardInterrupt while Python shuts down would print a
     traceback.
     """
     handlers_before = {number: signal.getsignal(number) for number in signals_to_handle()}

@@ -27,7 +27,7 @@ from ratinglab.reading.source_rows import DataFiles, SourceRows
 from ratinglab.reading.text_ratings import stream_text
 
 COLUMNS = {"user": np.dtype("<i4"), "item": np.dtype("<i4"), "rating": np.dtype("<f4")}
-"""Data types of the columns by name. The file of a column has this name, too."""
+"""Data types of the columns by name. The file of a column also has this name."""
 BYTES_PER_ROW, TEMPORARY_BYTES_PER_ROW = 12, 20
 """Bytes per row of a table on disk: in the cache, and in temporary files (repeated pairs; both orders of als)."""
 BYTES_PER_UNIT = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}

@@ -32,7 +32,7 @@ def departures(protocols: Sequence[dict[str, Any]]) -> str:
 def verdict(protocols: Sequence[dict[str, Any]]) -> str:
     """Describe which references runs of one equation are comparable with, or why none.
 
-    A run that uses times or features is only comparable with systems that use them too.
+    A run that uses times or features is only comparable with systems that also use them.
     """
     if problems := departures(protocols):
         return f"not comparable: {problems}"

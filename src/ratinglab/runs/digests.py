@@ -139,7 +139,7 @@ def _check_archive_once(path: Path, _: _FileState) -> None:
         if not archive.comment.startswith(SEAL_PREFIX):
             raise ValueError("it lacks the digest with which the run wrote it")
         file.seek(archive.start_dir)
-        directory = file.read()  # decides, by its flags too, how torch reads the parts
+        directory = file.read()  # its flags also decide how torch reads the parts
         digest = hashlib.sha256(directory[:-64]).hexdigest()
         if directory[-64:] != digest.encode() or archive.testzip() is not None:
             raise ValueError(DIFFERS)
