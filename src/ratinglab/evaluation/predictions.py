@@ -1,4 +1,4 @@
-"""Rated rows with their predictions."""
+"""Rated rows with their predictions, from which errors and figures are computed."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Rebuild a fit from a checkpoint in a run's folder."""
+"""Rebuild a fit from a checkpoint in a run's folder, for Lightning's load_from_checkpoint."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Rows of delimited text with line numbers, read by Python's csv module, which is slower than pyarrow."""
+"""Rows of delimited text with their line numbers, which pyarrow does not give, read by the slower csv module."""
 
 import csv
 from collections.abc import Iterable, Iterator

@@ -1,4 +1,4 @@
-"""The interest model in a run's folder."""
+"""The interest model in a run's folder. It is stored so that it is fitted only once."""
 
 import hashlib
 from contextlib import suppress

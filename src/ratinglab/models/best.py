@@ -1,4 +1,4 @@
-"""The model with every term that the data support."""
+"""The model with every term that the data support, so that users need not choose one."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""A parallel map whose results come in order."""
+"""A parallel map with results in order. Unlike Executor.map, it bounds how many values are in memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

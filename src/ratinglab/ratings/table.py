@@ -1,4 +1,4 @@
-"""The table of ratings."""
+"""The table of ratings, which readers build and splits divide: rows of indices, ids and side information."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Results of one run, as lines of text."""
+"""Results of one run, as the lines of text that training and evaluation print."""
 
 import re
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Learning curves of runs, read from their folders."""
+"""Learning curves of runs, read from their folders for figures and for pruning."""
 
 import csv
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Progress display."""
+"""Progress of a fit: a bar in a terminal, lines of the log elsewhere."""
 
 import logging
 import sys

@@ -30,8 +30,8 @@ class Gain(NamedTuple):
 class Chain:
     """The kept samples of a posterior: one of every `thin` draws.
 
-    Beyond the maximum, drops every second sample and doubles `thin`. The gain is the part of the mean squared error
-    that averaging more samples would remove: the squared Monte Carlo error of the mean prediction. Its estimate is
+    Beyond the maximum, drops every second sample and doubles `thin`. The gain is how much averaging more samples would
+    lower the mean squared error: the squared Monte Carlo error of the mean prediction. Its estimate is
     mean (ā − b̄)² / 4 over `gain_ratings`, with ā and b̄ the mean predictions of the first and the second half of the
     samples. Autocorrelation and lack of convergence increase the estimate.
 
