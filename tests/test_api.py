@@ -23,6 +23,7 @@ import torch
 from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 from pytorch_lightning import Callback, Trainer
 
@@ -33,6 +34,7 @@ from ratinglab.training import training
 
 pytestmark = pytest.mark.slow
 
+BARE_TRAINER = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
 QUICK = {"model": "biased_mf", "max_epochs": 2, "verbose": False}
 TIMED = ("fit/seconds", "fit/ratings_per_second")
 
@@ -504,8 +506,7 @@ def test_run_of_a_data_frame_cannot_resume_on_the_command_line(frame, tmp_path, 
 
 def test_lightning_objects_work_with_the_callers_trainer(frame):
     module, data = ratinglab.lightning(ratings=frame, model="biased_mf", lr=0.05)
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = Trainer(max_epochs=5, **options)
+    trainer = Trainer(max_epochs=5, **BARE_TRAINER)
     trainer.fit(module, datamodule=data)
     same = train("optimizer.lr=0.05", "callbacks.early_stopping.patience=null", ratings=frame, max_epochs=5)
     rows = data.validation_ratings
@@ -513,6 +514,24 @@ def test_lightning_objects_work_with_the_callers_trainer(frame):
     mse = (module.predictor(user, item) - torch.from_numpy(rows.rating)).square().mean()
     assert trainer.callback_metrics["val/mse"] == pytest.approx(float(mse), rel=1e-5)
     assert same.metrics["val/mse"] <= float(mse) * (1 + 1e-5)
+
+
+def test_options_of_batches_are_overrides_of_lightning(frame):
+    def weights(*overrides: str) -> torch.Tensor:
+        module, data = ratinglab.lightning("data.batch_size=2", *overrides, ratings=frame, model="biased_mf")
+        Trainer(max_epochs=1, **BARE_TRAINER).fit(module, datamodule=data)
+        return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+
+    usual = weights()
+    for override in ("accumulate_grad_batches=2", "gradient_clip_val=1e-6", "limit_train_batches=0.5"):
+        assert not torch.allclose(usual, weights(f"trainer.{override}"), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["accumulate_grad_batches", "gradient_clip_val"])
+def test_callers_trainer_refuses_options_of_batches(name, frame):
+    module, data = ratinglab.lightning(ratings=frame, model="biased_mf")
+    with pytest.raises(MisconfigurationException, match=f"Remove `Trainer\\({name}="):
+        Trainer(max_epochs=1, **{name: 2}, **BARE_TRAINER).fit(module, datamodule=data)
 
 
 def test_hydra_app_can_train_and_stays_as_it_was(frame):
