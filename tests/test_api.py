@@ -527,6 +527,24 @@ def test_options_of_batches_are_overrides_of_lightning(frame):
         assert not torch.allclose(usual, weights(f"trainer.{override}"), rtol=1e-3)
 
 
+@pytest.mark.parametrize("accumulate", [1, 48])
+def test_callers_trainer_can_cut_an_epoch_short(accumulate, frame):
+    """The epoch has 96 batches of 5 ratings, which are two steps of Lightning: one of 64 batches and one of 32."""
+    overrides = [f"trainer.accumulate_grad_batches={accumulate}", "data.batch_size=5"]
+
+    def fitted(*more: str, **options: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        module, data = ratinglab.lightning(*overrides, *more, ratings=frame, model="biased_mf")
+        trainer = Trainer(max_epochs=2, **options, **BARE_TRAINER)
+        trainer.fit(module, datamodule=data)
+        return trainer.callback_metrics, module.state_dict()
+
+    metrics, weights = fitted(limit_train_batches=1)
+    same_metrics, same_weights = fitted(f"trainer.limit_train_batches={64 / 96}")
+    assert metrics == same_metrics
+    assert metrics["train/mse"] != fitted()[0]["train/mse"]
+    assert all(torch.equal(weights[name], same_weights[name]) for name in same_weights)
+
+
 @pytest.mark.parametrize("name", ["accumulate_grad_batches", "gradient_clip_val"])
 def test_callers_trainer_refuses_options_of_batches(name, frame):
     module, data = ratinglab.lightning(ratings=frame, model="biased_mf")

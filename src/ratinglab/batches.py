@@ -152,9 +152,6 @@ class ShuffledBatches:
 class FullBatchLoader:
     """One batch per epoch, with all training rows, for fits that choose their own order."""
 
-    num_batches = 1
-    """Batches per epoch."""
-
     def __init__(self, ratings: Ratings) -> None:
         self._columns = as_tensors(ratings)
 

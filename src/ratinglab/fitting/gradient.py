@@ -8,7 +8,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from ratinglab.batches import Batch, FullBatchLoader, ShuffledBatches
+from ratinglab.batches import Batch
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.models.predictor import Predictor
@@ -35,7 +35,6 @@ class GradientFit(Fit):
         self.make_optimizer = options.optimizer
         self.accumulate_grad_batches = setup.trainer.accumulate_grad_batches
         self.gradient_clip_val = setup.trainer.gradient_clip_val
-        self._batches_done = 0
         self._pending: list[tuple[Batch, int]] = []
         """Batches of the next step, each with the number of its rows in all processes."""
         self._squared_errors: list[Tensor] = []
@@ -54,8 +53,9 @@ class GradientFit(Fit):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
-        self._batches_done, self._rows_done = 0, 0
+        self._rows_done = 0
         self._squared_errors.clear()
+        self._pending.clear()
         # A resumed run repeats the random numbers of an uninterrupted one. SeedSequence ignores a trailing 0, so rank 0
         # draws the numbers of a single process.
         seeds = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
@@ -68,15 +68,13 @@ class GradientFit(Fit):
 
         The last step of an epoch also divides by accumulate_grad_batches, even if it has fewer batches.
         """
-        loader = self.trainer.train_dataloader
-        assert isinstance(loader, ShuffledBatches | FullBatchLoader)
         for batch, rows in zip(batches, self.batch_rows, strict=True):
-            self._batches_done += 1
             self._pending.append((batch, rows))
-            if self._batches_done % self.accumulate_grad_batches == 0 or self._batches_done == loader.num_batches:
-                self._step(self._pending)
-                self._pending = []
-        if self._batches_done == loader.num_batches:
+            if len(self._pending) == self.accumulate_grad_batches:
+                self._step()
+        if self.trainer.is_last_batch:  # of an epoch that the caller's own Trainer may cut short
+            if self._pending:
+                self._step()
             self.train_mse = float(self._total_squared_error()) / self._rows_done
 
     def _total_squared_error(self) -> Tensor:
@@ -88,13 +86,14 @@ class GradientFit(Fit):
         distributed.all_reduce(total)
         return total
 
-    def _step(self, batches: list[tuple[Batch, int]]) -> None:
+    def _step(self) -> None:
+        """Take one step with the pending batches."""
         is_first_evaluation = True
 
         def closure() -> float:
             nonlocal is_first_evaluation
             optimizer.zero_grad()
-            losses = [self._backward(batch, rows, count_errors=is_first_evaluation) for batch, rows in batches]
+            losses = [self._backward(batch, rows, count_errors=is_first_evaluation) for batch, rows in self._pending]
             loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
             is_first_evaluation = False
             if self.trainer.world_size > 1:
@@ -105,6 +104,7 @@ class GradientFit(Fit):
 
         optimizer = self.trainer.optimizers[0]
         optimizer.step(closure)
+        self._pending.clear()
 
     def _sum_over_processes(self, loss: Tensor) -> None:
         """Sum the loss and the gradients over all processes, in place.
