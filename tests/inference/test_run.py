@@ -134,6 +134,8 @@ def test_predict_accepts_no_pairs_and_refuses_unequal_lengths(run):
         (lambda run: run.similar(1, candidates=3), "candidates must be a list of ids, got 3"),
         (lambda run: run.fold_in({1: 5}).predict([3], user_ids=5), "user_ids must be a list of ids, got 5"),
         (lambda run: run.evaluate(parts=["valid"]), "a part must be one of train, val, test, .*, got 'valid'"),
+        (lambda run: run.evaluate_ranking(k=5, parts=["valid"]), "a part must be one of val, test, got 'valid'"),
+        (lambda run: run.evaluate_ranking(k=5, parts=["train"]), "a part must be one of val, test, got 'train'"),
     ],
 )
 def test_single_ids_and_unknown_parts_are_refused(run, call, message):

@@ -333,10 +333,13 @@ class Run(TrainedRecommender):
             without rows, and no metrics for one without users.
 
         Raises:
-            UserError: k is below 1, no held-out rating reaches the threshold, or the run cannot order lists so.
+            UserError: k is below 1, a part is not val or test, no held-out rating reaches the threshold, or the run
+                cannot order lists so.
         """
         check_k(k)
         options, held_out = parse_order(by, threshold), self.tables.held_out
+        if unknown := [part for part in parts if part not in held_out]:
+            raise UserError(f"a part must be one of {', '.join(held_out)}, got {unknown[0]!r}")
         liked = like_threshold(threshold, self.record.stars)
         check_threshold(liked, [held_out[part].rating for part in parts], unit=self.record.stars.unit)
         return measure_lists(self, [k], self._build_order(options), threshold=liked, parts=parts)
