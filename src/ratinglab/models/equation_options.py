@@ -47,6 +47,8 @@ class EquationOptions(ABC):
     """Name in records and tables, as in model=NAME."""
     form: ClassVar[EquationForm] = EquationForm.function
     """Form of the equation."""
+    recipe: ClassVar[str] = ""
+    """Recipe that chooses a fit and a monitor for the equation; "" without one."""
     takes_whole_users: ClassVar[bool] = False
     """Whether a batch must hold all training rows of its users, as for an autoencoder."""
 
@@ -105,9 +107,6 @@ class FeatureOptions(FactorOptions):
 @dataclass
 class ScoreOptions(EquationOptions):
     """Options common to equations that predict scores from implicit feedback."""
-
-    recipe: ClassVar[str] = ""
-    """Recipe that chooses a fit and a monitor for the equation; "" without one."""
 
     min_stars: float | None = field(metadata=finite())
     """Lowest rating that counts as positive feedback, in stars: every rating scale is mapped to 1 to 5. null: every

@@ -70,8 +70,7 @@ class TrainOptions:
         fit = self.optimizer
         if self.model.form not in fit.forms:
             suitable = sorted(cls.name for cls in named_fits() if self.model.form in cls.forms)
-            recipe = getattr(self.model, "recipe", "")
-            hint = f"; recipe={recipe} sets it, and the monitor" if recipe else ""
+            hint = f"; recipe={self.model.recipe} sets it, and the monitor" if self.model.recipe else ""
             raise UserError(
                 f"optimizer={fit.name} fits {_join(equation_names(fit.forms))}, got model={self.model.name}, "
                 f"which needs optimizer={_join(suitable, last='or')}{hint}"
