@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ratinglab.runs.finished_runs import FinishedRun
-from ratinglab.runs.storage import PART_NAMES, count_rows, read_part, read_squared_errors
+from ratinglab.runs.storage import count_rows, read_part, read_squared_errors
+from ratinglab.splits.split import PART_NAMES
 
 NUM_RESAMPLES, MAX_BLOCKS = 2000, 1000
 """Number of resamples of a bootstrap, and largest number of blocks of users that it resamples."""

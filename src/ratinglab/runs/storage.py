@@ -21,11 +21,10 @@ from ratinglab.runs.digests import check_file, record_digests, write_with_digest
 from ratinglab.runs.record import RunRecord, read_hydra_files
 from ratinglab.runs.run_files import INTEREST, PREDICTIONS, RATINGS, RUN_RECORD, TABLES
 from ratinglab.splits.holdout import Holdout
+from ratinglab.splits.split import PART_NAMES, TRAIN
 
 log = logging.getLogger(__name__)
 
-PART_NAMES = ("train", "val", "test", "val_history", "test_history")
-"""Names of the parts by their code in ratings.parquet."""
 FEATURE_PREFIX = "feature/"
 """Prefix of feature columns in users.parquet and items.parquet."""
 
@@ -97,7 +96,7 @@ def count_training_ratings(
     """Count the training ratings of each user index, (num_users,), and of each item index, (num_items,)."""
     users, items = (np.zeros(count, dtype=np.int64) for count in (num_users, num_items))
     for user, item, part in read_rating_blocks(folder, ["user", "item", "part"]):
-        is_train = part == PART_NAMES.index("train")
+        is_train = part == TRAIN
         users += np.bincount(user[is_train], minlength=num_users)
         items += np.bincount(item[is_train], minlength=num_items)
     return users, items

@@ -20,6 +20,8 @@ VERSION = 1
 """Version in the identity of splits; increment it with any change to the rows that a split holds out."""
 TRAIN, VALIDATION, TEST, VALIDATION_HISTORY, TEST_HISTORY = range(5)
 """Codes of the parts. A history holds the fold-in ratings of held-out users."""
+PART_NAMES = ("train", "val", "test", "val_history", "test_history")
+"""Name of each part by its code."""
 
 
 @dataclass(frozen=True)
