@@ -112,6 +112,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
     validate_every: int = 1,
+    accelerator: str = "cpu",
 ) -> Fitted:
     """Fit an equation on the training rows of a table.
 
@@ -133,6 +134,7 @@ def fit(
         callbacks: Lightning callbacks.
         checkpoint: file to resume from.
         validate_every: number of epochs between validations, which take a quarter of a fit to a small table.
+        accelerator: device to fit on, under Lightning's name.
     """
     holdout = holdout_of(table, model, split=split)
     data = RatingDataModule(holdout, batch_size=batch_size, fraction=1.0, seed=seed)
@@ -146,7 +148,14 @@ def fit(
     setup = FitSetup(ScheduleOf(lr_factor), trainer, monitor, order, seed)
     module = optimizer.build(predictor, setup)
     finished = run_fit(
-        module, data, epochs, threads, callbacks=callbacks, checkpoint=checkpoint, validate_every=validate_every
+        module,
+        data,
+        epochs,
+        threads,
+        callbacks=callbacks,
+        checkpoint=checkpoint,
+        validate_every=validate_every,
+        accelerator=accelerator,
     )
     return Fitted(module, data, finished)
 
@@ -160,11 +169,13 @@ def run_fit(
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
     validate_every: int = 1,
+    accelerator: str = "cpu",
 ) -> Trainer:
-    """Run Lightning's Trainer on the cpu."""
+    """Run Lightning's Trainer on one device."""
     trainer = Trainer(
         max_epochs=epochs,
-        accelerator="cpu",
+        accelerator=accelerator,
+        devices=1,
         logger=False,
         callbacks=list(callbacks),
         enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),

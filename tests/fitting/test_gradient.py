@@ -135,6 +135,14 @@ def test_bias_baseline_of_validation_is_clipped_too():
     assert fitted.module.baseline_mse == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_fit_on_a_gpu_equals_one_on_the_cpu_up_to_rounding():
+    on_gpu, on_cpu = fit(accelerator="gpu"), fit()
+    assert torch.allclose(on_gpu.weights.cpu(), on_cpu.weights, atol=1e-4)
+    for tag in ("train/mse", "val/mse"):
+        assert metric(on_gpu, tag) == pytest.approx(metric(on_cpu, tag), rel=1e-4)
+
+
 def test_training_error_falls():
     first, last = (metric(fit(epochs=epochs), "train/mse") for epochs in (1, 40))
     assert last < 0.5 * first
