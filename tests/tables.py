@@ -109,6 +109,19 @@ def table_with_features() -> RatingTable:
     )
 
 
+def table_of_one_factor(*, noise: float) -> RatingTable:
+    """Generate ratings of 60 users over 40 items from biases and one factor, without a tenth of the pairs.
+
+    Each rating has normal noise of this standard deviation, and is on the first or the second of two days.
+    """
+    random = np.random.default_rng(0)
+    user, item = np.divmod(np.flatnonzero(random.random(2400) < 0.9), 40)
+    user_bias, item_bias = random.normal(0, 0.5, 60), random.normal(0, 0.5, 40)
+    p, q = random.normal(0, 1, 60), random.normal(0, 1, 40)
+    rating = 3 + user_bias[user] + item_bias[item] + p[user] * q[item] + random.normal(0, noise, len(user))
+    return table_of(user, item, rating, timestamp=random.integers(0, 2, len(user)) * MILLISECONDS_PER_DAY)
+
+
 def rows_of(table: RatingTable) -> list[tuple]:
     """List the table's rows with their original ids, and with times if it has them."""
     ratings = table.ratings

@@ -4,7 +4,7 @@ import pytest
 import torch
 from equations import options_of
 from fits import fit as fit_equation
-from test_gibbs_fit import made_table
+from tables import table_of_one_factor
 
 from ratinglab.batches import Batch
 from ratinglab.fitting.gibbs.chain import Chain
@@ -64,7 +64,8 @@ def test_gain_is_the_squared_error_of_the_mean_over_the_samples(correlation):
 
 def fitted(*, epochs=200, burn_in=5, thin=1, max_samples=None, min_gain=0.0):
     optimizer = GibbsOptions(burn_in=burn_in, noise=Noise.own, thin=thin, max_samples=max_samples, min_gain=min_gain)
-    return fit_equation(options_of("biased_mf", regularization=0.0), optimizer, made_table(), epochs=epochs)
+    model, table = options_of("biased_mf", regularization=0.0), table_of_one_factor(noise=0.5)
+    return fit_equation(model, optimizer, table, epochs=epochs)
 
 
 def test_fit_ends_once_more_samples_gain_little():

@@ -9,7 +9,7 @@ import torch
 from equations import options_of
 from fits import Fitted
 from fits import fit as fit_equation
-from tables import table_of
+from tables import table_of, table_of_one_factor
 
 from ratinglab.batches import Blocks, as_tensors
 from ratinglab.fitting.gibbs import gibbs_fit, noise
@@ -29,16 +29,6 @@ MODELS = {
     "timesvdpp with features": ("timesvdpp", {"user_features": ["group"]}),
 }
 """Equation and options."""
-
-
-def made_table():
-    """Generate ratings of 60 users over 40 items from biases, one factor and NOISE, without a tenth of the pairs."""
-    random = np.random.default_rng(0)
-    user, item = np.divmod(np.flatnonzero(random.random(2400) < 0.9), 40)
-    user_bias, item_bias = random.normal(0, 0.5, 60), random.normal(0, 0.5, 40)
-    p, q = random.normal(0, 1, 60), random.normal(0, 1, 40)
-    clean = 3 + user_bias[user] + item_bias[item] + p[user] * q[item]
-    return table_of(user, item, clean + random.normal(0, NOISE, len(user)), timestamp=made_days(random, len(user)))
 
 
 def made_days(random, count):
@@ -93,7 +83,7 @@ def fit(
     name, options = MODELS[case]
     model = options_of(name, regularization=0.0, **options | changed)
     optimizer = GibbsOptions(burn_in=burn_in, noise=Noise[noise], thin=thin, max_samples=max_samples, min_gain=min_gain)
-    table = with_columns(made_table()) if table is None else table
+    table = with_columns(table_of_one_factor(noise=NOISE)) if table is None else table
     every = epochs if epochs > 6 else 1
     return fit_equation(model, optimizer, table, epochs=epochs, seed=seed, threads=threads, validate_every=every)
 
@@ -291,8 +281,8 @@ def table_of_two_noises():
 
 
 def table_of_single_days() -> RatingTable:
-    """Give each rating of `made_table` a day of its own."""
-    table = with_columns(made_table())
+    """Give each rating of `table_of_one_factor` a day of its own."""
+    table = with_columns(table_of_one_factor(noise=NOISE))
     return replace(table, timestamp=np.random.default_rng(1).permutation(len(table.ratings)) * MILLISECONDS_PER_DAY)
 
 
