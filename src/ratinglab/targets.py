@@ -5,6 +5,8 @@ import inspect
 import pkgutil
 import re
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -70,6 +72,25 @@ def import_named(name: str, *, key: str) -> ModuleType:
         place = f"{frame.filename}, line {frame.lineno}"
     message = fault.msg if isinstance(fault, SyntaxError | ImportError) else f"{type(fault).__name__}: {fault}"
     raise UserError(f"{key}: {name} cannot be imported: {place}: {' '.join(message.split())}") from fault
+
+
+@contextmanager
+def name_line_of_fault(cls: type, *, place: str) -> Iterator[None]:
+    """Raise UserError, with file and line, for an exception in the file of a class outside ratinglab.
+
+    `place` begins the message.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # a user's code can raise anything
+        file = inspect.getsourcefile(cls)
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        if cls.__module__.startswith("ratinglab.") or not lines:
+            raise
+        fault = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{place}: {file}, line {lines[-1]}: {fault}") from error
 
 
 def named_subclasses(base: type[Any], *modules: str) -> list[Any]:

@@ -32,7 +32,7 @@ def test_names_and_values_are_kept_as_typed(text, pairs):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{50: 5", "ratings must be a mapping such as {NAME: VALUE, …}, got '{50: 5': "),
+        ("{50: 5", "ratings must be a mapping such as '{NAME: VALUE, …}', in quotation marks, got '{50: 5': "),
         ("{50: [1]}", "ratings must be a mapping of single values, got '{50: [1]}'"),
         ("{{1: 2}: 3}", "ratings must be a mapping of single values"),
         ("{50: \x00}", "ratings must be a mapping such as"),

@@ -178,6 +178,10 @@ def test_informative_user_feature_lowers_the_error(command, folder):
          "model=weekday_mf, the user side: weekday must have 7 rows of weights, got 5"),
         ("every_nth.py", "TEST, VALIDATION]", "TEST, 7]", ["split=every_nth"],
          "split=every_nth: assign must return 702 part codes, each 0, 1 or 2; got shape (702,) and values [0 2 7]"),
+        ("every_nth.py", "TEST, VALIDATION]", "TEST, VALID]", ["split=every_nth"],
+         "split=every_nth: {lab}/every_nth.py, line 26: NameError: name 'VALID' is not defined"),
+        ("dropout_mf.py", "torch.zeros(())", "torch.zero(())", ["model=dropout_mf"],
+         "model=dropout_mf: {lab}/dropout_mf.py, line 42: AttributeError: module 'torch' has no attribute 'zero'"),
         ("my_metrics.py", "return float(((predicted - rating).abs() <= 0.5).double().mean())", "return 'good'",
          ["metrics=[mse,my_metrics.within_half]", "monitor=val/within_half"],
          "metrics: within_half must return a number, got str"),
@@ -196,7 +200,7 @@ def test_mistake_in_an_extension_gives_a_one_line_error(
     data = ["data=csv", "data.path=ratings.csv", "data.columns.timestamp=timestamp", "logger=none"]
     status = 1 if "return a number" in message else 2
     outcome = command_apart(folder, "train", "--config-dir", str(lab), *data, *arguments, status=status)
-    assert outcome.stderr.startswith(f"error: {message}")
+    assert outcome.stderr.startswith(f"error: {message.replace('{lab}', str(lab))}")
     assert outcome.stderr.count("\n") == 1
 
 

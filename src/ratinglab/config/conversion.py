@@ -66,7 +66,8 @@ def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = (
     try:
         missing = sorted(map(field_key, OmegaConf.missing_keys(typed)))
         if missing and missing[0] in flatten(content):
-            raise UserError(f"{missing[0]} must be given, as in {missing[0]}=VALUE")
+            value = "latest" if missing[0] == "run" else "VALUE"
+            raise UserError(f"{missing[0]} must be given, as in {missing[0]}={value}")
         if missing:
             group = missing[0].split(".")[0]
             raise UserError(f"{missing[0]} has no value: set it in the YAML file of {group}")

@@ -172,8 +172,10 @@ def _explain_missing_config(error: MissingConfigException, conf: PrimaryConfig) 
     options = list(conf.choices(group)) or sorted({*(error.options or []), *plugins})
     if not (name and options):
         return " ".join(str(error).split())
+    if group == "data" and Path(name).is_file():
+        return f"unknown {group}={name}: for a file of your own, set data=csv data.path={name}"
     hint = "" if is_hydra or conf.extra_folder is not None else "; --config-dir FOLDER adds your own"
-    return f"unknown {group}={name}: choose from {', '.join(options)}{did_you_mean(name, options) or hint}"
+    return f"unknown {group}={name}: choose from {', '.join(options)}{did_you_mean(name, options)}{hint}"
 
 
 def _explain_unknown_key(key: str, conf: PrimaryConfig) -> str:

@@ -1,5 +1,6 @@
 """Groups and choices of the package ratinglab.conf, and composition of a primary config."""
 
+import os
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -77,7 +78,7 @@ class PrimaryConfig:
         """
         if folder is None:
             return
-        self.extra_folder = user_path(folder, key="--config-dir").absolute()
+        self.extra_folder = Path(os.path.abspath(user_path(folder, key="--config-dir")))  # without `..` in messages
         if not self.extra_folder.is_dir():
             raise UserError(f"--config-dir: there is no folder {folder}")
         for group in self.groups():

@@ -44,7 +44,8 @@ def parse_inline_mapping(text: str, *, key: str) -> list[tuple[str, str]]:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or "it is not YAML"
-        raise UserError(f"{key} must be a mapping such as {{NAME: VALUE, …}}, got {text!r}: {problem}") from error
+        form = "'{NAME: VALUE, …}', in quotation marks"
+        raise UserError(f"{key} must be a mapping such as {form}, got {text!r}: {problem}") from error
     assert isinstance(root, yaml.MappingNode), "the caller has checked for an opening brace"
     for name, value in root.value:
         if not (isinstance(name, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)):

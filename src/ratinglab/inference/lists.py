@@ -47,7 +47,7 @@ class Recommender(ABC):
     def _resolve_user(self, user_id: int | str | None) -> int | str:
         """Return the id of the user to recommend to; None is allowed where there is a single user."""
         if user_id is None:
-            raise UserError("an id must not be missing, got None")
+            raise UserError("user_id must be given; recommend_to_all recommends to all users")
         return user_id
 
     def recommend(

@@ -11,6 +11,7 @@ from ratinglab.models.equation import Equation, ScoreEquation, TrainingData
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.sides import SIDE_NAMES
+from ratinglab.targets import name_line_of_fault
 
 NUM_TRIAL_ROWS = 3
 """Number of training rows on which an equation is tried."""
@@ -20,11 +21,13 @@ def build_equation(options: EquationOptions, training: TrainingData, *, seed: in
     """Build the equation that the options describe and draw its initial weights from the seed.
 
     Raises:
-        UserError: the options declare scores and the equation is not a ScoreEquation, or the reverse.
+        UserError: the user's code has a fault, or the options declare scores and the equation is not a ScoreEquation,
+            or the reverse.
     """
     # nn.Embedding draws from torch's global generator
     torch.manual_seed(seed)
-    equation = options.build(training, generator=torch.Generator().manual_seed(seed))
+    with name_line_of_fault(type(options), place=f"model={options.name}"):
+        equation = options.build(training, generator=torch.Generator().manual_seed(seed))
     equation.takes_day = options.needs().days
     if isinstance(equation, ScoreEquation) != options.predicts_scores:
         predicts, article = ("scores", "not a") if options.predicts_scores else ("ratings", "a")
@@ -39,8 +42,8 @@ def check_equation(equation: Equation, rows: Batch, *, name: str) -> None:
     """Try an equation on a few rows, since a wrong shape could broadcast silently.
 
     Raises:
-        UserError: forward or penalty returns another shape or type, or the sides of a factor equation do not fit
-            together.
+        UserError: forward or penalty has a fault, or returns another shape or type, or the sides of a factor equation
+            do not fit together.
     """
     if isinstance(equation, FactorEquation):
         for side_name in SIDE_NAMES:
@@ -48,7 +51,7 @@ def check_equation(equation: Equation, rows: Batch, *, name: str) -> None:
     count = min(NUM_TRIAL_ROWS, len(rows.rating))
     user, item, _, day = rows.take(torch.arange(count))
     is_training = equation.training
-    with torch.no_grad():
+    with torch.no_grad(), name_line_of_fault(type(equation), place=f"model={name}"):
         arguments = equation.eval().forward_arguments(user, item, day)
         outputs = {"forward": equation(*arguments), "penalty": equation.penalty(*arguments)}
     equation.train(is_training)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.options import at_least, valid_seed
+from ratinglab.targets import name_line_of_fault
 
 if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
@@ -91,9 +92,11 @@ class SplitOptions(ABC):
         Raises:
             UserError: the table lacks data that the split needs, `assign` is wrong, or a part is empty.
         """
-        part, num_rows = self.assign(table), len(table.ratings)
+        num_rows = len(table.ratings)
+        with name_line_of_fault(type(self), place=f"split={self.name}"):
+            part = np.asarray(self.assign(table))
         last = TEST_HISTORY if self.holds_out_users else TEST
-        if part.shape != (num_rows,) or part.min() < TRAIN or part.max() > last:
+        if part.shape != (num_rows,) or part.dtype.kind not in "iu" or part.min() < TRAIN or part.max() > last:
             codes = f"{', '.join(map(str, range(last)))} or {last}"
             raise UserError(
                 f"split={self.name}: assign must return {num_rows} part codes, each {codes}; got shape {part.shape} "
