@@ -33,8 +33,8 @@ class Settings(TypedDict, total=False):
     Attributes:
         ratings: data frame of ratings with the columns user_id, item_id and rating, or path of a file; several paths as
             a list. By default, the data of the override data=NAME, or synthetic ratings.
-        users: table of users, with the column user_id; all other columns are features.
-        items: table of items, with the columns item_id and title; all other columns are features.
+        users: table of users. Its column of ids has the name that it has in `ratings`; all others are features.
+        items: table of items, likewise; a column `title` has the titles.
         columns: other column names by role: user, item, rating, timestamp.
         timestamp_format: format of times that are neither Unix times nor ISO dates, such as "%d.%m.%Y %H:%M".
         recipe: name of a model with its fit and settings.
