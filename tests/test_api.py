@@ -345,6 +345,7 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
         ((), {"ratings": NO_FRAME | {"user_id": [1.5]}}, "ratings, row 1: the user id must be an integer or text"),
         ((), {"ratings": NO_FRAME | {"user_id": [""]}}, "ratings, row 1: the user id must not be blank"),
         ((), {"ratings": NO_FRAME | {"user_id": [1, 2]}}, "ratings: "),
+        ((), {"ratings": NO_FRAME | {"user_id": [[1, 2]]}}, "ratings, column 'user_id' must have one dimension, got 2"),
         ((), {"ratings": pd.DataFrame(NO_FRAME)[:0]}, "ratings has no ratings"),
         (
             (),
