@@ -82,7 +82,7 @@ def name_line_of_fault(cls: type, *, place: str) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # a user's code can raise anything
         file = inspect.getsourcefile(cls)
