@@ -239,6 +239,7 @@ MISTAKES = [
         "unknown model=transformer: choose from best, bias, biased_mf, ease, implicit_mf, item_knn, mean, mf, nmf, "
         "svdpp, timesvdpp; --config-dir FOLDER adds your own\n",
     ),
+    (["schedule=exponential", "schedule.decay=0"], "schedule.decay must be above 0 and at most 1, got 0"),
     (["recipe=nul"], "unknown recipe=nul: choose from best, biased_mf_als, "),
     (
         ["model=tanh_mf"],

@@ -122,10 +122,13 @@ def test_report_prints_the_table_of_the_sweep_again(command, sweep, runs):
     files = {name: (folder / name).read_bytes() for name in names}
     for name in files:
         (folder / name).unlink()
+    figures = {path.name for path in (folder / "figures").iterdir()}
+    (folder / "figures" / "earlier.png").touch()
     shown = command(sweep.folder, "report", str(folder)).stdout
     table = sweep.stdout.split("\n\n")[-1].splitlines()[:-1]
     assert shown.splitlines()[: len(table)] == table
     assert {name: (folder / name).read_bytes() for name in files} == files
+    assert {path.name for path in (folder / "figures").iterdir()} == figures, "earlier ones are removed"
     only = command(sweep.folder, "report", "--models", str(folder), status=2)
     assert (only.stdout, only.stderr.count("\n")) == ("", 1), "no protocol, and no table of the sweep"
 
