@@ -5,6 +5,7 @@ No file of src/ knows them. Every command uses them.
 
 import functools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -149,6 +150,14 @@ def test_sweep_ranks_runs_by_a_metric_outside_the_package(command, folder):
     assert [first.split()[0], second.split()[0]] == ["0.05", "0.0001"]
     assert float(first.split()[1]) > float(second.split()[1])
     assert best.endswith(" model=biased_mf optimizer.lr=0.05")
+
+
+def test_report_opens_the_test_rows_of_an_equation_outside_the_package(command, command_apart, folder, tmp_path):
+    more = ["-m", "optimizer.lr=0.01,0.05", "test=false", f"hydra.sweep.dir={tmp_path}/sweep"]
+    trained(command, folder, "dropout", *more)
+    # apart, since this process has imported the equation
+    report = command_apart(folder, "report", f"{tmp_path}/sweep", "--test").stdout
+    assert re.search(r"^test +RMSE \d\.\d{4}$", report, re.M)
 
 
 def test_informative_user_feature_lowers_the_error(command, folder):
