@@ -35,6 +35,7 @@ def copy(biased, tmp_path):
 def test_evaluate_equals_metrics_json_exactly(command, biased, tmp_path):
     outcome = command(tmp_path, "evaluate", f"run={biased.run}")
     assert "equal to metrics.json to the last digit" in outcome.stdout
+    assert "no lists are measured" not in outcome.stdout
     assert list(tmp_path.iterdir()) == []
     recorded = json.loads((biased.run / "metrics.json").read_text())
     found = Run.load(biased.run).evaluate()
