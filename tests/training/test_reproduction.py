@@ -29,6 +29,13 @@ def test_reproduce_reports_the_largest_difference(command, tmp_path, run):
     assert "(test/mse)" in outcome.stdout
 
 
+def test_metrics_that_only_the_original_has_are_named(command, tmp_path, run):
+    edit_metrics(run, **{"test/added": 0.0})  # as by report --test, for a job of a search
+    *_, note, last = command(tmp_path, "reproduce", f"run={run}").stdout.splitlines()
+    assert note == "note: not measured again, and so not compared: test/added"
+    assert last == "reproduced: every metric is equal to the last digit"
+
+
 def test_reproduce_refuses_changed_data(command, tmp_path, run):
     path = tmp_path / "ratings.csv"
     path.write_text(path.read_text() + "\n29,99,1.5")

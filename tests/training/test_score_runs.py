@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from equal_runs import assert_equal_runs
 
 import ratinglab
 from ratinglab.errors import UserError
+from ratinglab.inference.fold_in.folded_in import _notes_on_likes
 from ratinglab.inference.run import Run
 
 RECIPES = ["ease", "item_knn", "ials"]
@@ -179,6 +181,14 @@ def test_new_users_who_like_nothing_get_the_most_popular_items_with_a_note(train
         "1, such as a"
     )
     assert folded.recommend("a", k=1)[["item_id", "score"]].to_numpy().tolist() == [[items[1], 0]]
+
+
+def test_user_with_only_held_out_rows_who_likes_nothing_gets_a_note(trained):
+    record = Run.load(trained["ease"].run).record
+    ratings = pd.DataFrame({"user": ["held out"], "item_index": [0], "rating": np.float32([2])})
+    users = SimpleNamespace(ids=["held out"], run_index=np.array([record.num_users], dtype=np.int32))
+    (note,) = _notes_on_likes(record, ratings, users)
+    assert note.endswith("with scores of 0: 1, such as held out")
 
 
 def test_run_shows_its_lists_in_a_notebook(trained):

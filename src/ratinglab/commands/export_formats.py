@@ -126,6 +126,8 @@ def write_parquet(run: Run, folder: Path) -> WrittenExport:
         'user, item = (pd.read_parquet(f"FOLDER/{side}.parquet").iloc[0] for side in ("users", "items"))',
         f'rating = {facts["mean"]!r} + user["bias"] + item["bias"] + user["embedding"] @ item["embedding"]',
     )
+    if np.isfinite(lowest := float(arrays["scale"][0])):
+        usage = (*usage, f"rating = min(max(rating, {lowest!r}), {float(arrays['scale'][1])!r})")
     stored = {name: arrays[name] for name in ("mean", "baseline_mean", "scale")}
     for side in ("user", "item"):
         table = pyarrow.parquet.read_table(folder / f"{side}s.parquet")

@@ -82,7 +82,7 @@ class TrainerOptions:
     """Device to fit on: cpu, gpu, mps or auto. Small tables fit fastest on the cpu."""
     devices: int = field(metadata=at_least(1))
     """Number of devices per machine, with one process each. They share every batch of data.batch_size ratings, so the
-    result does not depend on their number. More than 1 needs adam, adamw, sgd or sparse_adam."""
+    result does not depend on their number, except for rounding. More than 1 needs adam, adamw, sgd or sparse_adam."""
     num_nodes: int = field(metadata=at_least(1))
     """Number of machines. More than 1 needs torchrun or Slurm to start the processes."""
     strategy: Strategy

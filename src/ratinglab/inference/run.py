@@ -284,10 +284,11 @@ class Run(TrainedRecommender):
             val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; test/cold/rows, test/cold/mse …,
             test/warm/mse …; no entries for a part without rows. A run with samples also has test/coverage_90: the share
             of warm rows whose rating lies in its 90% prediction interval. The tags of other ratings have no
-            part: mse …, baseline/bias/mse …. A model that predicts scores has no metrics of ratings: {}.
+            part: mse …, baseline/bias/mse …. {} for a model that predicts scores, which has no metrics of ratings.
 
         Raises:
-            UserError: a column or a cell of the data frame is invalid.
+            UserError: a column or a cell of the data frame is invalid, or ratings are given to a model that predicts
+                scores.
         """
         if ratings is not None:
             rows = self._read_frame(ratings, columns or {}, timestamp_format)

@@ -93,7 +93,11 @@ class BiasBaseline(nn.Module):
         return self
 
     def fit_popularity(self, item: Tensor) -> None:
-        """Predict the share of users who rated the item, for ranking models: item (N,) int32."""
+        """Set the item biases to the share of users who rated the item, the fallback of ranking models.
+
+        Args:
+            item: items of the training rows, (N,) int32.
+        """
         self.item_bias[:-1] = torch.bincount(item, minlength=self.num_items) / self.num_users
 
     def is_known_pair(self, user: Tensor, item: Tensor) -> Tensor:

@@ -30,7 +30,6 @@ from ratinglab.inference.fold_in.rows_to_fold_in import RowsToFoldIn, collect_ro
 from ratinglab.inference.lists import ListOptions, Recommender, check_k
 from ratinglab.inference.run_tables import Ids, check_ids, check_pairs, is_trained
 from ratinglab.inference.trained_recommender import BASES, TrainedRecommender
-from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.runs.record import RunRecord
 from ratinglab.stars import is_liked
 
@@ -99,8 +98,8 @@ class FoldedIn(Recommender):
             (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
 
         Raises:
-            UserError: item_ids and user_ids differ in length, or user_ids is None although not exactly one user was
-                folded in.
+            UserError: item_ids and user_ids differ in length, user_ids is None although not exactly one user was folded
+                in, or the model predicts scores.
         """
         return self.predict_table(item_ids, user_ids=user_ids)["prediction"].to_numpy()
 
@@ -295,15 +294,15 @@ def _notes(record: RunRecord, ratings: pd.DataFrame, users: RowsToFoldIn, items:
 
 
 def _notes_on_likes(record: RunRecord, ratings: pd.DataFrame, users: RowsToFoldIn) -> Iterator[str]:
-    """Describe the new users without a rating that counts as a like, for a ranking model."""
+    """Describe the users without training rows or a rating that counts as a like, for a ranking model."""
     min_stars = record.model_options["min_stars"]
     if min_stars is None:
         return
     is_like = is_liked(record.stars.to_stars(ratings["rating"].to_numpy()), min_stars)
     is_like &= is_trained(ratings["item_index"].to_numpy(), record.num_items)
     users_with_likes = set(ratings["user"][is_like])
-    new_users = [user for user, index in zip(users.ids, users.run_index, strict=True) if index == UNKNOWN]
-    without_likes = [user for user in new_users if user not in users_with_likes]
+    is_known = is_trained(users.run_index, record.num_users)
+    without_likes = [user for user in itertools.compress(users.ids, ~is_known) if user not in users_with_likes]
     if without_likes:
         lowest = record.stars.to_rating(min_stars)
         yield (
