@@ -121,7 +121,7 @@ def write_parquet(run: Run, folder: Path) -> WrittenExport:
     arrays = _collect_arrays(run, ExportFormat.parquet)
     write_ids(run, folder, users=_columns(arrays, "user"), items=_columns(arrays, "item"))
     facts = {name: float(arrays[name]) for name in ("mean", "baseline_mean")}
-    usage = (
+    usage: tuple[str, ...] = (
         "import pandas as pd",
         'user, item = (pd.read_parquet(f"FOLDER/{side}.parquet").iloc[0] for side in ("users", "items"))',
         f'rating = {facts["mean"]!r} + user["bias"] + item["bias"] + user["embedding"] @ item["embedding"]',
