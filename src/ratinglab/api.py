@@ -206,11 +206,11 @@ def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
         module.predictor(user, item)
 
     The predictor takes indices of users and items, (B,) int32, and returns ratings, (B,) float32. Pass the number of
-    epochs to both `lightning` and the Trainer: schedules and the burn-in of Gibbs sampling depend on it. The fit loops
-    over batches itself: set trainer.accumulate_grad_batches, trainer.gradient_clip_val and trainer.limit_train_batches
-    as overrides, not in your Trainer, which refuses the first two and counts steps of up to 64 batches. Your Trainer
-    decides everything else: its other settings, loggers and callbacks have no effect in overrides, nor do `folder` and
-    `verbose`.
+    epochs to both `lightning` and the Trainer: schedules and the burn-in of Gibbs sampling depend on it. Gradient
+    fits loop over batches themselves: set trainer.accumulate_grad_batches, trainer.gradient_clip_val and
+    trainer.limit_train_batches as overrides, not in your Trainer, which refuses the first two and counts steps of up
+    to 64 batches. Your Trainer decides everything else: other overrides of trainer, logger and callbacks have no
+    effect, nor do `folder` and `verbose`.
 
     Args:
         overrides: as in `train`.

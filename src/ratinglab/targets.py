@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from types import ModuleType
 from typing import Any
 
 from ratinglab.errors import UserError, did_you_mean
+
+LIBRARIES = ("ratinglab", "torch", "pytorch_lightning", "abc", "builtins")
+"""Packages whose exceptions keep their traceback: they are no fault of the user's code."""
 
 
 def target_class(dotted_path: Any, *, base: type, key: str) -> type:
@@ -76,7 +80,7 @@ def import_named(name: str, *, key: str) -> ModuleType:
 
 @contextmanager
 def name_line_of_fault(cls: type, *, place: str) -> Iterator[None]:
-    """Raise UserError, with file and line, for an exception in the file of a class outside ratinglab.
+    """Raise UserError, with file and line, for an exception in a user's file with the class or a base class.
 
     `place` begins the message.
     """
@@ -85,12 +89,13 @@ def name_line_of_fault(cls: type, *, place: str) -> Iterator[None]:
     except (UserError, MemoryError):
         raise
     except Exception as error:  # a user's code can raise anything
-        file = inspect.getsourcefile(cls)
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
-        if cls.__module__.startswith("ratinglab.") or not lines:
+        modules = {base.__module__ for base in cls.__mro__ if base.__module__.split(".")[0] not in LIBRARIES}
+        files = {getattr(sys.modules.get(module), "__file__", None) for module in modules}
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+        if not frames:
             raise
         fault = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{place}: {file}, line {lines[-1]}: {fault}") from error
+        raise UserError(f"{place}: {frames[-1].filename}, line {frames[-1].lineno}: {fault}") from error
 
 
 def named_subclasses(base: type[Any], *modules: str) -> list[Any]:

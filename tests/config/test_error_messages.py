@@ -244,9 +244,10 @@ MISTAKES = [
     (
         ["model=tanh_mf"],
         "unknown model=tanh_mf: choose from best, bias, biased_mf, ease, implicit_mf, item_knn, mean, mf, nmf, svdpp, "
-        "timesvdpp; did you mean nmf?; --config-dir FOLDER adds your own",
+        "timesvdpp; did you mean nmf? (--config-dir FOLDER adds your own)",
     ),
     ([f"data={__file__}"], f"unknown data={__file__}: for a file of your own, set data=csv data.path={__file__}"),
+    (["data=."], "unknown data=.: for a file of your own, set data=csv data.path=."),
     (["recipe=null"], "recipe=null: recipe must be one of best, biased_mf_als, "),
     (["--config-dir", "nowhere"], "--config-dir: there is no folder nowhere"),
     (

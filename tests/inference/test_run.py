@@ -130,6 +130,8 @@ def test_predict_accepts_no_pairs_and_refuses_unequal_lengths(run):
         (lambda run: run.predict(1, 2), "user_ids must be a list of ids, got 1"),
         (lambda run: run.predict_table([1], "2"), "item_ids must be a list of ids, got '2'"),
         (lambda run: run.predict([[1, 2]], [[1, 2]]), r"user_ids must be a list of ids, got \[\[1, 2\]\]"),
+        (lambda run: run.predict(iter([1]), [2]), "user_ids must be a list of ids, got <list_iterator"),
+        (lambda run: run.predict(pd.DataFrame({"a": [1, 2]}), [2, 2]), "user_ids must be a list of ids, got a 0 1"),
         (lambda run: run.recommend_to_all(user_ids=1), "user_ids must be a list of ids, got 1"),
         (lambda run: run.recommend(1, candidates="3"), "candidates must be a list of ids, got '3'"),
         (lambda run: run.similar(1, candidates=3), "candidates must be a list of ids, got 3"),

@@ -36,6 +36,12 @@ def test_metrics_that_only_the_original_has_are_named(command, tmp_path, run):
     assert last == "reproduced: every metric is equal to the last digit"
 
 
+def test_missing_validation_metrics_are_no_reproduction(command, tmp_path, run):
+    edit_metrics(run, **{"val/added": 0.0})
+    last = command(tmp_path, "reproduce", f"run={run}").stdout.splitlines()[-1]
+    assert last == "not reproduced: metrics are missing"
+
+
 def test_reproduce_refuses_changed_data(command, tmp_path, run):
     path = tmp_path / "ratings.csv"
     path.write_text(path.read_text() + "\n29,99,1.5")

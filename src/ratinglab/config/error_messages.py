@@ -1,6 +1,8 @@
 """Explain mistakes on the command line and in YAML files in one line that names the key, the rule and the value."""
 
+import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -172,10 +174,17 @@ def _explain_missing_config(error: MissingConfigException, conf: PrimaryConfig) 
     options = list(conf.choices(group)) or sorted({*(error.options or []), *plugins})
     if not (name and options):
         return " ".join(str(error).split())
-    if group == "data" and Path(name).is_file():
-        return f"unknown {group}={name}: for a file of your own, set data=csv data.path={name}"
-    hint = "" if is_hydra or conf.extra_folder is not None else "; --config-dir FOLDER adds your own"
-    return f"unknown {group}={name}: choose from {', '.join(options)}{did_you_mean(name, options)}{hint}"
+    if group == "data" and os.path.exists(name):
+        path = shlex.quote(f"data.path={name}")
+        return f"unknown {group}={name}: for a file of your own, set data=csv {path}"
+    suggestion, hint = did_you_mean(name, options), "--config-dir FOLDER adds your own"
+    if is_hydra or conf.extra_folder is not None:
+        hint = ""
+    elif suggestion:
+        hint = f" ({hint})"
+    else:
+        hint = f"; {hint}"
+    return f"unknown {group}={name}: choose from {', '.join(options)}{suggestion}{hint}"
 
 
 def _explain_unknown_key(key: str, conf: PrimaryConfig) -> str:

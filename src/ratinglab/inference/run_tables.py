@@ -1,6 +1,6 @@
 """The tables of a run in use: ids, items and ratings by index."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,9 +39,9 @@ MAX_RATINGS_IN_MEMORY = 200_000_000
 
 def check_ids(ids: Ids, *, name: str) -> None:
     """Raise UserError unless the argument `name` is a list of ids, not a single id or a table."""
-    is_list = isinstance(ids, Iterable) and not isinstance(ids, str | bytes) and getattr(ids, "ndim", 1) == 1
-    if not is_list or np.ndim(next(iter(ids), 0)) > 0:
-        raise UserError(f"{name} must be a list of ids, got {ids!r}")
+    is_list = isinstance(ids, Collection) and not isinstance(ids, str | bytes) and getattr(ids, "ndim", 1) == 1
+    if not is_list or isinstance(next(iter(ids), None), list | tuple | np.ndarray):
+        raise UserError(f"{name} must be a list of ids, got {' '.join(repr(ids).split())}")
 
 
 def check_pairs(user_ids: Ids, item_ids: Ids) -> None:

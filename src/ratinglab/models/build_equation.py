@@ -47,7 +47,9 @@ def check_equation(equation: Equation, rows: Batch, *, name: str) -> None:
     """
     if isinstance(equation, FactorEquation):
         for side_name in SIDE_NAMES:
-            _check_side(equation.side(side_name), place=f"model={name}, the {side_name} side")
+            with name_line_of_fault(type(equation), place=f"model={name}"):
+                side = equation.side(side_name)
+            _check_side(side, place=f"model={name}, the {side_name} side")
     count = min(NUM_TRIAL_ROWS, len(rows.rating))
     user, item, _, day = rows.take(torch.arange(count))
     is_training = equation.training

@@ -94,9 +94,12 @@ class SplitOptions(ABC):
         """
         num_rows = len(table.ratings)
         with name_line_of_fault(type(self), place=f"split={self.name}"):
-            part = np.asarray(self.assign(table))
+            part = self.assign(table)
+        if not isinstance(part, np.ndarray) or part.dtype.kind not in "iu":
+            kind = part.dtype if isinstance(part, np.ndarray) else type(part).__name__
+            raise UserError(f"split={self.name}: assign must return an array of integers, got {kind}")
         last = TEST_HISTORY if self.holds_out_users else TEST
-        if part.shape != (num_rows,) or part.dtype.kind not in "iu" or part.min() < TRAIN or part.max() > last:
+        if part.shape != (num_rows,) or part.min() < TRAIN or part.max() > last:
             codes = f"{', '.join(map(str, range(last)))} or {last}"
             raise UserError(
                 f"split={self.name}: assign must return {num_rows} part codes, each {codes}; got shape {part.shape} "

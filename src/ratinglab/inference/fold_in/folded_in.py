@@ -294,7 +294,7 @@ def _notes(record: RunRecord, ratings: pd.DataFrame, users: RowsToFoldIn, items:
 
 
 def _notes_on_likes(record: RunRecord, ratings: pd.DataFrame, users: RowsToFoldIn) -> Iterator[str]:
-    """Describe the users without training rows or a rating that counts as a like, for a ranking model."""
+    """Describe the users who have neither training rows nor a rating that counts as a like, for a ranking model."""
     min_stars = record.model_options["min_stars"]
     if min_stars is None:
         return
