@@ -98,6 +98,12 @@ def test_leave_last_takes_the_last_rows_by_time_then_row_number():
     assert rows(two, TEST) == [1, 2, 5, 7]
 
 
+def test_temporal_split_holds_out_the_last_rows():
+    time = np.random.default_rng(0).permutation(10)
+    split = TemporalSplitOptions(refit=False, validation=0.3, test=0.2).apply(numbered(10, time=time))
+    assert split.part[np.argsort(time)].tolist() == [TRAIN] * 5 + [VALIDATION] * 3 + [TEST] * 2
+
+
 def test_temporal_split_trains_only_on_earlier_rows():
     time = np.random.default_rng(0).integers(0, 30, 200)
     split = TemporalSplitOptions(refit=False, validation=0.2, test=0.1).apply(numbered(200, time=time))
