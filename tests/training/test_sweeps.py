@@ -89,7 +89,9 @@ def test_lines_on_stdout_in_a_job_are_logged_at_once(tmp_path, monkeypatch, caps
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=str)
 def test_stopped_sweep_continues_to_equal_results(command, start, tmp_path, whole, number):
-    process = start(tmp_path, "train", *SWEEP, "hydra.sweep.dir=sweep")
+    # a checkpoint after every epoch: with one at the end, a late signal would find the job finished
+    sweep = [*SWEEP, "callbacks.checkpoint.last_every_seconds=0", "hydra.sweep.dir=sweep"]
+    process = start(tmp_path, "train", *sweep)
     while not list(tmp_path.glob("sweep/1-*/checkpoints/last.ckpt")):  # before that, Lightning handles SIGTERM
         time.sleep(0.01)
     (tmp_path / "sweep" / "notes").mkdir()
@@ -99,7 +101,7 @@ def test_stopped_sweep_continues_to_equal_results(command, start, tmp_path, whol
     assert number == signal.SIGKILL or stderr.endswith("; to continue: the same command with hydra.sweep.dir=sweep\n")
     finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/0-*/checkpoints/*.ckpt")}
     assert len(finished) == 2
-    outcome = command(tmp_path, "train", *SWEEP, "hydra.sweep.dir=sweep")
+    outcome = command(tmp_path, "train", *sweep)
     assert outcome.stdout.count("note: the run is already finished") == 1
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     timed = {"fit/seconds", "fit/ratings_per_second"}
