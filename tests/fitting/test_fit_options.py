@@ -35,7 +35,7 @@ FITS = [
     ("form", "names"),
     [
         (EquationForm.embeddings, {"adam", "adamw", "sparse_adam", "sgd", "block_sgd", "gibbs", "als"}),
-        (EquationForm.terms, {"adam", "adamw", "sparse_adam", "sgd", "gibbs", "als"}),
+        (EquationForm.terms, {"adam", "adamw", "sgd", "gibbs", "als"}),
         (EquationForm.function, {"adam", "adamw", "sparse_adam", "sgd"}),
     ],
 )
@@ -67,12 +67,15 @@ def test_gibbs_refuses_a_burn_in_without_samples_after_it():
         GIBBS.check(model=options_of("mf"), trainer=replace(TRAINER, max_epochs=2))
 
 
-def test_block_sgd_refuses_features():
-    BlockSGDOptions(lr=0.1, slices=None).check(model=options_of("biased_mf"), trainer=TRAINER)
+@pytest.mark.parametrize(
+    "fit", [BlockSGDOptions(lr=0.1, slices=None), SparseAdamOptions(lr=0.1, beta1=0.9, beta2=0.999)]
+)
+def test_fits_that_read_single_rows_refuse_features(fit):
+    fit.check(model=options_of("biased_mf"), trainer=TRAINER)
     for key in ("user_features", "item_features"):
         model = options_of("biased_mf", **{key: ["a", "b"]})
-        with pytest.raises(UserError, match=rf"^model.{key} must be \[\] with optimizer=block_sgd, got \[a,b\]$"):
-            BlockSGDOptions(lr=0.1, slices=None).check(model=model, trainer=TRAINER)
+        with pytest.raises(UserError, match=rf"^model.{key} must be \[\] with optimizer={fit.name}, got \[a,b\]$"):
+            fit.check(model=model, trainer=TRAINER)
 
 
 def test_als_refuses_equations_without_regularization():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from equations import options_of
+from equations import CLASSES, options_of
 from fits import fit
 from tables import table_of
 
@@ -23,14 +23,7 @@ FITS = {
     "block_sgd": BlockSGDOptions(lr=0.01, slices=None),
     "gibbs": GibbsOptions(burn_in=2, noise=Noise.own, thin=1, max_samples=None, min_gain=0.0),
 }
-GRADIENTS = ("adam", "adamw", "sgd")
-PAIRS = [
-    *(("mean", name) for name in GRADIENTS),
-    *(("bias", name) for name in (*GRADIENTS, "sparse_adam")),
-    *(("nmf", name) for name in (*GRADIENTS, "sparse_adam")),
-    *((model, name) for model in ("mf", "biased_mf") for name in FITS),
-    *((model, name) for model in ("svdpp", "timesvdpp") for name in (*GRADIENTS, "als", "gibbs")),
-]
+PAIRS = [(model, name) for model, options in CLASSES.items() for name, fit in FITS.items() if options.form in fit.forms]
 
 
 def made_table(a: float, b: float):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from ratinglab.errors import UserError
 from ratinglab.models.equation_options import RATING_FORMS, EquationForm, EquationOptions
-from ratinglab.options import above
+from ratinglab.options import above, as_yaml
 from ratinglab.targets import named_subclasses
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class FitOptions(ABC):
     """Name in records and tables, as in optimizer=NAME."""
     forms: ClassVar[tuple[EquationForm, ...]] = RATING_FORMS
     """Forms of equations that the fit supports."""
+    supports_features: ClassVar[bool] = True
+    """Whether the fit supports features of users and items, which add terms to the rows."""
     train_tag: ClassVar[str | None] = "train/mse"
     """Tag of the training metric of each epoch; None if the fit reports none."""
     trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({})
@@ -94,6 +96,10 @@ class FitOptions(ABC):
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
         """Raise UserError if these options conflict with the equation's or the Trainer's."""
+        needs = model.needs()
+        for key, names in (("user_features", needs.user_features), ("item_features", needs.item_features)):
+            if names and not self.supports_features:
+                raise UserError(f"model.{key} must be [] with optimizer={self.name}, got {as_yaml(list(names))}")
         if self.needs_regularization and vars(model).get("regularization") == 0:
             raise UserError(f"model.regularization must be above 0 with optimizer={self.name}, got 0.0")
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.fitting.fit_options import FitSetup, LearningRateOptions
+from ratinglab.models.equation_options import EquationForm
 from ratinglab.options import at_least
 
 if TYPE_CHECKING:
@@ -85,10 +86,13 @@ class AdamWOptions(MomentOptions):
 class SparseAdamOptions(MomentOptions):
     """Adam on a batch's rows only, for tables much larger than a batch. Not equivalent to Adam.
 
-    All other rows keep their weights and moments; Adam would decay those moments and also move these rows.
+    All other rows keep their weights and moments; Adam would decay those moments and also move these rows. The
+    equation must read its weights by row lookup only, so terms and features are not supported.
     """
 
     name: ClassVar[str] = "sparse_adam"
+    forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.function)
+    supports_features: ClassVar[bool] = False
     trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({"gradient_clip_val": None})
     runs_on_cpu_only: ClassVar[bool] = True
 

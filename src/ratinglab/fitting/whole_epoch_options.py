@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ratinglab.errors import UserError, require
 from ratinglab.fitting.fit_options import WHOLE_EPOCHS, FitOptions, FitSetup, LearningRateOptions
 from ratinglab.models.equation_options import EquationForm, EquationOptions
-from ratinglab.options import as_yaml, at_least, within
+from ratinglab.options import at_least, within
 
 if TYPE_CHECKING:
     from ratinglab.fitting.fit import Fit
@@ -34,16 +34,6 @@ class WholeEpochOptions(FitOptions):
     update_frequency: ClassVar[str] = "one sweep per epoch"
     fit_class: ClassVar[str]
     """The fit, as `module:Class` in ratinglab.fitting. `build` imports the module, since it may import a compiler."""
-    supports_features: ClassVar[bool] = True
-    """Whether the fit supports features, which add terms to the rows."""
-
-    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
-        """Raise UserError if the fit does not support features that the model has, or needs regularization."""
-        needs = model.needs()
-        for key, names in (("user_features", needs.user_features), ("item_features", needs.item_features)):
-            if names and not self.supports_features:
-                raise UserError(f"model.{key} must be [] with optimizer={self.name}, got {as_yaml(list(names))}")
-        super().check(model=model, trainer=trainer)
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
         """Make the fit from these options."""
