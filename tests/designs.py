@@ -11,9 +11,15 @@ OWNER = np.array([0, 0, 1, 2, 3, 3])
 """The user of each of six days."""
 
 
-def rated_items() -> Design:
+def repeat(index: np.ndarray, copies: int, *, size: int) -> torch.Tensor:
+    """Repeat indices below `size` for copies of a design: each copy has rows or columns of its own."""
+    return torch.from_numpy((index + size * np.arange(copies)[:, None]).ravel())
+
+
+def rated_items(copies: int = 1) -> Design:
     """Make the design of the items of each user."""
-    return Design.from_sets(torch.from_numpy(USER), torch.from_numpy(ITEM), num_rows=4, num_columns=3)
+    user, item = repeat(USER, copies, size=4), repeat(ITEM, copies, size=3)
+    return Design.from_sets(user.int(), item.int(), num_rows=4 * copies, num_columns=3 * copies)
 
 
 def dense() -> np.ndarray:
@@ -23,21 +29,22 @@ def dense() -> np.ndarray:
     return matrix / np.sqrt(matrix.sum(axis=1, keepdims=True))
 
 
-def drift() -> tuple[Design, np.ndarray]:
-    """Make a design in which each day has its user and its own scale; return it with its matrix."""
+def drift(copies: int = 1) -> tuple[Design, np.ndarray]:
+    """Make a design in which each day has its user and its own scale; return it with the matrix of one copy."""
     scale = np.array([1, 2, -1, 0.5, 0, 3], dtype=np.float32)
     matrix = np.zeros((6, 4))
     matrix[np.arange(6), OWNER] = scale
-    return Design.one_hot(torch.from_numpy(OWNER), num_columns=4, scale=torch.from_numpy(scale)), matrix
+    owner, scales = repeat(OWNER, copies, size=4), torch.from_numpy(scale).repeat(copies)
+    return Design.one_hot(owner, num_columns=4 * copies, scale=scales), matrix
 
 
-def cases() -> dict[str, tuple[Design, np.ndarray]]:
-    """Make designs with their matrices."""
-    of_days, of_day = drift()
-    picked = torch.tensor([3, 0, 0, 2, 5, 1, 5])
+def cases(copies: int = 1) -> dict[str, tuple[Design, np.ndarray]]:
+    """Make designs, each of several equal blocks, with the matrix of one block."""
+    rated, (of_days, of_day) = rated_items(copies), drift(copies)
+    picked = np.array([3, 0, 0, 2, 5, 1, 5])
     return {
-        "sets": (rated_items(), dense()),
+        "sets": (rated, dense()),
         "one_hot": (of_days, of_day),
-        "sets seen from days": (rated_items().select_rows(torch.from_numpy(OWNER)), dense()[OWNER]),
-        "one_hot seen from other rows": (of_days.select_rows(picked), of_day[picked.numpy()]),
+        "sets seen from days": (rated.select_rows(repeat(OWNER, copies, size=4)), dense()[OWNER]),
+        "one_hot seen from other rows": (of_days.select_rows(repeat(picked, copies, size=6)), of_day[picked]),
     }
