@@ -149,6 +149,15 @@ def test_tables_of_users_and_items_give_features_and_titles(frame):
     assert run.record.model_options["user_features"] == ["group"]
 
 
+def test_frame_of_ratings_can_be_the_table_of_items(frame):
+    ratings = frame.assign(title=[f"Film {item}" for item in frame["item_id"]])
+    for items in (ratings, ratings[["item_id", "title"]]):
+        recommended = train(ratings=ratings, items=items).recommend(3, k=20, exclude_seen=False)
+        assert recommended["title"].tolist() == [f"Film {item}" for item in recommended["item_id"]]
+    with pytest.raises(ratinglab.UserError, match=r"items, row \d+, column title: item \d+ has an earlier row with anoth"):
+        train(ratings=ratings, items=ratings[["item_id"]].assign(title=range(len(ratings))))
+
+
 def state():
     entries = logging.root.manager.loggerDict
     loggers = {name: entry for name, entry in entries.items() if isinstance(entry, logging.Logger)}

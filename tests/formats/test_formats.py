@@ -323,7 +323,7 @@ def test_json_titles_that_look_like_dates_stay_titles(tmp_path, read):
         ('1,"a\nb"\n2,B\n', ["a\nb", "B"], None),
         ('"1"2,A\n"3","B"\n', None, 'line 2: quotation marks must enclose the whole cell, got "1"2; if a backslash'),
         ('1,"A"\n2,"The "B""\n', None, 'line 3: quotation marks must enclose the whole cell, got "The "B"";'),
-        ("1,A\n1.0,B\n", None, "line 3, column item_id: item 1 has an earlier row"),
+        ("1,A\n1.0,B\n", None, "line 3, column title: item 1 has an earlier row with another value"),
     ],
 )
 def test_irregular_quotes_in_titles_change_no_cell(tmp_path, read, content, titles, message):

@@ -44,9 +44,7 @@ def test_blocks_hold_all_rows_in_order(tmp_path, write):
     assert len(blocks) > 1
     assert [text for block in blocks for text in block.column("u", key="u")] == FRAME["u"].tolist()
     assert [text for block in blocks for text in block.column("n", key="n")] == [str(row) for row in range(10)]
-    assert [block.first_row for block in blocks] == [
-        sum(len(b.content) for b in blocks[:n]) for n in range(len(blocks))
-    ]
+    assert [row for block in blocks for row in block.source_row] == list(range(10))
     assert all(block.content.schema == table.schema for block in blocks)
     assert not any(pa.types.is_dictionary(kind) for kind in table.schema.types)
 

@@ -1,9 +1,11 @@
 """Tables of users and items: columns matched by id, and one-line errors with their location."""
 
+import io
 import zipfile
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from tables import NO_ITEMS, NO_USERS, csv_options
 
@@ -117,7 +119,7 @@ def test_groups_are_formed_from_users_with_ratings_only(load):
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ("user_id,age\n7,1\n7,2\n", {}, r"users.csv, line 3, column user_id: user 7 has an earlier row$"),
+        ("user_id,age\n7,1\n7,2\n", {}, r"users.csv, line 3, column age: user 7 has an earlier row with another value$"),
         ("user,age\n7,1\n", {}, r"^data.users.user: .*users.csv has no column 'user_id'; it has user, age; did you"),
         ('user_id,age\n7,"1\n5,"2,"\n', {}, r"users.csv, line 2: a quoted cell must end on the line it "),
         ("user_id,age\n7,1,2\n", {}, r"users.csv, line 2: a row must have 2 columns, got 3"),
@@ -182,3 +184,66 @@ def test_users_can_be_read_from_a_zip_archive(tmp_path, load):
 def test_invalid_options_of_users_are_refused(changed, message):
     with pytest.raises(UserError, match=message):
         check_options(csv_options(users=replace(NO_USERS, **changed)), "data.")
+
+
+RATINGS_WITH_TITLES = (
+    "user_id,item_id,title,rating,review,genre,age\n"
+    "7,b,Heat,3.5,good,x,30\n"
+    "5,a,Alien,1,bad,y|z,20\n"
+    '9,a, Alien ,2,"so, so",y|z,40\n'
+    "5,b,Heat,4,,x,20\n"
+)
+
+
+@pytest.fixture
+def load_one_file(tmp_path):
+    """Read one file as ratings and as items, and as users if it has `numeric` columns of users."""
+
+    def read(content, *, suffix="csv", numeric=()):
+        path = tmp_path / f"ratings.{suffix}"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        users = replace(NO_USERS, path=str(path), numeric=[*numeric]) if numeric else NO_USERS
+        return csv_options(path=str(path), users=users, items=replace(NO_ITEMS, path=str(path))).load()
+
+    return read
+
+
+def test_titles_and_features_are_read_from_the_file_of_ratings(load_one_file, monkeypatch):
+    for num_rows in (1, 2, 1000):  # rows per block
+        monkeypatch.setattr("ratinglab.reading.repeated_rows.ROWS_AT_ONCE", num_rows)
+        table = load_one_file(RATINGS_WITH_TITLES, numeric=["age"])
+        assert len(table.ratings) == 4
+        assert table.titles.tolist() == ["Alien", "Heat"]
+        assert plain(table.item_columns) == {"genre": ["y|z", "x"]}
+        assert plain(table.user_columns) == {"age": [20.0, 30.0, 40.0], "age_group": ["20", "30", "40"]}
+        assert table.notes == (
+            "data.items.path: columns that differ between rows of one item are not features: review, age",
+            "data.users.path: columns that differ between rows of one user are not features: title, review, genre",
+        )
+
+
+def test_titles_are_read_from_a_parquet_file_of_ratings(load_one_file):
+    frame = pd.read_csv(io.StringIO(RATINGS_WITH_TITLES)).drop(columns=["review", "age"])
+    frame["genre"] = frame["genre"].str.split("|")
+    table = load_one_file(frame.to_parquet(), suffix="parquet")
+    assert table.titles.tolist() == ["Alien", "Heat"]
+    assert plain(table.item_columns) == {"genre": ["y|z", "x"]}
+
+
+def test_two_titles_of_one_item_in_the_file_of_ratings_are_an_error(load_one_file):
+    rows = "user_id,item_id,title,rating\n1,1,A,1\n1,2,B,2\n2,1,A,3\n3,1.0,C,3\n4,1,D,3\n"
+    with pytest.raises(UserError, match=r"csv, line 5, column title: item 1 has an earlier row with another value$"):
+        load_one_file(rows)
+    with pytest.raises(
+        UserError, match=r"^data.items.item: .* has no column 'item_id'; it has user_id, item, title, rating"
+    ):
+        load_one_file(rows.replace("item_id", "item"))
+
+
+def test_equal_rows_of_a_table_count_once(load):
+    table = load(items="item_id,title,genres\na,Alien,x\nb,Heat,y\na,Alien,x\na , Alien,x\n")
+    assert table.titles.tolist() == ["Alien", "Heat"]
+    assert table.notes == ()
+    assert plain(load(users="user_id,age\n7,30\n7.0,30\n5,20\n").user_columns) == {"age": ["20", "30", ""]}
+    with pytest.raises(UserError, match=r"items.csv, line 4, column genres: item a has an earlier row with another"):
+        load(items="item_id,title,genres\na,Alien,x\nb,Heat,y\na,Alien,z\n")

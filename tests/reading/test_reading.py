@@ -475,7 +475,7 @@ def test_titles_and_genres_are_matched_by_item_id(tmp_path, read, encoding):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("item_id,title\n2,A\n2,B\n", "line 3, column item_id: item 2 has an earlier row"),
+        ("item_id,title\n2,A\n2,B\n", "line 3, column title: item 2 has an earlier row with another value"),
         ("item_id,title\n2,A\n\n,B\n", "line 4, column item_id: the item id must not be blank"),
         ("item,title\n2,A\n", "data.items.item: .* has no column 'item_id'; it has item, title; did you mean"),
         ('item_id,title\n2,"A\n3,"B, or"\n', "line 2: a quoted cell must end on the line it starts on"),

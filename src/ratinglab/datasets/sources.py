@@ -19,7 +19,7 @@ from ratinglab.reading.cleaning_options import CleaningOptions, Duplicates
 from ratinglab.sides import SideName
 
 if TYPE_CHECKING:
-    from ratinglab.formats.frames import Frame, Frames
+    from ratinglab.formats.frames import Frames
     from ratinglab.formats.inputs import InputFile
     from ratinglab.ratings.table import ConfiguredScale, RatingTable
     from ratinglab.reading.feature_tables import FeatureFile
@@ -99,7 +99,8 @@ class UserOptions(TextOptions):
     """Optional table of users. Each column besides the ids is a feature."""
 
     path: str | None
-    """File with one row per user; null: no user features."""
+    """File of users, with one row each or with equal rows per user; it may be the file of ratings itself. null: no user
+    features."""
     user: str
     """That file's column of user ids."""
     numeric: list[str]
@@ -111,7 +112,8 @@ class ItemOptions(TextOptions):
     """Optional table of items. Each column besides ids and titles is a feature."""
 
     path: str | None
-    """File with one row per item; null: no item features, and recommendations show only ids."""
+    """File of items, with one row each or with equal rows per item; it may be the file of ratings itself. null: no item
+    features, and recommendations show only ids."""
     item: str
     """That file's column of item ids."""
     title: str
@@ -192,7 +194,6 @@ class CsvOptions(TextOptions, DataOptions):
         """Read the files of ratings, users and items, or load the table from the cache."""
         from ratinglab.reading.source_rows import DataFiles
 
-        frames: Frames | None = self.frames
         ratings = self._files()
         more = f" and {len(self.path) - 1} more" if len(self.path) > 1 else ""
         name = "data frame" if self.path == [FRAME] else f"{Path(self.path[0]).name}{more}"
@@ -201,8 +202,8 @@ class CsvOptions(TextOptions, DataOptions):
             ratings=ratings,
             dialect=self.dialect("data."),
             columns=self.columns,
-            users=_feature_file("user", self.users, frame=frames and frames.users),
-            items=_feature_file("item", self.items, frame=frames and frames.items),
+            users=self._feature_file("user", self.users, ratings),
+            items=self._feature_file("item", self.items, ratings),
             timestamp_format=self.timestamp_format,
         )
         scale = self.scale.lowest, self.scale.highest
@@ -219,29 +220,40 @@ class CsvOptions(TextOptions, DataOptions):
             raise _lost_frame("data.path", keyword="ratings")
         return find_rating_files(self.path)
 
+    def _feature_file(
+        self, side: SideName, options: UserOptions | ItemOptions, ratings: tuple[InputFile, ...]
+    ) -> FeatureFile:
+        """Find the file of users or items, or convert the data frame, if there is one; `ratings`: files of ratings."""
+        from ratinglab.formats.frames import Frames, frame_file
+        from ratinglab.formats.input_paths import find_file
+        from ratinglab.ratings.side_information import Origin
+        from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
+
+        key = f"data.{side}s"
+        origin = Origin(side, place=f"{key}.path", advice=f"set {key}.path to its file")
+        if options.path is None:
+            return FeatureFile(origin)
+        frames: Frames = self.frames or Frames()
+        frame = frames.users if side == "user" else frames.items
+        if frame is None and options.path == FRAME:
+            raise _lost_frame(f"{key}.path", keyword=f"{side}s")
+        if frame is None:
+            file = find_file(options.path, key=f"{key}.path")
+            holds_ratings = any(file.is_same(other) for other in ratings)
+        else:
+            file = frame_file(frame, name=f"{side}s")
+            holds_ratings = frame is frames.ratings
+        layout = FeatureLayout(
+            options.dialect(f"{key}."),
+            id=getattr(options, side),
+            title=options.title if isinstance(options, ItemOptions) else None,
+            numeric=tuple(options.numeric),
+            rating_columns=tuple(self.columns.by_role().values()) if holds_ratings else (),
+        )
+        return FeatureFile(origin, file, layout)
+
     def _cache_folder(self) -> Path | None:
         return None if self.frames is not None else super()._cache_folder()
-
-
-def _feature_file(side: SideName, options: UserOptions | ItemOptions, *, frame: Frame | None) -> FeatureFile:
-    """Find the file of users or items, or convert the data frame, if there is one."""
-    from ratinglab.formats.frames import frame_file
-    from ratinglab.formats.input_paths import find_file
-    from ratinglab.ratings.side_information import Origin
-    from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
-
-    key = f"data.{side}s"
-    origin = Origin(side, place=f"{key}.path", advice=f"set {key}.path to its file")
-    if options.path is None:
-        return FeatureFile(origin)
-    title = options.title if isinstance(options, ItemOptions) else None
-    layout = FeatureLayout(
-        options.dialect(f"{key}."), id=getattr(options, side), title=title, numeric=tuple(options.numeric)
-    )
-    if frame is None and options.path == FRAME:
-        raise _lost_frame(f"{key}.path", keyword=f"{side}s")
-    file = find_file(options.path, key=f"{key}.path") if frame is None else frame_file(frame, name=f"{side}s")
-    return FeatureFile(origin, file, layout)
 
 
 def _lost_frame(key: str, *, keyword: str) -> UserError:

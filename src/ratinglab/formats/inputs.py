@@ -63,6 +63,10 @@ class InputFile:
         stat = self.path.stat()
         return [str(self.path.absolute()), self.member or "", stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
+    def is_same(self, other: "InputFile") -> bool:
+        """Return whether another input is the same file, or the same member of the same archive."""
+        return not (self.is_frame or other.is_frame) and self.member == other.member and self.path.samefile(other.path)
+
     def detect_compression(self) -> str | None:
         """Detect the compression format from the first bytes; None if there is none."""
         try:

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.formats.columnar import column_to_text, open_batches
 from ratinglab.formats.detection import Format, detect_format
 from ratinglab.formats.faults import (
-    are_valid,
     describe_multiline_cell,
     describe_wrong_width,
     find_first_fault,
@@ -25,6 +27,8 @@ from ratinglab.formats.text_dialects import QuoteScan, TextDialect
 from ratinglab.formats.text_options import SEPARATORS
 from ratinglab.formats.text_parsing import TextStream, parse_batches
 from ratinglab.sides import SideName
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class OpenTable:
             yield self._table(pending, first_row=first_row)
 
     def _table(self, batches: list[pa.RecordBatch], *, first_row: int = 0) -> "TextTable":
-        return TextTable(self, pa.Table.from_batches(batches, self.schema), first_row)
+        content = pa.Table.from_batches(batches, self.schema)
+        return TextTable(self, content, np.arange(first_row, first_row + len(content)))
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,12 @@ class TextTable:
     Attributes:
         opened_from: the file and its format.
         content: the cells, in the types of the file.
-        first_row: number of rows of the file before these.
+        source_row: (N,) int64, the position of each row in the file, counted from 0.
     """
 
     opened_from: OpenTable
     content: pa.Table
-    first_row: int = 0
+    source_row: NDArray[np.int64]
 
     @property
     def names(self) -> list[str]:
@@ -97,11 +102,16 @@ class TextTable:
 
     def column(self, name: str, *, key: str) -> list[str]:
         """Return the cells of a column without surrounding white space. `key` is the option that names the column."""
-        texts: list[str] = self._texts(name, key=key).to_pylist()
-        return texts
+        cells: list[str] = self.texts(name, key=key).to_pylist()
+        return cells
 
-    def _texts(self, name: str, *, key: str) -> pa.ChunkedArray:
+    def texts(self, name: str, *, key: str) -> pa.ChunkedArray:
+        """Return the cells of a column like `column`, as an array of Arrow."""
         return pc.utf8_trim_whitespace(column_to_text(self.content[self.position(name, key=key)]))
+
+    def take(self, rows: NDArray[np.int64]) -> "TextTable":
+        """Select rows by position, in the given order."""
+        return replace(self, content=self.content.take(rows), source_row=self.source_row[rows])
 
     def position(self, name: str, *, key: str) -> int:
         """Find the position of a column, counted from 0. `key` is the option that names the column."""
@@ -115,7 +125,7 @@ class TextTable:
         Raises:
             UserError: an id is blank, or a number that is not whole.
         """
-        ids = self._texts(name, key=key).dictionary_encode().combine_chunks()
+        ids = self.texts(name, key=key).dictionary_encode().combine_chunks()
         distinct = ids.dictionary.to_pylist()
 
         def place_of(text: str) -> str:
@@ -131,7 +141,7 @@ class TextTable:
 
     def place(self, row: int, column: str) -> str:
         """Return file, line and column of a cell, for messages. `row` counts from 0. Reads a text file again."""
-        file, layout, row_in_file = self.opened_from.file, self.opened_from.layout, self.first_row + row
+        file, layout, row_in_file = self.opened_from.file, self.opened_from.layout, int(self.source_row[row])
         if layout is None:
             return f"{file}, row {row_in_file + 1}, column {column}"
         (line,) = find_line_numbers(file, layout, [row_in_file])
@@ -151,45 +161,86 @@ def with_separator_of(file: InputFile, dialect: TextDialect) -> TextDialect:
 
 
 def open_text_table(file: InputFile, dialect: TextDialect) -> OpenTable:
-    """Check a table, reading the whole file if it is text, and open it.
+    """Check a table, reading the whole file if it is text, and open it; for the errors, see `check_while_reading`."""
+    if detect_format(file) is not Format.TEXT:
+        return _open_typed_table(file)
+    table, _ = check_while_reading(file, dialect, lambda table: sum(map(len, table.read_batches())))
+    return table
+
+
+def check_while_reading(
+    file: InputFile, dialect: TextDialect, read: Callable[[OpenTable], Result]
+) -> tuple[OpenTable, Result]:
+    """Open a table, and check it while `read` reads all its rows, once. Return the table and the result of `read`.
+
+    `read` is called again if quotation marks turn out to be text.
 
     Raises:
         UserError: the file is empty, two columns have the same name, or a row has too many or too few cells.
     """
-    file_format = detect_format(file)
-    if file_format is not Format.TEXT:
-        schema, read_batches = open_batches(file, file_format)
-        check_unique(schema.names, file=file)
-        return OpenTable(file, None, schema, read_batches)
+    if detect_format(file) is not Format.TEXT:
+        table = _open_typed_table(file)
+        return table, read(table)
     dialect = dialect.adapt_to(file)
     ((line, cells),) = first_rows(file, dialect, 1)
     layout = replace(make_layout(line, cells, dialect), spans_lines=dialect.is_quoted)
-    names = layout.names
-    check_unique(names, file=file)
-    types = dict.fromkeys(range(len(names)), pa.string())
-
-    def read_batches_as(layout: Layout, scan: QuoteScan) -> Iterator[pa.RecordBatch]:
-        batches = parse_batches(TextStream(file, layout, scan), layout, types, use_threads=True)
-        return (batch.rename_columns(names) for batch in batches)
-
-    def open_as(layout: Layout) -> OpenTable:
-        schema = pa.schema([(name, pa.string()) for name in names])
-        return OpenTable(file, layout, schema, lambda: read_batches_as(layout, layout.new_quote_scan()), layout.notes)
-
+    check_unique(layout.names, file=file)
     scan = layout.new_quote_scan()
-    is_table = are_valid(read_batches_as(layout, scan))
-    if is_table and scan.is_regular and not scan.may_join_rows:
-        return open_as(layout)
+    result = _read_if_valid(_open_text(file, layout, scan), read)
+    if result is not None and scan.is_regular and not scan.may_join_rows:
+        return _open_text(file, layout), result
     if scan.any_quotes:
-        unquoted = open_as(layout.with_quotes_as_text(file))
-        if are_valid(unquoted.read_batches()) and not any(map(_encloses_a_cell, unquoted.read_batches())):
-            return unquoted
+        unquoted = _open_text(file, layout.with_quotes_as_text(file))
+        result_as_text = _read_if_valid(unquoted, read)
+        if result_as_text is not None and not any(map(_encloses_a_cell, unquoted.read_batches())):
+            return unquoted, result_as_text
+    types = _text_types(layout)
     fault = find_first_fault(file, layout, _find_row_fault, parse=lambda text: parse_batches(text, layout, types))
     if fault is not None:
         raise fault
-    if not is_table:
-        raise UserError(f"{file} cannot be read as a table of {len(names)} columns")
-    return open_as(layout)
+    if result is None:
+        raise UserError(f"{file} cannot be read as a table of {layout.num_columns} columns")
+    return _open_text(file, layout), result
+
+
+def _open_typed_table(file: InputFile) -> OpenTable:
+    """Open a table in Parquet, Arrow, ORC or JSON Lines."""
+    schema, read_batches = open_batches(file, detect_format(file))
+    check_unique(schema.names, file=file)
+    return OpenTable(file, None, schema, read_batches)
+
+
+def _open_text(file: InputFile, layout: Layout, scan: QuoteScan | None = None) -> OpenTable:
+    """Open a text file whose columns all hold text. `scan` checks the quotation marks while the rows are read."""
+    schema = pa.schema([(name, pa.string()) for name in layout.names])
+
+    def read_batches() -> Iterator[pa.RecordBatch]:
+        text = TextStream(file, layout, scan or layout.new_quote_scan())
+        batches = parse_batches(text, layout, _text_types(layout), use_threads=True)
+        return (batch.rename_columns(layout.names) for batch in batches)
+
+    return OpenTable(file, layout, schema, read_batches, layout.notes)
+
+
+def _text_types(layout: Layout) -> dict[int, pa.DataType]:
+    return dict.fromkeys(range(layout.num_columns), pa.string())
+
+
+def _read_if_valid(table: OpenTable, read: Callable[[OpenTable], Result]) -> Result | None:
+    """Return the result of `read`; None if pyarrow cannot parse a row, or there are no rows."""
+    num_batches = 0
+
+    def read_batches() -> Iterator[pa.RecordBatch]:
+        nonlocal num_batches
+        for batch in table.read_batches():
+            num_batches += 1
+            yield batch
+
+    try:
+        result = read(replace(table, read_batches=read_batches))
+    except pa.ArrowInvalid:
+        return None
+    return result if num_batches > 0 else None
 
 
 def _encloses_a_cell(batch: pa.RecordBatch) -> bool:

@@ -1,20 +1,22 @@
 """Titles and features from files with one row per user or item."""
 
-import re
-from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.literals import number_or_nan
 from ratinglab.formats.text_dialects import TextDialect
-from ratinglab.formats.text_tables import TextTable, open_text_table
+from ratinglab.formats.text_tables import TextTable, check_while_reading
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
 from ratinglab.ratings.side_information import NO_GENRES, Column, Origin, is_numeric
+from ratinglab.reading.repeated_rows import find_differing_row, find_first_rows, read_distinct_rows
 
 MIN_COVERAGE = 0.5
 """Share of the users or items with ratings that have a row in their table. A note reports a lower share."""
@@ -33,6 +35,8 @@ class FeatureLayout:
         may_lack_numeric: whether numeric columns may be missing.
         names: names of all columns, for a file without a header; None: 1, 2, …
         flags: columns of genres, with 1 if an item has the genre. They become a single feature, `genres`.
+        rating_columns: columns of the ratings if the file is also the file of ratings, else (). They are not features,
+            and neither are other columns whose values differ between the rows of one id, such as reviews.
     """
 
     dialect: TextDialect
@@ -42,6 +46,12 @@ class FeatureLayout:
     may_lack_numeric: bool = False
     names: tuple[str, ...] | None = None
     flags: tuple[str, ...] = ()
+    rating_columns: tuple[str, ...] = ()
+
+    @property
+    def required(self) -> set[str]:
+        """Names of the columns of ids, titles and numbers."""
+        return {self.id, *self.numeric} | ({self.title} if self.title is not None else set())
 
 
 class FeatureFile(NamedTuple):
@@ -145,35 +155,76 @@ def _format_shortest(number: float) -> str:
 
 
 def read_feature_file(feature_file: FeatureFile) -> FeatureTable:
-    """Read a file of users or items. Raises UserError if a column or a cell is invalid, or an id occurs twice."""
+    """Read a file of users or items. Rows that repeat an id with equal values count once.
+
+    Raises:
+        UserError: a column or a cell is invalid, or two rows with the same id differ.
+    """
     origin, file, layout = feature_file
     if file is None or layout is None:
         return FeatureTable(origin)
-    table = open_text_table(file, layout.dialect).read()
+    ignored = {"", *layout.rating_columns} - layout.required
+    opened, (table, ignored) = check_while_reading(
+        file,
+        layout.dialect,
+        lambda opened: read_distinct_rows(
+            opened, id_name=layout.id, ignored=ignored, fixed=layout.required if layout.rating_columns else None
+        ),
+    )
     if layout.names is not None:
         if len(table.names) != len(layout.names):
             raise UserError(f"{file} has {len(table.names)} columns, not {len(layout.names)}")
         table = replace(table, content=table.content.rename_columns(list(layout.names)))
     key = f"data.{origin.side}s"
-    ids = table.ids(layout.id, key=f"{key}.{origin.side}", side=origin.side).to_pylist()
+    ids = table.ids(layout.id, key=f"{key}.{origin.side}", side=origin.side)
+    if layout.title is not None:
+        table.position(layout.title, key=f"{key}.title")
+    rows, varying = _find_distinct_ids(table, ids, layout, origin, ignored=ignored)
+    table, ids = table.take(rows), ids.take(rows).to_pylist()
     titles = None if layout.title is None else table.column(layout.title, key=f"{key}.title")
-    plain_ids = [re.sub(WHOLE_NUMBER, r"\1", text) for text in ids]  # 1.0 finds user 1
-    repeated = next((text for text, count in Counter(plain_ids).items() if count > 1), None)
-    if repeated is not None:
-        place = table.place(plain_ids.index(repeated, plain_ids.index(repeated) + 1), layout.id)
-        raise UserError(f"{place}: {origin.side} {repeated} has an earlier row")
-    return FeatureTable(origin, ids, titles, _read_columns(table, layout, origin), table.opened_from.notes)
+    ignored |= varying
+    notes = opened.notes
+    if reviews := [name for name in table.names if name in ignored and name not in ("", *layout.rating_columns)]:
+        listed = ", ".join(reviews)
+        notes += (f"{origin.place}: columns that differ between rows of one {origin.side} are not features: {listed}",)
+    return FeatureTable(origin, ids, titles, _read_columns(table, layout, origin, ignored=ignored), notes)
 
 
-def _read_columns(table: TextTable, layout: FeatureLayout, origin: Origin) -> dict[str, Column]:
-    """Read all columns that have names, besides ids and titles, in file order."""
+def _find_distinct_ids(
+    table: TextTable, ids: pa.DictionaryArray, layout: FeatureLayout, origin: Origin, *, ignored: Collection[str]
+) -> tuple[NDArray[np.int64], set[str]]:
+    """Return the first row of each id, sorted, and the columns that differ between the rows of one id.
+
+    Raises:
+        UserError: a column differs that must not, because it is required or the file is not the file of ratings.
+    """
+    plain_ids = pc.replace_substring_regex(ids.dictionary, WHOLE_NUMBER, r"\1").take(ids.indices)  # 1.0 finds user 1
+    first_row = find_first_rows(plain_ids)
+    varying = set[str]()
+    for name in table.names:
+        if name in ignored or name == layout.id:
+            continue
+        row = find_differing_row(table.texts(name, key=f"data.{origin.side}s"), first_row)
+        if row is None:
+            continue
+        if name in layout.required or not layout.rating_columns:
+            place = table.place(row, name)
+            raise UserError(f"{place}: {origin.side} {plain_ids[row]} has an earlier row with another value")
+        varying.add(name)
+    return np.unique(first_row), varying
+
+
+def _read_columns(
+    table: TextTable, layout: FeatureLayout, origin: Origin, *, ignored: Collection[str]
+) -> dict[str, Column]:
+    """Read all columns besides ids, titles and ignored columns, in file order."""
     key = f"data.{origin.side}s.numeric"
     for name in layout.numeric:
         if not layout.may_lack_numeric:
             table.position(name, key=key)
         if name in (layout.id, layout.title):
             raise UserError(f"{key}: the column {name} holds {origin.side} ids or titles")
-    names = [name for name in table.names if name and name not in (layout.id, layout.title)]
+    names = [name for name in table.names if name not in (layout.id, layout.title, *ignored)]
     cells = {name: table.column(name, key=key) for name in names}
     if layout.flags:
         rows = zip(*(cells[name] for name in layout.flags), strict=True)
