@@ -154,7 +154,7 @@ def test_frame_of_ratings_can_be_the_table_of_items(frame):
     for items in (ratings, ratings[["item_id", "title"]]):
         recommended = train(ratings=ratings, items=items).recommend(3, k=20, exclude_seen=False)
         assert recommended["title"].tolist() == [f"Film {item}" for item in recommended["item_id"]]
-    with pytest.raises(ratinglab.UserError, match=r"items, row \d+, column title: item \d+ has an earlier row with anoth"):
+    with pytest.raises(ratinglab.UserError, match=r"items, row \d+, column title: item \d+ has an earlier row"):
         train(ratings=ratings, items=ratings[["item_id"]].assign(title=range(len(ratings))))
 
 

@@ -67,6 +67,24 @@ def test_command_that_inspect_data_prints_trains_on_the_file(command, folder):
     assert "data       my ratings.txt: 90 ratings of 9 users over 90 items" in shown
 
 
+def test_command_that_inspect_data_prints_reads_titles_in_the_file_of_ratings(command, folder):
+    rows = [f"{n % 9},i{n % 7},Film {n % 7},{n % 5}" for n in range(60)]
+    (folder / "titled.csv").write_text("\n".join(["user,item,title,rating", *rows[:55]]))
+    lines = command(folder, "inspect_data", "titled.csv").stdout.splitlines()
+    assert "titles     of 7 items" in lines
+    assert " data.items.path=titled.csv data.items.item=item data.items.title=title " in lines[-1]
+
+
+def test_titles_of_reviews_are_not_read_as_titles_of_items(command, folder):
+    rows = [f"{n},{n},Film {n},3" for n in range(1100)]
+    (folder / "reviews.csv").write_text("\n".join(["user,item,title,rating", *rows, "0,5,Great!,4"]))
+    lines = command(folder, "inspect_data", "reviews.csv").stdout.splitlines()
+    (note,) = [line for line in lines if line.startswith("note: column title")]
+    assert "was not read as titles: " in note
+    assert note.endswith("reviews.csv, line 1102, column title: item 5 has an earlier row with another value")
+    assert "data.items" not in lines[-1]
+
+
 def test_command_repeats_paths_names_of_columns_and_what_differs_from_the_defaults():
     tables = ["data.users.path=u.csv", "data.items.path=i.csv"]
     defaults = options_of("inspect_data", "data.path=r.csv", *tables).data

@@ -131,6 +131,39 @@ def test_separators_ids_and_titles_of_tables_are_guessed(with_tables):
     assert table.user_columns["Alter"].tolist() == ["40", "30"]
 
 
+TITLED = "user,item,Movie Title,stars\nk1,7,Heat,3\nk2,8,Alien,4\nk2,7,Heat,5\n"
+
+
+def test_titles_in_the_file_of_ratings_are_guessed(guessed):
+    found = guessed(TITLED.replace(",", ";"))
+    items = found.options.items
+    assert (items.path, items.separator) == (found.options.path[0], "semicolon")
+    assert (items.item, items.title) == ("item", "Movie Title")
+    assert found.options.load().titles.tolist() == ["Heat", "Alien"]
+    assert guess_layout(replace(found.options))[0] == found.options
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TITLED.replace("Heat,5", "Cold,5"),  # two titles of one item, as in reviews
+        TITLED.replace("Movie Title", "review"),
+        TITLED.replace("item", "Nr"),  # the titles are the items
+        TITLED.partition("\n")[2],
+    ],
+)
+def test_other_texts_in_the_file_of_ratings_are_not_guessed_as_titles(guessed, content):
+    assert guessed(content).options.items.path is None
+
+
+def test_columns_of_users_and_items_in_the_file_of_ratings_are_guessed(with_tables, tmp_path):
+    options = csv_options(str(tmp_path / "ratings"))
+    users, items = (replace(table, path=str(tmp_path / "ratings")) for table in (options.users, options.items))
+    (tmp_path / "ratings").write_text(TITLED.replace("Movie Title", "name"))
+    found, _ = guess_layout(replace(options, users=users, items=items))
+    assert (found.users.user, found.items.item, found.items.title) == ("user", "item", "name")
+
+
 def test_titles_without_a_known_name_are_distinct_texts(with_tables):
     items = with_tables(items="1994|7|x|Lost Moon\n1990|8|x|Iron Rain\n1990|9|y|Old Tea\n").options.items
     assert (items.separator, items.header, items.item, items.title) == ("pipe", False, "2", "4")
@@ -193,8 +226,8 @@ def test_ambiguous_dates_are_left_to_the_user(guessed):
     found = guessed(content, columns=("user", "item", "rating", "date"))
     assert found.options.columns.timestamp is None
     assert found.notes == (
-        "the time format of column date cannot be guessed; to read the times, set data.columns.timestamp=date and "
-        "data.timestamp_format",
+        "the format of the timestamps in column date cannot be guessed; to read them, set data.columns.timestamp=date "
+        "and data.timestamp_format",
     )
     found = guessed(content, columns=("user", "item", "rating", "date"), timestamp_format="%d/%m/%Y")
     assert columns_of(found)[3] == "date"
@@ -252,7 +285,7 @@ def test_zone_of_a_late_row_is_read(guessed):
 def test_named_times_that_cannot_be_read_give_a_note(guessed):
     found = guessed("user,item,rating,date\n1,1,1,01/02/2006\n1,2,2,03/04/2006\n")
     assert columns_of(found)[3] is None
-    assert found.notes[0].startswith("the time format of column date cannot be guessed; to read the times, set")
+    assert found.notes[0].startswith("the format of the timestamps in column date cannot be guessed; to read them, set")
 
 
 def test_columns_of_one_name_are_an_error(guessed):

@@ -4,7 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,8 @@ from ratinglab.process.program import shell_command
 from ratinglab.ratings.side_information import Column, Needs, categories_in, is_numeric, is_unknown
 from ratinglab.ratings.table import RatingTable
 from ratinglab.reading.cleaning_options import Duplicates
+
+Data = TypeVar("Data", bound=DataOptions)
 
 MAX_VALUES = 20
 """Largest number of distinct ratings listed one by one; more are grouped into this many ranges."""
@@ -52,8 +54,9 @@ def inspect_data(options: InspectOptions, defaults: Callable[[], DataOptions]) -
     data: DataOptions = options.data
     notes: tuple[str, ...] = ()
     if isinstance(data, CsvOptions):
-        data, notes = guess_layout(data)
-    table, data = _load_merged(data)
+        table, data, notes = _load_guessed(data)
+    else:
+        table, data = _load_merged(data)
     print(*describe_table(table, notes), sep="\n")
     if figure is not None:
         chart = plot_overview(table)
@@ -63,7 +66,24 @@ def inspect_data(options: InspectOptions, defaults: Callable[[], DataOptions]) -
         print(f"train      {train_command(data, defaults(), num_ratings=len(table.ratings))}")
 
 
-def _load_merged(data: DataOptions) -> tuple[RatingTable, DataOptions]:
+def _load_guessed(given: CsvOptions) -> tuple[RatingTable, CsvOptions, tuple[str, ...]]:
+    """Load a table in its guessed layout; also returns the options and notes.
+
+    Leaves out titles in the file of ratings, with a note, if the whole file shows that they are none, such as titles of
+    reviews.
+    """
+    guessed, notes = guess_layout(given)
+    try:
+        table, data = _load_merged(guessed)
+    except UserError as error:
+        if guessed.items.path == given.items.path:
+            raise
+        table, data = _load_merged(replace(guessed, items=given.items))
+        notes = (*notes, f"column {guessed.items.title} was not read as titles: {error}")
+    return table, data, notes
+
+
+def _load_merged(data: Data) -> tuple[RatingTable, Data]:
     """Load a table, merging repeated pairs of user and item; also returns the options with which training loads it."""
     if data.duplicates is not Duplicates.error:
         return data.load(), data

@@ -1,0 +1,206 @@
+"""Guess which columns hold the users, items, ratings and timestamps."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ratinglab.datasets.first_rows import FirstRows, are_numbers
+from ratinglab.datasets.sources import CsvOptions
+from ratinglab.formats.timestamps import are_times, find_date_patterns
+
+COLUMN_NAMES = {
+    "user": (
+        "user id, user, users, uid, reviewer id, customer id, member id, rater id, account id, profile id, viewer id, "
+        "reader id, listener id, player id, person id, visitor id, user name, user hash, review profile name, "
+        "profile name, reviewer name, nickname, login, reviewer, customer, member, rater, author, profile, from id, "
+        "source"
+    ),
+    "item": (
+        "item id, item, items, iid, movie id, film id, anime id, book id, isbn, parent asin, asin, product id, "
+        "business id, gmap id, place id, recipe id, artist id, track id, song id, video id, game id, app id, joke id, "
+        "beer id, beer beer id, wine id, restaurant id, hotel id, show id, series id, work id, store id, news id, "
+        "to id, target, movie name en, movie name, movie title, book title, movie, film, anime, book, product, artist, "
+        "track, song, video, game, recipe, place, beer, restaurant, hotel, show, title, name"
+    ),
+    "rating": (
+        "rating, ratings, overall, stars, star, star rating, score, book rating, user rating, user score, "
+        "review overall, review score, overall rating, my rating, rate, grade, mark, vote, points, value, preference, "
+        "weight, watch ratio, play count, plays, count, listens"
+    ),
+    "timestamp": (
+        "timestamp, unix review time, unix time, time, ts, datetime, date time, date, review time, review date, rating "
+        "date, date added, created at, created, rated at, when, submitted, updated at, date updated, year"
+    ),
+}
+"""Names of columns by role, the most likely first. Case and characters other than letters and digits are ignored."""
+TITLE_NAMES = "title, titel, name, movie title, movie name, film title, film name, book title, product title, item name"
+"""Names of the column of titles, by the same rules."""
+UNIX_TIME_PATTERN = re.compile(r"([6-9]\d{8}|[12]\d{9})(\d{3}){0,3}(\.\d*)?")
+"""Unix times from 1990 on, in any unit."""
+FRACTION = re.compile(r"[.,]0*[1-9]")
+"""A decimal point and digits that are not all 0."""
+ITEM_CODE = re.compile(r"B[0-9A-Z]{9}|\d{9}[\dX]")
+"""ASINs and ISBNs, which are ids of items."""
+
+
+class TimestampFormat(NamedTuple):
+    """A guessed value of data.timestamp_format; None if reading detects the format."""
+
+    value: str | None
+
+
+class Roles:
+    """The columns of a file of ratings by role: user, item, rating and timestamp. A column has at most one role."""
+
+    def __init__(self, first: FirstRows[CsvOptions]) -> None:
+        """Begin with no roles. Only columns with a name can get one."""
+        self.first = first
+        self._positions: dict[str, int] = {}
+
+    def __contains__(self, role: str) -> bool:
+        return role in self._positions
+
+    def assign(self, role: str, position: int) -> None:
+        """Give a role to the column at a position, counted from 0."""
+        self._positions[role] = position
+
+    def remove(self, role: str) -> None:
+        """Take a role away from its column."""
+        del self._positions[role]
+
+    def free(self) -> list[int]:
+        """Return the positions of the columns without a role, in order."""
+        taken = self._positions.values()
+        return [position for position, name in enumerate(self.first.names) if name and position not in taken]
+
+    def cells(self, role: str) -> list[str]:
+        """Return the cells of the column with a role; none if no column has it."""
+        return self.first.columns[self._positions[role]] if role in self else []
+
+    def names(self) -> dict[str, str]:
+        """Return the names of the columns by role: user, item, rating, timestamp, as far as they are known."""
+        return {role: self.first.names[self._positions[role]] for role in COLUMN_NAMES if role in self._positions}
+
+
+def guess_roles(first: FirstRows[CsvOptions]) -> tuple[Roles, list[str]]:
+    """Guess the roles of the columns: those that the options name, then by names, by cells and by order.
+
+    Returns:
+        the roles; and those that were guessed by cells or order.
+    """
+    roles = Roles(first)
+    _assign_by_options(roles)
+    _assign_by_names(roles)
+    certain = roles.names()
+    _assign_timestamp_by_cells(roles)
+    _assign_rating_by_cells(roles)
+    _assign_ids_by_order(roles)
+    return roles, [role for role in roles.names() if role not in certain]
+
+
+def _assign_by_options(roles: Roles) -> None:
+    """Assign the columns that the options name, as far as the file has them."""
+    names = roles.first.names
+    for role, name in roles.first.options.columns.by_role().items():
+        if name in names:
+            roles.assign(role, names.index(name))
+
+
+def _assign_by_names(roles: Roles) -> None:
+    """Assign columns with a known name in the header and fitting cells."""
+    first = roles.first
+    if not first.options.header:
+        return
+    for role in ("rating", "timestamp", "user", "item"):
+        if role in roles:
+            continue
+        free = roles.free()
+        # such as userId:token in the data sets of RecBole
+        named = find_by_name([first.names[position].partition(":")[0] for position in free], COLUMN_NAMES[role])
+        positions = [free[index] for index in named]
+        fitting = [position for position in positions if _fits(role, first.columns[position], first.options)]
+        if role == "timestamp":  # timestamps may be in a format that cannot be guessed
+            fitting = fitting or positions
+        if fitting:
+            roles.assign(role, fitting[0])
+
+
+def find_by_name(names: Sequence[str], known_names: str) -> list[int]:
+    """Find the positions of names in a list such as COLUMN_NAMES["user"], the most likely first."""
+    plain_names = [_normalize(name) for name in names]
+    known = map(_normalize, known_names.split(","))
+    return [position for name in known for position, plain in enumerate(plain_names) if plain == name]
+
+
+def _normalize(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
+
+
+def _fits(role: str, cells: list[str], options: CsvOptions) -> bool:
+    """Return whether the cells of a column fit its role."""
+    if role == "rating":
+        return not cells or are_numbers(cells, options.decimal)
+    return role != "timestamp" or guess_timestamp_format(cells, options.timestamp_format) is not None
+
+
+def _assign_timestamp_by_cells(roles: Roles) -> None:
+    """Assign the only column of dates or, without a header, the last column of dates or Unix times."""
+    if "timestamp" in roles:
+        return
+    columns, has_header = roles.first.columns, roles.first.options.header
+    candidates = [position for position in roles.free() if _look_like_times(columns[position])]
+    if has_header:
+        candidates = [position for position in candidates if not are_numbers(columns[position])]
+    if len(candidates) == 1 or (candidates and not has_header):
+        roles.assign("timestamp", candidates[-1])
+
+
+def _look_like_times(cells: list[str]) -> bool:
+    """Return whether cells are Unix times after 1989, or dates."""
+    if are_numbers(cells):
+        return all(re.fullmatch(UNIX_TIME_PATTERN, cell) for cell in cells) and len(set(cells)) > 1
+    return len(cells) > 0 and guess_timestamp_format(cells, None) is not None
+
+
+def _assign_rating_by_cells(roles: Roles) -> None:
+    """Assign the column of numbers with the fewest distinct values, and the last of several.
+
+    Columns that hold a fraction take precedence, since ids have none.
+    """
+    if "rating" in roles:
+        return
+    columns, decimal = roles.first.columns, roles.first.options.decimal
+    num_distinct = {position: len(set(columns[position])) for position in roles.free()}
+    numeric = [position for position in num_distinct if are_numbers(columns[position], decimal)]
+    varying = [position for position in numeric if num_distinct[position] > 1]
+    candidates = [position for position in varying if any(map(FRACTION.search, columns[position]))] or varying
+    if candidates:
+        roles.assign("rating", min(candidates, key=lambda position: (num_distinct[position], -position)))
+
+
+def _assign_ids_by_order(roles: Roles) -> None:
+    """Assign users and items, in this order, to the columns that are left.
+
+    With a header, only if no other column is left. Without one, columns of one or two values come last.
+    """
+    columns, free = roles.first.columns, roles.free()
+    missing = [role for role in ("user", "item") if role not in roles]
+    if len(free) < len(missing) or (len(free) > len(missing) and roles.first.options.header):
+        return
+    if len(free) > len(missing):
+        free.sort(key=lambda position: (len(set(columns[position])) <= 2, position))
+    if len(missing) == 2 and all(ITEM_CODE.fullmatch(cell) for cell in columns[free[0]]):
+        missing.reverse()
+    for role, position in zip(missing, free, strict=False):
+        roles.assign(role, position)
+
+
+def guess_timestamp_format(cells: list[str], configured: str | None) -> TimestampFormat | None:
+    """Guess the format of timestamps. Prefers the configured one; returns None if no format fits, or several do."""
+    if not cells:
+        return TimestampFormat(configured)
+    for pattern in (configured, None):
+        if are_times(cells, pattern):
+            return TimestampFormat(pattern)
+    patterns = find_date_patterns(cells)
+    return TimestampFormat(patterns[0]) if len(patterns) == 1 else None

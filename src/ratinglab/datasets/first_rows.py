@@ -1,0 +1,150 @@
+"""The first rows of a file, read in the dialect that is guessed for them."""
+
+import re
+from codecs import getincrementaldecoder
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice, product
+from typing import Generic, TypeVar
+
+from ratinglab.datasets.sources import CsvOptions
+from ratinglab.errors import UserError
+from ratinglab.formats.detection import Format, detect_format
+from ratinglab.formats.inputs import InputFile
+from ratinglab.formats.layouts import MATRIX_NOTE, looks_like_matrix, numbered_names
+from ratinglab.formats.literals import is_number
+from ratinglab.formats.row_reader import read_rows
+from ratinglab.formats.text_dialects import SEPARATOR_LINE, read_utf8_blocks
+from ratinglab.formats.text_options import SEPARATORS, Decimal, Escape, Quote, TextOptions, separator_text
+from ratinglab.formats.text_tables import open_text_table
+
+Options = TypeVar("Options", bound=TextOptions)
+
+SAMPLE_ROWS = 1000
+"""Number of first rows used to guess the layout."""
+SEPARATOR_ORDER = ("tab", "double_colon", "semicolon", "pipe", "comma", "spaces")
+"""Separators in the order of trying: those that are rare in texts come first."""
+COMMENT_START = re.compile(r"#[#\s]|%[%\s]")
+"""Start of a line that is likely a comment, not a row or a header."""
+
+
+@dataclass(frozen=True)
+class FirstRows(Generic[Options]):
+    """First rows of a file, by column.
+
+    Attributes:
+        options: the options that the rows were read with, some of them guessed.
+        names: names of the columns from the header; without a header, 1, 2, …
+        columns: the cells of each column below the header, without surrounding white space.
+        spans_lines: whether a cell spans lines, which may be due to a stray quotation mark.
+        notes: one line each, on guesses that may be wrong.
+    """
+
+    options: Options
+    names: list[str]
+    columns: list[list[str]]
+    spans_lines: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def read_first_ratings(options: CsvOptions, file: InputFile) -> FirstRows[CsvOptions]:
+    """Read the first rows of a file of ratings.
+
+    Raises:
+        UserError: no dialect fits a text file, or the file is a matrix of users and items.
+    """
+    if detect_format(file) is not Format.TEXT:
+        start = next(open_text_table(file, options.dialect("data.")).blocks(SAMPLE_ROWS))
+        columns = [start.column(name, key="data.path") for name in start.names]
+        return FirstRows(replace(options, header=True), start.names, columns)
+    first = read_first_lines(options, file, prefix="data.")
+    if first is None:
+        raise UserError(f"{file}: no known separator splits its rows into three or more columns; set data.separator")
+    if looks_like_matrix([cells[0] for cells in first.columns]):
+        raise UserError(MATRIX_NOTE.format(file=file))
+    return first
+
+
+def read_first_lines(options: Options, file: InputFile, *, prefix: str) -> FirstRows[Options] | None:
+    """Read the first rows of a text file in the first dialect that fits them; return None if none does.
+
+    Prefers dialects in which no cell spans lines. `prefix` begins the keys in messages, such as `data.`.
+    """
+    options, notes = _guess_encoding(options, file, prefix=prefix)
+    multiline = None
+    for candidate in _candidate_options(options, file, prefix=prefix):
+        first = _read_first_rows(candidate, file, prefix=prefix)
+        if first is None:
+            continue
+        if not first.spans_lines:
+            return replace(first, notes=notes)
+        multiline = multiline or replace(first, notes=notes)
+    return multiline
+
+
+def _guess_encoding(options: Options, file: InputFile, *, prefix: str) -> tuple[Options, tuple[str, ...]]:
+    """Choose latin-1 if the options say UTF-8 but the text is not. Returns the options and notes."""
+    if options.dialect(prefix).adapt_to(file).is_utf8:
+        try:
+            getincrementaldecoder("utf-8")().decode(file.read_start())
+        except UnicodeDecodeError:
+            note = f"{file} is not UTF-8 text: read as latin-1; set {prefix}encoding for another encoding"
+            return replace(options, encoding="latin-1"), (note,)
+    return options, ()
+
+
+def _candidate_options(options: Options, file: InputFile, *, prefix: str) -> Iterator[Options]:
+    """Yield options to try: each separator, with and without quotation marks, and possible escapes and comments."""
+    start = file.read_start().decode(options.dialect(prefix).adapt_to(file).encoding, "ignore").removeprefix("\ufeff")
+    has_known_separator = separator_text(options.separator, key=f"{prefix}separator") in SEPARATORS.values()
+    separators = [*([] if has_known_separator else [options.separator]), *SEPARATOR_ORDER]
+    if SEPARATOR_LINE.match(start.encode()):
+        separators = ["comma"]  # the file names its separator itself
+    has_escapes = options.quote is Quote.double and any(b'\\"' in block for block in file.blocks())
+    escapes = [Escape.backslash, options.escape] if has_escapes else [options.escape]
+    comments = [options.comment, *([start[0]] if start.startswith(("#", "%")) else [])]
+    if COMMENT_START.match(start):
+        comments.reverse()
+    for comment, escape in product(dict.fromkeys(comments), dict.fromkeys(escapes)):
+        for quote, separator in product(dict.fromkeys((options.quote, Quote.none)), separators):
+            yield replace(options, separator=separator, quote=quote, escape=escape, comment=comment)
+
+
+def _read_first_rows(options: Options, file: InputFile, *, prefix: str) -> FirstRows[Options] | None:
+    """Read the first rows with these options, and guess the decimal point and whether there is a header.
+
+    Returns None unless all rows have the same number of cells: at least two or, in a file of ratings, at least three
+    with a column of numbers.
+    """
+    dialect, are_ratings = options.dialect(prefix).adapt_to(file), isinstance(options, CsvOptions)
+    try:
+        reader = read_rows(read_utf8_blocks(file, dialect), dialect, file=file)
+        rows = [row for _, row in islice(reader, SAMPLE_ROWS + 1)]
+    except UserError:
+        return None
+    width = len(rows[0]) if rows else 0
+    if width < (3 if are_ratings else 2) or len(rows) < 2 or any(len(row) != width for row in rows):
+        return None
+    columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
+    if sum(not any(column) for column in columns) > 1 and options.separator != "spaces":
+        return None  # two separators follow each other
+    numeric = {
+        decimal: [column for column in columns if are_numbers(column[1:], decimal)]
+        for decimal in dict.fromkeys((options.decimal, Decimal.point, Decimal.comma))
+    }
+    decimal = max(numeric, key=lambda decimal: len(numeric[decimal]))
+    if are_ratings and not numeric[decimal]:
+        return None
+    header = options.header
+    if numeric[decimal]:
+        header = not any(are_numbers(column[:1], decimal) for column in numeric[decimal])
+    names = [cell.strip() for cell in rows[0]] if header else numbered_names(rows[0])
+    cells_below_header = [column[1:] if header else column for column in columns]
+    spans_lines = any("\n" in cell or "\r" in cell for row in rows[int(header) :] for cell in row)
+    return FirstRows(replace(options, decimal=decimal, header=header), names, cells_below_header, spans_lines)
+
+
+def are_numbers(cells: Sequence[str], decimal: Decimal = Decimal.point) -> bool:
+    """Return whether there are cells, and all of them are finite numbers."""
+    point = "." if decimal is Decimal.point else ","
+    return len(cells) > 0 and all(is_number(cell.strip(), decimal=point) for cell in cells)
