@@ -7,7 +7,6 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from ratinglab.batches import CPU, Blocks, FullBatchLoader, ShuffledBatches
-from ratinglab.ratings.mapped_arrays import drop_pages
 from ratinglab.splits.holdout import Holdout
 from ratinglab.splits.split import TRAIN, VALIDATION, VALIDATION_HISTORY
 from ratinglab.stars import Stars
@@ -30,13 +29,11 @@ class RatingDataModule(LightningDataModule):
         self.num_items = holdout.num_items
         """Number of items with training rows."""
         self.stars = Stars(*holdout.scale)
-        self.folder = holdout.table.folder
-        """Folder for mapped files of rows; None: the rows are in memory."""
         self.train_ratings_in_stars = holdout.copy_rows(TRAIN)
         """The training rows."""
         self.rating_mean = float(self.train_ratings_in_stars.rating.mean(dtype=np.float64))
         """Mean of the training ratings, in rating units."""
-        drop_pages(self.train_ratings_in_stars.rating)
+        self.train_ratings_in_stars.drop_pages()
         for _, block in self.train_ratings_in_stars.blocks():
             block.rating[:] = self.stars.to_stars(block.rating)
         self.validation_ratings = holdout.copy_rows(VALIDATION)

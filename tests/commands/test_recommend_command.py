@@ -21,7 +21,9 @@ from ratinglab.splits.split import TEST
 def run(tmp_path_factory) -> Run:
     """Make a run in which user 30 and item 20 have no training ratings."""
     table, folder = table_with_features(), tmp_path_factory.mktemp("recommending") / "run"
-    columns = [np.append(column, new) for column, new in zip(vars(table.ratings).values(), (30, 20, 3), strict=False)]
+    columns = [
+        np.append(column, new) for column, new in zip(table.ratings.columns().values(), (30, 20, 3), strict=True)
+    ]
     held_out = np.argmax(SPLIT.apply(table_of(*columns)).part == TEST)
     for column in columns:
         column[[held_out, -1]] = column[[-1, held_out]]

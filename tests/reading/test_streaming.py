@@ -54,8 +54,8 @@ def tables(tmp_path):
 
 
 def assert_equal(in_memory, on_disk):
-    assert in_memory.folder is None
-    assert on_disk.folder is not None
+    assert in_memory.ratings.folder is None
+    assert on_disk.ratings.folder is not None
     assert on_disk.digest == in_memory.digest
     for name in ("user", "item", "rating"):
         column, expected = (getattr(table.ratings, name) for table in (on_disk, in_memory))
@@ -244,7 +244,7 @@ def test_runs_that_read_at_once_share_an_entry(frame, tmp_path, monkeypatch, rem
         monkeypatch.setattr(table_cache, "_remove_old_entries", lambda entry, *_, **__: shutil.rmtree(entry))
     first = options.load()
     assert np.array_equal(first.ratings.user, tables[0].ratings.user)
-    assert first.folder == tables[0].folder == tmp_path / "cache" / "tables"
+    assert first.ratings.folder == tables[0].ratings.folder == tmp_path / "cache" / "tables"
     assert first.digest == tables[0].digest
     assert len(list((tmp_path / "cache" / "tables").iterdir())) == (0 if removed else 1)
 

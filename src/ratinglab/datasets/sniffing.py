@@ -48,7 +48,7 @@ def guess_layout(options: CsvOptions) -> tuple[CsvOptions, tuple[str, ...]]:
                 "data.columns.timestamp={timestamp} and data.timestamp_format".format(**roles.names())
             )
             roles.remove("timestamp")
-        timestamp_format = guessed_format and guessed_format.value
+        timestamp_format = None if guessed_format is None else guessed_format.value
     named = roles.names()
     doubtful = [f"{role}={named[role]}" for role in guessed_late if role in named]
     if first.options.header and doubtful:

@@ -11,7 +11,7 @@ from ratinglab.fitting.whole_epoch_options import BlockSGDOptions
 from ratinglab.kernels.block_steps import compile_loops, move_to_blocks, sgd_over_diagonals, sort_blocks_by_user
 from ratinglab.kernels.compiled import set_num_threads
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.mapped_arrays import count_rows, drop_pages
+from ratinglab.ratings.mapped_arrays import count_rows
 
 MIN_FOR_16_SLICES = 8_000_000
 """Number of ratings from which each side has 16 slices instead of 8. The number of threads does not matter, so that
@@ -54,6 +54,7 @@ class BlockSGDFit(FactorFit):
     def training_step(self, batches: list[Batch]) -> None:
         """Run one epoch, one step per rating."""
         assert self._block_start is not None
+        ratings = self.data.train_ratings_in_stars
         user, item, rating = (column.numpy() for column in batches[0][:3])
         equation = self.equation
         factors = [side.embedding.weight for side in equation.sides()]
@@ -63,7 +64,7 @@ class BlockSGDFit(FactorFit):
         order = np.random.default_rng([self.seed, self.current_epoch]).permutation(num_slices)
         errors = np.zeros((num_slices, num_slices))
         # the pages of mapped files are released after each diagonal
-        for diagonals in [order] if self.data.folder is None else np.split(order, num_slices):
+        for diagonals in [order] if ratings.folder is None else np.split(order, num_slices):
             sgd_over_diagonals(
                 user,
                 item,
@@ -76,7 +77,7 @@ class BlockSGDFit(FactorFit):
                 np.float32(equation.regularization),
                 errors,
             )
-            drop_pages(*vars(self.data.train_ratings_in_stars).values())
+            ratings.drop_pages()
         self.train_mse = float(errors.ravel().sum()) / len(rating)
 
 

@@ -55,7 +55,12 @@ class RowFit(FactorFit):
             num_rows, dim = self.own_rows(side).shape
             assert 0 <= row.min() <= row.max() < num_rows, f"a rating has no row on the {side} side"
             self._ratings[side] = sort_ratings(
-                row, other_row, rating.numpy(), num_rows=num_rows, dim=dim, folder=self.data.folder
+                row,
+                other_row,
+                rating.numpy(),
+                num_rows=num_rows,
+                dim=dim,
+                folder=self.data.train_ratings_in_stars.folder,
             )
             assert self._ratings[side].counts.min() > 0, f"a row of the {side} side has no training rating"
 

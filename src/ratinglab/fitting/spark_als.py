@@ -27,7 +27,6 @@ from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.whole_epoch_options import SparkALSOptions
 from ratinglab.formats.parquet_blocks import write_parquet
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.mapped_arrays import drop_pages
 
 SHARED_FOLDER = "spark"
 """Folder of the files exchanged with Spark, in the run's folder unless optimizer.folder is set."""
@@ -97,7 +96,7 @@ class SparkALSFit(FactorFit):
             columns = ratings.user, ratings.item, ratings.rating
             user, item, rating = (torch.from_numpy(column[block]) for column in columns)
             yield user, item, rating
-            drop_pages(*columns)
+            ratings.drop_pages()
 
     def _residual_blocks(self) -> Iterator[Mapping[str, NDArray[Any] | None]]:
         """Yield the training rows with the residuals r − (μ + b_u + b_i) in place of ratings, in stars."""

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from ratinglab.kernels.compiled import njit
 from ratinglab.kernels.prefetch import FLOATS_PER_CACHE_LINE, prefetch
-from ratinglab.ratings.mapped_arrays import drop_pages
 from ratinglab.ratings.table import Ratings
 
 PREFETCH_DISTANCE = 8
@@ -43,7 +42,7 @@ def move_to_blocks(
     next_slot = start[:-1].copy()
     for block in range(len(count)):
         _fill_block(block, rows.user, rows.item, rows.rating, user_slice, item_slice, num_slices, start, next_slot)
-        drop_pages(rows.user, rows.item, rows.rating)
+        rows.drop_pages()
     return start
 
 
@@ -82,7 +81,7 @@ def sort_blocks_by_user(rows: Ratings, start: NDArray[np.int64]) -> None:
     num_slices = round((len(start) - 1) ** 0.5)
     for first in range(0, len(start) - 1, num_slices):
         _sort_blocks(rows.user, rows.item, rows.rating, start[first : first + num_slices + 1])
-        drop_pages(rows.user, rows.item, rows.rating)
+        rows.drop_pages()
 
 
 @njit(nogil=True, parallel=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
-from ratinglab.ratings.mapped_arrays import drop_pages, row_ranges
+from ratinglab.ratings.mapped_arrays import allocate_array, drop_pages, row_ranges
 from ratinglab.ratings.side_information import Column, Needs, Origin, SideInformation, choose_columns, feature_digest
 
 MILLISECONDS_PER_DAY = 86_400_000
@@ -30,12 +30,14 @@ class Ratings:
         item: (N,) int32 index into the table's item_ids.
         rating: (N,) float32, in the unit of the file (stars, points).
         day: (N,) int32, days since 1970 in UTC; None if not needed.
+        folder: folder for further arrays of this size if the rows are in mapped files; None: the rows are in memory.
     """
 
     user: NDArray[np.int32]
     item: NDArray[np.int32]
     rating: NDArray[np.float32]
     day: NDArray[np.int32] | None = None
+    folder: Path | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.rating)
@@ -44,12 +46,31 @@ class Ratings:
         """Yield blocks of rows as views, each after its range. Frees mapped pages before yielding the next block."""
         for rows in row_ranges(len(self)):
             yield rows, self.take(rows)
-            drop_pages(self.user, self.item, self.rating, self.day)
+            self.drop_pages()
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "Ratings":
         """Select rows by a mask, by indices in the given order, or by a range, which returns views."""
-        day = None if self.day is None else self.day[rows]
-        return Ratings(user=self.user[rows], item=self.item[rows], rating=self.rating[rows], day=day)
+        folder = self.folder if isinstance(rows, slice) else None
+        return Ratings(**{name: column[rows] for name, column in self.columns().items()}, folder=folder)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the columns by name: user, item, rating and, if needed, day."""
+        columns = {"user": self.user, "item": self.item, "rating": self.rating, "day": self.day}
+        return {name: column for name, column in columns.items() if column is not None}
+
+    def allocate(self, count: int, *, with_days: bool = False) -> "Ratings":
+        """Allocate `count` rows, uninitialized, in memory or in mapped files like these rows. Days are in memory.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        user, item, rating = (allocate_array(count, dtype, folder=self.folder) for dtype in ("i4", "i4", "f4"))
+        day = np.empty(count, dtype=np.int32) if with_days else None
+        return Ratings(user, item, rating, day, folder=self.folder)
+
+    def drop_pages(self) -> None:
+        """Free the memory of mapped columns, whose values are read again at the next access."""
+        drop_pages(*self.columns().values())
 
 
 class SourceFile(NamedTuple):
@@ -77,7 +98,6 @@ class RatingTable:
         merged_across_files: number of pairs of user and item merged from rows in several files.
         notes: one line each, on cleaning and on unusual rows.
         noise_floor: MSE of a perfect model, in squared rating units; None unless the data are synthetic.
-        folder: folder for files of rows, if the rows are in mapped files; None: the rows are in memory.
     """
 
     name: str
@@ -95,7 +115,6 @@ class RatingTable:
     merged_across_files: int
     notes: tuple[str, ...]
     noise_floor: float | None
-    folder: Path | None = None
 
     @property
     def num_users(self) -> int:

@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -75,13 +74,13 @@ def determine_scale(rows: SourceRows, configured: ConfiguredScale, *, name: str)
     return lowest, highest
 
 
-def clean(rows: SourceRows, options: CleaningOptions, *, name: str, folder: Path | None) -> SourceRows:
+def clean(rows: SourceRows, options: CleaningOptions, *, name: str) -> SourceRows:
     """Merge repeated pairs, then drop low ratings, users and items with too few ratings, and ids without rows.
 
     Raises:
         UserError: rows repeat a pair (see `merge_duplicates`), or no row is left.
     """
-    rows = merge_duplicates(rows, policy=options.duplicates.value, folder=folder)
+    rows = merge_duplicates(rows, policy=options.duplicates.value)
     if options.min_rating is not None:
         is_low = rows.ratings.rating < np.float32(options.min_rating)
         rows = _drop(is_low, rows, option=f"data.min_rating={options.min_rating:g}", name=name)
@@ -93,22 +92,21 @@ def clean(rows: SourceRows, options: CleaningOptions, *, name: str, folder: Path
     return replace(rows, ratings=replace(rows.ratings, user=user, item=item), user_ids=user_ids, item_ids=item_ids)
 
 
-def merge_duplicates(rows: SourceRows, *, policy: str, folder: Path | None = None) -> SourceRows:
+def merge_duplicates(rows: SourceRows, *, policy: str) -> SourceRows:
     """Merge the rows of each pair of user and item into the latest row or, without times, the last one in the files.
 
     Args:
+        rows: the rows. If they are in mapped files, the policy must be "error".
         policy: "error", "last" or "mean": the rating of that row, or the mean rating.
-        folder: folder for temporary files if the rows are in mapped files (the policy must then be "error"); None: the
-            rows are in memory.
 
     Raises:
         UserError: the policy is "error", and rows repeat a pair.
     """
     num_items = len(rows.item_ids)
-    if not _has_repeated_pairs(rows.ratings, num_items=num_items, folder=folder):
+    if not _has_repeated_pairs(rows.ratings, num_items=num_items):
         return rows
-    if folder is not None:
-        rows = rows.take(_find_repeated_rows(rows.ratings, num_items=num_items, folder=folder))
+    if rows.ratings.folder is not None:
+        rows = rows.take(_find_repeated_rows(rows.ratings, num_items=num_items))
     ratings = rows.ratings
     pair = _pack_pairs(ratings, num_items=num_items)
     if policy == "error" or rows.timestamp is None:
@@ -155,13 +153,11 @@ def _pack_pairs(ratings: Ratings, *, num_items: int) -> NDArray[np.int64]:
     return pair
 
 
-def _has_repeated_pairs(ratings: Ratings, *, num_items: int, folder: Path | None) -> bool:
-    """Return whether a pair of user and item occurs more than once; for the folder, see `merge_duplicates`."""
+def _has_repeated_pairs(ratings: Ratings, *, num_items: int) -> bool:
+    """Return whether a pair of user and item occurs more than once."""
     if (ratings.user[1:] < ratings.user[:-1]).any():
-        if folder is not None:
-            return any(
-                len(repeats) > 0 for repeats in _repeated_pairs_by_bucket(ratings, num_items=num_items, folder=folder)
-            )
+        if ratings.folder is not None:
+            return any(len(repeats) > 0 for repeats in _repeated_pairs_by_bucket(ratings, num_items=num_items))
         return _has_repeats(_pack_pairs(ratings, num_items=num_items))
     # Most files are sorted by user, so search pieces of whole users that fit the processor's cache.
     borders = np.arange(0, len(ratings) + PIECE_ROWS, PIECE_ROWS)
@@ -171,12 +167,12 @@ def _has_repeated_pairs(ratings: Ratings, *, num_items: int, folder: Path | None
         return any(threads.map(lambda piece: _has_repeats(_pack_pairs(piece, num_items=num_items)), pieces))
 
 
-def _repeated_pairs_by_bucket(ratings: Ratings, *, num_items: int, folder: Path) -> Iterator[NDArray[np.int64]]:
+def _repeated_pairs_by_bucket(ratings: Ratings, *, num_items: int) -> Iterator[NDArray[np.int64]]:
     """Yield the repeated pairs of each bucket of users. Temporary files hold the pairs: 8 bytes per row."""
     rows_per_user = count_rows(ratings.user, int(ratings.user.max()) + 1)
     bucket_of_user = ((np.cumsum(rows_per_user) - 1) // BUCKET_ROWS).astype(np.uint16)
     borders = np.concatenate([[0], np.cumsum(np.bincount(bucket_of_user, weights=rows_per_user).astype(np.int64))])
-    position, pairs = borders[:-1].copy(), allocate_array(len(ratings), np.int64, folder=folder)
+    position, pairs = borders[:-1].copy(), allocate_array(len(ratings), np.int64, folder=ratings.folder)
     for _, block in ratings.blocks():
         bucket = bucket_of_user[block.user]
         order = np.argsort(bucket, kind="stable")  # a radix sort
@@ -194,9 +190,9 @@ def _repeated_pairs_by_bucket(ratings: Ratings, *, num_items: int, folder: Path)
         yield np.unique(bucket_pairs[1:][bucket_pairs[1:] == bucket_pairs[:-1]])
 
 
-def _find_repeated_rows(ratings: Ratings, *, num_items: int, folder: Path) -> NDArray[np.int64]:
+def _find_repeated_rows(ratings: Ratings, *, num_items: int) -> NDArray[np.int64]:
     """Find all rows whose pair occurs more than once: (M,) int64."""
-    repeated = np.concatenate(list(_repeated_pairs_by_bucket(ratings, num_items=num_items, folder=folder)))
+    repeated = np.concatenate(list(_repeated_pairs_by_bucket(ratings, num_items=num_items)))
     repeats = [
         rows.start + np.flatnonzero(np.isin(_pack_pairs(block, num_items=num_items), repeated))
         for rows, block in ratings.blocks()

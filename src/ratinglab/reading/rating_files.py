@@ -68,7 +68,7 @@ def read_table(
     lowest, highest = (None if bound is None else float(np.float32(bound)) for bound in scale)  # rounded like ratings
     rows = drop_unrated(rows, unrated, scale=(lowest, highest), name=files.name)
     actual_scale = determine_scale(rows, (lowest, highest), name=files.name)
-    rows = clean(rows, cleaning, name=files.name, folder=folder)
+    rows = clean(rows, cleaning, name=files.name)
     _, user_columns, user_notes = users.by_index(rows.user_ids)
     titles, item_columns, item_notes = items.by_index(rows.item_ids)
     return RatingTable(
@@ -87,7 +87,6 @@ def read_table(
         merged_across_files=rows.merged_across_files,
         notes=(*rows.notes, *item_notes, *user_notes),
         noise_floor=files.noise_floor,
-        folder=folder,
     )
 
 

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 def stream_rows(files: DataFiles, folder: Path) -> SourceRows:
     """Read the columns user, item and rating, and write them to files in a folder: 12 bytes per row.
 
+    Its parent folder is for further arrays of this size: the cache renames the folder itself.
+
     Reads the files twice: to find the distinct ids, then to look up their indices. Memory holds the ids and a few
     batches of rows.
 
@@ -72,7 +74,7 @@ def stream_rows(files: DataFiles, folder: Path) -> SourceRows:
             raise _changed_error(file)
     layout_notes = [note for _, layout, _ in files_read if layout is not None for note in layout.notes]
     return SourceRows(
-        ratings=map_rows(folder),
+        ratings=map_rows(folder, scratch=folder.parent),
         timestamp=None,
         user_ids=user_ids,
         item_ids=item_ids,
@@ -108,8 +110,10 @@ def _write_rows(
         raise _changed_error(file)
 
 
-def map_rows(folder: Path) -> Ratings:
+def map_rows(folder: Path, *, scratch: Path | None) -> Ratings:
     """Map the rows that `stream_rows` wrote to a folder.
+
+    `scratch` becomes the folder of further arrays of this size; None: they fit into memory.
 
     Raises:
         OSError, ValueError: a file is missing or damaged.
@@ -117,7 +121,7 @@ def map_rows(folder: Path) -> Ratings:
     user, item, rating = (map_file(folder / name, dtype) for name, dtype in COLUMNS.items())
     if not len(user) == len(item) == len(rating):
         raise ValueError("the columns have unequal lengths")
-    return Ratings(user=user, item=item, rating=rating)
+    return Ratings(user=user, item=item, rating=rating, folder=scratch)
 
 
 def _read_batches(

@@ -104,7 +104,7 @@ def _write_entry(entry: Path, table: RatingTable | None, read: Callable[..., Rat
         table = table or read(folder=temporary)
         for name in COLUMNS:
             with (temporary / name).open("ab") as file:
-                if table.folder is None:  # else `read` has written the rows
+                if table.ratings.folder is None:  # else `read` has written the rows
                     file.write(np.ascontiguousarray(getattr(table.ratings, name)).data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -115,7 +115,7 @@ def _write_entry(entry: Path, table: RatingTable | None, read: Callable[..., Rat
                 temporary.rename(entry)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return table if table.folder is None else replace(table, folder=entry.parent)
+    return table
 
 
 def _remove_abandoned_rows(folder: Path) -> None:
@@ -161,7 +161,7 @@ def _write_facts(file: BinaryIO, table: RatingTable) -> None:
         for name, array in arrays.items()
         if array is not None
     }
-    facts = {name: getattr(table, name) for name in FACTS} | {"on_disk": table.folder is not None}
+    facts = {name: getattr(table, name) for name in FACTS} | {"on_disk": table.ratings.folder is not None}
     content = pa.table(cells, metadata={"facts": json.dumps(facts)})
     with pa.ipc.new_file(file, content.schema) as writer:
         writer.write_table(content)
@@ -170,7 +170,6 @@ def _write_facts(file: BinaryIO, table: RatingTable) -> None:
 def _load(entry: Path) -> RatingTable | None:
     """Load the table of an entry; None if it is missing or invalid."""
     try:
-        ratings = map_rows(entry)
         content = pa.ipc.open_file(pa.memory_map(os.fsencode(entry / FACTS_FILE))).read_all()
         content.validate(full=True)  # reads no numbers, only text
         cells = {name: content[name].chunk(0).values for name in content.column_names}
@@ -182,6 +181,7 @@ def _load(entry: Path) -> RatingTable | None:
         stored = json.loads(content.schema.metadata[b"facts"])
         facts: dict[str, Any] = {name: tuple(fact) if isinstance(fact, list) else fact for name, fact in stored.items()}
         digest, on_disk = facts.pop("digest"), facts.pop("on_disk")
+        ratings = map_rows(entry, scratch=entry.parent if on_disk else None)
         facts["origins"] = tuple(Origin(*origin) for origin in facts["origins"])
         facts["sources"] = tuple(SourceFile(*source) for source in facts["sources"])
         table = RatingTable(
@@ -192,7 +192,6 @@ def _load(entry: Path) -> RatingTable | None:
             titles=arrays.get("titles"),
             user_columns=columns["user."],
             item_columns=columns["item."],
-            folder=entry.parent if on_disk else None,
             **facts,
         )
         table.__dict__["digest"] = digest  # fill the cached_property

@@ -36,7 +36,7 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     titles = {} if table.titles is None else {"title": table.titles[item_order]}
     item_features = {name: column[item_order] for name, column in table.item_columns.items()}
     items = _frame({"item_id": table.item_ids.ids[item_order], **titles}, item_features)
-    ratings = (vars(rows) | {"part": part} for rows, part in holdout.blocks())
+    ratings = (rows.columns() | {"part": part} for rows, part in holdout.blocks())
     writers: tuple[Callable[[BinaryIO], object], ...] = (
         lambda file: users.to_parquet(file, index=False),
         lambda file: items.to_parquet(file, index=False),

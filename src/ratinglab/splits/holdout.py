@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.mapped_arrays import allocate_array, count_rows, drop_pages
+from ratinglab.ratings.mapped_arrays import count_rows
 from ratinglab.ratings.side_information import AvailableData, SideInformation, informative_columns
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY, Ratings, RatingTable
 from ratinglab.splits.split import TEST, TRAIN, Split
@@ -70,22 +70,19 @@ class Holdout:
         Raises:
             UserError: the disk is full.
         """
-        count, folder = self.split.count(part), self.table.folder
+        ratings = self.table.ratings
         try:
-            user, item = (allocate_array(count, np.int32, folder=folder) for _ in range(2))
-            rating = allocate_array(count, np.float32, folder=folder)
+            copy = ratings.allocate(self.split.count(part), with_days=self.side_information.day is not None)
         except OSError as error:
-            raise UserError(f"data.cache: {folder}: {error.strerror or error}") from error
-        copy = Ratings(user, item, rating, None if self.side_information.day is None else np.empty(count, np.int32))
+            raise UserError(f"data.cache: {ratings.folder}: {error.strerror or error}") from error
         start = 0
         for rows, block in self._table_blocks():
             part_rows = self._reindex(block.take(self.split.part[rows] == part))
             target = copy.take(slice(start, start + len(part_rows)))
             start += len(part_rows)
-            for column, values in vars(target).items():
-                if values is not None:
-                    values[:] = getattr(part_rows, column)
-            drop_pages(user, item, rating)
+            for name, column in target.columns().items():
+                column[:] = getattr(part_rows, name)
+            copy.drop_pages()
         return copy
 
     def _table_blocks(self) -> Iterator[tuple[slice, Ratings]]:

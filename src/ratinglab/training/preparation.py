@@ -166,11 +166,12 @@ def _check_lists(options: TrainOptions, monitor: Metric | MetricAtK, data: Ratin
 def _fit_baseline(predictor: Predictor, rows: Batch, data: RatingDataModule) -> None:
     """Fit the predictor's bias baseline to the training rows, whose ratings are in stars."""
     stars = predictor.stars
-    column = allocate_array(len(rows.rating), np.float32, folder=data.folder)
+    column = allocate_array(len(rows.rating), np.float32, folder=data.train_ratings_in_stars.folder)
     rating = torch.from_numpy(column)
 
     def drop_read_pages() -> None:
-        drop_pages(column, *vars(data.train_ratings_in_stars).values())
+        drop_pages(column)
+        data.train_ratings_in_stars.drop_pages()
 
     for block in row_ranges(len(rating)):
         rating[block] = stars.to_rating(rows.rating[block])

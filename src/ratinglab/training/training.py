@@ -193,7 +193,7 @@ def _fit_run(
     for name in (METRICS, PRUNED):  # written before the run was extended
         (run_folder / name).unlink(missing_ok=True)
     options, available, data = prepared.options, prepared.available, prepared.data
-    is_on_disk = data.folder is not None
+    is_on_disk = data.train_ratings_in_stars.folder is not None
     del prepared  # frees the table and the split: the fit needs only the rows in its data, 12 or 16 bytes per row
     try:
         log_start(loggers, options, lines, record=record, run_folder=run_folder, is_new=checkpoint is None)

@@ -25,7 +25,7 @@ def write(folder, name: str, **options) -> Run:
     titles[18] = titles[19] = "twin"
     columns = {"user_columns": table.user_columns, "item_columns": table.item_columns}
     time = None if name != "timesvdpp" else np.arange(len(table.ratings)) * 86_400_000
-    table = table_of(*list(vars(table.ratings).values())[:3], timestamp=time, titles=titles, **columns)
+    table = table_of(*list(table.ratings.columns().values())[:3], timestamp=time, titles=titles, **columns)
     write_run_of(folder, options_of(name, **options), table)
     return Run.load(folder)
 
@@ -307,7 +307,7 @@ def test_a_user_and_an_item_of_other_parts_keep_what_the_run_knows(tmp_path):
     table = table_with_features()
     titles = np.array([f"title {number}" for number in range(20)], dtype=object)
     columns = {"user_columns": table.user_columns, "item_columns": table.item_columns}
-    ratings = [np.array(column) for column in list(vars(table.ratings).values())[:3]]
+    ratings = [np.array(column) for column in list(table.ratings.columns().values())[:3]]
     held_out = np.flatnonzero(SPLIT.apply(table).part == TEST)[:2]
     for column, new in zip(ratings, (30, 20, 3.0), strict=True):
         column[held_out[0]] = new
