@@ -82,6 +82,17 @@ def test_quotes_that_may_hide_rows_are_refused(read, rows, message):
         read(HEADER + rows)
 
 
+@pytest.mark.parametrize("packed", [bytes, gzip.compress])
+def test_text_over_several_lines_in_the_first_column_is_read(read, packed):
+    content = 'review,user_id,item_id,rating\n"one\ntwo",1,1,3\nb,1,2,4\n"\nc, d\n\ne",2,1,5\n"x\ny",2,2,1\n'
+    table = read(packed(content.encode()))
+    assert rows_of(table) == [(1, 1, 3.0), (1, 2, 4.0), (2, 1, 5.0), (2, 2, 1.0)]
+    assert table.notes == ()
+    for joined in ('"a,1,3,5\nb",1,4,5\n', '"a\nb,1,3,5\nc",1,4,5\n'):
+        with pytest.raises(UserError, match="line 11: a quoted cell spans lines that look like rows; if quotation"):
+            read(packed((content + joined + "z,3,3,3\n").encode()))
+
+
 def test_backslash_escapes_a_quotation_mark(read):
     content = '"user_id";"item_id";"rating"\n"1";"\\"034";"7"\n"2";"\\034";"8"\n"3";"a\\\\b;c";"9"\n'
     table = read(content, separator="semicolon", escape=Escape.backslash)
@@ -209,6 +220,8 @@ def test_marks_behind_a_header_that_ends_with_a_carriage_return_are_checked(read
         ('"a\n1,2\n3",4\n', True),
         ('1,"Foo\n2,Bar"\n', True),
         ('"a\nb\nc",4\n', False),
+        ('"a\nb",4\n1,2\n', False),  # the text is in the first column
+        ('"a, b\nc",4\n1,2\n', True),
         ('"a\n1,2,3\n4",5\n', False),
         ('"a\n\n1,2",3\n', False),
     ],

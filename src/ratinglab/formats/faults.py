@@ -223,9 +223,20 @@ def _find_row_quote_fault(lines: list[bytes], layout: Layout) -> str | None:
         fault = find_quote_fault(cells[position], dialect, noun=role) if position < len(cells) else None
         if fault is not None:
             return fault
-    for line in lines[1:]:
+    for line in lines_of_quoted_cell(lines, layout):
         text = line.decode("utf-8", "surrogateescape")
         cells_of_line = next(csv.reader([text], delimiter=dialect.delimiter), [])
         if len(cells_of_line) == layout.num_columns and _find_cell_fault(cells_of_line, layout) is None:
             return "a quoted cell spans lines that look like rows; if quotation marks are text, set data.quote=none"
     return None
+
+
+def lines_of_quoted_cell(lines: list[bytes], layout: Layout) -> list[bytes]:
+    """Return the lines of a row that may be rows themselves, which a stray mark has joined; see `QuoteScan`.
+
+    The last line, which ends a quoted cell, looks like a row if the cell is in the first column. It may be one only if
+    the first line has all cells of a row too.
+    """
+    begins_whole = lines[0].count(layout.dialect.delimiter.encode()) >= layout.num_columns - 1
+    is_closed = sum(line.count(QUOTE) for line in lines) % 2 == 0
+    return lines[1:-1] if is_closed and not begins_whole else lines[1:]

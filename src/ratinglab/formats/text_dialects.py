@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import BLOCK_BYTES, InputFile
@@ -144,8 +145,9 @@ class QuoteScan:
         any_quotes: whether the text has a quotation mark.
         is_regular: whether all marks are regular.
         spans_lines: whether a quoted cell contains a line end. Valid only if all marks are regular.
-        may_join_rows: whether a line that begins inside a quoted cell has as many separators as a row; the last line
-            counts only if it ends with a mark. Valid only if all marks are regular.
+        may_join_rows: whether stray marks may have joined rows: a line that begins inside a quoted cell has as many
+            separators as a row. A line that ends the cell counts only if the first line of its row has at least as many
+            too; and the last line of the text only if it ends with a mark. Valid only if all marks are regular.
     """
 
     def __init__(self, dialect: TextDialect, *, num_columns: int) -> None:
@@ -156,6 +158,7 @@ class QuoteScan:
         self._allowed_beside = np.frombuffer(dialect.delimiter.encode() + b'\r\n"', dtype=np.uint8)
         self._num_separators = num_columns - 1
         self._num_quotes = 0
+        self._begins_whole = False  # whether the first line of the last row has at least as many separators as a row
         self._rest = b""  # the last line
 
     def add(self, block: bytes) -> None:
@@ -186,12 +189,25 @@ class QuoteScan:
         line_ends = np.flatnonzero((content == ord("\n")) | (content == ord("\r")))
         is_inside = (self._num_quotes + np.searchsorted(quotes, line_ends)) % 2 == 1
         num_separators = np.diff(np.searchsorted(np.flatnonzero(content == self._delimiter), line_ends))
-        looks_like_row = num_separators == self._num_separators
         self.any_quotes = self.any_quotes or len(quotes) > 0
         self.is_regular = self.is_regular and bool(np.isin(beside, self._allowed_beside).all())
         self.spans_lines = self.spans_lines or bool(is_inside.any())
-        self.may_join_rows = self.may_join_rows or bool((is_inside[:-1] & looks_like_row).any())
+        self.may_join_rows = self.may_join_rows or self._finds_joined_rows(num_separators, is_inside)
         self._num_quotes += len(quotes)
+
+    def _finds_joined_rows(self, num_separators: NDArray[np.int64], is_inside: NDArray[np.bool_]) -> bool:
+        """Return whether one of N lines fulfils `may_join_rows`.
+
+        num_separators: (N,), of each line; is_inside: (N + 1,), whether the line end before and after each is inside.
+        """
+        if len(num_separators) == 0:
+            return False
+        first_line = np.maximum.accumulate(np.where(is_inside[:-1], -1, np.arange(len(num_separators))))
+        is_whole = num_separators >= self._num_separators
+        begins_whole = np.where(first_line < 0, self._begins_whole, is_whole[first_line])
+        self._begins_whole = bool(begins_whole[-1])
+        is_row = num_separators == self._num_separators
+        return bool((is_inside[:-1] & is_row & (is_inside[1:] | begins_whole)).any())
 
 
 def regroup_by_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:

@@ -18,6 +18,7 @@ from ratinglab.formats.faults import (
     find_first_fault,
     find_line_numbers,
     find_quote_fault,
+    lines_of_quoted_cell,
     split_as_written,
 )
 from ratinglab.formats.inputs import InputFile
@@ -256,7 +257,8 @@ def _find_row_fault(cells: list[str], lines: list[bytes], layout: Layout) -> str
     with lines that look like rows.
     """
     dialect, num_columns = layout.dialect, layout.num_columns
-    looks_joined = any(line.count(dialect.delimiter.encode()) == num_columns - 1 for line in lines[1:])
+    separator = dialect.delimiter.encode()
+    looks_joined = any(line.count(separator) == num_columns - 1 for line in lines_of_quoted_cell(lines, layout))
     if looks_joined or (len(lines) > 1 and len(cells) != num_columns):
         return describe_multiline_cell(dialect)
     for cell in split_as_written(lines, dialect):
