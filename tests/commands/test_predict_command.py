@@ -264,7 +264,9 @@ def test_pairs_without_times_are_predicted_for_the_last_day(timed_by_days, here,
 
 def test_error_for_a_time_in_another_format_names_its_line(timed, here):
     PAIRS.assign(at=["2000-01-01"] * 6 + ["946684800"]).to_csv(here / "in.csv", index=False)
-    with pytest.raises(UserError, match=r"^in\.csv, line 8, column at: a time must be written like the first one"):
+    with pytest.raises(
+        UserError, match=r"^in\.csv, line 8, column at: the timestamp must be written like the first one"
+    ):
         predict(timed, "input=in.csv", "output=out.csv", "columns.timestamp=at")
 
 

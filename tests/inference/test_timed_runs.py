@@ -161,11 +161,11 @@ def test_resume_refuses_changed_days_or_genres(command, tmp_path):
     [
         (
             "user_id,item_id,at\n1,2,1970-01-02\n1,3,soon\n",
-            "line 3, column at: a time must be written like the first one",
+            "line 3, column at: the timestamp must be written like the first one",
         ),
         ("user_id,item_id,at\n1,2,soon\n", "line 2, column at: the timestamp must be Unix time or an ISO date"),
-        ("user_id,item_id,at\n1,2,3.5\n1,3,inf\n", "line 3, column at: a time must be finite, got 'inf'"),
-        ("user_id,item_id,at\n1,2,3.5\n1,3,nan\n", "line 3, column at: a time must be finite, got 'nan'"),
+        ("user_id,item_id,at\n1,2,3.5\n1,3,inf\n", "line 3, column at: the timestamp must be finite, got 'inf'"),
+        ("user_id,item_id,at\n1,2,3.5\n1,3,nan\n", "line 3, column at: the timestamp must be finite, got 'nan'"),
         ("user_id,item_id,when\n1,2,3\n", "columns.timestamp"),
     ],
 )
@@ -181,11 +181,11 @@ def test_invalid_time_gives_a_one_line_error(command, timed, tmp_path, content, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["data.columns.timestamp=null"], "model=timesvdpp needs the times of the ratings: set data.columns."),
+        (["data.columns.timestamp=null"], "model=timesvdpp needs timestamps: set data.columns."),
         (["model.item_features=[genre]"], "model.item_features: data.items.path has no column genre; it has "),
         (["data.items.path=null"], "model.item_features=[genres] needs a table of items: set data.items.path to its"),
         (["optimizer=block_sgd"], "optimizer=block_sgd fits biased_mf and mf, got model=timesvdpp"),
-        (["optimizer=sparse_adam"], "optimizer=sparse_adam fits bias, biased_mf, mean, mf and nmf, got model=timesvdpp"),
+        (["optimizer=sparse_adam"], "optimizer=sparse_adam fits bias, biased_mf, mean, mf and nmf, got model=timesvd"),
     ],
 )
 def test_conflicting_options_give_a_one_line_error_and_no_files(command, tmp_path, options, message):

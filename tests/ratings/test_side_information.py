@@ -65,7 +65,7 @@ def test_side_information_holds_only_what_the_equation_needs():
         (
             {"timestamp": None},
             Needs(days=True),
-            "model=x needs the times of the ratings: set data.columns.timestamp to their column",
+            "model=x needs timestamps: set data.columns.timestamp to their column",
         ),
         (
             {},

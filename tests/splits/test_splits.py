@@ -377,7 +377,7 @@ def test_invalid_parts_of_a_custom_split_are_refused(parts, validation, message)
     ],
 )
 def test_split_by_time_needs_times(split):
-    with pytest.raises(UserError, match=r"needs the times of the ratings: set data.columns.timestamp to their column"):
+    with pytest.raises(UserError, match=r"needs timestamps: set data.columns.timestamp to their column"):
         split.apply(numbered(20))
 
 

@@ -36,13 +36,13 @@ class DataOptions(CleaningOptions, ABC):
     """Base class of the sources of ratings."""
 
     cache: str | None
-    """Folder for synthetic, downloaded and converted data; null: keep nothing. Defaults to $RATINGLAB_DATA, or the
+    """Folder for synthetic, downloaded and converted data. If null, none are kept. Defaults to $RATINGLAB_DATA, or the
     user's cache folder."""
     batch_size: int = field(metadata=within(1, 2**31 - 1))
     """Number of ratings per training step. Larger batches run faster and may need a larger optimizer.lr."""
 
     def column_names(self) -> dict[str, str]:
-        """Return the names of columns by role, such as user: defaults for files that are read later."""
+        """Return the names of columns by role, such as user. Files that are read later take them as defaults."""
         return {}
 
     @abstractmethod
@@ -85,9 +85,11 @@ class ScaleOptions:
     """Lowest and highest possible rating, for data that does not contain them."""
 
     lowest: float | None = field(metadata=finite())
-    """Minimum of the rating scale; lower ratings are an error. null: minimum of all ratings outside the test rows."""
+    """Minimum of the rating scale; lower ratings are an error. If null, the minimum of all ratings outside
+    the test rows."""
     highest: float | None = field(metadata=finite())
-    """Maximum of the rating scale; higher ratings are an error. null: maximum of all ratings outside the test rows."""
+    """Maximum of the rating scale; higher ratings are an error. If null, the maximum of all ratings outside
+    the test rows."""
 
     def check_together(self) -> None:
         if self.lowest is not None and self.highest is not None and self.lowest >= self.highest:
@@ -99,12 +101,12 @@ class UserOptions(TextOptions):
     """Optional table of users. Each column besides the ids is a feature."""
 
     path: str | None
-    """File of users, with one row each or with equal rows per user; it may be the file of ratings itself. null: no user
-    features."""
+    """File with the columns of users. Rows that repeat a user must be equal. It may be the file of ratings itself. If
+    null, there are no user features."""
     user: str
-    """That file's column of user ids."""
+    """Column of user ids in that file."""
     numeric: list[str]
-    """That file's columns of numbers, such as [age]. All others hold categories, several joined by |."""
+    """Columns of numbers in that file, such as [age]. All other columns hold categories; | joins several of them."""
 
 
 @dataclass
@@ -112,47 +114,50 @@ class ItemOptions(TextOptions):
     """Optional table of items. Each column besides ids and titles is a feature."""
 
     path: str | None
-    """File of items, with one row each or with equal rows per item; it may be the file of ratings itself. null: no item
-    features, and recommendations show only ids."""
+    """File with the columns of items. Rows that repeat an item must be equal. It may be the file of ratings itself. If
+    null, there are no item features, and recommendations show only ids."""
     item: str
-    """That file's column of item ids."""
+    """Column of item ids in that file."""
     title: str
-    """That file's column of titles."""
+    """Column of titles in that file."""
     numeric: list[str]
-    """That file's columns of numbers, such as [year]. All others hold categories, several joined by |."""
+    """Columns of numbers in that file, such as [year]. All other columns hold categories; | joins several of them."""
 
 
 @dataclass
 class CsvOptions(TextOptions, DataOptions):
-    """Ratings from delimited text, JSON Lines, Parquet, Arrow or ORC, plain or compressed (.gz, .zip, .bz2, .xz, .zst),
-    one rating per row."""
+    """Your own ratings, one per row: a CSV or other text file, JSON Lines, Parquet, Arrow or ORC, plain or compressed.
+
+    The format is detected from the content of the file. The options of text do not apply to other formats.
+    """
 
     name: ClassVar[str] = "csv"
 
     path: list[str]
-    """File of ratings; several as '[a.csv,b.csv]', a pattern such as ratings-*.csv, or a folder of part files."""
+    """File of ratings. Several files are given as '[a.csv,b.csv]', as a pattern such as ratings-*.csv, or as a folder
+    of part files."""
     columns: ColumnOptions
-    """Columns of user, item, rating and time. All others are ignored."""
+    """Columns of user, item, rating and timestamp. All other columns are ignored."""
     timestamp_format: str | None
-    """Format of the times: a unit of Unix time (s, ms, us, ns), or a pattern such as '%d.%m.%Y %H:%M'; null: detect
-    Unix times, ISO dates and integers such as 20060131."""
+    """Format of the timestamps: a unit of Unix time (s, ms, us, ns), or a pattern such as '%d.%m.%Y %H:%M'. If null,
+    Unix time, ISO dates and integers such as 20060131 are detected."""
     unrated: list[float]
     """Values that mean unrated, such as [0,-1] or [99]. Their rows are dropped and counted."""
     scale: ScaleOptions
     """Rating scale, used to clip predictions. Set it if the data lack the lowest or the highest rating."""
     users: UserOptions
-    """Table of users; optional. Its columns are features for model.user_features."""
+    """Optional table of users. Its columns are features for model.user_features."""
     items: ItemOptions
-    """Table of items; optional. Its columns are features for model.item_features."""
+    """Optional table of items. Its columns are features for model.item_features."""
     on_disk: bool
     """Whether the rows stay in files of data.cache that are mapped into memory, for tables larger than memory. Takes 12
-    bytes of disk per row, and 20 more while a run trains. For optimizer=block_sgd or als, without times."""
+    bytes of disk per row, and 20 more while a run trains. For optimizer=block_sgd or als, without timestamps."""
 
     frames: ClassVar[Any] = None
     """Data frames to read instead of files, set by `with_frames`. Any, because OmegaConf evaluates annotations."""
 
     def check_together(self) -> None:
-        """Raise UserError for an invalid dialect, format of times or unrated value."""
+        """Raise UserError for an invalid dialect, format of timestamps or unrated value."""
         for prefix, options in (("data.", self), ("data.users.", self.users), ("data.items.", self.items)):
             options.check_text(prefix)
         check_timestamp_format(self.timestamp_format, key="data.timestamp_format")
@@ -298,7 +303,7 @@ class MovieLensOptions(DataOptions):
     name: str
     """Name of the data set, such as movielens_100k."""
     root: str | None
-    """Folder or zip archive with the data set; null: download it once into the cache folder."""
+    """Folder or zip archive with the data set. If null, it is downloaded once into the cache folder."""
     address: str
     """Web folder of the archive, at the publisher or a mirror."""
 

@@ -59,11 +59,11 @@ def read_frame(
     """Read and check the ratings of a data frame.
 
     Args:
-        timestamp_format: unit of Unix time, or strptime pattern; None: detect it.
+        timestamp_format: unit of Unix time, or strptime pattern. If None, it is detected.
 
     Returns:
-        user ids and item ids, (N,) categories of text; ratings, (N,) float32; and times, (N,) datetime64[ms], or None
-        if the options name no column of times.
+        user ids and item ids, (N,) categories of text; ratings, (N,) float32; and timestamps, (N,) datetime64[ms], or
+        None if the options name no column of them.
 
     Raises:
         UserError: a column is missing, or a cell is invalid.

@@ -64,12 +64,12 @@ class Layout:
 def detect_layout(
     file: InputFile, dialect: TextDialect, *, columns: ColumnOptions, timestamp_format: str | None
 ) -> Layout:
-    """Find the columns of a file of ratings and the format of its times from its first rows.
+    """Find the columns of a file of ratings and the format of its timestamps from its first rows.
 
     A byte-order mark and Excel's `sep=` line in the file override the dialect.
 
     Raises:
-        UserError: the file is empty, a column is missing, or the first timestamp is not a time.
+        UserError: the file is empty, a column is missing, or the first timestamp is in no known format.
     """
     dialect = dialect.adapt_to(file)
     has_header = dialect.has_header

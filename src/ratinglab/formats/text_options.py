@@ -49,14 +49,14 @@ class TextOptions:
     encoding: str
     """Encoding of the text: utf-8, latin-1, utf-16 or any other encoding of Python. A byte-order mark overrides it."""
     quote: Quote
-    """Quoting. double: a cell in double quotes may contain separators, where two double quotes mean one; none:
-    quotation marks are text."""
+    """Quoting. With double, a cell in double quotes may contain separators, and two double quotes in it mean one. With
+    none, quotation marks are text."""
     escape: Escape
-    """Escape character. backslash: the character after a backslash is literal; none: no escapes."""
+    """Escape character. With backslash, the character after a backslash is literal. With none, there are no escapes."""
     decimal: Decimal
     """Decimal point of numbers: point or comma."""
     comment: str | None
-    """Prefix of comment lines, such as '#', which are skipped; null: no comments."""
+    """Prefix of comment lines, such as '#', which are skipped. If null, there are no comments."""
 
     def dialect(self, prefix: str) -> TextDialect:
         """Return the dialect. Messages put `prefix`, such as `data.`, before its keys."""
@@ -97,7 +97,7 @@ class ColumnOptions:
     rating: str
     """Column of the ratings: finite numbers, higher is better."""
     timestamp: str | None
-    """Column of the times; null: no times. Splits by time and timesvdpp require it."""
+    """Column of the timestamps. If null, none are read. Splits by time and timesvdpp require it."""
 
     def by_role(self) -> dict[str, str]:
         """Return the names of the columns to read, by role: user, item, rating and, if not None, timestamp."""
@@ -119,7 +119,7 @@ def separator_text(text: str, *, key: str) -> str:
 
 
 def check_timestamp_format(pattern: str | None, *, key: str) -> None:
-    """Raise UserError unless a format of times is a unit of Unix time or has a directive of strptime; None passes."""
+    """Raise UserError unless a format of timestamps is None, a unit of Unix time, or has a directive of strptime."""
     units = ("s", "ms", "us", "ns")
     if pattern is not None and pattern not in units and "%" not in pattern:
         raise UserError(f"{key} must be one of {', '.join(units)}, or a pattern such as '%d.%m.%Y', got {pattern!r}")

@@ -1,4 +1,4 @@
-"""Times of ratings: Unix time in several units, dates, or a given format."""
+"""Timestamps of ratings: Unix time in several units, dates, or a given format."""
 
 import math
 import re
@@ -17,7 +17,7 @@ from ratinglab.formats.literals import is_number
 MILLISECONDS_PER_UNIT = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 """Milliseconds per unit of Unix time."""
 UNIT_BOUNDS = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": np.inf}
-"""Upper bounds of Unix times by unit, each in the year 5138."""
+"""Upper bounds of Unix time by unit, each in the year 5138."""
 ISO_DATE_TYPES = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
 """Types of ISO dates without and with a time zone."""
 INTEGER_DATES = {
@@ -40,16 +40,16 @@ DATE_PATTERNS = [
 EARLIEST_MS, LATEST_MS = -62_135_596_800_000, 253_402_300_799_999
 """First and last millisecond of the years 1 to 9999, since 1970."""
 LIKELY_TIMES_MS = (631_152_000_000, 4_102_444_800_000)
-"""Start of 1990 and end of 2099 in milliseconds since 1970. Times of ratings outside them are unlikely."""
+"""Start of 1990 and end of 2099 in milliseconds since 1970. Timestamps of ratings outside them are unlikely."""
 
 
 @dataclass(frozen=True)
 class TimeFormat:
-    """Format of a column of times.
+    """Format of a column of timestamps.
 
     Attributes:
-        type: pyarrow's type to parse the text: int64 or float64 for Unix times, a timestamp for ISO dates, or a string
-            for times that `parse_times` parses.
+        type: pyarrow's type to parse the text: int64 or float64 for Unix time, a timestamp for ISO dates, or a string
+            for dates that `parse_times` parses.
         pattern: value of data.timestamp_format: a unit of Unix time, or a strptime pattern; None: detected.
         key: key of the pattern in messages.
     """
@@ -75,7 +75,7 @@ class TimeFormat:
 def detect_time_format(
     text: str, pattern: str | None, *, place: str, decimal: str = ".", key: str = "data.timestamp_format"
 ) -> TimeFormat:
-    """Detect the format of a column of times from its first text; for `pattern` and `key`, see `TimeFormat`.
+    """Detect the format of a column of timestamps from its first text; `TimeFormat` explains `pattern` and `key`.
 
     Raises:
         UserError: the text is neither a number nor an ISO date, or does not match the pattern.
@@ -97,7 +97,7 @@ def detect_time_format(
 def _match_time_format(
     text: str, pattern: str | None, *, decimal: str = ".", key: str = "data.timestamp_format"
 ) -> TimeFormat | None:
-    """Detect the format of a time like `detect_time_format`; None if the text is not a time."""
+    """Detect the format like `detect_time_format`. Return None if the text is not a timestamp."""
     text = text.strip()
     if pattern is None or pattern in MILLISECONDS_PER_UNIT:
         if re.fullmatch(r"-?\d{1,18}", text, flags=re.ASCII):
@@ -110,12 +110,12 @@ def _match_time_format(
 
 
 def find_date_patterns(texts: list[str]) -> list[str]:
-    """List the patterns among DATE_PATTERNS that read all of these times."""
+    """List the patterns among DATE_PATTERNS that read all of these timestamps."""
     return [pattern for pattern in DATE_PATTERNS if are_times(texts, pattern)]
 
 
 def are_times(texts: list[str], pattern: str | None) -> bool:
-    """Return whether a pattern reads all of these texts; for the pattern, see `TimeFormat`."""
+    """Return whether a pattern of `TimeFormat` reads all of these texts."""
     time_format = _match_time_format(texts[0], pattern)
     return (
         time_format is not None and parse_time_column(pa.chunked_array([texts], pa.string()), time_format) is not None
@@ -123,21 +123,21 @@ def are_times(texts: list[str], pattern: str | None) -> bool:
 
 
 def parse_times(texts: pa.Array, pattern: str | None) -> pa.Array:
-    """Parse times in a strptime pattern, or ISO dates of any precision if it is None: timestamps in milliseconds, UTC.
+    """Parse dates in a strptime pattern or, if it is None, ISO dates of any precision.
 
-    Times without a zone count as UTC.
+    Returns timestamps in milliseconds, UTC. Dates without a zone count as UTC.
 
     Raises:
-        ArrowInvalid: a text is not such a time.
+        ArrowInvalid: a text is not such a date.
     """
     texts = pc.utf8_trim_whitespace(texts)
     if pattern is not None:
         # pandas would read these as the current time
         if pc.any(pc.match_substring_regex(texts, r"(?i)^(now|today)$")).as_py():
-            raise pa.ArrowInvalid("a time is not a date")
+            raise pa.ArrowInvalid("a timestamp is not a date")
         parsed = pd.to_datetime(texts.to_pandas(), format=pattern, utc=True, errors="coerce")
         if parsed.isna().any():
-            raise pa.ArrowInvalid(f"a time is not written as {pattern}")
+            raise pa.ArrowInvalid(f"a timestamp is not written as {pattern}")
         return pa.array(parsed.dt.as_unit("ms").dt.tz_localize(None)).cast(pa.timestamp("ms"))
     texts = pc.replace_substring_regex(texts, r"(\.\d{6})\d+", r"\1")  # pyarrow reads at most microseconds
     texts = pc.replace_substring_regex(texts, r" ?(UTC|GMT)$", "Z")
@@ -150,7 +150,7 @@ def parse_times(texts: pa.Array, pattern: str | None) -> pa.Array:
 
 
 def is_time(text: str, time_format: TimeFormat, *, decimal: str = ".") -> bool:
-    """Return whether a text is a finite time in a format."""
+    """Return whether a text is a finite timestamp in a format."""
     if pa.types.is_floating(time_format.type):
         text = text.replace(decimal, ".")
     try:
@@ -168,10 +168,10 @@ def is_time(text: str, time_format: TimeFormat, *, decimal: str = ".") -> bool:
 def to_milliseconds(
     column: pa.ChunkedArray, pattern: str | None, *, file: object, key: str
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """Convert a column of times to milliseconds since 1970 in UTC, (N,) int64, and make notes on doubtful ones.
+    """Convert a column of timestamps to milliseconds since 1970 in UTC, (N,) int64, and make notes on doubtful ones.
 
     Without a pattern, integers are read as dates if all of them are valid dates such as 20060131. Otherwise the largest
-    value determines the unit of Unix times, and a note reports values that seem to be in another unit.
+    value determines the unit of Unix time, and a note reports values that seem to be in another unit.
 
     Args:
         column: timestamps, integers or floats.
@@ -234,7 +234,7 @@ def _parse_integer_dates(number: NDArray[np.int64] | NDArray[np.float64]) -> NDA
 def parse_times_to_numpy(
     texts: list[str], *, pattern: str | None, place: Callable[[int], str], first: str | None = None
 ) -> NDArray[np.datetime64]:
-    """Parse times written as text, all in the format of the first one: (N,) datetime64[ms] in UTC.
+    """Parse timestamps written as text, all in the format of the first one: (N,) datetime64[ms] in UTC.
 
     Args:
         texts: texts without surrounding white space.
@@ -243,7 +243,7 @@ def parse_times_to_numpy(
         first: first text of the column; None: the first of these texts.
 
     Raises:
-        UserError: a text is not a time, or not in the format of the first one.
+        UserError: a text is not a timestamp, or not in the format of the first one.
     """
     if not texts:
         return np.empty(0, dtype="datetime64[ms]")
@@ -253,14 +253,14 @@ def parse_times_to_numpy(
     if column is None or (pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py()):
         wrong = next(row for row, text in enumerate(texts) if not is_time(text, time_format.any_dates))
         rule = "written like the first one" if column is None else "finite"
-        raise UserError(f"{place(wrong)}: a time must be {rule}, got {texts[wrong]!r}")
+        raise UserError(f"{place(wrong)}: the timestamp must be {rule}, got {texts[wrong]!r}")
     time, _ = to_milliseconds(column, pattern, file=place(0), key="timestamp_format")
     check_years(time, places=lambda rows: [place(row) for row in rows])
     return time.astype("datetime64[ms]")
 
 
 def detect_timestamp_format(texts: list[str]) -> str | None:
-    """Detect the timestamp_format of valid times: a unit, or a pattern of integer dates; None for ISO dates."""
+    """Detect the timestamp_format of valid timestamps: a unit, a pattern of integer dates, or None for ISO dates."""
     time_format = detect_time_format(texts[0], None, place="")
     if not (pa.types.is_integer(time_format.type) or pa.types.is_floating(time_format.type)):
         return None
@@ -272,7 +272,7 @@ def detect_timestamp_format(texts: list[str]) -> str | None:
 
 
 def _guess_unit(largest: float) -> str:
-    """Guess the unit of Unix times from the largest absolute value."""
+    """Guess the unit of Unix time from the largest absolute value."""
     return next(unit for unit, bound in UNIT_BOUNDS.items() if largest < bound)
 
 
@@ -287,14 +287,14 @@ def parse_time_column(texts: pa.ChunkedArray, time_format: TimeFormat) -> pa.Chu
 
 
 def check_years(time: NDArray[np.int64], *, places: Callable[[list[int]], list[str]]) -> None:
-    """Raise UserError, with its place, for a time outside the years 1 to 9999: (N,) milliseconds since 1970."""
+    """Raise UserError, with its place, for a timestamp outside the years 1 to 9999: (N,) milliseconds since 1970."""
     if time.min() < EARLIEST_MS or time.max() > LATEST_MS:
         row = int(np.argmax((time < EARLIEST_MS) | (time > LATEST_MS)))
         raise UserError(f"{places([row])[0]}: every timestamp must be in the years 1 to 9999")
 
 
 def note_unusual_times(time: NDArray[np.int64]) -> list[str]:
-    """Make a note on times before 1990 or after 2099. time: (N,) milliseconds since 1970."""
+    """Make a note on timestamps before 1990 or after 2099. time: (N,) milliseconds since 1970."""
     if time.min() >= LIKELY_TIMES_MS[0] and time.max() < LIKELY_TIMES_MS[1]:
         return []
     unusual = time[(time < LIKELY_TIMES_MS[0]) | (time >= LIKELY_TIMES_MS[1])]

@@ -159,7 +159,7 @@ class _JsonLinesWriter:
         for position, field in enumerate(table.schema):
             if pa.types.is_float32(field.type):  # 3.7, not the nearest float64, 3.700000047683716
                 column = table[position].cast(pa.string()).cast(pa.float64())
-            elif pa.types.is_binary(field.type) or pa.types.is_temporal(field.type):  # pandas truncates times
+            elif pa.types.is_binary(field.type) or pa.types.is_temporal(field.type):  # pandas truncates timestamps
                 column = column_to_text(table[position])
             else:
                 continue

@@ -54,9 +54,9 @@ class AvailableData(NamedTuple):
     """Side information that is worth using.
 
     Attributes:
-        has_sessions: whether there are times, and users rate several items on a day on average.
+        has_sessions: whether there are timestamps, and users rate several items on a day on average.
         user_features: names of the informative columns of users; likewise item_features.
-        has_times: whether there are times.
+        has_times: whether there are timestamps.
     """
 
     has_sessions: bool

@@ -134,14 +134,15 @@ class RatingTable:
     def times(self, *, needed_by: str) -> NDArray[np.int64]:
         """Return the timestamps. Raises UserError, which names `needed_by`, if none were read."""
         if self.timestamp is None:
-            raise UserError(f"{needed_by} needs the times of the ratings: set data.columns.timestamp to their column")
+            raise UserError(f"{needed_by} needs timestamps: set data.columns.timestamp to their column")
         return self.timestamp
 
     def side_information(self, needs: Needs, *, needed_by: str) -> SideInformation:
         """Select the days and columns that an equation needs. Interactions follow from the ratings.
 
         Raises:
-            UserError: no times were read (the message names `needed_by`), or a column is missing, empty or named twice.
+            UserError: no timestamps were read, as the message about `needed_by` says, or a column is missing, empty or
+                named twice.
         """
         day = (self.times(needed_by=needed_by) // MILLISECONDS_PER_DAY).astype(np.int32) if needs.days else None
         items = None if self.titles is None else self.item_columns
@@ -152,7 +153,7 @@ class RatingTable:
         )
 
     def side_digests(self, needs: Needs) -> dict[str, str]:
-        """Hash the times and each column that an equation needs, in the order of the rows, users or items.
+        """Hash the timestamps and each column that an equation needs, in the order of the rows, users or items.
 
         Returns:
             The hashes by name: `times`, `user_features.NAME`, `item_features.NAME`.
@@ -167,7 +168,7 @@ class RatingTable:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the ids and of all rows in order, without times and features. Independent of the file format."""
+        """Hash of the ids and of all rows in order, without timestamps and features. Independent of the file format."""
 
         def hash_bytes(content: Any) -> bytes:
             return blake2b(content, digest_size=16).digest()

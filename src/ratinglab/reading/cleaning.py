@@ -93,7 +93,7 @@ def clean(rows: SourceRows, options: CleaningOptions, *, name: str) -> SourceRow
 
 
 def merge_duplicates(rows: SourceRows, *, policy: str) -> SourceRows:
-    """Merge the rows of each pair of user and item into the latest row or, without times, the last one in the files.
+    """Merge the rows of each pair of user and item into the latest row or, without timestamps, the last in the files.
 
     Args:
         rows: the rows. If they are in mapped files, the policy must be "error".

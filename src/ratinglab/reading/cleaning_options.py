@@ -21,12 +21,14 @@ class CleaningOptions:
     """Rows to merge or drop, in data of any source."""
 
     duplicates: Duplicates
-    """Treatment of rows that repeat a pair of user and item. error: stop with an error; last: keep the latest or,
-    without times, the last in the file; mean: keep that row with the mean rating."""
+    """Treatment of rows that repeat a pair of user and item. error stops with an error; last keeps the latest
+    row or, without timestamps, the last one in the file; mean keeps that row with the mean rating."""
     min_rating: float | None = field(metadata=finite())
     """Lowest rating to keep, for lists of liked items. Lower ratings are dropped before users and items are counted,
-    but the scale includes them. null: keep all."""
+    but the scale includes them. If null, all are kept."""
     min_ratings_per_user: int = field(metadata=at_least(0))
-    """Minimum number of ratings per user. Drops users with fewer, repeatedly, until all have enough; 0: keep all."""
+    """Minimum number of ratings per user. Users with fewer are dropped, repeatedly, until all have enough. 0 keeps
+    all."""
     min_ratings_per_item: int = field(metadata=at_least(0))
-    """Minimum number of ratings per item. Drops items with fewer, repeatedly, until all have enough; 0: keep all."""
+    """Minimum number of ratings per item. Items with fewer are dropped, repeatedly, until all have enough. 0 keeps
+    all."""

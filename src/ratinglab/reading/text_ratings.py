@@ -50,7 +50,7 @@ def read_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> t
 
 
 def _read(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> tuple[Layout, list[ParsedBatch]]:
-    """Read the rows of a file whose times have the format of the layout."""
+    """Read the rows of a file whose timestamps have the format of the layout."""
     try:
         return layout, list(stream_text(file, layout, threads))
     except IrregularQuotesError:
