@@ -20,10 +20,10 @@ from typing import Any, get_type_hints
 from omegaconf import DictConfig
 
 from ratinglab.config.comments import KeyPath, file_comment, key_comments, key_lines
+from ratinglab.config.composed_job import OPTIONS_CLASSES
 from ratinglab.config.conversion import to_options
 from ratinglab.config.hydra_api import hydra_context
 from ratinglab.config.primary_config import MULTIPLE_CHOICE_GROUPS, PrimaryConfig
-from ratinglab.config.request import OPTIONS_CLASSES
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.options import field_key
 from ratinglab.targets import target_class

@@ -95,8 +95,8 @@ def read(reader: str, path: str, folder: str) -> Measurement:
     """Read the file in this process; `folder` holds the cache."""
     import pandas as pd
 
+    from ratinglab.config.composed_job import compose_options
     from ratinglab.config.hydra_api import hydra_context
-    from ratinglab.config.request import compose_options
     from ratinglab.config.resolvers import register_resolvers
     from ratinglab.options import quote_for_hydra
     from ratinglab.reading import rating_files  # noqa: F401  (reading imports it; now, before the clock)

@@ -15,7 +15,7 @@ from typing import Any
 
 from ratinglab.commands.command_options import InspectOptions
 from ratinglab.config.command import command
-from ratinglab.config.request import compose_options
+from ratinglab.config.composed_job import compose_options
 from ratinglab.config.rerun import find_reproduced_run, find_resumed_run
 from ratinglab.errors import UserError, did_you_mean, refuse_arguments
 from ratinglab.process.exits import clean_exit

@@ -8,11 +8,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from ratinglab.config.comments import file_comment, key_comments
+from ratinglab.config.composed_job import OPTIONS_CLASSES
 from ratinglab.config.conversion import to_options
 from ratinglab.config.error_messages import OPTIONAL_GROUPS
 from ratinglab.config.hydra_api import hydra_context
 from ratinglab.config.primary_config import MULTIPLE_CHOICE_GROUPS, PrimaryConfig
-from ratinglab.config.request import OPTIONS_CLASSES
 from ratinglab.errors import UserError
 from ratinglab.options import as_yaml, field_key
 

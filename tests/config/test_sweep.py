@@ -1,6 +1,6 @@
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ratinglab.config.sweep import MAX_CHECKED_JOBS, jobs_to_check
+from ratinglab.config.sweep_jobs import MAX_CHECKED_JOBS, jobs_to_check
 
 
 def parsed(*overrides):

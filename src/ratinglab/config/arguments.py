@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -24,8 +25,25 @@ ID_KEYS = ("item", "user")
 """Keys whose values are ids or titles. These may contain commas and are never swept over."""
 
 
-def parse_arguments(*, positional: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line. The result also has `flags`, the arguments that are not overrides.
+class CommandLine(NamedTuple):
+    """A parsed command line.
+
+    Attributes:
+        request: what the user asks for: the help; information that Hydra prints, such as --info or a completion of the
+            shell; the configuration of a run (--cfg); a single run; or a sweep (-m).
+        overrides: the arguments KEY=VALUE.
+        flags: all other arguments, which Hydra's own parser reads again.
+        config_dir: the user's folder with YAML files; None: there is no --config-dir.
+    """
+
+    request: Literal["help", "information", "config", "run", "sweep"]
+    overrides: list[str]
+    flags: list[str]
+    config_dir: str | None
+
+
+def parse_arguments(*, positional: Sequence[str]) -> CommandLine:
+    """Parse the command line in sys.argv.
 
     An argument without a key sets the next key in `positional` that is not set by name, as in `predict.py FOLDER FILE`.
 
@@ -39,6 +57,21 @@ def parse_arguments(*, positional: Sequence[str]) -> argparse.Namespace:
     parser = argument_parser()
     parser.error = refuse_arguments  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args()
+    _check_flags(arguments)
+    overrides: list[str] = arguments.overrides
+    flags = [argument for argument in sys.argv[1:] if argument not in overrides]
+    given_keys = {text.partition("=")[0] for text in overrides if not _is_bare(text)}
+    bare = [index for index, text in enumerate(overrides) if _is_bare(text)]
+    for index, key in zip(bare, (key for key in positional if key not in given_keys), strict=False):
+        overrides[index] = f"{key}={overrides[index]}"
+    _check_form(overrides, positional=positional)
+    if not arguments.multirun:
+        overrides = [_quote_text(argument) for argument in overrides]
+    return CommandLine(_requested(arguments), overrides, flags, arguments.config_dir)
+
+
+def _check_flags(arguments: argparse.Namespace) -> None:
+    """Refuse flags of Hydra that ratinglab does not support, and flags that do not belong together."""
     if arguments.config_path or arguments.config_name or arguments.experimental_rerun:
         flags = "--experimental-rerun" if arguments.experimental_rerun else "--config-path and --config-name"
         raise UserError(
@@ -49,15 +82,17 @@ def parse_arguments(*, positional: Sequence[str]) -> argparse.Namespace:
         raise UserError("--resolve works only with --cfg, as in --cfg job --resolve")
     if arguments.cfg and arguments.multirun:
         raise UserError("--cfg shows the configuration of one run: leave out -m")
-    arguments.flags = [argument for argument in sys.argv[1:] if argument not in arguments.overrides]
-    given_keys = {text.partition("=")[0] for text in arguments.overrides if not _is_bare(text)}
-    bare = [index for index, text in enumerate(arguments.overrides) if _is_bare(text)]
-    for index, key in zip(bare, (key for key in positional if key not in given_keys), strict=False):
-        arguments.overrides[index] = f"{key}={arguments.overrides[index]}"
-    _check_form(arguments.overrides, positional=positional)
-    if not arguments.multirun:
-        arguments.overrides = [_quote_text(argument) for argument in arguments.overrides]
-    return arguments
+
+
+def _requested(arguments: argparse.Namespace) -> Literal["help", "information", "config", "run", "sweep"]:
+    """Return what the flags ask for."""
+    if arguments.help:
+        return "help"
+    if arguments.hydra_help or arguments.info or arguments.shell_completion:
+        return "information"
+    if arguments.cfg:
+        return "config"
+    return "sweep" if arguments.multirun else "run"
 
 
 def quote_texts(arguments: Sequence[str]) -> list[str]:

@@ -1,38 +1,40 @@
-"""Commands: Hydra apps that report each mistake in one line, with exit status 2."""
+"""Commands: Hydra apps that report each mistake in one line, with exit status 2.
 
-import argparse
+Start reading at `command`, which makes a command from a task. Each command parses its command line, and calls one
+function for what the user asks for: help, Hydra's information, the configuration, a single run or a sweep.
+"""
+
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, redirect_stdout
+from contextlib import redirect_stdout
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from ratinglab.config.arguments import parse_arguments
+from ratinglab.config.arguments import CommandLine, parse_arguments
+from ratinglab.config.composed_job import ComposedJob, FindRun, compose_job, find_earlier_run
 from ratinglab.config.error_messages import translate_exceptions
 from ratinglab.config.help_text import adapt_commands, help_text
-from ratinglab.config.hydra_api import hydra_app, hydra_context
+from ratinglab.config.hydra_api import hydra_context, print_hydra_information, run_hydra_app
+from ratinglab.config.output_folder import claim_output_folder, output_folder
 from ratinglab.config.primary_config import PrimaryConfig
-from ratinglab.config.request import ComposedJob, FindRun, RunRequest, hydra_folder
 from ratinglab.config.resolvers import register_resolvers
-from ratinglab.config.sweep import check_sweep, jobs_to_check, run_job, run_sweep
+from ratinglab.config.sweep import train_sweep
+from ratinglab.config.sweep_jobs import jobs_to_check
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.options import quote_for_hydra
 from ratinglab.process.exits import clean_exit, exit_on_storage_fault, exit_with
 from ratinglab.process.interrupts import StoppedError, resume_hint
 from ratinglab.process.program import exit_with_rank_zero, process_rank
 from ratinglab.process.startup import configure_process
-from ratinglab.runs.claimed_folder import claim_folder
 from ratinglab.runs.run_files import HYDRA_FOLDER
-from ratinglab.runs.sweep_folder import has_started, record_or_check_arguments
+from ratinglab.runs.sweep_folder import has_started
 
 Task = Callable[[Any, Path], float | None]
 
@@ -50,172 +52,128 @@ def command(
     Args:
         config_name: the primary config in conf/, such as `train`.
         positional: keys that arguments without a key set, in this order.
-        find_run: finds the run that the arguments resume or reproduce; None: the command does neither.
-        usage: text of --help; None: groups and keys of the primary config.
+        find_run: finds the earlier run that the arguments resume or reproduce. Commands that train have such a
+            function; None: the command trains no run, so it claims no folder and supports no sweeps.
+        usage: text of --help; None: the help lists the groups and keys of the primary config.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
         @wraps(task)
         def main() -> None:
-            _Invocation(task, config_name=config_name, positional=positional, find_run=find_run, usage=usage).main()
+            configure_process()
+            register_resolvers()
+            conf = PrimaryConfig(config_name)
+            with clean_exit(), translate_exceptions(conf):
+                if "--version" in sys.argv:
+                    print(f"ratinglab {version('ratinglab')}")
+                    return
+                line = parse_arguments(positional=positional)
+                conf.add_folder(line.config_dir)
+                match line.request:
+                    case "help":
+                        print(_help(conf, line.overrides) if usage is None else adapt_commands(usage.strip()))
+                    case "information":
+                        print_hydra_information(config_name, [*line.flags, *line.overrides])
+                    case "config":
+                        _print_config(conf, line, find_run)
+                    case "run" if find_run is not None:
+                        _train(task, conf, line, find_run)
+                    case "run":
+                        _run_task(task, conf, line)
+                    case "sweep" if find_run is not None:
+                        _train_sweep(task, conf, line, find_run)
+                    case "sweep":
+                        raise UserError(f"{config_name} does not support sweeps: leave out -m")
 
         return main
 
     return decorate
 
 
-class _Invocation:
-    """One invocation of a command."""
+def _help(conf: PrimaryConfig, overrides: Sequence[str]) -> str:
+    """Format the help for these overrides; for a sweep, the help for its first job."""
+    with hydra_context():
+        first_job = next(jobs_to_check(conf.parse(overrides)))
+        return help_text(conf, conf.keep_typed_choices(first_job))
 
-    def __init__(
-        self, task: Task, *, config_name: str, positional: Sequence[str], find_run: FindRun | None, usage: str | None
-    ) -> None:
-        self._task, self._positional, self._find_run, self._usage = task, positional, find_run, usage
-        self._conf = PrimaryConfig(config_name)
-        self._trains = config_name == "train"
-        self._argv = list(sys.argv)
-        self._request: RunRequest
-        self._job: ComposedJob | None = None  # None in a sweep
-        self._num_jobs: int  # of a sweep
-        self._folder: Path | None = None
 
-    def main(self) -> None:
-        """Run the command; exit with status 1 if a job of a sweep fails."""
-        configure_process()
-        register_resolvers()
-        with clean_exit(), translate_exceptions(self._conf), ExitStack() as claims:
-            succeeded = self._execute(claims)
-        if not succeeded:
-            sys.exit(1)
+def _print_config(conf: PrimaryConfig, line: CommandLine, find_run: FindRun | None) -> None:
+    """Let Hydra print the configuration of a new run, without a check of its values."""
+    rerun = find_earlier_run(conf, line.overrides, find_run=find_run)
+    if rerun is not None:
+        path = rerun.folder / HYDRA_FOLDER / "config.yaml"
+        raise UserError(f"--cfg shows a new run; for this one, see {path}")
+    with hydra_context():
+        overrides = conf.keep_typed_choices(line.overrides)
+    print_hydra_information(conf.config_name, [*line.flags, *overrides])
 
-    def _execute(self, claims: ExitStack) -> bool:
-        """Print what the arguments ask for, or check them and run the task; return whether all jobs succeeded."""
-        if "--version" in sys.argv:
-            print(f"ratinglab {version('ratinglab')}")
-            return True
-        arguments = parse_arguments(positional=self._positional)
-        self._conf.add_folder(arguments.config_dir)
-        if arguments.help:
-            print(self._help(arguments), flush=True)
-            return True
-        if arguments.hydra_help or arguments.info or arguments.shell_completion:
-            return self._run_app(arguments)
-        overrides, multirun = arguments.overrides, arguments.multirun
-        self._request = RunRequest(self._conf, overrides, multirun=multirun, find_run=self._find_run)
-        arguments.overrides = self._request.overrides
-        if arguments.cfg:
-            if (rerun := self._request.rerun) is not None:
-                path = rerun.folder / HYDRA_FOLDER / "config.yaml"
-                raise UserError(f"--cfg shows a new run; for this one, see {path}")
-            return self._run_app(arguments)
-        hydra = self._check_jobs(arguments)
-        job = self._job
-        if job is not None and self._trains and process_rank() > 0 and job.options.trainer.num_processes > 1:
-            self._join_fit(job)
-            return True
-        if self._trains:
-            self._claim_folder(hydra, arguments, claims)
-        return self._run_app(arguments)
 
-    def _run_app(self, arguments: argparse.Namespace) -> bool:
-        """Let Hydra's app do what the arguments ask for; return whether all jobs succeeded."""
-        sys.argv[1:] = [*arguments.flags, *arguments.overrides]
-        app = hydra_app(self._run_job, config_name=self._conf.config_name)
-        if self._folder is not None and self._job is None:
-            return run_sweep(app, self._folder, num_jobs=self._num_jobs)
-        app()
-        return True
+def _run_task(task: Task, conf: PrimaryConfig, line: CommandLine) -> None:
+    """Run the task of a command that trains nothing."""
+    job = compose_job(conf, line.overrides, find_run=None)
+    _run_in_hydra(lambda: task(job.options, Path.cwd()), job, [*line.flags, *job.overrides])
 
-    def _help(self, arguments: argparse.Namespace) -> str:
-        if self._usage is not None:
-            return adapt_commands(self._usage.strip())
-        with hydra_context():
-            parsed = self._conf.parse(arguments.overrides)
-            overrides = next(jobs_to_check(parsed)) if arguments.multirun else arguments.overrides
-            return help_text(self._conf, [*self._conf.overrides_of_choices(overrides), *overrides])
 
-    def _check_jobs(self, arguments: argparse.Namespace) -> DictConfig:
-        """Compose and check the runs that the arguments ask for; return Hydra's part of a config."""
-        with hydra_context():
-            if not arguments.multirun:
-                self._job = self._request.compose(arguments.overrides)
-                return self._job.hydra
-            arguments.overrides, hydra, self._num_jobs = check_sweep(
-                self._conf, arguments.overrides, check_job=self._check_job_of_sweep
-            )
-            return hydra
+def _train(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun) -> None:
+    """Train one run: a new one, or an earlier one that is resumed or reproduced."""
+    job = compose_job(conf, line.overrides, find_run=find_run)
+    if process_rank() > 0 and job.options.trainer.num_processes > 1:
+        _join_fit(job)
+        return
 
-    def _check_job_of_sweep(self, overrides: Sequence[str]) -> DictConfig:
-        job = self._request.compose(overrides)
-        if self._trains and job.options.trainer.num_processes > 1:
-            raise UserError(
-                "trainer.devices and trainer.num_nodes must be 1 with -m: each job of a sweep runs in one process, and "
-                "hydra/launcher=joblib, ray or submitit_slurm runs several jobs at a time"
-            )
-        return job.hydra
+    def train() -> None:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        if job.rerun is not None and not job.is_resumed:
+            job.save(folder)  # the original's configuration in place of the one that Hydra has saved
+        try:
+            task(job.options, folder)
+        except StoppedError as error:
+            if has_started(folder):
+                exit_with(f"{error}; {resume_hint(folder)}", status=error.status)
+            raise
 
-    def _join_fit(self, job: ComposedJob) -> None:
-        """Take part in the fit of rank 0, which claims and writes the run, prints it, and reports how the fit ends.
+    folder = output_folder(job.hydra, "run")
+    with claim_output_folder(folder, "run", is_resumed=job.is_resumed) as folder_override:
+        _run_in_hydra(train, job, [*line.flags, *job.overrides, folder_override])
 
-        A bug in this process keeps its traceback.
-        """
-        from ratinglab.training.training import join_fit  # imported here because torch takes a second
 
-        exit_with_rank_zero()
-        logging.disable(logging.CRITICAL)
-        warnings.simplefilter("ignore")
-        with open(os.devnull, "w", encoding="utf-8") as null_device, redirect_stdout(null_device):
+def _run_in_hydra(run: Callable[[], object], job: ComposedJob, arguments: Sequence[str]) -> None:
+    """Call a function inside Hydra's app, which sets up the logs, and creates the folder of a run."""
+
+    def run_and_report(_: DictConfig) -> None:
+        with clean_exit(), translate_exceptions(job.conf):  # here, because Hydra adds a line to an exception
             try:
-                join_fit(job.options, hydra_folder(job.hydra, "run"))
-            except StoppedError as error:
-                sys.exit(error.status)
-            except RunFailedError:
-                sys.exit(1)
-
-    def _claim_folder(self, hydra: DictConfig, arguments: argparse.Namespace, claims: ExitStack) -> None:
-        """Create and lock the folder that Hydra will write to. It must be new, empty or resumed."""
-        kind = "sweep" if arguments.multirun else "run"
-        key = f"hydra.{kind}.dir"
-        folder = hydra_folder(hydra, kind)
-        sweep_arguments = list(arguments.overrides)
-        # Hydra does not expand `~`, and could put a later time into the name
-        arguments.overrides.append(f"{key}={quote_for_hydra(str(folder))}")
-        is_resumed = hydra.output_subdir is None
-        claims.enter_context(claim_folder(folder, key=key, is_resumed=is_resumed, is_sweep=arguments.multirun))
-        claims.callback(logging.shutdown)  # closes the logs of runs that are removed
-        if arguments.multirun:
-            record_or_check_arguments(folder, sweep_arguments, config_dir=self._conf.extra_folder)
-        self._folder = folder
-
-    def _run_job(self, config: DictConfig) -> float | None:
-        """Run the task on one job; called by Hydra, with the job's config."""
-        sys.argv[:] = self._argv  # a launcher's process has other arguments, and `_run_app` changed them
-        hydra = HydraConfig.get()
-        job = self._job
-        folder = Path(hydra.runtime.output_dir)
-        if job is None:
-            return run_job(lambda: self._train_job(config, hydra, folder), folder, hydra, monitor=config.monitor)
-        if self._request.rerun is not None and hydra.output_subdir is not None:
-            job.save(folder)
-        with clean_exit(), translate_exceptions(self._conf):
-            try:
-                return self._task(job.options, folder)
-            except StoppedError as error:
-                if self._trains and has_started(folder):
-                    exit_with(f"{error}; {resume_hint(folder)}", status=error.status)
-                raise
+                run()
             except OSError as error:
-                exit_on_storage_fault(error, folder)
+                exit_on_storage_fault(error, Path(HydraConfig.get().runtime.output_dir))
                 raise
             except RunFailedError as error:
                 exit_with(f"error: {error}", status=1)
 
-    def _train_job(self, config: DictConfig, hydra: HydraConf, folder: Path) -> float | None:
-        """Run the task on one job of a sweep; resume a run that was stopped."""
-        overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # a later value may replace ${…}
-        if keys := self._conf.overrides_of_choices(overrides):
-            config, _ = self._conf.compose([*keys, *overrides])
-            OmegaConf.save(config, folder / HYDRA_FOLDER / "config.yaml")  # Hydra saved the overlay's values
-        if has_started(folder):
-            OmegaConf.update(config, "resume", str(folder))
-        return self._task(self._request.convert(config, overrides), folder)
+    run_hydra_app(run_and_report, config_name=job.conf.config_name, arguments=arguments)
+
+
+def _join_fit(job: ComposedJob) -> None:
+    """Take part in the fit of rank 0, which claims and writes the run, prints it, and reports how the fit ends.
+
+    A bug in this process keeps its traceback.
+    """
+    from ratinglab.training.training import join_fit  # imported here because torch takes a second
+
+    exit_with_rank_zero()
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    with open(os.devnull, "w", encoding="utf-8") as null_device, redirect_stdout(null_device):
+        try:
+            join_fit(job.options, output_folder(job.hydra, "run"))
+        except StoppedError as error:
+            sys.exit(error.status)
+        except RunFailedError:
+            sys.exit(1)
+
+
+def _train_sweep(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun) -> None:
+    """Train the jobs of a sweep; exit with status 1 if one fails."""
+    find_earlier_run(conf, line.overrides, find_run=find_run, multirun=True)  # raises if there is one
+    if not train_sweep(task, conf, flags=line.flags, arguments=line.overrides):
+        sys.exit(1)

@@ -16,7 +16,6 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, Interpolation
 from ratinglab.config.key_hints import did_you_mean_key
 from ratinglab.config.primary_config import flatten
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.options import as_yaml, check_options, field_key
 from ratinglab.targets import target_class
 
@@ -81,21 +80,10 @@ def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = (
 
 
 def _chosen_classes(content: dict[Any, Any], root: type) -> Iterator[tuple[str, type]]:
-    """Yield the options class of each group among the root's fields. Starts the threads of a compiled fit.
-
-    The model comes last, because its file imports torch, and a compiled fit must start its threads before that. Removes
-    `_target_` from the groups in `content`.
-    """
-    bases = {key: hint for key, hint in get_type_hints(root).items() if is_dataclass(hint) and key in content}
-    for key in sorted(bases, key=lambda key: key == "model"):
-        base = bases[key]
-        assert isinstance(base, type)
-        cls = _chosen_class(content[key], base=base, key=key)
-        if issubclass(cls, FitOptions) and cls.has_compiled_loops:
-            from ratinglab.kernels.compiled import start_threads  # imported here, because other fits do not need numba
-
-            start_threads()
-        yield key, cls
+    """Yield the options class of each group among the fields of the root. Removes `_target_` from `content`."""
+    for key, base in get_type_hints(root).items():
+        if isinstance(base, type) and is_dataclass(base) and key in content:
+            yield key, _chosen_class(content[key], base=base, key=key)
     for key, base in _entry_classes(root).items():
         yield from _choice_classes(content[key], base=base, key=key)
 

@@ -1,6 +1,7 @@
 """Hydra functions that differ between 1.3 and 1.4. Only this file uses private names of Hydra."""
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,28 @@ argument_parser = get_args_parser
 """Builds Hydra's parser of the command line."""
 
 
-def hydra_app(task: Callable[[DictConfig], Any], *, config_name: str) -> Callable[[], None]:
-    """Turn a task into a Hydra app, which reads sys.argv and calls the task once per job."""
-    app: Callable[[], None] = hydra.main(config_path=f"pkg://{PACKAGE}", config_name=config_name, **VERSION_BASE)(task)
-    return app
+def run_hydra_app(task: Callable[[DictConfig], Any], *, config_name: str, arguments: Sequence[str]) -> None:
+    """Run a Hydra app with these command-line arguments. Hydra calls the task once per job.
+
+    The task finds the arguments in sys.argv that the user typed, also in a launcher's worker process.
+    """
+    typed = list(sys.argv)
+
+    def run_job(config: DictConfig) -> Any:
+        sys.argv[:] = typed
+        return task(config)
+
+    app = hydra.main(config_path=f"pkg://{PACKAGE}", config_name=config_name, **VERSION_BASE)(run_job)
+    sys.argv[1:] = arguments  # Hydra's app reads them there
+    try:
+        app()
+    finally:
+        sys.argv[:] = typed
+
+
+def print_hydra_information(config_name: str, arguments: Sequence[str]) -> None:
+    """Let a Hydra app print what flags such as --info ask for. Such an app runs no job."""
+    run_hydra_app(lambda _: None, config_name=config_name, arguments=arguments)
 
 
 def hydra_context() -> AbstractContextManager[None]:

@@ -163,6 +163,10 @@ class PrimaryConfig:
         labels = [file.label.partition("=") for file in self.chosen_files(overrides) if not file.is_included]
         return {group: [name for other, _, name in labels if other == group] for group in self.groups()}
 
+    def keep_typed_choices(self, overrides: Sequence[str]) -> list[str]:
+        """Put the overrides that `overrides_of_choices` returns before these overrides."""
+        return [*self.overrides_of_choices(overrides), *overrides]
+
     def overrides_of_choices(self, overrides: Sequence[str]) -> list[str]:
         """Return overrides that keep the values of explicitly chosen files where an overlay would replace them.
 

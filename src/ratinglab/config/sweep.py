@@ -1,7 +1,6 @@
 """Sweeps: the checks before the first job, the jobs, and the table at the end."""
 
 import io
-import itertools
 import logging
 import math
 import os
@@ -10,80 +9,96 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ratinglab.config.hydra_api import is_search
+from ratinglab.config.composed_job import compose_new_job, convert_config
+from ratinglab.config.hydra_api import hydra_context, is_search, run_hydra_app
+from ratinglab.config.output_folder import claim_output_folder, output_folder
 from ratinglab.config.primary_config import PrimaryConfig
+from ratinglab.config.sweep_jobs import jobs_to_check, swept_values
 from ratinglab.errors import ConflictError, RunFailedError, UserError
 from ratinglab.options import quote_for_hydra, short_keys, short_number
 from ratinglab.process.exits import exit_on_storage_fault, exit_with
 from ratinglab.process.interrupts import StoppedError
 from ratinglab.process.locks import LockedError, lock_folder
 from ratinglab.runs.record import read_metrics, read_swept_arguments
-from ratinglab.runs.run_files import FAILURE, PRUNED
-from ratinglab.runs.sweep_folder import find_job_folders, has_started, read_jobs, write_reason
+from ratinglab.runs.run_files import FAILURE, HYDRA_FOLDER, PRUNED
+from ratinglab.runs.sweep_folder import (
+    find_job_folders,
+    has_started,
+    read_jobs,
+    record_or_check_arguments,
+    write_reason,
+)
 
 log = logging.getLogger(__name__)
 
-MAX_CHECKED_JOBS = 24
-"""Maximum number of jobs that are all checked; composing takes 0.1 s per job. Larger sweeps check each value once."""
+Task = Callable[[Any, Path], float | None]
+"""Function that trains one run: takes its options and its folder, and returns the objective of a search."""
 PRINTED_PREFIXES = ("note:", "warning:", "pruned")
 """Beginnings of the lines of a job's log that are also printed."""
 
 
-def jobs_to_check(overrides: Sequence[Override]) -> Iterator[list[str]]:
-    """Yield every job of a sweep; beyond MAX_CHECKED_JOBS jobs, the first one and all that differ from it in one key.
+class CheckedSweep(NamedTuple):
+    """A sweep whose jobs have been checked.
 
-    If a key is given twice, the last one counts.
+    Attributes:
+        overrides: overrides for Hydra.
+        hydra: Hydra's part of a job's config.
+        num_jobs: number of jobs.
     """
-    values = {override.get_key_element(): _values(override) for override in overrides}
-    if math.prod(map(len, values.values())) <= MAX_CHECKED_JOBS:
-        yield from _combinations(values)
-        return
-    first_values = {key: choices[:1] for key, choices in values.items()}
-    yield from _combinations(first_values)
-    for key, choices in values.items():
-        yield from itertools.islice(_combinations(first_values | {key: choices}), 1, None)
+
+    overrides: list[str]
+    hydra: DictConfig
+    num_jobs: int
 
 
-def _combinations(values: dict[str, list[str]]) -> Iterator[list[str]]:
-    for combination in itertools.product(*values.values()):
-        yield [f"{key}={value}" for key, value in zip(values, combination, strict=True)]
+def train_sweep(task: Task, conf: PrimaryConfig, *, arguments: Sequence[str], flags: Sequence[str]) -> bool:
+    """Check the jobs of a sweep, train them, and print their table; return whether all jobs succeeded.
+
+    Args:
+        task: function of a job's options and folder.
+        conf: the primary config.
+        arguments: overrides that the user typed.
+        flags: Hydra's flags that the user typed, such as -m.
+
+    Raises:
+        UserError: a value is wrong, the folder is in use, or all jobs failed.
+    """
+    with hydra_context():
+        sweep = _check_sweep(conf, arguments)
+
+    def train_one(config: DictConfig) -> float | None:  # Hydra calls it once per job, perhaps in another process
+        hydra = HydraConfig.get()
+        folder = Path(hydra.runtime.output_dir)
+        return run_job(lambda: _train_job(task, conf, config, hydra, folder), folder, hydra, monitor=config.monitor)
+
+    folder = output_folder(sweep.hydra, "sweep")
+    with claim_output_folder(folder, "sweep") as folder_override:
+        record_or_check_arguments(folder, sweep.overrides, config_dir=conf.extra_folder)
+        hydra_arguments = [*flags, *sweep.overrides, folder_override]
+
+        def run_app() -> None:
+            run_hydra_app(train_one, config_name=conf.config_name, arguments=hydra_arguments)
+
+        return _run_jobs(run_app, folder, num_jobs=sweep.num_jobs)
 
 
-def _values(override: Override) -> list[str]:
-    if not override.is_sweep_override():
-        return [override.get_value_element_as_str()]
-    if override.is_discrete_sweep():
-        return list(override.sweep_string_iterator())
-    interval = override.value()  # a search draws from it: check its two ends
-    assert isinstance(interval, IntervalSweep)
-    return [str(interval.start), str(interval.end)]
-
-
-def check_sweep(
-    conf: PrimaryConfig, arguments: Sequence[str], *, check_job: Callable[[Sequence[str]], DictConfig]
-) -> tuple[list[str], DictConfig, int]:
+def _check_sweep(conf: PrimaryConfig, arguments: Sequence[str]) -> CheckedSweep:
     """Check the jobs of a sweep; call it inside `hydra_context`. Prints a warning for each job whose options conflict.
-
-    `check_job` checks the overrides of one job, and returns Hydra's part of its config.
-
-    Returns:
-        The overrides for Hydra, Hydra's part of a job's config, and the number of jobs.
 
     Raises:
         UserError: a value is wrong, or the options of every job conflict.
     """
     overrides = conf.parse(arguments)
     _, hydra = conf.compose(next(jobs_to_check(overrides)))
-    if hydra.output_subdir is None:
-        raise UserError(f"{conf.config_name} does not support sweeps: leave out -m")
     params = OmegaConf.select(hydra, "sweeper.params") or {}  # set by a search's YAML
     overrides = [*conf.parse([f"{key}={value}" for key, value in params.items()]), *overrides]
     if not is_search(hydra):
@@ -98,7 +113,7 @@ def check_sweep(
     conflicts = list[str]()
     for job in (jobs := list(jobs_to_check(overrides))):
         try:
-            hydra = check_job([*conf.overrides_of_choices(job), *job])
+            hydra = _check_job(conf, job)
         except ConflictError as error:
             swept_arguments = " ".join(argument for argument in job if argument.partition("=")[0] in swept)
             conflicts.append(f"{swept_arguments}: {error}")
@@ -107,8 +122,31 @@ def check_sweep(
     for conflict in conflicts:
         print(f"warning: this job will fail: {conflict}", file=sys.stderr)
     fixed = ",".join(map(quote_for_hydra, sorted(last.keys() - swept)))  # a job's folder is named by what is swept
-    num_jobs = hydra.sweeper.n_trials if is_search(hydra) else math.prod(map(len, map(_values, last.values())))
-    return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"], hydra, num_jobs
+    num_jobs = hydra.sweeper.n_trials if is_search(hydra) else math.prod(map(len, map(swept_values, last.values())))
+    return CheckedSweep([*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"], hydra, num_jobs)
+
+
+def _check_job(conf: PrimaryConfig, overrides: Sequence[str]) -> DictConfig:
+    """Check one job of a sweep; return Hydra's part of its config."""
+    job = compose_new_job(conf, conf.keep_typed_choices(overrides))
+    if job.options.trainer.num_processes > 1:
+        raise UserError(
+            "trainer.devices and trainer.num_nodes must be 1 with -m: each job of a sweep runs in one process, and "
+            "hydra/launcher=joblib, ray or submitit_slurm runs several jobs at a time"
+        )
+    return job.hydra
+
+
+def _train_job(task: Task, conf: PrimaryConfig, config: DictConfig, hydra: HydraConf, folder: Path) -> float | None:
+    """Run the task on one job of a sweep; resume a run that was stopped."""
+    overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # a later value may replace ${…}
+    kept = conf.keep_typed_choices(overrides)
+    if kept != overrides:
+        config, _ = conf.compose(kept)
+        OmegaConf.save(config, folder / HYDRA_FOLDER / "config.yaml")  # Hydra saved the overlay's values
+    if has_started(folder):
+        OmegaConf.update(config, "resume", str(folder))
+    return task(convert_config(config, conf, overrides=overrides), folder)
 
 
 def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, monitor: str) -> float | None:
@@ -178,14 +216,14 @@ def _is_printed(record: logging.LogRecord) -> bool:
     return not is_traceback and (record.name == __name__ or record.getMessage().startswith(PRINTED_PREFIXES))
 
 
-def run_sweep(app: Callable[[], None], folder: Path, *, num_jobs: int) -> bool:
+def _run_jobs(run_app: Callable[[], None], folder: Path, *, num_jobs: int) -> bool:
     """Run the jobs of a sweep and print their table, even if the sweep fails; return whether all jobs succeeded."""
     continue_hint = f"to continue: the same command with {shlex.quote(f'hydra.sweep.dir={os.path.relpath(folder)}')}"
     jobs = "1 job" if num_jobs == 1 else f"{num_jobs:,} jobs"
     print(f"sweep      {jobs} in {os.path.relpath(folder)}, each with its own train.log", flush=True)
     app_succeeded = True
     try:
-        app()
+        run_app()
     except StoppedError as error:
         exit_with(f"{error}; {continue_hint}", status=error.status)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError):

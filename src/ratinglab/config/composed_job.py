@@ -1,0 +1,193 @@
+"""A composed job: the checked options of one run, from the command line or from a call in Python.
+
+`compose_job` is the way from overrides to options. It checks the form of the overrides, then composes the YAML files of
+a new run or restores the configuration of an earlier run, then converts the config to an options object.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from ratinglab.commands.command_options import (
+    EvaluateOptions,
+    ExportOptions,
+    InspectOptions,
+    PredictOptions,
+    RecommendOptions,
+    SimilarOptions,
+)
+from ratinglab.config.arguments import quote_texts
+from ratinglab.config.conversion import TARGET, UnknownKeyError, to_options
+from ratinglab.config.error_messages import check_overrides, name_file_of_key, translate_exceptions
+from ratinglab.config.hydra_api import hide_hydra_app, hydra_context
+from ratinglab.config.primary_config import PrimaryConfig
+from ratinglab.config.rerun import Rerun, find_resumed_run
+from ratinglab.config.resolvers import register_resolvers
+from ratinglab.fitting.fit_options import FitOptions
+from ratinglab.runs.record import read_hydra
+from ratinglab.runs.run_files import HYDRA_FOLDER
+from ratinglab.serving.serve_options import ServeOptions
+from ratinglab.targets import target_class
+from ratinglab.training.train_options import TrainOptions
+
+OPTIONS_CLASSES: dict[str, type] = {
+    "train": TrainOptions,
+    "inspect_data": InspectOptions,
+    "evaluate": EvaluateOptions,
+    "recommend": RecommendOptions,
+    "similar": SimilarOptions,
+    "predict": PredictOptions,
+    "export": ExportOptions,
+    "serve": ServeOptions,
+}
+"""Options class of each primary config in conf/."""
+
+
+class FindRun(Protocol):
+    """Function that finds the earlier run that overrides name; None if they ask for a new run."""
+
+    def __call__(self, overrides: Sequence[str], *, multirun: bool) -> Rerun | None: ...
+
+
+@dataclass(frozen=True)
+class ComposedJob:
+    """A job, composed and checked: a new run, an earlier run to resume or reproduce, or a command that trains nothing.
+
+    Attributes:
+        options: an object of the options class of the primary config.
+        config: the config from which the options were converted.
+        hydra: Hydra's part of the config.
+        overrides: overrides to pass to Hydra's app. For an earlier run, they only choose the folder to write to.
+        conf: the primary config.
+        rerun: the earlier run; None for any other job.
+    """
+
+    options: Any
+    config: DictConfig
+    hydra: DictConfig
+    overrides: list[str]
+    conf: PrimaryConfig
+    rerun: Rerun | None = None
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the job continues an earlier run in its folder. A reproduction has a new folder."""
+        return self.rerun is not None and self.rerun.key == "resume"
+
+    def save(self, folder: Path) -> None:
+        """Save the configuration in a run's folder, as Hydra's app does. A reproduction saves the original's."""
+        overrides = self.overrides if self.rerun is None else self.rerun.arguments()
+        hydra = self._complete_hydra_config(folder) if self.rerun is None else read_hydra(self.rerun.folder)
+        (folder / HYDRA_FOLDER).mkdir(exist_ok=True)
+        for name, content in (
+            ("config.yaml", self.config),
+            ("overrides.yaml", OmegaConf.create(overrides)),
+            ("hydra.yaml", OmegaConf.create({"hydra": hydra})),
+        ):
+            OmegaConf.save(content, folder / HYDRA_FOLDER / name)
+
+    def _complete_hydra_config(self, folder: Path) -> DictConfig:
+        """Copy Hydra's part of the config, and set the values that Hydra's app would set."""
+        config_dir, hydra = self.conf.extra_folder, self.hydra.copy()
+        with read_write(hydra), open_dict(hydra):
+            hydra.mode = RunMode.RUN
+            hydra.run.dir = hydra.runtime.output_dir = str(folder)
+            for source in hydra.runtime.config_sources:
+                if config_dir is not None and source.path == str(config_dir):
+                    source.provider = "command-line"  # Hydra's name for --config-dir, which a resumed run looks for
+        return hydra
+
+
+def find_earlier_run(
+    conf: PrimaryConfig, overrides: Sequence[str], *, find_run: FindRun | None, multirun: bool = False
+) -> Rerun | None:
+    """Check the form of the overrides, and find the earlier run that they name; None if they ask for a new run.
+
+    Raises:
+        UserError: an override is not allowed, or there is no such run.
+    """
+    with hydra_context():
+        check_overrides(conf.parse(overrides), conf)
+    return None if find_run is None else find_run(overrides, multirun=multirun)
+
+
+def compose_job(conf: PrimaryConfig, overrides: Sequence[str], *, find_run: FindRun | None) -> ComposedJob:
+    """Compose and check the one job that the overrides ask for.
+
+    Raises:
+        UserError: an override is not allowed, a key is unknown, a value is missing, of the wrong type or out of range,
+            or there is no such earlier run.
+    """
+    rerun = find_earlier_run(conf, overrides, find_run=find_run)
+    if rerun is None:
+        with hydra_context():
+            return compose_new_job(conf, conf.keep_typed_choices(overrides))
+    if conf.extra_folder is None:
+        conf.add_folder(rerun.config_dir())
+    with hydra_context():
+        config, hydra = rerun.compose(conf)
+        options = convert_config(config, conf, overrides=rerun.arguments())
+        return ComposedJob(options, config, hydra, rerun.overrides, conf, rerun)
+
+
+def compose_new_job(conf: PrimaryConfig, overrides: list[str]) -> ComposedJob:
+    """Compose and check a job that is no earlier run; call it inside `hydra_context`.
+
+    Raises:
+        UserError: a key is unknown, or a value is missing, of the wrong type, or out of range.
+    """
+    config, hydra = conf.compose(overrides)
+    try:
+        return ComposedJob(convert_config(config, conf, overrides=overrides), config, hydra, overrides, conf)
+    except UnknownKeyError as error:
+        raise name_file_of_key(error, conf, overrides) from error
+
+
+def convert_config(config: DictConfig, conf: PrimaryConfig, *, overrides: Sequence[str]) -> Any:
+    """Convert a config to options, as `to_options` does; call it inside `hydra_context` or in a job of Hydra's.
+
+    Also starts the threads of a compiled fit, and lets Python find the classes in the folder of --config-dir.
+    """
+    conf.put_on_path()
+    _start_threads_of_compiled_fit(config)
+    return to_options(config, OPTIONS_CLASSES[conf.config_name], conf.parse(overrides))
+
+
+def _start_threads_of_compiled_fit(config: DictConfig) -> None:
+    """Start numba's threads if the chosen fit has compiled loops.
+
+    They must start before torch is imported, which the conversion does: the class of an equation's options imports it.
+    """
+    content = OmegaConf.to_container(config, resolve=False)
+    optimizer = content.get("optimizer") if isinstance(content, dict) else None
+    if not isinstance(optimizer, dict) or TARGET not in optimizer:
+        return
+    fit = target_class(optimizer[TARGET], base=FitOptions, key=f"optimizer.{TARGET}")
+    if issubclass(fit, FitOptions) and fit.has_compiled_loops:
+        from ratinglab.kernels.compiled import start_threads  # imported here, because other fits do not need numba
+
+        start_threads()
+
+
+def compose_options(config_name: str, overrides: Sequence[str]) -> Any:
+    """Compose the options of a primary config; call it in a Hydra job, such as a command's task."""
+    conf = PrimaryConfig(config_name)
+    config, _ = conf.compose(overrides)
+    return convert_config(config, conf, overrides=overrides)
+
+
+def compose_call(overrides: Sequence[str], *, config_dir: str | None) -> ComposedJob:
+    """Compose and check the run that a call from Python asks for.
+
+    Raises:
+        UserError: as in `compose_job`, or there is no folder `config_dir`.
+    """
+    register_resolvers()
+    conf = PrimaryConfig("train")
+    with translate_exceptions(conf), hide_hydra_app():
+        conf.add_folder(config_dir)
+        return compose_job(conf, quote_texts(overrides), find_run=find_resumed_run)
