@@ -80,6 +80,17 @@ def test_overview_lists_every_command():
     assert [line.split()[0] for line in listed] == list(COMMANDS)
 
 
+def test_help_of_hydra_ignores_keys_of_the_run(command, tmp_path):
+    text = command(tmp_path, "train", "--hydra-help").stdout
+    assert text.startswith("Hydra (")
+    assert command(tmp_path, "train", "--hydra-help", "model=mf", "seed=1").stdout == text
+
+
+def test_help_for_a_sweep_is_that_of_its_first_job(help_of):
+    text = help_of("train", "-m", "model=svdpp,mf")
+    assert re.search(r"^  \* svdpp  ", text, re.M)
+
+
 def test_help_lists_choices_of_the_config_dir(help_of, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").write_text(

@@ -65,6 +65,8 @@ def parse_arguments(*, positional: Sequence[str]) -> CommandLine:
     for index, key in zip(bare, (key for key in positional if key not in given_keys), strict=False):
         overrides[index] = f"{key}={overrides[index]}"
     _check_form(overrides, positional=positional)
+    if arguments.hydra_help:  # which composes only Hydra's own part of a config
+        overrides = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
     if not arguments.multirun:
         overrides = [_quote_text(argument) for argument in overrides]
     return CommandLine(_requested(arguments), overrides, flags, arguments.config_dir)

@@ -27,6 +27,7 @@ from ratinglab.config.primary_config import (
     flatten,
     format_choices,
 )
+from ratinglab.config.sweep_jobs import jobs_to_check
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.trainer_options import NOT_IN_TRAINER
 from ratinglab.options import as_yaml
@@ -53,6 +54,7 @@ def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
     Raises:
         UserError: an override adds or removes a key, leaves a group without a choice, or could make two runs share a
             folder or a run lose its record.
+        HydraException: an override adds a key that is unknown.
     """
     groups = conf.groups()
     for override in overrides:
@@ -62,6 +64,9 @@ def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
             if override.is_delete():
                 raise UserError(f"{typed}: a key cannot be removed, only set, as in KEY=VALUE")
             if override.is_add() or override.is_force_add():
+                choices = [other for other in overrides if other.key_or_group in groups and not other.is_delete()]
+                first_job = next(jobs_to_check([*choices, override]))
+                conf.compose([text.lstrip("+") for text in first_job])  # raises Hydra's error if the key is unknown
                 raise UserError(f"{typed}: a key cannot be added; try {typed.lstrip('+')}")
         elif key in FOLDER_KEYS:
             hint = "use -m" if key == "hydra.mode" else "use hydra.run.dir or hydra.sweep.dir"
