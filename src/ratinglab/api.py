@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast
 import pandas as pd
 
 from ratinglab.config.composed_job import ComposedJob, compose_call
-from ratinglab.config.output_folder import output_folder_of_call
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.datasets.sources import FRAME
 from ratinglab.errors import UserError, did_you_mean
@@ -168,7 +167,7 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
         folds = getattr(fold_1.options.split, "folds", None)
         if folds is None:
             raise UserError(f"cross_validate needs a split with folds, as split=kfold, got {fold_1.options.split.name}")
-        parent = output_folder_of_call(fold_1, "run" if "folder" in settings else "sweep")
+        parent = fold_1.output_folder("run" if "folder" in settings else "sweep")
         rows: list[dict[str, Any]] = []
         for fold in range(1, folds + 1):
             fold_settings: Settings = {**settings, "folder": parent / f"{fold - 1}-fold-{fold}", "verbose": False}
@@ -272,7 +271,7 @@ def _compose_job(overrides: Sequence[str], settings: Settings) -> ComposedJob:
 def _train_one(overrides: Sequence[str], settings: Settings) -> Run:
     """Train one run, inside `isolated`."""
     job, verbose = _compose_job(overrides, settings), settings.get("verbose", True)
-    folder, is_resumed = output_folder_of_call(job, "run"), job.is_resumed
+    folder, is_resumed = job.output_folder("run"), job.is_resumed
     if not verbose:
         job.options.trainer.enable_progress_bar = job.options.trainer.enable_model_summary = False
     if job.options.trainer.num_processes > 1:

@@ -1,4 +1,4 @@
-"""Parse the arguments of a command before Hydra does."""
+"""Parse the command line before Hydra does, to accept more forms and to report each mistake in one line."""
 
 import argparse
 import itertools
@@ -18,22 +18,21 @@ from ratinglab.options import quote_for_hydra
 from ratinglab.process.program import shell_command
 
 MAPPING_KEYS = ("ratings", "user_features")
-"""Keys whose values are mappings, which Hydra does not parse: its grammar has no quoted names, and keeps only the last
-of equal names."""
-
+"""Keys whose values are mappings. They are passed to Hydra as text, because Hydra would not accept quoted names, and
+would keep only the last of equal names."""
 ID_KEYS = ("item", "user")
-"""Keys whose values are ids or titles. These may contain commas and are never swept over."""
+"""Keys whose values are ids or titles. A comma is part of such a value, and never separates the values of a sweep."""
 
 
 class CommandLine(NamedTuple):
     """A parsed command line.
 
     Attributes:
-        request: what the user asks for: the help; information that Hydra prints, such as --info or a completion of the
-            shell; the configuration of a run (--cfg); a single run; or a sweep (-m).
+        request: what the user asks for. information: what Hydra prints for --info, --hydra-help or a completion of the
+            shell; config: the configuration of a run (--cfg); sweep: several runs (-m).
         overrides: the arguments KEY=VALUE.
-        flags: all other arguments, which Hydra's own parser reads again.
-        config_dir: the user's folder with YAML files; None: there is no --config-dir.
+        flags: all other arguments, which Hydra's parser reads again.
+        config_dir: the value of --config-dir.
     """
 
     request: Literal["help", "information", "config", "run", "sweep"]
@@ -43,13 +42,12 @@ class CommandLine(NamedTuple):
 
 
 def parse_arguments(*, positional: Sequence[str]) -> CommandLine:
-    """Parse the command line in sys.argv.
+    """Parse the command line in sys.argv. Flags may follow overrides, which Hydra 1.3 rejects.
 
     An argument without a key sets the next key in `positional` that is not set by name, as in `predict.py FOLDER FILE`.
 
-    Flags may follow overrides, which Hydra 1.3 rejects. Outside a sweep, takes a value literally if Hydra cannot parse
-    it, or if Hydra would parse it as a sweep although it names a file, an id or a title: `run=a b/c=d,e`,
-    `item=Matrix, The`.
+    Takes a value literally, except in a sweep, if Hydra cannot parse it, or if Hydra would parse it as a sweep although
+    it names a file, an id or a title: `run=a b/c=d,e`, `item=Matrix, The`.
 
     Raises:
         UserError: a flag is unknown, or an argument is not an override.
@@ -57,37 +55,27 @@ def parse_arguments(*, positional: Sequence[str]) -> CommandLine:
     parser = argument_parser()
     parser.error = refuse_arguments  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args()
-    _check_flags(arguments)
-    overrides: list[str] = arguments.overrides
-    flags = [argument for argument in sys.argv[1:] if argument not in overrides]
-    given_keys = {text.partition("=")[0] for text in overrides if not _is_bare(text)}
-    bare = [index for index, text in enumerate(overrides) if _is_bare(text)]
-    for index, key in zip(bare, (key for key in positional if key not in given_keys), strict=False):
-        overrides[index] = f"{key}={overrides[index]}"
-    _check_form(overrides, positional=positional)
-    if arguments.hydra_help:  # which composes only Hydra's own part of a config
-        overrides = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
-    if not arguments.multirun:
-        overrides = [_quote_text(argument) for argument in overrides]
-    return CommandLine(_requested(arguments), overrides, flags, arguments.config_dir)
-
-
-def _check_flags(arguments: argparse.Namespace) -> None:
-    """Refuse flags of Hydra that ratinglab does not support, and flags that do not belong together."""
     if arguments.config_path or arguments.config_name or arguments.experimental_rerun:
-        flags = "--experimental-rerun" if arguments.experimental_rerun else "--config-path and --config-name"
+        refused = "--experimental-rerun" if arguments.experimental_rerun else "--config-path and --config-name"
         raise UserError(
-            f"{flags} cannot be set: {shell_command('reproduce', 'run=FOLDER')} trains a run "
+            f"{refused} cannot be set: {shell_command('reproduce', 'run=FOLDER')} trains a run "
             "again, and --config-dir FOLDER adds your own YAML files"
         )
     if arguments.resolve and not (arguments.cfg or arguments.help):
         raise UserError("--resolve works only with --cfg, as in --cfg job --resolve")
     if arguments.cfg and arguments.multirun:
         raise UserError("--cfg shows the configuration of one run: leave out -m")
+    flags = [argument for argument in sys.argv[1:] if argument not in arguments.overrides]
+    overrides = _add_keys(arguments.overrides, positional)
+    _check_form(overrides, positional=positional)
+    if arguments.hydra_help:  # which composes only Hydra's own part of a config
+        overrides = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
+    if not arguments.multirun:
+        overrides = [_quote_text(argument) for argument in overrides]
+    return CommandLine(_request(arguments), overrides, flags, arguments.config_dir)
 
 
-def _requested(arguments: argparse.Namespace) -> Literal["help", "information", "config", "run", "sweep"]:
-    """Return what the flags ask for."""
+def _request(arguments: argparse.Namespace) -> Literal["help", "information", "config", "run", "sweep"]:
     if arguments.help:
         return "help"
     if arguments.hydra_help or arguments.info or arguments.shell_completion:
@@ -97,8 +85,15 @@ def _requested(arguments: argparse.Namespace) -> Literal["help", "information", 
     return "sweep" if arguments.multirun else "run"
 
 
+def _add_keys(arguments: Sequence[str], positional: Sequence[str]) -> list[str]:
+    """Add the next key in `positional` that no argument sets to each argument without a key."""
+    given_keys = {text.partition("=")[0] for text in arguments if not _is_bare(text)}
+    keys = iter([key for key in positional if key not in given_keys])
+    return [f"{key}={text}" if _is_bare(text) and (key := next(keys, None)) else text for text in arguments]
+
+
 def quote_texts(arguments: Sequence[str]) -> list[str]:
-    """Check the form of the arguments, and quote text values that Hydra would read as something else."""
+    """Check that all arguments are overrides; quote the values that Hydra would not read as text although they are."""
     _check_form(arguments)
     return [_quote_text(argument) for argument in arguments]
 
@@ -123,7 +118,7 @@ def _is_bare(argument: str) -> bool:
 
 
 def _quote_text(argument: str) -> str:
-    """Quote the value of an override if Hydra would read a text as something else."""
+    """Quote the value of an override if it is a text that Hydra would not read as one."""
     key, equals, value = argument.partition("=")
     if not (equals and re.fullmatch(r"[\w./@]+", key)):
         return argument

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from functools import wraps
+from functools import partial, wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from ratinglab.config.composed_job import ComposedJob, FindRun, compose_job, fin
 from ratinglab.config.error_messages import translate_exceptions
 from ratinglab.config.help_text import adapt_commands, help_text
 from ratinglab.config.hydra_api import hydra_context, print_hydra_information, run_hydra_app
-from ratinglab.config.output_folder import claim_output_folder, output_folder
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.config.sweep import train_sweep
@@ -71,7 +70,8 @@ def command(
                 conf.add_folder(line.config_dir)
                 match line.request:
                     case "help":
-                        print(_help(conf, line.overrides) if usage is None else adapt_commands(usage.strip()))
+                        text = _help(conf, line.overrides) if usage is None else adapt_commands(usage.strip())
+                        print(text, flush=True)  # here, where a closed pipe is no bug
                     case "information":
                         print_hydra_information(config_name, [*line.flags, *line.overrides])
                     case "config":
@@ -81,7 +81,8 @@ def command(
                     case "run":
                         _run_task(task, conf, line)
                     case "sweep" if find_run is not None:
-                        _train_sweep(task, conf, line, find_run)
+                        find_earlier_run(conf, line.overrides, find_run=find_run, multirun=True)  # which it refuses
+                        train_sweep(task, conf, line.overrides, flags=line.flags)
                     case "sweep":
                         raise UserError(f"{config_name} does not support sweeps: leave out -m")
 
@@ -111,7 +112,7 @@ def _print_config(conf: PrimaryConfig, line: CommandLine, find_run: FindRun | No
 def _run_task(task: Task, conf: PrimaryConfig, line: CommandLine) -> None:
     """Run the task of a command that trains nothing."""
     job = compose_job(conf, line.overrides, find_run=None)
-    _run_in_hydra(lambda: task(job.options, Path.cwd()), job, [*line.flags, *job.overrides])
+    _run_in_hydra(partial(task, job.options), job, [*line.flags, *job.overrides])
 
 
 def _train(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun) -> None:
@@ -121,8 +122,7 @@ def _train(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun
         _join_fit(job)
         return
 
-    def train() -> None:
-        folder = Path(HydraConfig.get().runtime.output_dir)
+    def train(folder: Path) -> None:
         if job.rerun is not None and not job.is_resumed:
             job.save(folder)  # the original's configuration in place of the one that Hydra has saved
         try:
@@ -132,20 +132,20 @@ def _train(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun
                 exit_with(f"{error}; {resume_hint(folder)}", status=error.status)
             raise
 
-    folder = output_folder(job.hydra, "run")
-    with claim_output_folder(folder, "run", is_resumed=job.is_resumed) as folder_override:
+    with job.claim_output_folder("run") as (_, folder_override):
         _run_in_hydra(train, job, [*line.flags, *job.overrides, folder_override])
 
 
-def _run_in_hydra(run: Callable[[], object], job: ComposedJob, arguments: Sequence[str]) -> None:
-    """Call a function inside Hydra's app, which sets up the logs, and creates the folder of a run."""
+def _run_in_hydra(run: Callable[[Path], object], job: ComposedJob, arguments: Sequence[str]) -> None:
+    """Call a function of the output folder inside Hydra's app, which has set up the folder and the logs."""
 
     def run_and_report(_: DictConfig) -> None:
-        with clean_exit(), translate_exceptions(job.conf):  # here, because Hydra adds a line to an exception
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        with clean_exit(), translate_exceptions(job.conf):  # in the app, since Hydra adds a line to an exception
             try:
-                run()
+                run(folder)
             except OSError as error:
-                exit_on_storage_fault(error, Path(HydraConfig.get().runtime.output_dir))
+                exit_on_storage_fault(error, folder)
                 raise
             except RunFailedError as error:
                 exit_with(f"error: {error}", status=1)
@@ -165,15 +165,8 @@ def _join_fit(job: ComposedJob) -> None:
     warnings.simplefilter("ignore")
     with open(os.devnull, "w", encoding="utf-8") as null_device, redirect_stdout(null_device):
         try:
-            join_fit(job.options, output_folder(job.hydra, "run"))
+            join_fit(job.options, job.output_folder("run"))
         except StoppedError as error:
             sys.exit(error.status)
         except RunFailedError:
             sys.exit(1)
-
-
-def _train_sweep(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun) -> None:
-    """Train the jobs of a sweep; exit with status 1 if one fails."""
-    find_earlier_run(conf, line.overrides, find_run=find_run, multirun=True)  # raises if there is one
-    if not train_sweep(task, conf, flags=line.flags, arguments=line.overrides):
-        sys.exit(1)

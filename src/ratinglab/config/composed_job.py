@@ -4,10 +4,12 @@
 a new run or restores the configuration of an earlier run, then converts the config to an options object.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal
 
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -27,7 +29,10 @@ from ratinglab.config.hydra_api import hide_hydra_app, hydra_context
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.rerun import Rerun, find_resumed_run
 from ratinglab.config.resolvers import register_resolvers
+from ratinglab.files import user_path
 from ratinglab.fitting.fit_options import FitOptions
+from ratinglab.options import quote_for_hydra
+from ratinglab.runs.claimed_folder import claim_folder
 from ratinglab.runs.record import read_hydra
 from ratinglab.runs.run_files import HYDRA_FOLDER
 from ratinglab.serving.serve_options import ServeOptions
@@ -47,10 +52,8 @@ OPTIONS_CLASSES: dict[str, type] = {
 """Options class of each primary config in conf/."""
 
 
-class FindRun(Protocol):
-    """Function that finds the earlier run that overrides name; None if they ask for a new run."""
-
-    def __call__(self, overrides: Sequence[str], *, multirun: bool) -> Rerun | None: ...
+FindRun = Callable[..., Rerun | None]
+"""Function that finds the earlier run that overrides name, such as `find_resumed_run`; None: they ask for a new run."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,29 @@ class ComposedJob:
     def is_resumed(self) -> bool:
         """Whether the job continues an earlier run in its folder. A reproduction has a new folder."""
         return self.rerun is not None and self.rerun.key == "resume"
+
+    def output_folder(self, kind: Literal["run", "sweep"]) -> Path:
+        """Return the absolute path of hydra.run.dir or hydra.sweep.dir.
+
+        Raises:
+            UserError: the key cannot be resolved.
+        """
+        with translate_exceptions(self.conf), hide_hydra_app():
+            return user_path(str(self.hydra[kind].dir), key=f"hydra.{kind}.dir").absolute()
+
+    @contextmanager
+    def claim_output_folder(self, kind: Literal["run", "sweep"]) -> Iterator[tuple[Path, str]]:
+        """Create and lock the output folder for the duration of a `with` block. It must be new, empty or continued.
+
+        Yields the folder, and the override that makes Hydra's app write to it: Hydra does not expand `~`, and could put
+        a later time into the name.
+        """
+        folder, key = self.output_folder(kind), f"hydra.{kind}.dir"
+        with claim_folder(folder, key=key, is_resumed=self.is_resumed, is_sweep=kind == "sweep"):
+            try:
+                yield folder, f"{key}={quote_for_hydra(str(folder))}"
+            finally:
+                logging.shutdown()  # closes the logs of runs that `claim_folder` removes
 
     def save(self, folder: Path) -> None:
         """Save the configuration in a run's folder, as Hydra's app does. A reproduction saves the original's."""

@@ -1,4 +1,4 @@
-"""Sweeps: the checks before the first job, the jobs, and the table at the end."""
+"""Sweeps: `train_sweep` checks the jobs before the first one starts, trains them, and prints their table at the end."""
 
 import io
 import logging
@@ -8,8 +8,9 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
@@ -18,9 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ratinglab.config.composed_job import compose_new_job, convert_config
+from ratinglab.config.composed_job import ComposedJob, compose_new_job, convert_config
 from ratinglab.config.hydra_api import hydra_context, is_search, run_hydra_app
-from ratinglab.config.output_folder import claim_output_folder, output_folder
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.sweep_jobs import jobs_to_check, swept_values
 from ratinglab.errors import ConflictError, RunFailedError, UserError
@@ -43,63 +43,46 @@ log = logging.getLogger(__name__)
 Task = Callable[[Any, Path], float | None]
 """Function that trains one run: takes its options and its folder, and returns the objective of a search."""
 PRINTED_PREFIXES = ("note:", "warning:", "pruned")
-"""Beginnings of the lines of a job's log that are also printed."""
+"""Beginnings of those lines of a job's log that are also printed."""
 
 
-class CheckedSweep(NamedTuple):
-    """A sweep whose jobs have been checked.
+def train_sweep(task: Task, conf: PrimaryConfig, overrides: Sequence[str], *, flags: Sequence[str]) -> None:
+    """Check the jobs of a sweep, train them, and print their table. Exits with status 1 if a job fails.
 
-    Attributes:
-        overrides: overrides for Hydra.
-        hydra: Hydra's part of a job's config.
-        num_jobs: number of jobs.
-    """
-
-    overrides: list[str]
-    hydra: DictConfig
-    num_jobs: int
-
-
-def train_sweep(task: Task, conf: PrimaryConfig, *, arguments: Sequence[str], flags: Sequence[str]) -> bool:
-    """Check the jobs of a sweep, train them, and print their table; return whether all jobs succeeded.
-
-    Args:
-        task: function of a job's options and folder.
-        conf: the primary config.
-        arguments: overrides that the user typed.
-        flags: Hydra's flags that the user typed, such as -m.
+    `flags` are those that the user typed for Hydra, such as -m.
 
     Raises:
         UserError: a value is wrong, the folder is in use, or all jobs failed.
     """
     with hydra_context():
-        sweep = _check_sweep(conf, arguments)
+        overrides, job, num_jobs = _check_sweep(conf, overrides)
 
     def train_one(config: DictConfig) -> float | None:  # Hydra calls it once per job, perhaps in another process
         hydra = HydraConfig.get()
         folder = Path(hydra.runtime.output_dir)
         return run_job(lambda: _train_job(task, conf, config, hydra, folder), folder, hydra, monitor=config.monitor)
 
-    folder = output_folder(sweep.hydra, "sweep")
-    with claim_output_folder(folder, "sweep") as folder_override:
-        record_or_check_arguments(folder, sweep.overrides, config_dir=conf.extra_folder)
-        hydra_arguments = [*flags, *sweep.overrides, folder_override]
-
-        def run_app() -> None:
-            run_hydra_app(train_one, config_name=conf.config_name, arguments=hydra_arguments)
-
-        return _run_jobs(run_app, folder, num_jobs=sweep.num_jobs)
+    with job.claim_output_folder("sweep") as (folder, folder_override):
+        record_or_check_arguments(folder, overrides, config_dir=conf.extra_folder)
+        arguments = [*flags, *overrides, folder_override]
+        run_app = partial(run_hydra_app, train_one, config_name=conf.config_name, arguments=arguments)
+        all_succeeded = _run_jobs(run_app, folder, num_jobs=num_jobs)
+    if not all_succeeded:
+        sys.exit(1)
 
 
-def _check_sweep(conf: PrimaryConfig, arguments: Sequence[str]) -> CheckedSweep:
+def _check_sweep(conf: PrimaryConfig, arguments: Sequence[str]) -> tuple[list[str], ComposedJob, int]:
     """Check the jobs of a sweep; call it inside `hydra_context`. Prints a warning for each job whose options conflict.
+
+    Returns:
+        The overrides for Hydra, one of the jobs, and the number of jobs.
 
     Raises:
         UserError: a value is wrong, or the options of every job conflict.
     """
     overrides = conf.parse(arguments)
     _, hydra = conf.compose(next(jobs_to_check(overrides)))
-    params = OmegaConf.select(hydra, "sweeper.params") or {}  # set by a search's YAML
+    params = OmegaConf.select(hydra, "sweeper.params") or {}  # the file of search=NAME sets them
     overrides = [*conf.parse([f"{key}={value}" for key, value in params.items()]), *overrides]
     if not is_search(hydra):
         for override in overrides:
@@ -111,34 +94,34 @@ def _check_sweep(conf: PrimaryConfig, arguments: Sequence[str]) -> CheckedSweep:
     last = {override.key_or_group: override for override in overrides}
     swept = {key for key, override in last.items() if override.is_sweep_override()}
     conflicts = list[str]()
-    for job in (jobs := list(jobs_to_check(overrides))):
+    for job_overrides in (jobs := list(jobs_to_check(overrides))):
         try:
-            hydra = _check_job(conf, job)
+            job = _compose_job_of_sweep(conf, job_overrides)
         except ConflictError as error:
-            swept_arguments = " ".join(argument for argument in job if argument.partition("=")[0] in swept)
+            swept_arguments = " ".join(text for text in job_overrides if text.partition("=")[0] in swept)
             conflicts.append(f"{swept_arguments}: {error}")
             if len(conflicts) == len(jobs):
                 raise
     for conflict in conflicts:
         print(f"warning: this job will fail: {conflict}", file=sys.stderr)
-    fixed = ",".join(map(quote_for_hydra, sorted(last.keys() - swept)))  # a job's folder is named by what is swept
-    num_jobs = hydra.sweeper.n_trials if is_search(hydra) else math.prod(map(len, map(swept_values, last.values())))
-    return CheckedSweep([*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"], hydra, num_jobs)
+    fixed = ",".join(map(quote_for_hydra, sorted(last.keys() - swept)))  # not in the names of the jobs' folders
+    num_jobs = job.hydra.sweeper.n_trials if is_search(hydra) else math.prod(map(len, map(swept_values, last.values())))
+    return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"], job, num_jobs
 
 
-def _check_job(conf: PrimaryConfig, overrides: Sequence[str]) -> DictConfig:
-    """Check one job of a sweep; return Hydra's part of its config."""
+def _compose_job_of_sweep(conf: PrimaryConfig, overrides: Sequence[str]) -> ComposedJob:
+    """Compose and check one job of a sweep."""
     job = compose_new_job(conf, conf.keep_typed_choices(overrides))
     if job.options.trainer.num_processes > 1:
         raise UserError(
             "trainer.devices and trainer.num_nodes must be 1 with -m: each job of a sweep runs in one process, and "
             "hydra/launcher=joblib, ray or submitit_slurm runs several jobs at a time"
         )
-    return job.hydra
+    return job
 
 
 def _train_job(task: Task, conf: PrimaryConfig, config: DictConfig, hydra: HydraConf, folder: Path) -> float | None:
-    """Run the task on one job of a sweep; resume a run that was stopped."""
+    """Train one job of a sweep. If its run has started in an earlier part of the sweep, resume it."""
     overrides: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # a later value may replace ${…}
     kept = conf.keep_typed_choices(overrides)
     if kept != overrides:
@@ -150,10 +133,10 @@ def _train_job(task: Task, conf: PrimaryConfig, config: DictConfig, hydra: Hydra
 
 
 def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, monitor: str) -> float | None:
-    """Run one job of a sweep; return its objective, which is infinite if it fails.
+    """Run one job of a sweep; return its objective, which is infinite if the job fails.
 
-    Prints one line: the swept values, the monitored metric and the seconds of the fit. Notes and warnings precede it;
-    train.log has all lines. A failure is recorded in the job's folder and does not end the other jobs.
+    Prints the job's notes and warnings, then one line with the swept values, the monitored metric and the seconds of
+    the fit. train.log has all lines. A failure is recorded in the job's folder, and the other jobs run all the same.
     """
     swept = read_swept_arguments(folder)
     values_text = " ".join(f"{short}={short_number(str(swept[key]))}" for key, short in short_keys(swept).items())
@@ -176,19 +159,19 @@ def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, moni
             reason = " ".join(f"{type(error).__name__}: {error}".split())
         log.error("%s   failed: %s", values_text, reason)
         write_reason(folder / FAILURE, reason)
-        (folder / PRUNED).unlink(missing_ok=True)  # the job counts as failed; a resumed fit writes the file again
+        (folder / PRUNED).unlink(missing_ok=True)  # the job counts as failed; if it is resumed, the fit writes it again
     return float("inf")
 
 
 def _outcome(folder: Path, monitor: str) -> str:
-    """Format the monitored metric of a finished job, if it has validation rows, and the seconds of its fit."""
+    """Format the seconds of a finished job's fit and, if the job has validation rows, its monitored metric."""
     metrics = read_metrics(folder)
     metric = f"{monitor} {metrics[monitor]:.4f}   " if monitor in metrics else ""
     return f"{metric}{metrics['fit/seconds']:.1f} s"
 
 
 def _print_notes_only(job: str) -> None:
-    """Print only a job's notes and warnings and the lines of this module, with the job's number; log all lines."""
+    """Let the handlers that print show only notes, warnings and this module's lines, each with the job's number."""
     for handler in logging.root.handlers:
         if type(handler) is logging.StreamHandler:
             handler.setFormatter(logging.Formatter(f"{job:<10} %(message)s"))
@@ -197,7 +180,10 @@ def _print_notes_only(job: str) -> None:
 
 @contextmanager
 def _log_output() -> Iterator[None]:
-    """Write what a job prints, such as an equation of the user's, into train.log: stdout at once, stderr at the end."""
+    """Write what a job prints, such as the output of a user's own equation, into train.log.
+
+    Lines of stdout are written at once, lines of stderr at the end.
+    """
     logs = [handler.baseFilename for handler in logging.root.handlers if isinstance(handler, logging.FileHandler)]
     with (
         open(logs[0] if logs else os.devnull, "a", buffering=1, encoding="utf-8", errors="replace") as stdout,
@@ -207,7 +193,7 @@ def _log_output() -> Iterator[None]:
         try:
             yield
         finally:
-            for line in errors.getvalue().splitlines():  # such as a warning of Python's
+            for line in errors.getvalue().splitlines():  # for example, a warning by Python
                 log.warning("%s", line)
 
 
@@ -228,7 +214,7 @@ def _run_jobs(run_app: Callable[[], None], folder: Path, *, num_jobs: int) -> bo
         exit_with(f"{error}; {continue_hint}", status=error.status)
     except (UserError, HydraException, OmegaConfBaseException, YAMLError):
         raise
-    except Exception as error:  # such as a launcher's, whose worker was killed
+    except Exception as error:  # for example, a launcher's error because its worker was killed
         log.debug("the sweep has failed", exc_info=True)
         reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
         if not find_job_folders(folder):
@@ -239,9 +225,9 @@ def _run_jobs(run_app: Callable[[], None], folder: Path, *, num_jobs: int) -> bo
 
 
 def _print_report(folder: Path) -> bool:
-    """Print the table of a sweep's runs, then its folder on a line of its own; return whether all jobs succeeded.
+    """Print the table of a sweep's runs, then the sweep's folder on the last line; return whether all jobs succeeded.
 
-    Reads the runs from the folder, since a launcher may have run the jobs in other processes.
+    Reads the runs from the folder, because a launcher may have run the jobs in other processes.
     """
     jobs = read_jobs(folder)
     failures = [job.failure for job in jobs if job.failure is not None]
