@@ -36,6 +36,15 @@ def test_argument_without_a_key_is_the_run(command, tmp_path, quick, script):
     assert command(tmp_path, script, "nowhere", status=2).stderr == "error: run: there is no folder nowhere\n"
 
 
+def test_error_names_the_run_that_latest_is(command, tmp_path, quick):
+    shutil.copytree(quick.run, tmp_path / "outputs" / "run")
+    for name, note in (("latest", "run=latest: outputs/run"), ("best", "run=best: outputs/run, val/mse ")):
+        refused = command(tmp_path, "similar", f"run={name}", "item=nothing", status=2).stderr
+        assert refused.startswith(f"error: item: no item has the id or the title 'nothing' ({note}")
+    missing = command(tmp_path, "similar", "run=nowhere/latest", "item=nothing", status=2).stderr
+    assert missing == "error: run=nowhere/latest: there is no finished run in nowhere\n"
+
+
 @pytest.mark.parametrize("arguments", [["{run}", "pairs.csv"], ["run={run}", "pairs.csv"], ["pairs.csv", "run={run}"]])
 def test_second_argument_without_a_key_is_the_input(command, tmp_path, quick, arguments):
     (tmp_path / "pairs.csv").write_text("user_id,item_id\n1,2\n")

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from functools import partial, wraps
+from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from ratinglab.process.exits import clean_exit, exit_on_storage_fault, exit_with
 from ratinglab.process.interrupts import StoppedError, resume_hint
 from ratinglab.process.program import exit_with_rank_zero, process_rank
 from ratinglab.process.startup import configure_process
+from ratinglab.runs.finished_runs import find_named_run
 from ratinglab.runs.run_files import HYDRA_FOLDER
 from ratinglab.runs.sweep_folder import has_started
 
@@ -110,9 +111,17 @@ def _print_config(conf: PrimaryConfig, line: CommandLine, find_run: FindRun | No
 
 
 def _run_task(task: Task, conf: PrimaryConfig, line: CommandLine) -> None:
-    """Run the task of a command that trains nothing."""
+    """Run the task of a command that trains nothing. An error names the run that `run=latest` or `run=best` is."""
     job = compose_job(conf, line.overrides, find_run=None)
-    _run_in_hydra(partial(task, job.options), job, [*line.flags, *job.overrides])
+
+    def run(folder: Path) -> None:
+        try:
+            task(job.options, folder)
+        except UserError as error:
+            notes = find_named_run(job.options.run)[1] if hasattr(job.options, "run") else []
+            raise UserError("".join([str(error), *(f" ({note})" for note in notes)])) from error
+
+    _run_in_hydra(run, job, [*line.flags, *job.overrides])
 
 
 def _train(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun) -> None:
