@@ -59,16 +59,16 @@ def _train_and_print(options: TrainOptions, run_folder: Path) -> float | None:
 @command(config_name="inspect_data", positional=["data.path"])
 def inspect_data(options: InspectOptions, _: Path) -> None:
     """Describe a table of ratings, and print the command that trains on it."""
-    from ratinglab.commands.inspect_command import inspect_data
+    from ratinglab.commands import inspect_command
 
     paths = [f"{key}=FILE" for key in ("data.path", "data.users.path", "data.items.path")]
-    inspect_data(options, lambda: compose_options("inspect_data", paths).data)
+    inspect_command.inspect_data(options, lambda: compose_options("inspect_data", paths).data)
 
 
 def _command(config_name: str, function: str, *positional: str) -> Callable[[], None]:
-    """Make a command that calls a function of its options.
+    """Make a command whose task is a function of the options, such as "commands.similar_command:find_similar".
 
-    The command imports `function`, such as "commands.similar_command:find_similar", when it runs.
+    The command imports the function only when it runs.
     """
 
     def task(options: Any, _: Path) -> None:
@@ -165,7 +165,7 @@ def main() -> None:
 
 
 def _complete(arguments: list[str]) -> None:
-    """Answer a shell's completion request as Hydra does, for the command that the typed line names.
+    """Complete a line in the shell. Completes the name of a command itself, and lets Hydra complete the arguments.
 
     Removes the name of the command from the line in COMP_LINE, because Hydra does not know subcommands.
     """
