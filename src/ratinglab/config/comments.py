@@ -1,4 +1,4 @@
-"""Comments of a YAML file: at its top, and above its keys."""
+"""The comments in a YAML file: at its top, and above its keys."""
 
 from collections.abc import Iterator
 from itertools import takewhile

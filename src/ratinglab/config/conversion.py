@@ -1,7 +1,7 @@
 """Conversion of a composed config to an options object, with types and ranges checked.
 
-Composition knows no types, so it imports nothing slow. Here the class of each group's `_target_` is imported, and the
-group's values are merged into it.
+Hydra composes a config without types, so that a mistyped key is reported before anything slow is imported. `to_options`
+imports the options class that each group's `_target_` names, and merges the group's values into it.
 """
 
 import re
@@ -29,8 +29,8 @@ class UnknownKeyError(UserError):
     """A key that the chosen options do not have.
 
     Attributes:
-        key: its full name.
-        hint: suggestion of the nearest valid key, such as `; did you mean KEY?`; "" if there is none.
+        key: full name of the key.
+        hint: `; did you mean KEY?` with the nearest valid key; "" if no key is near.
     """
 
     def __init__(self, key: str, siblings: Sequence[str]) -> None:
@@ -44,8 +44,8 @@ class UnknownKeyError(UserError):
 def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = ()) -> Any:
     """Convert a composed config to an options object, and check every type and range.
 
-    Takes a text such as user=1e5 or data.path=2024 from the overrides as the user typed it, not as the number that
-    Hydra parses.
+    If an option is text, and Hydra has parsed its value as a number, as in user=1e5 or data.path=2024, the option gets
+    the text that the user typed in `overrides`.
 
     Raises:
         UserError: a key is unknown, or a value is missing, of the wrong type, or out of range.
@@ -119,7 +119,7 @@ def _entry_classes(root: type) -> dict[str, type]:
 def _merge(typed: DictConfig, content: Mapping[Any, Any], *, texts: Mapping[str, str], prefix: str = "") -> None:
     """Set values in a typed config, one by one, so that a message can name the key and the value.
 
-    `texts` has the texts, by full key, of the values that Hydra parses as numbers.
+    `texts` has the typed text, by full key, of each value that Hydra parses as a number or boolean.
     """
     cls = OmegaConf.get_type(typed)
     assert cls is not None
@@ -141,7 +141,7 @@ def _merge(typed: DictConfig, content: Mapping[Any, Any], *, texts: Mapping[str,
                 typed[name] = OmegaConf.structured(hint)
             _merge_keys(typed[name], value, key=key, texts=texts)
             continue
-        if key in texts and set(get_args(hint) or [hint]) <= {str, type(None)}:  # text, or a list of texts
+        if key in texts and set(get_args(hint) or [hint]) <= {str, type(None)}:  # a field of text or of texts
             value = texts[key]
         if get_origin(hint) is list and isinstance(value, str | int | float) and value != "???":
             value = [value]  # one value is a list of one
@@ -166,7 +166,7 @@ def _merge_keys(typed: DictConfig, content: Any, *, key: str, texts: Mapping[str
 
 
 def _texts_of_numbers(overrides: Sequence[Override]) -> dict[str, str]:
-    """Find the texts, by key, of the values that Hydra parses as numbers or booleans."""
+    """Find, by key, the typed text of each value that Hydra parses as a number or boolean."""
     return {
         override.key_or_group: override.input_line.split("=", 1)[1]
         for override in overrides

@@ -1,4 +1,8 @@
-"""Explain mistakes on the command line and in YAML files in one line that names the key, the rule and the value."""
+"""Explain mistakes on the command line and in YAML files in one line that names the key, the rule and the value.
+
+`check_overrides` refuses overrides before Hydra reads them. `translate_exceptions` explains the exceptions that Hydra,
+OmegaConf and the YAML parser raise.
+"""
 
 import os
 import re
@@ -33,11 +37,11 @@ from ratinglab.fitting.trainer_options import NOT_IN_TRAINER
 from ratinglab.options import as_yaml
 
 FOLDER_KEYS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
-"""Hydra settings on which the folders of runs depend."""
+"""Hydra settings that ratinglab sets itself, because the folders of runs depend on them."""
 COMMAND_LINE_KEYS = ("resume", "reproduces")
-"""Keys that load all other settings from an earlier run. Only the command line can set them."""
+"""Keys that name an earlier run, which provides all other settings. Only the command line can set them."""
 LIST_KEYS = ("data.path", "data.unrated", "model.user_features", "model.item_features")
-"""Keys whose value is a list."""
+"""Keys whose values are lists."""
 EXTRA_OF_PLUGIN = {
     "hydra/sweeper/optuna": "sweep",
     "hydra/launcher/joblib": "sweep",
@@ -45,15 +49,15 @@ EXTRA_OF_PLUGIN = {
     "hydra/launcher/submitit_slurm": "sweep",
     "hydra/launcher/ray": "ray",
 }
-"""Choices that plugins add to Hydra's groups, and the extra of ratinglab that installs each."""
+"""Extra of ratinglab that installs the plugin, for each choice that a plugin adds to one of Hydra's groups."""
 
 
 def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
-    """Refuse overrides that Hydra would accept.
+    """Refuse overrides that Hydra would accept; call it inside `hydra_context`.
 
     Raises:
-        UserError: an override adds or removes a key, leaves a group without a choice, or could make two runs share a
-            folder or a run lose its record.
+        UserError: an override adds or removes a key, leaves a group without a choice, or sets one of FOLDER_KEYS, so
+            that two runs could share a folder, or a run could lose its record.
         HydraException: an override adds a key that is unknown.
     """
     groups = conf.groups()
@@ -82,9 +86,9 @@ def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
 
 
 def _check_file(conf: PrimaryConfig, name: str) -> None:
-    """Raise UserError if a file in the user's folder is not a mapping, or sets a key of COMMAND_LINE_KEYS.
+    """Raise UserError if a file in the user's folder is not a mapping, or sets one of COMMAND_LINE_KEYS.
 
-    Leaves a file that is not YAML to Hydra, whose error names the line.
+    Ignores a file that is not YAML. Hydra will refuse it, and name the line.
     """
     path = None if conf.extra_folder is None else conf.extra_folder / name
     if path is None or not path.is_file():
@@ -103,9 +107,9 @@ def _check_file(conf: PrimaryConfig, name: str) -> None:
 
 
 def name_file_of_key(error: UnknownKeyError, conf: PrimaryConfig, overrides: Sequence[str]) -> UserError:
-    """Return the error with the name of the chosen file that sets the unknown key; call it inside `hydra_context`.
+    """Return an error that also names the chosen file that sets the unknown key; call it inside `hydra_context`.
 
-    Returns the error unchanged if no file sets the key.
+    If no file sets the key, returns the same error.
     """
     files = conf.chosen_files(overrides)
     if error.key in OPTIONAL_GROUPS:
@@ -125,7 +129,8 @@ def name_file_of_key(error: UnknownKeyError, conf: PrimaryConfig, overrides: Seq
 def translate_exceptions(conf: PrimaryConfig) -> Iterator[None]:
     """Raise UserError in place of the exceptions of Hydra, OmegaConf and the YAML parser.
 
-    Searches the user's folder for the file of an AssertionError and the like, which Hydra raises without naming a file.
+    For some faulty files, Hydra raises an AssertionError or the like that does not name the file. This function then
+    searches the user's folder for a file with the same error.
     """
     try:
         yield
@@ -163,7 +168,7 @@ def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Pr
         hint = f"; for several in one run, {key}='[{values}]'" if key in (*MULTIPLE_CHOICE_GROUPS, *LIST_KEYS) else ""
         return f"{ambiguous['argument']}: several values need a sweep: add -m{hint}"
     merging = re.match(r"Error merging override (?P<key>[^=]*)=(?P<value>.*)", text)
-    if merging and isinstance(error.__cause__, ValidationError):  # a Hydra setting: only those have types here
+    if merging and isinstance(error.__cause__, ValidationError):  # one of Hydra's settings: only these have types here
         return wrong_value(merging["key"], merging["value"], error.__cause__)
     return " ".join(text.split())
 
@@ -193,9 +198,9 @@ def _explain_missing_config(error: MissingConfigException, conf: PrimaryConfig) 
 
 
 def _explain_unknown_key(key: str, conf: PrimaryConfig) -> str:
-    """Name the choice that lacks the key and the choices that have it. If none has it, suggest the nearest key."""
+    """Name the choice that lacks the key and the choices that have it. If no choice has it, suggest the nearest key."""
     group, _, name = key.partition(".")
-    keys, choices = _keys_and_choices(conf)  # first, because the lines below compose other choices
+    keys, choices = _keys_and_choices(conf)  # first, because `_choices_with_key` composes other choices
     if group == "trainer" and name in NOT_IN_TRAINER:
         return f"unknown key {key}: {NOT_IN_TRAINER[name]}"
     if key == "hydra.sweeper.params":
@@ -212,9 +217,10 @@ def _explain_unknown_key(key: str, conf: PrimaryConfig) -> str:
 
 
 def _suggest_key(key: str, keys: Sequence[str], choices: Mapping[str, Sequence[str]], conf: PrimaryConfig) -> str:
-    """Suggest the nearest key. If none is close, name the choices that have the key, or list the keys of its group.
+    """Suggest the nearest key; without a near one, say which keys there are.
 
-    The choices are named if the key lacks its group, as in `fold=1`.
+    If the user left out the group, as in `fold=1`, names the choices that have the key. Otherwise lists the keys of the
+    group.
     """
     parent = key.rpartition(".")[0]
     if nearest := did_you_mean_key(key, keys if parent else [*conf.groups(), *keys]):
@@ -241,7 +247,7 @@ def _choices_with_key(key: str, conf: PrimaryConfig) -> list[str]:
     choices: list[str] = []
     files = (path for folder in conf.folders() for path in folder.rglob("*.yaml"))
     if not any(last in path.read_text(encoding="utf-8") for path in files):
-        return choices  # a mistyped key: composing every choice takes a second
+        return choices  # composing every choice takes a second, in vain if the key is mistyped
     with hydra_context():
         for name in conf.choices(group):
             with suppress(HydraException):
@@ -252,9 +258,9 @@ def _choices_with_key(key: str, conf: PrimaryConfig) -> list[str]:
 
 
 def _keys_and_choices(conf: PrimaryConfig) -> tuple[list[str], dict[str, list[str]]]:
-    """List all keys that have a value, and the choices of each group.
+    """List all keys that have a value, and the names that are chosen in each group.
 
-    Composes the choices of the last overrides or, if that fails, the defaults.
+    Composes the choices among the overrides composed last or, if that fails, the default choices.
     """
     groups = conf.groups()
     choices = [text for text in conf.composed if text.split("=", 1)[0] in groups]

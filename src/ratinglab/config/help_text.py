@@ -20,7 +20,7 @@ from ratinglab.options import as_yaml
 from ratinglab.process.program import shell_command
 
 DESCRIPTION_COLUMN = 36
-"""Column where descriptions begin; a longer name gets a line of its own."""
+"""Column at which descriptions begin. A name that is too long for the space before it gets a line of its own."""
 HOW_TO = """\
 GROUP=NAME makes a choice, KEY=VALUE sets a key. `*` marks what is chosen. To see the keys of another choice, name it:
 python scripts/{script}.py {group}={choice} --help"""
@@ -67,7 +67,7 @@ def adapt_commands(text: str) -> str:
 
 
 def _comments(conf: PrimaryConfig, overrides: Sequence[str]) -> dict[str, str]:
-    """Find the comment above each key in the chosen files, by the key's full name."""
+    """Return the comment above each key in the chosen files, by the full name of the key."""
     comments: dict[str, str] = {}
     for file in conf.chosen_files(overrides):
         for path, comment in key_comments(file.path.read_text(encoding="utf-8")).items():
@@ -81,7 +81,7 @@ def _key_lines(config: DictConfig, comments: Mapping[str, str], prefix: str = ""
     for name in map(str, config):
         key = f"{prefix}{name}"
         value = "${…}"
-        with suppress(OmegaConfBaseException):  # an interpolation that cannot be resolved here
+        with suppress(OmegaConfBaseException):  # some interpolations can be resolved only in a run
             value = "???" if OmegaConf.is_missing(config, name) else config[name]
         if name == TARGET or (isinstance(value, DictConfig) and set(value) == {TARGET}):
             continue
@@ -93,7 +93,7 @@ def _key_lines(config: DictConfig, comments: Mapping[str, str], prefix: str = ""
 
 
 def _format_value(value: Any) -> str:
-    """Format a value as in YAML, and one with nested keys as `…`."""
+    """Format a value as in YAML. A value with nested keys becomes `…`."""
     if OmegaConf.is_config(value):
         plain: Any = OmegaConf.to_container(value, resolve=False)
         return "…" if any(isinstance(entry, dict) for entry in (plain, *plain)) else as_yaml(plain)

@@ -28,7 +28,7 @@ argument_parser = get_args_parser
 def run_hydra_app(task: Callable[[DictConfig], Any], *, config_name: str, arguments: Sequence[str]) -> None:
     """Run a Hydra app with these command-line arguments. Hydra calls the task once per job.
 
-    The task finds the arguments in sys.argv that the user typed, also in a launcher's worker process.
+    While a task runs, sys.argv has the arguments that the user typed, also in a launcher's worker process.
     """
     typed = list(sys.argv)
 
@@ -50,13 +50,13 @@ def print_hydra_information(config_name: str, arguments: Sequence[str]) -> None:
 
 
 def hydra_context() -> AbstractContextManager[None]:
-    """Return the context in which Hydra composes configs. Inside a Hydra job, the context already exists."""
+    """Return the context in which Hydra composes configs. A job of a Hydra app is already in one."""
     return initialize_config_module(config_module=PACKAGE, **VERSION_BASE)
 
 
 @contextmanager
 def hide_hydra_app() -> Iterator[None]:
-    """Hide a Hydra app that runs in this process: the Python API may be called from one."""
+    """Hide a Hydra app that runs in this process from a `with` block: the Python API may be called from such an app."""
     before = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
     GlobalHydra.instance().hydra = HydraConfig.instance().cfg = None
     try:
@@ -82,11 +82,11 @@ def load_file(folder: Path, name: str) -> None:
 
 
 def register_resolver(name: str, resolver: Callable[..., Any]) -> None:
-    """Register `${NAME:…}` with OmegaConf, whose function has another name in each version."""
+    """Register `${NAME:…}` with OmegaConf. The function for it has another name in each version of OmegaConf."""
     register = getattr(OmegaConf, "register_new_resolver" if IS_1_3 else "register_resolver")
     register(name, resolver, replace=True)
 
 
 def is_search(hydra: Any) -> bool:
-    """Return whether the sweeper chooses jobs by the results of earlier ones, unlike Hydra's own grid."""
+    """Return whether the sweeper chooses jobs by the results of earlier jobs, which Hydra's own grid does not."""
     return not hydra.sweeper._target_.endswith(".BasicSweeper")

@@ -1,4 +1,4 @@
-"""Hints on mistyped keys: the nearest valid one."""
+"""Suggestions of the nearest valid key for a mistyped one."""
 
 from collections.abc import Sequence
 from difflib import SequenceMatcher
@@ -25,8 +25,9 @@ KEYS_BY_PEER_NAME = {
 def did_you_mean_key(key: str, valid: Sequence[str]) -> str:
     """Return `; did you mean KEY?` for the nearest valid key, such as optimizer.lr, or "" if none is close.
 
-    A key with the same last part is nearest. Otherwise compares the last parts, and demands more similarity of keys in
-    other groups. A key also counts as close if its last part contains the typed word, or begins with it.
+    A key with the same last part is nearest. Otherwise, compares the last parts of the keys. A key of another group
+    must be more similar than a key of the same group. A key is also close if its last part contains the typed word, or
+    begins with it.
     """
     group, _, name = key.rpartition(".")
     if KEYS_BY_PEER_NAME.get(name) in valid:

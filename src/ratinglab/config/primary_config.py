@@ -1,4 +1,8 @@
-"""Groups and choices of the package ratinglab.conf, and composition of a primary config."""
+"""The YAML files of the package ratinglab.conf and of the user's folder, and how Hydra composes them.
+
+A primary config, such as train.yaml, is composed from one or more files of each group. In `model=mf`, the group is
+model, the choice is mf, and the file is model/mf.yaml.
+"""
 
 import os
 import sys
@@ -20,21 +24,21 @@ from ratinglab.options import as_override, quote_for_hydra
 FOLDER = (Path(__file__).parents[1] / "conf").resolve()
 """Folder of the configs: conf/ in a checkout."""
 OPTIONAL_GROUPS = ("recipe", "search", "experiment")
-"""Groups that may be left out; their choices only set keys of other groups."""
+"""Groups without a default choice."""
 OVERLAY_GROUPS = ("protocol", *OPTIONAL_GROUPS)
-"""Groups whose choices set keys of other groups."""
+"""Groups whose files, the overlays, set keys of other groups."""
 MULTIPLE_CHOICE_GROUPS = ("logger",)
 """Groups with several choices per run, as in logger=[tensorboard,csv]. The keys of each choice are below its name."""
 
 
 class ChosenFile(NamedTuple):
-    """A YAML file that is part of a composed config.
+    """A YAML file that is a part of a composed config.
 
     Attributes:
         label: the file as a user chooses it, such as `recipe=biased_mf_als`.
-        package: the key that its keys are below; "" for the top level.
+        package: the key below which Hydra puts the keys of the file; "": they are at the top level.
         path: the file.
-        is_included: whether it is part of the config because another file of its group includes it.
+        is_included: whether the file was not chosen itself, but another file of its group includes it.
     """
 
     label: str
@@ -59,16 +63,24 @@ class ChosenFile(NamedTuple):
 
 
 class PrimaryConfig:
-    """A primary config in conf/, with the folder that --config-dir adds; compose it inside `hydra_context`."""
+    """A primary config in conf/, such as train.yaml, with the user's folder of --config-dir.
+
+    Call the methods that parse, compose or list chosen files inside `hydra_context`.
+
+    Attributes:
+        config_name: name of the primary config, such as `train`.
+        folder: the folder conf/ of the package.
+        extra_folder: the user's folder; None: there is none.
+        composed: the overrides composed last, which Hydra's errors are about.
+    """
 
     def __init__(self, config_name: str) -> None:
-        """Start without a folder of --config-dir; `config_name` is the name of a primary config, such as `train`."""
+        """Start without a user's folder; `add_folder` adds it."""
         self.folder = FOLDER
         self.config_name = config_name
         self.extra_folder: Path | None = None
         self._overrides_of_choices: dict[tuple[str, ...], list[str]] = {}
         self.composed: Sequence[str] = ()
-        """The overrides composed last, which Hydra's errors are about."""
 
     def add_folder(self, folder: str | None) -> None:
         """Add a user's folder, with YAML files and the classes that their `_target_` keys name.
@@ -94,7 +106,7 @@ class PrimaryConfig:
             sys.path.insert(0, str(self.extra_folder))
 
     def folders(self) -> list[Path]:
-        """List the folders in the order in which they are searched."""
+        """List the folders of the YAML files, in the order in which they are searched."""
         return [self.folder, *([self.extra_folder] if self.extra_folder is not None else [])]
 
     def groups(self) -> list[str]:
@@ -108,7 +120,7 @@ class PrimaryConfig:
         return sorted(path.name for path in self.folder.iterdir() if path.is_dir() and any(path.rglob("*.yaml")))
 
     def choices(self, group: str) -> dict[str, Path]:
-        """Find the files of a group, by the sorted names of its choices."""
+        """Return the file of each choice of a group, sorted by the name of the choice."""
         paths = {
             path.relative_to(folder / group).with_suffix("").as_posix(): path
             for folder in reversed(self.folders())
@@ -117,7 +129,7 @@ class PrimaryConfig:
         return dict(sorted(paths.items()))
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
-        """Parse the overrides as Hydra does. Expands glob(*) to the choices of its group."""
+        """Parse the overrides as Hydra does. Expands glob(*) to the choices of the group."""
         return OverridesParser.create(config_loader=config_loader()).parse_overrides(list(overrides))
 
     def compose(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
@@ -130,7 +142,7 @@ class PrimaryConfig:
         return config, hydra
 
     def faulty_file(self, error: Exception) -> Path | None:
-        """Find the file in the user's folder that raises this error when Hydra reads it alone."""
+        """Find the file in the user's folder that raises the same error when Hydra reads only this file."""
         folder = self.extra_folder
         if folder is None:
             return None
@@ -159,19 +171,20 @@ class PrimaryConfig:
         return files
 
     def chosen_names(self, overrides: Sequence[str]) -> dict[str, list[str]]:
-        """Find the choices of each group; [] if it is left out."""
+        """Return the names that are chosen in each group; [] for a group that is left out."""
         labels = [file.label.partition("=") for file in self.chosen_files(overrides) if not file.is_included]
         return {group: [name for other, _, name in labels if other == group] for group in self.groups()}
 
     def keep_typed_choices(self, overrides: Sequence[str]) -> list[str]:
-        """Put the overrides that `overrides_of_choices` returns before these overrides."""
+        """Return the overrides, after those that `overrides_of_choices` finds for them."""
         return [*self.overrides_of_choices(overrides), *overrides]
 
     def overrides_of_choices(self, overrides: Sequence[str]) -> list[str]:
-        """Return overrides that keep the values of explicitly chosen files where an overlay would replace them.
+        """Return overrides that keep the values of the files that the user chose, where an overlay would replace them.
 
-        Hydra reads overlays, such as recipes and experiments, after the files of the groups: with trainer=debug, an
-        experiment's trainer.max_epochs would win. An overlay that makes the same choice itself keeps its values.
+        Hydra reads overlays, such as recipes and experiments, after the files of the groups. With trainer=debug and an
+        experiment, the experiment's trainer.max_epochs would win. An overlay that makes the same choice as the user
+        keeps its values.
         """
         groups = self.groups()
         choices = tuple(
@@ -179,7 +192,7 @@ class PrimaryConfig:
             for text in overrides
             if text.partition("=")[0] in groups or text.startswith(("hydra/", "hydra.searchpath"))
         )
-        if choices not in self._overrides_of_choices:  # the same for all jobs of a sweep that make the same choices
+        if choices not in self._overrides_of_choices:  # most jobs of a sweep make the same choices
             self._overrides_of_choices[choices] = self._find_overrides_of_choices(choices)
         return self._overrides_of_choices[choices]
 
@@ -200,7 +213,7 @@ class PrimaryConfig:
         return kept_values
 
     def _with_search_path(self, overrides: Sequence[str]) -> list[str]:
-        """Add the extra folder to Hydra's search path."""
+        """Return the overrides, with one that adds the user's folder to Hydra's search path."""
         if self.extra_folder is None:
             return list(overrides)
         paths = [f"file://{self.extra_folder}"]
@@ -208,7 +221,7 @@ class PrimaryConfig:
             value = override.value()
             if override.key_or_group == "hydra.searchpath" and isinstance(value, list):
                 paths += map(str, value)
-        # If the search path is overridden several times, the first override counts.
+        # If several overrides set the search path, Hydra takes the first.
         return [f"hydra.searchpath=[{','.join(quote_for_hydra(path) for path in paths)}]", *overrides]
 
 

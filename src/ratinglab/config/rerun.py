@@ -1,4 +1,4 @@
-"""Resume or reproduce an earlier run with its own configuration."""
+"""An earlier run that is resumed or reproduced: which run, and its own configuration."""
 
 import re
 from collections.abc import Sequence
@@ -29,11 +29,11 @@ from ratinglab.runs.record import parse_hydra_file, read_config_dir, read_hydra,
 from ratinglab.runs.run_files import HYDRA_FOLDER
 
 LIMIT_KEYS = ("trainer.max_epochs", "trainer.max_time")
-"""Keys that extend a resumed run: more epochs of the same experiment."""
+"""Keys that can change on resume, so that a run gets more epochs."""
 DEVICE_KEYS = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
-"""Keys of devices. They can change on resume, since they do not affect the batches."""
+"""Keys that can change on resume, because the batches do not depend on the devices."""
 PATH_KEY = re.compile(r"data\.(\w+\.)*(path|root|cache)")
-"""Keys of paths of files. They can change on resume: the contents are compared with the run's."""
+"""Pattern of the keys of paths. They can change on resume, because the files are then compared with the run's data."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class Rerun:
     """An earlier run to resume in its folder or to reproduce in a new one.
 
     Attributes:
-        folder: folder of the run.
-        key: the argument that names it: "resume" or "run".
-        settings: overrides of the run's own configuration.
-        overrides: overrides for Hydra, which only choose the folder to write to.
+        folder: folder of the earlier run.
+        key: the argument that names the folder: "resume", or "run" for a reproduction.
+        settings: overrides that change the run's own configuration, such as trainer.max_epochs=50.
+        overrides: overrides to pass to Hydra's app, which only choose the folder to write to.
     """
 
     folder: Path
@@ -53,14 +53,14 @@ class Rerun:
     overrides: list[str]
 
     def config_dir(self) -> str | None:
-        """Return the folder of --config-dir that the run was started with, if it is still there."""
+        """Return the folder of --config-dir that the run was started with; None if it no longer exists."""
         folder = read_config_dir(self.folder)
         return folder if folder is not None and Path(folder).is_dir() else None
 
     def arguments(self) -> list[str]:
-        """List the overrides that the run was started with, changed by the new settings.
+        """List the overrides that the run was started with, as the new settings change them.
 
-        Leaves out new paths, which `compose` makes absolute.
+        Leaves out new paths, because `compose` makes them absolute.
         """
         settings = [text for text in self.settings if not PATH_KEY.fullmatch(text.partition("=")[0])]
         keys = tuple(f"{text.partition('=')[0]}=" for text in self.settings)
@@ -70,15 +70,15 @@ class Rerun:
     def compose(self, conf: PrimaryConfig) -> tuple[DictConfig, DictConfig]:
         """Restore the run's own configuration, and compose Hydra's part; call it inside `hydra_context`.
 
-        Does not read the YAML files that the run was composed from: they may have changed. Options added to ratinglab
-        since then get today's defaults.
+        The run's own values replace those of the YAML files, which may have changed. Options that were added to
+        ratinglab since then get today's default values.
 
         Raises:
             UserError: the file is damaged, or the run has an option that no longer exists.
         """
         try:
             saved = OmegaConf.create(parse_hydra_file(self.folder, "config.yaml", key=self.key))
-        except OmegaConfBaseException as error:  # such as an interpolation that is cut off
+        except OmegaConfBaseException as error:  # for example, an interpolation without its end
             path, reason = self.folder / HYDRA_FOLDER / "config.yaml", " ".join(str(error).split())
             raise UserError(f"{self.key}: {path} is damaged: {reason}") from error
         config, hydra = self._compose_todays_defaults(conf, saved)
@@ -97,8 +97,8 @@ class Rerun:
     def _compose_todays_defaults(self, conf: PrimaryConfig, saved: DictConfig) -> tuple[DictConfig, DictConfig]:
         """Compose today's config of the run's choices, and Hydra's part.
 
-        Takes a group from the run if one of its choices no longer exists. From all other groups of `saved`, removes the
-        names of the classes, since a class may have moved.
+        If a choice of the run no longer exists, takes the whole group from `saved`. Removes the names of the classes
+        from all other groups of `saved`, because a class may have moved.
         """
         choices = self._choices(saved)
         groups = [group for group in conf.groups() if group not in OPTIONAL_GROUPS]
@@ -133,7 +133,10 @@ class Rerun:
             OmegaConf.update(config, key, value)
 
     def _links(self, saved: DictConfig, *, is_extended: bool) -> dict[str, str | None]:
-        """Return the values of the keys `resume` and `reproduces`. A run that was extended reproduces no other run."""
+        """Return the values of the keys `resume` and `reproduces`.
+
+        A reproduction that is resumed for more epochs no longer reproduces the original.
+        """
         if self.key == "run":
             return {"resume": None, "reproduces": str(self.folder)}
         is_extended = is_extended or any(text.startswith(LIMIT_KEYS) for text in self.settings)
@@ -141,7 +144,10 @@ class Rerun:
         return {"resume": str(self.folder), "reproduces": reproduces}
 
     def _choices(self, saved: DictConfig) -> dict[str, list[str]]:
-        """Return the choices of each group. Hydra does not record several choices: these are the keys of the group."""
+        """Return the choices of each group in the earlier run.
+
+        Hydra does not record the choices of a group with several choices; they are the keys of the group in `saved`.
+        """
         recorded = (read_hydra(self.folder).get("runtime") or {}).get("choices", {})
         choices = {str(group): [str(name)] for group, name in recorded.items()}
         for group in MULTIPLE_CHOICE_GROUPS if choices else ():
@@ -156,12 +162,12 @@ class Rerun:
         for key in keys:
             path = OmegaConf.select(saved, key)
             if isinstance(path, str) and not path.startswith("~") and not Path(path).is_absolute():
-                first = (*Path(path).parts, ".")[0]  # later parts may be a pattern, or a file in an archive
+                first = (*Path(path).parts, ".")[0]  # the other parts can be a pattern, or a file in an archive
                 if (start_folder / first).exists() or glob(first, root_dir=start_folder):
                     OmegaConf.update(saved, key, str(start_folder / path))
 
     def _changed_limits(self, saved: DictConfig) -> dict[str, Any]:
-        """Return the limits of the fit, by name in trainer, that have changed since the run was started."""
+        """Return the options of LIMIT_KEYS, by their names in trainer, that earlier resumes have changed."""
         record = read_run_json(self.folder) or {}
         names = [key.removeprefix("trainer.") for key in LIMIT_KEYS]
         return {name: record[name] for name in names if name in record and record[name] != saved.trainer.get(name)}
@@ -171,7 +177,7 @@ def find_resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | Non
     """Return the run that `resume=` names; None if no run is resumed.
 
     Raises:
-        UserError: there is no such run, or a key is set that would make it another experiment.
+        UserError: there is no such run, a key is set that would make it another experiment, or it is a sweep.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     if any(override.key_or_group == "reproduces" for override in parsed):
@@ -199,7 +205,7 @@ def find_resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | Non
 
 
 def find_reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
-    """Return the run that `run=` names, to be retrained in a new folder.
+    """Return the run that `run=` names, which will be trained again in a new folder.
 
     Raises:
         UserError: there is no such run, or another key is set.
@@ -217,7 +223,7 @@ def find_reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
 
 
 def _check_single_values(overrides: Sequence[Override]) -> None:
-    """Refuse a key with several values, or one that is given twice."""
+    """Refuse a key with several values, and a key that is given twice."""
     keys = [override.key_or_group for override in overrides]
     for override, key in zip(overrides, keys, strict=True):
         if override.is_sweep_override() or keys.count(key) > 1:
@@ -225,7 +231,7 @@ def _check_single_values(overrides: Sequence[Override]) -> None:
 
 
 def _run_folder(folder: Path, *, key: str) -> Path:
-    """Check that the folder that `key` names is a run of the current format; return its absolute path."""
+    """Check that a folder holds a run of the current format; return its absolute path. Messages begin with `key`."""
     if not folder.is_dir():
         raise UserError(f"{key}: there is no folder {folder}{suggest_sibling(folder)}")
     folder = folder.absolute()
@@ -237,7 +243,7 @@ def _run_folder(folder: Path, *, key: str) -> Path:
 
 
 def _text(override: Override) -> str:
-    """Return the value as typed, even if Hydra parses it as a number."""
+    """Return the value of an override as the user typed it, even if Hydra parses it as a number."""
     value = override.value()
     assert override.input_line is not None
     return value if isinstance(value, str) else override.input_line.split("=", 1)[1]

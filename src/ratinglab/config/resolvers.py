@@ -16,12 +16,12 @@ from ratinglab.config.hydra_api import is_search, register_resolver
 from ratinglab.options import short_keys, short_number
 
 MAX_NAME_LENGTH = 80
-"""Maximum number of characters in the name of a job's folder, without the job's number and a hash."""
+"""Maximum number of characters in the name of a job's folder, not counting the job's number and a hash."""
 
 
 def register_resolvers() -> None:
     """Register the resolvers with OmegaConf."""
-    # gives runs that start in the same second different folders
+    # gives different folders to runs that start in the same second
     register_resolver("run_suffix", lambda: secrets.token_hex(2))
     register_resolver("job_name", job_name)
     register_resolver("unless_sweep", lambda value, in_sweep: in_sweep if _is_sweep() else value)
@@ -30,10 +30,10 @@ def register_resolvers() -> None:
 
 
 def job_name(dirname: str) -> str:
-    """Name a job's folder by its swept keys and values, `-embedding_dim-8+seed-1`; long names end in a hash.
+    """Name a job's folder by its swept keys and values, as in `-embedding_dim-8+seed-1`. A long name ends in a hash.
 
-    `dirname` is Hydra's override_dirname, one argument per line. The name contains no characters that run=FOLDER would
-    need quotes for.
+    `dirname` is Hydra's override_dirname, with one argument per line. The name has no characters that would need quotes
+    in run=FOLDER.
     """
     swept = dict(argument.split("=", 1) for argument in filter(None, dirname.split("\n")))
     short = short_keys(swept)
@@ -45,9 +45,9 @@ def job_name(dirname: str) -> str:
 
 
 def cache_folder() -> str | None:
-    """Return the folder of synthetic and downloaded data: $RATINGLAB_DATA, or the user's cache folder.
+    """Return the folder of synthetic and downloaded data: $RATINGLAB_DATA if it is set, else the user's cache folder.
 
-    None if the user's cache folder cannot be written to, as with a read-only home folder.
+    Returns None if the user's cache folder cannot be written to, for example because the home folder is read-only.
     """
     if data_folder := os.environ.get("RATINGLAB_DATA"):
         return data_folder
@@ -62,5 +62,5 @@ def _is_sweep() -> bool:
 
 
 def _in_search() -> bool:
-    """Return whether the sweeper chooses jobs by the results of earlier ones."""
+    """Return whether this is a sweep whose sweeper chooses jobs by the results of earlier jobs."""
     return _is_sweep() and is_search(HydraConfig.get())

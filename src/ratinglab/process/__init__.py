@@ -1,1 +1,1 @@
-"""The process: OpenMP and threads, signals, locks, and how it starts and exits."""
+"""What concerns the whole process: its start and exit, signals, threads, locks, and several processes of one fit."""

@@ -1,4 +1,4 @@
-"""How commands exit: with one line on stderr for a mistake or a signal, and a conventional status."""
+"""How commands end: a mistake or a signal prints one line on stderr, and the exit status follows convention."""
 
 import errno
 import io
@@ -16,30 +16,30 @@ from ratinglab.process.interrupts import StoppedError, raise_on_signals
 from ratinglab.process.program import process_rank, started_by_slurm, started_by_torchrun
 
 LINE_BREAKS = {ord(character): repr(character)[1:-1] for character in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"}
-"""Characters at which str.splitlines splits, with their escapes: names of files, keys and cells in a message may have
-them."""
+"""Escapes of the characters at which str.splitlines splits. A file name, key or cell in a message may contain them."""
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR)
-"""errno values of storage problems, which are reported without a traceback."""
+"""errno values of storage faults, such as a full or protected disk. They are reported without a traceback."""
 RANK_ZERO_WAIT_SECONDS = 10.0
-"""Time that a process waits before it reports a mistake that rank 0 also reports."""
+"""Time that another rank waits before it reports a mistake, because rank 0 usually reports the same one."""
 
 
 @contextmanager
 def clean_exit() -> Iterator[None]:
-    """End the process with status 2 on a user's mistake, 128 + number on a signal, 141 on a closed pipe.
+    """End the process, without a traceback, if a `with` block meets a user's mistake, a signal or a closed pipe.
 
-    Makes stdout and stderr print `?` for characters that the terminal's encoding lacks.
+    The exit status is 2 for a mistake, 128 + the number of a signal, and 141 for a closed pipe. Also makes stdout and
+    stderr print `?` for characters that the terminal's encoding lacks.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            with suppress(OSError):  # a terminal in place of a file
+            with suppress(OSError):  # a stream is flushed here, and its terminal may be gone
                 stream.reconfigure(errors="replace")
     try:
         with raise_on_signals():
             yield
     except UserError as error:
         if process_rank() > 0 and (started_by_torchrun() or started_by_slurm()):
-            time.sleep(RANK_ZERO_WAIT_SECONDS)  # the launcher ends this process once rank 0 has ended
+            time.sleep(RANK_ZERO_WAIT_SECONDS)  # meanwhile, the launcher ends this process if rank 0 has ended
         exit_with(f"error: {str(error).translate(LINE_BREAKS)}", status=2)
     except StoppedError as error:
         exit_with(str(error), status=error.status)
@@ -57,7 +57,7 @@ def exit_with(message: str, *, status: int) -> NoReturn:
 
 
 def silence_storage_faults_of_threads() -> None:
-    """Suppress tracebacks of storage errors in threads; the main thread reports them."""
+    """Suppress tracebacks of storage faults in other threads, because the main thread reports such a fault."""
     print_traceback = threading.excepthook
 
     def print_unless_storage_fault(arguments: threading.ExceptHookArgs) -> None:

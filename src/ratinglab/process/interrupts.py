@@ -1,4 +1,7 @@
-"""Signals that stop a process: Ctrl-C, SIGTERM and SIGHUP. A fit first finishes its epoch."""
+"""Signals that stop a process: SIGINT (Ctrl-C), SIGTERM and SIGHUP.
+
+A command stops at once, by a StoppedError (`raise_on_signals`). A fit first finishes its epoch (`StopRequest`).
+"""
 
 import os
 import signal
@@ -16,7 +19,7 @@ from ratinglab.process.program import shell_command, shown_path
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 SAME_REQUEST_SECONDS = 1.0
-"""Signals within this many seconds count as one: a closed terminal and `timeout` send two."""
+"""Signals within this many seconds count as one, because a closed terminal and `timeout` send two."""
 
 
 class StoppedError(BaseException):
@@ -27,7 +30,7 @@ class StoppedError(BaseException):
     """
 
     def __init__(self, signal_number: int, when: str = "") -> None:
-        """Name the signal and, if given, the moment, such as "after 3 of 10 epochs"."""
+        """Write the message from the signal and, if given, the moment, such as "after 3 of 10 epochs"."""
         super().__init__(" ".join(filter(None, ["stopped by", signal.Signals(signal_number).name, when])))
         self.status = 128 + signal_number
 
@@ -38,10 +41,10 @@ _is_command = False
 
 @contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Raise StoppedError in the main thread on the first stop signal; a second signal kills the process.
+    """Raise StoppedError in the main thread on the first stop signal in a `with` block. The second kills the process.
 
-    After the `with` block, Ctrl-C also kills the process: a KeyboardInterrupt while Python shuts down would print a
-    traceback.
+    After the block, Ctrl-C also kills the process, because a KeyboardInterrupt would print a traceback if Python were
+    already shutting down.
     """
     handlers_before = {number: signal.getsignal(number) for number in signals_to_handle()}
     received: list[int] = []
@@ -59,7 +62,7 @@ def raise_on_signals() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if received:  # a library's clean-up failed on StoppedError and replaced it
+        if received:  # a library's clean-up after StoppedError has failed, and has raised this error in its place
             raise StoppedError(received[0]) from error
         raise
     finally:
@@ -69,7 +72,7 @@ def raise_on_signals() -> Iterator[None]:
 
 
 def signals_to_handle() -> list[signal.Signals]:
-    """List the signals to handle: none outside the main thread, and not those ignored, such as SIGHUP under nohup."""
+    """List the stop signals that are not ignored, as SIGHUP is under nohup. Outside the main thread, lists none."""
     if threading.current_thread() is not threading.main_thread():
         return []
     return [number for number in STOP_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
@@ -83,15 +86,16 @@ def resume_hint(folder: Path) -> str:
 class StopRequest:
     """A signal's request to stop a fit after the current epoch. A second signal ends a command at once.
 
-    A thread reads the signals, since Python's own handlers run only between bytecodes, and compiled code can run for
-    many seconds. In a call from Python, the second signal raises StoppedError: a notebook must keep its variables.
+    A thread reads the signals, because Python's own handlers run only between bytecodes, and compiled code can run for
+    many seconds. In a call from Python, the second signal raises StoppedError instead, so that a notebook keeps its
+    variables.
 
     Attributes:
-        signal_number: the first signal received since `watch`; None if there was none.
+        signal_number: number of the first signal since `watch`; None if there was no signal.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Take the folder of the run, which the last message names."""
+        """Store the folder of the run, which a message names if the process ends at once."""
         self.signal_number: int | None = None
         self._folder = folder
         self._sender: socket.socket | None = None
@@ -109,11 +113,11 @@ class StopRequest:
         threading.Thread(target=self._read, args=[receiver], daemon=True).start()
         self._wakeup_before = signal.set_wakeup_fd(self._sender.fileno())
         for number in self._handlers_before:
-            # not SIG_IGN, under which the thread would not receive the signal either
+            # with SIG_IGN, the thread would not receive the signal
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        """Stop a call from Python on the second signal; `_read` stops a command."""
+        """Raise StoppedError on the second signal in a call from Python. In a command, `_read` ends the process."""
         now = monotonic()
         if self._first_time is None:
             self._first_time = now
@@ -131,7 +135,7 @@ class StopRequest:
         self._sender = None
 
     def _read(self, receiver: socket.socket) -> None:
-        """Record the first signal, and end the process on the second."""
+        """Record the first signal; end the process of a command on the second."""
         first_time = 0.0
         with receiver:
             while received := receiver.recv(1):
@@ -146,7 +150,7 @@ class StopRequest:
                     os._exit(128 + received[0])
 
     def _print(self, message: str) -> None:
-        """Write a line to stderr, below a progress bar if there is one, unless the terminal is gone."""
+        """Write a line to stderr, below a progress bar if there is one. Does nothing if the terminal is gone."""
         try:
             if not self._is_silent:
                 print("\n" if sys.stderr.isatty() else "", message, sep="", file=sys.stderr, flush=True)

@@ -16,8 +16,8 @@ class LockedError(UserError):
 LOCK = ".lock"
 """Name of the lock file. The operating system releases the lock when the process ends."""
 WRITTEN_IN_PLACE = ("train.log", "multirun.yaml")
-"""Files that Hydra overwrites, so that they must be writable themselves. All others are replaced, for which a writable
-folder is enough."""
+"""Files that Hydra overwrites, so that they must be writable. Other files are replaced, which needs only a writable
+folder."""
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def lock_folder(folder: Path, *, key: str) -> Iterator[None]:
         LockedError: another process holds the lock.
         UserError: the folder cannot be written to.
     """
-    # imported here because it takes 0.1 s, and mistakes should be reported at once
+    # imported here because the import takes 0.1 s, and mistakes should be reported at once
     from filelock import FileLock, Timeout
 
     for path in (folder, *folder.iterdir()):

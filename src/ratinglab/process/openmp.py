@@ -1,4 +1,4 @@
-"""Environment variables of OpenMP. It reads them when it is loaded, for example by importing torch."""
+"""Environment variables of OpenMP, which reads them when it is loaded, for example when torch is imported."""
 
 import os
 from collections.abc import Iterator
@@ -7,14 +7,15 @@ from contextlib import contextmanager
 SLEEPING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 """Settings that let threads sleep after a short wait.
 
-By default, OpenMP threads spin, which slows small batches 20-fold beside a busy process. Sleeping at once would slow
-compiled loops, whose threads wait for each other for microseconds; more spins make them no faster.
+By default, OpenMP's threads spin while they wait, which makes small batches 20 times as slow beside a busy process. If
+they slept at once, compiled loops would be slower, because their threads wait for each other for microseconds. More
+spins would not make these loops faster.
 """
 
 
 @contextmanager
 def sleeping_threads() -> Iterator[None]:
-    """Apply SLEEPING_THREADS to an OpenMP loaded within a `with` block. Keeps variables that are already set."""
+    """Apply SLEEPING_THREADS to an OpenMP that is loaded in a `with` block. Keeps variables that are already set."""
     added = SLEEPING_THREADS.keys() - os.environ.keys()
     os.environ |= SLEEPING_THREADS | os.environ
     try:

@@ -1,4 +1,4 @@
-"""How this process was started, and its rank among several."""
+"""How this process was started, and its rank among the processes of a fit."""
 
 import os
 import re
@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 def shell_command(name: str, *arguments: str) -> str:
-    """Return the shell line that runs a ratinglab command the way this process was started.
+    """Return the shell line that runs a ratinglab command in the way in which this process was started.
 
-    "python scripts/NAME.py …" if this process is a script beside it, else "ratinglab NAME …".
+    The line is "python scripts/NAME.py …" if this process runs a script in the same folder, else "ratinglab NAME …".
     """
     program = Path(sys.argv[0])
     script = program.with_name(f"{name}.py")
@@ -21,12 +21,12 @@ def shell_command(name: str, *arguments: str) -> str:
 
 
 def _quote_for_shell(text: str) -> str:
-    """Quote a text for the shell where needed. Puts single quotes into double quotes, which are easier to read."""
+    """Quote a text for the shell if necessary. A text with single quotes gets double quotes, which are easy to read."""
     return f'"{text}"' if "'" in text and not re.search(r'["$`\\!]', text) else shlex.quote(text)
 
 
 RANK_VARIABLE = "RATINGLAB_RANK"
-"""Environment variable with the rank of a process that rank 0 of the same fit has started."""
+"""Environment variable in which rank 0 of a fit passes the rank to each process that it starts."""
 
 
 def started_by_torchrun() -> bool:
@@ -35,14 +35,14 @@ def started_by_torchrun() -> bool:
 
 
 def started_by_slurm() -> bool:
-    """Return whether srun has started this process as one of several. An interactive shell does not count."""
+    """Return whether srun has started this process as one of several. A process in an interactive shell is not."""
     is_job = "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
     is_job = is_job and RANK_VARIABLE not in os.environ and not started_by_torchrun()
     return is_job and int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
 def process_rank() -> int:
-    """Return the rank of this process among those started together; 0: the first or only one."""
+    """Return the rank of this process among those started together. The first or only process has rank 0."""
     if started_by_torchrun():
         return int(os.environ["RANK"])
     if started_by_slurm():
@@ -59,7 +59,7 @@ def relaunch_command() -> list[str]:
 
 
 def exit_with_rank_zero() -> None:
-    """Exit as soon as rank 0, which started this process, has ended."""
+    """Exit as soon as rank 0 has ended, if rank 0 has started this process."""
 
     def wait() -> None:
         os.read(0, 1)  # returns when the pipe is closed

@@ -1,4 +1,4 @@
-"""Process settings to make before importing torch. Imports nothing slow."""
+"""Settings of the process that must be made before torch is imported. This file imports nothing slow."""
 
 import atexit
 import gc
@@ -10,7 +10,7 @@ from ratinglab.process.openmp import SLEEPING_THREADS
 
 
 def configure_process() -> None:
-    """Set up threads, garbage collection and logging. Call it first in a command."""
+    """Set up threads, garbage collection and logging. A command must call this first."""
     # Without this variable, Hydra prints errors in its own format, in several lines, and exits with status 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ |= SLEEPING_THREADS | os.environ
@@ -19,6 +19,6 @@ def configure_process() -> None:
     silence_storage_faults_of_threads()
     # matplotlib would report that a new or read-only home folder lacks its font cache.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    # Imports create a million long-lived objects; scanning them took 0.5 s at start, 1 s at exit.
+    # Imports create a million long-lived objects. To scan them for garbage took 0.5 s at start, 1 s at exit.
     gc.set_threshold(10_000, 50, 100)
     atexit.register(gc.freeze)

@@ -1,4 +1,4 @@
-"""A parallel map with results in order. Unlike Executor.map, it bounds how many values are in memory."""
+"""A parallel map that returns results in order. Unlike Executor.map, it limits the number of values in memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
