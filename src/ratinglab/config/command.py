@@ -13,7 +13,6 @@ from contextlib import redirect_stdout
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -25,7 +24,7 @@ from ratinglab.config.help_text import adapt_commands, help_text
 from ratinglab.config.hydra_api import hydra_context, print_hydra_information, run_hydra_app
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.resolvers import register_resolvers
-from ratinglab.config.sweep import train_sweep
+from ratinglab.config.sweep import Task, train_sweep
 from ratinglab.config.sweep_jobs import jobs_to_check
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.process.exits import clean_exit, exit_on_storage_fault, exit_with
@@ -35,8 +34,6 @@ from ratinglab.process.startup import configure_process
 from ratinglab.runs.finished_runs import find_named_run
 from ratinglab.runs.run_files import HYDRA_FOLDER
 from ratinglab.runs.sweep_folder import has_started
-
-Task = Callable[[Any, Path], float | None]
 
 
 def command(
@@ -82,8 +79,7 @@ def command(
                     case "run":
                         _run_task(task, conf, line)
                     case "sweep" if find_run is not None:
-                        find_earlier_run(conf, line.overrides, find_run=find_run, multirun=True)  # which it refuses
-                        train_sweep(task, conf, line.overrides, flags=line.flags)
+                        train_sweep(task, conf, line, find_run)
                     case "sweep":
                         raise UserError(f"{config_name} does not support sweeps: leave out -m")
 

@@ -19,7 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ratinglab.config.composed_job import ComposedJob, compose_new_job, convert_config
+from ratinglab.config.arguments import CommandLine
+from ratinglab.config.composed_job import ComposedJob, FindRun, compose_new_job, convert_config, find_earlier_run
 from ratinglab.config.hydra_api import hydra_context, is_search, run_hydra_app
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.sweep_jobs import jobs_to_check, swept_values
@@ -41,21 +42,20 @@ from ratinglab.runs.sweep_folder import (
 log = logging.getLogger(__name__)
 
 Task = Callable[[Any, Path], float | None]
-"""Function that trains one run: takes its options and its folder, and returns the objective of a search."""
+"""What a command does: a function of its options and of the run's folder. Returns the objective of a search, if any."""
 PRINTED_PREFIXES = ("note:", "warning:", "pruned")
 """Beginnings of those lines of a job's log that are also printed."""
 
 
-def train_sweep(task: Task, conf: PrimaryConfig, overrides: Sequence[str], *, flags: Sequence[str]) -> None:
+def train_sweep(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun) -> None:
     """Check the jobs of a sweep, train them, and print their table. Exits with status 1 if a job fails.
 
-    `flags` are those that the user typed for Hydra, such as -m.
-
     Raises:
-        UserError: a value is wrong, the folder is in use, or all jobs failed.
+        UserError: a value is wrong, `find_run` finds an earlier run, the folder is in use, or all jobs failed.
     """
+    find_earlier_run(conf, line.overrides, find_run=find_run, multirun=True)
     with hydra_context():
-        overrides, job, num_jobs = _check_sweep(conf, overrides)
+        overrides, job, num_jobs = _check_sweep(conf, line.overrides)
 
     def train_one(config: DictConfig) -> float | None:  # Hydra calls it once per job, perhaps in another process
         hydra = HydraConfig.get()
@@ -64,7 +64,7 @@ def train_sweep(task: Task, conf: PrimaryConfig, overrides: Sequence[str], *, fl
 
     with job.claim_output_folder("sweep") as (folder, folder_override):
         record_or_check_arguments(folder, overrides, config_dir=conf.extra_folder)
-        arguments = [*flags, *overrides, folder_override]
+        arguments = [*line.flags, *overrides, folder_override]
         run_app = partial(run_hydra_app, train_one, config_name=conf.config_name, arguments=arguments)
         all_succeeded = _run_jobs(run_app, folder, num_jobs=num_jobs)
     if not all_succeeded:
