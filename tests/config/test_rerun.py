@@ -195,7 +195,11 @@ def test_run_is_resumed_and_reproduced_without_the_files_of_hydra(command, shop)
         ),
         ("train", ["resume=run", "resume=run"], "resume=run: resume takes one value"),
         ("reproduce", ["run=run", "data.path=a,b"], "data.path=a,b: data.path takes one value"),
-        ("train", ["resume=run", "--cfg", "job"], "--cfg shows a new run; for this one, see {run}/.hydra/config.yaml"),
+        (
+            "train",
+            ["resume=run", "--cfg", "job"],
+            "--cfg shows the configuration of a new run; that of this run is in {run}/.hydra/config.yaml",
+        ),
         ("train", ["-m", "seed=1,2", "--cfg", "job"], "--cfg shows the configuration of one run: leave out -m"),
     ],
 )

@@ -100,7 +100,7 @@ def _print_config(conf: PrimaryConfig, line: CommandLine, find_run: FindRun | No
     rerun = find_earlier_run(conf, line.overrides, find_run=find_run)
     if rerun is not None:
         path = rerun.folder / HYDRA_FOLDER / "config.yaml"
-        raise UserError(f"--cfg shows a new run; for this one, see {path}")
+        raise UserError(f"--cfg shows the configuration of a new run; that of this run is in {path}")
     with hydra_context():
         overrides = conf.keep_typed_choices(line.overrides)
     print_hydra_information(conf.config_name, [*line.flags, *overrides])

@@ -50,8 +50,6 @@ OPTIONS_CLASSES: dict[str, type] = {
     "serve": ServeOptions,
 }
 """Options class of each primary config in conf/."""
-
-
 FindRun = Callable[..., Rerun | None]
 """Function that finds the earlier run that overrides name, such as `find_resumed_run`; None: they ask for a new run."""
 
@@ -188,8 +186,8 @@ def _start_threads_of_compiled_fit(config: DictConfig) -> None:
 
     They must start before torch is imported, which the conversion does: the class of an equation's options imports it.
     """
-    content = OmegaConf.to_container(config, resolve=False)
-    optimizer = content.get("optimizer") if isinstance(content, dict) else None
+    content: Any = OmegaConf.to_container(config, resolve=False)
+    optimizer = content.get("optimizer")
     if not isinstance(optimizer, dict) or TARGET not in optimizer:
         return
     fit = target_class(optimizer[TARGET], base=FitOptions, key=f"optimizer.{TARGET}")
