@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from hydra.core.override_parser.types import Override
@@ -68,10 +68,7 @@ def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
             if override.is_delete():
                 raise UserError(f"{typed}: a key cannot be removed, only set, as in KEY=VALUE")
             if override.is_add() or override.is_force_add():
-                choices = [other for other in overrides if other.key_or_group in groups and not other.is_delete()]
-                first_job = next(jobs_to_check([*choices, override]))
-                conf.compose([text.lstrip("+") for text in first_job])  # raises Hydra's error if the key is unknown
-                raise UserError(f"{typed}: a key cannot be added; try {typed.lstrip('+')}")
+                _refuse_added_key(override, overrides, conf)
         elif key in FOLDER_KEYS:
             hint = "use -m" if key == "hydra.mode" else "use hydra.run.dir or hydra.sweep.dir"
             raise UserError(f"{typed}: {key} cannot be set; {hint}")
@@ -79,10 +76,19 @@ def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
             value: Any = override.value()
             names = value if isinstance(value, list) and key in MULTIPLE_CHOICE_GROUPS else [value]
             if not names or not all(isinstance(name, str) for name in names):
-                hint = "; leave it out for none" if key in OPTIONAL_GROUPS else ""
+                hint = "; to choose none, leave it out" if key in OPTIONAL_GROUPS else ""
                 raise UserError(f"{typed}: {key} must be one of {', '.join(conf.choices(key))}{hint}")
             for name in names:
                 _check_file(conf, f"{key}/{name}.yaml")
+
+
+def _refuse_added_key(override: Override, overrides: Sequence[Override], conf: PrimaryConfig) -> NoReturn:
+    """Raise UserError for `+KEY=VALUE` or, if the key is unknown, Hydra's own error about an unknown key."""
+    choices = [other for other in overrides if other.key_or_group in conf.groups() and not other.is_delete()]
+    first_job = next(jobs_to_check([*choices, override]))
+    conf.compose([text.lstrip("+") for text in first_job])
+    typed = override.input_line or ""
+    raise UserError(f"{typed}: a key cannot be added; try {typed.lstrip('+')}")
 
 
 def _check_file(conf: PrimaryConfig, name: str) -> None:
@@ -135,7 +141,7 @@ def translate_exceptions(conf: PrimaryConfig) -> Iterator[None]:
     try:
         yield
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise UserError(explain(error, conf)) from error
+        raise UserError(_explain(error, conf)) from error
     except UserError:
         raise
     except (AssertionError, AttributeError, TypeError, ValueError) as error:
@@ -146,7 +152,7 @@ def translate_exceptions(conf: PrimaryConfig) -> Iterator[None]:
         raise UserError(f"{path}: {reason}") from error
 
 
-def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: PrimaryConfig) -> str:
+def _explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: PrimaryConfig) -> str:
     """Explain an exception of Hydra, OmegaConf or the YAML parser in one line."""
     text = str(error)
     if isinstance(error, OverrideParseException):
@@ -187,14 +193,12 @@ def _explain_missing_config(error: MissingConfigException, conf: PrimaryConfig) 
     if group == "data" and os.path.exists(name):
         path = shlex.quote(f"data.path={name}")
         return f"unknown {group}={name}: for a file of your own, set data=csv {path}"
-    suggestion, hint = did_you_mean(name, options), "--config-dir FOLDER adds your own"
+    suggestion = did_you_mean(name, options)
+    message = f"unknown {group}={name}: choose from {', '.join(options)}{suggestion}"
     if is_hydra or conf.extra_folder is not None:
-        hint = ""
-    elif suggestion:
-        hint = f" ({hint})"
-    else:
-        hint = f"; {hint}"
-    return f"unknown {group}={name}: choose from {', '.join(options)}{suggestion}{hint}"
+        return message
+    hint = "--config-dir FOLDER adds your own"
+    return f"{message} ({hint})" if suggestion else f"{message}; {hint}"
 
 
 def _explain_unknown_key(key: str, conf: PrimaryConfig) -> str:
