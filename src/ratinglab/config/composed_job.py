@@ -116,7 +116,7 @@ class ComposedJob:
 
     def _complete_hydra_config(self, folder: Path) -> DictConfig:
         """Copy Hydra's part of the config, and set the values that Hydra's app would set."""
-        config_dir, hydra = self.conf.extra_folder, self.hydra.copy()
+        config_dir, hydra = self.conf.user_folder, self.hydra.copy()
         with read_write(hydra), open_dict(hydra):
             hydra.mode = RunMode.RUN
             hydra.run.dir = hydra.runtime.output_dir = str(folder)
@@ -150,7 +150,7 @@ def compose_job(conf: PrimaryConfig, overrides: Sequence[str], *, find_run: Find
     if rerun is None:
         with hydra_context():
             return compose_new_job(conf, conf.keep_typed_choices(overrides))
-    if conf.extra_folder is None:
+    if conf.user_folder is None:
         conf.add_folder(rerun.config_dir())
     with hydra_context():
         config, hydra = rerun.compose(conf)

@@ -96,7 +96,7 @@ def _check_file(conf: PrimaryConfig, name: str) -> None:
 
     Ignores a file that is not YAML. Hydra will refuse it, and name the line.
     """
-    path = None if conf.extra_folder is None else conf.extra_folder / name
+    path = None if conf.user_folder is None else conf.user_folder / name
     if path is None or not path.is_file():
         return
     try:
@@ -195,7 +195,7 @@ def _explain_missing_config(error: MissingConfigException, conf: PrimaryConfig) 
         return f"unknown {group}={name}: for a file of your own, set data=csv {path}"
     suggestion = did_you_mean(name, options)
     message = f"unknown {group}={name}: choose from {', '.join(options)}{suggestion}"
-    if is_hydra or conf.extra_folder is not None:
+    if is_hydra or conf.user_folder is not None:
         return message
     hint = "--config-dir FOLDER adds your own"
     return f"{message} ({hint})" if suggestion else f"{message}; {hint}"

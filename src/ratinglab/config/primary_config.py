@@ -70,7 +70,7 @@ class PrimaryConfig:
     Attributes:
         config_name: name of the primary config, such as `train`.
         folder: the folder conf/ of the package.
-        extra_folder: the user's folder; None: there is none.
+        user_folder: the user's folder; None: there is none.
         composed: the overrides composed last, which Hydra's errors are about.
     """
 
@@ -78,7 +78,7 @@ class PrimaryConfig:
         """Start without a user's folder; `add_folder` adds it."""
         self.folder = FOLDER
         self.config_name = config_name
-        self.extra_folder: Path | None = None
+        self.user_folder: Path | None = None
         self._overrides_of_choices: dict[tuple[str, ...], list[str]] = {}
         self.composed: Sequence[str] = ()
 
@@ -90,24 +90,24 @@ class PrimaryConfig:
         """
         if folder is None:
             return
-        self.extra_folder = Path(os.path.abspath(user_path(folder, key="--config-dir")))  # without `..` in messages
-        if not self.extra_folder.is_dir():
+        self.user_folder = Path(os.path.abspath(user_path(folder, key="--config-dir")))  # without `..` in messages
+        if not self.user_folder.is_dir():
             raise UserError(f"--config-dir: there is no folder {folder}")
         for group in self.groups():
-            for path in sorted((self.extra_folder / group).rglob("*.yaml")):
-                name = path.relative_to(self.extra_folder)
+            for path in sorted((self.user_folder / group).rglob("*.yaml")):
+                name = path.relative_to(self.user_folder)
                 if (self.folder / name).is_file():  # Hydra would take the built-in one
                     raise UserError(f"--config-dir: {path} needs another name: {group}={path.stem} is built in")
         self.put_on_path()
 
     def put_on_path(self) -> None:
-        """Let Python find the classes in the extra folder, also in a launcher's worker process."""
-        if self.extra_folder is not None and str(self.extra_folder) not in sys.path:
-            sys.path.insert(0, str(self.extra_folder))
+        """Let Python find the classes in the user's folder, also in a launcher's worker process."""
+        if self.user_folder is not None and str(self.user_folder) not in sys.path:
+            sys.path.insert(0, str(self.user_folder))
 
     def folders(self) -> list[Path]:
         """List the folders of the YAML files, in the order in which they are searched."""
-        return [self.folder, *([self.extra_folder] if self.extra_folder is not None else [])]
+        return [self.folder, *([self.user_folder] if self.user_folder is not None else [])]
 
     def groups(self) -> list[str]:
         """List the names of the config groups.
@@ -143,7 +143,7 @@ class PrimaryConfig:
 
     def faulty_file(self, error: Exception) -> Path | None:
         """Find the file in the user's folder that raises the same error when Hydra reads only this file."""
-        folder = self.extra_folder
+        folder = self.user_folder
         if folder is None:
             return None
         for path in sorted(path for group in self.groups() for path in (folder / group).rglob("*.yaml")):
@@ -214,9 +214,9 @@ class PrimaryConfig:
 
     def _with_search_path(self, overrides: Sequence[str]) -> list[str]:
         """Return the overrides, with one that adds the user's folder to Hydra's search path."""
-        if self.extra_folder is None:
+        if self.user_folder is None:
             return list(overrides)
-        paths = [f"file://{self.extra_folder}"]
+        paths = [f"file://{self.user_folder}"]
         for override in self.parse(overrides):
             value = override.value()
             if override.key_or_group == "hydra.searchpath" and isinstance(value, list):

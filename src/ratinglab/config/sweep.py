@@ -63,7 +63,7 @@ def train_sweep(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: Fi
         return run_job(lambda: _train_job(task, conf, config, hydra, folder), folder, hydra, monitor=config.monitor)
 
     with job.claim_output_folder("sweep") as (folder, folder_override):
-        record_or_check_arguments(folder, overrides, config_dir=conf.extra_folder)
+        record_or_check_arguments(folder, overrides, config_dir=conf.user_folder)
         arguments = [*line.flags, *overrides, folder_override]
         run_app = partial(run_hydra_app, train_one, config_name=conf.config_name, arguments=arguments)
         all_succeeded = _run_jobs(run_app, folder, num_jobs=num_jobs)

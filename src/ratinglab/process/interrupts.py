@@ -72,7 +72,7 @@ def raise_on_signals() -> Iterator[None]:
 
 
 def signals_to_handle() -> list[signal.Signals]:
-    """List the stop signals that are not ignored, as SIGHUP is under nohup. Outside the main thread, lists none."""
+    """List the stop signals that the process does not ignore; nohup makes it ignore SIGHUP. Lists none in a thread."""
     if threading.current_thread() is not threading.main_thread():
         return []
     return [number for number in STOP_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
