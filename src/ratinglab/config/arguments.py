@@ -20,6 +20,8 @@ from ratinglab.process.program import shell_command
 MAPPING_KEYS = ("ratings", "user_features")
 """Keys whose values are mappings. They are passed to Hydra as text, because Hydra would not accept quoted names, and
 would keep only the last of equal names."""
+KEY = r"[\w$-]+([./][\w$-]+)*"
+"""Pattern of a key or a group."""
 ID_KEYS = ("item", "user")
 """Keys whose values are ids or titles. A comma is part of such a value, and never separates the values of a sweep."""
 
@@ -99,10 +101,13 @@ def quote_texts(arguments: Sequence[str]) -> list[str]:
 
 
 def _check_form(overrides: Sequence[str], *, positional: Sequence[str] = ()) -> None:
-    """Refuse `KEY = VALUE` and arguments that are not overrides."""
+    """Refuse `KEY = VALUE`, arguments that are not overrides, and keys that Hydra's grammar allows but no group has."""
     for before, argument in itertools.pairwise(["", *overrides]):
         if argument.startswith("=") or (before.endswith("=") and "=" not in argument):
             raise UserError(f"{before} {argument}: leave out the spaces around =".lstrip())
+        key = argument.partition("=")[0].lstrip("+~")
+        if not (_is_bare(argument) or re.fullmatch(KEY, key)):
+            raise UserError(f"{argument}: {key} is not a key, such as model or model.embedding_dim; see --help")
     for argument in filter(_is_bare, overrides):
         keys = " and ".join(f"{key}=" for key in positional)
         hint = f", since {keys} {'is' if len(positional) == 1 else 'are'} given" if positional else ""
@@ -120,7 +125,7 @@ def _is_bare(argument: str) -> bool:
 def _quote_text(argument: str) -> str:
     """Quote the value of an override if it is a text that Hydra would not read as one."""
     key, equals, value = argument.partition("=")
-    if not (equals and re.fullmatch(r"[\w./@]+", key)):
+    if not (equals and re.fullmatch(KEY, key)):
         return argument
     if key in MAPPING_KEYS and is_inline_mapping(value):
         return f"{key}={quote_for_hydra(value)}"
