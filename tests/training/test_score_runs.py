@@ -12,7 +12,7 @@ from equal_runs import assert_equal_runs
 
 import ratinglab
 from ratinglab.errors import UserError
-from ratinglab.inference.fold_in.folded_in import _notes_on_likes
+from ratinglab.inference.folded_in import _notes_on_likes
 from ratinglab.inference.run import Run
 
 RECIPES = ["ease", "item_knn", "ials"]

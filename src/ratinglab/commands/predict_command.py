@@ -22,7 +22,7 @@ from ratinglab.formats.input_paths import find_file
 from ratinglab.formats.text_tables import OpenTable, TextTable
 from ratinglab.formats.timestamps import detect_timestamp_format, parse_times_to_numpy
 from ratinglab.formats.writing import keeps_input_dialect, write_table
-from ratinglab.inference.fold_in.folded_in import FoldedIn
+from ratinglab.inference.folded_in import FoldedIn
 from ratinglab.inference.run import Run
 from ratinglab.inference.trained_recommender import Times
 from ratinglab.reports.table_layout import print_rows

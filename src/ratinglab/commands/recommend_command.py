@@ -24,7 +24,7 @@ from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.files import is_stream
 from ratinglab.formats.text_tables import TextTable
 from ratinglab.formats.writing import write_table
-from ratinglab.inference.fold_in.folded_in import FoldedIn, explain_list
+from ratinglab.inference.folded_in import FoldedIn, explain_list
 from ratinglab.inference.lists import ListOptions, check_length
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import Ids

@@ -1,1 +1,1 @@
-"""A trained run in use: predictions, lists and evaluation; `fold_in` adds users, items and ratings."""
+"""A trained run in use: predictions, lists, evaluation, and fold-in of new users, items and ratings."""

@@ -20,8 +20,8 @@ from ratinglab.formats.frames import Frame, frame_file, read_frame
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions, check_timestamp_format
 from ratinglab.formats.text_tables import TextTable, open_text_table
-from ratinglab.inference.fold_in.folded_in import FoldedIn, fold_in
-from ratinglab.inference.fold_in.given_ratings import DEFAULT_COLUMNS, Pairs
+from ratinglab.inference.folded_in import FoldedIn, fold_in
+from ratinglab.inference.given_ratings import DEFAULT_COLUMNS, Pairs
 from ratinglab.inference.lists import SHORT_LIST, check_k, parse_order
 from ratinglab.inference.run_evaluation import (
     BASELINES,

@@ -13,7 +13,6 @@ from torch import Tensor
 from ratinglab.batches import Blocks
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, like_threshold
-from ratinglab.inference.fold_in.fold_in_solver import FoldInSolver
 from ratinglab.inference.lists import ListOptions, Recommender
 from ratinglab.inference.run_tables import Ids, RunTables, check_pairs, is_trained
 from ratinglab.inference.stored_interest import read_interest, write_interest
@@ -21,6 +20,7 @@ from ratinglab.models.factors import SideRows
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.table import Ratings
+from ratinglab.recommend.fold_in_solver import FoldInSolver
 from ratinglab.recommend.interest import Interest, fit_interest
 from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order
 from ratinglab.recommend.topk import build_seen_matrix, select_top_k

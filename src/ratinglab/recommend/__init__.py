@@ -1,1 +1,1 @@
-"""The computations behind lists: top-k, orders, held-out lists, similar items."""
+"""The computations behind lists and fold-in: top-k, orders, held-out lists, similar items, weights of new rows."""

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.inference.fold_in.folded_in import FoldedIn, explain_list
+from ratinglab.inference.folded_in import FoldedIn, explain_list
 from ratinglab.inference.run import Run
 from ratinglab.runs.record import has_finished
 from ratinglab.serving import schemas

@@ -8,14 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ratinglab.inference.fold_in.fold_in_solver import NewRows
-from ratinglab.inference.fold_in.given_ratings import GivenFeatures, GivenUser, find_positions
+from ratinglab.inference.given_ratings import GivenFeatures, GivenUser, find_positions
 from ratinglab.inference.run_tables import is_trained
 from ratinglab.inference.trained_recommender import TrainedRecommender
 from ratinglab.models.design import Design
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.side_information import is_numeric
+from ratinglab.recommend.fold_in_solver import NewRows
 from ratinglab.sides import SideName, other_side
 from ratinglab.splits.split import TRAIN
 

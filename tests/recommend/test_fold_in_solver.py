@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ratinglab.inference.fold_in import fold_in_solver
-from ratinglab.inference.fold_in.fold_in_solver import FoldInSolver, NewRows
 from ratinglab.models.design import Design
 from ratinglab.models.factors import NewRowTerm, SideFactors, SideRows
+from ratinglab.recommend import fold_in_solver
+from ratinglab.recommend.fold_in_solver import FoldInSolver, NewRows
 
 NUM_USERS, NUM_ITEMS, DIM, MEAN = 40, 12, 3, 3.5
 OWN, OTHER = [0, 0, 0, 1, 1, 3], [2, 5, 7, 0, 2, 11]

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError
 from ratinglab.formats.text_tables import TextTable
-from ratinglab.inference.fold_in.extended_recommender import build_extended_predictor, with_items, with_users
-from ratinglab.inference.fold_in.given_ratings import (
+from ratinglab.inference.extended_recommender import build_extended_predictor, with_items, with_users
+from ratinglab.inference.given_ratings import (
     DEFAULT_COLUMNS,
     Pairs,
     choose_column_names,
@@ -26,10 +26,10 @@ from ratinglab.inference.fold_in.given_ratings import (
     look_up_user,
     read_given_features,
 )
-from ratinglab.inference.fold_in.rows_to_fold_in import RowsToFoldIn, collect_rows
 from ratinglab.inference.lists import ListOptions, Recommender, check_k
 from ratinglab.inference.run_tables import Ids, check_ids, check_pairs, is_trained
 from ratinglab.inference.trained_recommender import BASES, TrainedRecommender
+from ratinglab.inference.users_or_items import RowsToFoldIn, collect_rows
 from ratinglab.runs.record import RunRecord
 from ratinglab.stars import is_liked
 

@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ratinglab.inference.fold_in.given_ratings import find_positions
-from ratinglab.inference.fold_in.rows_to_fold_in import RowsToFoldIn
+from ratinglab.inference.given_ratings import find_positions
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.inference.trained_recommender import TrainedRecommender
+from ratinglab.inference.users_or_items import RowsToFoldIn
 from ratinglab.models.bias_baseline import SHRINKAGE, BiasBaseline
 from ratinglab.models.factors import Factors, SideRows
 from ratinglab.models.posterior import FixedRows, Posterior

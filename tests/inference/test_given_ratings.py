@@ -11,7 +11,7 @@ from ratinglab.errors import UserError
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_tables import TextTable, open_text_table
-from ratinglab.inference.fold_in.folded_in import fold_in
+from ratinglab.inference.folded_in import fold_in
 from ratinglab.inference.run import Run
 
 
