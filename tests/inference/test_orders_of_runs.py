@@ -11,7 +11,7 @@ from run_folders import add_samples, write_run_of, write_weights
 from tables import table_with_features
 
 from ratinglab.errors import UserError
-from ratinglab.inference import trained_recommender
+from ratinglab.inference import run_tables
 from ratinglab.inference.run import Run
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.recommend.interest import fit_interest
@@ -92,8 +92,8 @@ def test_users_without_training_ratings_have_one_list_for_all(run, by):
 
 
 def test_gains_of_zero_go_to_the_more_popular_item(run, monkeypatch):
-    nothing = run._interest._replace(user=torch.zeros_like(run._interest.user))
-    monkeypatch.setattr(run, "_interest", nothing)
+    nothing = run.tables.interest._replace(user=torch.zeros_like(run.tables.interest.user))
+    monkeypatch.setattr(run.tables, "interest", nothing)
     listed = run.item_ids.index_of(run.recommend(3, k=100)["item_id"])
     assert listed.tolist() == [item for item in run.tables.items_by_popularity.tolist() if item in listed]
     everyone = run.recommend_to_all(k=100, user_ids=[3])
@@ -105,9 +105,10 @@ def test_a_known_user_folded_in_without_new_ratings_keeps_the_interest(run):
     folded = run.fold_in(pd.DataFrame({"user_id": ["3"], "item_id": ["new"], "rating": [4.0]}))
     user = run.user_ids.index_of([3])[0]
     extended = folded.other_users
-    assert extended._interest.user is run._interest.user
+    assert extended.tables.interest.user is run.tables.interest.user
     folded = run.fold_in(user_id=3)
-    torch.testing.assert_close(folded.folded_users._interest.user[0], run._interest.user[user], atol=1e-5, rtol=1e-4)
+    found = folded.folded_users.tables.interest.user[0]
+    torch.testing.assert_close(found, run.tables.interest.user[user], atol=1e-5, rtol=1e-4)
 
 
 def test_new_items_are_of_interest_by_who_rated_them(run):
@@ -115,9 +116,9 @@ def test_new_items_are_of_interest_by_who_rated_them(run):
     ratings = pd.DataFrame({"user_id": users, "item_id": "new", "rating": 5.0})
     folded = run.fold_in(ratings)
     new = run.record.num_items
-    found = folded.other_users._interest.estimate(torch.arange(run.record.num_users), torch.tensor([new]))[:, 0]
+    found = folded.other_users.tables.interest.estimate(torch.arange(run.record.num_users), torch.tensor([new]))[:, 0]
     assert found[:4].mean() > found[4:].mean()
-    assert float(folded.other_users._interest.share[new]) == pytest.approx(4 / run.record.num_users)
+    assert float(folded.other_users.tables.interest.share[new]) == pytest.approx(4 / run.record.num_users)
     other = run.user_ids.ids[5]
     assert "new" in folded.recommend(other, k=100)["item_id"].astype(str).tolist()
 
@@ -158,7 +159,7 @@ def test_a_threshold_that_is_not_finite_is_refused(run, threshold):
 def test_interest_is_fitted_once_and_kept(tmp_path, monkeypatch):
     run = run_of(tmp_path / "run")
     expected = run.recommend(3, k=9)
-    monkeypatch.setattr(trained_recommender, "fit_interest", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(run_tables, "fit_interest", lambda *_, **__: 1 / 0)
     assert Run.load(run.folder).recommend(3, k=9).equals(expected)
     os.remove(run.folder / "interest.npz")
     run_of_predictions = Run.load(run.folder)
@@ -170,7 +171,7 @@ def test_interest_is_fitted_once_and_kept(tmp_path, monkeypatch):
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "other", "array"])
 def test_damaged_interest_is_one_line(tmp_path, damage):
     run = run_of(tmp_path / "run")
-    path, interest = run.folder / "interest.npz", run._interest
+    path, interest = run.folder / "interest.npz", run.tables.interest
     whole = path.read_bytes()
     path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "text": b"user"}.get(damage, whole))
     if damage == "other":  # of a run with other users
@@ -196,7 +197,7 @@ def test_a_folder_that_cannot_be_written_fits_without_keeping(tmp_path, monkeypa
 
 def test_training_again_into_a_folder_removes_the_interest_of_before(tmp_path):
     run = run_of(tmp_path / "run")
-    assert run._interest is not None
+    assert run.tables.interest is not None
     for path in (run.folder / "checkpoints").iterdir():
         path.unlink()
     (run.folder / "checkpoints").rmdir()

@@ -7,7 +7,7 @@ import torch
 from ratinglab.models.design import Design
 from ratinglab.models.factors import NewRowTerm, SideFactors, SideRows
 from ratinglab.recommend import fold_in_solver
-from ratinglab.recommend.fold_in_solver import FoldInSolver, NewRows
+from ratinglab.recommend.fold_in_solver import FoldInSolver, Observations
 
 NUM_USERS, NUM_ITEMS, DIM, MEAN = 40, 12, 3, 3.5
 OWN, OTHER = [0, 0, 0, 1, 1, 3], [2, 5, 7, 0, 2, 11]
@@ -38,8 +38,8 @@ def build_solver(*, samples: int = 1, has_term: bool = False, each: int = 2, **o
     return FoldInSolver(users, side(NUM_ITEMS, samples=samples, precision=1.5, seed=1, **options), is_item=False)
 
 
-def ratings(own=OWN, other=OTHER, rating=RATING, num_rows=4) -> NewRows:
-    return NewRows(torch.tensor(own), torch.tensor(other), torch.tensor(rating, dtype=torch.float64), num_rows)
+def ratings(own=OWN, other=OTHER, rating=RATING, num_rows=4) -> Observations:
+    return Observations(torch.tensor(own), torch.tensor(other), torch.tensor(rating, dtype=torch.float64), num_rows)
 
 
 def features_of(solver: FoldInSolver, items: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from equal_runs import assert_equal_runs
 
 import ratinglab
 from ratinglab.errors import UserError
-from ratinglab.inference.folded_in import _notes_on_likes
+from ratinglab.inference.fold_in_notes import notes_on_likes
 from ratinglab.inference.run import Run
 
 RECIPES = ["ease", "item_knn", "ials"]
@@ -187,7 +187,7 @@ def test_user_with_only_held_out_rows_who_likes_nothing_gets_a_note(trained):
     record = Run.load(trained["ease"].run).record
     ratings = pd.DataFrame({"user": ["held out"], "item_index": [0], "rating": np.float32([2])})
     users = SimpleNamespace(ids=["held out"], run_index=np.array([record.num_users], dtype=np.int32))
-    (note,) = _notes_on_likes(record, ratings, users)
+    (note,) = notes_on_likes(record, ratings, users)
     assert note.endswith("with scores of 0: 1, such as held out")
 
 

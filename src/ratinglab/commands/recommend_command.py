@@ -26,8 +26,8 @@ from ratinglab.formats.text_tables import TextTable
 from ratinglab.formats.writing import write_table
 from ratinglab.inference.folded_in import FoldedIn, explain_list
 from ratinglab.inference.lists import ListOptions, check_length
+from ratinglab.inference.recommender_tables import Ids
 from ratinglab.inference.run import Run
-from ratinglab.inference.run_tables import Ids
 from ratinglab.inference.trained_recommender import TrainedRecommender
 from ratinglab.reports.table_layout import print_rows
 

@@ -1,12 +1,14 @@
 """New users, new items, and known users with additional ratings, folded into a run without retraining it.
 
-`given_ratings` reads ratings and features, and looks them up in the run. `rows_to_fold_in` collects the users and items
-to fold in, with their ratings and features by index. `FoldInSolver` solves for their weights. `extended_recommender`
-makes two recommenders, both with the folded-in items: one for the folded-in users, one for all other users of the run.
+`fold_in` works in three stages. `read_given_data` checks the given ratings and features, and looks them up in the run.
+`collect` finds the users and items to fold in, each with ratings and features by index. A ranking model then takes the
+users' ratings as they are; for a model with factors, `FoldInSolver` solves for the weights. The result has two
+recommenders, both with the folded-in items: one for the folded-in users, one for all other users of the run.
 """
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -16,27 +18,57 @@ from numpy.typing import NDArray
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError
 from ratinglab.formats.text_tables import TextTable
-from ratinglab.inference.extended_recommender import build_extended_predictor, with_items, with_users
-from ratinglab.inference.given_ratings import (
-    DEFAULT_COLUMNS,
-    Pairs,
-    choose_column_names,
-    has_user_column,
-    look_up_ratings,
-    look_up_user,
-    read_given_features,
-)
+from ratinglab.inference.extended_predictor import predictor_with_items, predictor_with_users
+from ratinglab.inference.extended_tables import TablesWithItems, TablesWithUsers
+from ratinglab.inference.fold_in_notes import notes_on_fold_in
+from ratinglab.inference.given_data import GivenData, read_given_data
+from ratinglab.inference.given_ratings import Pairs
 from ratinglab.inference.lists import ListOptions, Recommender, check_k
-from ratinglab.inference.run_tables import Ids, check_ids, check_pairs, is_trained
-from ratinglab.inference.trained_recommender import BASES, TrainedRecommender
-from ratinglab.inference.users_or_items import RowsToFoldIn, collect_rows
-from ratinglab.runs.record import RunRecord
-from ratinglab.stars import is_liked
+from ratinglab.inference.recommender_tables import Ids, check_ids, check_pairs
+from ratinglab.inference.trained_recommender import BASES, ExtendedRecommender, TrainedRecommender
+from ratinglab.inference.trained_run import TrainedRun
+from ratinglab.inference.users_or_items import UsersOrItems, collect
+from ratinglab.models.factors import Factors, SideRows
+from ratinglab.recommend.fold_in_solver import FoldInSolver
 
 FOLDED_IN = "folded_in"
 """Basis of predictions of pairs with a folded-in user or item."""
 
 
+@dataclass(frozen=True)
+class SolvedRows:
+    """The weights of a model with factors after a fold-in.
+
+    Attributes:
+        solver: the solver for users.
+        users: the folded-in users.
+        items: the folded-in items.
+        user_rows: the weights of the folded-in users; None if no user was folded in.
+        item_rows: the weights of all items that the model predicts: those of the run, then the folded-in ones.
+    """
+
+    solver: FoldInSolver
+    users: UsersOrItems
+    items: UsersOrItems
+    user_rows: SideRows | None
+    item_rows: SideRows
+
+    def compute_changes(
+        self, user: int, item: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """Compute how much each rating of one folded-in user changes the predictions of items: item (C,) int32.
+
+        Returns:
+            (E,) the items that the user rated; (E,) the ratings, in rating units; (C, E) the changes, in stars.
+        """
+        observed = self.users.observations
+        regressors = self.solver.compute_regressors(self.item_rows, torch.from_numpy(item).long())
+        changes = self.solver.rating_influences(observed.extract_row(user), regressors)
+        is_own = observed.row == user
+        return observed.other[is_own].numpy(), self.users.rating[is_own].numpy(), changes.numpy()
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class FoldedIn(Recommender):
     """Users and items folded into a run; see `Run.fold_in`.
 
@@ -48,41 +80,18 @@ class FoldedIn(Recommender):
         item_ids: ids of the folded-in items, as text.
         is_anonymous: whether a single user was folded in without an id.
         notes: notes on ratings and users that were left out.
-        folded_users: recommender for the folded-in users; None without any.
+        folded_users: recommender for the folded-in users; None if no user was folded in.
         other_users: recommender for all other users of the run, with the folded-in items.
+        solved: the weights behind both recommenders; None for a ranking model.
     """
 
-    def __init__(
-        self,
-        run: TrainedRecommender,
-        users: RowsToFoldIn,
-        items: RowsToFoldIn,
-        ratings: pd.DataFrame,
-        *,
-        is_anonymous: bool,
-    ) -> None:
-        """Solve for the rows of the users and items; `ratings` is the result of `look_up_ratings`."""
-        self.user_ids, self.item_ids, self.is_anonymous = users.ids, items.ids, is_anonymous
-        self.notes = tuple(_notes(run.record, ratings, users, items))
-        self._users, self.other_users = users, run
-        self.folded_users: TrainedRecommender | None = None
-        if run.record.predicts_scores:
-            new_rows = users.new_rows
-            rows = Batch(new_rows.row, new_rows.other, new_rows.rating, day=None)
-            predictor = run.predictor.with_users(rows, num_users=len(users.ids))
-            self.folded_users = with_users(run, users, ratings, predictor)
-            return
-        self._solver = solver = run.solvers["user"]
-        self._item_rows = solver.fixed_rows.select_last_day().repeat_samples(solver.num_draws)
-        if items.ids:
-            self._item_rows = self._item_rows.append(run.solvers["item"].solve(items.new_rows))
-            user_rows = solver.trained_rows.select_last_day().repeat_samples(solver.num_draws)
-            predictor = build_extended_predictor(run, user_rows, self._item_rows, items=items)
-            self.other_users = with_items(run, items, ratings, predictor)
-        if users.ids:
-            user_rows = solver.solve(users.new_rows)
-            predictor = build_extended_predictor(self.other_users, user_rows, self._item_rows, users=users)
-            self.folded_users = with_users(self.other_users, users, ratings, predictor)
+    user_ids: list[str]
+    item_ids: list[str]
+    is_anonymous: bool
+    notes: tuple[str, ...]
+    folded_users: TrainedRecommender | None
+    other_users: TrainedRecommender
+    solved: SolvedRows | None
 
     def __repr__(self) -> str:
         return f"FoldedIn({len(self.user_ids):,} users, {len(self.item_ids):,} new items)"
@@ -184,18 +193,16 @@ class FoldedIn(Recommender):
         if not is_known.all():
             name = str(pd.Index(item_ids)[int(np.argmin(is_known))])
             raise UserError(f"item_ids: item {name!r} has no training ratings and was not folded in")
+        assert self.solved is not None, "only a ranking model has no solved rows"
         item = tables.item_ids.index_of(item_ids)
-        number = int(tables.user_ids.index_of([user_id])[0])
-        user_row = self._users.new_rows.extract_row(number)
-        regressors = self._solver.compute_regressors(self._item_rows, torch.from_numpy(item).long())
-        changes = self._solver.rating_influences(user_row, regressors).numpy() * folded.record.stars.unit
-        best = np.argsort(-np.abs(changes), axis=1, kind="stable")[:, :k]
-        row, other = np.repeat(np.arange(len(item)), best.shape[1]), user_row.other.numpy()[best.ravel()]
-        columns = {"item_id": tables.item_ids.ids[item[row]], "rated_item_id": tables.item_ids.ids[other]}
-        if tables.titles is not None:
-            columns["rated_title"] = tables.titles[other]
-        rating = self._users.rating[self._users.new_rows.row == number].numpy()[best.ravel()]
-        return pd.DataFrame(columns | {"rating": rating, "change": np.take_along_axis(changes, best, axis=1).ravel()})
+        (user,) = tables.user_ids.index_of([user_id]).tolist()
+        rated_item, rating, changes = self.solved.compute_changes(user, item)
+        changes = changes * folded.record.stars.unit
+        largest = np.argsort(-np.abs(changes), axis=1, kind="stable")[:, :k]
+        row, rated = np.repeat(np.arange(len(item)), largest.shape[1]), largest.ravel()
+        columns = {"item_id": tables.item_ids.ids[item[row]], "rated_item_id": tables.item_ids.ids[rated_item[rated]]}
+        titles = {} if tables.titles is None else {"rated_title": tables.titles[rated_item[rated]]}
+        return pd.DataFrame({**columns, **titles, "rating": rating[rated], "change": changes[row, rated]})
 
     def recommender_of(self, user_id: int | str) -> TrainedRecommender:
         """Return the recommender that serves a user."""
@@ -212,7 +219,7 @@ class FoldedIn(Recommender):
 
 
 def fold_in(
-    run: TrainedRecommender,
+    run: TrainedRun,
     *,
     ratings: Pairs | TextTable | None = None,
     users: Pairs | TextTable | None = None,
@@ -226,39 +233,94 @@ def fold_in(
     Without ratings, users and items, solves again for the user `user_id` from the training ratings. `keys` are the
     names of the arguments `users` and `items` in messages.
     """
-    tables, record = run.tables, run.record
-
-    def choose_columns(table: TextTable) -> dict[str, str]:
-        return choose_column_names(table.names, requested=columns or {}, run_columns=record.provenance["columns"])
-
-    rating_columns = choose_columns(ratings) if isinstance(ratings, TextTable) else DEFAULT_COLUMNS
-    has_users = isinstance(ratings, TextTable) and has_user_column(ratings.names, rating_columns)
-    has_user_features = users is not None and not isinstance(users, TextTable)
-    if has_users and user_id is not None:
-        raise UserError(f"user_id must be None for ratings with users, got {user_id!r}")
-    if has_users and has_user_features:
-        raise UserError(f"{keys[0]} must be a table with the users of ratings, got the features of one user")
-    has_one_user = ratings is not None or has_user_features or (users is None and items is None)
-    single_user = look_up_user(tables.user_ids, user_id) if has_one_user and not has_users else None
-    indexed_ratings = look_up_ratings(tables, ratings, rating_columns, single_user)
-    user_features = read_given_features(
-        users, tables.user_ids, choose_columns, single_user=single_user, key=keys[0], side="user"
+    given = read_given_data(
+        run.tables, ratings=ratings, users=users, items=items, user_id=user_id, columns=columns or {}, keys=keys
     )
-    item_features = read_given_features(items, tables.item_ids, choose_columns, key=keys[1], side="item")
-    user_rows = collect_rows(run, "user", indexed_ratings, user_features, single_user=single_user)
-    item_rows = collect_rows(run, "item", indexed_ratings, item_features)
-    if record.predicts_scores and item_rows.ids:
+    new_users, new_items = collect(run, "user", given), collect(run, "item", given)
+    if not new_users.ids and not new_items.ids:
+        raise UserError("nothing to fold in: neither the users nor the items of these ratings have training ratings")
+    solved = None if run.record.predicts_scores else _solve(run, new_users, new_items)
+    if solved is None:
+        other_users, folded_users = _extend_ranking_model(run, given, new_users, new_items)
+    else:
+        other_users, folded_users = _extend_factors(run, given, solved)
+    return FoldedIn(
+        user_ids=new_users.ids,
+        item_ids=new_items.ids,
+        is_anonymous=given.is_anonymous,
+        notes=tuple(notes_on_fold_in(run.record, given.ratings, new_users, new_items)),
+        folded_users=folded_users,
+        other_users=other_users,
+        solved=solved,
+    )
+
+
+def _extend_ranking_model(
+    run: TrainedRun, given: GivenData, users: UsersOrItems, items: UsersOrItems
+) -> tuple[TrainedRecommender, TrainedRecommender | None]:
+    """Make the recommenders of a ranking model, which computes the users' scores from their ratings.
+
+    Returns:
+        the recommender for the users of the run, and the recommender for the folded-in users.
+
+    Raises:
+        UserError: there are items to fold in.
+    """
+    if items.ids:
         raise UserError(
-            f"items: {record.model} folds in users, not items, and {item_rows.ids[0]} has no training ratings"
+            f"items: {run.record.model} folds in users, not items, and {items.ids[0]} has no training ratings"
         )
-    if not user_rows.ids and not item_rows.ids:
-        raise UserError("nothing to fold in: no rating is of an item, or by a user, with training ratings")
-    is_anonymous = single_user is not None and user_id is None
-    return FoldedIn(run, user_rows, item_rows, indexed_ratings, is_anonymous=is_anonymous)
+    observed = users.observations
+    rows = Batch(observed.row, observed.other, observed.rating, day=None)
+    predictor = run.predictor.with_users(rows, num_users=len(users.ids))
+    return run, ExtendedRecommender(run, predictor, TablesWithUsers(run.tables, users, given.ratings))
+
+
+def _extend_factors(
+    run: TrainedRun, given: GivenData, solved: SolvedRows
+) -> tuple[TrainedRecommender, TrainedRecommender | None]:
+    """Make the recommenders of a model with factors, from the solved weights.
+
+    Returns:
+        the recommender for the users of the run, with the folded-in items; and the recommender for the folded-in users,
+        None if no user was folded in.
+    """
+    with_items: TrainedRecommender = run
+    if solved.items.ids:
+        trained_users = _repeat_last_day(solved.solver.trained_rows, solved.solver)
+        predictor = predictor_with_items(run.predictor, solved.items, _join_sides(trained_users, solved.item_rows))
+        with_items = ExtendedRecommender(run, predictor, TablesWithItems(run.tables, solved.items, given.ratings))
+    if solved.user_rows is None:
+        return with_items, None
+    samples = _join_sides(solved.user_rows, solved.item_rows)
+    predictor = predictor_with_users(with_items.predictor, solved.users, samples)
+    tables = TablesWithUsers(with_items.tables, solved.users, given.ratings)
+    return with_items, ExtendedRecommender(with_items, predictor, tables)
+
+
+def _solve(run: TrainedRun, users: UsersOrItems, items: UsersOrItems) -> SolvedRows:
+    """Solve for the weights of users given those of the run's items, and of items given those of the run's users."""
+    solver = run.solvers["user"]
+    item_rows = _repeat_last_day(solver.fixed_rows, solver)
+    if items.ids:
+        item_rows = item_rows.append(run.solvers["item"].solve(items.observations))
+    user_rows = solver.solve(users.observations) if users.ids else None
+    return SolvedRows(solver, users, items, user_rows, item_rows)
+
+
+def _repeat_last_day(rows: SideRows, solver: FoldInSolver) -> SideRows:
+    """Select the last day of each user or item, and repeat each sample for the draws that the solver makes from it."""
+    return rows.select_last_day().repeat_samples(solver.num_draws)
+
+
+def _join_sides(user_rows: SideRows, item_rows: SideRows) -> list[Factors]:
+    """Join the samples of both sides."""
+    pairs = zip(user_rows.samples, item_rows.samples, strict=True)
+    return [Factors(user, item, user_rows.mean) for user, item in pairs]
 
 
 def explain_list(
-    run: TrainedRecommender, folded: FoldedIn | None, user_id: int | str, item_ids: Ids, *, k: int
+    run: TrainedRun, folded: FoldedIn | None, user_id: int | str, item_ids: Ids, *, k: int
 ) -> pd.DataFrame:
     """Explain a list by a folded-in user's ratings, as in `FoldedIn.explain`, or by another user's training ratings.
 
@@ -271,41 +333,3 @@ def explain_list(
     if len(item_ids) == 0 or not run.tables.is_user_trained(user_id):
         return pd.DataFrame(dict.fromkeys(("item_id", "rated_item_id", "rating", "change"), np.empty(0)))
     return fold_in(run, user_id=user_id).explain(item_ids, k=k)
-
-
-def _notes(record: RunRecord, ratings: pd.DataFrame, users: RowsToFoldIn, items: RowsToFoldIn) -> Iterator[str]:
-    """Describe the folded-in items, and the ratings and users that were left out."""
-    if items.ids:
-        yield f"new items folded in: {len(items.ids):,}, such as {items.ids[0]}"
-    is_user_trained = is_trained(ratings["user_index"].to_numpy(), record.num_users)
-    is_item_trained = is_trained(ratings["item_index"].to_numpy(), record.num_items)
-    left_out = ratings[~is_user_trained & ~is_item_trained]
-    if len(left_out) > 0:
-        yield (
-            f"ratings left out, since neither the item nor the user has training ratings: {len(left_out):,}, such as "
-            f"that of {left_out['item'].iloc[0]}"
-        )
-    users_left_out = sorted(set(left_out["user"]) - set(users.ids))
-    if users_left_out:
-        reason = "since they have rated no item with training ratings"
-        yield f"users left out, {reason}: {len(users_left_out):,}, such as {users_left_out[0]}"
-    if record.predicts_scores:
-        yield from _notes_on_likes(record, ratings, users)
-
-
-def _notes_on_likes(record: RunRecord, ratings: pd.DataFrame, users: RowsToFoldIn) -> Iterator[str]:
-    """Describe the users who have neither training rows nor a rating that counts as a like, for a ranking model."""
-    min_stars = record.model_options["min_stars"]
-    if min_stars is None:
-        return
-    is_like = is_liked(record.stars.to_stars(ratings["rating"].to_numpy()), min_stars)
-    is_like &= is_trained(ratings["item_index"].to_numpy(), record.num_items)
-    users_with_likes = set(ratings["user"][is_like])
-    is_known = is_trained(users.run_index, record.num_users)
-    without_likes = [user for user in itertools.compress(users.ids, ~is_known) if user not in users_with_likes]
-    if without_likes:
-        lowest = record.stars.to_rating(min_stars)
-        yield (
-            f"users without a rating of at least {lowest:g} (model.min_stars), who get the most popular items, with "
-            f"scores of 0: {len(without_likes):,}, such as {without_likes[0]}"
-        )

@@ -1,22 +1,19 @@
-"""Ratings and features to fold in, checked and looked up in a run."""
+"""Ratings to fold in, checked and looked up in a run."""
 
 import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ratinglab.errors import UserError, did_you_mean
+from ratinglab.errors import UserError
 from ratinglab.formats.literals import parse_number
 from ratinglab.formats.text_tables import TextTable
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
-from ratinglab.ratings.side_information import Column, is_unknown, parse_new_values
-from ratinglab.sides import SideName
 
 Pairs = Sequence[tuple[Any, Any]]
 """One user's items and ratings, or features and values, as typed."""
@@ -65,7 +62,7 @@ def look_up_user(ids: IdMap, user_id: int | str | None) -> GivenUser:
     if np.ndim(user_id) > 0 or isinstance(user_id, bool):
         raise UserError(f"user_id must be one id, got {user_id!r}")
     index = ids.index_of([user_id])
-    (name,) = _spell_as_in_run([user_id], ids, index)
+    (name,) = spell_as_in_run([user_id], ids, index)
     return GivenUser(name, int(index[0]))
 
 
@@ -105,8 +102,8 @@ def look_up_ratings(
     user_index = tables.user_ids.index_of(user_ids)
     rows = pd.DataFrame(
         {
-            "user": _spell_as_in_run(user_ids, tables.user_ids, user_index) if single_user is None else single_user.id,
-            "item": pd.Series(_spell_as_in_run(items, tables.item_ids, item_index), dtype=object),
+            "user": spell_as_in_run(user_ids, tables.user_ids, user_index) if single_user is None else single_user.id,
+            "item": pd.Series(spell_as_in_run(items, tables.item_ids, item_index), dtype=object),
             "user_index": user_index if single_user is None else single_user.run_index,
             "item_index": item_index,
             "rating": rating,
@@ -162,101 +159,13 @@ def _check_distinct(rows: pd.DataFrame, items: Sequence[object], *, place: Calla
         raise UserError(f"{place(second)}: {names[1]!r} is rated twice by the same user")
 
 
-def _spell_as_in_run(names: Sequence[object], ids: IdMap, index: NDArray[np.int32]) -> list[str]:
+def spell_as_in_run(names: Sequence[object], ids: IdMap, index: NDArray[np.int32]) -> list[str]:
     """Return names as the run spells the ids at `index`; UNKNOWN names lose a trailing `.0`."""
     run_ids = ids.ids[np.where(index >= 0, index, 0)].astype(str)
     return [
         run_id if is_known else re.sub(WHOLE_NUMBER, r"\1", str(name).strip())
         for name, is_known, run_id in zip(names, (index >= 0).tolist(), run_ids, strict=True)
     ]
-
-
-@dataclass(frozen=True)
-class GivenFeatures:
-    """Features of users or items.
-
-    Attributes:
-        ids: (B,) their ids, as text as spelled in the run.
-        cells: (B,) text per feature, empty if unknown.
-        place: returns the place of a cell for messages, given its row and feature.
-        key: name of the argument in messages.
-        decimal: decimal point of numbers.
-    """
-
-    ids: list[str]
-    cells: Mapping[str, list[str]]
-    place: Callable[[int, str], str]
-    key: str
-    decimal: str = "."
-
-    def check_used(self, names: Sequence[str], *, side: SideName) -> None:
-        """Raise UserError if none of the features is one of `names`, which the model uses."""
-        if not names:
-            raise UserError(f"{self.key}: the model uses no features of {side}s")
-        sources = [*names, *(name.removesuffix("_group") for name in names)]
-        if not any(name in self.cells for name in sources):
-            given = ", ".join(self.cells) or "none"
-            hint = next(filter(None, (did_you_mean(name, sources) for name in self.cells)), "")
-            raise UserError(
-                f"{self.key} must have at least one of the model's features, {' or '.join(names)}, got {given}{hint}"
-            )
-
-    def replace_values(self, values: Column, name: str, ids: list[str], trained: Column) -> None:
-        """Replace values of a feature in place.
-
-        `values` (N,) are those of the users or items `ids`; cells that are empty or missing here leave them unchanged.
-        `trained` is the column that the model was trained on.
-        """
-        source = name if name in self.cells else name.removesuffix("_group")
-        if source in self.cells:
-            cells, place = self.cells[source], lambda row: self.place(row, source)
-            new = parse_new_values(cells, trained, place=place, decimal=self.decimal)
-            row = find_positions(self.ids, ids)
-            is_given = (row >= 0) & ~is_unknown(new)[row]
-            values[is_given] = new[row[is_given]]
-
-    def select_cells(self, ids: list[str], name: str) -> pd.Series:
-        """Return the cells of a column, such as title, of some users or items: (N,) text, empty without a row."""
-        return pd.Series(self.cells[name], self.ids, dtype=object).reindex(ids, fill_value="").reset_index(drop=True)
-
-
-def read_given_features(
-    features: Pairs | TextTable | None,
-    ids: IdMap,
-    choose_columns: Callable[[TextTable], Mapping[str, str]],
-    *,
-    single_user: GivenUser | None = None,
-    key: str,
-    side: SideName,
-) -> GivenFeatures | None:
-    """Read features of users or items: a table with one row each, or the names and values of the single user.
-
-    The values None and null are unknown. `choose_columns` returns the columns of a table by role; `key` is the name of
-    the argument in messages.
-
-    Raises:
-        UserError: a name or an id occurs twice, or there is no column of ids.
-    """
-    if features is None:
-        return None
-    cells: dict[str, list[str]] = {}
-    if isinstance(features, TextTable):
-        column = choose_columns(features)[side]
-        names = features.ids(column, key=f"columns.{side}", side=side).to_pylist()
-        feature_ids = _spell_as_in_run(names, ids, ids.index_of(names))
-        is_repeated = pd.Index(feature_ids).duplicated()
-        if is_repeated.any():
-            row = int(is_repeated.argmax())
-            raise UserError(f"{features.place(row, column)}: {side} {feature_ids[row]} has an earlier row")
-        cells = {name: features.column(name, key=key) for name in features.names if name != column}
-        return GivenFeatures(feature_ids, cells, features.place, key, features.decimal)
-    assert single_user is not None, "pairs are of a single user"
-    for name, value in features:
-        if str(name) in cells:
-            raise UserError(f"{key}: {str(name)!r} is given twice")
-        text = "" if value is None else str(value).strip()
-        cells[str(name)] = ["" if text == "null" else text]
-    return GivenFeatures([single_user.id], cells, lambda _, name: f"{key}: {name}", key)
 
 
 def find_positions(ids: list[str], wanted_ids: Sequence[str] | pd.Series) -> NDArray[np.intp]:

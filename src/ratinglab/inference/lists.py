@@ -10,7 +10,7 @@ import pandas as pd
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
-from ratinglab.inference.run_tables import Ids, check_ids
+from ratinglab.inference.recommender_tables import Ids, check_ids
 
 SHORT_LIST = 10
 """Default length of lists, also in conf/recommend.yaml and conf/similar.yaml; allowed even if a run has fewer items."""

@@ -23,6 +23,7 @@ from ratinglab.formats.text_tables import TextTable, open_text_table
 from ratinglab.inference.folded_in import FoldedIn, fold_in
 from ratinglab.inference.given_ratings import DEFAULT_COLUMNS, Pairs
 from ratinglab.inference.lists import SHORT_LIST, check_k, parse_order
+from ratinglab.inference.recommender_tables import Ids
 from ratinglab.inference.run_evaluation import (
     BASELINES,
     PART_LABELS,
@@ -31,8 +32,9 @@ from ratinglab.inference.run_evaluation import (
     measure_lists,
     predict_rows,
 )
-from ratinglab.inference.run_tables import Ids, RunTables
-from ratinglab.inference.trained_recommender import Times, TrainedRecommender, predict_by_block
+from ratinglab.inference.run_tables import RunTables
+from ratinglab.inference.trained_recommender import Times, predict_by_block
+from ratinglab.inference.trained_run import TrainedRun
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
@@ -44,17 +46,17 @@ FRAME_COLUMNS = ColumnOptions(**DEFAULT_COLUMNS, timestamp=None)
 """Default column names of a data frame of ratings to evaluate."""
 
 
-class Run(TrainedRecommender):
+class Run(TrainedRun):
     """A trained run, loaded from its folder.
 
     Attributes:
         folder: the run's folder.
         best_epoch: number of epochs that trained the best weights.
-        predictor, tables, record: as in `TrainedRecommender`.
+        predictor, tables, record: as in `TrainedRun`.
     """
 
     def __init__(self, predictor: Predictor, tables: RunTables, *, best_epoch: int) -> None:
-        """`load` reads the predictor and the tables of a folder."""
+        """Wrap a loaded predictor and its tables; use `load` to read both from a folder."""
         super().__init__(predictor, tables)
         self.folder, self.best_epoch = tables.folder, best_epoch
         self._predictions: dict[str, Predictions] = {}

@@ -8,8 +8,9 @@ from torch import Tensor
 from ratinglab.batches import Batch
 from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
-from ratinglab.inference.run_tables import is_trained
+from ratinglab.inference.recommender_tables import is_trained
 from ratinglab.inference.trained_recommender import TrainedRecommender, predict_by_block
+from ratinglab.inference.trained_run import TrainedRun
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.held_out_lists import HeldOutLists
@@ -80,7 +81,7 @@ def _compute_coverage(run: TrainedRecommender, rows: Ratings) -> float:
 
 
 def measure_lists(
-    run: TrainedRecommender, lengths: Sequence[int], order: Order | None, *, threshold: float, parts: Sequence[str]
+    run: TrainedRun, lengths: Sequence[int], order: Order | None, *, threshold: float, parts: Sequence[str]
 ) -> dict[str, float]:
     """Measure the lists of the model and of the most popular items on parts, by tag; see `Run.evaluate_ranking`."""
     metrics: dict[str, float] = {}
@@ -106,7 +107,7 @@ def measure_lists(
     return metrics
 
 
-def _read_history(run: TrainedRecommender, part: str) -> Batch | None:
+def _read_history(run: TrainedRun, part: str) -> Batch | None:
     """Read the rows from which a part's users are folded in, with ratings in stars; None without such rows."""
     columns = read_part(run.tables.folder, f"{part}_history", ["user", "item", "rating"])
     user, item, rating = map(torch.from_numpy, columns)

@@ -1,8 +1,9 @@
-"""Predictions by ids, and recommendation lists, of a run's model with or without folded-in users and items."""
+"""Predictions and recommendation lists by ids, from a predictor with or without folded-in users and items."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -12,20 +13,14 @@ from torch import Tensor
 
 from ratinglab.batches import Blocks
 from ratinglab.errors import UserError
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions, like_threshold
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.inference.lists import ListOptions, Recommender
-from ratinglab.inference.run_tables import Ids, RunTables, check_pairs, is_trained
-from ratinglab.inference.stored_interest import read_interest, write_interest
-from ratinglab.models.factors import SideRows
+from ratinglab.inference.recommender_tables import Ids, RecommenderTables, check_pairs, is_trained
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.table import Ratings
-from ratinglab.recommend.fold_in_solver import FoldInSolver
-from ratinglab.recommend.interest import Interest, fit_interest
 from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order
-from ratinglab.recommend.topk import build_seen_matrix, select_top_k
-from ratinglab.runs.storage import read_part
-from ratinglab.sides import SideName
+from ratinglab.recommend.topk import select_top_k
 
 Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]
 """Times of ratings, in any unit; those without a time zone are in UTC."""
@@ -34,7 +29,7 @@ BASES = ("known", "user_unknown", "item_unknown", "both_unknown")
 
 
 class TrainedRecommender(Recommender):
-    """A predictor with the ids and ratings of its users and items. `ExtendedRecommender` adds those folded in.
+    """A predictor with the ids, items and ratings of its users and items.
 
     Attributes:
         predictor: predicts from indices of users and items; with the best weights, on the CPU.
@@ -42,43 +37,8 @@ class TrainedRecommender(Recommender):
         record: contents of run.json.
     """
 
-    def __init__(self, predictor: Predictor, tables: RunTables) -> None:
+    def __init__(self, predictor: Predictor, tables: RecommenderTables) -> None:
         self.predictor, self.tables, self.record = predictor, tables, tables.record
-
-    def part(self, name: str) -> Ratings:
-        """Read the run's rows of a part: train, val or test."""
-        days = ["day"] if self.predictor.model.takes_day else []
-        return Ratings(*read_part(self.tables.folder, name, ["user", "item", "rating", *days]))
-
-    @cached_property
-    def _noise_variance(self) -> float:
-        """MSE of validation rows or, if there are none, training rows, in squared rating units."""
-        rows = self.part("val") or self.part("train")
-        return float((predict_by_block(self.predictor, rows) - torch.from_numpy(rows.rating)).double().square().mean())
-
-    @cached_property
-    def solvers(self) -> dict[SideName, FoldInSolver]:
-        """The solver for new rows of each side.
-
-        Raises:
-            UserError: the model has no factors.
-        """
-        users, items = self._side_rows("user"), self._side_rows("item")
-        return {"user": FoldInSolver(users, items, is_item=False), "item": FoldInSolver(items, users, is_item=True)}
-
-    def _side_rows(self, side: SideName) -> SideRows:
-        """Return the weights of a side, with the noise precision of a rating, in stars.
-
-        Without samples, the noise is constant.
-        """
-        rows = self.predictor.model.side_rows(side)
-        if rows is None:
-            raise UserError(f"model={self.record.model} cannot fold in or explain ratings: it has no factors")
-        if rows.samples[0].precision is not None:
-            return rows
-        precision = self.record.stars.unit**2 / self._noise_variance if side == "user" else 1.0
-        precisions = torch.full((rows.num_owners,), precision)
-        return rows._replace(samples=[sample._replace(precision=precisions) for sample in rows.samples])
 
     def _look_up_pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None = None) -> Ratings:
         """Look up pairs of users and items, whose ratings are 0 in the result.
@@ -128,18 +88,6 @@ class TrainedRecommender(Recommender):
         deviation = predict_by_block(self.predictor.standard_deviation, rows).numpy()
         return {"prediction": predicted, "standard_deviation": deviation}
 
-    @cached_property
-    def _interest(self) -> Interest:
-        """The interest model, read from the folder, or fitted to the training ratings and stored there."""
-        folder = self.tables.folder
-        interest = read_interest(folder)
-        if interest is None:
-            self.tables.check_fits_memory(what="by=expected_gain", instead="by=prediction does not")
-            num_users, num_items = self.record.num_users, self.record.num_items
-            interest = fit_interest(self.tables.train_pairs, num_users=num_users, num_items=num_items)
-            write_interest(folder, interest)
-        return interest
-
     def _build_order(self, options: OrderOptions) -> Order | None:
         """Return the order of lists; None: by the model's own ratings or scores.
 
@@ -154,14 +102,9 @@ class TrainedRecommender(Recommender):
             return None
         return self._build_expected_gain(options.threshold)
 
+    @abstractmethod
     def _build_expected_gain(self, threshold: float | None) -> ExpectedGain:
-        return ExpectedGain.from_rating_levels(
-            self._interest,
-            self.tables.rating_levels,
-            threshold=like_threshold(threshold, self.record.stars),
-            mse=self._noise_variance,
-            stars=self.record.stars,
-        )
+        """Build the order by expected gain. A rating of at least `threshold` counts as liked; None: 4 of 5 stars."""
 
     def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
         tables = self.tables
@@ -178,9 +121,7 @@ class TrainedRecommender(Recommender):
         if options.exclude_seen and len(user) == 1:
             candidates = candidates[~np.isin(candidates, tables.ratings_of_users(user)["item"])]
         elif options.exclude_seen:
-            tables.check_fits_memory(what="exclude_seen=true", instead="recommend to one user at a time")
-            rated = (tables.ratings[name].to_numpy() for name in ("user", "item"))
-            seen = build_seen_matrix(*rated, num_users=len(tables.user_ids))
+            seen = tables.seen_items()
         first, order = 0, self._build_order(options.order)
         for best in select_top_k(self.predictor, user, candidates=candidates, seen=seen, k=options.k, order=order):
             row, column = np.nonzero(best >= 0)
@@ -196,6 +137,18 @@ class TrainedRecommender(Recommender):
         user = self.tables.user_ids.index_of([user_id])
         rows = self.tables.ratings_of_users(user).nlargest(k, "rating", keep="first")
         return self.tables.list_items(rows["item"].to_numpy(), {"rating": rows["rating"].to_numpy()})
+
+
+class ExtendedRecommender(TrainedRecommender):
+    """A recommender whose users or items were folded into another recommender, its `base`."""
+
+    def __init__(self, base: TrainedRecommender, predictor: Predictor, tables: RecommenderTables) -> None:
+        super().__init__(predictor, tables)
+        self._base = base
+
+    def _build_expected_gain(self, threshold: float | None) -> ExpectedGain:
+        """Keep the base's noise and scale, which come from the run's own ratings, but not its interest."""
+        return replace(self._base._build_expected_gain(threshold), interest=self.tables.interest)
 
 
 def _to_utc(times: Times) -> NDArray[np.datetime64]:

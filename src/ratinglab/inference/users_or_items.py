@@ -8,85 +8,105 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ratinglab.inference.given_ratings import GivenFeatures, GivenUser, find_positions
-from ratinglab.inference.run_tables import is_trained
-from ratinglab.inference.trained_recommender import TrainedRecommender
+from ratinglab.inference.given_data import GivenData, GivenFeatures
+from ratinglab.inference.given_ratings import find_positions
+from ratinglab.inference.recommender_tables import is_trained
+from ratinglab.inference.trained_run import TrainedRun
 from ratinglab.models.design import Design
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.side_information import is_numeric
-from ratinglab.recommend.fold_in_solver import NewRows
+from ratinglab.recommend.fold_in_solver import Observations
 from ratinglab.sides import SideName, other_side
 from ratinglab.splits.split import TRAIN
 
 
 @dataclass(frozen=True)
-class RowsToFoldIn:
-    """Users or items to fold in.
+class UsersOrItems:
+    """The users, or the items, to fold in.
 
     Attributes:
-        ids: their ids, as text.
+        ids: (B,) their ids, as text.
         run_index: (B,) int32, their indices in the run; UNKNOWN if the run lacks them.
-        new_rows: their ratings, of items or by users with training ratings, and their features.
-        rating: (E,) float64, the ratings of `new_rows` in rating units.
-        features: the features given by the caller.
+        observations: their ratings of items (or by users) with training ratings, and their features.
+        rating: (E,) float64, the ratings of `observations` in rating units.
+        features: the features given by the caller; None if there are none.
     """
 
     ids: list[str]
     run_index: NDArray[np.int32]
-    new_rows: NewRows
+    observations: Observations
     rating: Tensor
     features: GivenFeatures | None
 
     def pairs(self) -> RatedPairs:
-        """Return the row of each rating, as the user, and the index on the other side, as the item."""
-        return RatedPairs(self.new_rows.row.int().numpy(), self.new_rows.other.int().numpy())
+        """Return who rated what: the position in `ids` as the user, the index on the other side as the item."""
+        return RatedPairs(self.observations.row.int().numpy(), self.observations.other.int().numpy())
 
 
-def collect_rows(
-    run: TrainedRecommender,
-    side: SideName,
-    ratings: pd.DataFrame,
-    features: GivenFeatures | None,
-    *,
-    single_user: GivenUser | None = None,
-) -> RowsToFoldIn:
-    """Collect the users or items to fold in: those with features or with ratings that count, and `single_user`.
+def collect(run: TrainedRun, side: SideName, given: GivenData) -> UsersOrItems:
+    """Collect the users or items to fold in: those with features or with a rating that counts, and the single user.
 
-    A rating from `look_up_ratings` counts if its other side has training ratings. A user with training ratings keeps
-    them; a given rating replaces the one of the same item. An item with training ratings is not folded in.
+    A given rating counts if its other side has training ratings. A user with training ratings keeps them; a given
+    rating replaces the one of the same item. An item with training ratings is not folded in.
     """
-    record, tables, other = run.record, run.tables, other_side(side)
-    ids, num_others = {"user": (tables.user_ids, record.num_items), "item": (tables.item_ids, record.num_users)}[side]
-    rated = ratings[is_trained(ratings[f"{other}_index"].to_numpy(), num_others)]
+    record, features = run.record, given.features[side]
+    index_of = _find_ids(run, side, given)
+    ids, run_index = list(index_of), np.array(list(index_of.values()), dtype=np.int32)
+    ratings = _collect_ratings(run, side, given.ratings, ids, run_index)
+    dtypes = {"row": np.int64, "other": np.int64, "rating": np.float64}
+    row, other, rating = (torch.from_numpy(ratings[name].to_numpy(dtype, copy=True)) for name, dtype in dtypes.items())
+    designs = _build_designs(run, side, ids, run_index, features)
+    observations = Observations(row, other, record.stars.to_stars(rating), len(ids), designs)
+    return UsersOrItems(ids, run_index, observations, rating, features)
+
+
+def _select_counting(run: TrainedRun, side: SideName, ratings: pd.DataFrame) -> pd.DataFrame:
+    """Select the given ratings whose other side has training ratings."""
+    num_others = run.record.num_items if side == "user" else run.record.num_users
+    return ratings[is_trained(ratings[f"{other_side(side)}_index"].to_numpy(), num_others)]
+
+
+def _find_ids(run: TrainedRun, side: SideName, given: GivenData) -> dict[str, int]:
+    """Find the users or items to fold in: the index in the run of each id, UNKNOWN if the run lacks it."""
+    run_ids = run.tables.user_ids if side == "user" else run.tables.item_ids
+    rated, features = _select_counting(run, side, given.ratings), given.features[side]
     index_of = dict(zip(rated[side], rated[f"{side}_index"], strict=True))
     if features is not None:
-        index_of |= dict(zip(features.ids, ids.index_of(features.ids), strict=True))
-    if single_user is not None:
-        index_of[single_user.id] = single_user.run_index
+        index_of |= dict(zip(features.ids, run_ids.index_of(features.ids), strict=True))
     if side == "item":
-        index_of = {name: index for name, index in index_of.items() if not 0 <= index < record.num_items}
-    names, run_index = list(index_of), np.array(list(index_of.values()), dtype=np.int32)
-    entries = pd.DataFrame(
-        {"row": find_positions(names, rated[side]), "other": rated[f"{other}_index"], "rating": rated["rating"]}
+        return {name: index for name, index in index_of.items() if not 0 <= index < run.record.num_items}
+    if given.single_user is not None:
+        index_of[given.single_user.id] = given.single_user.run_index
+    return index_of
+
+
+def _collect_ratings(
+    run: TrainedRun, side: SideName, given: pd.DataFrame, ids: list[str], run_index: NDArray[np.int32]
+) -> pd.DataFrame:
+    """Collect the given ratings that count and, of users, the training ratings.
+
+    Returns row (position in `ids`), other (index on the other side) and rating, sorted by row.
+    """
+    rated = _select_counting(run, side, given)
+    ratings = pd.DataFrame(
+        {
+            "row": find_positions(ids, rated[side]),
+            "other": rated[f"{other_side(side)}_index"],
+            "rating": rated["rating"],
+        }
     )
     if side == "user":
-        run_ratings = tables.ratings_of_users(np.where(is_trained(run_index, record.num_users), run_index, UNKNOWN))
+        is_known = is_trained(run_index, run.record.num_users)
+        run_ratings = run.tables.ratings_of_users(np.where(is_known, run_index, UNKNOWN))
         train = run_ratings[run_ratings["part"] == TRAIN].rename(columns={"user": "row", "item": "other"})
         # the given ratings come first, so that they replace training ratings
-        entries = pd.concat([entries, train[list(entries)]]).drop_duplicates(["row", "other"])
-    entries = entries[entries["row"] >= 0].sort_values("row", kind="stable")
-    dtypes = {"row": np.int64, "other": np.int64, "rating": np.float64}
-    row, other_index, rating = (
-        torch.from_numpy(entries[name].to_numpy(dtype, copy=True)) for name, dtype in dtypes.items()
-    )
-    designs = _build_designs(run, side, names, run_index, features)
-    new_rows = NewRows(row, other_index, record.stars.to_stars(rating), len(names), designs)
-    return RowsToFoldIn(names, run_index, new_rows, rating, features)
+        ratings = pd.concat([ratings, train[list(ratings)]]).drop_duplicates(["row", "other"])
+    return ratings[ratings["row"] >= 0].sort_values("row", kind="stable")
 
 
 def _build_designs(
-    run: TrainedRecommender,
+    run: TrainedRun,
     side: SideName,
     ids: list[str],
     run_index: NDArray[np.int32],

@@ -26,14 +26,14 @@ MIN_PRIOR_VARIANCE = 1e-12
 """Minimum prior variance of a weight; identical rows would make the prior singular."""
 
 
-class NewRows(NamedTuple):
-    """Ratings, sorted by row, and features of new rows.
+class Observations(NamedTuple):
+    """The ratings and features of new rows, from which their weights are solved for.
 
     Attributes:
-        row: (E,) int64, from 0 to num_rows − 1.
-        other: (E,) int64, rows of the other side.
+        row: (E,) int64, the new row of each rating, from 0 to num_rows − 1, ascending.
+        other: (E,) int64, the row of the other side.
         rating: (E,) float64, in stars.
-        num_rows: number of new rows; rows without ratings are allowed.
+        num_rows: number of new rows. Some may have no ratings.
         features: F of the new rows for each term of the side that has a feature.
     """
 
@@ -43,11 +43,11 @@ class NewRows(NamedTuple):
     num_rows: int
     features: Sequence[Design] = ()
 
-    def extract_row(self, number: int) -> "NewRows":
+    def extract_row(self, number: int) -> "Observations":
         """Return one row, as row 0."""
         is_selected = self.row == number
         other, features = self.other[is_selected], [design.extract_row(number) for design in self.features]
-        return NewRows(torch.zeros_like(other), other, self.rating[is_selected], 1, features)
+        return Observations(torch.zeros_like(other), other, self.rating[is_selected], 1, features)
 
 
 class _RowPrior(NamedTuple):
@@ -148,19 +148,19 @@ class FoldInSolver:
             self._priors[count] = _RowPrior(mean[:, 0], torch.linalg.inv(_estimate_covariance(residual)), slope)
         return self._priors[count]
 
-    def solve(self, new: NewRows) -> SideRows:
+    def solve(self, observed: Observations) -> SideRows:
         """Solve for new rows, and draw `num_draws` times from their distribution in each sample: S · num_draws samples.
 
         The draws of a sample have the mean of the distribution. They also have its variance: exactly for point
         estimates, else on average over the samples. Equal ratings give equal draws.
         """
-        feature_sums, rated_sums = self._compute_terms(new)
-        counts = torch.bincount(new.row, minlength=new.num_rows)
+        feature_sums, rated_sums = self._compute_terms(observed)
+        counts = torch.bincount(observed.row, minlength=observed.num_rows)
         blocks = self._split_into_blocks(counts)
         draws, precision = list[Tensor](), list[Tensor]()
         for rows in blocks:
             prior = self._compute_prior(int(counts[rows[0]]), feature_sums[:, rows], rated_sums[:, rows])
-            posterior = self._solve_block(new, counts, rows, *prior)
+            posterior = self._solve_block(observed, counts, rows, *prior)
             draws.append(self._draw(posterior).float())
             precision.append(posterior.precision.repeat_interleave(self.num_draws, dim=0).float())
         order = torch.cat(blocks).argsort()
@@ -171,7 +171,7 @@ class FoldInSolver:
         ]
         return SideRows(samples, self.trained_rows.mean)
 
-    def rating_influences(self, new: NewRows, regressors: Tensor) -> Tensor:
+    def rating_influences(self, observed: Observations, regressors: Tensor) -> Tensor:
         """Compute the influence of each rating of one new row on its predictions for rows of the other side.
 
         The influence is the prediction minus the prediction without the rating, with equal α, m, C and Λ. It is exact:
@@ -182,7 +182,7 @@ class FoldInSolver:
         where δ is the change of z.
 
         Args:
-            new: one row.
+            observed: the ratings and features of one row.
             regressors: (S, C, D) float64, x of these rows of the other side, from `compute_regressors`.
 
         Returns:
@@ -190,14 +190,14 @@ class FoldInSolver:
 
         Source: Cook, Weisberg, "Residuals and Influence in Regression", 1982, section 2.2.
         """
-        count = len(new.row)
-        mean, precision = self._compute_prior(count, *self._compute_terms(new))
-        posterior = self._solve_block(new, torch.tensor([count]), torch.tensor([0]), mean, precision)
+        count = len(observed.row)
+        mean, precision = self._compute_prior(count, *self._compute_terms(observed))
+        posterior = self._solve_block(observed, torch.tensor([count]), torch.tensor([0]), mean, precision)
         x, weight, error = posterior.regressors[:, 0], posterior.weight[:, 0], posterior.error[:, 0]
         solved_x = torch.cholesky_solve(x.mT, posterior.root[:, 0]).mT  # A⁻¹ x, (S, E, D)
         leverage = (weight * (x * solved_x).sum(dim=2))[..., None]
         change = -(weight * error)[..., None] * solved_x / (1 - leverage)
-        shifts = self._compute_prior_shifts(new.other)
+        shifts = self._compute_prior_shifts(observed.other)
         if shifts is not None:
             solved_shifts = torch.cholesky_solve(precision @ shifts.mT, posterior.root[:, 0]).mT  # A⁻¹ Λ C δ
             change += solved_shifts + (weight * (x * solved_shifts).sum(dim=2))[..., None] * solved_x / (1 - leverage)
@@ -213,15 +213,15 @@ class FoldInSolver:
             shifts.append((total - weights) / max(count - 1, 1) ** 0.5 - total / count**0.5)
         return None if slope is None else torch.stack(shifts).sum(dim=0) @ slope
 
-    def _compute_terms(self, new: NewRows) -> tuple[Tensor, Tensor]:
+    def _compute_terms(self, observed: Observations) -> tuple[Tensor, Tensor]:
         """Compute Σ F y and z of new rows: (S, B, D) float64 each."""
         _, rows = self._prior_rows
-        feature_sums = torch.zeros(len(rows), new.num_rows, rows.shape[2], dtype=torch.float64)
+        feature_sums = torch.zeros(len(rows), observed.num_rows, rows.shape[2], dtype=torch.float64)
         rated_sums = torch.zeros_like(feature_sums)
-        for term, design in zip(self._feature_terms, new.features, strict=True):
+        for term, design in zip(self._feature_terms, observed.features, strict=True):
             feature_sums += _multiply_samples(design, term.weights)
-        num_others = self.fixed_rows.num_owners
-        design = Design.from_sets(new.row, new.other.int(), num_rows=new.num_rows, num_columns=num_others)
+        shape = {"num_rows": observed.num_rows, "num_columns": self.fixed_rows.num_owners}
+        design = Design.from_sets(observed.row, observed.other.int(), **shape)
         for term in self._rated_terms:
             rated_sums += _multiply_samples(design, term.weights)
         return feature_sums, rated_sums
@@ -260,20 +260,20 @@ class FoldInSolver:
         return regressors
 
     def _solve_block(
-        self, new: NewRows, counts: Tensor, rows: Tensor, prior_mean: Tensor, prior_precision: Tensor
+        self, observed: Observations, counts: Tensor, rows: Tensor, prior_mean: Tensor, prior_precision: Tensor
     ) -> _RowPosterior:
         """Compute the distributions of a block of rows: rows (B,), prior_mean (S, B, D), prior_precision (S, D, D)."""
         start = torch.cumsum(counts, dim=0) - counts
         most = int(counts[rows].max())
         is_rating = torch.arange(most) < counts[rows, None]  # (B, n)
         entry = torch.where(is_rating, start[rows, None] + torch.arange(most), 0)
-        distinct, index = torch.unique(new.other[entry], return_inverse=True)
+        distinct, index = torch.unique(observed.other[entry], return_inverse=True)
         other_rows = self.fixed_rows.stack_rows(distinct)
         offset = torch.full(other_rows.shape[:2], self.fixed_rows.mean, dtype=torch.float64)
         if self.fixed_rows.has_biases:
             offset += other_rows[..., 0]
             other_rows[..., 0] = 1
-        regressors, target = other_rows[:, index], new.rating[entry] - offset[:, index]
+        regressors, target = other_rows[:, index], observed.rating[entry] - offset[:, index]
         weight = torch.stack([precision[distinct] for precision in self.fixed_rows.precisions()])[:, index] * is_rating
         prior_precision = prior_precision[:, None]
         pull = (prior_precision @ prior_mean[..., None])[..., 0]

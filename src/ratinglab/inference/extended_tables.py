@@ -1,0 +1,109 @@
+"""Tables of a recommender to which items or users were folded in."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ratinglab.inference.given_ratings import find_positions
+from ratinglab.inference.recommender_tables import RecommenderTables
+from ratinglab.inference.run_tables import RunTables
+from ratinglab.inference.users_or_items import UsersOrItems
+from ratinglab.ratings.ids import IdMap
+from ratinglab.recommend.interest import Interest
+from ratinglab.runs.storage import FEATURE_PREFIX
+
+
+class TablesWithItems(RecommenderTables):
+    """A run's tables with folded-in items, which follow the items with training ratings."""
+
+    def __init__(self, old: RunTables, items: UsersOrItems, ratings: pd.DataFrame) -> None:
+        """Add items to the tables `old`; `ratings` are all given ratings, from `look_up_ratings`."""
+        self.record = replace(old.record, num_items=old.record.num_items + len(items.ids), is_sampled=True)
+        self._old, self._new_items, self._given = old, items, ratings
+
+    @property
+    def user_ids(self) -> IdMap:
+        return self._old.user_ids
+
+    @cached_property
+    def items(self) -> pd.DataFrame:
+        new, old, count = self._new_items, self._old.items, self._old.record.num_items
+        inserted = old.reindex(new.run_index).reset_index(drop=True).assign(item_id=new.ids)
+        for name in inserted.columns[1:]:
+            if inserted[name].dtype.kind != "f":
+                inserted[name] = inserted[name].fillna("")
+                source = name.removeprefix(FEATURE_PREFIX)
+                if new.features is not None and source in new.features.cells:
+                    cells = new.features.select_cells(new.ids, source)
+                    inserted[name] = inserted[name].where(cells == "", cells)
+        rest = old[count:]
+        rest = rest[~rest["item_id"].astype(str).isin(new.ids)]
+        table = pd.concat([old[:count], inserted, rest], ignore_index=True)
+        return table.assign(item_id=_convert_ids(table["item_id"].astype(str), like=self._old.item_ids))
+
+    @cached_property
+    def ratings(self) -> pd.DataFrame:
+        given, old = self._given, self._old.ratings
+        new_index = self.item_ids.index_of(self._old.item_ids.ids.astype(str).to_numpy())
+        given = given.assign(user=given["user_index"], item=self.item_ids.index_of(given["item"]))
+        return _merge_ratings(given, old.assign(item=new_index[old["item"]]))
+
+    @cached_property
+    def items_by_popularity(self) -> NDArray[np.int32]:
+        added = np.arange(self._old.record.num_items, self.record.num_items, dtype=np.int32)
+        return np.concatenate([self._old.items_by_popularity, added])
+
+    @cached_property
+    def interest(self) -> Interest:
+        return self._old.interest.with_items(self._new_items.pairs().transpose(), len(self._new_items.ids))
+
+
+class TablesWithUsers(RecommenderTables):
+    """Tables whose users are the folded-in ones, instead of the run's."""
+
+    def __init__(self, old: RecommenderTables, users: UsersOrItems, ratings: pd.DataFrame) -> None:
+        """Replace the users of the tables `old`; `ratings` are all given ratings, from `look_up_ratings`."""
+        self.record = replace(old.record, num_users=len(users.ids), is_sampled=not old.record.predicts_scores)
+        self._old, self._new_users, self._given = old, users, ratings
+
+    @cached_property
+    def user_ids(self) -> IdMap:
+        return IdMap(_convert_ids(self._new_users.ids, like=self._old.user_ids))
+
+    @property
+    def items(self) -> pd.DataFrame:
+        return self._old.items
+
+    @cached_property
+    def ratings(self) -> pd.DataFrame:
+        user = find_positions(self._new_users.ids, self._given["user"])
+        given = self._given.assign(user=user, item=self._old.item_ids.index_of(self._given["item"]))
+        return _merge_ratings(given, self._old.ratings_of_users(self._new_users.run_index))
+
+    @property
+    def items_by_popularity(self) -> NDArray[np.int32]:
+        return self._old.items_by_popularity
+
+    @cached_property
+    def interest(self) -> Interest:
+        return self._old.interest.with_users(self._new_users.pairs(), len(self._new_users.ids))
+
+
+def _merge_ratings(given: pd.DataFrame, old: pd.DataFrame) -> pd.DataFrame:
+    """Merge given ratings with old ones, by index.
+
+    A given rating replaces the old one of the same pair. Given ratings with an unknown index are left out.
+    """
+    given, columns = given[(given["user"] >= 0) & (given["item"] >= 0)], ["user", "item", "rating"]
+    return pd.concat([given[columns], old[columns]]).drop_duplicates(["user", "item"])
+
+
+def _convert_ids(ids: Iterable[str], *, like: IdMap) -> pd.Index:
+    """Convert ids to integers if the run's ids, `like`, are integers and all of these ids can be."""
+    texts = pd.Index(list(ids), dtype=object)
+    is_whole = like.are_integers and bool(texts.str.fullmatch(r"0|-?[1-9]\d{0,17}").all())
+    return texts.astype(np.int64) if is_whole else texts
