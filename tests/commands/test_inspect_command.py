@@ -9,7 +9,8 @@ import pytest
 from conftest import REAL_DATA
 from documented import options_of
 
-from ratinglab.commands.inspect_command import train_command
+from ratinglab.commands.inspect_command import inspect_data, train_command
+from ratinglab.reading.source_rows import SourceRows
 
 FILE = "user,item,stars,when,x\n1,a,1,2020-01-01,\n1,b,5,2020-02-01,\n2,a,4.5,2021-01-01,\n 2,c,4.5,2021-01-01,\n"
 ARGUMENTS = ["data=csv", "data.path=r.csv.gz", "data.columns.user=user", "data.columns.item=item",
@@ -83,6 +84,16 @@ def test_titles_of_reviews_are_not_read_as_titles_of_items(command, folder):
     assert "was not read as titles: " in note
     assert note.endswith("reviews.csv, line 1102, column title: item 5 has an earlier row with another value")
     assert "data.items" not in lines[-1]
+
+
+def test_repeated_pairs_are_merged_whatever_the_note_on_them_says(tmp_path, monkeypatch, capsys):
+    (tmp_path / "r.csv").write_text("user_id,item_id,rating\n1,a,5\n2,a,4\n1,a,3\n1,b,1\n")
+    monkeypatch.setattr(SourceRows, "with_notes", lambda rows, *_: rows)
+    options = options_of("inspect_data", f"data.path={tmp_path / 'r.csv'}", "data.cache=null")
+    inspect_data(options, lambda: options.data)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("r.csv: 3 ratings of 2 users over 2 items")
+    assert " data.duplicates=last " in lines[-1]
 
 
 def test_command_repeats_paths_names_of_columns_and_what_differs_from_the_defaults():

@@ -245,7 +245,7 @@ def test_times_may_have_the_column_and_the_format_of_the_runs_own_data(timed_by_
     PAIRS.assign(Datum=days).to_csv(here / "in.csv", index=False)
     times = pd.to_datetime(pd.Series(days), format="%d.%m.%Y").to_numpy()
     expected = timed_by_days.predict(PAIRS["user_id"], PAIRS["item_id"], times=times).tolist()
-    note = "note: predicted for the times in the column Datum, named as in the training data"
+    note = "note: predicted for the timestamps in the column Datum, named as in the training data"
     for argument, is_noted in (("columns.timestamp=null", True), ("columns.timestamp=Datum", False)):
         predict(timed_by_days, "input=in.csv", "output=out.parquet", argument)
         assert pd.read_parquet(here / "out.parquet")["prediction"].tolist() == expected
@@ -259,7 +259,7 @@ def test_pairs_without_times_are_predicted_for_the_last_day(timed_by_days, here,
     predict(timed_by_days, "input=in.csv", "output=out.parquet")
     expected = timed_by_days.predict(PAIRS["user_id"], PAIRS["item_id"]).tolist()
     assert pd.read_parquet(here / "out.parquet")["prediction"].tolist() == expected
-    assert "note: no times: predicted for each user's last training day" in capsys.readouterr().out
+    assert "note: no timestamps: predicted for each user's last training day" in capsys.readouterr().out
 
 
 def test_error_for_a_time_in_another_format_names_its_line(timed, here):

@@ -70,8 +70,7 @@ def test_every_format_holds_the_same_recommendations(run, here, capsys, extensio
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-5)
     assert capsys.readouterr().out.splitlines() == [
         f"90 recommendations for 30 users in out.{extension}",
-        "note: users left out, since they have no training ratings: 1; unknown=baseline recommends the bias baseline's "
-        "list",
+        "note: skipped users without training ratings: 1; unknown=baseline recommends the bias baseline's list",
     ]
 
 
@@ -92,7 +91,7 @@ def test_users_without_a_list_are_counted(run, here, capsys):
     items = [item for item in run.item_ids.ids if item in seen - others]
     pd.DataFrame({"item_id": items}).to_csv("items.csv", index=False)
     recommend(run, "users=users.csv", "items=items.csv", "output=out.csv", "k=2")
-    assert "note: users left out, since no candidates are left for them: 1\n" in capsys.readouterr().out
+    assert "note: skipped users for whom no candidates are left: 1\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -113,7 +112,8 @@ def test_unknown_user_is_an_error(run, here, user, message):
 def test_unknown_user_gets_the_baseline_ranking_on_request(run, capsys):
     recommend(run, "user=9999", "unknown=baseline", "k=2")
     note, title, *rows = capsys.readouterr().out.splitlines()
-    assert note.startswith("note: user 9999 has no training ratings; the bias baseline predicts")
+    instead = "the bias baseline is used, which gives all such users the same list"
+    assert note == f"note: user 9999 has no training ratings; {instead}"
     assert title == "recommended to user 9999, by expected gain: interest times probability of a rating of at least 4"
     assert [row.split()[1] for row in rows[1:]] == run.recommend(9999, k=2, unknown="baseline")["item_id"].astype(
         str
@@ -158,7 +158,7 @@ def test_items_of_a_file_are_the_candidates(run, here, capsys):
     pd.DataFrame({"id": [3, 4, 5, 20, 404]}).to_parquet(here / "items.parquet")
     recommend(run, "items=items.parquet", "columns.item=id", "output=out.csv", "exclude_seen=false")
     assert set(pd.read_csv(here / "out.csv")["item_id"]) == {3, 4, 5}
-    note = "note: items left out, since they have no training ratings: 2 of the 5 in items.parquet, such as 20"
+    note = "note: skipped items without training ratings: 2 of the 5 in items.parquet, such as 20"
     assert note in capsys.readouterr().out.splitlines()
 
 

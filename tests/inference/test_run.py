@@ -139,6 +139,7 @@ def test_predict_accepts_no_pairs_and_refuses_unequal_lengths(run):
         (lambda run: run.evaluate(parts=["valid"]), "a part must be one of train, val, test, .*, got 'valid'"),
         (lambda run: run.evaluate_ranking(k=5, parts=["valid"]), "a part must be one of val, test, got 'valid'"),
         (lambda run: run.evaluate_ranking(k=5, parts=["train"]), "a part must be one of val, test, got 'train'"),
+        (lambda run: run.evaluate_own_ranking(parts=["train"]), "a part must be one of val, test, got 'train'"),
     ],
 )
 def test_single_ids_and_unknown_parts_are_refused(run, call, message):
@@ -491,7 +492,7 @@ def test_recommend_command_writes_no_rows_when_all_items_are_rated(command, tmp_
     trained = command(tmp_path, "train", "data=csv", "data.path=dense.csv", "trainer.max_epochs=1", "logger=none")
     outcome = command(tmp_path, "recommend", f"run={trained.run}", "output=all.csv")
     assert outcome.stdout == (
-        "0 recommendations for 0 users in all.csv\nnote: users left out, since no candidates are left for them: 8\n"
+        "0 recommendations for 0 users in all.csv\nnote: skipped users for whom no candidates are left: 8\n"
     )
     assert (tmp_path / "all.csv").read_text() == "user_id,rank,item_id,prediction\n"
 

@@ -96,7 +96,7 @@ def test_predict_command_uses_times_of_the_file_or_the_last_day(command, timed, 
     expected = run.predictions("test").predicted
     assert of_file.to_numpy() == pytest.approx(expected, abs=1e-5)
     outcome = command(tmp_path, "predict", *options)
-    assert "note: no times: predicted for each user's last training day" in outcome.stdout
+    assert "note: no timestamps: predicted for each user's last training day" in outcome.stdout
     of_last_day = pd.read_csv(tmp_path / "out.csv")["prediction"].to_numpy()
     times = np.full(len(test), np.datetime64("2200-01-01"))
     assert of_last_day == pytest.approx(run.predict(ids["user_id"], ids["item_id"], times=times), abs=1e-5)

@@ -154,3 +154,8 @@ def print_notes(output: Path | None, *lines: str) -> None:
     """Print lines about an output file, on stderr if the file may be stdout. `output` is None without a file."""
     for line in lines:
         print(line, file=sys.stderr if output is not None and is_stream(output) else sys.stdout)
+
+
+def note_on_length(length: int, *, requested: int) -> str:
+    """Say why a list is shorter than requested."""
+    return f"note: listed {length} of the {requested} items requested: there are no more candidates"

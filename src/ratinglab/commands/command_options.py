@@ -8,6 +8,7 @@ from ratinglab.datasets.sources import DataOptions
 from ratinglab.errors import UserError, require
 from ratinglab.evaluation.ranking import OrderOptions, RankingOptions
 from ratinglab.formats.text_options import TextOptions, check_timestamp_format
+from ratinglab.inference.unknown_users import UnknownUsers
 from ratinglab.options import at_least
 
 
@@ -36,13 +37,6 @@ class InspectOptions:
     """Ratings to describe."""
     figure: str | None
     """File for a figure of the data: .png, .pdf or .svg; null: none."""
-
-
-class UnknownUsers(Enum):
-    """Treatment of users without training ratings."""
-
-    error = "error"
-    baseline = "baseline"
 
 
 @dataclass

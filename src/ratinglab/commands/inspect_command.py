@@ -85,11 +85,13 @@ def _load_guessed(given: CsvOptions) -> tuple[RatingTable, CsvOptions, tuple[str
 
 def _load_merged(data: Data) -> tuple[RatingTable, Data]:
     """Load a table, merging repeated pairs of user and item; also returns the options with which training loads it."""
-    if data.duplicates is not Duplicates.error:
+    try:
         return data.load(), data
+    except UserError:
+        if data.duplicates is not Duplicates.error:
+            raise
     merging = replace(data, duplicates=Duplicates.last)
-    table = merging.load()
-    return table, merging if any(note.startswith("data.duplicates=last") for note in table.notes) else data
+    return merging.load(), merging  # if repeated pairs are not the fault, this raises the same error
 
 
 def train_command(data: CsvOptions, defaults: DataOptions, *, num_ratings: int) -> str:

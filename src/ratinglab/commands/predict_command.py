@@ -56,7 +56,7 @@ def predict(options: PredictOptions) -> None:
         )
     schema = _extend_schema(pairs, has_deviation=run.record.is_sampled or folded is not None)
     counts = Counter[Hashable]()
-    parse_times = _find_times(pairs.schema.names, options, run, notes) if folded is None else None
+    parse_times, time_notes = _find_times(pairs.schema.names, options, run) if folded is None else (None, [])
     predict_block = partial(_predict_block, run=run, folded=folded, columns=columns, parse_times=parse_times)
     predicted = _append_predictions(pairs, predict_block, schema, counts)
     if output is None:
@@ -66,7 +66,7 @@ def predict(options: PredictOptions) -> None:
         header = pairs.dialect is None or pairs.dialect.has_header
         write_table(output, schema, predicted, dialect=dialect, header=header)
         print_notes(output, f"{counts.total():,} predictions in {output}")
-    notes += [f"note: {note}" for note in (*pairs.notes, *fold_in_notes)]
+    notes += [f"note: {note}" for note in (*time_notes, *pairs.notes, *fold_in_notes)]
     for side in ("user", "item"):
         count = counts[f"{side}_unknown"] + counts["both_unknown"]
         if count > 0:
@@ -122,21 +122,23 @@ def _print_first(predicted: Iterator[pa.Table], counts: Counter[Hashable]) -> No
         print(f"note: {counts.total() - len(first):,} more pairs: set output=FILE to write all of them")
 
 
-def _find_times(names: Sequence[str], options: PredictOptions, run: Run, notes: list[str]) -> ParseTimes | None:
-    """Find the column of times in the file of pairs, and add a note to `notes` if the options do not name it.
+def _find_times(names: Sequence[str], options: PredictOptions, run: Run) -> tuple[ParseTimes | None, list[str]]:
+    """Find the column of timestamps in the file of pairs. Also returns a note if the options do not name the column.
 
-    None if there is no such column, or if the model takes no days and the options name no column.
+    Returns no column if the file has none, or if the model takes no days and the options name no column.
     """
     column, trained_column = options.columns.timestamp, run.record.provenance["columns"].get("timestamp")
+    notes = list[str]()
     if column is None and run.predictor.model.takes_day:
         if trained_column in names:
             column = trained_column
-            notes.append(f"note: predicted for the times in the column {column}, named as in the training data")
+            notes.append(f"predicted for the timestamps in the column {column}, named as in the training data")
         else:
             day = "each user's last training day"
-            notes.append(f"note: no times: predicted for {day}; columns.timestamp=NAME names their column")
+            notes.append(f"no timestamps: predicted for {day}; columns.timestamp=NAME names their column")
     trained_format = run.record.provenance["timestamp_format"] if column == trained_column else None
-    return None if column is None else _time_parser(column, options.timestamp_format or trained_format)
+    parse = None if column is None else _time_parser(column, options.timestamp_format or trained_format)
+    return parse, notes
 
 
 def _time_parser(column: str, pattern: str | None) -> ParseTimes:

@@ -15,10 +15,11 @@ from ratinglab.commands.command_inputs import (
     fold_in_files,
     fold_in_from_options,
     load_run,
+    note_on_length,
     print_notes,
     read_table,
 )
-from ratinglab.commands.command_options import RecommendOptions, UnknownUsers
+from ratinglab.commands.command_options import RecommendOptions
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.files import is_stream
@@ -29,6 +30,7 @@ from ratinglab.inference.lists import ListOptions, check_length
 from ratinglab.inference.recommender_tables import Ids
 from ratinglab.inference.run import Run
 from ratinglab.inference.trained_recommender import TrainedRecommender
+from ratinglab.inference.unknown_users import UnknownUsers
 from ratinglab.reports.table_layout import print_rows
 
 BLOCK_ROWS = 1 << 18
@@ -92,11 +94,13 @@ def recommend(options: RecommendOptions) -> None:
     notes += [f"note: {note}" for note in (*table_notes, *fold_in_notes)]
     recommender = run if folded is None else folded.other_users
     check_length(options.k, num_items=recommender.record.num_items)
+    candidates, candidate_notes = _find_candidates(recommender, options, tables.get("items"))
+    notes += candidate_notes
     list_options = ListOptions(
         k=options.k,
-        candidates=_find_candidates(recommender, options, tables.get("items"), notes),
+        candidates=candidates,
         exclude_seen=options.exclude_seen,
-        unknown=options.unknown.value,
+        unknown=options.unknown,
         order=options.ranking,
     )
     request = _ListsRequest(run, folded, options, list_options)
@@ -110,9 +114,9 @@ def recommend(options: RecommendOptions) -> None:
 
 
 def _find_candidates(
-    recommender: TrainedRecommender, options: RecommendOptions, items: TextTable | None, notes: list[str]
-) -> Ids | None:
-    """Return the ids of the candidate items (None: all items), and add a note on items left out to `notes`.
+    recommender: TrainedRecommender, options: RecommendOptions, items: TextTable | None
+) -> tuple[Ids | None, list[str]]:
+    """Find the ids of the candidate items; None if all items are candidates. Also returns a note on skipped items.
 
     Raises:
         UserError: a genre is unknown, or no item in the table `items` is left.
@@ -122,24 +126,21 @@ def _find_candidates(
     if options.genres:
         with_genre = tables.items_with_genres(options.genres, column=options.columns.genres)
     if items is None:
-        return with_genre
+        return with_genre, []
     column = columns_in(items.names, options.columns, recommender.record)["item"]
     item_ids = np.array(items.ids(column, key="columns.item", side="item").to_pylist(), dtype=object)
-    is_trained = tables.are_items_trained(item_ids)
-    if not is_trained.all():
-        count = (~is_trained).sum()
-        example = item_ids[int(np.argmin(is_trained))]
-        notes.append(
-            f"note: items left out, since they have no training ratings: {count:,} of the {len(item_ids):,} in "
-            f"{items.opened_from.file}, such as {example}"
-        )
+    file, notes = items.opened_from.file, []
+    untrained = item_ids[~tables.are_items_trained(item_ids)]
+    if len(untrained) > 0:
+        count = f"{len(untrained):,} of the {len(item_ids):,} in {file}, such as {untrained[0]}"
+        notes = [f"note: skipped items without training ratings: {count}"]
     if with_genre is not None:
         has_genre = np.isin(tables.item_ids.index_of(item_ids), tables.item_ids.index_of(with_genre))
         item_ids = item_ids[has_genre]
     if not tables.are_items_trained(item_ids).any():
         genres = " and one of the genres" if options.genres else ""
-        raise UserError(f"items: no item in {items.opened_from.file} has training ratings{genres}")
-    return item_ids
+        raise UserError(f"items: no item in {file} has training ratings{genres}")
+    return item_ids, notes
 
 
 def _recommend_to_one(request: _ListsRequest, user_id: str, output: Path | None, notes: Sequence[str]) -> None:
@@ -169,9 +170,10 @@ def _notes_on_user(request: _ListsRequest, user_id: str) -> Iterator[str]:
         return
     if request.options.unknown is UnknownUsers.error:
         request.run.tables.check_users([user_id], place=lambda _: "user")
-    is_popular = request.run.record.predicts_scores
-    instead = "the list has the most popular items" if is_popular else "the bias baseline predicts"
-    yield f"note: user {user_id} has no training ratings; {instead}, the same for everyone"
+    instead = "the bias baseline is used, which gives all such users the same list"
+    if request.run.record.predicts_scores:
+        instead = "the list has the most popular items, the same for all such users"
+    yield f"note: user {user_id} has no training ratings; {instead}"
 
 
 def _print_list(rows: pd.DataFrame, request: _ListsRequest, user_id: str, *, name: str) -> None:
@@ -184,7 +186,7 @@ def _print_list(rows: pd.DataFrame, request: _ListsRequest, user_id: str, *, nam
     print(f"recommended to {name}, {_order_text(request.run, request.options.ranking)}")
     print_rows(rows)
     if len(rows) < request.options.k:
-        print(f"note: only {len(rows)} of {request.options.k} items: no other candidates are left")
+        print(note_on_length(len(rows), requested=request.options.k))
 
 
 def _order_text(run: Run, order: OrderOptions) -> str:
@@ -260,11 +262,10 @@ def _notes_on_users(request: _ListsRequest, user_ids: list[str] | None, *, num_l
         yield f"note: users without training ratings, who got {instead}: {num_untrained:,}"
     elif num_untrained > 0:
         yield (
-            f"note: users left out, since they have no training ratings: {num_untrained:,}; "
-            f"unknown=baseline recommends {instead}"
+            f"note: skipped users without training ratings: {num_untrained:,}; unknown=baseline recommends {instead}"
         )
     if num_listed < num_requested:
-        yield f"note: users left out, since no candidates are left for them: {num_requested - num_listed:,}"
+        yield f"note: skipped users for whom no candidates are left: {num_requested - num_listed:,}"
 
 
 def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from ratinglab.commands.command_inputs import check_table_path, load_run, print_notes
+from ratinglab.commands.command_inputs import check_table_path, load_run, note_on_length, print_notes
 from ratinglab.commands.command_options import SimilarOptions
 from ratinglab.files import is_stream
 from ratinglab.formats.writing import write_table
@@ -36,4 +36,4 @@ def find_similar(options: SimilarOptions) -> None:
     print(f"similar to {name}, which has {tables.train_counts[1][item]:,} training ratings")
     print_rows(similar)
     if len(similar) < options.k:
-        print(f"note: only {len(similar)} of {options.k} items: no other candidates are left")
+        print(note_on_length(len(similar), requested=options.k))

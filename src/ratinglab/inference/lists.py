@@ -11,6 +11,7 @@ import pandas as pd
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.inference.recommender_tables import Ids, check_ids
+from ratinglab.inference.unknown_users import UnknownUsers
 
 SHORT_LIST = 10
 """Default length of lists, also in conf/recommend.yaml and conf/similar.yaml; allowed even if a run has fewer items."""
@@ -23,14 +24,12 @@ class ListOptions:
     k: int
     candidates: Ids | None
     exclude_seen: bool
-    unknown: str
+    unknown: UnknownUsers
     order: OrderOptions
 
     def __post_init__(self) -> None:
-        """Raise UserError for an invalid number of items, or an unknown treatment of users."""
+        """Raise UserError for an invalid number of items."""
         check_k(self.k)
-        if self.unknown not in ("error", "baseline"):
-            raise UserError(f"unknown must be one of error, baseline, got {self.unknown}")
 
 
 class Recommender(ABC):
@@ -126,8 +125,13 @@ class Recommender(ABC):
         """
         if user_ids is not None:
             check_ids(user_ids, name="user_ids")
-        order = parse_order(by, threshold)
-        options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown, order=order)
+        options = ListOptions(
+            k=k,
+            candidates=candidates,
+            exclude_seen=exclude_seen,
+            unknown=_parse_unknown(unknown),
+            order=parse_order(by, threshold),
+        )
         return pd.concat(self.lists_by_block(options, user_ids=user_ids), ignore_index=True)
 
 
@@ -137,6 +141,14 @@ def check_k(k: int) -> None:
         raise UserError(f"k must be an integer, got {k!r}")
     if k < 1:
         raise UserError(f"k must be at least 1, got {k}")
+
+
+def _parse_unknown(text: str) -> UnknownUsers:
+    """Parse the argument `unknown`. Raises UserError if there is no such treatment."""
+    names = [treatment.value for treatment in UnknownUsers]
+    if text not in names:
+        raise UserError(f"unknown must be one of {', '.join(names)}, got {text}")
+    return UnknownUsers(text)
 
 
 def check_length(k: int, *, num_items: int) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.predictions import Predictions
-from ratinglab.evaluation.ranking import METRIC_LABELS, check_threshold, like_threshold
+from ratinglab.evaluation.ranking import METRIC_LABELS, OrderOptions, check_threshold, like_threshold
 from ratinglab.files import user_path
 from ratinglab.formats.frames import Frame, frame_file, read_frame
 from ratinglab.formats.text_dialects import TextDialect
@@ -28,6 +28,7 @@ from ratinglab.inference.run_evaluation import (
     BASELINES,
     PART_LABELS,
     POPULARITY,
+    check_held_out,
     measure_errors,
     measure_lists,
     predict_rows,
@@ -40,6 +41,7 @@ from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.item_similarity import ItemSimilarity
 from ratinglab.runs.record import read_metrics, read_record
+from ratinglab.runs.storage import check_part
 from ratinglab.runs.weights import load_predictor
 
 FRAME_COLUMNS = ColumnOptions(**DEFAULT_COLUMNS, timestamp=None)
@@ -289,15 +291,17 @@ class Run(TrainedRun):
             part: mse …, baseline/bias/mse …. {} for a model that predicts scores, which has no metrics of ratings.
 
         Raises:
-            UserError: a column or a cell of the data frame is invalid, or ratings are given to a model that predicts
-                scores.
+            UserError: a column or a cell of the data frame is invalid, ratings are given to a model that predicts
+                scores, or there is no such part.
         """
         if ratings is not None:
             rows = self._read_frame(ratings, columns or {}, timestamp_format)
             return measure_errors(self, predict_rows(self, rows), prefix="")
         metrics: dict[str, float] = {}
-        for part in () if self.record.predicts_scores else parts:
-            metrics |= measure_errors(self, self.predictions(part), prefix=f"{part}/")
+        for part in parts:
+            check_part(part)
+            if not self.record.predicts_scores:
+                metrics |= measure_errors(self, self.predictions(part), prefix=f"{part}/")
         return metrics
 
     def _read_frame(self, ratings: Frame, columns: Mapping[str, str], timestamp_format: str | None) -> Ratings:
@@ -340,20 +344,26 @@ class Run(TrainedRun):
                 cannot order lists so.
         """
         check_k(k)
-        options, held_out = parse_order(by, threshold), self.tables.held_out
-        if unknown := [part for part in parts if part not in held_out]:
-            raise UserError(f"a part must be one of {', '.join(held_out)}, got {unknown[0]!r}")
-        liked = like_threshold(threshold, self.record.stars)
+        order = parse_order(by, threshold)
+        check_held_out(parts)
+        liked, held_out = like_threshold(threshold, self.record.stars), self.tables.held_out
         check_threshold(liked, [held_out[part].rating for part in parts], unit=self.record.stars.unit)
-        return measure_lists(self, [k], self._build_order(options), threshold=liked, parts=parts)
+        return self._measure_lists([k], order, parts)
 
     def evaluate_own_ranking(self, *, parts: Sequence[str]) -> dict[str, float]:
-        """Measure lists by the run's own options, as in `evaluate_ranking`; {} if they request none."""
-        lengths, options = self.record.list_lengths(), self.record.order_options()
-        if not lengths:
-            return {}
-        liked = like_threshold(options.threshold, self.record.stars)
-        return measure_lists(self, lengths, self._build_order(options), threshold=liked, parts=parts)
+        """Measure the lists that the run's options request, as in `evaluate_ranking`; {} if they request none.
+
+        Raises:
+            UserError: a part is not val or test.
+        """
+        check_held_out(parts)
+        lengths = self.record.list_lengths()
+        return self._measure_lists(lengths, self.record.order_options(), parts) if lengths else {}
+
+    def _measure_lists(self, lengths: Sequence[int], order: OrderOptions, parts: Sequence[str]) -> dict[str, float]:
+        """Measure lists of each length, in an order, on parts."""
+        liked = like_threshold(order.threshold, self.record.stars)
+        return measure_lists(self, lengths, self._build_order(order), threshold=liked, parts=parts)
 
 
 def _check_roles(columns: Mapping[str, str], roles: Collection[str]) -> None:

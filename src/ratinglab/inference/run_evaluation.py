@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ratinglab.batches import Batch
+from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
 from ratinglab.inference.recommender_tables import is_trained
@@ -78,6 +79,12 @@ def _compute_coverage(run: TrainedRecommender, rows: Ratings) -> float:
     distance = (predict_by_block(run.predictor.predict_unclipped, rows) - torch.from_numpy(rows.rating)).abs()
     inside = distance <= HALF_WIDTH_90 * predict_by_block(run.predictor.standard_deviation, rows)
     return int(inside.sum()) / len(rows)
+
+
+def check_held_out(parts: Sequence[str]) -> None:
+    """Raise UserError unless each part is val or test."""
+    if unknown := [part for part in parts if part not in PART_LABELS]:
+        raise UserError(f"a part must be one of {', '.join(PART_LABELS)}, got {unknown[0]!r}")
 
 
 def measure_lists(

@@ -16,6 +16,7 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.inference.lists import ListOptions, Recommender
 from ratinglab.inference.recommender_tables import Ids, RecommenderTables, check_pairs, is_trained
+from ratinglab.inference.unknown_users import UnknownUsers
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.table import Ratings
@@ -109,11 +110,11 @@ class TrainedRecommender(Recommender):
     def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
         tables = self.tables
         if user_ids is None:
-            includes_unknown = options.unknown == "baseline"
+            includes_unknown = options.unknown is UnknownUsers.baseline
             user = np.arange(len(tables.user_ids) if includes_unknown else self.record.num_users, dtype=np.int32)
             ids = tables.user_ids.ids[user]
         else:
-            if options.unknown == "error":
+            if options.unknown is UnknownUsers.error:
                 tables.check_users(user_ids, place=lambda row: "user_ids" if len(user_ids) > 1 else "user_id")
             user = tables.user_ids.index_of(user_ids)
             ids = tables.user_ids.ids[user] if (user != UNKNOWN).all() else pd.Index(user_ids).astype(str)
