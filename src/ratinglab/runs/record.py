@@ -53,56 +53,68 @@ Provenance = TypedDict(
 class RunRecord:
     """Contents of run.json.
 
-    Attributes:
-        model: name of the equation.
-        model_target: dotted path of its options class.
-        model_options: values of these options.
+    Attributes of the data:
+        provenance: command, data and environment.
+        split: name and options of the split.
+        fold: fold of the split; None for a split without folds.
         num_users: number of users with training rows.
         num_items: number of items with training rows.
         rating_mean: mean of the training ratings, in rating units.
-        scale: lowest and highest rating to clip predictions to; None: no clipping.
+        scale: lowest and highest rating to clip predictions to; None: predictions are not clipped.
+        fitted_scale: the ratings of 1 and of 5 stars.
         noise_floor: MSE of a perfect model; None unless the data are synthetic.
-        max_epochs: number of epochs after which the fit ends, unless it stops early.
-        provenance: command, data and environment.
-        refit_epochs: number of epochs of the second fit, on training and validation rows; None for any other fit.
+
+    Attributes of the model:
+        model: name of the equation.
+        model_target: dotted path of its options class.
+        model_options: values of these options.
+        predicts_scores: whether the model predicts ranking scores instead of ratings.
         is_sampled: whether the run holds samples of the weights and averages their predictions.
+
+    Attributes of the fit:
         fit: name and options of the optimizer and the schedule, and other settings that affect the weights.
-        fold: fold of the split; None for a split without folds.
-        protocol: the protocol with its references, and the run's departures from it; None without a protocol.
+        max_epochs: number of epochs after which the fit ends, unless it stops early.
+        max_time: time limit of the fit as DD:HH:MM:SS; None: no limit.
+        refit_epochs: number of epochs of the second fit, on training and validation rows; None for any other fit.
+
+    Attributes of the evaluation:
         metrics: metrics of every part, each with target (its name in the options), name, label, higher_is_better.
         monitor: validation metric that selects the best epoch.
         ranking: options of measured lists: k, by and threshold.
-        max_time: time limit of the fit as DD:HH:MM:SS; None: no limit.
-        split: name and options of the split.
-        fitted_scale: the ratings of 1 and of 5 stars.
-        predicts_scores: whether the model predicts ranking scores instead of ratings.
+        protocol: the protocol with its references, and the run's departures from it; None without a protocol.
+
+    Attributes of the folder:
         id: random text, repeated in the checkpoints.
         started_with: contents of Hydra's files about the start of the run, by name.
         format_version: version of the folder's format.
     """
 
-    model: str
-    model_target: str
-    model_options: dict[str, Any]
+    provenance: Provenance
+    split: dict[str, Any]
+    fold: int | None
     num_users: int
     num_items: int
     rating_mean: float
     scale: tuple[float, float] | None
+    fitted_scale: tuple[float, float]
     noise_floor: float | None
-    max_epochs: int
-    provenance: Provenance
-    refit_epochs: int | None
+
+    model: str
+    model_target: str
+    model_options: dict[str, Any]
+    predicts_scores: bool
     is_sampled: bool
+
     fit: dict[str, Any]
-    fold: int | None
-    protocol: dict[str, Any] | None
+    max_epochs: int
+    max_time: str | None
+    refit_epochs: int | None
+
     metrics: list[dict[str, Any]]
     monitor: str
     ranking: dict[str, Any]
-    max_time: str | None
-    split: dict[str, Any]
-    fitted_scale: tuple[float, float]
-    predicts_scores: bool
+    protocol: dict[str, Any] | None
+
     id: str
     started_with: dict[str, str]
     format_version: int = RUN_FORMAT
