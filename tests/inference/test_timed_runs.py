@@ -91,7 +91,7 @@ def test_predict_command_uses_times_of_the_file_or_the_last_day(command, timed, 
     pairs.to_csv(tmp_path / "pairs.csv", index=False)
     options = [f"run={timed.run}", "input=pairs.csv", "output=out.csv"]
     outcome = command(tmp_path, "predict", *options, "columns.timestamp=at")
-    assert "note: no times" not in outcome.stdout
+    assert "note: no timestamps" not in outcome.stdout
     of_file = pd.read_csv(tmp_path / "out.csv")["prediction"]
     expected = run.predictions("test").predicted
     assert of_file.to_numpy() == pytest.approx(expected, abs=1e-5)

@@ -36,7 +36,7 @@ class InspectOptions:
     data: DataOptions
     """Ratings to describe."""
     figure: str | None
-    """File for a figure of the data: .png, .pdf or .svg; null: none."""
+    """File for a figure of the data: .png, .pdf or .svg. null: no figure."""
 
 
 @dataclass
@@ -45,13 +45,13 @@ class FoldInOptions(TextOptions):
 
     ratings: str | None
     """Ratings that the run was not trained on: {ITEM: RATING, …} of one user, with ids or titles as ITEM, or a file
-    with one rating per row. Users and items that the run does not know are folded in without training; known users add
-    them to their training ratings. null: none."""
+    with one rating per row. Users and items that the run does not know are folded in without training. Ratings of known
+    users are added to their training ratings. null: no ratings."""
     user_features: str | None
-    """Features of new users that the model uses: {NAME: VALUE, …} of one user, or a file with one user per row; null:
-    none."""
+    """Features of new users that the model uses: {NAME: VALUE, …} of one user, or a file with one user per row.
+    null: no features."""
     item_features: str | None
-    """File with the features, and the titles, of new items; null: none."""
+    """File with the features and the titles of new items. null: no file."""
 
     @property
     def folds_in(self) -> bool:
@@ -64,12 +64,12 @@ class RatingColumnOptions:
     """Names of the columns of user ids, item ids and ratings."""
 
     user: str | None
-    """Column of the user ids; null: user_id or, if a file lacks it, the name in the run's own data."""
+    """Column of the user ids. null: user_id or, if a file lacks that column, the column in the run's own data."""
     item: str | None
-    """Column of the item ids; null: item_id or, if a file lacks it, the name in the run's own data."""
+    """Column of the item ids. null: item_id or, if a file lacks that column, the column in the run's own data."""
     rating: str | None
-    """Column of the ratings in the file `ratings`; null: rating or, if that file lacks it, the name in the run's
-    own data."""
+    """Column of the ratings in the file `ratings`. null: rating or, if that file lacks that column, the column in the
+    run's own data."""
 
 
 @dataclass
@@ -90,11 +90,11 @@ class RecommendOptions(RunOptions, FoldInOptions):
     """Options for recommending items."""
 
     user: str | None
-    """User id, as in the data; null: the user or users of `ratings`, the users in the file `users`, or all."""
+    """User id, as in the data. null: the users of `ratings`, the users in the file `users`, or all users."""
     users: str | None
-    """File with one user per row: text, JSON Lines, Parquet, Arrow or ORC; null: all users with training ratings."""
+    """File with one user per row: text, JSON Lines, Parquet, Arrow or ORC. null: all users with training ratings."""
     items: str | None
-    """File with one candidate item per row; null: all items. Only items with training ratings are recommended."""
+    """File with one candidate item per row. null: all items. Only items with training ratings are recommended."""
     genres: list[str]
     """Recommend only items with at least one of these genres, such as [Comedy,Drama]; []: all items."""
     exclude_seen: bool
@@ -104,7 +104,7 @@ class RecommendOptions(RunOptions, FoldInOptions):
     users; baseline: recommend by the bias baseline or, with a ranking model, the most popular items: the same list for
     everyone."""
     output: str | None
-    """File to write, one recommendation per row; null: the screen, for one user. The extension decides the format:
+    """File to write, one recommendation per row. null: print the list of one user. The extension decides the format:
     .csv, .tsv, .jsonl, .parquet, .arrow or .feather; any other gives CSV. Add .gz, .bz2, .xz or .zst to compress
     text or JSON Lines."""
     k: int = field(metadata=at_least(1))
@@ -142,7 +142,7 @@ class SimilarOptions(RunOptions):
     genres: list[str]
     """Find only items with at least one of these genres, such as [Comedy,Drama]; []: all items."""
     output: str | None
-    """File to write, one item per row; null: only the screen. The extension decides the format: .csv, .tsv, .jsonl,
+    """File to write, one item per row. null: only print the list. The extension decides the format: .csv, .tsv, .jsonl,
     .parquet, .arrow or .feather; any other gives CSV. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
     k: int = field(metadata=at_least(1))
     """Number of items to find."""
@@ -160,8 +160,8 @@ class PairColumns(RatingColumnOptions):
     """Names of the columns in the files of pairs and of ratings."""
 
     timestamp: str | None
-    """Column of the times, for a model that uses days; null: the name in the run's own data or, if the file lacks it,
-    each user's last day in training."""
+    """Column of the timestamps, for a model that uses days. null: the column in the run's own data; if the file lacks
+    that column, predictions are for each user's last day in training."""
 
 
 @dataclass
@@ -174,18 +174,18 @@ class PredictOptions(RunOptions, FoldInOptions):
     if `ratings` are one new user's."""
     output: str | None
     """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (for a run of
-    optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in; null:
-    the screen, for the first 20 rows. The extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or
+    optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in. null:
+    print the first 20 rows. The extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or
     .feather. Any other extension, or the same as a text input's, gives text with the input's separator and encoding, or
     CSV if the input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
     timestamp_format: str | None
-    """Format of the times, as in data.timestamp_format; null: that of the run's own data for a column of the same name,
-    otherwise detect it."""
+    """Format of the timestamps, as in data.timestamp_format. null: the format in the run's own data if the column has
+    the same name, otherwise detected."""
     columns: PairColumns
     """Columns of the input."""
 
     def check_together(self) -> None:
-        """Raise UserError for an unknown separator, encoding or format of times, or if options conflict."""
+        """Raise UserError for an unknown separator, encoding or timestamp format, or if options conflict."""
         self.check_text("")
         check_timestamp_format(self.timestamp_format, key="timestamp_format")
         if self.folds_in and self.columns.timestamp is not None:

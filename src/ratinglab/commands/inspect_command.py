@@ -109,7 +109,7 @@ def train_command(data: CsvOptions, defaults: DataOptions, *, num_ratings: int) 
 
 
 def _reading_settings(options: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """List the keys and values that affect how files are read, without those of tables that have no path."""
+    """List the options that affect how files are read, with their values. Leaves out tables without a path."""
     for field in fields(options):
         key = f"{prefix}{field.name}"
         value = getattr(options, field.name)

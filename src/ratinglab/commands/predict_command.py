@@ -32,7 +32,7 @@ BLOCK_ROWS = 1 << 18
 MAX_PRINTED = 20
 """Largest number of pairs printed without an output file."""
 ParseTimes = Callable[[TextTable], Times]
-"""Function that parses the times of a block of pairs."""
+"""Function that parses the timestamps of a block of pairs."""
 
 
 def predict(options: PredictOptions) -> None:
@@ -142,9 +142,9 @@ def _find_times(names: Sequence[str], options: PredictOptions, run: Run) -> tupl
 
 
 def _time_parser(column: str, pattern: str | None) -> ParseTimes:
-    """Return a function that parses the times of one block after another, all in the format of the first time.
+    """Return a function that parses the timestamps of one block after another, in the format of the first timestamp.
 
-    It raises UserError if a cell is no time in that format.
+    The function raises UserError if a cell is no timestamp in that format.
     """
     first: str | None = None
 

@@ -46,8 +46,8 @@ class _ListsRequest:
     """A request for recommendations, and the run that answers it.
 
     Attributes:
-        folded: users and items folded into the run; None: none.
-        list_options: what `options` say about each list.
+        folded: users and items folded into the run; None if nothing was folded in.
+        list_options: the options of each list, taken from `options`.
     """
 
     run: Run
@@ -161,7 +161,7 @@ def _recommend_to_one(request: _ListsRequest, user_id: str, output: Path | None,
 
 
 def _notes_on_user(request: _ListsRequest, user_id: str) -> Iterator[str]:
-    """Say what list a user without training ratings gets.
+    """Say which list a user without training ratings gets.
 
     Raises:
         UserError: the options refuse such a user.
@@ -202,7 +202,7 @@ def _order_text(run: Run, order: OrderOptions) -> str:
 
 
 def _reasons(changes: pd.DataFrame, item_ids: pd.Series) -> list[str]:
-    """Describe, for each item, the ratings that changed its prediction: first those that raised it, then the others.
+    """Describe, for each item, the ratings that raised its prediction, and then the ratings that lowered it.
 
     As in `because of Alien (1979) 5: +0.21; despite Heat (1995) 2: -0.04`. `changes` is the result of `explain_list`;
     changes that round to 0 are left out.

@@ -57,7 +57,7 @@ class GivenFeatures:
     def replace_values(self, values: Column, name: str, ids: list[str], trained: Column) -> None:
         """Replace values of a feature in place.
 
-        `values` (N,) are those of the users or items `ids`; cells that are empty or missing here leave them unchanged.
+        `values` (N,) belong to the users or items `ids`. A value stays unchanged if its cell here is empty or missing.
         `trained` is the column that the model was trained on.
         """
         source = name if name in self.cells else name.removesuffix("_group")
@@ -69,7 +69,7 @@ class GivenFeatures:
             values[is_given] = new[row[is_given]]
 
     def select_cells(self, ids: list[str], name: str) -> pd.Series:
-        """Return the cells of a column, such as title, of some users or items: (N,) text, empty without a row."""
+        """Return the cells of a column, such as title, for these ids: (N,) text, empty for an id without a row."""
         return pd.Series(self.cells[name], self.ids, dtype=object).reindex(ids, fill_value="").reset_index(drop=True)
 
 
@@ -116,8 +116,8 @@ def read_given_data(
         raise UserError(f"user_id must be None for ratings with users, got {user_id!r}")
     if has_users and has_features_of_one_user:
         raise UserError(f"{keys[0]} must be a table with the users of ratings, got the features of one user")
-    names_no_table = users is None and items is None  # then the user is folded in again from the training ratings
-    has_one_user = not has_users and (ratings is not None or has_features_of_one_user or names_no_table)
+    has_no_tables = users is None and items is None  # without ratings too, the user is solved for again
+    has_one_user = not has_users and (ratings is not None or has_features_of_one_user or has_no_tables)
     single_user = look_up_user(tables.user_ids, user_id) if has_one_user else None
     indexed_ratings = look_up_ratings(tables, ratings, rating_columns, single_user)
     user_features = _read_features(

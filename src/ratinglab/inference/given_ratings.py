@@ -16,7 +16,7 @@ from ratinglab.inference.run_tables import RunTables
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
 
 Pairs = Sequence[tuple[Any, Any]]
-"""One user's items and ratings, or features and values, as typed."""
+"""Items with one user's ratings, or features with their values, as typed."""
 NEW_USER = "new user"
 """Id of a new user whose ratings come without an id."""
 DEFAULT_COLUMNS = {"user": "user_id", "item": "item_id", "rating": "rating"}
@@ -28,8 +28,8 @@ def choose_column_names(
 ) -> dict[str, str]:
     """Choose the columns of a table by role, given the names of all its columns.
 
-    A role has the requested column or, for None, the default column or, if the table lacks it, the column of the run's
-    own data.
+    The column of a role is the requested one. If that is None, it is the default column or, if the table lacks that,
+    the column in the run's own data.
     """
     columns = {
         role: run_columns[role] if default not in names and run_columns.get(role) in names else default
@@ -39,13 +39,13 @@ def choose_column_names(
 
 
 def has_user_column(names: Collection[str], columns: Mapping[str, str]) -> bool:
-    """Return whether a table of ratings has the column of users, or another with `user` in its name."""
+    """Return whether a table of ratings has the column of users, or another column with `user` in its name."""
     others = set(names) - {columns["item"], columns["rating"]}
     return any(name == columns["user"] or "user" in name.lower() for name in others)
 
 
 class GivenUser(NamedTuple):
-    """The user who gave all ratings: id, as text, and index in the run; UNKNOWN if the run lacks the user."""
+    """The user who gave all ratings: the id, as text, and the index in the run, UNKNOWN if the run lacks the user."""
 
     id: str
     run_index: int
@@ -160,7 +160,7 @@ def _check_distinct(rows: pd.DataFrame, items: Sequence[object], *, place: Calla
 
 
 def spell_as_in_run(names: Sequence[object], ids: IdMap, index: NDArray[np.int32]) -> list[str]:
-    """Return names as the run spells the ids at `index`; UNKNOWN names lose a trailing `.0`."""
+    """Return names as the run spells the ids at `index`. Names with index UNKNOWN lose a trailing `.0`."""
     run_ids = ids.ids[np.where(index >= 0, index, 0)].astype(str)
     return [
         run_id if is_known else re.sub(WHOLE_NUMBER, r"\1", str(name).strip())
@@ -169,5 +169,5 @@ def spell_as_in_run(names: Sequence[object], ids: IdMap, index: NDArray[np.int32
 
 
 def find_positions(ids: list[str], wanted_ids: Sequence[str] | pd.Series) -> NDArray[np.intp]:
-    """Find the position of each wanted id among distinct ids; −1 if missing."""
+    """Find the position of each wanted id among distinct ids; −1 for a missing id."""
     return pd.Index(ids, dtype=object).get_indexer(pd.Index(wanted_ids, dtype=object))

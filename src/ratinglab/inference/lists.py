@@ -19,7 +19,7 @@ SHORT_LIST = 10
 
 @dataclass(frozen=True, kw_only=True)
 class ListOptions:
-    """Options of lists: the arguments of `Recommender.recommend`; `order` has `by` and `threshold`."""
+    """Options of lists: the arguments of `Recommender.recommend`, with `by` and `threshold` in `order`."""
 
     k: int
     candidates: Ids | None
@@ -44,7 +44,7 @@ class Recommender(ABC):
         """
 
     def _resolve_user(self, user_id: int | str | None) -> int | str:
-        """Return the id of the user to recommend to; None is allowed where there is a single user."""
+        """Return the id of the user to recommend to. None is allowed if there is a single user."""
         if user_id is None:
             raise UserError("user_id must be given; recommend_to_all recommends to all users")
         return user_id

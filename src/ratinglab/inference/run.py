@@ -79,7 +79,7 @@ class Run(TrainedRun):
         return f"Run({str(self.folder)!r}, model={self.record.model!r})"
 
     def _repr_html_(self) -> str:
-        """Show the metrics in a notebook: a row per part and system."""
+        """Show the metrics in a notebook, in a row per part and system."""
         labels = {metric.name: metric.label for metric in self.record.metric_kinds()}
         systems = {"": self.record.model, **BASELINES}
         if self.record.predicts_scores:
@@ -124,14 +124,15 @@ class Run(TrainedRun):
         Args:
             user_ids: (B,) ids as in the data; 42 and "42" are the same.
             item_ids: (B,) ids as in the data.
-            times: (B,) dates with times, for a model that takes days; None: each user's last day with training rows.
+            times: (B,) timestamps, for a model that takes days; None: predict for each user's last day with training
+                rows.
 
         Returns:
             (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
 
         Raises:
-            UserError: the numbers of users, items and times differ, a time is NaT, or the model takes no times or
-                predicts scores.
+            UserError: the numbers of users, items and timestamps differ, a timestamp is NaT, the model takes no
+                timestamps, or it predicts scores.
         """
         return predict_by_block(self.predictor, self._look_up_pairs(user_ids, item_ids, times)).numpy()
 
@@ -211,14 +212,14 @@ class Run(TrainedRun):
     ) -> FoldedIn:
         """Add users, items and ratings that the model was not trained on, without retraining it.
 
-        Computes the weights of a new user with the item weights fixed, and of a new item with the user weights fixed:
-        in closed form, in each sample for a run of optimizer=gibbs. A known user keeps the training ratings and
-        adds the given ones. All other weights stay unchanged. See `FoldInSolver` for the equations.
+        Solves for the weights of a new user with the item weights fixed, and of a new item with the user weights fixed,
+        in closed form. For a run of optimizer=gibbs, it solves in each sample. A known user keeps the training ratings
+        and adds the given ones. All other weights stay unchanged. See `FoldInSolver` for the equations.
 
         Args:
             ratings: one user's ratings by item id or title; or a data frame with the columns item_id, rating and
-                user_id; without user_id, all ratings are one user's. A rating of an unknown item folds the item in if
-                its user has training ratings.
+                user_id. Without the column user_id, one user gave all ratings. A rating of an unknown item folds the
+                item in if its user has training ratings.
             user_id: id of the user if the ratings have no user_id; None: a new user.
             users: features of users that the model uses: one user's values by name, or a data frame with user_id.
             items: features and titles of new items: a data frame with item_id.
@@ -281,7 +282,7 @@ class Run(TrainedRun):
         Args:
             ratings: data frame with the columns user_id, item_id and rating; None: the run's own rows.
             columns: other column names by role: user, item, rating, and timestamp for a model that uses days.
-            timestamp_format: format of the data frame's times, as in `ratinglab.train`; None: detected.
+            timestamp_format: format of the data frame's timestamps, as in `ratinglab.train`; None: detect it.
             parts: the run's own parts to evaluate.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Evaluation of a run: errors of its predictions, and its lists against held-out ratings."""
+"""Evaluation of a run: the errors of its predictions, and the quality of its lists on held-out ratings."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ from ratinglab.runs.storage import read_part
 from ratinglab.stars import is_liked
 
 PART_LABELS = {"val": "validation", "test": "test"}
-"""Name of each held-out part in tables, by that in tags."""
+"""Name of each held-out part in printed tables, by its name in tags."""
 BASELINES = {"baseline/bias/": "bias baseline", "baseline/mean/": "mean baseline"}
 """Name of each baseline of predicted ratings, by the prefix of its tags."""
 POPULARITY = "baseline/popularity/"
@@ -115,7 +115,7 @@ def measure_lists(
 
 
 def _read_history(run: TrainedRun, part: str) -> Batch | None:
-    """Read the rows from which a part's users are folded in, with ratings in stars; None without such rows."""
+    """Read the rows from which a part's users are folded in, with ratings in stars. None if there are no such rows."""
     columns = read_part(run.tables.folder, f"{part}_history", ["user", "item", "rating"])
     user, item, rating = map(torch.from_numpy, columns)
     return Batch(user, item, run.record.stars.to_stars(rating), day=None) if len(user) > 0 else None

@@ -24,7 +24,7 @@ from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order
 from ratinglab.recommend.topk import select_top_k
 
 Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]
-"""Times of ratings, in any unit; those without a time zone are in UTC."""
+"""Timestamps of ratings, in any unit. Timestamps without a time zone are in UTC."""
 BASES = ("known", "user_unknown", "item_unknown", "both_unknown")
 """Values of `basis`: the model predicts known pairs, the bias baseline all other pairs."""
 
@@ -80,7 +80,7 @@ class TrainedRecommender(Recommender):
         return pd.DataFrame(self._predict_columns(pairs) | {"basis": pd.Categorical.from_codes(code, pd.Index(BASES))})
 
     def _predict_columns(self, rows: Ratings) -> dict[str, NDArray[np.generic]]:
-        """Predict rows: score, or prediction and, for a run with samples, standard_deviation; (N,) float32 each."""
+        """Predict rows: score, or prediction and, for a run with samples, standard_deviation. (N,) float32 each."""
         predicted = predict_by_block(self.predictor, rows).numpy()
         if self.record.predicts_scores:
             return {"score": predicted}
@@ -90,7 +90,7 @@ class TrainedRecommender(Recommender):
         return {"prediction": predicted, "standard_deviation": deviation}
 
     def _build_order(self, options: OrderOptions) -> Order | None:
-        """Return the order of lists; None: by the model's own ratings or scores.
+        """Build the order of lists. Returns None if the model's own ratings or scores order them.
 
         Raises:
             UserError: lower bounds need samples, which the run lacks.
@@ -153,7 +153,7 @@ class ExtendedRecommender(TrainedRecommender):
 
 
 def _to_utc(times: Times) -> NDArray[np.datetime64]:
-    """Convert times to datetime64 in UTC; those without a time zone are in UTC."""
+    """Convert timestamps to datetime64 in UTC. Timestamps without a time zone are in UTC."""
     index = pd.Index(times)
     if index.inferred_type not in ("datetime64", "datetime", "date", "empty"):
         raise UserError(f"times must be dates with times, such as datetime64, got {index.inferred_type} values")

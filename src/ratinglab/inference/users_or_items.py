@@ -112,7 +112,7 @@ def _build_designs(
     run_index: NDArray[np.int32],
     features: GivenFeatures | None,
 ) -> list[Design]:
-    """Build the designs of the features of rows to fold in: their given values, else the run's, else unknown."""
+    """Build the design of each feature. A value that is not given is the run's, or unknown if the run lacks it."""
     if run.record.predicts_scores:  # ranking models have no features
         if features is not None and side == "user":
             features.check_used([], side=side)

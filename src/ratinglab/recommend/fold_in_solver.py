@@ -14,12 +14,12 @@ NUM_PRIOR_ROWS = 2_000
 """Number of trained rows, evenly spaced, from which the prior of a new row is estimated."""
 NOISE_DEGREES = 10.0
 """ν of the gamma prior on a new row's noise precision: strength of the pull to the trained rows' median precision, in
-ratings. It does not follow the ν that a fit drew: 6 to 11 for the users of MovieLens 100K and latest-small."""
+ratings. The ν that fits drew for the users of MovieLens 100K and latest-small, 6 to 11, is not used."""
 NOISE_STEPS = 5
 """Number of alternations between a new row and its noise precision."""
 PRIOR_COUNTS = (0, 1, 2, 3, 5, 8, 12, 18, 27, 40, 60, 90, 135, 200)
-"""Numbers of ratings for which a prior is estimated, if it depends on implicit feedback. A row uses the largest that
-does not exceed its own number."""
+"""Numbers of ratings for which a prior is estimated, if it depends on implicit feedback. A row uses the largest of
+these numbers that does not exceed its own number of ratings."""
 MAX_VALUES_AT_ONCE = 1 << 24
 """Number of float64 values held at once: 128 MiB."""
 MIN_PRIOR_VARIANCE = 1e-12

@@ -83,13 +83,13 @@ class HeldOutLists:
         return mean_ranking_metrics(self.users, lists, self._relevant, k=k, share=self._share_of_raters)
 
     def measure_popularity(self, *, k: int) -> dict[str, float]:
-        """Measure lists of the items with the most training ratings, without those that the user has rated."""
+        """Measure lists of the items with the most training ratings, except the items that the user has rated."""
         lists = select_most_popular(self.users, candidates=self._candidates, seen=self._seen, k=k)
         return mean_ranking_metrics(self.users, lists, self._relevant, k=k, share=self._share_of_raters)
 
 
 def _renumber_users(rows: Ratings, history: Batch) -> tuple[Ratings, Batch, int]:
-    """Number the users of a history from 0. Returns their rows, the history and the number of users."""
+    """Number the users of a history from 0. Returns these users' rows, the history and the number of users."""
     users, new_index = np.unique(history.user.numpy(), return_inverse=True)
     rows = rows.take(np.isin(rows.user, users))
     rows = replace(rows, user=np.searchsorted(users, rows.user).astype(np.int32))

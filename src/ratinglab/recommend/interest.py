@@ -17,10 +17,10 @@ FACTORIZATIONS = [
     (128, ImplicitObjective(unrated_weight=0.2, regularization=6.0, frequency_exponent=0.0)),
 ]
 """Number of factors and objective of each factorization, found by NDCG@10 on validation rows of MovieLens 100K,
-latest-small and FilmTrust. Lists by their sum beat those by either."""
+latest-small and FilmTrust. Lists ordered by their sum beat lists ordered by either of them."""
 DIMS = [dim for dim, _ in FACTORIZATIONS]
 ALS_ITERATIONS, CG_STEPS, FINAL_CG_STEPS = 12, 3, 40
-"""Number of iterations; conjugate gradient steps per side in each, and for the users at the end."""
+"""Number of iterations, of conjugate gradient steps per side in each, and of steps for the users at the end."""
 INITIAL_STD = 0.1
 """Standard deviation of the initial factors, times √D."""
 
@@ -28,8 +28,8 @@ INITIAL_STD = 0.1
 class Interest(NamedTuple):
     """Estimates s_ui of whether a user would rate an item, to compare items for the same user.
 
-    s_ui is the sum of x_u · y_i over two factorizations of who rated what, each about 1 for rated pairs and 0 for most
-    others. `ImplicitMF` has the objective and its sources.
+    s_ui is the sum of x_u · y_i over two factorizations of who rated what. Each is about 1 for rated pairs and 0 for
+    most other pairs. `ImplicitMF` has the objective and its sources.
 
     Attributes:
         user: (U, D) float32, x of all factorizations side by side.

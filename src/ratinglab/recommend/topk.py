@@ -18,7 +18,7 @@ from ratinglab.recommend.orders import Order
 SCORES_AT_ONCE = 1 << 24
 """Number of scores of candidates in a block of users: 64 MiB."""
 ORDER_MEMORY_FACTOR = 8
-"""Divisor of SCORES_AT_ONCE where several tables of scores are in memory: for an order, or without factors."""
+"""SCORES_AT_ONCE is divided by this if several tables of scores are in memory: with an order, or without factors."""
 
 
 def order_by_popularity(item_count: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -53,7 +53,7 @@ def select_top_k(
         candidates: (C,) distinct indices of items with training rows, in the order of `order_by_popularity`.
         seen: items to exclude for each user, from `build_seen_matrix`; None: none.
         k: number of items per user.
-        order: computes the scores from the predicted ratings; None: these are the scores.
+        order: computes the scores from the predicted ratings; None: the predicted ratings are the scores.
 
     Yields:
         Blocks of (B, min(k, C)) int32 item indices, in the order of the users, padded with −1 if fewer are left.
@@ -96,7 +96,7 @@ def select_most_popular(
 
 
 def _map_items_to_columns(candidates: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return the column of each item index up to the highest candidate: (max + 1,); −1 for others."""
+    """Return the column of each candidate by item index, up to the highest: (max + 1,), −1 for other items."""
     column_of = np.full(candidates.max(initial=0) + 1, -1)
     column_of[candidates] = np.arange(len(candidates))
     return column_of
@@ -128,7 +128,7 @@ def _score_by_block(
     """
     device = predictor.baseline.mean.device  # a GPU, perhaps, during a fit
     item = torch.from_numpy(candidates).to(device)
-    factors = None if len(users) == 1 else predictor.model.factors()  # one user does not need those of all
+    factors = None if len(users) == 1 else predictor.model.factors()  # for one user, all factors would be slower
     table_size = SCORES_AT_ONCE if factors is not None and order is None else SCORES_AT_ONCE // ORDER_MEMORY_FACTOR
     size = max(1, table_size // max(1, len(item)))
     if factors is not None:
@@ -147,7 +147,7 @@ def _score_by_block(
 def _multiply_factors(
     factors: Factors, predictor: Predictor, user: Tensor, item: Tensor, *, is_ordered: bool, out: Tensor
 ) -> None:
-    """Write the scores of users and all of the items, whose rows alone `factors` has, in rating units if ordered."""
+    """Write to `out` the scores of users for all items in `factors`. They are in rating units if `is_ordered`."""
     users, items, is_known = factors.user, factors.item, predictor.baseline.is_known_user(user)
     row = torch.where(is_known, user, 0)
     item_bias = torch.zeros(1, len(item), device=item.device) if items.bias is None else items.bias.T

@@ -14,7 +14,7 @@ from ratinglab.runs.sweep_folder import find_job_folders, has_started
 
 @contextmanager
 def claim_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep: bool = False) -> Iterator[None]:
-    """Create and lock a folder for the duration of a `with` block. It must be new, empty, or an earlier run's.
+    """Create and lock a folder for the duration of a `with` block. It must be new or empty, or hold an earlier run.
 
     After a user error or a signal, removes the files of runs that never started, then any folders left empty.
 
@@ -22,7 +22,7 @@ def claim_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep: 
         folder: absolute path.
         key: beginning of the messages.
         is_resumed: whether the folder holds a run that is resumed; its files are kept.
-        is_sweep: whether the folder is a sweep's, which may hold an earlier part of the sweep.
+        is_sweep: whether the folder belongs to a sweep; it may hold an earlier part of the sweep.
 
     Raises:
         UserError: the folder holds other files, cannot be made, or is in use.

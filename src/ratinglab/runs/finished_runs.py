@@ -29,7 +29,7 @@ class FinishedRun(NamedTuple):
     metrics: dict[str, float]
 
     def folder_of(self, part: str) -> Path:
-        """Return the folder of the fit that held out a part, val or test: of two fits, the first one held out val."""
+        """Return the folder of the fit that held out a part, val or test. Of two fits, the first one held out val."""
         return self.folder / VALIDATION_FIT if part == "val" and self.record.refit_epochs is not None else self.folder
 
 
@@ -71,7 +71,7 @@ def comparison_conditions(record: RunRecord) -> dict[str, str]:
 
 
 def describe_conditions(conditions: dict[str, str], *, among: list[dict[str, str]]) -> str:
-    """Describe conditions of comparison: the data, the split, and the other values that vary `among` the conditions."""
+    """Describe the conditions of a comparison: data, split, and other values that vary `among` all conditions."""
     varying = [key for key in conditions if len({other.get(key) for other in among}) > 1]
     options = [f"{key}={conditions[key]}" for key in varying if key not in ("data", "split")]
     return ", ".join([conditions["data"], f"split {conditions['split']}", *options])
@@ -80,7 +80,7 @@ def describe_conditions(conditions: dict[str, str], *, among: list[dict[str, str
 def find_named_run(text: str) -> tuple[Path, list[str]]:
     """Find the run that the option `run` names: a folder or, if there is no such folder, `latest` or `best`.
 
-    Returns its folder, and a note on which run `latest` or `best` is; no note if the user gave the folder.
+    Returns the run's folder, and a note on which run `latest` or `best` is. There is no note if the user gave a folder.
 
     `latest` is the run below outputs/ that finished last. `best` has the best monitored metric among the runs with the
     data, split and monitored metric of the latest one. `FOLDER/latest` searches another folder.

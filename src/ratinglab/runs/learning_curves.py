@@ -33,9 +33,9 @@ def read_curve(folder: Path, tag: str) -> Curve:
 
 
 def read_sibling_curves(run: Path, tag: str, *, split: str) -> list[Curve]:
-    """Read a metric's curves of the other finished jobs, on the same split, of a run's sweep.
+    """Read a metric's curves of the other finished jobs in a run's sweep that have the same split.
 
-    Excludes pruned jobs, and jobs without the metric. [] if the run is not part of a sweep.
+    Excludes pruned jobs, and jobs without the metric. Returns [] if the run is not part of a sweep.
     """
     if not (run.parent / SWEEP_RECORD).is_file():
         return []

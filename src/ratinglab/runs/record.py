@@ -23,7 +23,7 @@ from ratinglab.stars import Stars
 from ratinglab.targets import target_class
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The safe loader, nine times as fast where PyYAML has its compiled half: a report reads two files of each run."""
+"""The safe loader. PyYAML's compiled one is nine times as fast, and a report reads two files of each run."""
 
 Provenance = TypedDict(
     "Provenance",
@@ -33,9 +33,9 @@ Provenance = TypedDict(
         "from": str | None,  # folder of the run that the weights started from
         "data": str,  # name of the data
         "columns": Mapping[str, str],  # column names by role; {} if the data have no names
-        "timestamp_format": str | None,  # as in data.timestamp_format; None: detected
+        "timestamp_format": str | None,  # as in data.timestamp_format; None: it was detected
         "data_digest": str,
-        "side_digest": str | None,  # digest of the times and features that the equation needs; None: none
+        "side_digest": str | None,  # digest of the timestamps and features that the equation needs; None: it needs none
         "split": str,  # identity of the split
         "threads": int,
         "git_commit": str | None,  # None outside a checkout
@@ -43,7 +43,7 @@ Provenance = TypedDict(
         "python": str,
         "platform": str,
         "versions": dict[str, str],  # by package
-        "side_digests": dict[str, str],  # digest of each time and feature, by name
+        "side_digests": dict[str, str],  # digest of the timestamps and of each feature, by name
     },
 )
 """Origin of a run: its command, data and environment."""
@@ -272,7 +272,7 @@ def read_swept_arguments(run: Path) -> dict[str, bool | int | float | str]:
 
 
 def read_config_dir(run: Path) -> str | None:
-    """Read the --config-dir that the run was started with; None without one."""
+    """Read the --config-dir that the run was started with; None if it was started without one."""
     sources = (read_hydra(run).get("runtime") or {}).get("config_sources", [])
     return next((source["path"] for source in sources if source["provider"] == "command-line"), None)
 

@@ -1,4 +1,4 @@
-"""Names of the files in the folder of a run, and of those in the folder of a sweep.
+"""Names of the files in the folder of a run, and in the folder of a sweep.
 
 Readers verify each file of a run, and raise UserError if it is missing or damaged, or belongs to another run. Event
 files, train.log and the loggers' files are never read, and have no digests.

@@ -25,8 +25,8 @@ class SweepJob(NamedTuple):
     Attributes:
         folder: folder of its run.
         arguments: its arguments, swept and fixed.
-        failure: reason of a failure, such as a damaged file; None without one.
-        pruned: reason of pruning; None if it was not pruned.
+        failure: why the job failed, such as a damaged file; None if it did not fail.
+        pruned: why the job was pruned; None if it was not pruned.
         record: record of its run; None before training begins.
         metrics: metrics of its run; {} before it finishes.
     """
@@ -49,7 +49,7 @@ class SweepJob(NamedTuple):
 
     @property
     def run(self) -> FinishedRun | None:
-        """The run if it has finished, pruned or not; else None."""
+        """The run if it has finished, whether pruned or not; None if it has not finished."""
         if self.record is None or self.status not in ("finished", "pruned"):
             return None
         return FinishedRun(self.folder, self.record, self.metrics)
@@ -89,7 +89,7 @@ def find_job_folders(folder: Path) -> list[Path]:
 
 
 def has_started(run: Path) -> bool:
-    """Return whether there is a run to resume: it, or the first of its two fits, has a record."""
+    """Return whether there is a run to resume: the run, or the first of its two fits, has a record."""
     return any((folder / RUN_RECORD).exists() for folder in (run, run / VALIDATION_FIT))
 
 

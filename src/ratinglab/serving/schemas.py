@@ -46,7 +46,7 @@ def _check_id(value: Any) -> int | str:
 
 
 def _parse_time(value: Any) -> datetime:
-    """Parse an ISO time to UTC; without a time zone, it is in UTC."""
+    """Parse an ISO timestamp. A timestamp without a time zone is in UTC."""
     try:
         time = datetime.fromisoformat(value)
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
@@ -101,19 +101,19 @@ class RequestModel(BaseModel):
 
 
 class Pair(RequestModel):
-    """A user and an item, and for a model that uses days, the time of the rating."""
+    """A user and an item and, for a model that uses days, the timestamp of the rating."""
 
     user_id: Id = Field(description="User id, as in the data.", examples=[42])
     item_id: Id = Field(description="Item id, as in the data.", examples=[50])
     time: Time | None = Field(
-        default=None, description="Time of the rating; null: the user's last day with training ratings."
+        default=None, description="Timestamp of the rating; null: the user's last day with training ratings."
     )
 
 
 class PredictRequest(RequestModel):
     """Pairs whose ratings to predict."""
 
-    pairs: list[Pair] = Field(min_length=1, description="At most max_pairs; either all have a time or none.")
+    pairs: list[Pair] = Field(min_length=1, description="At most max_pairs. Either all pairs have a time or none has.")
 
 
 class Prediction(BaseModel):
@@ -189,7 +189,7 @@ class Recommended(BaseModel):
         default=None, description="Score that orders the list, not a rating; null if the run predicts ratings."
     )
     standard_deviation: StandardDeviation = None
-    why: list[Reason] = Field(description="The user's own ratings that moved the prediction most; [] unless asked for.")
+    why: list[Reason] = Field(description="The user's own ratings that moved the prediction most; [] if `why` was 0.")
 
 
 class RecommendResponse(BaseModel):

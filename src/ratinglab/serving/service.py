@@ -106,7 +106,7 @@ class Service:
     def _list_items(
         self, folded: FoldedIn | None, user_id: int | str, request: schemas.ListRequest, *, unknown: str
     ) -> list[schemas.Recommended]:
-        """List items for a user, each with the `why` ratings of the user that moved its prediction most."""
+        """List items for a user, each with the user's ratings that moved its prediction most, at most `request.why`."""
         table = (folded or self.run).recommend(
             user_id,
             k=request.k,
