@@ -190,7 +190,7 @@ def test_run_goes_on_where_mlflow_cannot_write(command_apart, tmp_path):
         tmp_path, "train", *QUICK, "logger=mlflow", "logger.mlflow.tracking_uri=sqlite:///file/x.db"
     )
     (warning,) = (line for line in outcome.stdout.splitlines() if "MLflow" in line)
-    assert warning.startswith("warning: MLflow cannot be written: ")
+    assert warning.startswith("warning: could not write to MLflow: ")
     assert (outcome.run / "metrics.json").exists()
 
 

@@ -141,7 +141,7 @@ class Fit(LightningModule):
             self.trainer.should_stop = True
 
     def stop_early(self) -> None:
-        """End the fit after this epoch, for good: a resumed run trains no further."""
+        """End the fit after this epoch. Resuming the run trains it no further."""
         self.stops_early = self.trainer.should_stop = True
 
     def configure_optimizers(self) -> Optimizer | None:

@@ -117,7 +117,7 @@ class LearningRateOptions(FitOptions):
     """Options of fits with a learning rate."""
 
     lr: float = field(metadata=above(0))
-    """Learning rate of the first epoch; the schedule changes it. Halve it if train/mse is unsteady."""
+    """Learning rate of the first epoch; the schedule changes it. Try halving it if train/mse oscillates."""
 
     @property
     def initial_lr(self) -> float | None:

@@ -41,9 +41,9 @@ class MomentOptions(GradientOptions):
     """Options of Adam and its variants, which scale steps by running moments of the gradient."""
 
     beta1: float = field(metadata=at_least(0, below=1))
-    """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs a change."""
+    """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs changing."""
     beta2: float = field(metadata=at_least(0, below=1))
-    """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
+    """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs changing."""
 
     @property
     def betas(self) -> tuple[float, float]:

@@ -77,7 +77,7 @@ class TrainerOptions:
     """Minimum number of epochs before early stopping may end the fit."""
     max_time: str | None
     """Time limit of the fit as DD:HH:MM:SS; null: no limit. The fit ends after the epoch in which the limit is reached.
-    A resumed fit has the time that is left."""
+    A resumed fit counts the time already used."""
     accelerator: Accelerator
     """Device to fit on: cpu, gpu, mps or auto. Small tables fit fastest on the cpu."""
     devices: int = field(metadata=at_least(1))
@@ -94,7 +94,7 @@ class TrainerOptions:
     accumulate_grad_batches: int = field(metadata=at_least(1))
     """Number of batches whose gradients one step averages, for batches larger than memory."""
     gradient_clip_val: float | None = field(metadata=above(0))
-    """Maximum norm of the gradient; null: no clipping. Set it if the loss jumps."""
+    """Maximum norm of the gradient; null: no clipping. Set it if the loss spikes."""
     deterministic: bool
     """Whether to refuse operations that are not reproducible bit for bit. Only GPUs have such operations."""
     profiler: Profiler | None

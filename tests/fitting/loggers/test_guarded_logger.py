@@ -37,7 +37,7 @@ def test_failure_gives_one_warning(tmp_path, caplog, error, reason, starts):
         log.finalize("success")
         log.close()
     messages = [record.message for record in caplog.records]
-    assert messages == [f"warning: MLflow cannot be written: {reason}; the run continues without it"]
+    assert messages == [f"warning: could not write to MLflow: {reason}; the run continues without it"]
 
 
 def test_stop_is_no_failure(tmp_path):

@@ -54,7 +54,7 @@ def test_log_that_cannot_be_written_gives_one_warning(tmp_path, monkeypatch, cap
         log.close()
     messages = [record.message for record in caplog.records]
     reason = "No space left on device; the run continues without it"
-    assert messages == [f"warning: TensorBoard's event file cannot be written: {reason}"]
+    assert messages == [f"warning: could not write to TensorBoard's event file: {reason}"]
 
 
 @pytest.mark.parametrize("value", [1, 0.5, "adam", None, True])

@@ -136,6 +136,6 @@ class BestAndLast(Checkpoint):
             trainer.strategy.barrier()  # the other processes wait at the end of Trainer.save_checkpoint
             message = f"{path} cannot be written: {error.strerror or error}"
             if name not in self.failed:  # warn once, not after every epoch
-                log.warning("warning: %s; the run continues and tries again", message)
+                log.warning("warning: %s; training continues; it tries again at the next checkpoint", message)
             self.failed[name] = message
         return trainer.strategy.broadcast(name not in self.failed)

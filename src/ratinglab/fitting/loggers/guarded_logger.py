@@ -68,7 +68,7 @@ class GuardedLogger(Logger):
             self._failed = True
             log.debug("%s has failed", self._title, exc_info=True)
             reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
-            log.warning("warning: %s cannot be written: %s; the run continues without it", self._title, reason)
+            log.warning("warning: could not write to %s: %s; the run continues without it", self._title, reason)
 
 
 def format_settings(values: Mapping[str, Any]) -> dict[str, int | float | str]:
