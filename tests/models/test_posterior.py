@@ -52,8 +52,7 @@ def test_prediction_is_the_sample_mean_and_variance_includes_the_noise(name, mea
     noise = (1 / 1 + 1 / 2 + 1 / 3) / 3 * torch.tensor([1 / (1 * 4), 1 / (2 * 1)])
     expected = predicted.var(dim=0, correction=0) + noise
     assert model.moments(USER, ITEM)[1].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
-    with model.using_sample(1):
-        assert model(USER, ITEM).tolist() == pytest.approx(predicted[1].tolist(), abs=1e-5)
+    assert model.predict_sample(1, USER, ITEM, None).tolist() == pytest.approx(predicted[1].tolist(), abs=1e-5)
     assert model.num_samples == 3
 
 

@@ -1,7 +1,6 @@
 """Samples of a factor equation's weights, and their mean prediction."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from itertools import groupby
 
 import torch
@@ -57,40 +56,39 @@ class Posterior(Equation):
         """Drop the second, the fourth, … sample."""
         self._samples = self._samples[::2]
 
-    @contextmanager
-    def using_sample(self, number: int) -> Iterator[None]:
-        """Predict from one sample alone, counted from 0."""
-        samples, self._samples = self._samples, [self._samples[number]]
-        try:
-            yield
-        finally:
-            self._samples = samples
-
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32."""
         if not self._samples:
             return self.equation.predict(user, item, day)
-        total = torch.zeros_like(user, dtype=torch.float64)
-        for _, ratings in self._predictions_by_block(user, item, day):
-            total += ratings.sum(dim=0)
-        return (total / len(self._samples)).float()
+        return self._average_predictions(self._samples, user, item, day)
 
-    def _predictions_by_block(
-        self, user: Tensor, item: Tensor, day: Tensor | None
+    def predict_sample(self, number: int, user: Tensor, item: Tensor, day: Tensor | None) -> Tensor:
+        """Predict from one sample alone, counted from 0: (B,) float32."""
+        return self._average_predictions([self._samples[number]], user, item, day)
+
+    def _average_predictions(self, samples: list[Factors], user: Tensor, item: Tensor, day: Tensor | None) -> Tensor:
+        """Average the predictions of these samples: (B,) float32."""
+        total = torch.zeros_like(user, dtype=torch.float64)
+        for _, ratings in self._predict_in_blocks(samples, user, item, day):
+            total += ratings.sum(dim=0)
+        return (total / len(samples)).float()
+
+    def _predict_in_blocks(
+        self, samples: list[Factors], user: Tensor, item: Tensor, day: Tensor | None
     ) -> Iterator[tuple[list[Factors], Tensor]]:
         """Yield blocks of C samples with their predictions: (C, B) float64."""
         user_row, item_row = self.equation.row_indices(user, item, day)
         # torch.export needs a size that does not depend on the number of pairs
         is_traced = torch.compiler.is_compiling()
-        size = 1 if is_traced else max(1, FACTORS_AT_ONCE // max(1, len(user) * self._samples[0].user.factors.shape[1]))
-        for samples in (self._samples[start : start + size] for start in range(0, len(self._samples), size)):
-            users = _select_rows(samples, "user", "factors", user_row)
-            items = _select_rows(samples, "item", "factors", item_row)
-            ratings = samples[0].mean + (users * items).sum(dim=2)
-            if samples[0].user.bias is not None:
-                biases = _select_rows(samples, "user", "bias", user_row)[..., 0]
-                ratings = ratings + biases + _select_rows(samples, "item", "bias", item_row)[..., 0]
-            yield samples, ratings.double()
+        size = 1 if is_traced else max(1, FACTORS_AT_ONCE // max(1, len(user) * samples[0].user.factors.shape[1]))
+        for block in (samples[start : start + size] for start in range(0, len(samples), size)):
+            users = _select_rows(block, "user", "factors", user_row)
+            items = _select_rows(block, "item", "factors", item_row)
+            ratings = block[0].mean + (users * items).sum(dim=2)
+            if block[0].user.bias is not None:
+                biases = _select_rows(block, "user", "bias", user_row)[..., 0]
+                ratings = ratings + biases + _select_rows(block, "item", "bias", item_row)[..., 0]
+            yield block, ratings.double()
 
     def predict_table(self, user: Tensor, item: Tensor) -> Tensor:
         """Predict user by user; for many users, the product of `factors` is faster."""
@@ -134,7 +132,7 @@ class Posterior(Equation):
         """
         assert self._samples, "no sample has been added"
         total, squares, noise = torch.zeros(3, len(user), dtype=torch.float64)
-        for samples, ratings in self._predictions_by_block(user, item, day):
+        for samples, ratings in self._predict_in_blocks(self._samples, user, item, day):
             total += ratings.sum(dim=0)
             squares += ratings.square().sum(dim=0)
             precision = _select_rows(samples, "user", "precision", user.long())

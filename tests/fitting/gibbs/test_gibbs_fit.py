@@ -128,9 +128,9 @@ def test_validation_scores_equal_the_sample_mean_bit_for_bit(name, thin):
 def test_equation_holds_the_weights_of_the_last_sample(name):
     fitted = fit(name)
     user, item, _, day = as_tensors(fitted.data.train_ratings_in_stars)
-    posterior, arguments = fitted.module.posterior, fitted.equation.forward_arguments(user, item, day)
-    with posterior.using_sample(posterior.num_samples - 1):
-        assert torch.allclose(posterior(*arguments), fitted.equation(*arguments), atol=1e-5)
+    posterior = fitted.module.posterior
+    last = posterior.predict_sample(posterior.num_samples - 1, user, item, day)
+    assert torch.allclose(last, fitted.equation.predict(user, item, day), atol=1e-5)
 
 
 @pytest.mark.slow

@@ -66,8 +66,7 @@ class Chain:
         user, item, _, day = self.gain_ratings
         num_samples = self._posterior.num_samples
         for number in range(len(self._predictions), num_samples):
-            with self._posterior.using_sample(number):
-                self._predictions.append(self._posterior(user, item, day))
+            self._predictions.append(self._posterior.predict_sample(number, user, item, day))
         predicted, half = torch.stack(self._predictions), num_samples // 2
         difference = predicted[:half].mean(dim=0) - predicted[half:].mean(dim=0)
         return Gain(float(difference.square().mean()) / 4, float(predicted.var(dim=0).mean()) / num_samples)

@@ -343,8 +343,8 @@ class GibbsFit(RowFit):
         no_sum = torch.zeros(len(batch.rating), dtype=torch.float64), 0
         total, num_summed = self._prediction_sums.get(block, no_sum)
         for number in range(num_summed, num_samples):
-            with self.posterior.using_sample(number):
-                total = total + super().predict_block(batch, block).double()
+            predicted = self.predictor.predict_sample(number, batch.user, batch.item, batch.day)
+            total = total + predicted.double()
         self._prediction_sums[block] = total, num_samples
         return (total / num_samples).float()
 
