@@ -6,15 +6,15 @@ import pytest
 
 from ratinglab.kernels.rows import (
     Entries,
-    OtherRows,
+    Regressors,
     RowPriors,
     column_dots,
+    draw_rows,
     gram,
     matmul_transposed,
     multiply_sparse,
     subtract_dots,
-    sum_squared_errors,
-    update_rows,
+    sum_squared_errors_by_row,
 )
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.ratings.table import Ratings
@@ -46,8 +46,8 @@ def drawn(normal_draws):
     other_precision = np.linspace(0.5, 1.5, NUM_ITEMS).astype(np.float32)
     prior_precision = np.cov(numbers(DIM, 20, seed=4)).astype(np.float32) + np.eye(DIM, dtype=np.float32)
     out = np.empty((NUM_USERS, DIM), dtype=np.float32)
-    others = OtherRows(regressors, offset, other_precision)
-    update_rows(side, others, RowPriors(mean, prior_precision, scale), precision, normal_draws, out)
+    regression = Regressors(regressors, offset, other_precision)
+    draw_rows(side, regression, RowPriors(mean, prior_precision, scale), precision, normal_draws, out)
     conditionals = []
     for row in range(NUM_USERS):
         part = slice(side.start[row], side.start[row + 1])
@@ -109,7 +109,7 @@ def test_squared_errors_are_summed_per_row():
     users, items, offset = numbers(NUM_USERS, DIM), numbers(NUM_ITEMS, DIM, seed=2), numbers(NUM_ITEMS, seed=3)
     error = rows.rating - offset[rows.item] - (users[rows.user] * items[rows.item]).sum(axis=1)
     weight = np.linspace(0.5, 2, NUM_ITEMS).astype(np.float32)
-    plain_and_weighted = sum_squared_errors(side, users, OtherRows(items, offset, weight))
+    plain_and_weighted = sum_squared_errors_by_row(side, users, Regressors(items, offset, weight))
     for sums, weighs in zip(plain_and_weighted, (1, weight[rows.item]), strict=True):
         assert sums == pytest.approx(np.bincount(rows.user, weighs * np.square(error, dtype=np.float64)), rel=1e-5)
 

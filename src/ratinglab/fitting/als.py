@@ -64,26 +64,18 @@ class ALSFit(RowFit):
             for side in SIDE_NAMES
         }
         rows = {side: sum(products[side].values(), self.own_rows(side)) for side in SIDE_NAMES}
-        ones = {side: np.ones(len(rows[side]), dtype=np.float32) for side in SIDE_NAMES}
         for side in SIDE_NAMES:
-            other = other_side(side)
-            counts, zeros = self._ratings[side].counts, np.zeros_like(rows[side])
+            counts = self._ratings[side].counts
             for term in self.equation.side(side).terms:
                 products[side][term.name] = self._fit_term(term, rows[side], products[side], counts)
-            term_sum = sum(products[side].values(), zeros.copy())
+            term_sum = sum(products[side].values(), np.zeros_like(rows[side]))
             ridge = np.float32(self.equation.regularization) * counts
             mean = (ridge[:, None] * term_sum + self.damping * rows[side]) / (ridge + self.damping)[:, None]
-            self.update_rows(
-                side,
-                rows[side],
-                rows[other],
-                priors=RowPriors(mean, np.eye(zeros.shape[1], dtype=np.float32), ridge + self.damping),
-                precision=ones[side],
-                other_precision=ones[other],
-                normal_draws=zeros,
-            )
+            priors = RowPriors(mean, np.eye(mean.shape[1], dtype=np.float32), ridge + self.damping)
+            self.solve_rows(side, rows[side], rows[other_side(side)], priors=priors)
             self.write_own_rows(side, rows[side] - term_sum)
-        self.sum_squared_errors("item", rows["item"], rows["user"], other_precision=ones["user"])
+        errors, _ = self.sum_squared_errors("item", rows["item"], self.make_regressors(rows["user"]))
+        self.train_mse = float(errors.sum()) / self.num_ratings
 
     def _multiply_term(self, term: Term, counts: FloatArray) -> FloatArray:
         """Compute F y of a term: (num_rows, D) float32, with 0 as the bias of a term without biases."""

@@ -14,11 +14,11 @@ from ratinglab.kernels.compiled import set_num_threads
 from ratinglab.kernels.rows import (
     Entries,
     FloatArray,
-    OtherRows,
+    Regressors,
     RowPriors,
     compile_loops,
-    sum_squared_errors,
-    update_rows,
+    draw_rows,
+    sum_squared_errors_by_row,
 )
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.factor_equation import Side, Term
@@ -64,6 +64,11 @@ class RowFit(FactorFit):
             )
             assert self._ratings[side].counts.min() > 0, f"a row of the {side} side has no training rating"
 
+    @property
+    def num_ratings(self) -> int:
+        """Number of training ratings."""
+        return len(self._ratings["user"].rating)
+
     def own_rows(self, side: SideName) -> FloatArray:
         """Copy the rows of a side without their terms: the bias, if any, and the factors, (num_rows, D) float32."""
         return join_tables(list_tables(self.equation.side(side)))
@@ -72,41 +77,54 @@ class RowFit(FactorFit):
         """Write rows without their terms to the equation."""
         write_tables(rows, list_tables(self.equation.side(side)))
 
-    def update_rows(
+    def solve_rows(self, side: SideName, rows: FloatArray, other_rows: FloatArray, *, priors: RowPriors) -> None:
+        """Solve for each row of a side given the other side's rows, in place: its least-squares solution.
+
+        Row v minimizes Σ (r − o − v · x)² + s (v − m)ᵀ Λ (v − m) over its ratings, with m, Λ and s from the priors.
+        """
+        noise_precision, no_draws = np.ones(len(rows), dtype=np.float32), np.zeros_like(rows)
+        regressors = self.make_regressors(other_rows)
+        self.draw_rows(side, rows, regressors, priors=priors, noise_precision=noise_precision, normal_draws=no_draws)
+
+    def draw_rows(
         self,
         side: SideName,
         rows: FloatArray,
-        other_rows: FloatArray,
+        regressors: Regressors,
         *,
         priors: RowPriors,
-        precision: FloatArray,
-        other_precision: FloatArray,
+        noise_precision: FloatArray,
         normal_draws: FloatArray,
     ) -> None:
-        """Draw the rows of a side, or solve for them if normal_draws is 0, in place; see kernels.rows.update_rows."""
+        """Draw each row of a side given the other side's rows, in place; see kernels.rows.draw_rows."""
         ratings = self._ratings[side]
-        others = self._as_other_rows(other_rows, other_precision)
-        update_rows(ratings, others, priors, precision, normal_draws, rows)
+        draw_rows(ratings, regressors, priors, noise_precision, normal_draws, rows)
         drop_pages(ratings.column, ratings.rating)
 
     def sum_squared_errors(
-        self, side: SideName, rows: FloatArray, other_rows: FloatArray, *, other_precision: FloatArray
-    ) -> NDArray[np.float64]:
-        """Sum squared errors, times the other row's precision, by row of a side: (num_rows,). Also sets train_mse."""
-        ratings = self._ratings[side]
-        plain, weighted = sum_squared_errors(ratings, rows, self._as_other_rows(other_rows, other_precision))
-        drop_pages(ratings.column, ratings.rating)
-        self.train_mse = float(plain.sum()) / len(ratings.rating)
-        return weighted
+        self, side: SideName, rows: FloatArray, regressors: Regressors
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Sum the squared errors of each row of a side, and the same times the other row's noise precision.
 
-    def _as_other_rows(self, rows: FloatArray, precision: FloatArray) -> OtherRows:
-        """Make the regressors and offsets of the other side's rows: a bias moves to the offset, with 1 in its place."""
+        Returns two of (num_rows,) float64.
+        """
+        ratings = self._ratings[side]
+        plain, weighted = sum_squared_errors_by_row(ratings, rows, regressors)
+        drop_pages(ratings.column, ratings.rating)
+        return plain, weighted
+
+    def make_regressors(self, rows: FloatArray, *, noise_precision: FloatArray | None = None) -> Regressors:
+        """Make regressors of a side's rows, (num_rows, D) float32. A bias moves to the offset, with 1 in its place.
+
+        noise_precision is (num_rows,) float32; None: all 1.
+        """
         mean = np.float32(float(self.equation.rating_mean))
+        noise_precision = np.ones(len(rows), dtype=np.float32) if noise_precision is None else noise_precision
         if not self.has_biases:
-            return OtherRows(rows, np.full(len(rows), mean), precision)
-        regressors = rows.copy()
-        regressors[:, 0] = 1
-        return OtherRows(regressors, mean + rows[:, 0], precision)
+            return Regressors(rows, np.full(len(rows), mean), noise_precision)
+        values = rows.copy()
+        values[:, 0] = 1
+        return Regressors(values, mean + rows[:, 0], noise_precision)
 
 
 def list_tables(owner: Side | Term) -> list[Tensor]:

@@ -19,7 +19,11 @@ CACHE = _can_cache()
 
 
 def njit(**options: Any) -> Any:
-    """Compile a function as numba.njit does: once per machine, or once per process where nothing can be written."""
+    """Compile a function as numba.njit does: once per machine, or once per process where nothing can be written.
+
+    If you rename the class of a function's argument, rename the function too: numba's cache on disk finds the function
+    by its name and line, and fails to load if it refers to a class that no longer exists.
+    """
     return numba.njit(cache=CACHE, **options)
 
 

@@ -39,18 +39,18 @@ class Entries(NamedTuple):
         return np.diff(self.start).astype(np.float32)
 
 
-class OtherRows(NamedTuple):
-    """Regressors, offsets and noise precisions of the other side's rows.
+class Regressors(NamedTuple):
+    """The regression that predicts one side's ratings from the other side's rows: r = o + v · x + noise.
 
     Attributes:
-        regressors: (num_others, D) float32, x: the factors, preceded by 1 if there are biases.
+        values: (num_others, D) float32, x: the other side's factors, preceded by 1 if there are biases.
         offset: (num_others,) float32, o: the global mean plus the other side's bias.
-        precision: (num_others,) float32, β: each row's factor of the noise precision of its ratings.
+        noise_precision: (num_others,) float32, β. A rating's noise has the precision α β, with α of the row v.
     """
 
-    regressors: NDArray[np.float32]
+    values: NDArray[np.float32]
     offset: NDArray[np.float32]
-    precision: NDArray[np.float32]
+    noise_precision: NDArray[np.float32]
 
 
 class RowPriors(NamedTuple):
@@ -103,7 +103,7 @@ def add_values(index, other, value, total):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def update_rows(ratings, others, priors, precision, normal_draws, out):  # type: ignore[no-untyped-def]
+def draw_rows(ratings, regressors, priors, noise_precision, normal_draws, out):  # type: ignore[no-untyped-def]
     """Draw each row v from its conditional, a normal distribution with precision A and mean A⁻¹ b:
 
         A = s Λ + α Σ β x xᵀ,   b = s Λ m + α Σ β x (r − o),   v = L⁻ᵀ (L⁻¹ b + z),   L Lᵀ = A
@@ -112,16 +112,16 @@ def update_rows(ratings, others, priors, precision, normal_draws, out):  # type:
 
     Args:
         ratings: Entries, r.
-        others: OtherRows, x, o and β.
+        regressors: Regressors, x, o and β.
         priors: RowPriors, m, Λ and s.
-        precision: (num_rows,) float32, α: each row's factor of the noise precision of its ratings.
+        noise_precision: (num_rows,) float32, α.
         normal_draws: (num_rows, D) float32, z: draws from the standard normal distribution, or 0.
         out: (num_rows, D) float32, written.
     """
     bounds, start, column, rating = ratings.bounds, ratings.start, ratings.column, ratings.rating
-    regressors, offset, other_precision = others.regressors, others.offset, others.precision
+    values, offset, other_precision = regressors.values, regressors.offset, regressors.noise_precision
     mean, prior_precision, scale = priors.mean, priors.precision, priors.scale
-    dim = regressors.shape[1]
+    dim = values.shape[1]
     for chunk in prange(len(bounds) - 1):
         a = np.empty((dim, dim), dtype=np.float32)
         b = np.empty(dim, dtype=np.float32)
@@ -134,19 +134,19 @@ def update_rows(ratings, others, priors, precision, normal_draws, out):  # type:
                     total += prior_precision[i, j] * mean[row, j]
                 b[i] = scale[row] * total
             for entry in range(start[row], start[row + 1]):
-                x[:] = regressors[column[entry]]
-                rating_precision = precision[row] * other_precision[column[entry]]
+                x[:] = values[column[entry]]
+                rating_precision = noise_precision[row] * other_precision[column[entry]]
                 target = rating_precision * (rating[entry] - offset[column[entry]])
                 for i in range(dim):
                     b[i] += target * x[i]
                     factor = rating_precision * x[i]
                     for j in range(dim):  # fill both halves, which the compiler vectorizes
                         a[i, j] += factor * x[j]
-            _draw(a, b, normal_draws[row], out[row])
+            _draw_row(a, b, normal_draws[row], out[row])
 
 
 @njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _draw(a, b, z, out):  # type: ignore[no-untyped-def]
+def _draw_row(a, b, z, out):  # type: ignore[no-untyped-def]
     """Write L⁻ᵀ (L⁻¹ b + z) to out. Overwrites the lower half of a with L, and b."""
     dim = len(b)
     for j in range(dim):
@@ -236,24 +236,24 @@ def matmul_transposed(rows, matrix, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def sum_squared_errors(ratings, rows, others):  # type: ignore[no-untyped-def]
+def sum_squared_errors_by_row(ratings, rows, regressors):  # type: ignore[no-untyped-def]
     """Sum (r − o − v · x)² and β (r − o − v · x)² over the ratings of each row: two of (num_rows,) float64.
 
     Args:
         ratings: Entries, r.
         rows: (num_rows, D) float32, v.
-        others: OtherRows, x, o and β.
+        regressors: Regressors, x, o and β.
     """
     bounds, start, column, rating = ratings.bounds, ratings.start, ratings.column, ratings.rating
-    regressors, offset, other_precision = others.regressors, others.offset, others.precision
+    values, offset, other_precision = regressors.values, regressors.offset, regressors.noise_precision
     plain, weighted = np.zeros(len(rows), dtype=np.float64), np.zeros(len(rows), dtype=np.float64)
-    dim = regressors.shape[1]
+    dim = values.shape[1]
     for chunk in prange(len(bounds) - 1):
         for row in range(bounds[chunk], bounds[chunk + 1]):
             for entry in range(start[row], start[row + 1]):
                 dot = np.float32(0)
                 for d in range(dim):
-                    dot += rows[row, d] * regressors[column[entry], d]
+                    dot += rows[row, d] * values[column[entry], d]
                 error = np.float64(rating[entry] - offset[column[entry]] - dot)
                 plain[row] += error * error
                 weighted[row] += other_precision[column[entry]] * error * error
@@ -261,23 +261,23 @@ def sum_squared_errors(ratings, rows, others):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def subtract_dots(ratings, rows, regressors, out):  # type: ignore[no-untyped-def]
+def subtract_dots(ratings, rows, values, out):  # type: ignore[no-untyped-def]
     """Write r − v · x of each rating, in the order of the entries.
 
     Args:
         ratings: Entries, r.
         rows: (num_rows, D) float32, v.
-        regressors: (num_others, D) float32, x.
+        values: (num_others, D) float32, x.
         out: (E,) float32, written.
     """
     bounds, start, column, rating = ratings.bounds, ratings.start, ratings.column, ratings.rating
-    dim = regressors.shape[1]
+    dim = values.shape[1]
     for chunk in prange(len(bounds) - 1):
         for row in range(bounds[chunk], bounds[chunk + 1]):
             for entry in range(start[row], start[row + 1]):
                 dot = np.float32(0)
                 for d in range(dim):
-                    dot += rows[row, d] * regressors[column[entry], d]
+                    dot += rows[row, d] * values[column[entry], d]
                 out[entry] = rating[entry] - dot
 
 
@@ -290,11 +290,11 @@ def compile_loops() -> None:
     """Load the loops from the compiler's cache, or compile them in a few seconds."""
     ratings, table, unit = empty_entries(), np.zeros((0, 1), np.float32), np.ones((1, 1), np.float32)
     index, value = ratings.column, ratings.rating
-    others = OtherRows(table, value, value)
+    regressors = Regressors(table, value, value)
     sort_by_row(index, index, value, 0, 0, ratings.start, index, value)
-    update_rows(ratings, others, RowPriors(table, unit, value), value, table, table)
+    draw_rows(ratings, regressors, RowPriors(table, unit, value), value, table, table)
     multiply_sparse(ratings, value, value, table, table)
-    sum_squared_errors(ratings, table, others)
+    sum_squared_errors_by_row(ratings, table, regressors)
     subtract_dots(ratings, table, table, value)
     matmul_transposed(table, unit, table)
     gram(table, table)

@@ -20,7 +20,7 @@ def chunk_bounds(start: NDArray[np.int64], *, dim: int) -> NDArray[np.int64]:
 
     Args:
         start: (num_rows + 1,) int64, where the entries of each row begin.
-        dim: length of a weight row. In update_rows, an entry takes about dim² steps and a row about dim³ / 2.
+        dim: length of a weight row. In draw_rows, an entry takes about dim² steps and a row about dim³ / 2.
     """
     work = start + np.arange(len(start)) * max(1, dim // 2)
     return np.searchsorted(work, np.linspace(0, work[-1], ROW_CHUNKS + 1))

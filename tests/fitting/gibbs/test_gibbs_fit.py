@@ -186,17 +186,18 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
     first_drawn = {"user": of_last_sweep[0], "item": of_last_sweep[counts["user"]]}
     # the last two draws of six epochs are those of the users and the items
     for side, (rows, centered_scatter, num_centered) in zip(("user", "item"), calls[-2:], strict=True):
-        terms = before._multiply_terms(side)
+        terms = (before.users if side == "user" else before.items).terms
         assert len(terms) == counts[side]
-        stored = {f"term_{name}_{kind}" for name in terms for kind in ("bias", "precision")}
+        stored = {f"term_{term.name}_{kind}" for term in terms for kind in ("bias", "precision")}
         assert stored <= before.state_dict().keys()
         own_rows = before.own_rows(side)
-        assert all(np.abs(term).max() > 0.01 for term in terms.values())
+        products = [term.solver.multiply(term.weights()) for term in terms]
+        assert all(np.abs(product).max() > 0.01 for product in products)
         assert rows[:, 1:] == pytest.approx(own_rows[:, 1:], abs=1e-5)
-        assert rows[:, 0] == pytest.approx(own_rows[:, 0] - sum(term[:, 0] for term in terms.values()), abs=1e-5)
+        assert rows[:, 0] == pytest.approx(own_rows[:, 0] - sum(product[:, 0] for product in products), abs=1e-5)
         # the first term is drawn given the same rows
         assert first_drawn[side] == pytest.approx(rows, abs=1e-5)
-        weights = [(before._term_precision(term), before._weights(term)) for term in before.equation.side(side).terms]
+        weights = [(term.precision, term.weights()) for term in terms]
         expected = sum(precision * y.astype(np.float64).T @ y for precision, y in weights)
         assert centered_scatter == pytest.approx(expected, rel=1e-4, abs=1e-5)
         assert num_centered == sum(len(y) for _, y in weights)
@@ -241,14 +242,13 @@ def test_feature_absorbs_the_mean_of_its_users():
     """The groups' means are −1.5, 0 and 1.5 around 3; the users' own rows have equal means in all groups."""
     fitted = fit("biased_mf", table=table_of_groups(), epochs=60, burn_in=20, user_features=["group"])
     module = fitted.module
-    (term,) = module.equation.side("user").terms
+    (column,) = (term.design.column for term in module.equation.side("user").terms)
+    module.users.read()
     items = fitted.equation.item_side().compute(torch.arange(fitted.data.num_items)).factors.detach().numpy()
     mean_item = np.concatenate([[1], items.mean(axis=0)])
-    group_means = module._weights(term) @ mean_item
+    group_means = module.users.terms[0].weights() @ mean_item
     assert np.diff(group_means) == pytest.approx([1.5, 1.5], abs=0.4)
-    own_rows = module.own_rows("user")
-    own_rows[:, 0] -= module._multiply_terms("user")[term.name][:, 0]
-    own_means = np.bincount(term.design.column, own_rows @ mean_item) / np.bincount(term.design.column)
+    own_means = np.bincount(column, module.users.own_rows @ mean_item) / np.bincount(column)
     assert np.diff(own_means) == pytest.approx([0, 0], abs=0.4)
 
 
@@ -303,15 +303,14 @@ def test_noise_is_drawn_from_its_conditionals_given_the_errors(name, monkeypatch
     squares = (equation.predict(user, item, day) - rating).double().square().detach()
     before = module.user_precision.double() / float(module.noise_precision)
     of_users = torch.bincount(user, module.item_precision.double()[item.long()] * squares, minlength=num_users)
-    rows = []
-    for side in (equation.user_side(), equation.item_side()):
+    for state, side in zip((module.users, module.items), equation.sides(), strict=True):
         index = torch.arange(side.embedding.num_embeddings)
-        rows.append(side.compute(index).as_matrix().detach().numpy())
+        state.rows = side.compute(index).as_matrix().detach().numpy()
     monkeypatch.setattr(noise, "DEGREES", np.array([10.0]))
     means = SimpleNamespace(
         gamma=lambda shape, scale: shape * scale, gumbel=lambda size: np.zeros(size), exponential=lambda: np.inf
     )
-    module._draw_noise(*rows, means)
+    module._draw_noise(means)
     common = (1 + len(rating) / 2) / (1 + before @ of_users / 2)
     alpha = common * (10 + torch.bincount(user, minlength=num_users)) / (10 + common * of_users)
     torch.testing.assert_close(module.user_precision, alpha.float(), rtol=1e-3, atol=1e-4)

@@ -2,10 +2,13 @@
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ratinglab.batches import Batch
+from ratinglab.batches import Batch, as_tensors
+from ratinglab.datamodule import RatingDataModule
+from ratinglab.models.bias_baseline import BiasBaseline
 from ratinglab.models.factors import Factors
 from ratinglab.models.posterior import Posterior
 
@@ -13,6 +16,14 @@ MAX_TOTAL_SAMPLE_BYTES = 400_000_000
 """Maximum bytes of all samples, if max_samples is None."""
 MIN_SAMPLES, MAX_SAMPLES = 16, 1000
 """Bounds on the number of samples that follows from MAX_TOTAL_SAMPLE_BYTES."""
+NUM_GAIN_RATINGS = 4096
+"""Number of ratings over which the gain of more samples is estimated."""
+SAMPLES_PER_CHECK, MIN_SAMPLES_BEFORE_CHECK = 8, 32
+"""Number of samples between checks whether the fit is done, and before the first check."""
+MIN_THIN_GROWTH = 16
+"""Factor by which thin must have grown before a fit with the maximum number of samples can end."""
+MAX_INDEPENDENT_RATIO = 1.3
+"""Highest ratio of actual to independent gain at which samples count as independent."""
 
 
 class Gain(NamedTuple):
@@ -43,7 +54,7 @@ class Chain:
         """Start without samples; max_samples=None keeps as many as fit into MAX_TOTAL_SAMPLE_BYTES."""
         num_that_fit = MAX_TOTAL_SAMPLE_BYTES // max(1, posterior.sample_bytes)
         self.max_samples = min(max(num_that_fit, MIN_SAMPLES), MAX_SAMPLES) if max_samples is None else max_samples
-        self.thin = thin
+        self.thin = self._first_thin = thin
         self.gain_ratings: Batch | None = None
         """Ratings over which the gain is estimated, set once before the first estimate."""
         self._posterior = posterior
@@ -70,3 +81,34 @@ class Chain:
         predicted, half = torch.stack(self._predictions), num_samples // 2
         difference = predicted[:half].mean(dim=0) - predicted[half:].mean(dim=0)
         return Gain(float(difference.square().mean()) / 4, float(predicted.var(dim=0).mean()) / num_samples)
+
+    def is_done(self, *, has_dropped: bool, min_gain: float, train_mse: float) -> bool:
+        """Return whether more samples would gain too little.
+
+        Checks this after every SAMPLES_PER_CHECK samples, and after every second sample was dropped.
+
+        Args:
+            has_dropped: whether every second sample has just been dropped.
+            min_gain: the least gain for which to continue, as a fraction of train_mse; 0: never done.
+            train_mse: MSE of the training ratings, in squared stars.
+        """
+        num_samples = self._posterior.num_samples
+        is_due = has_dropped or num_samples % SAMPLES_PER_CHECK == 0
+        min_samples = min(MIN_SAMPLES_BEFORE_CHECK, max(2, self.max_samples // 2))
+        if min_gain == 0 or not is_due or num_samples < min_samples:
+            return False
+        gain = self.gain()
+        is_long = has_dropped and self.thin >= MIN_THIN_GROWTH * self._first_thin
+        are_independent = gain.actual <= MAX_INDEPENDENT_RATIO * gain.independent
+        return gain.actual <= min_gain * train_mse or (is_long and are_independent)
+
+
+def choose_gain_ratings(data: RatingDataModule, baseline: BiasBaseline, *, seed: int) -> Batch:
+    """Choose ratings over which to estimate the gain: warm validation rows or, without any, training rows."""
+    for ratings in (data.validation_ratings, data.train_ratings_in_stars):
+        batch = as_tensors(ratings)
+        warm = baseline.is_known_pair(batch.user, batch.item).nonzero()[:, 0]
+        if len(warm) > 0:
+            break
+    chosen = np.random.default_rng(seed).permutation(len(warm))[:NUM_GAIN_RATINGS]
+    return batch.take(warm[torch.from_numpy(np.sort(chosen))])

@@ -1,8 +1,13 @@
 """Draws of the noise precisions of users and items in Gibbs sampling, and of ν, which says how alike they are."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
+
+from ratinglab.fitting.whole_epoch_options import Noise
+from ratinglab.kernels.rows import FloatArray
 
 Float64Array = NDArray[np.float64]
 DEGREES = 2.0 ** np.arange(1, 10.5, 0.5)
@@ -10,6 +15,46 @@ DEGREES = 2.0 ** np.arange(1, 10.5, 0.5)
 standard deviation of 4%."""
 COMMON_SHAPE, COMMON_RATE = 1.0, 1.0
 """Parameters of the gamma prior on the common precision."""
+
+
+class UserNoise(NamedTuple):
+    """The noise precisions of users.
+
+    Attributes:
+        common: α, common to all ratings.
+        precision: (N,), s_u = α a_u, with a_u relative to the common precision.
+    """
+
+    common: float
+    precision: FloatArray | Float64Array
+
+
+def draw_user_noise(
+    last: UserNoise,
+    counts: Float64Array,
+    squares: Float64Array,
+    *,
+    noise: Noise,
+    max_precision: float,
+    random: np.random.Generator,
+) -> UserNoise:
+    """Draw the noise precisions of users given the errors.
+
+    Args:
+        last: the last draw.
+        counts: (N,), number of ratings of each user.
+        squares: (N,), sum of the squared errors of each user, each times its item's relative precision.
+        noise: own: each user has its own precision; one: all have the common one.
+        max_precision: upper bound of each user's own precision.
+        random: generator of the draws.
+    """
+    common = draw_common_precision(counts.sum(), float((last.precision / last.common) @ squares), random)
+    if noise is Noise.one:
+        return UserNoise(common, np.full(len(counts), common))
+    relative, degrees = draw_precisions(counts, common * squares, random)
+    precision = common * relative
+    common = redraw_common_precision(common, precision, degrees, random)
+    return UserNoise(common, np.minimum(precision, max_precision))
 
 
 def draw_common_precision(count: float, squares: float, random: np.random.Generator) -> float:
