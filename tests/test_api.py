@@ -14,6 +14,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -553,6 +554,51 @@ def test_callers_trainer_can_cut_an_epoch_short(accumulate, frame):
     assert metrics == same_metrics
     assert metrics["train/mse"] != fitted()[0]["train/mse"]
     assert all(torch.equal(weights[name], same_weights[name]) for name in same_weights)
+
+
+class StopAfterFirstStep(Callback):
+    """Stop in the middle of an epoch, counted from 0, by Lightning's own means."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        trainer.should_stop = trainer.current_epoch == self.epoch
+
+
+class StopAfterValidation(Callback):
+    """Stop after the first validation, as early stopping does."""
+
+    def on_validation_end(self, trainer, pl_module):
+        trainer.should_stop = not trainer.sanity_checking
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"callbacks": [StopAfterFirstStep(0)]},
+        {"callbacks": [StopAfterValidation()], "val_check_interval": 1},
+        {"max_steps": 1},
+    ],
+    ids=["after a step", "after a validation", "by max_steps"],
+)
+def test_callers_trainer_can_stop_within_an_epoch(options, frame):
+    """The epoch has two steps of Lightning; 64 batches of the first leave 16 for the last step of the optimizer."""
+
+    def fitted(**options: Any) -> tuple[Trainer, dict[str, torch.Tensor]]:
+        overrides = "trainer.accumulate_grad_batches=48", "data.batch_size=5"
+        module, data = ratinglab.lightning(*overrides, ratings=frame, model="biased_mf")
+        trainer = Trainer(**{"max_epochs": 1, **options}, **BARE_TRAINER)
+        trainer.fit(module, datamodule=data)
+        return trainer, module.state_dict()
+
+    stopped, weights = fitted(**options)
+    same, same_weights = fitted(limit_train_batches=1)
+    assert stopped.callback_metrics["train/mse"] == same.callback_metrics["train/mse"]
+    assert all(torch.equal(weights[name], same_weights[name]) for name in same_weights)
+    first, second = (fitted(max_epochs=2, callbacks=[StopAfterFirstStep(epoch)])[0] for epoch in (0, 1))
+    assert second.current_epoch == 2
+    assert second.callback_metrics["train/mse"] < 0.95 * first.callback_metrics["train/mse"]
 
 
 @pytest.mark.parametrize("name", ["accumulate_grad_batches", "gradient_clip_val"])

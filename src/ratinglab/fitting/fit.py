@@ -151,6 +151,7 @@ class Fit(LightningModule):
     def on_train_epoch_start(self) -> None:
         # computed from the epoch number: a scheduler saved before its step would resume one step behind
         self.epoch_lr = self._setup.lr(self.current_epoch, initial=self._options.initial_lr)
+        self._is_reported = False
 
     def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
         self._step_started = perf_counter()
@@ -167,10 +168,16 @@ class Fit(LightningModule):
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()
         progress.increment_completed()
-        if self.trainer.is_last_batch:
-            self.report_training()  # validation and the callbacks at the end of the epoch read it
-            if self.epoch_lr is not None:
-                self._log("train/lr", self.epoch_lr)
+        # a caller's own Trainer may end the epoch before its last batch
+        if self.trainer.is_last_batch or self.trainer.fit_loop.epoch_loop.done:
+            self._report_epoch()  # validation and the callbacks at the end of the epoch need it
+
+    def _report_epoch(self) -> None:
+        """Report the training metric and the learning rate of the epoch, after its last step."""
+        self._is_reported = True
+        self.report_training()
+        if self.epoch_lr is not None:
+            self._log("train/lr", self.epoch_lr)
 
     def report_training(self) -> None:
         """Report train/mse of the epoch."""
@@ -232,6 +239,8 @@ class Fit(LightningModule):
         self._log("val/mse_above_bias_baseline", mse - self.baseline_mse)
 
     def on_train_epoch_end(self) -> None:
+        if not self._is_reported:  # a validation within the epoch made a caller's own Trainer stop
+            self._report_epoch()
         self.epochs_done = self.current_epoch + 1  # before Lightning writes the checkpoints
         # train/mse may be computed before the last update, so only the checks below cover the final weights
         for name, parameter in self.predictor.model.named_parameters():

@@ -72,10 +72,19 @@ class GradientFit(Fit):
             self._pending.append((batch, rows))
             if len(self._pending) == self.accumulate_grad_batches:
                 self._step()
-        if self.trainer.is_last_batch:  # of an epoch that the caller's own Trainer may cut short
-            if self._pending:
-                self._step()
-            self.train_mse = float(self._total_squared_error()) / self._rows_done
+        if self.trainer.is_last_batch:
+            self._finish_epoch()
+
+    def report_training(self) -> None:
+        if not self.trainer.is_last_batch:  # a caller's own Trainer ends the epoch early
+            self._finish_epoch()
+        super().report_training()
+
+    def _finish_epoch(self) -> None:
+        """Take the last step, with the batches that are left, and compute train/mse."""
+        if self._pending:
+            self._step()
+        self.train_mse = float(self._total_squared_error()) / self._rows_done
 
     def _total_squared_error(self) -> Tensor:
         """Sum the squared errors of the epoch over all processes: (), float64 except on mps."""
