@@ -51,6 +51,7 @@ class Fit(LightningModule):
         super().__init__()
         self.automatic_optimization = False  # the fits' own loops over batches cost a fraction of Lightning's
         self.predictor = predictor
+        self._predicts_ratings = not isinstance(predictor.model, ScoreEquation)
         self.monitor, self.seed = setup.monitor, setup.seed
         self._setup, self._options = setup, options
         self.validated: list[tuple[Tensor, Tensor]] = []
@@ -192,7 +193,7 @@ class Fit(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Predict and clip this process's shard of a block of validation rows; does nothing for ranking models."""
-        if not isinstance(self.predictor.model, ScoreEquation):
+        if self._predicts_ratings:
             shard = batch.shard(self.global_rank, world_size=self.trainer.world_size)
             self.validated.append((self.predictor.clip(self.predict_block(shard, batch_idx)), shard.rating))
 
@@ -219,11 +220,11 @@ class Fit(LightningModule):
             return self.monitor(*self._validated_rows())
         if self._monitored_lists is None:
             self._monitored_lists = MonitoredLists(self.monitor, self.data, order=self._setup.order)
-        mse = None if isinstance(self.predictor.model, ScoreEquation) else MSE(*self._validated_rows())
+        mse = MSE(*self._validated_rows()) if self._predicts_ratings else None
         return self._monitored_lists.measure(self.predictor, mse=mse)
 
     def on_validation_epoch_end(self) -> None:
-        if not isinstance(self.predictor.model, ScoreEquation):
+        if self._predicts_ratings:
             self._report_mse(*self._validated_rows())
         if self.monitor is not MSE:
             self.report(f"val/{self.monitor.name}", self._monitored_value())

@@ -62,10 +62,12 @@ class BlockSGDOptions(WholeEpochOptions, LearningRateOptions):
 
 
 class Noise(Enum):
-    """Noise of the ratings around their predictions."""
+    """Which ratings share a noise variance around their predictions."""
 
     own = "own"
+    """Each user and each item has a factor of its own; a rating's variance is the product of both."""
     one = "one"
+    """All ratings have the same variance."""
 
 
 @dataclass
@@ -112,7 +114,8 @@ class GibbsOptions(WholeEpochOptions):
             )
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
-        """Raise UserError if no sample would be kept."""
+        """Raise UserError if no sample would be kept, or the fit does not support the model."""
+        super().check(model=model, trainer=trainer)
         if self.burn_in >= trainer.max_epochs:
             raise UserError(
                 f"optimizer.burn_in must be below trainer.max_epochs, got {self.burn_in} and {trainer.max_epochs}"
