@@ -23,6 +23,6 @@ def test_noise_of_a_run_without_samples_is_its_error_on_rows_outside_test(tmp_pa
     rows = run.part(part)
     error = run.predict(run.user_ids.ids[rows.user], run.item_ids.ids[rows.item]) - rows.rating
     expected = torch.full((run.record.num_users,), float(2**2 / np.square(error).mean()))
-    (precision,) = run.solvers["user"].trained_rows.precisions()
+    (precision,) = run.solvers["user"].trained_rows.noise_precisions()
     torch.testing.assert_close(precision, expected)
-    assert run.solvers["item"].trained_rows.precisions()[0].tolist() == [1.0] * run.record.num_items
+    assert run.solvers["item"].trained_rows.noise_precisions()[0].tolist() == [1.0] * run.record.num_items

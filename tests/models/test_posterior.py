@@ -82,10 +82,10 @@ def test_state_dict_holds_samples_as_plain_tensors(tmp_path):
 
 def test_weights_of_terms_are_part_of_the_state():
     model, weights = posterior(), torch.ones(4, 3)
-    model.add_sample(sample(0)._replace(terms={"user_implicit": weights}))
+    model.add_sample(sample(0)._replace(term_weights={"user_implicit": weights}))
     assert torch.equal(model.get_extra_state()["term/user_implicit"], weights[None])
     model.set_extra_state(model.get_extra_state())
-    assert torch.equal(model._samples[0].terms["user_implicit"], weights)
+    assert torch.equal(model._samples[0].term_weights["user_implicit"], weights)
 
 
 @pytest.mark.parametrize("name", ["biased_mf", "mf"])

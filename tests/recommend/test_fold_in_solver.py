@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ratinglab.models.design import Design
-from ratinglab.models.factors import NewRowTerm, SideFactors, SideRows
+from ratinglab.models.factors import NewRowTerm, SideFactors, SideSamples
 from ratinglab.recommend import fold_in_solver
 from ratinglab.recommend.fold_in_solver import FoldInSolver, Observations
 
@@ -15,12 +15,12 @@ OWN, OTHER = [0, 0, 0, 1, 1, 3], [2, 5, 7, 0, 2, 11]
 RATING = [5.0, 1.0, 4.0, 2.0, 3.0, 5.0]
 
 
-def side(count: int, *, samples: int, precision: float, seed: int, terms=(), biases: bool = True) -> SideRows:
+def side(count: int, *, samples: int, precision: float, seed: int, terms=(), biases: bool = True) -> SideSamples:
     random = torch.Generator().manual_seed(seed)
     factors = [torch.randn(count, DIM, generator=random) for _ in range(samples)]
     bias = [torch.randn(count, 1, generator=random) if biases else None for _ in range(samples)]
     precisions = [torch.full((count,), precision)] * samples
-    return SideRows([*map(SideFactors, factors, bias, precisions)], MEAN, terms=terms)
+    return SideSamples([*map(SideFactors, factors, bias, precisions)], MEAN, new_row_terms=terms)
 
 
 def rated_term(samples: int, each: int) -> NewRowTerm:
@@ -46,7 +46,7 @@ def features_of(solver: FoldInSolver, items: torch.Tensor) -> torch.Tensor:
     return solver.compute_regressors(solver.fixed_rows.repeat_samples(solver.num_draws), items)
 
 
-def joined(rows: SideRows, sample: int) -> np.ndarray:
+def joined(rows: SideSamples, sample: int) -> np.ndarray:
     return rows.samples[sample].as_matrix().double().numpy()
 
 
@@ -67,7 +67,7 @@ def expected(
 
     mean = own.mean(axis=0)
     residual = own - mean
-    for term in solver.trained_rows.terms:
+    for term in solver.trained_rows.new_row_terms:
         weights = term.weights[sample].double().numpy()
         some = term.design.sample_columns(torch.arange(NUM_USERS), max_columns=count)
         sums = np.array([some.extract_row(user).multiply(term.weights[sample])[0].numpy() for user in range(NUM_USERS)])
@@ -130,11 +130,11 @@ def test_many_rows_in_small_blocks_equal_each_row_alone(monkeypatch):
 def test_new_user_with_noisy_ratings_has_a_lower_precision_than_one_with_clean_ratings():
     precisions = torch.distributions.Gamma(5.0, 5.0).sample((NUM_USERS,))
     solver = build_solver(samples=2)
-    solver.trained_rows.samples[:] = [sample._replace(precision=precisions) for sample in solver.trained_rows.samples]
+    solver.trained_rows.samples[:] = [sample._replace(noise_precision=precisions) for sample in solver.trained_rows.samples]
     noisy = ratings([0] * 10, list(range(10)), [1.0, 5.0] * 5, 1)
     offset = MEAN + solver.fixed_rows.samples[0].bias[:10, 0].double()
     clean = noisy._replace(rating=offset)
-    low, high = (solver.solve(given).precisions()[0] for given in (noisy, clean))
+    low, high = (solver.solve(given).noise_precisions()[0] for given in (noisy, clean))
     assert low < precisions.median() < high
 
 
@@ -143,7 +143,7 @@ def test_precision_of_a_new_user_is_its_mean_given_the_errors_and_their_uncertai
     monkeypatch.setattr(fold_in_solver, "NOISE_STEPS", 100)
     precisions = torch.distributions.Gamma(5.0, 5.0).sample((NUM_USERS,))
     solver = build_solver()
-    solver.trained_rows.samples[:] = [sample._replace(precision=precisions) for sample in solver.trained_rows.samples]
+    solver.trained_rows.samples[:] = [sample._replace(noise_precision=precisions) for sample in solver.trained_rows.samples]
     folded = solver.solve(ratings([0] * 3, OTHER[:3], RATING[:3], 1))
     drawn = np.stack([joined(folded, sample)[0] for sample in range(solver.num_draws)])
     items = joined(solver.fixed_rows, 0)
@@ -151,7 +151,7 @@ def test_precision_of_a_new_user_is_its_mean_given_the_errors_and_their_uncertai
     x[:, 0] = 1
     squares = np.square(np.array(RATING[:3])[:, None] - offset[:, None] - x @ drawn.T).mean(axis=1)
     rate = (5 - 1 / 3) / precisions.double().median().item()
-    assert folded.precisions()[0].item() == pytest.approx(13 / (2 * rate + 1.5 * squares.sum()), rel=1e-4)
+    assert folded.noise_precisions()[0].item() == pytest.approx(13 / (2 * rate + 1.5 * squares.sum()), rel=1e-4)
 
 
 @pytest.mark.parametrize("has_term", [False, True])
@@ -190,7 +190,7 @@ def test_the_fewer_ratings_the_less_who_rated_what_moves_the_prior():
     design = Design.from_sets(user, item.int(), num_rows=400, num_columns=200)
     term = NewRowTerm("", design, weights)
     rows = term.design.multiply(weights[0]) + 0.1 * torch.randn(400, DIM, generator=random)
-    own = SideRows([SideFactors(rows, None, torch.ones(400))], MEAN, terms=(term,))
+    own = SideSamples([SideFactors(rows, None, torch.ones(400))], MEAN, new_row_terms=(term,))
     solver = FoldInSolver(own, side(200, samples=1, precision=1.0, seed=1, biases=False), is_item=False)
     slopes = [solver._estimate_prior(count).slope[0].diagonal().mean().item() for count in (0, 2, 8, 18, 40)]
     assert slopes[0] == 0

@@ -8,7 +8,7 @@ from torch import Tensor
 from ratinglab.inference.users_or_items import UsersOrItems
 from ratinglab.models.bias_baseline import SHRINKAGE, BiasBaseline
 from ratinglab.models.factors import Factors
-from ratinglab.models.posterior import FixedRows, Posterior
+from ratinglab.models.posterior import PlaceholderEquation, Posterior
 from ratinglab.models.predictor import Predictor
 
 
@@ -28,7 +28,7 @@ def predictor_with_users(old: Predictor, users: UsersOrItems, samples: Sequence[
 
 def _build_predictor(old: Predictor, samples: Sequence[Factors], *, user_bias: Tensor, item_bias: Tensor) -> Predictor:
     """Build a predictor from the weights of the model in each sample, and of the bias baseline."""
-    posterior = Posterior(FixedRows(samples[0]))
+    posterior = Posterior(PlaceholderEquation(samples[0]))
     for sample in samples:
         posterior.add_sample(sample)
     baseline = BiasBaseline(num_users=len(user_bias), num_items=len(item_bias))

@@ -28,7 +28,7 @@ from ratinglab.inference.recommender_tables import Ids, check_ids, check_pairs
 from ratinglab.inference.trained_recommender import BASES, ExtendedRecommender, TrainedRecommender
 from ratinglab.inference.trained_run import TrainedRun
 from ratinglab.inference.users_or_items import UsersOrItems, collect
-from ratinglab.models.factors import Factors, SideRows
+from ratinglab.models.factors import Factors, SideSamples
 from ratinglab.recommend.fold_in_solver import FoldInSolver
 
 FOLDED_IN = "folded_in"
@@ -50,8 +50,8 @@ class SolvedRows:
     solver: FoldInSolver
     users: UsersOrItems
     items: UsersOrItems
-    user_rows: SideRows | None
-    item_rows: SideRows
+    user_rows: SideSamples | None
+    item_rows: SideSamples
 
     def compute_changes(
         self, user: int, item: NDArray[np.int32]
@@ -308,12 +308,12 @@ def _solve(run: TrainedRun, users: UsersOrItems, items: UsersOrItems) -> SolvedR
     return SolvedRows(solver, users, items, user_rows, item_rows)
 
 
-def _repeat_last_day(rows: SideRows, solver: FoldInSolver) -> SideRows:
+def _repeat_last_day(rows: SideSamples, solver: FoldInSolver) -> SideSamples:
     """Select the last day of each user or item, and repeat each sample for the draws that the solver makes from it."""
     return rows.select_last_day().repeat_samples(solver.num_draws)
 
 
-def _join_sides(user_rows: SideRows, item_rows: SideRows) -> list[Factors]:
+def _join_sides(user_rows: SideSamples, item_rows: SideSamples) -> list[Factors]:
     """Join the samples of both sides."""
     pairs = zip(user_rows.samples, item_rows.samples, strict=True)
     return [Factors(user, item, user_rows.mean) for user, item in pairs]

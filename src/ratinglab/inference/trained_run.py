@@ -8,7 +8,7 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import like_threshold
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.inference.trained_recommender import TrainedRecommender, predict_by_block
-from ratinglab.models.factors import SideRows
+from ratinglab.models.factors import SideSamples
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.fold_in_solver import FoldInSolver
 from ratinglab.recommend.orders import ExpectedGain
@@ -56,16 +56,16 @@ class TrainedRun(TrainedRecommender):
         users, items = self._side_rows("user"), self._side_rows("item")
         return {"user": FoldInSolver(users, items, is_item=False), "item": FoldInSolver(items, users, is_item=True)}
 
-    def _side_rows(self, side: SideName) -> SideRows:
+    def _side_rows(self, side: SideName) -> SideSamples:
         """Return the weights of a side, with the noise precision of a rating, in stars.
 
         Without samples, the noise is constant.
         """
-        rows = self.predictor.model.side_rows(side)
+        rows = self.predictor.model.side_samples(side)
         if rows is None:
             raise UserError(f"model={self.record.model} cannot fold in or explain ratings: it has no factors")
-        if rows.samples[0].precision is not None:
+        if rows.samples[0].noise_precision is not None:
             return rows
         precision = self.record.stars.unit**2 / self._noise_variance if side == "user" else 1.0
         precisions = torch.full((rows.num_owners,), precision)
-        return rows._replace(samples=[sample._replace(precision=precisions) for sample in rows.samples])
+        return rows._replace(samples=[sample._replace(noise_precision=precisions) for sample in rows.samples])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ratinglab.batches import Batch
 from ratinglab.models.design import Design
-from ratinglab.models.factors import Factors, SideRows
+from ratinglab.models.factors import Factors, SideSamples
 from ratinglab.sides import SideName
 
 PAIRS_PREDICTED_AT_ONCE = 1 << 18
@@ -93,10 +93,10 @@ class Equation(nn.Module, ABC):
         return None
 
     @torch.no_grad()
-    def side_rows(self, name: SideName) -> SideRows | None:
+    def side_samples(self, name: SideName) -> SideSamples | None:
         """Return the rows of the side `name` for fold-in; None for an equation without factors."""
         factors = self.factors()
-        return None if factors is None else SideRows([factors.side(name)], factors.mean)
+        return None if factors is None else SideSamples([factors.side(name)], factors.mean)
 
     def predict_table(self, user: Tensor, item: Tensor) -> Tensor:
         """Predict each user's ratings of all these items on the last day: (B,) int32, (C,) int32 → (B, C) float32.

@@ -11,7 +11,7 @@ from ratinglab.models.day_rows import DayRows
 from ratinglab.models.design import Design
 from ratinglab.models.equation import Equation, TrainingData, normal_embedding, zero_embedding
 from ratinglab.models.equation_options import FactorOptions, FeatureOptions
-from ratinglab.models.factors import ColumnSource, Factors, NewRowTerm, SideFactors, SideRows
+from ratinglab.models.factors import ColumnSource, Factors, NewRowTerm, SideFactors, SideSamples
 from ratinglab.models.traceable_rows import TraceableRows
 from ratinglab.sides import SideName
 
@@ -142,12 +142,12 @@ class FactorEquation(Equation):
         return Factors(users, items, float(self.rating_mean))
 
     @torch.no_grad()
-    def side_rows(self, name: SideName) -> SideRows:
+    def side_samples(self, name: SideName) -> SideSamples:
         """Return the rows of the side `name` on the last day, all terms summed, and its terms."""
         side = self.side(name)
         weights = {term.name: _prepend_bias(term, side) for term in side.terms_of_new_rows}
         sample = side.compute(side.last_rows())
-        return SideRows([sample], float(self.rating_mean), terms=self.new_row_terms(name, [weights]))
+        return SideSamples([sample], float(self.rating_mean), new_row_terms=self.new_row_terms(name, [weights]))
 
     def new_row_terms(self, name: SideName, samples: Sequence[Mapping[str, Tensor]]) -> tuple[NewRowTerm, ...]:
         """Collect the terms that new rows of a side also have, given their weights by name in each sample."""

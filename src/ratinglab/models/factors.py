@@ -18,16 +18,16 @@ class SideFactors(NamedTuple):
     Attributes:
         factors: (num_rows, D) float32, a row per user or item, or per user and day.
         bias: (num_rows, 1) float32; None for an equation without biases.
-        precision: (num_owners,) float32, one per user or item. The product of the precisions of a user and an item is
-            1 / variance of a rating around its prediction. None if unknown, as for an equation without samples.
+        noise_precision: (num_owners,) float32, one per user or item. A rating varies around its prediction with the
+            variance 1 / (user's noise precision · item's). None if unknown, as for an equation without samples.
     """
 
     factors: Tensor
     bias: Tensor | None = None
-    precision: Tensor | None = None
+    noise_precision: Tensor | None = None
 
     def take(self, row: Tensor) -> "SideFactors":
-        """Select rows: (B,) → (B, D) and (B, 1). Keeps the precisions, which belong to users or items."""
+        """Select rows: (B,) → (B, D) and (B, 1). Keeps the noise precisions, which belong to users or items."""
         return self._replace(factors=self.factors[row], bias=None if self.bias is None else self.bias[row])
 
     def as_matrix(self) -> Tensor:
@@ -47,14 +47,14 @@ class Factors(NamedTuple):
         user: x and b_u of all users: of their rows on the last day or, for tracing and in a sample, of all rows.
         item: y and b_i of all items.
         mean: μ, in stars.
-        terms: in a sample, the weights of the terms that new rows also have, by name: (num_columns, D) float32, the
-            bias first if there are biases. The rows include these terms.
+        term_weights: in a sample, the weights of the terms that new rows also have, by name: (num_columns, D) float32,
+            the bias first if there are biases. The rows include these terms.
     """
 
     user: SideFactors
     item: SideFactors
     mean: float
-    terms: Mapping[str, Tensor] = MappingProxyType({})
+    term_weights: Mapping[str, Tensor] = MappingProxyType({})
 
     def side(self, name: SideName) -> SideFactors:
         """Return the side of this name."""
@@ -86,32 +86,32 @@ class NewRowTerm(NamedTuple):
     weights: list[Tensor]
 
 
-class SideRows(NamedTuple):
-    """One side of an equation for fold-in: its rows in one or more samples of the weights, and their terms.
+class SideSamples(NamedTuple):
+    """One side of an equation for fold-in: its rows in every sample of the weights, and their terms.
 
     Attributes:
         samples: the rows in each sample.
         mean: μ, in stars.
         last_row: (num_owners,) int64, the row of each user or item on its last day; None: one row each.
-        terms: the terms that new rows also have. The rows include them.
+        new_row_terms: the terms that new rows also have. The rows include them.
     """
 
     samples: list[SideFactors]
     mean: float
     last_row: Tensor | None = None
-    terms: tuple[NewRowTerm, ...] = ()
+    new_row_terms: tuple[NewRowTerm, ...] = ()
 
-    def select_last_day(self) -> "SideRows":
+    def select_last_day(self) -> "SideSamples":
         """Return one row per user or item, on its last day."""
         if self.last_row is None:
             return self
         return self._replace(samples=[sample.take(self.last_row) for sample in self.samples], last_row=None)
 
-    def repeat_samples(self, times: int) -> "SideRows":
+    def repeat_samples(self, times: int) -> "SideSamples":
         """Repeat each sample, without copying it."""
         return self._replace(samples=[sample for sample in self.samples for _ in range(times)])
 
-    def append(self, new: "SideRows") -> "SideRows":
+    def append(self, new: "SideSamples") -> "SideSamples":
         """Return these rows followed by new ones, in as many samples. Both have one row per user or item."""
         pairs = zip(self.samples, new.samples, strict=True)
         return self._replace(samples=[sample.append(added) for sample, added in pairs])
@@ -126,10 +126,10 @@ class SideRows(NamedTuple):
         """Number of users or items."""
         return len(self.samples[0].factors if self.last_row is None else self.last_row)
 
-    def precisions(self) -> list[Tensor]:
-        """List the precisions of each sample: (num_owners,) float32. All samples must have them."""
-        precisions = [sample.precision for sample in self.samples if sample.precision is not None]
-        assert len(precisions) == len(self.samples), "the caller sets the precisions"
+    def noise_precisions(self) -> list[Tensor]:
+        """List the noise precisions of each sample: (num_owners,) float32. All samples must have them."""
+        precisions = [sample.noise_precision for sample in self.samples if sample.noise_precision is not None]
+        assert len(precisions) == len(self.samples), "the caller sets the noise precisions"
         return precisions
 
     def stack_rows(self, index: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ class MF(FactorEquation):
         )
 
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
+        # FactorEquation computes the same from both sides; written out, it reads like the textbook
         return (self.user_embedding(user) * self.item_embedding(item)).sum(dim=-1)
 
     def user_side(self) -> Side:

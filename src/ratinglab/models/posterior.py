@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ratinglab.models.equation import Equation
 from ratinglab.models.factor_equation import FactorEquation, Side
-from ratinglab.models.factors import Factors, SideFactors, SideRows
+from ratinglab.models.factors import Factors, SideFactors, SideSamples
 from ratinglab.models.traceable_rows import TraceableRows
 from ratinglab.sides import SIDE_NAMES, SideName
 
@@ -16,7 +16,7 @@ FACTORS_AT_ONCE = 1 << 18
 """Number of factors of pairs multiplied at once: 1 MiB, in the processor's cache."""
 TERM_PREFIX = "term/"
 """Prefix of the terms' weights in the state_dict."""
-SUFFIXES = {"factors": "", "bias": "_bias", "precision": "_precision"}
+SUFFIXES = {"factors": "", "bias": "_bias", "noise_precision": "_precision"}
 """Suffix in the state_dict of each field of SideFactors, such as user_bias."""
 
 
@@ -135,8 +135,8 @@ class Posterior(Equation):
         for samples, ratings in self._predict_in_blocks(self._samples, user, item, day):
             total += ratings.sum(dim=0)
             squares += ratings.square().sum(dim=0)
-            precision = _select_rows(samples, "user", "precision", user.long())
-            precision = precision * _select_rows(samples, "item", "precision", item.long())
+            precision = _select_rows(samples, "user", "noise_precision", user.long())
+            precision = precision * _select_rows(samples, "item", "noise_precision", item.long())
             noise += (1 / precision).sum(dim=0)
         count = len(self._samples)
         average = total / count
@@ -162,8 +162,8 @@ class Posterior(Equation):
             if users.bias is not None and items.bias is not None:
                 difference += users.bias + items.bias.T
             squares += difference.add_(factors.mean).sub_(mean).square_()
-        user_variance = 1 / _select_rows(self._samples, "user", "precision", user)
-        item_variance = 1 / _select_rows(self._samples, "item", "precision", item)
+        user_variance = 1 / _select_rows(self._samples, "user", "noise_precision", user)
+        item_variance = 1 / _select_rows(self._samples, "item", "noise_precision", item)
         return ((squares + user_variance.T @ item_variance) / len(self._samples)).sqrt_()
 
     def factors(self) -> Factors:
@@ -191,16 +191,16 @@ class Posterior(Equation):
         users, items = self.equation.sides()
         return TraceableRows(_concatenate_samples(self._samples), user_days=users.day_rows, item_days=items.day_rows)
 
-    def side_rows(self, name: SideName) -> SideRows | None:
+    def side_samples(self, name: SideName) -> SideSamples | None:
         """Return the samples of the rows of the side `name`, with the terms that a new row also has."""
         if not self._samples:
-            return self.equation.side_rows(name)
+            return self.equation.side_samples(name)
         side = self.equation.side(name)
-        return SideRows(
+        return SideSamples(
             [sample.side(name) for sample in self._samples],
             mean=self._samples[0].mean,
             last_row=None if side.day_rows is None else side.last_rows(),
-            terms=self.equation.new_row_terms(name, [sample.terms for sample in self._samples]),
+            new_row_terms=self.equation.new_row_terms(name, [sample.term_weights for sample in self._samples]),
         )
 
     def get_extra_state(self) -> dict[str, Tensor]:
@@ -212,8 +212,8 @@ class Posterior(Equation):
             for name in SIDE_NAMES:
                 if getattr(self._samples[0].side(name), field) is not None:
                     stacked[f"{name}{suffix}"] = torch.stack(_collect_tables(self._samples, name, field))
-        for term in self._samples[0].terms:
-            stacked[f"{TERM_PREFIX}{term}"] = torch.stack([sample.terms[term] for sample in self._samples])
+        for term in self._samples[0].term_weights:
+            stacked[f"{TERM_PREFIX}{term}"] = torch.stack([sample.term_weights[term] for sample in self._samples])
         return stacked
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
@@ -233,14 +233,14 @@ class Posterior(Equation):
         self._samples = samples
 
 
-class FixedRows(FactorEquation):
-    """The equation of a Posterior with one solved row per user and item, as after fold-in.
+class PlaceholderEquation(FactorEquation):
+    """Stands in for the equation of a Posterior whose samples hold all weights, as after fold-in.
 
-    The samples hold all weights, so that this equation itself never predicts.
+    It has the shapes of the rows and their mean, and one row per user and item. It never predicts.
     """
 
     def __init__(self, rows: Factors) -> None:
-        """Take the shapes and the mean from `rows`."""
+        """Take the shapes and the mean from `rows`, one of the samples."""
         super().__init__()
         self.rating_mean = rows.mean
         self._user, self._item = (Side(nn.Embedding.from_pretrained(side.factors)) for side in rows[:2])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ratinglab.models.design import Design
-from ratinglab.models.factors import SideFactors, SideRows
+from ratinglab.models.factors import SideFactors, SideSamples
 
 NUM_PRIOR_ROWS = 2_000
 """Number of trained rows, evenly spaced, from which the prior of a new row is estimated."""
@@ -106,15 +106,15 @@ class FoldInSolver:
     a prior estimated from the trained rows.
     """
 
-    def __init__(self, trained_rows: SideRows, fixed_rows: SideRows, *, is_item: bool) -> None:
+    def __init__(self, trained_rows: SideSamples, fixed_rows: SideSamples, *, is_item: bool) -> None:
         """Prepare to solve for rows like `trained_rows`, given `fixed_rows` of the other side; both with precisions."""
         self.trained_rows, self.fixed_rows, self.is_item = trained_rows, fixed_rows, is_item
         self.num_samples = len(trained_rows.samples)
         dim = trained_rows.samples[0].as_matrix().shape[1]
         self.num_draws = 2 if self.num_samples > 1 else 4 * dim
         """Number of draws from each sample."""
-        self._rated_terms = [term for term in trained_rows.terms if not term.feature]
-        self._feature_terms = [term for term in trained_rows.terms if term.feature]
+        self._rated_terms = [term for term in trained_rows.new_row_terms if not term.feature]
+        self._feature_terms = [term for term in trained_rows.new_row_terms if term.feature]
         self._priors: dict[int, _RowPrior] = {}
 
     @cached_property
@@ -148,7 +148,7 @@ class FoldInSolver:
             self._priors[count] = _RowPrior(mean[:, 0], torch.linalg.inv(_estimate_covariance(residual)), slope)
         return self._priors[count]
 
-    def solve(self, observed: Observations) -> SideRows:
+    def solve(self, observed: Observations) -> SideSamples:
         """Solve for new rows, and draw `num_draws` times from their distribution in each sample: S · num_draws samples.
 
         The draws of a sample have the mean of the distribution. They also have its variance: exactly for point
@@ -169,7 +169,7 @@ class FoldInSolver:
             SideFactors(sample[:, 1:], sample[:, :1], alpha) if has_biases else SideFactors(sample, None, alpha)
             for sample, alpha in zip(rows, torch.cat(precision, dim=1)[:, order], strict=True)
         ]
-        return SideRows(samples, self.trained_rows.mean)
+        return SideSamples(samples, self.trained_rows.mean)
 
     def rating_influences(self, observed: Observations, regressors: Tensor) -> Tensor:
         """Compute the influence of each rating of one new row on its predictions for rows of the other side.
@@ -248,7 +248,7 @@ class FoldInSolver:
             pending.append(row)
         return [*blocks, torch.tensor(pending)]
 
-    def compute_regressors(self, other_rows: SideRows, index: Tensor) -> Tensor:
+    def compute_regressors(self, other_rows: SideSamples, index: Tensor) -> Tensor:
         """Return x of rows of the other side, some of which may be new, with `num_draws` draws from each sample.
 
         index (C,) int64 → (S, C, D) float64, averaged over the draws of each sample.
@@ -274,7 +274,7 @@ class FoldInSolver:
             offset += other_rows[..., 0]
             other_rows[..., 0] = 1
         regressors, target = other_rows[:, index], observed.rating[entry] - offset[:, index]
-        weight = torch.stack([precision[distinct] for precision in self.fixed_rows.precisions()])[:, index] * is_rating
+        weight = torch.stack([each[distinct] for each in self.fixed_rows.noise_precisions()])[:, index] * is_rating
         prior_precision = prior_precision[:, None]
         pull = (prior_precision @ prior_mean[..., None])[..., 0]
         gram = (regressors * weight[..., None]).mT @ regressors
@@ -295,7 +295,7 @@ class FoldInSolver:
     @cached_property
     def _noise_prior(self) -> tuple[Tensor, float, Tensor]:
         """Return the initial α (S, 1), and ν and γ (S, 1) of its prior; ν is 0 if α is fixed."""
-        trained = torch.stack(self.trained_rows.precisions()).double()
+        trained = torch.stack(self.trained_rows.noise_precisions()).double()
         # not the mean: users who rate everything alike have far higher precisions
         median = trained.median(dim=1, keepdim=True).values
         is_constant = bool((trained == median).all())

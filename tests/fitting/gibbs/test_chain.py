@@ -10,12 +10,12 @@ from ratinglab.batches import Batch
 from ratinglab.fitting.gibbs.chain import Chain
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.models.factors import Factors, SideFactors
-from ratinglab.models.posterior import FixedRows, Posterior
+from ratinglab.models.posterior import PlaceholderEquation, Posterior
 
 
 def empty_posterior(num_users: int = 2, dim: int = 1) -> Posterior:
     sides = SideFactors(torch.zeros(num_users, dim)), SideFactors(torch.zeros(50, dim))
-    return Posterior(FixedRows(Factors(*sides, mean=0.0)))
+    return Posterior(PlaceholderEquation(Factors(*sides, mean=0.0)))
 
 
 def sample(items: torch.Tensor) -> Factors:
