@@ -111,4 +111,5 @@ def _ratings_by_column(design: Design, counts: FloatArray) -> FloatArray:
     inner_counts = counts if inner_row is None else np.bincount(inner_row.numpy(), counts, minlength=num_inner)
     per_entry = np.repeat(inner_counts, np.diff(design.start.numpy()))
     ratings = np.bincount(design.column.numpy(), per_entry, minlength=design.num_columns)
-    return np.where(ratings > 0, ratings, 1).astype(np.float32)[:, None]  # 1 keeps the weights of a column at 0
+    # a 1 keeps the weights of an empty column at 0
+    return np.where(ratings > 0, ratings, 1).astype(np.float32)[:, None]

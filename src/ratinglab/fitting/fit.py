@@ -64,7 +64,7 @@ class Fit(LightningModule):
         self._scalars: dict[str, float] = {}
         """Scalars of the epoch by tag, which the loggers receive at its end."""
         self.run_id = ""
-        """Id of the run, which its checkpoints repeat."""
+        """Id of the run, which its checkpoints also hold."""
         self.epochs_done = 0
         self.stops_early = False
         """Whether the fit stopped itself because further epochs would gain too little."""
@@ -117,7 +117,7 @@ class Fit(LightningModule):
         checkpoints = self.trainer.checkpoint_callback
         is_new = self.epochs_done == 0
         if is_new and isinstance(checkpoints, BestAndLast) and checkpoints.monitor is not None:
-            value = torch.tensor(self._initial_value(), dtype=torch.float32)  # rounded like the epochs' values
+            value = torch.tensor(self._initial_value(), dtype=torch.float32)  # rounded to float32, as later values are
             checkpoints.write_initial(self.trainer, float(value))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -127,7 +127,7 @@ class Fit(LightningModule):
         """
         checkpoint |= {"run": self.run_id, "epochs": self.epochs_done}
         early_stopping = self.trainer.early_stopping_callback
-        has_stopped = early_stopping is not None and early_stopping.stopped_epoch > 0  # not by the clock
+        has_stopped = early_stopping is not None and early_stopping.stopped_epoch > 0  # not by max_time
         checkpoint["stopped"] = has_stopped or self.stops_early
         checkpoint["seconds"] = self.seconds + perf_counter() - self._fit_started
         checkpoint |= {"step_seconds": self.step_seconds, "rows_trained": self.rows_trained}

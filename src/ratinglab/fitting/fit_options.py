@@ -63,7 +63,7 @@ class FitOptions(ABC):
     train_tag: ClassVar[str | None] = "train/mse"
     """Tag of the training metric of each epoch; None if the fit reports none."""
     trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({})
-    """Required values of trainer keys."""
+    """Trainer options that must have these values, by key."""
     takes_batches: ClassVar[bool] = True
     """Whether a step takes data.batch_size ratings; otherwise, an epoch takes all training rows at once."""
     keeps_samples: ClassVar[bool] = False
@@ -77,7 +77,7 @@ class FitOptions(ABC):
     update_frequency: ClassVar[str] = "one step per batch"
     """How often the weights are updated, as shown in the header."""
     supports_on_disk: ClassVar[bool] = False
-    """Whether the fit reads rows in an order suited to memory-mapped files (data.on_disk)."""
+    """Whether the fit reads its rows in an order that suits memory-mapped files (data.on_disk)."""
     ignored_options: ClassVar[tuple[str, ...]] = ()
     """Names of the equation's options that this fit ignores."""
     needs_regularization: ClassVar[bool] = False

@@ -58,7 +58,7 @@ class AdamOptions(MomentOptions):
     name: ClassVar[str] = "adam"
 
     weight_decay: float = field(metadata=at_least(0))
-    """Adam's own weight decay, added to the gradient of every weight at every step. For λ per rating set
+    """Adam's own weight decay, added to the gradient of every weight at every step. For λ per rating, set
     model.regularization."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
@@ -74,7 +74,7 @@ class AdamWOptions(MomentOptions):
     name: ClassVar[str] = "adamw"
 
     weight_decay: float = field(metadata=at_least(0))
-    """Each step shrinks every weight by the fraction lr · weight_decay. For λ per rating set model.regularization."""
+    """Each step shrinks every weight by the fraction lr · weight_decay. For λ per rating, set model.regularization."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         from torch import optim
@@ -116,7 +116,7 @@ class SGDOptions(GradientOptions):
     name: ClassVar[str] = "sgd"
 
     weight_decay: float = field(metadata=at_least(0))
-    """Weight decay, added to the gradient of every weight at every step. For λ per rating set model.regularization."""
+    """Multiple of every weight that each step adds to its gradient. For λ per rating, set model.regularization."""
     momentum: float = field(metadata=at_least(0, below=1))
     """Fraction of the last step that the next one repeats, from 0 to below 1."""
 

@@ -1,4 +1,14 @@
-"""Start, synchronize and end the ranks of one fit, which are its processes, on Lightning's DDPStrategy."""
+"""Start, synchronize and end the ranks of a fit: several processes that share every batch, as Lightning's DDP.
+
+Rank 0 writes the run. The other ranks start in one of two ways:
+
+- The user types one command. Once rank 0 has made the run's folder, `other_processes` starts the same command again for
+  each other rank. A started process reads the data, then writes READY to its stdout, on which rank 0 waits.
+- A launcher, torchrun or srun, starts all ranks at once. The others wait in `wait_for_rank_zero` while rank 0 checks
+  and writes the run's files. Rank 0 answers True once it is about to fit, or False if there is nothing to fit.
+
+In both cases `wait_for_all_ranks` then compares the data of all ranks, and the fit begins.
+"""
 
 import atexit
 import os
@@ -28,14 +38,14 @@ from ratinglab.process.program import (
 )
 
 GRACE_SECONDS = 5.0
-"""Seconds that this process has, after another one fails, to report the failure itself. Usually the lost connection
-raises at once; otherwise the watching thread ends the process."""
+"""Seconds that rank 0 has, after another process fails, to report the failure itself. Usually the lost connection
+raises an error at once; otherwise the thread that watches the other process ends this one."""
 READY = b"ready\n"
-"""Line that a process started by rank 0 writes to stdout once it has read the data and can fit."""
+"""Line that a process started by rank 0 writes to stdout once it can fit."""
 
 
 class OneProcess(LightningEnvironment):
-    """The only process of a fit, whatever variables Slurm or torchrun have set."""
+    """The environment of a fit in one process. Ignores the variables that Slurm or torchrun have set."""
 
     @property
     def creates_processes_externally(self) -> bool:
@@ -50,10 +60,10 @@ class OneProcess(LightningEnvironment):
 
 
 class LocalProcesses(OneProcess):
-    """Processes of one machine. The first is the command that the user typed; `other_processes` starts the others.
+    """The environment of a fit in several processes of one machine, which `other_processes` starts.
 
-    Lightning's own launcher would add Hydra overrides to their command lines, which neither a resumed run nor the
-    installed command takes.
+    Lightning's own launcher would add Hydra overrides to their command lines. A resumed run refuses these, and so does
+    the installed command.
     """
 
     def local_rank(self) -> int:
@@ -63,8 +73,8 @@ class LocalProcesses(OneProcess):
 class PooledStrategy(DDPStrategy):
     """Lightning's DDP without DistributedDataParallel, for fits that sum the gradients themselves.
 
-    DistributedDataParallel would copy all gradients. The processes have equal weights without it, since they start from
-    equal weights and take equal steps.
+    DistributedDataParallel would copy all gradients. The weights are equal in all processes without it, since all start
+    from equal weights and take equal steps.
     """
 
     def setup_distributed(self) -> None:
@@ -77,7 +87,7 @@ class PooledStrategy(DDPStrategy):
 
 
 def cluster_environment(num_processes: int) -> ClusterEnvironment:
-    """Make Lightning's environment of a fit with this number of processes."""
+    """Choose Lightning's environment for a fit in this number of processes, by how they were started."""
     if num_processes > 1 and started_by_torchrun():
         return TorchElasticEnvironment()
     if num_processes > 1 and started_by_slurm():
@@ -104,38 +114,38 @@ def check_started(*, devices: int, num_nodes: int) -> None:
 
 
 def wait_for_rank_zero(trainer: Trainer) -> bool:
-    """Wait until rank 0 is about to fit; return whether there is anything to fit.
+    """Wait, in another rank, until rank 0 is about to fit. Return whether there is anything to fit.
 
-    Where a launcher has started all processes at once, the others must not read files that rank 0 still checks,
-    writes or removes. A process started by rank 0 does not wait.
+    Before that, this rank must not read files that rank 0 still checks, writes or removes. A process started by rank 0
+    need not wait: rank 0 has made the files.
     """
     if _starts_processes(trainer):
         return True
     _connect(trainer)
-    return trainer.strategy.broadcast(True)  # of rank 0
+    return trainer.strategy.broadcast(True)  # rank 0's value: True from wait_for_all_ranks, False from release_ranks
 
 
 def release_ranks(trainer: Trainer) -> None:
-    """Tell the other ranks, if a launcher has started them, to exit because there is nothing to fit."""
+    """Tell the ranks that wait in `wait_for_rank_zero` to exit, because there is nothing to fit."""
     if trainer.world_size > 1 and not _starts_processes(trainer):
         _connect(trainer)
         trainer.strategy.broadcast(False)
 
 
 def wait_for_all_ranks(trainer: Trainer, *, digests: Sequence[str | None]) -> None:
-    """Wait until all processes are about to fit, and compare their data.
+    """Wait until all ranks are about to fit, and compare their data by these digests.
 
     Raises:
-        UserError: their data differ, by these digests.
+        UserError: the data of two ranks differ.
     """
     if trainer.world_size == 1:
         return
     if _starts_processes(trainer) and process_rank() > 0:
         os.write(1, READY)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # rank 0 reads the pipe no further
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # rank 0 stops reading the pipe, which would fill up
     _connect(trainer)
     if trainer.is_global_zero and not _starts_processes(trainer):
-        trainer.strategy.broadcast(True)
+        trainer.strategy.broadcast(True)  # the other ranks wait in wait_for_rank_zero
     by_rank: list[Sequence[str]] = [[]] * trainer.world_size
     distributed.all_gather_object(by_rank, digests)
     for rank, theirs in enumerate(by_rank):
@@ -144,28 +154,34 @@ def wait_for_all_ranks(trainer: Trainer, *, digests: Sequence[str | None]) -> No
 
 
 def _connect(trainer: Trainer) -> None:
-    """Connect the processes of a fit. The connection closes when this process exits."""
+    """Connect this rank with the others, until the process exits."""
     if not distributed.is_initialized():
         atexit.register(_disconnect)
     trainer.strategy.setup_environment()
 
 
 def _disconnect() -> None:
-    """Close a connection by gloo: a process that ends while gloo's threads run can abort. Lightning closes NCCL's."""
+    """Close a connection by gloo, since a process that exits while gloo's threads run can abort.
+
+    Lightning closes a connection by NCCL.
+    """
     if distributed.is_initialized() and distributed.get_backend() == "gloo":
         distributed.destroy_process_group()
 
 
 def _starts_processes(trainer: Trainer) -> bool:
-    """Return whether rank 0 starts the other processes."""
+    """Return whether rank 0 starts the other processes, and no launcher does."""
     return isinstance(getattr(trainer.strategy, "cluster_environment", None), LocalProcesses)
 
 
 @contextmanager
 def other_processes(trainer: Trainer, run_folder: Path) -> Iterator[None]:
-    """Start the other processes of a fit, unless a launcher has started them. End them when the block ends.
+    """Start the other processes of a fit if this is the process to do so. End them when the block ends.
 
-    `run_folder` is the run to resume if a process ends early.
+    If a process ends early, the message says how to resume the run in `run_folder`.
+
+    Raises:
+        RunFailedError: another process has ended early.
     """
     processes, is_over = list[subprocess.Popen[bytes]](), threading.Event()
     try:
@@ -173,7 +189,7 @@ def other_processes(trainer: Trainer, run_folder: Path) -> Iterator[None]:
             processes += _start(trainer)
         for rank, process in enumerate(processes, start=1):
             assert process.stdout is not None
-            if READY not in iter(process.stdout.readline, b""):  # unlike torch's, this wait ends on a signal
+            if READY not in iter(process.stdout.readline, b""):  # a signal ends this wait, but not torch's own
                 raise RunFailedError(f"{_exit_message(process, rank)}; {resume_hint(run_folder)}")
             threading.Thread(target=_watch, args=[process, rank, is_over, run_folder], daemon=True).start()
         with _translate_lost_connection(trainer, run_folder):
@@ -182,13 +198,13 @@ def other_processes(trainer: Trainer, run_folder: Path) -> Iterator[None]:
         is_over.set()
         for process in processes:
             assert process.stdin is not None
-            process.stdin.close()
+            process.stdin.close()  # ends the process
         for process in processes:
             process.wait()
 
 
 def _start(trainer: Trainer) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the command once more for each other process."""
+    """Start this process's command once more for each other rank."""
     environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // trainer.world_size))}
     address = {"MASTER_ADDR": environment.main_address, "MASTER_PORT": str(environment.main_port)}
@@ -196,9 +212,9 @@ def _start(trainer: Trainer) -> Iterator[subprocess.Popen[bytes]]:
         yield subprocess.Popen(
             relaunch_command(),
             env=threads | os.environ | address | {RANK_VARIABLE: str(rank)},
-            stdin=subprocess.PIPE,  # closed when this process ends, however it ends
+            stdin=subprocess.PIPE,  # closes when this process ends, however it ends; see exit_with_rank_zero
             stdout=subprocess.PIPE,  # for READY
-            process_group=0,  # Ctrl-C reaches only this process, which tells the others
+            process_group=0,  # Ctrl-C signals this process alone, which tells the others
         )
 
 
@@ -207,7 +223,7 @@ def _exit_message(process: subprocess.Popen[bytes], rank: int) -> str:
 
 
 def _watch(process: subprocess.Popen[bytes], rank: int, is_over: threading.Event, run_folder: Path) -> None:
-    """End this process if another one fails, even if this one is blocked while it waits for the other."""
+    """End this process after another one has failed, even if this one is blocked, waiting for it."""
     if process.wait() != 0 and not is_over.wait(GRACE_SECONDS):
         print(f"error: {_exit_message(process, rank)}; {resume_hint(run_folder)}", file=sys.stderr, flush=True)
         os._exit(1)
@@ -215,7 +231,7 @@ def _watch(process: subprocess.Popen[bytes], rank: int, is_over: threading.Event
 
 @contextmanager
 def _translate_lost_connection(trainer: Trainer, run_folder: Path) -> Iterator[None]:
-    """Raise RunFailedError once the connection to another process is lost."""
+    """Raise a lost connection to another process as RunFailedError."""
     try:
         yield
     except RuntimeError as error:

@@ -188,7 +188,7 @@ class SparkProcess:
             raise UserError(f"optimizer=spark_als needs Java 17 or newer; there is no {java}")
         check_reachable(self._options.master)
         self._folder, self._log_copy = self._make_folder(run_folder), run_folder / LOG
-        self._log_copy.unlink(missing_ok=True)  # of an interrupted run
+        self._log_copy.unlink(missing_ok=True)  # an interrupted run left it
         with ExitStack() as after_failure:
             after_failure.callback(self._end)
             try:
@@ -221,7 +221,7 @@ class SparkProcess:
             raise RunFailedError(f"Spark failed: {reason}; its log is {self._log_copy}") from error
 
     def _make_folder(self, run_folder: Path) -> Path:
-        """Make the folder of exchanged files, and remove that of an interrupted run."""
+        """Make the folder of exchanged files. Removes the folder of an interrupted run."""
         if (parent := self._options.folder) is not None:
             try:
                 return Path(mkdtemp(prefix="ratinglab-", dir=Path(parent).expanduser().absolute()))
@@ -251,7 +251,7 @@ class SparkProcess:
         from pyspark.java_gateway import launch_gateway
         from pyspark.sql import SparkSession
 
-        warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")  # not used here
+        warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")  # unused here
         logging.getLogger("py4j").setLevel(logging.WARNING)
         if SparkContext._active_spark_context is not None:
             raise UserError("optimizer=spark_als starts Spark itself: stop the active SparkContext first")
@@ -271,7 +271,7 @@ class SparkProcess:
         """Wait for the first executor of a cluster, since Spark would wait forever without executors.
 
         Raises:
-            UserError: there is none in time.
+            UserError: none has started in time.
         """
         context, master = self._session.sparkContext, self._options.master
         if master.startswith("local") or context.getConf().get("spark.dynamicAllocation.enabled") == "true":
@@ -293,7 +293,7 @@ class SparkProcess:
         if "java.lang.OutOfMemoryError" in log:
             return "out of memory (java.lang.OutOfMemoryError); optimizer.conf sets spark.driver.memory and others"
         reasons = logged[-1:] if has_ended else JAVA_ERROR.findall(str(error))[:1]
-        if has_ended and not reasons:  # Java itself refuses an argument, or the process was killed
+        if has_ended and not reasons:  # Java has refused an argument, or the process was killed
             reasons = [line for line in log.splitlines() if line.startswith(("Error", "Invalid"))][:1]
         text = reasons[0] if reasons else "its JVM has ended" if has_ended else str(error)
         return " ".join(text.split())[:300]

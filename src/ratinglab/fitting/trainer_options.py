@@ -76,8 +76,8 @@ class TrainerOptions:
     min_epochs: int = field(metadata=at_least(0))
     """Minimum number of epochs before early stopping may end the fit."""
     max_time: str | None
-    """Time limit of the fit as DD:HH:MM:SS; null: no limit. The fit ends after the epoch in which the limit is reached.
-    A resumed fit counts the time already used."""
+    """Time limit of the fit as DD:HH:MM:SS, or null for no limit. The fit ends after the epoch in which it reaches the
+    limit. A resumed fit counts the time already used."""
     accelerator: Accelerator
     """Device to fit on: cpu, gpu, mps or auto. Small tables fit fastest on the cpu."""
     devices: int = field(metadata=at_least(1))
@@ -86,19 +86,19 @@ class TrainerOptions:
     num_nodes: int = field(metadata=at_least(1))
     """Number of machines. More than 1 needs torchrun or Slurm to start the processes."""
     strategy: Strategy
-    """Lightning's strategy. ddp: distributed data parallel; auto: ddp if there are several devices."""
+    """Lightning's strategy: ddp (distributed data parallel), or auto, which is ddp if there are several devices."""
     limit_train_batches: float = field(metadata=above(0, at_most=1))
     """Fraction of each epoch's batches to train on, above 0 and at most 1. Lower it for a quick trial."""
     check_val_every_n_epoch: int = field(metadata=at_least(1))
     """Number of epochs between two validations. Raise it if validation is slow."""
     accumulate_grad_batches: int = field(metadata=at_least(1))
-    """Number of batches whose gradients one step averages, for batches larger than memory."""
+    """Number of batches whose gradients each step averages. Raise it if one large batch would not fit into memory."""
     gradient_clip_val: float | None = field(metadata=above(0))
-    """Maximum norm of the gradient; null: no clipping. Set it if the loss spikes."""
+    """Maximum norm of the gradient, or null for no clipping. Set it if the loss spikes."""
     deterministic: bool
     """Whether to refuse operations that are not reproducible bit for bit. Only GPUs have such operations."""
     profiler: Profiler | None
-    """Lightning profiler, which reports time per operation: simple or advanced; null: none."""
+    """Lightning's profiler, simple or advanced, which reports the time per operation, or null for none."""
     enable_progress_bar: bool
     """Whether to show progress: a bar on a terminal, about 50 lines elsewhere."""
     enable_model_summary: bool
@@ -160,7 +160,7 @@ class TrainerOptions:
                 # else Lightning would add its own bar
                 enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
                 enable_model_summary=self.enable_model_summary,
-                # no validation before the first epoch
+                # Lightning would validate before the first epoch
                 num_sanity_val_steps=0,
                 log_every_n_steps=1,  # fits log per epoch; with a larger value Lightning warns of few steps
                 default_root_dir=run_folder,
@@ -177,8 +177,8 @@ class EarlyStoppingOptions:
     """Early stopping, once the monitored metric no longer improves."""
 
     patience: int | None = field(metadata=at_least(1))
-    """Number of consecutive validations without improvement of the monitored metric after which the fit ends; null: no
-    early stopping."""
+    """The fit ends after this many consecutive validations without an improvement of the monitored metric. With null,
+    it does not stop early."""
     min_delta: float = field(metadata=at_least(0))
     """Smallest change of the monitored metric that counts as an improvement, in the metric's own units."""
 
@@ -188,8 +188,8 @@ class CheckpointOptions:
     """When to write the checkpoint for resuming."""
 
     last_every_seconds: float = field(metadata=at_least(0))
-    """Minimum seconds between two writes of last.ckpt, each at the end of an epoch; 0: every epoch. Resuming
-    repeats the epochs since the last write."""
+    """Minimum number of seconds between two writes of last.ckpt, which happen at the end of an epoch. With 0, every
+    epoch writes it. Resuming repeats the epochs since the last write."""
 
 
 @dataclass
@@ -200,7 +200,7 @@ class PruningOptions:
     """Whether to end a job whose best value of the monitored metric so far is worse than the median of the finished
     jobs at the same epoch. On by default in Optuna searches. It has no effect with split.refit=true."""
     n_startup_trials: int = field(metadata=at_least(0))
-    """Number of jobs that must have finished, and reached the epoch, before a job is pruned there."""
+    """Number of other jobs that must have finished and reached an epoch before a job is pruned at that epoch."""
     n_warmup_steps: int = field(metadata=at_least(0))
     """Number of epochs at the start of each job during which it is not pruned."""
 

@@ -1,4 +1,4 @@
-"""Options of the built-in fits that take whole epochs: sweeps over all rows, and solutions in closed form."""
+"""Options of the built-in fits whose steps are whole epochs: sweeps over all rows, and solutions in closed form."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WARN_ABOVE_BYTES = 1 << 30
 
 @dataclass
 class WholeEpochOptions(FitOptions):
-    """Options of the built-in fits that take whole epochs."""
+    """Options of the built-in fits whose steps are whole epochs."""
 
     trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
     takes_batches: ClassVar[bool] = False
@@ -57,8 +57,8 @@ class BlockSGDOptions(WholeEpochOptions, LearningRateOptions):
     fit_class: ClassVar[str] = "block_sgd:BlockSGDFit"
 
     slices: int | None = field(metadata=within(1, 1024))
-    """Number of user slices and of item slices; also the maximum number of threads. null: 8, or 16 from 8 million
-    ratings."""
+    """Number of slices into which users are cut, and items too. It is also the maximum number of threads. With null, it
+    is 8, or 16 from 8 million ratings on."""
 
 
 class Noise(Enum):
@@ -88,16 +88,16 @@ class GibbsOptions(WholeEpochOptions):
     burn_in: int = field(metadata=at_least(0))
     """Number of epochs before the first kept sample. Must be below trainer.max_epochs."""
     noise: Noise
-    """Noise variance of the ratings. own: each user and item has its own; one: the same for all."""
+    """Noise variance of the ratings. With own, each user and each item has its own; with one, all have the same."""
     thin: int = field(metadata=at_least(1))
-    """Number of epochs between two kept samples, at first."""
+    """Number of epochs from one kept sample to the next, until max_samples is reached."""
     max_samples: int | None = field(metadata=at_least(2))
     """Maximum number of samples. Beyond it, every second sample is dropped, and thin doubles. A sample takes as much
-    memory as the model, and three times that while a checkpoint is written. null: as many as fit into 400 MB, but at
-    least 16 and at most 1000."""
+    memory as the model, and three times that while a checkpoint is written. With null, as many as fit into 400 MB, but
+    at least 16 and at most 1000."""
     min_gain: float = field(metadata=at_least(0, below=1))
-    """The fit ends once more samples would lower the MSE by at most this fraction of train/mse. 0: run all of
-    trainer.max_epochs."""
+    """The fit ends once more samples would lower the MSE by at most this fraction of train/mse. With 0, it runs all
+    of trainer.max_epochs."""
 
     def num_samples(self, max_epochs: int) -> int:
         """Return the maximum number of samples after max_epochs."""
@@ -137,7 +137,7 @@ class ALSOptions(WholeEpochOptions):
 
     damping: float = field(metadata=at_least(0))
     """Weight that pulls each row towards its value before the sweep, added to λ times its number of ratings. It slows
-    rows with few ratings, which overfit first. 0: plain alternating least squares."""
+    rows with few ratings, which overfit first. With 0, the fit is plain alternating least squares."""
 
 
 @dataclass
@@ -198,18 +198,18 @@ class SparkALSOptions(SingleEpochOptions):
     fit_class: ClassVar[str] = "spark_als:SparkALSFit"
 
     master: str
-    """Spark's master: local[2] for two threads of this machine, local[*] for all cores; spark://HOST:7077, yarn or
-    k8s://https://HOST:443 for a cluster."""
+    """Spark's master. On this machine, local[2] uses two threads, and local[*] all cores. A cluster's master is
+    spark://HOST:7077, yarn or k8s://https://HOST:443."""
     blocks: int = field(metadata=within(1, 100_000))
-    """Number of blocks of users and of items, which are solved in parallel: at least the number of cores. The initial
-    factors depend on it."""
+    """Number of blocks of users, and of items, that are solved in parallel. Set it to at least the number of cores. The
+    initial factors depend on it."""
     folder: str | None
-    """Folder for the training rows and factors during the fit, which all nodes see under the same path. null: the run's
-    own folder."""
+    """Folder that holds the training rows and factors during the fit. All nodes must see it under the same path. With
+    null, it is the run's own folder."""
     conf: dict[str, str] | None
-    """Settings of Spark, such as {spark.executor.memory: 8g, spark.executor.instances: 10}. The run records them:
-    passwords belong in spark-defaults.conf. With a local master, spark.driver.memory limits all of Spark's memory.
-    null: the settings in spark-defaults.conf, if it exists."""
+    """Settings of Spark, such as {spark.executor.memory: 8g, spark.executor.instances: 10}. The run records them,
+    so passwords belong in spark-defaults.conf. With a local master, spark.driver.memory limits all of Spark's memory.
+    With null, Spark reads spark-defaults.conf, if it exists."""
 
     def check_together(self) -> None:
         """Raise UserError for a name that is not a Spark setting."""

@@ -97,7 +97,7 @@ def _times(matrix, vector, ridge, out):  # type: ignore[no-untyped-def]
 
 
 def compile_loops() -> None:
-    """Load the loop, and those of `rows`, from the compiler's cache, or compile them in a few seconds."""
+    """Load the loop, and the loops of `rows`, from the compiler's cache, or compile them in a few seconds."""
     compile_row_loops()
     pairs, table = empty_entries(), np.zeros((0, 1), np.float32)
     improve_rows(pairs, table, np.ones((1, 1), np.float32), pairs.rating, 1, table)

@@ -1,4 +1,4 @@
-"""Bias baseline, which every run fits. It predicts for unknown users and items; every model must beat it."""
+"""The bias baseline, which every run fits. It predicts for unknown users and items, and a model should beat it."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

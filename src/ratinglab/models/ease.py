@@ -31,7 +31,7 @@ class EASEOptions(ItemWeightsOptions):
     recipe: ClassVar[str] = "ease"
 
     ridge: float = field(metadata=above(0))
-    """λ, in users: added to each item's number of raters. Raise it for sparse data."""
+    """λ, which is added to each item's number of raters. Raise it for sparse data."""
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "EASE":
         return EASE(self, training)

@@ -30,9 +30,9 @@ class EquationForm(Enum):
     function = "function"
     """Any differentiable function of a user and an item."""
     score_product = "score_product"
-    """s_ui = x_u · y_i, a score, not a rating: the higher, the likelier the user rates the item at all."""
+    """s_ui = x_u · y_i, a score, not a rating. The higher it is, the likelier the user rates the item at all."""
     score_sum = "score_sum"
-    """s_ui = Σ w_ji over the items j that the user has rated, a score, with all w in closed form."""
+    """s_ui = Σ w_ji over the items j that the user has rated. This is a score, and all w have a closed form."""
 
 
 RATING_FORMS = (EquationForm.embeddings, EquationForm.terms, EquationForm.function)
@@ -48,7 +48,7 @@ class EquationOptions(ABC):
     form: ClassVar[EquationForm] = EquationForm.function
     """Form of the equation."""
     recipe: ClassVar[str] = ""
-    """Recipe that chooses a fit and a monitor for the equation; "" without one."""
+    """Recipe that chooses a fit and a monitored metric for the equation, or "" if there is none."""
     takes_whole_users: ClassVar[bool] = False
     """Whether a batch must hold all training rows of its users, as for an autoencoder."""
 
@@ -109,8 +109,8 @@ class ScoreOptions(EquationOptions):
     """Options common to equations that predict scores from implicit feedback."""
 
     min_stars: float | None = field(metadata=finite())
-    """Lowest rating that counts as positive feedback, in stars: every rating scale is mapped to 1 to 5. null: every
-    rating counts."""
+    """Lowest rating that counts as positive feedback, in stars: every rating scale is mapped to 1 to 5. With null,
+    every rating counts."""
 
     def check_rows(self, rows: Batch) -> None:
         """Raise UserError if no pair would count."""

@@ -43,8 +43,8 @@ class Side(NamedTuple):
         embedding: the rows' own factors, (num_rows, D).
         bias: the rows' own biases, (num_rows, 1); None in an equation without biases.
         terms: further terms of the sum.
-        day_rows: finds the row of a user or item on a given day; every row has training ratings. None: one row each,
-            for all days.
+        day_rows: finds the row of a user or item on a given day; every row has training ratings. None if each has a
+            single row, for all days.
     """
 
     embedding: nn.Embedding

@@ -92,7 +92,7 @@ class SideSamples(NamedTuple):
     Attributes:
         samples: the rows in each sample.
         mean: μ, in stars.
-        last_row: (num_owners,) int64, the row of each user or item on its last day; None: one row each.
+        last_row: (num_owners,) int64, the row of each user or item on its last day; None if each has a single row.
         new_row_terms: the terms that new rows also have. The rows include them.
     """
 

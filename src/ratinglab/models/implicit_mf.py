@@ -37,7 +37,7 @@ class ImplicitMFOptions(ScoreOptions):
     regularization: float = field(metadata=at_least(0))
     """λ, in the objective. Raise it for sparse data."""
     frequency_exponent: float = field(metadata=within(0, 1))
-    """ν, the exponent with which λ grows with the number of a user's or item's pairs. 0: the same λ for all."""
+    """ν: λ grows with the number of a user's or item's pairs to the power ν. With 0, λ is the same for all."""
     init_std: float = field(metadata=above(0))
     """Standard deviation of the initial factors, times √embedding_dim."""
     unrated_weight: float = field(metadata=at_least(0))

@@ -22,7 +22,7 @@ class Predictor(nn.Module):
     def __init__(
         self, model: Equation, baseline: BiasBaseline, *, stars: Stars, scale: tuple[float, float] | None
     ) -> None:
-        """Combine a model, an equation or a posterior of one, with its fallback; scale=None clips nothing."""
+        """Combine a model, an equation or a posterior of one, with its fallback. scale=None clips nothing."""
         super().__init__()
         self.model = model
         self.baseline = baseline

@@ -22,5 +22,5 @@ class RatedPairs(NamedTuple):
 
 
 def liked_rows(rows: Batch, min_stars: float | None) -> Batch:
-    """Select the rows whose rating, in stars, is at least min_stars; None: all rows."""
+    """Select the rows whose rating, in stars, is at least min_stars. With None, select all rows."""
     return rows if min_stars is None else rows.take(torch.from_numpy(is_liked(rows.rating.numpy(), min_stars)))

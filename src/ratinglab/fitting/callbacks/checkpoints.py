@@ -56,7 +56,7 @@ class BestAndLast(Checkpoint):
         self.failed: dict[str, str] = {}
         """Reason why a file could not be written the last time, by name, BEST or LAST."""
         self.lost: dict[str, float] | None = None
-        """The best epoch and its monitored value (keys epoch and value) if best.ckpt could not be written for it."""
+        """The best epoch and its monitored value, as keys epoch and value, if best.ckpt could not be written then."""
         self._last_written = monotonic()
 
     @property

@@ -30,7 +30,7 @@ class MedianPruning(Callback):
         """Compare with the validation curves of finished jobs; see PruningOptions."""
         super().__init__()
         self.reason: str | None = None
-        """Reason why the fit was ended; None if it was not."""
+        """Why the fit was pruned; None if it was not."""
         self._monitor, self._curves = monitor, curves
         optuna.logging.set_verbosity(logging.WARNING)  # else it logs that a study was created
         self._study = optuna.create_study(

@@ -1,4 +1,4 @@
-"""Callback that stops a fit after the epoch in which a signal came."""
+"""Callback that stops a fit after the epoch in which the process received a signal."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ratinglab.process.interrupts import StoppedError, StopRequest
 
 
 class StopOnSignal(Checkpoint):
-    """Callback that ends a fit after the epoch in which Ctrl-C, SIGTERM or SIGHUP came, with last.ckpt written.
+    """Callback that ends a fit after the epoch in which Ctrl-C, SIGTERM or SIGHUP arrived. It first writes last.ckpt.
 
     A signal to any process ends the fit in all processes.
 
@@ -30,7 +30,7 @@ class StopOnSignal(Checkpoint):
         self._request.watch(is_silent=not trainer.is_global_zero)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise StoppedError if a signal came."""
+        """Raise StoppedError if a signal has arrived."""
         number = self._find_signal(trainer)
         if number is not None:
             checkpoints = trainer.checkpoint_callback
@@ -40,14 +40,14 @@ class StopOnSignal(Checkpoint):
             raise StoppedError(number, f"after {done} of {trainer.max_epochs} epochs")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise StoppedError if a signal came since the last epoch, and let later ones raise it."""
+        """Raise StoppedError if a signal has arrived since the last epoch. A later signal raises it at once."""
         self._request.close()
         number = self._find_signal(trainer)
         if number is not None:
             raise StoppedError(number, "after the last epoch")
 
     def _find_signal(self, trainer: Trainer) -> int | None:
-        """Return the number of a signal that any process has received; None: none has."""
+        """Return the number of a signal that any process has received; None without a signal."""
         if trainer.world_size == 1:
             return self._request.signal_number
         number = torch.tensor(self._request.signal_number or 0, device=trainer.strategy.root_device)
@@ -55,5 +55,5 @@ class StopOnSignal(Checkpoint):
         return int(number) or None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let signals raise StoppedError again."""
+        """Let signals raise StoppedError at once again."""
         self._request.close()

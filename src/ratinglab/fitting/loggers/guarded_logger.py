@@ -22,7 +22,7 @@ class GuardedLogger(Logger):
         Args:
             title: name of the logger in messages.
             start: makes the logger, at the first use.
-            end: closes the logger, given the logger and the status, "success" or "failed"; None: nothing to close.
+            end: closes the logger, given the logger and the status, "success" or "failed"; None closes nothing.
         """
         super().__init__()
         self._title, self._start, self._end = title, start, end

@@ -37,8 +37,8 @@ class TensorBoardOptions(LoggerOptions):
     data_figures: bool
     """Whether to draw figures of the data. Off by default in a sweep, where every run would show the same ones."""
     projector_items: int = field(metadata=at_least(0))
-    """Number of most rated items whose embeddings the projector shows; 0: none, the default in a sweep. Each takes 12
-    kB at embedding_dim 64."""
+    """Number of items, the most rated ones, whose embeddings the projector shows. In a sweep it is 0 by default. Each
+    item takes 12 kB at embedding_dim 64."""
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
         """Make a logger that writes an event file in the run's folder."""
@@ -68,7 +68,7 @@ class MLflowOptions(LoggerOptions):
     name: ClassVar[str] = "mlflow"
 
     tracking_uri: str
-    """Where MLflow keeps its runs: a database file, as in sqlite:///FILE, or a server, as in http://HOST:5000."""
+    """Where MLflow keeps its runs. sqlite:///FILE is a database file, http://HOST:5000 a server."""
     experiment_name: str
     """MLflow experiment that the run belongs to."""
 
@@ -101,7 +101,8 @@ class WandbOptions(LoggerOptions):
     project: str
     """W&B project that the run belongs to."""
     mode: WandbMode
-    """offline: write files that `wandb sync FOLDER` uploads; online: upload during the fit, after `wandb login`."""
+    """With offline, W&B writes files that `wandb sync FOLDER` uploads. With online, it uploads during the fit, after
+    `wandb login`."""
 
     def check_together(self) -> None:
         """Raise UserError if the package is missing."""
