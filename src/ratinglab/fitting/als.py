@@ -75,7 +75,7 @@ class ALSFit(RowFit):
             self.solve_rows(side, rows[side], rows[other_side(side)], priors=priors)
             self.write_own_rows(side, rows[side] - term_sum)
         errors, _ = self.sum_squared_errors("item", rows["item"], self.make_regressors(rows["user"]))
-        self.train_mse = float(errors.sum()) / self.num_ratings
+        self.train_mse = float(errors.sum()) / len(self.data.train_ratings_in_stars)
 
     def _multiply_term(self, term: Term, counts: FloatArray) -> FloatArray:
         """Compute F y of a term: (num_rows, D) float32, with 0 as the bias of a term without biases."""

@@ -163,8 +163,6 @@ class Fit(LightningModule):
             self.batch_rows = rows.tolist()
 
     def on_train_batch_end(self, outputs: object, batch: list[Batch], batch_idx: int) -> None:
-        self.step_seconds += perf_counter() - self._step_started
-        self.rows_trained += sum(self.batch_rows)
         # Lightning's global_step, on which checkpoints and limits of a caller's own Trainer depend
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()
@@ -172,6 +170,8 @@ class Fit(LightningModule):
         # a caller's own Trainer may end the epoch before its last batch
         if self.trainer.is_last_batch or self.trainer.fit_loop.epoch_loop.done:
             self._report_epoch()  # validation and the callbacks at the end of the epoch need it
+        self.step_seconds += perf_counter() - self._step_started
+        self.rows_trained += sum(self.batch_rows)
 
     def _report_epoch(self) -> None:
         """Report the training metric and the learning rate of the epoch, after its last step."""

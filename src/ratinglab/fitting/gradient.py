@@ -72,19 +72,13 @@ class GradientFit(Fit):
             self._pending.append((batch, rows))
             if len(self._pending) == self.accumulate_grad_batches:
                 self._step()
-        if self.trainer.is_last_batch:
-            self._finish_epoch()
 
     def report_training(self) -> None:
-        if not self.trainer.is_last_batch:  # a caller's own Trainer ends the epoch early
-            self._finish_epoch()
-        super().report_training()
-
-    def _finish_epoch(self) -> None:
-        """Take the last step, with the batches that are left, and compute train/mse."""
+        """Take the last step of the epoch, with the batches that are left, and report train/mse."""
         if self._pending:
             self._step()
         self.train_mse = float(self._total_squared_error()) / self._rows_done
+        super().report_training()
 
     def _total_squared_error(self) -> Tensor:
         """Sum the squared errors of the epoch over all processes: (), float64 except on mps."""

@@ -44,8 +44,16 @@ READY = b"ready\n"
 """Line that a process started by rank 0 writes to stdout once it can fit."""
 
 
-class OneProcess(LightningEnvironment):
-    """The environment of a fit in one process. Ignores the variables that Slurm or torchrun have set."""
+class LocalProcesses(LightningEnvironment):
+    """The environment of a fit in one process, or in several of one machine, which `other_processes` starts.
+
+    Lightning's own launcher would add Hydra overrides to their command lines. A resumed run refuses these, and so does
+    the installed command.
+    """
+
+    def __init__(self, num_processes: int) -> None:
+        super().__init__()
+        self.num_processes = num_processes
 
     @property
     def creates_processes_externally(self) -> bool:
@@ -53,21 +61,11 @@ class OneProcess(LightningEnvironment):
         return True
 
     def local_rank(self) -> int:
-        return 0
+        # Slurm or torchrun may have set a rank for a fit in one process
+        return process_rank() if self.num_processes > 1 else 0
 
     def node_rank(self) -> int:
         return 0
-
-
-class LocalProcesses(OneProcess):
-    """The environment of a fit in several processes of one machine, which `other_processes` starts.
-
-    Lightning's own launcher would add Hydra overrides to their command lines. A resumed run refuses these, and so does
-    the installed command.
-    """
-
-    def local_rank(self) -> int:
-        return process_rank()
 
 
 class PooledStrategy(DDPStrategy):
@@ -92,7 +90,7 @@ def cluster_environment(num_processes: int) -> ClusterEnvironment:
         return TorchElasticEnvironment()
     if num_processes > 1 and started_by_slurm():
         return SLURMEnvironment(auto_requeue=False)
-    return LocalProcesses() if num_processes > 1 else OneProcess()
+    return LocalProcesses(num_processes)
 
 
 def check_started(*, devices: int, num_nodes: int) -> None:
@@ -171,7 +169,8 @@ def _disconnect() -> None:
 
 def _starts_processes(trainer: Trainer) -> bool:
     """Return whether rank 0 starts the other processes, and no launcher does."""
-    return isinstance(getattr(trainer.strategy, "cluster_environment", None), LocalProcesses)
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    return isinstance(environment, LocalProcesses) and environment.num_processes > 1
 
 
 @contextmanager

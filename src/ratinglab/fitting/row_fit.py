@@ -64,11 +64,6 @@ class RowFit(FactorFit):
             )
             assert self._ratings[side].counts.min() > 0, f"a row of the {side} side has no training rating"
 
-    @property
-    def num_ratings(self) -> int:
-        """Number of training ratings."""
-        return len(self._ratings["user"].rating)
-
     def own_rows(self, side: SideName) -> FloatArray:
         """Copy the rows of a side without their terms: the bias, if any, and the factors, (num_rows, D) float32."""
         return join_tables(list_tables(self.equation.side(side)))
@@ -104,10 +99,7 @@ class RowFit(FactorFit):
     def sum_squared_errors(
         self, side: SideName, rows: FloatArray, regressors: Regressors
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Sum the squared errors of each row of a side, and the same times the other row's noise precision.
-
-        Returns two of (num_rows,) float64.
-        """
+        """Sum each row's squared errors, plain and times the other row's noise precision: two (num_rows,) float64."""
         ratings = self._ratings[side]
         plain, weighted = sum_squared_errors_by_row(ratings, rows, regressors)
         drop_pages(ratings.column, ratings.rating)

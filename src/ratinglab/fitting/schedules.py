@@ -28,7 +28,6 @@ class ConstantSchedule(Schedule):
     name: ClassVar[str] = "constant"
 
     def factor(self, epoch: int, max_epochs: int) -> float:
-        """Return 1."""
         return 1.0
 
 
@@ -42,7 +41,6 @@ class ExponentialSchedule(Schedule):
     """Factor on the learning rate after every epoch, above 0 and at most 1."""
 
     def factor(self, epoch: int, max_epochs: int) -> float:
-        """Compute decay^epoch."""
         return self.decay**epoch
 
 

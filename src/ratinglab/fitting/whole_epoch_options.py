@@ -36,7 +36,6 @@ class WholeEpochOptions(FitOptions):
     """The fit, as `module:Class` in ratinglab.fitting. `build` imports the module, since it may import a compiler."""
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
-        """Make the fit from these options."""
         fit: Fit = resolve_name(f"ratinglab.fitting.{self.fit_class}")(predictor, setup, self)
         return fit
 

@@ -113,11 +113,9 @@ class ImplicitMF(FactorEquation, ScoreEquation):
         return other
 
     def user_side(self) -> Side:
-        """Return x."""
         return Side(self.user_embedding)
 
     def item_side(self) -> Side:
-        """Return y."""
         return Side(self.item_embedding)
 
 

@@ -51,9 +51,7 @@ class MF(FactorEquation):
         return (self.user_embedding(user) * self.item_embedding(item)).sum(dim=-1)
 
     def user_side(self) -> Side:
-        """Return p_u."""
         return Side(self.user_embedding)
 
     def item_side(self) -> Side:
-        """Return q_i."""
         return Side(self.item_embedding)

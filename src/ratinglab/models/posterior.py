@@ -246,11 +246,9 @@ class PlaceholderEquation(FactorEquation):
         self._user, self._item = (Side(nn.Embedding.from_pretrained(side.factors)) for side in rows[:2])
 
     def user_side(self) -> Side:
-        """Return the users' rows."""
         return self._user
 
     def item_side(self) -> Side:
-        """Return the items' rows."""
         return self._item
 
 

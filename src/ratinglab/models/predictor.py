@@ -1,6 +1,5 @@
 """Predictions of a run: the model with the bias baseline as its fallback, clipped to the rating scale."""
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -84,22 +83,18 @@ class Predictor(nn.Module):
         assert isinstance(self.model, Posterior), "only a run with samples has standard deviations"
         return self.stars.unit * self.model.standard_deviation_table(user, item, self.stars.to_stars(predicted))
 
-    def predict_unclipped(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
-        """Predict without clipping, since a ranking must distinguish items that clip to the highest rating."""
-        return self._predict_or_fall_back(self.model.predict, user, item, day)
-
-    def predict_sample(self, number: int, user: Tensor, item: Tensor, day: Tensor | None) -> Tensor:
-        """Predict from one sample of a Posterior alone, counted from 0, without clipping: (B,) float32."""
-        assert isinstance(self.model, Posterior), "only a posterior has samples"
-        return self._predict_or_fall_back(partial(self.model.predict_sample, number), user, item, day)
-
-    def _predict_or_fall_back(
-        self, predict: Callable[[Tensor, Tensor, Tensor | None], Tensor], user: Tensor, item: Tensor, day: Tensor | None
+    def predict_unclipped(
+        self, user: Tensor, item: Tensor, day: Tensor | None = None, *, sample: int | None = None
     ) -> Tensor:
-        """Predict the known pairs by `predict`, which returns stars, and all others by the bias baseline.
+        """Predict without clipping, since a ranking must distinguish items that clip to the highest rating.
 
-        Does not branch on values while torch.export or torch.onnx.export traces it.
+        Predicts from one sample of a Posterior alone if `sample` is its number, from 0. Does not branch on values while
+        torch.export or torch.onnx.export traces it.
         """
+        predict = self.model.predict
+        if sample is not None:
+            assert isinstance(self.model, Posterior), "only a posterior has samples"
+            predict = partial(self.model.predict_sample, sample)
         is_known = self.baseline.is_known_pair(user, item)
         if not torch.compiler.is_compiling() and bool(is_known.all()):  # shortcut for the usual case
             return self.stars.to_rating(predict(user, item, day))

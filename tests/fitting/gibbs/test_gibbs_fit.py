@@ -186,9 +186,10 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
     first_drawn = {"user": of_last_sweep[0], "item": of_last_sweep[counts["user"]]}
     # the last two draws of six epochs are those of the users and the items
     for side, (rows, centered_scatter, num_centered) in zip(("user", "item"), calls[-2:], strict=True):
-        terms = (before.users if side == "user" else before.items).terms
+        names = (before.users if side == "user" else before.items).terms
+        terms = names.values()
         assert len(terms) == counts[side]
-        stored = {f"term_{term.name}_{kind}" for term in terms for kind in ("bias", "precision")}
+        stored = {f"term_{term}_{kind}" for term in names for kind in ("bias", "precision")}
         assert stored <= before.state_dict().keys()
         own_rows = before.own_rows(side)
         products = [term.solver.multiply(term.weights()) for term in terms]
@@ -197,7 +198,7 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
         assert rows[:, 0] == pytest.approx(own_rows[:, 0] - sum(product[:, 0] for product in products), abs=1e-5)
         # the first term is drawn given the same rows
         assert first_drawn[side] == pytest.approx(rows, abs=1e-5)
-        weights = [(term.precision, term.weights()) for term in terms]
+        weights = [(float(term.precision), term.weights()) for term in terms]
         expected = sum(precision * y.astype(np.float64).T @ y for precision, y in weights)
         assert centered_scatter == pytest.approx(expected, rel=1e-4, abs=1e-5)
         assert num_centered == sum(len(y) for _, y in weights)
@@ -246,7 +247,7 @@ def test_feature_absorbs_the_mean_of_its_users():
     module.users.read()
     items = fitted.equation.item_side().compute(torch.arange(fitted.data.num_items)).factors.detach().numpy()
     mean_item = np.concatenate([[1], items.mean(axis=0)])
-    group_means = module.users.terms[0].weights() @ mean_item
+    group_means = module.users.terms["user_feature_0"].weights() @ mean_item
     assert np.diff(group_means) == pytest.approx([1.5, 1.5], abs=0.4)
     own_means = np.bincount(column, module.users.own_rows @ mean_item) / np.bincount(column)
     assert np.diff(own_means) == pytest.approx([0, 0], abs=0.4)

@@ -70,7 +70,6 @@ class BestAndLast(Checkpoint):
         return {"best_value": self.best_value, "lost": self.lost}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best value so far."""
         self.best_value = state_dict["best_value"]
         self.lost = state_dict["lost"]
 

@@ -30,15 +30,12 @@ class LearningCurve(Callback):
         self._columns: dict[str, list[float]] = {tag: [] for tag in ("epoch", *tags)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the curve so far, for resuming."""
         return {"columns": self._columns}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the curve of the finished epochs."""
         self._columns = state_dict["columns"]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the epoch."""
         for tag, values in self._columns.items():
             if tag == "epoch":
                 values.append(trainer.current_epoch + 1)

@@ -53,7 +53,6 @@ class MedianPruning(Callback):
         return {"curve": curve, "reason": self.reason}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the curve and the decision."""
         self.reason = state_dict["reason"]
         for step, value in state_dict["curve"].items():
             self._trial.report(value, step)

@@ -83,14 +83,9 @@ class Chain:
         return Gain(float(difference.square().mean()) / 4, float(predicted.var(dim=0).mean()) / num_samples)
 
     def is_done(self, *, has_dropped: bool, min_gain: float, train_mse: float) -> bool:
-        """Return whether more samples would gain too little.
+        """Return whether more samples would lower the MSE by at most min_gain · train_mse. With min_gain=0, never.
 
-        Checks this after every SAMPLES_PER_CHECK samples, and after every second sample was dropped.
-
-        Args:
-            has_dropped: whether every second sample has just been dropped.
-            min_gain: the least gain for which to continue, as a fraction of train_mse; 0: never done.
-            train_mse: MSE of the training ratings, in squared stars.
+        Checks this after every SAMPLES_PER_CHECK samples, and if `keep` has just dropped every second sample.
         """
         num_samples = self._posterior.num_samples
         is_due = has_dropped or num_samples % SAMPLES_PER_CHECK == 0

@@ -9,15 +9,17 @@ from torch import Tensor, nn
 from ratinglab.batches import Batch
 from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.gibbs.chain import Chain, choose_gain_ratings
-from ratinglab.fitting.gibbs.noise import UserNoise, draw_precisions, draw_user_noise
+from ratinglab.fitting.gibbs.noise import draw_precisions, draw_user_noise
 from ratinglab.fitting.gibbs.priors import Normal, draw_prior
 from ratinglab.fitting.gibbs.side_state import SideState, TermState
 from ratinglab.fitting.gibbs.term_draws import draw_term
-from ratinglab.fitting.row_fit import RowFit
+from ratinglab.fitting.row_fit import RowFit, list_tables
+from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.kernels.column_draws import compile_loops, join_columns, split_columns
 from ratinglab.kernels.rows import Entries, FloatArray, Regressors, RowPriors, draw_rows, gram, subtract_dots
 from ratinglab.kernels.sorted_ratings import chunk_bounds
+from ratinglab.models.factor_equation import Side
 from ratinglab.models.factors import Factors, SideFactors
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
@@ -26,6 +28,8 @@ from ratinglab.sides import SIDE_NAMES, SideName
 MIN_NOISE_STD = 0.01
 """Lowest standard deviation of a user's noise, in standard deviations of the ratings. Otherwise the precision of
 perfectly fitted ratings grows without bound."""
+MIN_RATINGS_PER_ROW = 2
+"""Average number of ratings per row below which a sweep also shifts all rows of a user or item together."""
 FIRST_PRIOR_STD = 0.1
 """Standard deviation of the first prior. A prior drawn from weights near 0 would keep weights small for many epochs."""
 
@@ -106,16 +110,34 @@ class GibbsFit(RowFit):
     def _make_side(self, name: SideName) -> SideState:
         """Make the state of a side from the equation's tables and the buffers."""
         side, buffers = self.equation.side(name), dict(self.named_buffers(recurse=False))
-        terms = [
-            TermState(
-                term,
-                bias=buffers[f"term_{term.name}_bias"] if self.has_biases else None,
-                precision=buffers[f"term_{term.name}_precision"],
+        num_rows, dim = self.own_rows(name).shape
+        terms = {
+            term.name: TermState(
+                TermSolver(term.design, dim=dim),
+                [*([buffers[f"term_{term.name}_bias"]] if self.has_biases else []), term.embedding.weight],
+                buffers[f"term_{term.name}_precision"],
             )
             for term in side.terms
-        ]
-        noise_precision = buffers[f"{name}_precision"]
-        return SideState(name, side, terms, noise_precision=noise_precision, num_ratings=self.num_ratings)
+        }
+        return SideState(
+            name,
+            list_tables(side),
+            np.arange(num_rows) if side.day_rows is None else side.day_rows.owner.numpy(),
+            buffers[f"{name}_precision"].numpy(),
+            terms,
+            terms.get(self._find_shared_term(side)),
+        )
+
+    def _find_shared_term(self, side: Side) -> str:
+        """Find the name of the term that all rows of an owner share; "" if there are enough ratings per row."""
+        day_rows = side.day_rows
+        if day_rows is None or len(self.data.train_ratings_in_stars) >= MIN_RATINGS_PER_ROW * len(day_rows):
+            return ""
+        for term in side.terms:
+            design = term.design
+            if design.is_one_hot and torch.equal(design.column, day_rows.owner.int()) and (design.scale == 1).all():
+                return term.name
+        return ""
 
     def training_step(self, batches: list[Batch]) -> None:
         """Run one sweep: the users' prior, terms and rows, then the items', then the noise."""
@@ -145,7 +167,7 @@ class GibbsFit(RowFit):
             side.rows,
             regressors,
             priors=RowPriors(row_means, prior.precision.astype(np.float32), ones),
-            noise_precision=side.select_by_row(side.noise_precision),
+            noise_precision=side.noise_precision[side.owner],
             normal_draws=random.standard_normal(side.rows.shape, dtype=np.float32),
         )
         side.own_rows = side.rows - np.subtract(row_means, mean, out=row_means)
@@ -158,7 +180,7 @@ class GibbsFit(RowFit):
         dim = side.own_rows.shape[1]
         if self.current_epoch == 0:
             return Normal(np.zeros(dim), np.eye(dim) / FIRST_PRIOR_STD**2)
-        weights = [(term.precision, term.weights()) for term in side.terms]
+        weights = [(float(term.precision), term.weights()) for term in side.terms.values()]
         scatter = sum((term_precision * gram(y, y) for term_precision, y in weights), np.zeros(()))
         return draw_prior(side.own_rows, random, centered_scatter=scatter, num_centered=sum(len(y) for _, y in weights))
 
@@ -168,40 +190,39 @@ class GibbsFit(RowFit):
         """Draw a shared term given the ratings and each row's difference from it. Shifts the rows in place."""
         ratings, weights = self._ratings[side.name], term.weights()
         residual = np.empty_like(ratings.rating)
-        subtract_dots(ratings, side.rows - side.select_by_row(weights), regressors.values, residual)
-        start = side.merge_starts(ratings.start)
+        subtract_dots(ratings, side.rows - weights[side.owner], regressors.values, residual)
+        start = ratings.start[np.searchsorted(side.owner, np.arange(len(weights) + 1))]
         ratings_by_owner = Entries(chunk_bounds(start, dim=weights.shape[1]), start, ratings.column, residual)
-        scale = np.full(len(weights), term.precision, dtype=np.float32)
+        scale = np.full(len(weights), float(term.precision), dtype=np.float32)
         priors = RowPriors(np.zeros_like(weights), prior.precision.astype(np.float32), scale)
         normal_draws = random.standard_normal(weights.shape, dtype=np.float32)
         drawn = np.empty_like(weights)
         draw_rows(ratings_by_owner, regressors, priors, side.noise_precision, normal_draws, drawn)
-        side.rows += side.select_by_row(drawn - weights)
+        side.rows += (drawn - weights)[side.owner]
         term.write(drawn)
 
     def _draw_noise(self, random: np.random.Generator) -> None:
         """Draw the users' noise precisions and, unless noise=one, the items'. Computes train/mse from the errors."""
-        users, items, is_own = self.users, self.items, self.options.noise is Noise.own
+        users, items = self.users, self.items
         errors, weighted = self.sum_squared_errors("user", users.rows, self._regressors(items))
-        drawn = draw_user_noise(
-            UserNoise(float(self.noise_precision), users.noise_precision),
+        common, users.noise_precision[:] = draw_user_noise(
+            users.noise_precision / float(self.noise_precision),
             users.sum_by_owner(self._ratings["user"].counts),
             users.sum_by_owner(weighted),
             noise=self.options.noise,
             max_precision=self._max_user_precision,
             random=random,
         )
-        self.noise_precision.fill_(drawn.common)
-        users.noise_precision[:] = drawn.precision
-        if is_own:
+        self.noise_precision.fill_(common)
+        if self.options.noise is Noise.own:
             errors, weighted = self.sum_squared_errors("item", items.rows, self._regressors(users))
             counts = items.sum_by_owner(self._ratings["item"].counts)
             items.noise_precision[:], _ = draw_precisions(counts, items.sum_by_owner(weighted), random)
-        self.train_mse = float(errors.sum()) / self.num_ratings
+        self.train_mse = float(errors.sum()) / len(self.data.train_ratings_in_stars)
 
     def _regressors(self, side: SideState) -> Regressors:
         """Make the regressors of a side's rows, with the noise precision of each row's user or item."""
-        return self.make_regressors(side.rows, noise_precision=side.select_by_row(side.noise_precision))
+        return self.make_regressors(side.rows, noise_precision=side.noise_precision[side.owner])
 
     def _keep_sample(self) -> None:
         """Keep the rows, with all terms added, as a sample. Ends the fit if more samples would gain too little."""
@@ -213,8 +234,8 @@ class GibbsFit(RowFit):
             )
             for side in (self.users, self.items)
         )
+        terms = self.users.terms | self.items.terms
         names = [term.name for side in self.equation.sides() for term in side.terms_of_new_rows]
-        terms = {term.name: term for term in (*self.users.terms, *self.items.terms)}
         weights = {name: torch.from_numpy(terms[name].weights()) for name in names}
         has_dropped = self.chain.keep(Factors(user, item, float(self.equation.rating_mean), weights))
         if has_dropped:
@@ -242,7 +263,7 @@ class GibbsFit(RowFit):
         no_sum = torch.zeros(len(batch.rating), dtype=torch.float64), 0
         total, num_summed = self._prediction_sums.get(block, no_sum)
         for number in range(num_summed, num_samples):
-            predicted = self.predictor.predict_sample(number, batch.user, batch.item, batch.day)
+            predicted = self.predictor.predict_unclipped(batch.user, batch.item, batch.day, sample=number)
             total = total + predicted.double()
         self._prediction_sums[block] = total, num_samples
         return (total / num_samples).float()
@@ -251,9 +272,11 @@ class GibbsFit(RowFit):
 def _draw_terms(side: SideState, prior: Normal, random: np.random.Generator) -> FloatArray:
     """Draw the terms of a side in turn, given its rows; return the rows minus m and the new terms, (num_rows, D)."""
     blocks = split_columns(side.own_rows - prior.mean.astype(np.float32))
-    for term in side.terms:
-        drawn, term_precision = draw_term(
-            term.solver, blocks, term.weights(), term_precision=term.precision, prior=prior, random=random
+    for term in side.terms.values():
+        last = float(term.precision)
+        drawn, precision = draw_term(
+            term.solver, blocks, term.weights(), term_precision=last, prior=prior, random=random
         )
-        term.write(drawn, precision=term_precision)
+        term.write(drawn)
+        term.precision.fill_(precision)
     return join_columns(blocks, side.own_rows.shape[1])

@@ -1,7 +1,5 @@
 """Draws of the noise precisions of users and items in Gibbs sampling, and of ν, which says how alike they are."""
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
@@ -17,44 +15,31 @@ COMMON_SHAPE, COMMON_RATE = 1.0, 1.0
 """Parameters of the gamma prior on the common precision."""
 
 
-class UserNoise(NamedTuple):
-    """The noise precisions of users.
-
-    Attributes:
-        common: α, common to all ratings.
-        precision: (N,), s_u = α a_u, with a_u relative to the common precision.
-    """
-
-    common: float
-    precision: FloatArray | Float64Array
-
-
 def draw_user_noise(
-    last: UserNoise,
+    relative: FloatArray,
     counts: Float64Array,
     squares: Float64Array,
     *,
     noise: Noise,
     max_precision: float,
     random: np.random.Generator,
-) -> UserNoise:
-    """Draw the noise precisions of users given the errors.
+) -> tuple[float, Float64Array]:
+    """Draw the common precision α, and the users' precisions s_u = α a_u: (N,), given the errors.
 
     Args:
-        last: the last draw.
+        relative: (N,), a, the last draw.
         counts: (N,), number of ratings of each user.
         squares: (N,), sum of the squared errors of each user, each times its item's relative precision.
-        noise: own: each user has its own precision; one: all have the common one.
+        noise: own: each user has its own precision; one: s = α for all.
         max_precision: upper bound of each user's own precision.
         random: generator of the draws.
     """
-    common = draw_common_precision(counts.sum(), float((last.precision / last.common) @ squares), random)
+    common = draw_common_precision(counts.sum(), float(relative @ squares), random)
     if noise is Noise.one:
-        return UserNoise(common, np.full(len(counts), common))
-    relative, degrees = draw_precisions(counts, common * squares, random)
-    precision = common * relative
-    common = redraw_common_precision(common, precision, degrees, random)
-    return UserNoise(common, np.minimum(precision, max_precision))
+        return common, np.full(len(counts), common)
+    relative_drawn, degrees = draw_precisions(counts, common * squares, random)
+    precision = common * relative_drawn
+    return redraw_common_precision(common, precision, degrees, random), np.minimum(precision, max_precision)
 
 
 def draw_common_precision(count: float, squares: float, random: np.random.Generator) -> float:

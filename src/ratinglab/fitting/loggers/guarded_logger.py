@@ -39,7 +39,6 @@ class GuardedLogger(Logger):
         return ""
 
     def log_hyperparams(self, params: dict[str, Any]) -> None:  # type: ignore[override]
-        """Log the run's settings."""
         self._try(lambda logger: logger.log_hyperparams(format_settings(params)))
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

@@ -30,7 +30,6 @@ class SafeNamesMLFlowLogger(MLFlowLogger):
     """Lightning's logger, with ndcg_at_10 for ndcg@10. MLflow takes no @: Lightning would drop the metric and warn."""
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log scalars."""
         super().log_metrics({tag.replace("@", "_at_"): value for tag, value in metrics.items()}, step)
 
 
