@@ -130,7 +130,8 @@ def test_many_rows_in_small_blocks_equal_each_row_alone(monkeypatch):
 def test_new_user_with_noisy_ratings_has_a_lower_precision_than_one_with_clean_ratings():
     precisions = torch.distributions.Gamma(5.0, 5.0).sample((NUM_USERS,))
     solver = build_solver(samples=2)
-    solver.trained_rows.samples[:] = [sample._replace(noise_precision=precisions) for sample in solver.trained_rows.samples]
+    samples = solver.trained_rows.samples
+    samples[:] = [sample._replace(noise_precision=precisions) for sample in samples]
     noisy = ratings([0] * 10, list(range(10)), [1.0, 5.0] * 5, 1)
     offset = MEAN + solver.fixed_rows.samples[0].bias[:10, 0].double()
     clean = noisy._replace(rating=offset)
@@ -143,7 +144,8 @@ def test_precision_of_a_new_user_is_its_mean_given_the_errors_and_their_uncertai
     monkeypatch.setattr(fold_in_solver, "NOISE_STEPS", 100)
     precisions = torch.distributions.Gamma(5.0, 5.0).sample((NUM_USERS,))
     solver = build_solver()
-    solver.trained_rows.samples[:] = [sample._replace(noise_precision=precisions) for sample in solver.trained_rows.samples]
+    samples = solver.trained_rows.samples
+    samples[:] = [sample._replace(noise_precision=precisions) for sample in samples]
     folded = solver.solve(ratings([0] * 3, OTHER[:3], RATING[:3], 1))
     drawn = np.stack([joined(folded, sample)[0] for sample in range(solver.num_draws)])
     items = joined(solver.fixed_rows, 0)
