@@ -31,7 +31,7 @@ from pytorch_lightning import Callback, Trainer
 import ratinglab
 from ratinglab import api
 from ratinglab.process import interrupts
-from ratinglab.training import training
+from ratinglab.training import run_trainer, training
 
 pytestmark = pytest.mark.slow
 
@@ -487,7 +487,7 @@ class Interrupt(Callback):
 def test_ctrl_c_raises_keyboard_interrupt_and_the_run_resumes(frame, monkeypatch, times, done):
     monkeypatch.setattr(Interrupt, "times", times)
     monkeypatch.setattr(interrupts, "SAME_REQUEST_SECONDS", 0)
-    monkeypatch.setattr(training, "progress_callbacks", lambda **_: [Interrupt()])
+    monkeypatch.setattr(run_trainer, "progress_callbacks", lambda **_: [Interrupt()])
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(
         KeyboardInterrupt,
@@ -496,7 +496,7 @@ def test_ctrl_c_raises_keyboard_interrupt_and_the_run_resumes(frame, monkeypatch
         train(ratings=frame, max_epochs=9)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     (run,) = Path("outputs").glob("*/*")
-    monkeypatch.setattr(training, "progress_callbacks", lambda **_: [])
+    monkeypatch.setattr(run_trainer, "progress_callbacks", lambda **_: [])
     resumed = ratinglab.train(f"resume={run}", ratings=frame, verbose=False)
     assert metrics(resumed) == metrics(train(ratings=frame, max_epochs=9))
 

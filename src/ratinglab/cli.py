@@ -47,7 +47,8 @@ def reproduce(options: TrainOptions, run_folder: Path) -> None:
 
 
 def _train_and_print(options: TrainOptions, run_folder: Path) -> float | None:
-    from ratinglab.training.training import compare_with_original, train_run
+    from ratinglab.training.run_results import compare_with_original
+    from ratinglab.training.training import train_run
 
     objective = train_run(options, run_folder, command=sys.argv)
     print(shown_path(run_folder), flush=True)

@@ -48,11 +48,22 @@ def test_changed_metrics_are_refused(folder):
         check_same_data_and_metrics(folder, record, key="resume")
 
 
-def test_different_threads_or_versions_give_a_note(folder, caplog):
-    record = replace(read_record(folder), provenance=PROVENANCE | {"threads": 2})
+@pytest.mark.parametrize(
+    ("provenance", "change", "differing"),
+    [
+        ({}, {}, []),
+        ({"versions": {"torch": "0"}}, {}, ["the versions of the packages differ"]),
+        ({"threads": 2}, {}, []),
+        ({"threads": 2}, {"model_target": "lab.autorec.AutoRecOptions"}, ["the number of threads differs"]),
+        ({"threads": 2}, {"fit": {"optimizer": "spark_als"}}, ["the number of threads differs"]),
+    ],
+)
+def test_notes_name_what_can_change_the_last_bits(folder, caplog, provenance, change, differing):
+    record = replace(read_record(folder), provenance=PROVENANCE | provenance, **change)
     with caplog.at_level(logging.INFO):
         check_same_data_and_metrics(folder, record, key="resume")
-    assert caplog.messages == ["note: threads have changed since the run was started; the last bits may differ"]
+    end = "from when the run was started; results may not match bit for bit"
+    assert caplog.messages == [f"note: {text} {end}" for text in differing]
 
 
 def test_run_of_another_format_cannot_be_resumed_or_reproduced(folder):

@@ -3,9 +3,11 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ratinglab.errors import UserError
 from ratinglab.files import remove_temporary_files, user_path
+from ratinglab.fitting.whole_epoch_options import SparkALSOptions
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
 from ratinglab.runs.record import RunRecord, has_finished, read_record
@@ -15,6 +17,31 @@ from ratinglab.runs.weights import load_equation, read_checkpoint
 from ratinglab.training.train_options import TrainOptions
 
 log = logging.getLogger(__name__)
+
+
+class FitStart(NamedTuple):
+    """The state from which a fit starts.
+
+    Attributes:
+        record: the record of the run.
+        checkpoint: the checkpoint to resume from; None for a new fit.
+        epochs_done: number of epochs that have trained the checkpoint.
+    """
+
+    record: RunRecord
+    checkpoint: Path | None
+    epochs_done: int
+
+
+def find_start(run_folder: Path, record: RunRecord) -> FitStart:
+    """Find the start of a fit: the last checkpoint in the run's folder, if it has trained for an epoch.
+
+    Raises:
+        UserError: the checkpoint is damaged or belongs to another run.
+    """
+    last = run_folder / LAST
+    epochs_done = read_checkpoint(last, record=record).epochs if last.exists() else 0
+    return FitStart(record, last if epochs_done > 0 else None, epochs_done)
 
 
 def check_same_rows(earlier: RunRecord, record: RunRecord, *, folder: Path, key: str) -> None:
@@ -36,7 +63,8 @@ def check_same_rows(earlier: RunRecord, record: RunRecord, *, folder: Path, key:
 def check_same_data_and_metrics(run_folder: Path, record: RunRecord, *, key: str) -> RunRecord:
     """Check that a run used the data, split and metrics of `record`, and return its own record.
 
-    Logs a note if the threads or the versions differ. Messages begin with `key`.
+    Logs a note if the versions of the packages differ, or the number of threads where it can change the weights.
+    Messages of errors begin with `key`.
 
     Raises:
         UserError: the data, the side information, the split or a metric has changed since.
@@ -46,19 +74,28 @@ def check_same_data_and_metrics(run_folder: Path, record: RunRecord, *, key: str
     if (earlier.metrics, earlier.monitor, earlier.ranking) != (record.metrics, record.monitor, record.ranking):
         raise UserError(f"{key}: the metrics or their directions have changed since {run_folder} was started")
     then, now = earlier.provenance, record.provenance
-    changes = {"threads": then["threads"] != now["threads"], "versions": then["versions"] != now["versions"]}
-    for name in (name for name, is_changed in changes.items() if is_changed):
-        log.info("note: %s have changed since the run was started; the last bits may differ", name)
+    changes = []
+    if then["versions"] != now["versions"]:
+        changes.append("the versions of the packages differ")
+    if then["threads"] != now["threads"] and _depends_on_threads(record):
+        changes.append("the number of threads differs")
+    for change in changes:
+        log.info("note: %s from when the run was started; results may not match bit for bit", change)
     return earlier
 
 
+def _depends_on_threads(record: RunRecord) -> bool:
+    """Return whether the number of threads can change the last bits: with Spark, or an equation of the user's own."""
+    return not record.model_target.startswith("ratinglab.") or record.fit["optimizer"] == SparkALSOptions.name
+
+
 def load_initial_weights(
-    options: TrainOptions, predictor: Predictor, *, record: RunRecord, is_first_of_two: bool
+    options: TrainOptions, predictor: Predictor, *, record: RunRecord, is_validation_fit: bool
 ) -> None:
     """Load the best weights of the run that `from=` names into the predictor's equation, before it is fitted.
 
     Both runs must have the same rows in the same parts: otherwise the weights may have been fitted on rows that this
-    run holds out. The first of two fits starts from the earlier run's first fit.
+    run holds out. The validation fit of a run with split.refit starts from the earlier run's validation fit.
 
     Raises:
         UserError: there is no such run, its weights have other shapes, or its rows or parts differ.
@@ -73,7 +110,7 @@ def load_initial_weights(
             f"from: {folder} was fitted on its validation rows too; from={folder / VALIDATION_FIT} starts from its "
             "first fit, which was not"
         )
-    if is_first_of_two:
+    if is_validation_fit:
         folder = folder / VALIDATION_FIT
         earlier = read_record(folder, key="from")
     check_same_rows(earlier, record, folder=folder, key="from")

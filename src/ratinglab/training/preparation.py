@@ -63,8 +63,8 @@ class Preparation:
         return self.has_validation and not self.options.optimizer.keeps_samples
 
     @property
-    def is_first_of_two(self) -> bool:
-        """Whether the fit only finds the number of epochs for a second fit."""
+    def is_validation_fit(self) -> bool:
+        """Whether the fit only finds the number of epochs for the refit."""
         return self.options.split.refit and self.record.refit_epochs is None
 
     def curve_tags(self) -> list[str]:
@@ -107,7 +107,7 @@ class Preparation:
         setup = FitSetup(options.schedule, options.trainer, self.monitor, options.order, options.seed)
         fit = options.optimizer.build(predictor, setup)
         if options.from_ is not None and not is_resumed:
-            load_initial_weights(options, fit.predictor, record=self.record, is_first_of_two=self.is_first_of_two)
+            load_initial_weights(options, fit.predictor, record=self.record, is_validation_fit=self.is_validation_fit)
         return fit
 
 
@@ -117,8 +117,7 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
     Args:
         options: the options as typed.
         command: the command line, for the record.
-        refit_epochs: number of epochs of the second of two fits, which also trains on the validation rows; None for
-            any other fit.
+        refit_epochs: number of epochs of the refit, which also trains on the validation rows; None for any other fit.
 
     Raises:
         UserError: the data or an option is wrong.
