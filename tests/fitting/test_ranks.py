@@ -130,7 +130,7 @@ def test_first_node_of_slurm_lets_the_second_go_if_the_run_is_finished(start, tm
     second, (status, stdout, stderr) = (node.end() for node in nodes)
     assert second == (0, "", "")
     assert (status, stderr) == (0, "")
-    assert stdout.startswith("note: the run is already finished\n")
+    assert stdout.startswith("resume     the run is already finished\n")
 
 
 def test_stopped_fit_resumes_in_one_process(command_apart, start, tmp_path, one):

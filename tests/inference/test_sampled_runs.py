@@ -98,7 +98,7 @@ def test_interrupted_run_resumes_to_equal_samples(command, command_apart, tmp_pa
     if cut_after == 5:
         outcome = command(tmp_path, "recommend", "run=cut", "user=42", status=2)
         assert "holds no sample yet: the run was stopped during burn-in; resume=cut continues it" in outcome.stderr
-    assert f"note: the run resumes after {cut_after} epochs" in command(tmp_path, "train", "resume=cut").stdout
+    assert f"resume     after {cut_after} epochs" in command(tmp_path, "train", "resume=cut").stdout
     one, two = (Run.load(run).predictor.model.get_extra_state() for run in (tmp_path / "cut", whole))
     for name in two:
         assert torch.equal(one[name], two[name]), name

@@ -42,7 +42,7 @@ def test_killed_run_resumes_from_its_last_checkpoint_to_equal_weights(command, s
     assert not (run / "metrics.json").exists()
     assert (run / "checkpoints" / "best.ckpt").exists()
     outcome = command(tmp_path, "train", f"resume={run.relative_to(tmp_path)}")
-    assert "note: the run resumes after" in outcome.stdout
+    assert "resume     after" in outcome.stdout
     assert outcome.run == run
     assert_equal_runs(run, whole)
 
@@ -62,7 +62,7 @@ def test_run_killed_while_writing_a_checkpoint_resumes(command, command_apart, t
     run = begun_run(tmp_path)
     assert [path.name for path in (run / "checkpoints").glob(".*")] != []
     outcome = command(tmp_path, "train", f"resume={run}")
-    assert "note: the run resumes after" in outcome.stdout
+    assert "resume     after" in outcome.stdout
     assert [path.name for path in (run / "checkpoints").iterdir() if path.name.startswith(".")] == []
     assert_equal_runs(run, whole)
 
@@ -73,7 +73,7 @@ def test_block_sgd_run_resumes_to_equal_weights(command, command_apart, tmp_path
     whole = command(tmp_path, "train", *options, "trainer.max_epochs=4").run
     cut = command(tmp_path, "train", *options, "trainer.max_epochs=2").run
     outcome = command_apart(tmp_path, "train", f"resume={cut}", "trainer.max_epochs=4")
-    assert "note: the run resumes after 2 epochs" in outcome.stdout
+    assert "resume     after 2 epochs" in outcome.stdout
     assert outcome.stderr == ""
     assert_equal_runs(cut, whole)
 
@@ -86,13 +86,13 @@ def test_moved_and_renamed_run_resumes(command, tmp_path, whole):
     command(tmp_path, "train", "resume='my best = run, ünïcode'", "trainer.max_epochs=6")
     assert_equal_runs(moved, whole)
     outcome = command(tmp_path, "train", "resume='my best = run, ünïcode'")
-    assert "note: the run is already finished" in outcome.stdout
+    assert "resume     the run is already finished" in outcome.stdout
     assert outcome.stdout.splitlines()[-1] == "my best = run, ünïcode"
 
 
 def test_resuming_a_finished_run_prints_a_note_and_its_result(command, finished):
     outcome = command(finished.folder, "train", f"resume={finished.run}")
-    assert outcome.stdout.startswith("note: the run is already finished")
+    assert outcome.stdout.startswith("resume     the run is already finished")
     assert outcome.stdout.splitlines()[1:] == finished.stdout.splitlines()[-len(outcome.stdout.splitlines()) + 1 :]
 
 

@@ -26,7 +26,7 @@ def test_clock_ends_the_fit_after_an_epoch(command, ended):
     metrics = metrics_of(ended)
     assert 1 <= metrics["fit/epochs"] < 1000
     assert metrics["fit/seconds"] >= 1
-    assert command(ended.parent, "train", "resume=run").stdout.startswith("note: the run is already finished")
+    assert command(ended.parent, "train", "resume=run").stdout.startswith("resume     the run is already finished")
 
 
 @pytest.mark.parametrize("limits", [["trainer.max_epochs=200000"], ["trainer.max_time=00:00:00:00"]])
@@ -48,7 +48,7 @@ def test_run_ended_by_the_clock_extends_to_equal_weights(command, tmp_path, ende
     whole = command(tmp_path, "train", limit, "callbacks.early_stopping.patience=null", "logger=none").run
     assert_equal_runs(run, whole)
     # from now on, these are the limits of the run
-    assert command(tmp_path, "train", f"resume={run}").stdout.startswith("note: the run is already finished")
+    assert command(tmp_path, "train", f"resume={run}").stdout.startswith("resume     the run is already finished")
     outcome = command(tmp_path, "reproduce", f"run={run}")
     assert outcome.stdout.splitlines()[-1] == "reproduced: every metric is equal to the last digit"
 

@@ -48,7 +48,7 @@ def test_stopped_run_names_its_last_epoch_and_resumes_to_equal_weights(command, 
     assert not (run / "metrics.json").exists()
     assert not (run / ".lock").exists()
     outcome = command(tmp_path, "train", f"resume={run}")
-    assert f"note: the run resumes after {done} epochs" in outcome.stdout
+    assert f"resume     after {done} epochs" in outcome.stdout
     assert_equal_runs(run, whole)
 
 

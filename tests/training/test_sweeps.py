@@ -66,6 +66,20 @@ def test_lines_on_stderr_in_a_job_are_printed_and_logged(tmp_path, monkeypatch, 
     ]
 
 
+def test_note_is_printed_for_the_first_job_that_logs_it(tmp_path, monkeypatch, capsys):
+    def fail():
+        for line in ("note: few users", "warning: few items"):
+            logging.getLogger("ratinglab").warning(line)
+        raise RunFailedError("it diverged")
+
+    monkeypatch.setattr("ratinglab.config.sweep.PRINTED_NOTES", set())
+    for _ in range(2):
+        monkeypatch.setattr(logging.root, "handlers", [logging.StreamHandler(sys.stdout)])
+        run_job(fail, tmp_path, GRID, monitor="val/mse")
+    others = ["job 0      warning: few items", "job 0         failed: it diverged"]
+    assert capsys.readouterr().out.splitlines() == ["job 0      note: few users", *others, *others]
+
+
 def test_lines_on_stdout_in_a_job_are_logged_at_once(tmp_path, monkeypatch, capsys):
     path = tmp_path / "train.log"
     logged_at_once = []
@@ -102,7 +116,7 @@ def test_stopped_sweep_continues_to_equal_results(command, start, tmp_path, whol
     finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/0-*/checkpoints/*.ckpt")}
     assert len(finished) == 2
     outcome = command(tmp_path, "train", *sweep)
-    assert outcome.stdout.count("note: the run is already finished") == 1
+    assert outcome.stdout.count("resume     the run is already finished") == 1
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     timed = {"fit/seconds", "fit/ratings_per_second"}
     rows, expected = rows_of(tmp_path / "sweep"), rows_of(whole)

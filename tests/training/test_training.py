@@ -151,7 +151,7 @@ def test_train_without_validation_rows_keeps_the_last_weights(command_apart, tmp
     outcome = command_apart(tmp_path, "train", "split.validation=0", "logger=none", *few)
     metrics = metrics_of(outcome.run)
     assert outcome.stderr == ""
-    assert "no validation rows, so no early stopping" in outcome.stdout
+    assert "no validation rows: early stopping is off" in outcome.stdout
     assert "val/mse" not in metrics
     assert metrics["fit/epochs"] == metrics["fit/best_epoch"] == 4
 

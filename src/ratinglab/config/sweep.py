@@ -43,8 +43,10 @@ log = logging.getLogger(__name__)
 
 Task = Callable[[Any, Path], float | None]
 """What a command does: a function of its options and of the run's folder. Returns the objective of a search, if any."""
-PRINTED_PREFIXES = ("note:", "warning:", "pruned")
+PRINTED_PREFIXES = ("note:", "warning:", "resume", "pruned")
 """Beginnings of those lines of a job's log that are also printed."""
+PRINTED_NOTES = set[str]()
+"""Notes that earlier jobs of the sweep have printed, which are not printed again: most jobs have the same notes."""
 
 
 def train_sweep(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun) -> None:
@@ -198,13 +200,19 @@ def _log_output() -> Iterator[None]:
 
 
 def _is_printed(record: logging.LogRecord) -> bool:
-    is_traceback = record.exc_info is not None
-    return not is_traceback and (record.name == __name__ or record.getMessage().startswith(PRINTED_PREFIXES))
+    message = record.getMessage()
+    if record.exc_info is not None or not (record.name == __name__ or message.startswith(PRINTED_PREFIXES)):
+        return False
+    is_repeated = message in PRINTED_NOTES
+    if message.startswith("note:"):
+        PRINTED_NOTES.add(message)
+    return not is_repeated
 
 
 def _run_jobs(run_app: Callable[[], None], folder: Path, *, num_jobs: int) -> bool:
     """Run the jobs of a sweep and print their table, even if the sweep fails; return whether all jobs succeeded."""
     continue_hint = f"to continue: the same command with {shlex.quote(f'hydra.sweep.dir={os.path.relpath(folder)}')}"
+    PRINTED_NOTES.clear()
     jobs = "1 job" if num_jobs == 1 else f"{num_jobs:,} jobs"
     print(f"sweep      {jobs} in {os.path.relpath(folder)}, each with its own train.log", flush=True)
     app_succeeded = True

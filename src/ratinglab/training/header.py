@@ -58,19 +58,19 @@ def describe_start(prepared: Preparation, model: Equation, *, requested_model: s
             "are clipped; data.scale sets it"
         )
     if epochs_done > 0:
-        yield f"note: the run resumes after {epochs_done} epochs"
+        yield f"resume     after {epochs_done} epochs"
     yield from options.optimizer.notes(max_epochs=options.trainer.max_epochs, sample_bytes=model.sample_bytes)
     if validation == 0 and not options.optimizer.keeps_samples:
-        yield "note: no validation rows, so no early stopping: the run keeps its last weights"
+        yield "note: no validation rows: early stopping is off, and the run keeps its last weights"
     if requested_model != options.model.name:
         terms = f"{_supported_terms(prepared.available)}{_unsupported_terms(prepared.available)}"
-        yield f"note: model={requested_model} is {options.model.name} here, {terms}"
+        yield f"note: model={requested_model} selects {options.model.name} for these data, {terms}"
 
 
 def _supported_terms(available: AvailableData) -> str:
     """List the terms that the data support."""
     features = {"user": available.user_features, "item": available.item_features}
-    terms = ["implicit feedback", *(["times"] if available.has_sessions else [])]
+    terms = ["implicit feedback", *(["timestamps"] if available.has_sessions else [])]
     terms += [f"{side} features ({', '.join(names)})" for side, names in features.items() if names]
     return f"with {', '.join(terms)}"
 
@@ -81,9 +81,9 @@ def _unsupported_terms(available: AvailableData) -> str:
     sides = [side for side, names in features.items() if not names]
     reasons = [f"no informative {' or '.join(sides)} features"] if sides else []
     if not available.has_times:
-        reasons.append("no times (data.columns.timestamp)")
+        reasons.append("no timestamps (data.columns.timestamp)")
     elif not available.has_sessions:
-        reasons.append("too few ratings per user and day for times")
+        reasons.append("too few ratings per user and day to use the timestamps")
     return f"; the data have {' and '.join(reasons)}" if reasons else ""
 
 

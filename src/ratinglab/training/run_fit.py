@@ -69,7 +69,7 @@ def fit_run(
     refit_epochs = None if validation_fit_metrics is None else int(validation_fit_metrics["fit/best_epoch"])
     run = _start_run(options, run_folder, command=command, refit_epochs=refit_epochs)
     if run.fit is None:
-        log.info("note: the run is already finished")
+        log.info("resume     the run is already finished")
         release_ranks(options.trainer.build(run_folder=run_folder))
         return run.available
     try:
