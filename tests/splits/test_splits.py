@@ -305,7 +305,7 @@ def test_conflicting_options_are_refused(split, message):
         ),
         (
             TemporalSplitOptions(refit=False, validation=0.0, test=0.1),
-            "to train on: rows with equal times stay together; distinct times: 1$",
+            "to train on: rows with equal timestamps stay together; distinct timestamps: 1$",
         ),
         (
             FilesSplitOptions(refit=False, test_files="b.tst", validation_files=None, seed=0, validation=0.0),
@@ -409,4 +409,4 @@ def test_leave_last_notes_ties_of_most_users(time, ties):
     table = table_of([0, 0, 1, 1], [0, 1, 0, 1], [1, 2, 3, 4], timestamp=time)
     notes = LeaveLastSplitOptions(refit=False, validation=0, test=1).apply(table).notes
     assert len(notes) == (ties > 0)
-    assert all(note.endswith(f"file order decides which is held out: {ties} of 2") for note in notes)
+    assert all(note.endswith(f"their order in the file decides which one is held out: {ties} of 2") for note in notes)

@@ -1,4 +1,4 @@
-"""Splits by time: each user's last rows, or one cut for all users."""
+"""Splits by time: the last rows of each user, or all rows after one point in time."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass
 class LeaveLastSplitOptions(SplitOptions):
-    """The last ratings of each user, by time, for test, and those before them for validation."""
+    """The last ratings of each user, by timestamp, for test, and the ratings before them for validation."""
 
     name: ClassVar[str] = "leave_last"
     uses_times: ClassVar[bool] = True
 
     validation: int = field(metadata=at_least(0))
-    """Number of each user's last ratings before the test ratings for validation; 0: no validation, so no early
-    stopping."""
+    """Number of ratings of each user for validation: the last ones before the test ratings. 0 turns off validation and
+    early stopping."""
     test: int = field(metadata=at_least(1))
-    """Number of each user's last ratings for test. Among ratings at the same time, the later one in the file counts as
-    last."""
+    """Number of each user's last ratings for test. Of ratings with equal timestamps, the later one in the file counts
+    as the last."""
 
     def assign(self, table: RatingTable) -> NDArray[np.int8]:
-        """Assign each row to a part; all rows of a user with too few of them are training rows."""
+        """Return the part of each row. All rows of a user with too few of them are training rows."""
         latest_first = np.argsort(table.times(needed_by=f"split={self.name}"), kind="stable")[::-1]
         user, has_enough = table.ratings.user, ~self._has_too_few(table)
         return hold_out_first_rows(
@@ -46,7 +46,7 @@ class LeaveLastSplitOptions(SplitOptions):
         )
 
     def notes(self, table: RatingTable) -> tuple[str, ...]:
-        """Report users without held-out ratings, and users whose last ratings are tied in time."""
+        """Report users without held-out ratings, and users whose last ratings have equal timestamps."""
         notes = []
         count = np.count_nonzero(self._has_too_few(table))
         if count > 0:
@@ -54,8 +54,8 @@ class LeaveLastSplitOptions(SplitOptions):
         ties, num_users = self._num_ties(table), table.num_users - count
         if ties > num_users / 2:
             notes.append(
-                "users whose first test rating and the rating before it have the same time, so that file order decides "
-                f"which is held out: {ties:,} of {num_users:,}"
+                "users whose first test rating and the rating before it have equal timestamps, so that their order in "
+                f"the file decides which one is held out: {ties:,} of {num_users:,}"
             )
         return tuple(notes)
 
@@ -64,7 +64,7 @@ class LeaveLastSplitOptions(SplitOptions):
         return f": no user has more than {format_count(most)}, and at least one must stay for training"
 
     def _num_ties(self, table: RatingTable) -> int:
-        """Count the users with a test row at the same time as the last row before the test rows."""
+        """Count the users whose first test row has the same timestamp as the row before it."""
         time, user = table.times(needed_by=f"split={self.name}"), table.ratings.user
         by_user = np.lexsort((time, user))
         first_test = np.cumsum(np.bincount(user))[~self._has_too_few(table)] - self.test
@@ -76,10 +76,10 @@ class LeaveLastSplitOptions(SplitOptions):
 
 @dataclass
 class TemporalSplitOptions(FractionSplitOptions):
-    """One cut in time for all users: later rows are test, and the last of the earlier rows are validation.
+    """The latest rows of all users for test, and the latest of the remaining rows for validation.
 
-    Rows at the same time stay together on the later side of a cut, so that all training rows precede all validation
-    rows, which precede all test rows.
+    All training rows precede all validation rows, which precede all test rows. To this end, rows with equal timestamps
+    stay together, in the later part.
     """
 
     name: ClassVar[str] = "temporal"
@@ -94,4 +94,4 @@ class TemporalSplitOptions(FractionSplitOptions):
 
     def empty_part_reason(self, table: RatingTable) -> str:
         count = len(np.unique(table.times(needed_by=f"split={self.name}")))
-        return f": rows with equal times stay together; distinct times: {count:,}"
+        return f": rows with equal timestamps stay together; distinct timestamps: {count:,}"

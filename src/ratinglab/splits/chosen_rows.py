@@ -1,4 +1,4 @@
-"""Test rows chosen by the user: a range of rows, or whole files."""
+"""Splits whose test rows the user chooses: a range of rows, or whole files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RowsSplitOptions(RandomValidationSplitOptions):
     test_start: int = field(metadata=at_least(0))
     """First test row, counted from 0."""
     test_stop: int = field(metadata=at_least(1))
-    """Row after the last test row, counted from 0."""
+    """First row after the test rows, counted from 0."""
 
     def check_together(self) -> None:
         if self.test_stop <= self.test_start:
@@ -51,9 +51,10 @@ class FilesSplitOptions(RandomValidationSplitOptions):
     uses_files: ClassVar[bool] = True
 
     test_files: str
-    """Test files: a name, or a pattern such as *.test. The other files are for training."""
+    """Name of the test file, or a pattern such as *.test for several. The other files are for training."""
     validation_files: str | None
-    """Validation files: a name or a pattern; null: random rows of the training files."""
+    """Name of the validation file, or a pattern for several. With null, random rows of the training files are held
+    out."""
 
     def assign(self, table: RatingTable) -> NDArray[np.integer]:
         if self.validation_files is None:

@@ -21,7 +21,7 @@ MOVIELENS_100K_DIGEST = "48abd2e46d4c0e51c4bf76e6b2bdc260"
 
 @dataclass
 class KFoldSplitOptions(RandomValidationSplitOptions):
-    """Shuffled rows, cut into folds; one fold is held out for test. `-m split.fold=1,2,3,4,5` cross-validates."""
+    """Folds of shuffled rows. One fold is held out for test; `-m split.fold=1,2,3,4,5` cross-validates."""
 
     name: ClassVar[str] = "kfold"
 
@@ -46,7 +46,7 @@ class KFoldSplitOptions(RandomValidationSplitOptions):
 
 @dataclass
 class SurpriseKFoldSplitOptions(KFoldSplitOptions):
-    """The folds of Surprise's KFold(n_splits=folds, random_state=seed) on the rows in table order."""
+    """The folds that Surprise's KFold(n_splits=folds, random_state=seed) makes of the rows in their order."""
 
     name: ClassVar[str] = "surprise_kfold"
 
@@ -62,7 +62,8 @@ class MovieLensUSplitOptions(RandomValidationSplitOptions):
     folds: ClassVar[int] = 5
 
     fold: int = field(metadata=within(1, 5))
-    """Fold held out for test: 1 for u1 … 5 for u5. Sweep over all with -m split.fold=1,2,3,4,5"""
+    """Number of the fold held out for test, from 1 for u1 to 5 for u5. Sweep over all folds with
+    -m split.fold=1,2,3,4,5"""
 
     def test_rows(self, table: RatingTable) -> slice:
         if table.digest != MOVIELENS_100K_DIGEST:

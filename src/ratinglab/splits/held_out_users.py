@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class HeldOutUsersSplitOptions(SplitOptions):
     """Random users for validation and test, who have no training rows ("strong generalization").
 
-    For ranking metrics, some rows of each held-out user are folded in (the history), and the recommended list is
-    compared with the user's other rows. Rows of items without training rows always belong to the history.
+    Ranking metrics fold in some rows of each held-out user, the history, and compare the recommended list with the
+    user's other rows. Rows of items without training rows always belong to the history.
 
     With the same seed and the same order of rows, the code of Liang et al. makes the same split.
 
@@ -32,12 +32,12 @@ class HeldOutUsersSplitOptions(SplitOptions):
     holds_out_users: ClassVar[bool] = True
 
     validation: int = field(metadata=at_least(0))
-    """Number of users held out for validation; 0: no validation, so no early stopping."""
+    """Number of users held out for validation. 0 turns off validation and early stopping."""
     test: int = field(metadata=at_least(0))
-    """Number of users held out for test; 0: no test."""
+    """Number of users held out for test. 0 turns off the test."""
     hidden: float = field(metadata=at_least(0, below=1))
-    """Fraction of a held-out user's ratings to measure lists against, rounded down to whole ratings. The others are
-    folded in."""
+    """Fraction of a held-out user's ratings that lists are measured against, rounded down to whole ratings. The user's
+    other ratings are folded in."""
     seed: int = field(metadata=valid_seed())
     """Seed of the split, independent of the training `seed`."""
 
@@ -62,7 +62,7 @@ class HeldOutUsersSplitOptions(SplitOptions):
         return part
 
     def _choose_hidden_rows(self, rows: NDArray[np.intp], user: NDArray[np.int32]) -> NDArray[np.intp]:
-        """Choose the rows to measure lists against among rows (N,) that are sorted by user: (M,)."""
+        """Choose the rows that lists are measured against, (M,), from `rows` (N,), which are sorted by user."""
         random, hidden_rows = np.random.RandomState(self.seed), [rows[:0]]
         borders = np.flatnonzero(np.diff(user[rows])) + 1
         for user_rows in np.split(rows, borders):

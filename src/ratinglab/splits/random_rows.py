@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ratinglab.options import valid_seed
+from ratinglab.options import at_least, valid_seed
 from ratinglab.splits.split import (
     TEST,
     TRAIN,
@@ -45,13 +45,18 @@ class RandomSplitOptions(FractionSplitOptions):
 
 @dataclass
 class PerUserSplitOptions(RandomSplitOptions):
-    """Random rows of each user for validation and test, rounded per user."""
+    """Random rows of each user for validation and test. Their numbers are rounded for each user."""
 
     name: ClassVar[str] = "per_user"
     supports_on_disk: ClassVar[bool] = False
 
+    validation: float = field(metadata=at_least(0, below=1))
+    """Fraction of each user's rows held out for validation. 0 turns off validation and early stopping."""
+    test: float = field(metadata=at_least(0, below=1))
+    """Fraction of each user's rows held out for test. 0 turns off the test."""
+
     def assign(self, table: RatingTable) -> NDArray[np.int8]:
-        """Assign each row to a part; each user keeps at least one training row."""
+        """Return the part of each row. Each user keeps at least one training row."""
         user = table.ratings.user
         count = np.bincount(user)
         num_test = np.minimum(np.floor(self.test * count + 0.5), count - 1)

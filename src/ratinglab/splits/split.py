@@ -1,4 +1,4 @@
-"""Assignment of rows to parts, and the base classes of splits' options."""
+"""The part of each row of a table, and the base classes for options of splits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
 
 VERSION = 1
-"""Version in the identity of splits; increment it with any change to the rows that a split holds out."""
+"""Version in the identity of splits. Increment it with any change to the rows that a split holds out."""
 TRAIN, VALIDATION, TEST, VALIDATION_HISTORY, TEST_HISTORY = range(5)
 """Codes of the parts. A history holds the fold-in ratings of held-out users."""
 PART_NAMES = ("train", "val", "test", "val_history", "test_history")
@@ -31,8 +31,9 @@ class Split:
 
     Attributes:
         part: (N,) int8, code of the part of each row.
-        identity: hash of the data and the options, then the fold. All folds of a cross-validation share the hash.
-        notes: one line each, on special cases such as users with few ratings.
+        identity: hash of the data and the options, followed by the fold, if the split has folds. All folds of a
+            cross-validation share the hash.
+        notes: one line per special case, such as users with few ratings.
     """
 
     part: NDArray[np.int8]
@@ -44,7 +45,7 @@ class Split:
         return int(np.count_nonzero(self.part == part))
 
     def for_refit(self) -> Split:
-        """Move the validation rows, and their users' histories, to the training part; keep the test rows."""
+        """Return the split for the refit: validation rows, and the histories of their users, become training rows."""
         is_moved = np.isin(self.part, (VALIDATION, VALIDATION_HISTORY))
         return Split(part=np.where(is_moved, TRAIN, self.part).astype(np.int8), identity=self.identity)
 
@@ -59,20 +60,20 @@ class SplitOptions(ABC):
 
     name: ClassVar[str]
     uses_times: ClassVar[bool] = False
-    """Whether the split depends on the times of the ratings."""
+    """Whether the split depends on the timestamps of the ratings."""
     uses_files: ClassVar[bool] = False
     """Whether the split depends on the files that the rows come from."""
     supports_on_disk: ClassVar[bool] = False
-    """Whether data.on_disk=true is allowed, since the split needs at most about 8 bytes of memory per row."""
+    """Whether data.on_disk=true is allowed: the split must need at most about 8 bytes of memory per row."""
     holds_out_users: ClassVar[bool] = False
     """Whether users with held-out rows have a history instead of training rows."""
 
     refit: bool
-    """Whether to refit on training and validation rows, for the number of epochs that was best in validation."""
+    """Whether to refit on training and validation rows, for the number of epochs with the best validation metric."""
 
     @abstractmethod
     def assign(self, table: RatingTable) -> NDArray[np.integer]:
-        """Assign each row to a part: (N,) codes TRAIN, VALIDATION and TEST; with `holds_out_users`, all five codes.
+        """Return the part of each row, (N,): TRAIN, VALIDATION or TEST; with `holds_out_users`, any of the five codes.
 
         Raises:
             UserError: the table lacks data that the split needs.
@@ -117,7 +118,7 @@ class SplitOptions(ABC):
         return Split(part=part.astype(np.int8, copy=False), identity=self._identity(table), notes=self.notes(table))
 
     def _identity(self, table: RatingTable) -> str:
-        """Hash the data and all options but the fold and `refit`; see `Split`."""
+        """Compute the identity of the split; see `Split`. The hash leaves out the options `fold` and `refit`."""
         options = {name: value for name, value in asdict(self).items() if name not in ("fold", "refit")}
         # the digest leaves out the borders of files; sorting makes the order of fields irrelevant
         borders = [source.stop for source in table.sources] if self.uses_files else []
@@ -134,10 +135,9 @@ class FractionSplitOptions(SplitOptions):
     """Base class for splits that hold out fractions of the rows for validation and test."""
 
     validation: float = field(metadata=at_least(0, below=1))
-    """Fraction of the rows held out for validation (per_user: of each user's); 0: no validation, so no early
-    stopping."""
+    """Fraction of the rows held out for validation. 0 turns off validation and early stopping."""
     test: float = field(metadata=at_least(0, below=1))
-    """Fraction of the rows held out for test (per_user: of each user's); 0: no test."""
+    """Fraction of the rows held out for test. 0 turns off the test."""
 
     def check_together(self) -> None:
         if self.validation + self.test >= 1:
@@ -149,14 +149,14 @@ class FractionSplitOptions(SplitOptions):
 
 @dataclass
 class RandomValidationSplitOptions(SplitOptions):
-    """Base class for splits with random validation rows among the rows outside test."""
+    """Base class for splits that choose their validation rows at random among the rows outside test."""
 
     supports_on_disk: ClassVar[bool] = True
 
     seed: int = field(metadata=valid_seed())
     """Seed of the split, independent of the training `seed`."""
     validation: float = field(metadata=at_least(0, below=1))
-    """Fraction of the rows outside test held out for validation; 0: no validation, so no early stopping."""
+    """Fraction of the rows outside test that is held out for validation. 0 turns off validation and early stopping."""
 
     @abstractmethod
     def test_rows(self, table: RatingTable) -> slice | NDArray[np.intp] | NDArray[np.bool_]:
@@ -192,12 +192,13 @@ def hold_out_first_rows(
     num_test: NDArray[np.number],
     num_validation: NDArray[np.number],
 ) -> NDArray[np.int8]:
-    """Hold out each user's first rows in an order for test, and the next ones for validation.
+    """Hold out each user's first rows in an order for test, and the user's next rows for validation.
 
     Args:
         user: (N,) user of each row.
-        order: (N,) rows.
-        num_test: (num_users,) number of rows to hold out; likewise num_validation.
+        order: (N,) all rows, in the order in which they are held out.
+        num_test: (num_users,) number of each user's rows to hold out for test.
+        num_validation: (num_users,) number of each user's rows to hold out for validation.
 
     Returns:
         (N,) part of each row.
