@@ -31,15 +31,15 @@ class Settings(TypedDict, total=False):
     """Keyword arguments of train, cross_validate and lightning; all are optional.
 
     Attributes:
-        ratings: data frame of ratings with the columns user_id, item_id and rating, or path of a file; several paths as
-            a list. By default, the data of the override data=NAME, or synthetic ratings.
-        users: table of users. Its column of ids has the name that it has in `ratings`; all others are features.
-        items: table of items, likewise; a column `title` has the titles.
-        columns: other column names by role: user, item, rating, timestamp.
-        timestamp_format: format of times that are neither Unix times nor ISO dates, such as "%d.%m.%Y %H:%M".
+        ratings: data frame of ratings with the columns user_id, item_id and rating, or the path of a file, or a list of
+            paths. By default, the data of the override data=NAME, or synthetic ratings.
+        users: table of users. Its column of ids has the same name as in `ratings`; its other columns are features.
+        items: table of items, like `users`. Its column `title`, if any, holds the titles.
+        columns: names of the columns in `ratings`, if they differ, by role: user, item, rating, timestamp.
+        timestamp_format: format of timestamps, such as "%d.%m.%Y %H:%M". Unix times and ISO dates need none.
         recipe: name of a model with its fit and settings.
         model: name of the equation.
-        optimizer: name of the algorithm that fits it.
+        optimizer: name of the algorithm that fits the equation.
         embedding_dim: number of latent factors.
         lr: learning rate.
         batch_size: number of ratings per training step.
@@ -80,13 +80,13 @@ KEY_OF_KEYWORD = {
     "seed": "seed",
     "folder": "hydra.run.dir",
 }
-"""Command-line key of each keyword argument that has one."""
+"""Command-line key of each keyword argument that sets a single key."""
 CROSS_VALIDATION_KEYS = {"split.fold", "split.folds", "hydra.run.dir"}
 """Keys that cross_validate sets."""
 PATH_KEYS = {"ratings": "data.path", "users": "data.users.path", "items": "data.items.path"}
 """Key of each table's path."""
 ID_COLUMNS = {"users": ("user", "data.users.user"), "items": ("item", "data.items.item")}
-"""Role and key of the id column of the table of users and of the table of items."""
+"""Role and key of the column of ids in the table of users and in the table of items."""
 
 
 class Lightning(NamedTuple):
@@ -97,17 +97,14 @@ class Lightning(NamedTuple):
 
 
 def _document_keywords(function: Callable[P, R]) -> Callable[P, R]:
-    """List the keyword arguments of Settings in a function's signature and docstring, for completion and help."""
+    """Show the keyword arguments of Settings in help() and tab completion, which see only `**settings`."""
     signature = inspect.signature(function)
-    positional = [entry for entry in signature.parameters.values() if entry.kind is not inspect.Parameter.VAR_KEYWORD]
-    keywords = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=True if name == "verbose" else None, annotation=hint
-        )
-        for name, hint in Settings.__annotations__.items()
-    ]
+    parameters = [parameter for name, parameter in signature.parameters.items() if name != "settings"]
+    for name, hint in Settings.__annotations__.items():
+        default = True if name == "verbose" else None
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint))
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     function.__doc__ = f"{function.__doc__}\n\n{Settings.__doc__}"
-    function.__signature__ = signature.replace(parameters=[*positional, *keywords])  # type: ignore[attr-defined]
     return function
 
 
@@ -142,7 +139,7 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
 
     Args:
         overrides: as in `train`. They can choose another split that has folds, or a protocol with such a split.
-        folds: number of folds; None: the split's own number, 5 for kfold.
+        folds: number of folds. With None, the split decides; kfold has 5.
         settings: the keyword arguments below. `folder` holds one run per fold; by default it is below outputs/sweeps.
             `verbose` prints one line per fold.
 
@@ -210,7 +207,7 @@ def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
     fits loop over batches themselves: set trainer.accumulate_grad_batches, trainer.gradient_clip_val and
     trainer.limit_train_batches as overrides, not in your Trainer, which refuses the first two and counts steps of up
     to 64 batches. Your Trainer decides everything else: other overrides of trainer, logger and callbacks have no
-    effect, nor do `folder` and `verbose`.
+    effect, and neither do `folder` and `verbose`.
 
     Args:
         overrides: as in `train`.
@@ -301,7 +298,7 @@ def _arguments(overrides: Sequence[str], settings: Settings) -> list[str]:
 
 
 def _data_arguments(settings: Settings, *, is_resumed: bool) -> Iterator[str]:
-    """Yield the arguments for the tables and their columns. A resumed run has already chosen its data."""
+    """Yield the arguments for the tables and their columns. A resumed run keeps its choice of data."""
     tables = {name: settings.get(name) for name in PATH_KEYS if name in settings}
     columns = settings.get("columns") or {}
     if "ratings" in tables and not is_resumed:

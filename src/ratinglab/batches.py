@@ -1,4 +1,4 @@
-"""Batches of ratings as slices of tensors, without a Python object per row."""
+"""Batches of ratings as slices of tensors: no row becomes a Python object."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def shard(column: Tensor, rank: int, *, world_size: int) -> Tensor:
 
 
 BATCHES_PER_STEP = 64
-"""Number of batches per Lightning step: many, since a step has an overhead of its own."""
+"""Number of batches in one step of Lightning, whose overhead they share."""
 EVALUATION_BLOCK_ROWS = 1 << 15
-"""Number of rows evaluated at once. Torch sums up to this many rows on one thread, so that the last digit of an error
-does not depend on the number of threads."""
+"""Number of rows evaluated at once. Torch sums up to this many rows on one thread, so that the number of threads does
+not change the last digit of an error."""
 CPU = torch.device("cpu")
 
 
@@ -76,7 +76,7 @@ class Blocks:
 
 
 class ShuffledBatches:
-    """An epoch of training rows in random order, as lists of BATCHES_PER_STEP batches; the last ones may be smaller.
+    """An epoch of training rows in random order, as lists of BATCHES_PER_STEP batches. The last batches may be smaller.
 
     Each process of a fit gets its shard of every batch. A shard of a small batch may have no rows.
 
@@ -105,8 +105,8 @@ class ShuffledBatches:
             fraction: fraction of each epoch's batches to serve, at least one batch.
             seed: seed of the order.
             epoch: returns the number of the epoch that begins, from 0.
-            whole_users: whether a batch holds all rows of its users: the same number of users in each batch, with
-                batch_size rows on average.
+            whole_users: whether a batch holds all rows of its users. All batches then have the same number of users,
+                and batch_size rows on average.
             rank: number of this process, from 0.
             world_size: number of processes.
             device: device of the batches.

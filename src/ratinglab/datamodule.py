@@ -21,7 +21,7 @@ class RatingDataModule(LightningDataModule):
         """Serve the training and validation rows of `holdout`, and convert its training ratings to stars in place.
 
         Keeps no other part of `holdout`. `batch_size` is the number of training rows per batch, in all processes
-        together; None: all rows in one batch. ShuffledBatches describes the other arguments.
+        together; with None, one batch holds all rows. ShuffledBatches describes the other arguments.
         """
         super().__init__()
         self.num_users = holdout.num_users

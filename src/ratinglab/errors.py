@@ -11,7 +11,7 @@ class UserError(ValueError):
 
 
 class ConflictError(UserError):
-    """Options that are valid separately but not together."""
+    """Options that are valid separately but not together, or that need a package that is missing."""
 
 
 class RunFailedError(RuntimeError):
@@ -19,7 +19,7 @@ class RunFailedError(RuntimeError):
 
 
 def require(*packages: str, extra: str, needed_by: str) -> None:
-    """Raise UserError if a package is missing. It names `needed_by` and the `extra` of ratinglab to install."""
+    """Raise UserError if a package is missing. The message names `needed_by` and the `extra` to install."""
     if missing := [name for name in packages if find_spec(name) is None]:
         raise UserError(f"{needed_by} needs {', '.join(missing)}: pip install 'ratinglab[{extra}]'")
 

@@ -1,4 +1,4 @@
-"""Paths given by users, the content of JSON files, and atomic writes."""
+"""Paths that users give, JSON, and atomic writes of files and folders."""
 
 import errno
 import json
@@ -30,7 +30,7 @@ def user_path(text: str, *, key: str) -> Path:
 
 
 def suggest_sibling(path: Path, *, names: Iterable[str] = (), cutoff: float = 0.6) -> str:
-    """Suggest, like `did_you_mean`, the nearest name among `names` and the files and folders beside a missing path."""
+    """Suggest the nearest name for a missing path, as `did_you_mean`, among its siblings and `names`."""
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     return did_you_mean(path.name, [*siblings, *names], cutoff=cutoff)
 
@@ -105,7 +105,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Replace a file atomically by the output of `write`.
 
     Writes a temporary file beside the old one, syncs it, and renames it, so that neither a full disk nor a kill leaves
-    a partial file. `remove_temporary_files` removes those of killed processes.
+    a partial file. `remove_temporary_files` removes the temporary files of killed processes.
 
     Raises:
         OSError: the file cannot be written; the old one is unchanged.

@@ -1,4 +1,4 @@
-"""Options dataclasses: the allowed ranges of their fields, and their values as JSON, YAML and Hydra overrides.
+"""Options dataclasses: the ranges of their fields, and their values as JSON, YAML and Hydra overrides.
 
     @dataclass
     class Options:
@@ -17,7 +17,7 @@ from typing import Any, get_args, get_type_hints
 from ratinglab.errors import ConflictError, UserError
 
 GRAMMAR_WORDS = ("null", "true", "false", "nan", "inf")
-"""Words that Hydra's grammar does not treat as text."""
+"""Words that Hydra reads as values, not as text."""
 
 
 @dataclass(frozen=True)
@@ -29,29 +29,29 @@ class Rule:
 
 
 def finite() -> dict[str, Rule]:
-    """Make field metadata: any number but infinity and NaN."""
+    """Make field metadata that allows any number except infinity and NaN."""
     return {"rule": Rule("finite", lambda _: True)}
 
 
 def at_least(lowest: float, *, below: float = math.inf) -> dict[str, Rule]:
-    """Make field metadata: lowest ≤ value < below."""
+    """Make field metadata that requires lowest ≤ value < below."""
     limit = "" if below == math.inf else f" and below {below}"
     return {"rule": Rule(f"at least {lowest}{limit}", lambda value: lowest <= value < below)}
 
 
 def above(bound: float, *, at_most: float = math.inf) -> dict[str, Rule]:
-    """Make field metadata: bound < value ≤ at_most."""
+    """Make field metadata that requires bound < value ≤ at_most."""
     limit = "" if at_most == math.inf else f" and at most {at_most}"
     return {"rule": Rule(f"above {bound}{limit}", lambda value: bound < value <= at_most)}
 
 
 def within(lowest: float, highest: float) -> dict[str, Rule]:
-    """Make field metadata: lowest ≤ value ≤ highest."""
+    """Make field metadata that requires lowest ≤ value ≤ highest."""
     return {"rule": Rule(f"from {lowest} to {highest}", lambda value: lowest <= value <= highest)}
 
 
 def valid_seed() -> dict[str, Rule]:
-    """Make field metadata of a seed: the range that the generators of both numpy and torch accept."""
+    """Make field metadata of a seed: the range that the random generators of numpy and torch accept."""
     return within(0, 2**32 - 1)
 
 
@@ -76,14 +76,14 @@ def short_number(value: str) -> str:
 
 
 def check_options(options: Any, prefix: str = "") -> None:
-    """Check every field of an options dataclass, and of nested ones, against its rule.
+    """Check every field of an options dataclass, and of nested ones, against its rule, and then `check_together`.
 
-    Accepts None, because the field's type decides whether it may be None. A class with rules between fields has a
-    method check_together, which runs after all fields have passed their own rules.
+    Accepts None, because the field's type decides whether it may be None. Classes with rules between their fields have
+    the method `check_together`.
 
     Raises:
         UserError: `PREFIXfield must be RULE, got VALUE`, for the first field outside its range.
-        ConflictError: fields conflict.
+        ConflictError: `check_together` has raised UserError. Other jobs of a sweep may be valid.
     """
     for field in fields(options):
         key, value = f"{prefix}{field.name}", getattr(options, field.name)
@@ -110,7 +110,7 @@ def to_plain(options: Any) -> dict[str, Any]:
 
 
 def group_to_plain(group: str, options: Any) -> dict[str, Any]:
-    """Convert the options of a choice in a group to JSON values by full key, the name of the choice first."""
+    """Convert the options chosen in a group to JSON values by full key. The first entry is the group with the name."""
     return {group: options.name} | {f"{group}.{key}": value for key, value in to_plain(options).items()}
 
 

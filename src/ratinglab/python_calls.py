@@ -30,12 +30,11 @@ CALL_LOCK = threading.RLock()
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Run a call with fixed process settings, and restore the caller's settings afterwards.
+    """Run a call with the process settings that training needs, and restore the caller's settings afterwards.
 
-    Restores threads, random states, warning filters, logging levels, garbage collection, environment variables, the
-    module search path, and torch's modes and default type.
-
-    A UserError loses its causes, which a notebook would print above its one line.
+    The settings are threads, random states, warning filters, logging levels, garbage collection, environment variables,
+    the module search path, and torch's modes and default type. A UserError loses its causes, which a notebook would
+    print above its one line.
     """
     with CALL_LOCK, ExitStack() as restored:
         restored.enter_context(warnings.catch_warnings())

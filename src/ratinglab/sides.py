@@ -1,4 +1,4 @@
-"""The two sides of the matrix of ratings. What holds for users and items alike is written once, for a side."""
+"""The two sides of the matrix of ratings, users and items. Code that serves both is written for a side."""
 
 from typing import Literal, TypeAlias
 

@@ -1,4 +1,4 @@
-"""The scale of fitted ratings: every rating scale becomes 1 to 5 stars."""
+"""Stars, the scale on which models are fitted: any rating scale is converted to 1 to 5 stars."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Stars(NamedTuple):
 
 
 def is_liked(rating: NDArray[np.floating], threshold: float, *, unit: float = 1.0) -> NDArray[np.bool_]:
-    """Return whether each rating is at least the threshold, but for the rounding of converted ratings: (N,) → (N,).
+    """Return whether ratings are at least the threshold, allowing for the rounding of converted ratings: (N,) → (N,).
 
     `unit` is the size of a star: `Stars.unit` for ratings in rating units, 1 for ratings in stars.
     """

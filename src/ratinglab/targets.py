@@ -1,4 +1,4 @@
-"""Classes and metrics by dotted path or name, also from user modules."""
+"""Classes and other objects by dotted path or name, from ratinglab or from the user's modules."""
 
 import importlib
 import inspect
@@ -14,7 +14,7 @@ from typing import Any
 from ratinglab.errors import UserError, did_you_mean
 
 LIBRARIES = ("ratinglab", "torch", "pytorch_lightning", "abc", "builtins")
-"""Packages whose exceptions keep their traceback: they are no fault of the user's code."""
+"""Packages that are not the user's code: their exceptions keep their traceback."""
 
 
 def target_class(dotted_path: Any, *, base: type, key: str) -> type:
@@ -80,7 +80,7 @@ def import_named(name: str, *, key: str) -> ModuleType:
 
 @contextmanager
 def name_line_of_fault(cls: type, *, place: str) -> Iterator[None]:
-    """Raise UserError, with file and line, for an exception in a user's file with the class or a base class.
+    """Raise UserError with file and line for an exception in the user's file that defines the class or a base class.
 
     `place` begins the message.
     """
@@ -99,9 +99,9 @@ def name_line_of_fault(cls: type, *, place: str) -> Iterator[None]:
 
 
 def named_subclasses(base: type[Any], *modules: str) -> list[Any]:
-    """List the subclasses of `base` that have their own name, as in optimizer=NAME; of equal names, the latest.
+    """List the subclasses of `base` that have their own name, as in optimizer=NAME. Of equal names, the last counts.
 
-    Imports these modules first, and all modules of those that are packages.
+    First imports these modules, and all modules in those that are packages.
     """
     for module in map(importlib.import_module, modules):
         for part in pkgutil.iter_modules(getattr(module, "__path__", []), prefix=f"{module.__name__}."):

@@ -87,7 +87,8 @@ def test_runs_on_different_splits_are_not_compared(splits, command, tmp_path):
     report = sweep_report(read_jobs(splits))
     assert [part.conditions["split"] for part in report.sets] == ["random", "per_user"]
     assert "demo, split per_user" in report.lines
-    assert report.lines[-1] == "note: runs on other data, splits or metrics are not compared with one another"
+    reason = "their data, splits or monitored metrics differ"
+    assert report.lines[-1] == f"note: runs in different tables are not compared: {reason}"
     assert "best.yaml" not in report.files
     assert sum(line.startswith("best  ") for line in report.lines) == 2
     assert len(table(report, "results.csv")) == 4

@@ -13,7 +13,7 @@ Kind = TypeVar("Kind", bound="MetricKind")
 
 @dataclass(frozen=True)
 class MetricKind:
-    """Name in tags, as in test/NAME, label in tables, and direction of a metric."""
+    """A metric's name in tags, as in test/NAME, its label in tables, and its direction."""
 
     name: str
     label: str
@@ -43,7 +43,7 @@ class MetricAtK(MetricKind):
 
 
 def parse_metric_at_k(name: str) -> MetricAtK | None:
-    """Parse the name of a ranking metric, such as ndcg@10; None for any other text."""
+    """Parse the name of a ranking metric, such as ndcg@10. Returns None for any other text."""
     match = re.fullmatch(rf"({'|'.join(PER_USER_LABELS)})@([1-9][0-9]*)", name)
     if match is None:
         return None

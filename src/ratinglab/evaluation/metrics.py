@@ -1,4 +1,4 @@
-"""Metrics of predicted ratings, by name. Each pools all rows of a part; none averages over batches or users.
+"""Metrics of predicted ratings, by name. They pool all rows of a part, without averages over batches or users.
 
 To add your own, define a Metric in any module and name it: `metrics=[mse,rmse,mae,my_metrics.within_half]`.
 """
@@ -21,8 +21,8 @@ class Metric(MetricKind):
     """A metric of predicted ratings.
 
     Attributes:
-        compute: predicted (N,) float32 and rating (N,) float32, N ≥ 1, on the CPU → the metric of these rows; NaN if
-            it is undefined for them.
+        compute: computes the metric of rows, or NaN if it is undefined for them, from predicted (N,) float32 and rating
+            (N,) float32 on the CPU, N ≥ 1.
     """
 
     compute: Callable[[Tensor, Tensor], float]

@@ -88,7 +88,7 @@ def plot_long_tail(item_count: NDArray[np.int64]) -> Figure:
 
 
 def plot_overview(table: RatingTable) -> Figure:
-    """Plot an overview of a table: ratings, number per item and user, and time or, without times, mean ratings."""
+    """Plot a table: its ratings, and their number per item, per user and over time; mean ratings without timestamps."""
     figure = Figure(figsize=(2 * SIZE_INCHES[0], 2 * SIZE_INCHES[1]), dpi=100, layout="constrained")
     ((top_left, top_right), (bottom_left, bottom_right)) = figure.subplots(2, 2)
     figure.suptitle(

@@ -1,4 +1,4 @@
-"""Rated rows with their predictions, from which errors and figures are computed."""
+"""Rated rows with their predictions."""
 
 from typing import NamedTuple
 

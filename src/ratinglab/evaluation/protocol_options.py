@@ -1,4 +1,4 @@
-"""Protocols: data and split that are fixed, and results of other systems."""
+"""Protocols: fixed data and a fixed split, with the results of other systems."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,7 +15,7 @@ RATING_METRICS = ("mse", "rmse", "mae")
 
 
 class ResultOrigin(Enum):
-    """Whether a result was published, or measured by ratinglab's authors."""
+    """Origin of a result: published, or measured by ratinglab's authors."""
 
     published = "published"
     measured = "measured"
@@ -28,13 +28,13 @@ class ReferenceResult:
     system: str
     """Name of the system, with its settings."""
     value: float = field(metadata=finite())
-    """The protocol's metric on the test rows; with several folds, their mean."""
+    """The protocol's metric on the test rows, or its mean over several folds."""
     kind: ResultOrigin
-    """published: in a paper or on its authors' page; measured: by ratinglab's authors with the system's own code."""
+    """published, in a paper or on its authors' page, or measured, by ratinglab's authors with the system's own code."""
     uses: list[Information]
-    """Information besides the ratings and implicit feedback: times, user_features, item_features, or none."""
+    """Information used besides ratings and implicit feedback: times (the timestamps), user_features, item_features."""
     source: str
-    """Publication, or description of the measurement."""
+    """The publication, or a description of the measurement."""
 
 
 @dataclass
@@ -44,27 +44,27 @@ class ProtocolOptions:
 
 @dataclass
 class Protocol(ProtocolOptions):
-    """Data and split that make runs comparable, and results of other systems."""
+    """Data and a split that make runs comparable, and the results of other systems."""
 
     title: str
     """Title of the table: the data, the split and the metric."""
     metric: str
-    """Test metric of the results: rmse, mse or mae, or a ranking metric at any k, such as ndcg@10, which runs then
-    measure."""
+    """Test metric of the results: rmse, mse or mae, or a ranking metric at any k, such as ndcg@10. Runs under the
+    protocol measure it."""
     folds: int = field(metadata=at_least(1))
-    """Number of folds that the results average over, one run each: split.fold=1, 2, …; 1: the results are from a
-    single run."""
+    """Number of folds, split.fold=1, 2, …, over which the results are averaged. With 1, results are from one run."""
     data_digest: str | None
-    """Digest of the ratings in order, as in run.json. Runs on other data are not comparable. null: not known."""
+    """Digest of the ratings in order, as in run.json. Runs on other data are not comparable. null if unknown."""
     num_ratings: int | None = field(metadata=at_least(1))
-    """Number of ratings, if their digest is not known. null: not known."""
+    """Number of ratings if their digest is unknown, else null."""
     side_digests: dict[str, str]
-    """Digests of the times and features that runs may use, by name, as in run.json; inspect_data.py prints them."""
+    """Digests of the timestamps and features that runs may use, by name. inspect_data.py prints them."""
     pins: dict[str, Any]
-    """Keys of a run, with the values that make it comparable."""
+    """Keys and the values that they must have in a run that is comparable."""
     references: list[ReferenceResult]
-    """Results of other systems: system, value of the metric, kind (published or measured), what it uses besides the
-    ratings (times, user_features, item_features; implicit feedback is not listed), source."""
+    """Results of other systems. Each has the system, the value of the metric, its kind (published or measured), what
+    the system uses besides the ratings (times, user_features, item_features; implicit feedback is not listed), and the
+    source."""
 
     def check_together(self) -> None:
         """Raise UserError for an unknown metric."""

@@ -8,7 +8,7 @@ precision@k  = (1 / k) Σ_j rel_j
 recall@k     = (1 / |R|) Σ_j rel_j
 ndcg@k       = Σ_j rel_j / log2(j + 1), divided by its highest possible value, Σ_{j ≤ min(k, |R|)} 1 / log2(j + 1)
 map@k        = mean over users of AP@k = (1 / |R|) Σ_j rel_j · precision@j
-mrr@k        = mean over users of 1 / (the lowest j with rel_j = 1), 0 without one
+mrr@k        = mean over users of 1 / (the lowest j with rel_j = 1), or 0 if the list has no relevant item
 hit_rate@k   = share of users with at least one relevant item in their list
 coverage@k   = number of distinct items in all lists / number of items with training ratings
 novelty@k    = mean over all items of all lists of −log2(share of the users with training ratings who rated the item),
@@ -47,7 +47,7 @@ PER_USER_LABELS = {
 }
 """Labels of metrics averaged over users; higher is better."""
 METRIC_LABELS = PER_USER_LABELS | {"coverage": "coverage", "novelty": "novelty"}
-"""Labels of all metrics. The last two are of all lists together and do not depend on relevance."""
+"""Labels of all metrics. Coverage and novelty describe all lists together, and do not depend on relevance."""
 LIKED_STARS = 4.0
 """Lowest rating in stars that counts as liked, unless ranking.threshold is set."""
 
@@ -65,12 +65,12 @@ class OrderOptions:
     """Options of the order of recommendation lists."""
 
     by: OrderBy
-    """Value that orders a list. expected_gain: the user's interest in the item, estimated from implicit feedback (who
-    rated what), times the probability of a rating of at least `threshold`; prediction: the predicted rating;
-    lower_bound: the prediction minus its standard deviation, for runs of optimizer=gibbs."""
+    """Value that orders a list. prediction is the predicted rating. expected_gain is the user's interest in the item,
+    estimated from implicit feedback (who rated what), times the probability of a rating of at least `threshold`.
+    lower_bound is the prediction minus its standard deviation, for runs of optimizer=gibbs."""
     threshold: float | None = field(metadata=finite())
-    """Lowest rating that counts as liked, in rating units; null: 4 on a scale of 1 to 5, and the equivalent on
-    others."""
+    """Lowest rating that counts as liked, in rating units. null means 4 on a scale of 1 to 5, and the equivalent on
+    other scales."""
 
 
 @dataclass
@@ -78,8 +78,8 @@ class RankingOptions(OrderOptions):
     """Options for measuring recommendation lists. A held-out rating of at least `threshold` makes an item relevant."""
 
     k: int | None = field(metadata=at_least(1))
-    """Number of items per list; null: measure only the lists that the monitored metric, such as val/ndcg@10, or the
-    protocol needs."""
+    """Number of items per list. With null, only the lists that the monitored metric, such as val/ndcg@10, or the
+    protocol needs are measured."""
 
 
 def like_threshold(threshold: float | None, stars: Stars) -> float:
@@ -88,7 +88,7 @@ def like_threshold(threshold: float | None, stars: Stars) -> float:
 
 
 def check_threshold(threshold: float, ratings: Iterable[NDArray[np.float32]], *, unit: float) -> None:
-    """Raise UserError if there are held-out ratings, (N,) per part, but none is liked; `unit` is `Stars.unit`."""
+    """Raise UserError if there are held-out ratings, (N,) per part, but none is liked. `unit` is `Stars.unit`."""
     rating = np.concatenate([np.empty(0, np.float32), *ratings])
     if len(rating) > 0 and not is_liked(rating, threshold, unit=unit).any():
         raise UserError(
@@ -176,7 +176,7 @@ def mean_ranking_metrics(
         share: (I,) share of the users with training ratings who rated each item in training.
 
     Returns:
-        The metrics by name, such as ndcg; {} without users. Without an item in any list there is no novelty.
+        The metrics by name, such as ndcg; {} without users. Novelty is missing if all lists are empty.
     """
     if len(users) == 0:
         return {}

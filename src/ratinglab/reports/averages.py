@@ -19,10 +19,10 @@ HALF_WIDTH_HEADER = "± 95%"
 
 
 def values_of(runs: Sequence[FinishedRun], tag: str) -> list[float]:
-    """List the values to average: a metric of each run; [] if a run lacks it.
+    """List the values of a metric to average, one per run; [] if a run lacks the metric.
 
-    With several splits, such as folds, each value is the mean over a split's runs, because runs on the same rows are
-    not independent.
+    With several splits, such as folds, there is one value per split, the mean over its runs, because runs on the same
+    rows are not independent.
     """
     if not all(tag in run.metrics for run in runs):
         return []
@@ -39,10 +39,9 @@ def mean_of(runs: Sequence[FinishedRun], tag: str) -> float:
 def half_width_of(runs: Sequence[FinishedRun], tag: str) -> float:
     """Compute half the width of the 95% confidence interval of a metric's mean.
 
-    NaN with fewer than two values, or if the rows of a run cannot be counted.
-
-    The interval is Student's t over seeds. Over several splits, whose training rows overlap, it has Nadeau and Bengio's
-    correction.
+    Runs on one split have the interval of Student's t over their seeds. Runs on several splits have the interval with
+    Nadeau and Bengio's correction, because their training rows overlap. Returns NaN with fewer than two values, or if
+    the rows of a run cannot be counted.
     """
     values = np.array(values_of(runs, tag))
     if len(values) < 2:

@@ -1,4 +1,8 @@
-"""Tables that compare runs, one per protocol or split, averaged over seeds and folds."""
+"""Comparison of runs wherever they are, `report FOLDER…`: a table per protocol or split, in the terminal only.
+
+Such runs have nothing in common but their records, so that they are grouped by all recorded settings. `sweep_report`
+compares the jobs of one sweep, which are grouped by the arguments in which they differ.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -35,9 +39,9 @@ from ratinglab.runs.finished_runs import FinishedRun, comparison_conditions, des
 def comparison_tables(folders: Sequence[str], *, only_protocols: bool) -> Iterator[str]:
     """Tabulate all finished runs in these folders.
 
-    A protocol's table lists its runs and references, best test metric first. Other runs are grouped by split,
-    lowest validation RMSE first, unless `only_protocols` leaves them out. Runs that differ only in seed and fold share
-    a row: a mean with its 95% interval.
+    The table of a protocol lists its runs and references, best test metric first. The other runs have a table per
+    split, best validation metric first; `only_protocols` leaves them out. Runs that differ only in seed and fold share
+    a row, which has their mean and its 95% confidence interval.
 
     Raises:
         UserError: there is no finished run in the folders.
@@ -71,12 +75,14 @@ def comparison_tables(folders: Sequence[str], *, only_protocols: bool) -> Iterat
 
 
 def models_table(folders: Sequence[str]) -> Iterator[str]:
-    """Tabulate all finished runs under protocols in Markdown: one row per model and fit, one column per protocol.
+    """Tabulate the finished runs under protocols in Markdown: one row per model and fit, one column per protocol.
 
-    A cell is the protocol's metric, averaged over folds and seeds. It is empty unless every run is comparable and every
-    seed has all folds. The column `uses besides the ratings` lists side information: compare models that use the same
-    information. Seconds and parameters are means over the runs of the row's first filled column. `folders` is as in
-    `comparison_tables`.
+    A cell holds the protocol's metric, averaged over folds and seeds. It is empty unless every run is comparable and
+    every seed has all folds. The column `uses besides the ratings` lists side information: compare models that use the
+    same information. Seconds and parameters are means over the runs of the row's first filled column.
+
+    Raises:
+        UserError: there is no finished run under a protocol in the folders.
     """
     runs = [run for run in find_runs(folders)[0] if _title(run)]
     if not runs:
@@ -123,7 +129,7 @@ def _obstacle(runs: Sequence[FinishedRun]) -> str:
 
 
 def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
-    """Return what runs must share to be averaged, besides the model."""
+    """Return the settings that runs must share to be averaged. They must also share the model."""
     record = run.record
     settings: dict[str, Any] = {
         **{f"model.{key}": value for key, value in record.model_options.items()},
@@ -143,8 +149,8 @@ def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
 def _group_runs(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[Group]:
     """Group runs by model and settings, and list the settings in which the groups of one model and fit differ.
 
-    If two runs under a protocol have the same settings, seed and fold, the one in the later folder counts. Runs of
-    different splits get separate groups, unless `across_splits` joins them.
+    Of runs with the same settings, seed, fold and protocol, only the last one counts. Runs on different splits get
+    separate groups, unless `across_splits` joins them.
     """
     by_settings: defaultdict[tuple[str, tuple[Any, ...]], dict[tuple[Any, ...], FinishedRun]] = defaultdict(dict)
     for run in runs:
@@ -169,7 +175,7 @@ def _name(group: Group) -> str:
 
 
 def _divide_by_split(groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
-    """Divide groups by the ratings that their runs hold out, and describe the split seeds of each division."""
+    """Divide groups into tables whose runs hold out the same ratings. Returns the split seeds of each table as text."""
     divided: defaultdict[frozenset[str], list[Group]] = defaultdict(list)
     for group in groups:
         divided[frozenset(run.record.provenance["split"].partition("/")[0] for run in group.runs)].append(group)
@@ -202,7 +208,7 @@ def _protocol_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
 
 
 def _split_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
-    """Tabulate groups on one split, best monitored metric first; RMSE if they monitor MSE."""
+    """Tabulate groups on one split, best monitored metric first. Runs that monitor MSE are shown and ranked by RMSE."""
     monitor = groups[0].runs[0].record.monitored_metric()
     metric = METRICS["rmse"] if monitor.name == "mse" else monitor
     has_validation = any(values_of(group.runs, f"val/{metric.name}") for group in groups)
@@ -232,7 +238,7 @@ def _split_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
 
 
 def _folds_of_split(runs: Sequence[FinishedRun]) -> set[int | None]:
-    """Return the folds of the runs' split; if it does not record their number, all folds that occur."""
+    """Return the folds of the runs' split, or the folds of the runs if the split does not record their number."""
     count = runs[0].record.split.get("split.folds")
     return {run.record.fold for run in runs} if count is None else set(range(1, count + 1))
 
@@ -251,7 +257,7 @@ def _count_missing(runs: Sequence[FinishedRun], folds: set[int | None]) -> int:
 
 
 def _missing_folds(runs: Sequence[FinishedRun], folds: set[int | None]) -> str:
-    """Describe missing folds, of one seed unless all seeds have the same folds; "" if none is missing."""
+    """Describe the missing folds, naming a seed unless all seeds lack the same; "" if none is missing."""
     by_seed = _folds_by_seed(runs)
     are_equal = len(set(map(frozenset, by_seed.values()))) == 1
     for (seed, _), finished in by_seed.items():

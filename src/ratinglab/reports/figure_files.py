@@ -32,10 +32,10 @@ FIGURE_FOLDER, MEAN_CURVE_FOLDER = "figures", "mean"
 def write_figures(folder: Path, sets: Sequence[ComparableJobs]) -> None:
     """Write the figures of a sweep into its folder as PNG, and remove earlier ones.
 
-    effects.png shows the monitored metric against each swept key, parallel.png against all swept keys, seconds.png
-    against the time of the fit, with the Pareto front, and curves.png by epoch, for the best configurations. With
-    several sets of jobs, the figures of each set are numbered. If the runs log to TensorBoard and differ in seed or
-    fold, also writes their mean curves.
+    All figures show the monitored metric: effects.png against each swept key, parallel.png against all swept keys
+    together, seconds.png against the time of the fit, with the Pareto front, and curves.png by epoch, for the best
+    configurations. With several sets of jobs, the figures of each set are numbered. If the runs log to TensorBoard and
+    differ in seed or fold, their mean curves are written too.
     """
     for path in [*folder.glob(f"{FIGURE_FOLDER}/*.png"), *folder.glob(f"{MEAN_CURVE_FOLDER}*/*/events.out.tfevents.*")]:
         path.unlink()

@@ -1,4 +1,8 @@
-"""Groups of runs that differ only in seed and fold, their ranking, and paired tests against the best group."""
+"""A group of runs that differ only in seed and fold, the ranking of groups, and paired tests against the best group.
+
+`comparison` groups runs by all recorded settings, because the runs may come from anywhere. `sweep_results` groups the
+jobs of a sweep by the arguments in which they differ, and knows which jobs are missing.
+"""
 
 import math
 from collections.abc import Sequence
@@ -20,8 +24,8 @@ class Group(NamedTuple):
     Attributes:
         settings: the settings in which the groups of a table differ, by key.
         runs: the finished runs.
-        num_missing: number of seeds and folds that the group lacks.
-        jobs: all jobs of the group, finished or not, if it belongs to a sweep.
+        num_missing: number of runs that the group lacks, compared with other groups: other seeds or folds.
+        jobs: all jobs of the group, finished or not; empty unless the runs are jobs of a sweep.
         behind: difference from the best testable group; None if it was not tested.
     """
 
@@ -45,8 +49,8 @@ class Group(NamedTuple):
 def rank_groups(groups: Sequence[Group], metric: MetricKind) -> list[Group]:
     """Sort groups by the mean of a metric, named by its tag, best first.
 
-    Of groups whose means are equal as printed, the one with fewer parameters is first. Groups without the metric follow
-    the others. Groups with missing runs come last because their means cover other rows.
+    Of groups whose printed means are equal, the one with fewer parameters is first. Groups without the metric follow.
+    Groups with missing runs are last, because their means cover different rows.
     """
 
     def sort_key(group: Group) -> tuple[bool, float, float, float]:

@@ -82,7 +82,7 @@ def group_by_split(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
 
 
 def compute_evaluated_share(run: FinishedRun, part: str) -> float:
-    """Compute the ratio of a part's rows, val or test, to the training rows of its fit."""
+    """Compute the number of rows of a part, val or test, divided by the number of training rows."""
     counts = dict(zip(PART_NAMES, count_rows(run.folder_of(part)), strict=True))
     return float(counts[part] / counts["train"])
 
@@ -112,10 +112,10 @@ def corrected_t(differences: NDArray[np.float64], *, share: float) -> PairedDiff
 
 
 def bootstrap(differences: NDArray[np.float64], user: NDArray[np.integer]) -> PairedDifference:
-    """Bootstrap the mean of paired differences: the 2.5% and 97.5% quantiles of resampled means.
+    """Bootstrap the mean of paired differences. Its interval is from the 2.5% to the 97.5% quantile of resampled means.
 
-    It resamples users, because the errors of one user are not independent, with a fixed seed. Beyond MAX_BLOCKS users,
-    it resamples blocks of users. The interval covers the choice of users, but not the variation between seeds.
+    Users are resampled, with a fixed seed, because the errors of one user are not independent. Beyond MAX_BLOCKS users,
+    blocks of users are resampled. The interval covers the choice of users, but not the variation between seeds.
 
     Args:
         differences: (N,) difference of the squared errors of each row.

@@ -30,7 +30,7 @@ def departures(protocols: Sequence[dict[str, Any]]) -> str:
 
 
 def verdict(protocols: Sequence[dict[str, Any]]) -> str:
-    """Describe which references runs of one equation are comparable with, or why none.
+    """Describe the references that runs of one equation are comparable with, or why there are none.
 
     A run that uses times or features is only comparable with systems that also use them.
     """
@@ -49,7 +49,10 @@ def table_with_reference_results(
 ) -> Iterator[str]:
     """Tabulate the test metric of a run among the references of its protocol, best first.
 
-    With `half_width`, `value` is the mean over the runs of all folds, and `half_width` that of its 95% interval.
+    Args:
+        records: the record of the run, or the records of the runs of all folds.
+        value: the test metric, or its mean over the folds.
+        half_width: half the width of the mean's 95% confidence interval; None for a single run.
     """
     protocols = [record.protocol for record in records if record.protocol is not None]
     record, protocol, note = records[0], protocols[0], verdict(protocols)

@@ -1,4 +1,4 @@
-"""Results of one run, as the lines of text that training and evaluation print."""
+"""Results of one run, in the lines that training and evaluation print."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ def tabulate_metrics(values: Mapping[str, float], record: RunRecord) -> Iterator
         for group in ("", "/warm", "/cold"):
             if f"{part}{group}/mse" not in values:
                 continue
-            # on cold rows, the model's equal the bias baseline's
+            # on cold rows, the model predicts what the bias baseline predicts
             for prefix, name in (BASELINES if group == "/cold" else systems).items():
                 cells = [_cell(values.get(f"{prefix}{part}{group}/{metric.name}")) for metric in metrics]
                 rows.append([f"{label}{group.replace('/', ' ')}", name, *cells])
@@ -40,8 +40,8 @@ def tabulate_metrics(values: Mapping[str, float], record: RunRecord) -> Iterator
 def tabulate_lists(values: Mapping[str, float], tables: RunTables, *, order: OrderOptions) -> Iterator[str]:
     """Tabulate the ranking metrics of the model and of the most popular items, one table per length of the lists.
 
-    Also counts the measured users, and warns if the model's NDCG is below that of the most popular items, on test rows
-    if these are measured, else on validation rows. Yields nothing if `values` has no ranking metrics.
+    Also counts the measured users, and warns if the most popular items have a higher NDCG than the model, on test rows
+    if they are measured, else on validation rows. Yields nothing if `values` has no ranking metrics.
     """
     record = tables.record
     lengths = sorted({int(match[1]) for tag in values if (match := re.fullmatch(r"(?:val|test)/ndcg@(\d+)", tag))})

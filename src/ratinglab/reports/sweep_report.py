@@ -1,4 +1,7 @@
-"""The report of a sweep: lines for the terminal, and files for the sweep's folder."""
+"""The report of a sweep, at its end or by `report SWEEP`: a table in the terminal, and files in the sweep's folder.
+
+`comparison` has the tables of runs that are not jobs of one sweep.
+"""
 
 import math
 import os
@@ -67,16 +70,18 @@ class SweepReport(NamedTuple):
 def sweep_report(started_jobs: Sequence[SweepJob]) -> SweepReport:
     """Report jobs by the arguments in which they differ, best monitored validation metric first.
 
-    Jobs that differ only in REPLICATES share a row: their number, and each metric's mean with its 95% confidence
-    interval. If all jobs have the same settings, each gets its own row, followed by their mean and its interval.
-    Jobs on other data or splits get a table of their own. The lines are the best rows, the importance of the keys, the
-    reasons of failed jobs, and the command that trains the best configuration. The files are:
+    Jobs that differ only in REPLICATES share a row, which has their number, and the mean of each metric with its 95%
+    confidence interval. If all jobs have the same settings, each gets its own row, followed by their mean and its
+    interval. Jobs with different data or splits get separate tables. The lines are the best rows, the importance of
+    the keys, the reasons of failed jobs, and the command that trains the best configuration. The files are:
 
-    results.csv: a row per job in the order of the jobs: arguments, status, reason, all metrics.
+    results.csv: one row per job, with its arguments, its status and reason, and all metrics.
     results.md, results.tex: all rows of the tables in Markdown and LaTeX, with the best in bold.
-    groups.csv: each configuration's number of runs, and mean, s.d. and interval of each metric, if seeds or folds vary.
-    comparisons.csv: each configuration compared with the best one, by a paired test; pruned ones are left out.
-    best.yaml: the configuration of the best run, or of the first in the best group.
+    groups.csv: one row per configuration and metric, with the number of runs, and the mean, its standard deviation and
+        its interval. Written if seeds or folds vary.
+    comparisons.csv: one row per configuration that a paired test compares with the best one. Pruned configurations are
+        not compared.
+    best.yaml: the configuration of the best run, or of the first run in the best group.
 
     Raises:
         UserError: there are no jobs.
@@ -95,7 +100,7 @@ def sweep_report(started_jobs: Sequence[SweepJob]) -> SweepReport:
         lines += [*_best_rows(table, is_ranked=jobs.best is not None), *_notes(jobs)]
         lines += _best_lines(jobs, is_only=len(sets) == 1)
     if len(sets) > 1:
-        lines.append("note: runs on other data, splits or metrics are not compared with one another")
+        lines.append("note: runs in different tables are not compared: their data, splits or monitored metrics differ")
     files = {"results.csv": _results_csv(started_jobs)}
     for name, form in (("results.md", format_markdown), ("results.tex", format_latex)):
         texts = [
@@ -113,7 +118,7 @@ def sweep_report(started_jobs: Sequence[SweepJob]) -> SweepReport:
 
 
 def _table(jobs: ComparableJobs) -> Cells:
-    """Tabulate comparable jobs: a header, then a row per group, or per job if there is only one group."""
+    """Tabulate comparable jobs: a header, then one row per group, or one row per job if there is only one group."""
     groups, is_grouped = jobs.groups, bool(jobs.replicates)
     if not groups[0].settings:
         groups = group_jobs(jobs.members, settings=find_differing_keys(jobs.members), replicates=[])
@@ -135,7 +140,7 @@ def _table(jobs: ComparableJobs) -> Cells:
 
 
 def _metric_cells(group: Group, columns: Sequence[MetricKind]) -> list[str]:
-    """Format the mean of each metric, with its interval; the status of jobs without metrics."""
+    """Format the mean of each metric with its interval, or the status of jobs that have no metrics."""
     averages = [(mean_of(group.runs, column.name), half_width_of(group.runs, column.name)) for column in columns]
     cells = [" ± ".join(filter(None, map(format_metric, average))) for average in averages]
     statuses = {job.status for job in group.jobs}
@@ -147,7 +152,7 @@ def _metric_cells(group: Group, columns: Sequence[MetricKind]) -> list[str]:
 
 
 def _mean_and_interval(jobs: ComparableJobs) -> Cells:
-    """Format the mean of each column and its 95% interval; blank unless every job has finished."""
+    """Format the rows with the mean of each column and its 95% interval, blank unless every job has finished."""
     keys = find_differing_keys(jobs.members)
     if not keys:
         return []
@@ -160,7 +165,7 @@ def _mean_and_interval(jobs: ComparableJobs) -> Cells:
 
 
 def _best_rows(table: Cells, *, is_ranked: bool) -> Iterator[str]:
-    """Align the table for the terminal: the best rows of a long one."""
+    """Align the table for the terminal. Of a long ranked table, only the best rows are shown."""
     hidden = len(table) - 1 - NUM_BEST if is_ranked and len(table) - 1 > MAX_SHOWN else 0
     yield from align(table[: len(table) - hidden])
     if hidden:
@@ -191,7 +196,7 @@ def _notes(jobs: ComparableJobs) -> Iterator[str]:
 
 
 def _importance(jobs: ComparableJobs) -> Iterator[str]:
-    """Rank the swept keys by the share of the metric's variance that each explains; nothing with few groups."""
+    """Rank the swept keys by the share of the metric's variance that each explains. Yields nothing with few groups."""
     column, groups = jobs.columns[0], _complete_groups(jobs)
     keys = list(jobs.groups[0].settings)
     if len(keys) < 2 or len(groups) < MIN_GROUPS:
@@ -233,7 +238,7 @@ def _bin_by_quantiles(values: Sequence[str]) -> NDArray[np.generic]:
 
 
 def _keys_without_effect(jobs: ComparableJobs) -> Iterator[str]:
-    """Name the swept keys that change the metric by less than is printed, all other keys being equal."""
+    """Name the swept keys that change the metric by less than its printed decimals, all other keys being equal."""
     column, rounding = jobs.columns[0], 0.5 * 10**-DECIMALS
     for key in jobs.groups[0].settings:
         means: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
@@ -251,7 +256,7 @@ def _complete_groups(jobs: ComparableJobs) -> list[Group]:
 
 
 def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
-    """Format the command that trains the best configuration, and the one for its test rows if it has no test errors."""
+    """Format the command that trains the best configuration, after the one that tests it, if it has no test errors."""
     if jobs.best is None:
         return
     job = next(job for job in jobs.best.jobs if job.run is not None)
@@ -304,7 +309,7 @@ def _results_csv(jobs: Sequence[SweepJob]) -> bytes:
 
 
 def _as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Format rows with a header; values that are NaN, or that a row lacks, are blank."""
+    """Format rows with a header. Values that are NaN, or that a row lacks, are blank."""
     return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n").encode()
 
 

@@ -1,4 +1,4 @@
-"""Results of a sweep's jobs: sets of comparable jobs, grouped by settings and ranked."""
+"""Results of the jobs of one sweep: sets of comparable jobs, grouped by the arguments in which they differ."""
 
 import math
 from collections import defaultdict
@@ -23,10 +23,10 @@ class ComparableJobs(NamedTuple):
     """Jobs with the same data, split and monitored metric.
 
     Attributes:
-        conditions: what they have in common, by key.
-        replicates: the keys of REPLICATES in which they differ.
-        columns: the monitored metric, and the test metrics that all finished jobs have; named by their tags.
-        groups: best first. Incomplete groups come last because their means cover other rows.
+        conditions: data, split and monitored metric, by key.
+        replicates: the keys of REPLICATES in which the jobs differ.
+        columns: the monitored metric, and the test metrics that all finished jobs have, named by their tags.
+        groups: best first; see `rank_groups`.
     """
 
     conditions: dict[str, str]
@@ -41,7 +41,7 @@ class ComparableJobs(NamedTuple):
 
     @property
     def best(self) -> Group | None:
-        """The group with the best validation metric; None if it is incomplete, lacks the metric or is alone."""
+        """The group with the best validation metric; None if it is incomplete, lacks the metric or is the only one."""
         first = self.groups[0]
         has_metric = not math.isnan(mean_of(first.runs, self.columns[0].name))
         return first if first.num_missing == 0 and first.settings and has_metric else None

@@ -11,7 +11,7 @@ LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"}
 )
-"""The LaTeX commands that print characters with a meaning of their own in LaTeX, and ±; for `str.translate`."""
+"""The LaTeX command for each character that LaTeX would interpret, and for ±; for `str.translate`."""
 
 
 def align(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterator[str]:
@@ -31,7 +31,7 @@ def align(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterat
 
 
 def print_rows(rows: pd.DataFrame) -> None:
-    """Print rows with their predictions, scores or similarities, and say what the standard deviations in ± are of."""
+    """Print rows with their predictions, scores or similarities, and explain the column of standard deviations, ±."""
     cells = rows.copy()
     for name, decimals in DECIMALS.items():
         if name in rows and pd.api.types.is_float_dtype(rows[name]):  # not a user's own column of text

@@ -1,1 +1,1 @@
-"""Training of one run, also from Python: fit, resume, reproduce, and what a run records."""
+"""Training of one run: preparing, fitting, resuming and reproducing it, and its record."""
