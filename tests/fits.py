@@ -26,9 +26,9 @@ from ratinglab.models.equation_options import EquationOptions
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.table import RatingTable
-from ratinglab.splits.holdout import Holdout, hold_out
 from ratinglab.splits.random_rows import RandomSplitOptions
 from ratinglab.splits.split import TRAIN, SplitOptions
+from ratinglab.splits.split_ratings import SplitRatings, make_split_ratings
 from ratinglab.stars import Stars
 
 TRAINER = TrainerOptions(
@@ -60,18 +60,18 @@ class Fitted(NamedTuple):
         return torch.cat([parameter.detach().flatten() for parameter in self.equation.parameters()])
 
 
-def holdout_of(table: RatingTable, model: EquationOptions, *, split: SplitOptions = SPLIT) -> Holdout:
+def split_ratings_of(table: RatingTable, model: EquationOptions, *, split: SplitOptions = SPLIT) -> SplitRatings:
     """Hold out parts of a table, with the side information that an equation needs."""
     side_information = table.side_information(model.needs(), needed_by=f"model={model.name}")
-    return hold_out(table, split.apply(table), side_information)
+    return make_split_ratings(table, split.apply(table), side_information)
 
 
-def training_data(holdout: Holdout) -> TrainingData:
+def training_data(split_ratings: SplitRatings) -> TrainingData:
     """Collect the data from which an equation is built."""
-    train, stars = holdout.copy_rows(TRAIN), Stars(*holdout.scale)
+    train, stars = split_ratings.copy_rows(TRAIN), Stars(*split_ratings.scale)
     rows = as_tensors(replace(train, rating=stars.to_stars(train.rating)))
-    num_users, num_items = holdout.num_users, holdout.num_items
-    users, items = holdout.side_information.user_features, holdout.side_information.item_features
+    num_users, num_items = split_ratings.num_users, split_ratings.num_items
+    users, items = split_ratings.side_information.user_features, split_ratings.side_information.item_features
     return TrainingData(
         num_users=num_users,
         num_items=num_items,
@@ -136,9 +136,9 @@ def fit(
         validate_every: number of epochs between validations, which take a quarter of a fit to a small table.
         accelerator: device to fit on, under Lightning's name.
     """
-    holdout = holdout_of(table, model, split=split)
-    data = RatingDataModule(holdout, batch_size=batch_size, fraction=1.0, seed=seed)
-    equation = build_equation(model, training_data(holdout), seed=model_seed)
+    split_ratings = split_ratings_of(table, model, split=split)
+    data = RatingDataModule(split_ratings, batch_size=batch_size, fraction=1.0, seed=seed)
+    equation = build_equation(model, training_data(split_ratings), seed=model_seed)
     rows = as_tensors(data.train_ratings_in_stars)
     baseline = BiasBaseline(num_users=data.num_users, num_items=data.num_items)
     baseline.fit(user=rows.user, item=rows.item, rating=data.stars.to_rating(rows.rating))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fits import SPLIT, holdout_of, training_data
+from fits import SPLIT, split_ratings_of, training_data
 
 from ratinglab.files import to_json
 from ratinglab.models.equation_options import EquationOptions
@@ -22,8 +22,8 @@ from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run_files import DIGESTS
 from ratinglab.runs.storage import write_run
 from ratinglab.runs.weights import build_predictor
-from ratinglab.splits.holdout import Holdout
 from ratinglab.splits.split import TRAIN, SplitOptions
+from ratinglab.splits.split_ratings import SplitRatings
 from ratinglab.training.new_record import metric_records
 
 PROVENANCE: Any = {
@@ -34,15 +34,15 @@ PROVENANCE: Any = {
 RUN_ID = "0123456789abcdef"
 
 
-def record_of(model: EquationOptions, holdout: Holdout, **changed) -> RunRecord:
+def record_of(model: EquationOptions, split_ratings: SplitRatings, **changed) -> RunRecord:
     """Make the record of a run of an equation."""
     record = RunRecord(
         model=model.name,
         model_target=f"{type(model).__module__}.{type(model).__qualname__}",
         model_options=to_plain(model),
-        num_users=holdout.num_users,
-        num_items=holdout.num_items,
-        rating_mean=float(holdout.copy_rows(TRAIN).rating.mean(dtype="float64")),
+        num_users=split_ratings.num_users,
+        num_items=split_ratings.num_items,
+        rating_mean=float(split_ratings.copy_rows(TRAIN).rating.mean(dtype="float64")),
         scale=(1.0, 5.0),
         noise_floor=None,
         max_epochs=3,
@@ -69,11 +69,11 @@ def write_run_of(
     folder: Path, model: EquationOptions, table: RatingTable, *, split: SplitOptions = SPLIT, **changed
 ) -> Predictor:
     """Write the folder of a run with random weights, as after epoch 2, and return its predictor."""
-    holdout = holdout_of(table, model, split=split)
-    record = record_of(model, holdout, **changed)
+    split_ratings = split_ratings_of(table, model, split=split)
+    record = record_of(model, split_ratings, **changed)
     (folder / "checkpoints").mkdir(parents=True)
-    write_run(folder, record=record, holdout=holdout)
-    predictor = build_predictor(record, training_data(holdout), seed=0).eval()
+    write_run(folder, record=record, ratings=split_ratings)
+    predictor = build_predictor(record, training_data(split_ratings), seed=0).eval()
     random = torch.Generator().manual_seed(1)
     for parameter in predictor.parameters():
         torch.nn.init.normal_(parameter, generator=random)

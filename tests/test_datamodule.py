@@ -10,9 +10,9 @@ from tables import NO_SIDE_INFORMATION, table_of
 
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.splits.chosen_rows import RowsSplitOptions
-from ratinglab.splits.holdout import hold_out
 from ratinglab.splits.random_rows import RandomSplitOptions
 from ratinglab.splits.split import TRAIN, VALIDATION
+from ratinglab.splits.split_ratings import make_split_ratings
 
 
 def trainer_on(device: str, *, epoch: int = 0, rank: int = 0, world_size: int = 1) -> SimpleNamespace:
@@ -27,7 +27,7 @@ def test_batches_are_on_the_device_of_the_fit():
     side_information = replace(NO_SIDE_INFORMATION, day=(row * 3).astype(np.int32))
     table = table_of(row, row * 2, row / 2)
     split = RandomSplitOptions(refit=False, seed=0, validation=0.2, test=0.0).apply(table)
-    data = RatingDataModule(hold_out(table, split, side_information), batch_size=4, fraction=1.0, seed=0)
+    data = RatingDataModule(make_split_ratings(table, split, side_information), batch_size=4, fraction=1.0, seed=0)
     data.trainer = trainer_on("meta")
     parts = itertools.chain(*data.train_dataloader(), data.val_dataloader())
     assert {column.device.type for batch in parts for column in batch} == {"meta"}
@@ -41,7 +41,7 @@ def test_training_ratings_are_in_stars_and_their_mean_and_other_ratings_in_ratin
     rating = np.array([1, 3, 5, 7, 9, 9], dtype=np.float32)
     table = table_of(np.arange(6), np.arange(6), rating, scale=(1.0, 9.0))
     split = RowsSplitOptions(refit=False, test_start=0, test_stop=1, seed=0, validation=0.4).apply(table)
-    data = RatingDataModule(hold_out(table, split, NO_SIDE_INFORMATION), batch_size=4, fraction=1.0, seed=0)
+    data = RatingDataModule(make_split_ratings(table, split, NO_SIDE_INFORMATION), batch_size=4, fraction=1.0, seed=0)
     train = rating[split.part == TRAIN]
     assert data.train_ratings_in_stars.rating.tolist() == [(rating + 1) / 2 for rating in train.tolist()]
     assert data.rating_mean == train.mean()
@@ -51,11 +51,11 @@ def test_training_ratings_are_in_stars_and_their_mean_and_other_ratings_in_ratin
 def test_data_module_serves_whole_users_on_request():
     table = table_of([3, 0, 3, 1, 4, 3, 0, 4, 4, 4, 5, 2, 3], np.arange(13), np.ones(13))
     split = RandomSplitOptions(refit=False, seed=0, validation=0.0, test=0.0).apply(table)
-    holdout = hold_out(table, split, NO_SIDE_INFORMATION)
-    whole = RatingDataModule(holdout, batch_size=4, fraction=1.0, seed=0, whole_users=True)
+    split_ratings = make_split_ratings(table, split, NO_SIDE_INFORMATION)
+    whole = RatingDataModule(split_ratings, batch_size=4, fraction=1.0, seed=0, whole_users=True)
     (batches,) = whole.train_dataloader()
     assert [len(batch.user.unique()) for batch in batches] == [2, 2, 2]
-    (rows,) = RatingDataModule(holdout, batch_size=4, fraction=1.0, seed=0).train_dataloader()
+    (rows,) = RatingDataModule(split_ratings, batch_size=4, fraction=1.0, seed=0).train_dataloader()
     assert [len(batch.user) for batch in rows] == [4, 4, 4, 1]
 
 
@@ -63,7 +63,7 @@ def test_each_epoch_of_the_trainer_has_its_own_order():
     row = np.arange(50)
     table = table_of(row, row, row)
     split = RandomSplitOptions(refit=False, seed=0, validation=0.0, test=0.0).apply(table)
-    data = RatingDataModule(hold_out(table, split, NO_SIDE_INFORMATION), batch_size=50, fraction=1.0, seed=0)
+    data = RatingDataModule(make_split_ratings(table, split, NO_SIDE_INFORMATION), batch_size=50, fraction=1.0, seed=0)
     orders = []
     for epoch in (0, 1, 1):
         data.trainer = trainer_on("cpu", epoch=epoch)

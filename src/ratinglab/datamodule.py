@@ -7,8 +7,8 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from ratinglab.batches import CPU, Blocks, FullBatchLoader, ShuffledBatches
-from ratinglab.splits.holdout import Holdout
 from ratinglab.splits.split import TRAIN, VALIDATION, VALIDATION_HISTORY
+from ratinglab.splits.split_ratings import SplitRatings
 from ratinglab.stars import Stars
 
 
@@ -16,29 +16,29 @@ class RatingDataModule(LightningDataModule):
     """Training and validation rows of a table, served to Lightning as batches of plain tensors."""
 
     def __init__(
-        self, holdout: Holdout, *, batch_size: int | None, fraction: float, seed: int, whole_users: bool = False
+        self, ratings: SplitRatings, *, batch_size: int | None, fraction: float, seed: int, whole_users: bool = False
     ) -> None:
-        """Serve the training and validation rows of `holdout`, and convert its training ratings to stars in place.
+        """Serve the training and validation rows of `ratings`, and convert its training ratings to stars in place.
 
-        Keeps no other part of `holdout`. `batch_size` is the number of training rows per batch, in all processes
+        Keeps no other part of `ratings`. `batch_size` is the number of training rows per batch, in all processes
         together; with None, one batch holds all rows. ShuffledBatches describes the other arguments.
         """
         super().__init__()
-        self.num_users = holdout.num_users
+        self.num_users = ratings.num_users
         """Number of users with training rows."""
-        self.num_items = holdout.num_items
+        self.num_items = ratings.num_items
         """Number of items with training rows."""
-        self.stars = Stars(*holdout.scale)
-        self.train_ratings_in_stars = holdout.copy_rows(TRAIN)
+        self.stars = Stars(*ratings.scale)
+        self.train_ratings_in_stars = ratings.copy_rows(TRAIN)
         """The training rows."""
         self.rating_mean = float(self.train_ratings_in_stars.rating.mean(dtype=np.float64))
         """Mean of the training ratings, in rating units."""
         self.train_ratings_in_stars.drop_pages()
         for _, block in self.train_ratings_in_stars.blocks():
             block.rating[:] = self.stars.to_stars(block.rating)
-        self.validation_ratings = holdout.copy_rows(VALIDATION)
+        self.validation_ratings = ratings.copy_rows(VALIDATION)
         """The validation rows, with ratings in rating units."""
-        history = holdout.copy_rows(VALIDATION_HISTORY)
+        history = ratings.copy_rows(VALIDATION_HISTORY)
         self.validation_history = replace(history, rating=self.stars.to_stars(history.rating))
         """Rows to fold in for users held out for validation, with ratings in stars."""
         self.batch_size = batch_size

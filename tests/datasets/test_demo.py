@@ -8,9 +8,9 @@ from ratinglab.datasets import demo
 from ratinglab.datasets.sources import DemoOptions
 from ratinglab.models.bias_baseline import BiasBaseline
 from ratinglab.reading.cleaning_options import Duplicates
-from ratinglab.splits.holdout import hold_out
 from ratinglab.splits.random_rows import RandomSplitOptions
 from ratinglab.splits.split import TEST, TRAIN
+from ratinglab.splits.split_ratings import make_split_ratings
 
 
 def load_demo(cache, *, seed):
@@ -57,11 +57,11 @@ def test_noise_floor_is_the_mse_of_a_model_that_knows_the_true_ratings():
 
 def test_bias_baseline_is_well_above_the_noise_floor(table):
     split = RandomSplitOptions(refit=False, seed=0, validation=0.1, test=0.1).apply(table)
-    holdout = hold_out(table, split, NO_SIDE_INFORMATION)
-    user, item, rating, _ = as_tensors(holdout.copy_rows(TRAIN))
-    baseline = BiasBaseline(num_users=holdout.num_users, num_items=holdout.num_items)
+    split_ratings = make_split_ratings(table, split, NO_SIDE_INFORMATION)
+    user, item, rating, _ = as_tensors(split_ratings.copy_rows(TRAIN))
+    baseline = BiasBaseline(num_users=split_ratings.num_users, num_items=split_ratings.num_items)
     baseline.fit(user=user, item=item, rating=rating)
-    user, item, rating, _ = as_tensors(holdout.copy_rows(TEST))
+    user, item, rating, _ = as_tensors(split_ratings.copy_rows(TEST))
     mse = float(torch.square(baseline(user, item) - rating).mean())
     assert mse > 1.4 * table.noise_floor
 

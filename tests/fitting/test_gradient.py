@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from equations import options_of
-from fits import TRAINER, Fitted, holdout_of, training_data
+from fits import TRAINER, Fitted, split_ratings_of, training_data
 from fits import fit as fit_equation
 from pytorch_lightning import Callback
 from tables import table_of
@@ -22,8 +22,8 @@ from ratinglab.models.mf import MF, MFOptions
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY, RatingTable
 from ratinglab.runs.run_files import LAST
 from ratinglab.splits.chosen_rows import RowsSplitOptions
-from ratinglab.splits.holdout import Holdout
 from ratinglab.splits.split import TRAIN, VALIDATION
+from ratinglab.splits.split_ratings import SplitRatings
 
 ADAM = AdamOptions(lr=0.05, weight_decay=0.0, beta1=0.9, beta2=0.999)
 SGD_PLAIN = SGDOptions(lr=0.1, weight_decay=0.0, momentum=0.0)
@@ -38,8 +38,8 @@ def small_split(validation: float) -> RowsSplitOptions:
     return RowsSplitOptions(refit=False, test_start=0, test_stop=10, seed=0, validation=validation)
 
 
-def small_holdout(validation: float = 0.25) -> Holdout:
-    return holdout_of(small_table(), model_options(), split=small_split(validation))
+def small_split_ratings(validation: float = 0.25) -> SplitRatings:
+    return split_ratings_of(small_table(), model_options(), split=small_split(validation))
 
 
 def model_options(**changed):
@@ -91,7 +91,7 @@ def test_step_equals_the_gradient_computed_by_hand():
     one_batch = {"epochs": 1, "batch_size": 1_000, "validation": 0.0}
     model = fit(SGDOptions(lr=1e-30, weight_decay=0.0, momentum=0.0), **one_batch).equation
     after = fit(SGD_PLAIN, **one_batch).equation
-    rows = small_holdout(0.0).copy_rows(TRAIN)
+    rows = small_split_ratings(0.0).copy_rows(TRAIN)
     with torch.no_grad():
         error = model(torch.from_numpy(rows.user), torch.from_numpy(rows.item)) - torch.from_numpy(rows.rating)
     # ∂/∂b_u of (1/n) Σ (r̂ − r)² + λ (… + b_u² + …), where every b_u starts at 0
@@ -101,8 +101,8 @@ def test_step_equals_the_gradient_computed_by_hand():
 
 def test_train_mse_pools_errors_before_each_update_without_the_penalty():
     fitted = fit(SGD_PLAIN, epochs=1, batch_size=7, validation=0.0)
-    data = RatingDataModule(small_holdout(0.0), batch_size=7, fraction=1.0, seed=0)
-    model = build_equation(model_options(), training_data(small_holdout(0.0)), seed=0)
+    data = RatingDataModule(small_split_ratings(0.0), batch_size=7, fraction=1.0, seed=0)
+    model = build_equation(model_options(), training_data(small_split_ratings(0.0)), seed=0)
     squared = 0.0
     for user, item, rating, _ in itertools.chain.from_iterable(data.train_dataloader()):
         error = model(user, item) - rating
@@ -117,7 +117,7 @@ def test_train_mse_pools_errors_before_each_update_without_the_penalty():
 
 def test_val_mse_is_computed_from_clipped_predictions():
     fitted = fit(epochs=20, scale=(2.9, 3.1))
-    rows = small_holdout().copy_rows(VALIDATION)
+    rows = small_split_ratings().copy_rows(VALIDATION)
     user, item = torch.from_numpy(rows.user), torch.from_numpy(rows.item)
     with torch.no_grad():
         free = fitted.module.predictor.predict_unclipped(user, item).numpy()
@@ -128,7 +128,7 @@ def test_val_mse_is_computed_from_clipped_predictions():
 
 def test_bias_baseline_of_validation_is_clipped_too():
     fitted = fit(epochs=1, scale=(2.9, 3.1))
-    rows, baseline = small_holdout().copy_rows(VALIDATION), fitted.module.predictor.baseline
+    rows, baseline = small_split_ratings().copy_rows(VALIDATION), fitted.module.predictor.baseline
     free = baseline(torch.from_numpy(rows.user), torch.from_numpy(rows.item)).numpy()
     assert np.abs(free - 3).max() > 0.5, "else clipping would change nothing"
     expected = np.square(free.clip(2.9, 3.1) - rows.rating).mean()
@@ -194,7 +194,7 @@ def test_non_finite_weights_after_the_last_update_are_found():
 
 def test_seconds_and_rows_of_steps_are_counted():
     module = fit(epochs=4).module
-    assert module.rows_trained == 4 * len(small_holdout().copy_rows(TRAIN))
+    assert module.rows_trained == 4 * len(small_split_ratings().copy_rows(TRAIN))
     assert 0 < module.step_seconds < math.inf
 
 
@@ -276,7 +276,7 @@ def test_fit_can_be_extended_from_a_checkpoint(tmp_path):
     assert torch.equal(resumed.weights, fit(model=NOISY, epochs=4).weights)
     assert resumed.module.seconds == before["seconds"] > 0, "its time is added to that of the process"
     assert resumed.module.step_seconds > before["step_seconds"] > 0
-    assert resumed.module.rows_trained == 2 * before["rows_trained"] == 4 * len(small_holdout().copy_rows(TRAIN))
+    assert resumed.module.rows_trained == 2 * before["rows_trained"] == 4 * len(small_split_ratings().copy_rows(TRAIN))
 
 
 def test_each_epoch_draws_new_dropout_noise():
@@ -303,7 +303,7 @@ def test_dropout_noise_depends_on_the_seed():
 
 def test_dropout_is_on_in_training_and_off_in_validation():
     fitted = fit(model=NOISY, epochs=3, scale=None)
-    rows = small_holdout().copy_rows(VALIDATION)
+    rows = small_split_ratings().copy_rows(VALIDATION)
     equation = fitted.equation.eval()
     assert set(equation.seen) == {(True, True), (False, False)}
     with torch.no_grad():
@@ -323,8 +323,8 @@ class LBFGS(GradientOptions):
 
 
 def test_optimizer_can_evaluate_the_loss_several_times_per_step():
-    model = build_equation(model_options(), training_data(small_holdout()), seed=0)
-    rows = small_holdout().copy_rows(TRAIN)
+    model = build_equation(model_options(), training_data(small_split_ratings()), seed=0)
+    rows = small_split_ratings().copy_rows(TRAIN)
     with torch.no_grad():
         error = model(torch.from_numpy(rows.user), torch.from_numpy(rows.item)) - torch.from_numpy(rows.rating)
     one, two, ten = (fit(LBFGS(lr=0.5), epochs=epochs, batch_size=None) for epochs in (1, 2, 10))

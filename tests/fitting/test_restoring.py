@@ -3,7 +3,7 @@
 import pytest
 import torch
 from documented import options_of
-from fits import holdout_of
+from fits import split_ratings_of
 from pytorch_lightning import Trainer
 
 from ratinglab.datamodule import RatingDataModule
@@ -52,7 +52,7 @@ def test_loaded_fit_trains_under_a_users_own_trainer(run, cache, monkeypatch):
     options = options_of("train")
     fit = GradientFit.load_from_checkpoint(run / "checkpoints" / "best.ckpt")
     before = fit.predictor.model.user_embedding.weight.clone()
-    data = RatingDataModule(holdout_of(options.data.load(), options.model), batch_size=1024, fraction=1.0, seed=0)
+    data = RatingDataModule(split_ratings_of(options.data.load(), options.model), batch_size=1024, fraction=1.0, seed=0)
     trainer = Trainer(max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
     trainer.fit(fit, datamodule=data)
     assert fit.train_mse < 2

@@ -1,4 +1,4 @@
-"""Side information: what an equation needs, its digest, and its order in a holdout."""
+"""Side information: what an equation needs, its digest, and its order in a split_ratings."""
 
 from dataclasses import replace
 
@@ -18,8 +18,8 @@ from ratinglab.ratings.side_information import (
     standardize,
 )
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY
-from ratinglab.splits.holdout import hold_out
 from ratinglab.splits.split import TEST, TRAIN, VALIDATION, Split
+from ratinglab.splits.split_ratings import make_split_ratings
 
 
 def texts(*values: str) -> np.ndarray:
@@ -159,24 +159,24 @@ def test_digest_is_equal_for_equal_side_information():
     assert NO_SIDE_INFORMATION.digest() is None
 
 
-def test_holdout_reorders_side_information_to_its_own_indices():
+def test_split_ratings_reorder_side_information_to_its_own_indices():
     part = np.array([TEST, TRAIN, TRAIN, TEST])  # only user 0 has no training rows
     whole = table()
     found = whole.side_information(
         Needs(days=True, user_features=("age", "gender"), item_features=("genres",)), needed_by="model=x"
     )
-    holdout = hold_out(whole, Split(part=part, identity="x"), found)
-    assert holdout.user_order.tolist() == [1, 2, 0]
-    assert holdout.side_information.user_features["gender"].tolist() == ["M", "", "F"]
-    assert np.array_equal(holdout.side_information.user_features["age"], [np.nan, 20, 30], equal_nan=True)
-    assert holdout.side_information.item_features["genres"].tolist() == ["Comedy|Drama", ""]
-    assert holdout.copy_rows(TRAIN).day.tolist() == [0, 1]
-    assert holdout.copy_rows(TEST).day.tolist() == [-1, 3]
-    ((all_rows, parts),) = holdout.blocks()
-    assert all_rows.day.tolist() == holdout.side_information.day.tolist() == [-1, 0, 1, 3]
+    split_ratings = make_split_ratings(whole, Split(part=part, identity="x"), found)
+    assert split_ratings.user_order.tolist() == [1, 2, 0]
+    assert split_ratings.side_information.user_features["gender"].tolist() == ["M", "", "F"]
+    assert np.array_equal(split_ratings.side_information.user_features["age"], [np.nan, 20, 30], equal_nan=True)
+    assert split_ratings.side_information.item_features["genres"].tolist() == ["Comedy|Drama", ""]
+    assert split_ratings.copy_rows(TRAIN).day.tolist() == [0, 1]
+    assert split_ratings.copy_rows(TEST).day.tolist() == [-1, 3]
+    ((all_rows, parts),) = split_ratings.blocks()
+    assert all_rows.day.tolist() == split_ratings.side_information.day.tolist() == [-1, 0, 1, 3]
     assert parts.tolist() == part.tolist()
-    assert holdout.copy_rows(VALIDATION).day.tolist() == []
-    without = hold_out(whole, Split(part=part, identity="x"), NO_SIDE_INFORMATION)
+    assert split_ratings.copy_rows(VALIDATION).day.tolist() == []
+    without = make_split_ratings(whole, Split(part=part, identity="x"), NO_SIDE_INFORMATION)
     ((all_rows, _),) = without.blocks()
     assert without.copy_rows(TRAIN).day is all_rows.day is None
 

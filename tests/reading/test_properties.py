@@ -19,9 +19,9 @@ from ratinglab.reading.cleaning_options import Duplicates
 from ratinglab.splits.by_time import LeaveLastSplitOptions, TemporalSplitOptions
 from ratinglab.splits.chosen_rows import RowsSplitOptions
 from ratinglab.splits.folds import KFoldSplitOptions
-from ratinglab.splits.holdout import hold_out
 from ratinglab.splits.random_rows import PerUserSplitOptions, RandomSplitOptions
 from ratinglab.splits.split import TEST, TRAIN, VALIDATION
+from ratinglab.splits.split_ratings import make_split_ratings
 
 TEXT_IDS = st.text(st.characters(codec="latin-1", exclude_categories=("C", "Z")), min_size=1, max_size=5)
 INTEGER_IDS = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 20)
@@ -190,8 +190,8 @@ def test_each_row_is_in_one_part_and_parts_are_ordered_by_time(rows, split):
     except UserError:
         return
     assert np.isin(found.part, [TRAIN, VALIDATION, TEST]).all()
-    holdout = hold_out(table, found, NO_SIDE_INFORMATION)
-    parts = [holdout.copy_rows(TRAIN), holdout.copy_rows(VALIDATION), holdout.copy_rows(TEST)]
+    split_ratings = make_split_ratings(table, found, NO_SIDE_INFORMATION)
+    parts = [split_ratings.copy_rows(TRAIN), split_ratings.copy_rows(VALIDATION), split_ratings.copy_rows(TEST)]
     assert sorted(rating for part in parts for rating in part.rating.tolist()) == list(range(len(rows)))
     assert found.count(TRAIN) > 0
     assert (found.count(TEST) > 0) == (getattr(split, "test", 1) > 0)

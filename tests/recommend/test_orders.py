@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from equations import options_of
-from fits import holdout_of, training_data
+from fits import split_ratings_of, training_data
 from run_folders import add_samples
 from tables import table_with_features
 
@@ -81,10 +81,10 @@ def test_gain_is_finite_without_errors(stars):
 def sampled(name: str) -> Predictor:
     """Make a predictor of three random samples, on a scale of 1 to 9."""
     options, table = options_of(name), table_with_features()
-    holdout = holdout_of(table, options)
-    model = Posterior(build_equation(options, training_data(holdout), seed=0))
+    split_ratings = split_ratings_of(table, options)
+    model = Posterior(build_equation(options, training_data(split_ratings), seed=0))
     add_samples(model, torch.Generator().manual_seed(1))
-    baseline = BiasBaseline(num_users=holdout.num_users, num_items=holdout.num_items)
+    baseline = BiasBaseline(num_users=split_ratings.num_users, num_items=split_ratings.num_items)
     return Predictor(model, baseline, stars=Stars(1.0, 9.0), scale=None)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from documented import CONF, options_of
 from equations import options_of as equation_options
-from fits import holdout_of
+from fits import split_ratings_of
 from run_folders import accept_files, edit_record, record_of
 from tables import table_of, table_with_features
 
@@ -371,7 +371,7 @@ def test_report_separates_settings_and_counts_repeated_runs_once(command, report
 
 def test_later_of_two_runs_of_the_same_settings_and_seed_counts():
     model = equation_options("mf")
-    record = record_of(model, holdout_of(table_with_features(), model))
+    record = record_of(model, split_ratings_of(table_with_features(), model))
     other = replace(record, provenance=record.provenance | {"seed": 1})
     runs = [FinishedRun(Path(name), each, {}) for name, each in (("a", record), ("b", other), ("c", record))]
     (group,) = _group_runs(runs)
@@ -380,7 +380,7 @@ def test_later_of_two_runs_of_the_same_settings_and_seed_counts():
 
 def test_report_separates_runs_of_different_splits():
     model = equation_options("mf")
-    record = record_of(model, holdout_of(table_with_features(), model), fold=1)
+    record = record_of(model, split_ratings_of(table_with_features(), model), fold=1)
 
     def finished(split):
         return FinishedRun(Path("run"), replace(record, provenance=record.provenance | {"split": split}), {})

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import NO_FIGURES
 from equations import options_of
-from fits import holdout_of
+from fits import split_ratings_of
 from run_folders import accept_files, record_of, write_record
 from scipy import stats
 from tables import table_with_features
@@ -27,7 +27,7 @@ from ratinglab.runs.sweep_folder import read_jobs, write_reason
 
 EPOCHS = 3
 MODEL = options_of("mf")
-RECORD = record_of(MODEL, holdout_of(table_with_features(), MODEL), fold=1)
+RECORD = record_of(MODEL, split_ratings_of(table_with_features(), MODEL), fold=1)
 
 
 @pytest.fixture(scope="module")

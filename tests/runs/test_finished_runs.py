@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from equations import options_of
-from fits import holdout_of
+from fits import split_ratings_of
 from run_folders import accept_files, record_of, write_record
 from tables import table_with_features
 
@@ -15,7 +15,7 @@ from ratinglab.errors import UserError
 from ratinglab.runs.finished_runs import find_named_run
 
 MODEL = options_of("mf")
-RECORD = record_of(MODEL, holdout_of(table_with_features(), MODEL))
+RECORD = record_of(MODEL, split_ratings_of(table_with_features(), MODEL))
 TAU = {"target": "x.Y", "name": "tau", "label": "tau", "higher_is_better": True}
 
 

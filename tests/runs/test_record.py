@@ -4,7 +4,7 @@ import json
 
 import pytest
 from equations import options_of
-from fits import holdout_of
+from fits import split_ratings_of
 from run_folders import accept_files, record_of, write_record
 from tables import table_with_features
 
@@ -25,7 +25,7 @@ FEATURES = {"user_features": ["group", "age"], "item_features": ["genres"]}
 
 def record(name="svdpp", **changed):
     options = options_of(name, **({} if name in ("mf", "mean") else FEATURES))
-    return record_of(options, holdout_of(table_with_features(), options), **changed)
+    return record_of(options, split_ratings_of(table_with_features(), options), **changed)
 
 
 def test_record_is_read_as_written(tmp_path):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from equations import options_of
-from fits import holdout_of
+from fits import split_ratings_of
 from run_folders import accept_files, edit_record, record_of, write_run_of, write_weights
 from tables import NO_SIDE_INFORMATION, table_of, table_with_features
 
@@ -19,8 +19,8 @@ from ratinglab.models.svdpp import ImplicitSide
 from ratinglab.runs.record import read_record
 from ratinglab.runs.storage import count_training_ratings, write_run
 from ratinglab.runs.weights import load_predictor, read_checkpoint, read_training_data
-from ratinglab.splits.holdout import hold_out
 from ratinglab.splits.split import TEST, TRAIN, Split
+from ratinglab.splits.split_ratings import make_split_ratings
 
 MODELS = {
     "mf": ("mf", {}),
@@ -54,17 +54,20 @@ def test_loaded_run_predicts_like_the_written_one(tmp_path, case):
 def test_run_stores_the_side_information_its_equation_needs_and_all_item_features(tmp_path):
     model = model_of("biased_mf with features")
     write_run_of(tmp_path / "run", model, table_with_features())
-    holdout = holdout_of(table_with_features(), model)
+    split_ratings = split_ratings_of(table_with_features(), model)
     users, items = (pd.read_parquet(tmp_path / "run" / f"{name}.parquet") for name in ("users", "items"))
     assert list(users) == ["user_id", "feature/age", "feature/group"]
     assert list(items) == ["item_id", "title", "feature/genres"]
-    assert np.array_equal(users["feature/age"], holdout.side_information.user_features["age"], equal_nan=True)
-    assert users["feature/group"].tolist() == holdout.side_information.user_features["group"].tolist()
+    assert np.array_equal(users["feature/age"], split_ratings.side_information.user_features["age"], equal_nan=True)
+    assert users["feature/group"].tolist() == split_ratings.side_information.user_features["group"].tolist()
     assert "day" not in pd.read_parquet(tmp_path / "run" / "ratings.parquet")
     write_run_of(tmp_path / "plain", options_of("biased_mf"), table_with_features())
     users, items = (pd.read_parquet(tmp_path / "plain" / f"{name}.parquet") for name in ("users", "items"))
     assert list(users) == ["user_id"]
-    assert items["feature/genres"].tolist() == table_with_features().item_columns["genres"][holdout.item_order].tolist()
+    assert (
+        items["feature/genres"].tolist()
+        == table_with_features().item_columns["genres"][split_ratings.item_order].tolist()
+    )
     write_run_of(tmp_path / "timed", model_of("timesvdpp"), table_with_features())
     assert pd.read_parquet(tmp_path / "timed" / "ratings.parquet")["day"].isin([0, 1, 2]).all()
 
@@ -75,8 +78,8 @@ def test_tables_list_users_and_items_with_training_rows_first(tmp_path):
     table = table_of(np.arange(35) % 5, np.arange(35) % 7, 1 + np.arange(35) % 5, titles=titles, item_columns=columns)
     # rows 0, 7, 14, … are of item 0; rows 1, 6, 11, … of user 1
     part = np.array([TEST if row % 7 == 0 or row % 5 == 1 else TRAIN for row in range(35)], dtype=np.int8)
-    holdout = hold_out(table, Split(part=part, identity="x"), NO_SIDE_INFORMATION)
-    write_run(tmp_path, record=record_of(options_of("mf"), holdout), holdout=holdout)
+    split_ratings = make_split_ratings(table, Split(part=part, identity="x"), NO_SIDE_INFORMATION)
+    write_run(tmp_path, record=record_of(options_of("mf"), split_ratings), ratings=split_ratings)
     users, items = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("users", "items"))
     item_order = [1, 2, 3, 4, 5, 6, 0]
     assert users["user_id"].tolist() == [0, 2, 3, 4, 1]

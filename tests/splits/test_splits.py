@@ -12,9 +12,9 @@ from ratinglab.splits.by_time import LeaveLastSplitOptions, TemporalSplitOptions
 from ratinglab.splits.chosen_rows import FilesSplitOptions, RowsSplitOptions
 from ratinglab.splits.folds import KFoldSplitOptions, MovieLensUSplitOptions, SurpriseKFoldSplitOptions
 from ratinglab.splits.held_out_users import HeldOutUsersSplitOptions
-from ratinglab.splits.holdout import hold_out
 from ratinglab.splits.random_rows import PerUserSplitOptions, RandomSplitOptions
 from ratinglab.splits.split import TEST, TEST_HISTORY, TRAIN, VALIDATION, VALIDATION_HISTORY, Split, SplitOptions
+from ratinglab.splits.split_ratings import make_split_ratings
 
 
 def numbered(num_rows: int, *, num_users: int = 5, time=None, sources=()):
@@ -385,22 +385,24 @@ def test_hold_out_puts_users_and_items_with_training_rows_first():
     table = table_of(np.arange(35) % 5, np.arange(35) % 7, np.arange(35))
     # rows 0, 7, 14, … are of item 0; rows 1, 6, 11, … of user 1
     part = np.array([TEST if row % 7 == 0 or row % 5 == 1 else TRAIN for row in range(35)], dtype=np.int8)
-    holdout = hold_out(table, Split(part=part, identity="x"), NO_SIDE_INFORMATION)
-    assert (holdout.num_users, holdout.num_items) == (4, 6)
-    assert holdout.user_order.tolist() == [0, 2, 3, 4, 1]
-    assert holdout.item_order.tolist() == [1, 2, 3, 4, 5, 6, 0]
-    assert holdout.copy_rows(TRAIN).user.max() == 3
-    assert holdout.copy_rows(TRAIN).item.max() == 5
+    split_ratings = make_split_ratings(table, Split(part=part, identity="x"), NO_SIDE_INFORMATION)
+    assert (split_ratings.num_users, split_ratings.num_items) == (4, 6)
+    assert split_ratings.user_order.tolist() == [0, 2, 3, 4, 1]
+    assert split_ratings.item_order.tolist() == [1, 2, 3, 4, 5, 6, 0]
+    assert split_ratings.copy_rows(TRAIN).user.max() == 3
+    assert split_ratings.copy_rows(TRAIN).item.max() == 5
 
 
-def test_hold_out_keeps_the_user_and_item_of_every_row():
+def test_split_ratings_keep_the_user_and_item_of_every_row():
     table = numbered(35)
-    holdout = hold_out(table, random(seed=1, validation=0.1, test=0.8).apply(table), NO_SIDE_INFORMATION)
+    split_ratings = make_split_ratings(
+        table, random(seed=1, validation=0.1, test=0.8).apply(table), NO_SIDE_INFORMATION
+    )
     for code in (TRAIN, VALIDATION, TEST):
-        part = holdout.copy_rows(code)
-        at = rows(holdout.split, code)
-        assert holdout.user_order[part.user].tolist() == table.ratings.user[at].tolist()
-        assert holdout.item_order[part.item].tolist() == table.ratings.item[at].tolist()
+        part = split_ratings.copy_rows(code)
+        at = rows(split_ratings.split, code)
+        assert split_ratings.user_order[part.user].tolist() == table.ratings.user[at].tolist()
+        assert split_ratings.item_order[part.item].tolist() == table.ratings.item[at].tolist()
         assert part.rating.tolist() == at
 
 

@@ -13,8 +13,8 @@ from ratinglab.models.timesvdpp import TimeSVDppOptions
 from ratinglab.ratings.side_information import AvailableData, informative_columns
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY
 from ratinglab.splits.chosen_rows import RowsSplitOptions
-from ratinglab.splits.holdout import find_available_data
 from ratinglab.splits.random_rows import RandomSplitOptions
+from ratinglab.splits.split_ratings import find_available_data
 
 FEW = ["optimizer.burn_in=2", "logger=none"]
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
-from fits import holdout_of, training_data
+from fits import split_ratings_of, training_data
 from tables import table_with_features
 
 from ratinglab.config.composed_job import compose_call
@@ -28,9 +28,11 @@ class OwnSampling(FitOptions):
 
 def lines_of(*overrides, **changed) -> str:
     options = replace(compose_call(overrides, config_dir=None).options, **changed)
-    holdout = holdout_of(table_with_features(), options.model)
-    model = Posterior(build_equation(options.model, training_data(holdout), seed=0))
-    prepared = SimpleNamespace(options=options, holdout=holdout, record=SimpleNamespace(refit_epochs=None, scale=None))
+    split_ratings = split_ratings_of(table_with_features(), options.model)
+    model = Posterior(build_equation(options.model, training_data(split_ratings), seed=0))
+    prepared = SimpleNamespace(
+        options=options, ratings=split_ratings, record=SimpleNamespace(refit_epochs=None, scale=None)
+    )
     return "\n".join(describe_start(prepared, model, requested_model=options.model.name, epochs_done=0))
 
 

@@ -20,8 +20,8 @@ from ratinglab.ratings.side_information import Column
 from ratinglab.runs.digests import check_file, record_digests, write_with_digests
 from ratinglab.runs.record import RunRecord, read_hydra_files
 from ratinglab.runs.run_files import INTEREST, PREDICTIONS, RATINGS, RUN_RECORD, TABLES
-from ratinglab.splits.holdout import Holdout
 from ratinglab.splits.split import PART_NAMES, TRAIN
+from ratinglab.splits.split_ratings import SplitRatings
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +29,18 @@ FEATURE_PREFIX = "feature/"
 """Prefix of feature columns in users.parquet and items.parquet."""
 
 
-def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
+def write_run(folder: Path, *, record: RunRecord, ratings: SplitRatings) -> None:
     """Write the run's tables and its record, and remove the interest model. On resume, keeps intact tables."""
-    table, item_order = holdout.table, holdout.item_order
-    users = _frame({"user_id": table.user_ids.ids[holdout.user_order]}, holdout.side_information.user_features)
+    table, item_order = ratings.table, ratings.item_order
+    users = _frame({"user_id": table.user_ids.ids[ratings.user_order]}, ratings.side_information.user_features)
     titles = {} if table.titles is None else {"title": table.titles[item_order]}
     item_features = {name: column[item_order] for name, column in table.item_columns.items()}
     items = _frame({"item_id": table.item_ids.ids[item_order], **titles}, item_features)
-    ratings = (rows.columns() | {"part": part} for rows, part in holdout.blocks())
+    blocks = (rows.columns() | {"part": part} for rows, part in ratings.blocks())
     writers: tuple[Callable[[BinaryIO], object], ...] = (
         lambda file: users.to_parquet(file, index=False),
         lambda file: items.to_parquet(file, index=False),
-        lambda file: write_parquet(file, ratings),
+        lambda file: write_parquet(file, blocks),
     )
     damaged = find_damaged_tables(folder)
     for name, write in zip(TABLES, writers, strict=True):

@@ -20,10 +20,10 @@ def describe_start(prepared: Preparation, model: Equation, *, requested_model: s
         requested_model: the value of the option `model`, which may be `best`.
         epochs_done: number of epochs trained before this process.
     """
-    options, holdout, refit_epochs = prepared.options, prepared.holdout, prepared.record.refit_epochs
-    table, split = holdout.table, holdout.split
+    options, ratings, refit_epochs = prepared.options, prepared.ratings, prepared.record.refit_epochs
+    table, split = ratings.table, ratings.split
     train, validation, test = (split.count(part) for part in (TRAIN, VALIDATION, TEST))
-    lowest, highest = holdout.scale
+    lowest, highest = ratings.scale
     yield (
         f"data       {table.name}: {len(table.ratings):,} ratings of {table.num_users:,} users "
         f"over {table.num_items:,} items, density {table.density:.2%}, scale {lowest:g} to {highest:g}"

@@ -17,8 +17,8 @@ from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.protocol_options import Protocol
 from ratinglab.options import group_to_plain, to_plain
 from ratinglab.runs.record import Provenance, RunRecord
-from ratinglab.splits.holdout import Holdout
 from ratinglab.splits.split import VALIDATION, Split
+from ratinglab.splits.split_ratings import SplitRatings
 from ratinglab.training.train_options import TrainOptions
 
 PACKAGES = ("ratinglab", "torch", "pytorch-lightning", "numpy", "pandas", "pyarrow", "hydra-core")
@@ -29,13 +29,13 @@ STEP_KEYS = "limit_train_batches accumulate_grad_batches gradient_clip_val min_e
 def make_record(
     options: TrainOptions,
     data: RatingDataModule,
-    holdout: Holdout,
+    ratings: SplitRatings,
     *,
     command: Sequence[str],
     refit_epochs: int | None,
 ) -> RunRecord:
     """Make the record of a run before it is trained. `refit_epochs` is the second fit's number of epochs, or None."""
-    table, model = holdout.table, options.model
+    table, model = ratings.table, options.model
     needs = model.needs()
     side_digests = table.side_digests(needs)
     return RunRecord(
@@ -45,11 +45,11 @@ def make_record(
         num_users=data.num_users,
         num_items=data.num_items,
         rating_mean=data.rating_mean,
-        scale=holdout.scale if options.clip_predictions and not model.predicts_scores else None,
+        scale=ratings.scale if options.clip_predictions and not model.predicts_scores else None,
         fitted_scale=data.stars,
         noise_floor=table.noise_floor,
         max_epochs=options.trainer.max_epochs,
-        provenance=_collect_provenance(options, holdout, command=command, side_digests=side_digests),
+        provenance=_collect_provenance(options, ratings, command=command, side_digests=side_digests),
         refit_epochs=refit_epochs,
         is_sampled=options.optimizer.keeps_samples,
         fit={
@@ -65,7 +65,7 @@ def make_record(
             options,
             data_digest=table.digest,
             side_digests=table.side_digests(needs._replace(days=True)) if options.split.uses_times else side_digests,
-            split=holdout.split,
+            split=ratings.split,
         ),
         metrics=[] if model.predicts_scores else metric_records(options.metrics),
         monitor=options.monitor,
@@ -87,7 +87,7 @@ def metric_records(targets: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _collect_provenance(
-    options: TrainOptions, holdout: Holdout, *, command: Sequence[str], side_digests: dict[str, str]
+    options: TrainOptions, ratings: SplitRatings, *, command: Sequence[str], side_digests: dict[str, str]
 ) -> Provenance:
     """Collect the command, the data and the environment of a run."""
     checkout = Path(__file__).resolve().parents[3]
@@ -98,12 +98,12 @@ def _collect_provenance(
         "command": list(command),
         "seed": options.seed,
         "from": options.from_,
-        "data": holdout.table.name,
+        "data": ratings.table.name,
         "columns": options.data.column_names(),
         "timestamp_format": getattr(options.data, "timestamp_format", None),
-        "data_digest": holdout.table.digest,
-        "side_digest": holdout.side_information.digest(),
-        "split": holdout.split.identity,
+        "data_digest": ratings.table.digest,
+        "side_digest": ratings.side_information.digest(),
+        "split": ratings.split.identity,
         "threads": torch.get_num_threads(),
         "git_commit": _git(checkout, "rev-parse", "HEAD") if is_checkout else None,
         "git_dirty": None if status is None else status != "",

@@ -24,8 +24,8 @@ from ratinglab.ratings.side_information import AvailableData
 from ratinglab.ratings.table import Ratings
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.weights import build_predictor, make_training_data
-from ratinglab.splits.holdout import Holdout, find_available_data, hold_out
 from ratinglab.splits.split import TEST, VALIDATION
+from ratinglab.splits.split_ratings import SplitRatings, find_available_data, make_split_ratings
 from ratinglab.stars import is_liked
 from ratinglab.training.continuation import load_initial_weights
 from ratinglab.training.new_record import make_record
@@ -40,7 +40,7 @@ class Preparation:
         options: the options, with the equation that model=best chooses for the data.
         monitor: the monitored metric.
         available: side information in the data.
-        holdout: the rows of each part, and the side information that the equation needs.
+        ratings: the rows of each part, with the side information that the equation needs.
         data: training and validation rows in batches.
         record: the record of a new run.
     """
@@ -48,7 +48,7 @@ class Preparation:
     options: TrainOptions
     monitor: Metric | MetricAtK
     available: AvailableData
-    holdout: Holdout
+    ratings: SplitRatings
     data: RatingDataModule
     record: RunRecord
 
@@ -84,7 +84,7 @@ class Preparation:
         """
         options = self.options
         data = self.data
-        side_information = self.holdout.side_information
+        side_information = self.ratings.side_information
         rows = as_tensors(data.train_ratings_in_stars)
         options.model.check_rows(rows)
         equation_data = make_training_data(
@@ -130,26 +130,28 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
     available = find_available_data(table, split)
     options = replace(options, model=options.model.for_data(available))
     side_information = table.side_information(options.model.needs(), needed_by=f"model={options.model.name}")
-    holdout = hold_out(table, split if refit_epochs is None else split.for_refit(), side_information)
+    ratings = make_split_ratings(table, split if refit_epochs is None else split.for_refit(), side_information)
     data = RatingDataModule(
-        holdout,
+        ratings,
         batch_size=options.data.batch_size if options.optimizer.takes_batches else None,
         fraction=options.trainer.limit_train_batches,
         seed=options.seed,
         whole_users=options.model.takes_whole_users,
     )
-    record = make_record(options, data, holdout, command=command, refit_epochs=refit_epochs)
-    _check_lists(options, monitor, data, holdout)
-    return Preparation(options, monitor, available, holdout, data, record)
+    record = make_record(options, data, ratings, command=command, refit_epochs=refit_epochs)
+    _check_lists(options, monitor, data, ratings)
+    return Preparation(options, monitor, available, ratings, data, record)
 
 
-def _check_lists(options: TrainOptions, monitor: Metric | MetricAtK, data: RatingDataModule, holdout: Holdout) -> None:
+def _check_lists(
+    options: TrainOptions, monitor: Metric | MetricAtK, data: RatingDataModule, ratings: SplitRatings
+) -> None:
     """Raise UserError if lists will be measured but no held-out rating is relevant."""
     threshold = like_threshold(options.ranking.threshold, data.stars)
     rows = data.validation_ratings
     is_monitored = isinstance(monitor, MetricAtK)
     if is_monitored or options.ranking.k is not None:
-        held_out = [rows.rating, *([holdout.copy_rows(TEST).rating] if options.test else [])]
+        held_out = [rows.rating, *([ratings.copy_rows(TEST).rating] if options.test else [])]
         check_threshold(threshold, held_out, unit=data.stars.unit)
     if is_monitored and len(rows) > 0:
         is_ranked = is_liked(rows.rating, threshold, unit=data.stars.unit)

@@ -111,7 +111,7 @@ def _start_run(
     for line in header:
         log.info(line)
     run_folder.mkdir(exist_ok=True)
-    write_run(run_folder, record=record, holdout=prepared.holdout)
+    write_run(run_folder, record=record, ratings=prepared.ratings)
     for name in (METRICS, PRUNED):  # written before the run was extended
         (run_folder / name).unlink(missing_ok=True)
     is_new = start.checkpoint is None

@@ -91,7 +91,7 @@ def build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence[
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
     callbacks.append(LearningCurve(run_folder / EPOCHS, tags=prepared.curve_tags()))
     if options.callbacks.pruning.enabled and prepared.has_validation and not options.split.refit:
-        curves = read_sibling_curves(run_folder, f"val/{monitor.name}", split=prepared.holdout.split.identity)
+        curves = read_sibling_curves(run_folder, f"val/{monitor.name}", split=prepared.ratings.split.identity)
         callbacks.append(options.callbacks.pruning.build(curves=curves, monitor=monitor))
     callbacks.append(StopOnSignal(run_folder.parent if prepared.is_validation_fit else run_folder))
     trainer = options.trainer

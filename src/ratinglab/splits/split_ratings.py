@@ -14,17 +14,17 @@ from ratinglab.ratings.table import MILLISECONDS_PER_DAY, Ratings, RatingTable
 from ratinglab.splits.split import TEST, TRAIN, Split
 
 MIN_RATINGS_PER_DAY = 2
-"""Minimum average number of ratings on a user's day for which weights per day are worthwhile."""
+"""Minimum average number of ratings per user and day for which weights per day are worthwhile."""
 NUM_SAMPLED_ROWS = 1_000_000
 """Approximate number of rows that the average is computed from."""
 
 
 @dataclass(frozen=True)
-class Holdout:
-    """A table and its parts, reindexed so that users and items with training rows come first.
+class SplitRatings:
+    """The ratings of a table, split into parts. New indices number users and items with training rows first.
 
-    Users with an index below `num_users` and items with an index below `num_items` have training rows. A model cannot
-    predict for the other users and items, nor for UNKNOWN.
+    Users with an index below `num_users` and items with an index below `num_items` have training rows. Models cannot
+    predict for other users and items, nor for UNKNOWN.
 
     Attributes:
         table: all rows, with the table's own indices.
@@ -46,7 +46,7 @@ class Holdout:
 
     @cached_property
     def scale(self) -> tuple[float, float]:
-        """Range to clip predictions to: the configured scale; by default, the range of the ratings outside test."""
+        """Range to clip predictions to: the configured scale, or else the range of the ratings outside test."""
         (lowest, highest), extremes = self.table.configured_scale, []
         for rows, block in self.table.ratings.blocks():
             rating = block.rating[self.split.part[rows] != TEST]
@@ -94,7 +94,7 @@ class Holdout:
 
     @cached_property
     def _new_indices(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """New index of each of the table's users, and of its items: (table.num_users,) and (table.num_items,)."""
+        """New index of each of the table's users, (table.num_users,), and of each of its items, (table.num_items,)."""
         return np.argsort(self.user_order).astype(np.int32), np.argsort(self.item_order).astype(np.int32)
 
 
@@ -112,7 +112,7 @@ def find_available_data(table: RatingTable, split: Split) -> AvailableData:
 
 
 def _has_sessions(table: RatingTable, is_train: NDArray[np.bool_]) -> bool:
-    """Return whether the training rows have times, and on average several ratings on a user's day."""
+    """Return whether the training rows have timestamps, and users rate several items on a day on average."""
     if table.timestamp is None:
         return False
     step = 1 + len(is_train) // NUM_SAMPLED_ROWS  # samples the users of a large table
@@ -121,12 +121,12 @@ def _has_sessions(table: RatingTable, is_train: NDArray[np.bool_]) -> bool:
     return len(user) > 0 and len(user) >= MIN_RATINGS_PER_DAY * len(np.unique((user << 32) + (day - day.min())))
 
 
-def hold_out(table: RatingTable, split: Split, side_information: SideInformation) -> Holdout:
-    """Reindex users and items so that those with training rows come first, in their old order."""
+def make_split_ratings(table: RatingTable, split: Split, side_information: SideInformation) -> SplitRatings:
+    """Split a table's ratings, and number users and items with training rows first, in their old order."""
     is_train = split.part == TRAIN
     user_order, num_users = _trained_first(table.ratings.user, table.num_users, is_train)
     item_order, num_items = _trained_first(table.ratings.item, table.num_items, is_train)
-    return Holdout(
+    return SplitRatings(
         table=table,
         split=split,
         side_information=side_information.reordered(user_order, item_order),
