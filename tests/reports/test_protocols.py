@@ -235,7 +235,7 @@ def test_protocol_of_lists_measures_and_ranks_them(reported, command, report, tm
     other = command(tmp_path, "train", *options, "recipe=item_knn", "ranking.threshold=3").stdout
     assert "not comparable: ranking.threshold is 3.0, but the protocol requires 4.0" in other
     by_time = command(tmp_path, "train", *options, "recipe=item_knn", "split=leave_last").stdout
-    assert "; the protocol does not pin the times" in by_time  # the split depends on them
+    assert "; the protocol does not pin the timestamps" in by_time  # the split depends on them
 
 
 def test_unknown_metric_of_a_protocol_is_refused():

@@ -42,7 +42,7 @@ SIDE = {"times": "t", "item_features.genres": "g"}
 @pytest.mark.parametrize(
     ("changed", "departure"),
     [
-        ({"times": "other"}, ["the times differ from the protocol's"]),
+        ({"times": "other"}, ["the timestamps differ from the protocol's"]),
         ({"item_features.genres": "other"}, ["the item feature genres differs from the protocol's"]),
         ({"user_features.zip_code": "z"}, ["the protocol does not pin the user feature zip_code"]),
         ({}, []),

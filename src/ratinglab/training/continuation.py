@@ -1,4 +1,4 @@
-"""Checks before a run is resumed, reproduced, or started from the weights of another run."""
+"""Continuation of earlier runs: checks before one is resumed or reproduced, and the weights that a fit starts from."""
 
 import logging
 from dataclasses import replace
@@ -45,7 +45,7 @@ def find_start(run_folder: Path, record: RunRecord) -> FitStart:
 
 
 def check_same_rows(earlier: RunRecord, record: RunRecord, *, folder: Path, key: str) -> None:
-    """Check that two runs have the same rows in the same parts. Messages name the earlier run's `folder` and `key`.
+    """Check that two runs have the same rows in the same parts. Messages name `key` and the earlier run's `folder`.
 
     Raises:
         UserError: the data, the side information or the split differs.

@@ -12,7 +12,7 @@ from ratinglab.training.train_options import TrainOptions
 
 
 def describe_start(prepared: Preparation, model: Equation, *, requested_model: str, epochs_done: int) -> Iterator[str]:
-    """Summarize data, split, model and fit in a few lines, with notes on anything unusual.
+    """Yield the lines of the header: data, split, model and fit, and notes on anything unusual.
 
     Args:
         prepared: the rows and the options.
@@ -54,8 +54,8 @@ def describe_start(prepared: Preparation, model: Equation, *, requested_model: s
     yield from (f"note: {note}" for note in (*table.notes, *split.notes))
     if prepared.record.scale is not None and (table.scale[0] < lowest or table.scale[1] > highest):
         yield (
-            f"note: test ratings lie outside the scale of the others, {lowest:g} to {highest:g}, to which predictions "
-            "are clipped; data.scale sets it"
+            f"note: some test ratings lie outside the scale of the other ratings, {lowest:g} to {highest:g}, to which "
+            "predictions are clipped; data.scale sets the scale"
         )
     if epochs_done > 0:
         yield f"resume     after {epochs_done} epochs"
@@ -76,7 +76,7 @@ def _supported_terms(available: AvailableData) -> str:
 
 
 def _unsupported_terms(available: AvailableData) -> str:
-    """Say which terms the data do not support, and why; "" if they support all."""
+    """Explain which terms the data do not support; "" if they support all."""
     features = {"user": available.user_features, "item": available.item_features}
     sides = [side for side, names in features.items() if not names]
     reasons = [f"no informative {' or '.join(sides)} features"] if sides else []
@@ -88,13 +88,13 @@ def _unsupported_terms(available: AvailableData) -> str:
 
 
 def best_recipe_tip(available: AvailableData) -> str:
-    """Say which equation recipe=best would fit to these data."""
+    """Name the equation that recipe=best would fit to these data."""
     terms = _supported_terms(available)
     return f"tip: recipe=best fits {choose_best_equation(available).name} by Gibbs sampling here, {terms}"
 
 
 def _fit_settings(options: TrainOptions) -> str:
-    """List the learning rate and schedule, or else the optimizer's options, and how often it updates the weights."""
+    """List the learning rate and schedule, or all options without a learning rate, and how often weights change."""
     optimizer = options.optimizer
     lr, update_frequency = optimizer.initial_lr, optimizer.update_frequency
     if optimizer.takes_batches:

@@ -23,7 +23,7 @@ from ratinglab.training.train_options import TrainOptions
 
 PACKAGES = ("ratinglab", "torch", "pytorch-lightning", "numpy", "pandas", "pyarrow", "hydra-core")
 STEP_KEYS = "limit_train_batches accumulate_grad_batches gradient_clip_val min_epochs check_val_every_n_epoch".split()
-"""Trainer keys that affect the weights, besides the number of epochs."""
+"""Keys of the Trainer that affect the weights. The number of epochs is recorded separately."""
 
 
 def make_record(
@@ -34,7 +34,7 @@ def make_record(
     command: Sequence[str],
     refit_epochs: int | None,
 ) -> RunRecord:
-    """Make the record of a run before it is trained. `refit_epochs` is the second fit's number of epochs, or None."""
+    """Make the record of a run before it is trained. `refit_epochs` is None except for a refit."""
     table, model = ratings.table, options.model
     needs = model.needs()
     side_digests = table.side_digests(needs)
@@ -130,7 +130,7 @@ def make_protocol_record(
 ) -> dict[str, Any] | None:
     """Make the entry of run.json for the protocol, with the run's departures from it; None without a protocol.
 
-    The arguments are those of `describe_departures`.
+    `describe_departures` explains the arguments.
     """
     protocol = options.protocol
     if not isinstance(protocol, Protocol):
@@ -156,9 +156,9 @@ def describe_departures(
 ) -> Iterator[str]:
     """Describe each departure of a run from its protocol.
 
-    Departures include validation rows that the final fit does not train on, unless the protocol itself holds them out,
-    and times and features that are used although the protocol does not pin them. `side_digests` are those of the times
-    and features that the equation and the split use; see RatingTable.side_digests.
+    It is a departure to use timestamps and features that the protocol does not pin. So is a final fit without the
+    validation rows, unless the protocol holds them out. `side_digests` holds the digests of the timestamps and features
+    that the equation and the split use; see RatingTable.side_digests.
     """
     for key, pinned in protocol.pins.items():
         if (value := _look_up(options, key)) != pinned:
@@ -169,7 +169,7 @@ def describe_departures(
         yield "the ratings or their order differ from the protocol's"
     for name, digest in side_digests.items():
         kind, _, column = name.partition(".")
-        label = f"the {kind.replace('_features', ' feature')} {column}".rstrip()
+        label = f"the {kind.replace('_features', ' feature')} {column}" if column else "the timestamps"
         if name not in protocol.side_digests:
             yield f"the protocol does not pin {label}"
         elif digest != protocol.side_digests[name]:

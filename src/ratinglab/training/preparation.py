@@ -1,4 +1,4 @@
-"""Preparation of a run: data, record, monitored metric and initialized fit."""
+"""Preparation of a run: its data, its record, and the fit with its initial weights."""
 
 from __future__ import annotations
 
@@ -80,11 +80,18 @@ class Preparation:
     def build_fit(self, *, is_resumed: bool = False) -> Fit:
         """Build the fit of a predictor, and fit the predictor's bias baseline.
 
-        The weights come from the run in `from=`, unless a run `is_resumed`; without `from=`, from the seed.
+        The weights are random, or those of the run in `from=`. A run that `is_resumed` loads its own weights later.
         """
         options = self.options
-        data = self.data
-        side_information = self.ratings.side_information
+        setup = FitSetup(options.schedule, options.trainer, self.monitor, options.order, options.seed)
+        fit = options.optimizer.build(self._build_predictor(), setup)
+        if options.from_ is not None and not is_resumed:
+            load_initial_weights(options, fit.predictor, record=self.record, is_validation_fit=self.is_validation_fit)
+        return fit
+
+    def _build_predictor(self) -> Predictor:
+        """Build the predictor, with initial weights from the seed, and fit its bias baseline."""
+        options, data, side_information = self.options, self.data, self.ratings.side_information
         rows = as_tensors(data.train_ratings_in_stars)
         options.model.check_rows(rows)
         equation_data = make_training_data(
@@ -97,18 +104,13 @@ class Preparation:
         check_equation(predictor.base_equation, rows, name=options.model.name)
         if options.model.predicts_scores:
             predictor.baseline.fit_popularity(rows.item)
-        else:
-            _fit_baseline(predictor, rows, data)
-            # a sampler starts from its prior, and outliers can make the baseline worse than the mean
-            if not options.optimizer.keeps_samples and _beats_the_mean(predictor.baseline, data.validation_ratings):
-                baseline = predictor.baseline
-                unit = predictor.stars.unit
-                predictor.model.start_from_baseline(baseline.user_bias[:-1] / unit, baseline.item_bias[:-1] / unit)
-        setup = FitSetup(options.schedule, options.trainer, self.monitor, options.order, options.seed)
-        fit = options.optimizer.build(predictor, setup)
-        if options.from_ is not None and not is_resumed:
-            load_initial_weights(options, fit.predictor, record=self.record, is_validation_fit=self.is_validation_fit)
-        return fit
+            return predictor
+        _fit_baseline(predictor, rows, data)
+        # a sampler starts from its prior, and outliers can make the baseline worse than the mean
+        if not options.optimizer.keeps_samples and _beats_the_mean(predictor.baseline, data.validation_ratings):
+            baseline, unit = predictor.baseline, predictor.stars.unit
+            predictor.model.start_from_baseline(baseline.user_bias[:-1] / unit, baseline.item_bias[:-1] / unit)
+        return predictor
 
 
 def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs: int | None = None) -> Preparation:

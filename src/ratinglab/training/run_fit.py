@@ -22,8 +22,8 @@ from ratinglab.runs.weights import load_weights
 from ratinglab.training.continuation import FitStart, check_resumable, find_start
 from ratinglab.training.header import describe_start
 from ratinglab.training.lightning_setup import set_up_process
-from ratinglab.training.logging_pages import log_start
 from ratinglab.training.preparation import Preparation, prepare
+from ratinglab.training.run_logging import log_start
 from ratinglab.training.run_results import evaluate_and_write
 from ratinglab.training.run_trainer import ReadyFit, build_trainer
 from ratinglab.training.train_options import TrainOptions

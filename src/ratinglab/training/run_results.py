@@ -14,7 +14,7 @@ from ratinglab.runs.record import drop_undefined_metrics, read_metrics, read_rec
 from ratinglab.runs.run_files import EPOCHS
 from ratinglab.runs.storage import write_predictions
 from ratinglab.training.header import best_recipe_tip
-from ratinglab.training.logging_pages import log_end
+from ratinglab.training.run_logging import log_end
 from ratinglab.training.train_options import TrainOptions
 
 log = logging.getLogger(__name__)

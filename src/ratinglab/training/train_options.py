@@ -36,26 +36,27 @@ class TrainOptions:
     callbacks: CallbackOptions
     """Early stopping, checkpoints, and pruning of a search's jobs."""
     logger: dict[str, LoggerOptions]
-    """Where to log metrics, besides metrics.json. For several, logger=[tensorboard,csv]."""
+    """Loggers of the metrics, besides metrics.json. logger=[tensorboard,csv] chooses several."""
     protocol: ProtocolOptions
     """Data, split and published results, fixed so that runs are comparable."""
     seed: int = field(metadata=valid_seed())
     """Seed of the initial weights and of the order of the training rows."""
     metrics: list[str]
-    """Metrics of every part, by name: mse, rmse, mae, or MODULE.NAME of your own. Must contain mse."""
+    """Names of the metrics of every part: mse, rmse, mae, or MODULE.NAME for your own. mse must be one of them."""
     monitor: str
-    """Validation metric that decides the best epoch, early stopping and the order of a sweep: val/mse or another of
-    `metrics`, or a ranking metric at any k, such as val/ndcg@10."""
+    """Validation metric that decides the best epoch, early stopping and the order of a sweep. It is one of `metrics`,
+    as in val/mse, or a ranking metric at any k, such as val/ndcg@10."""
     ranking: RankingOptions
-    """Recommendation lists measured at the end, and compared with lists of the most popular items."""
+    """Recommendation lists that are measured at the end, and compared with lists of the most popular items."""
     test: bool
-    """Whether to evaluate on the test rows at the end. A search does not: use report.py --test."""
+    """Whether to evaluate on the test rows at the end. A search does not; report.py --test evaluates its jobs."""
     resume: str | None
-    """Folder of a run to resume, with the options it was started with; null: start a new run."""
+    """Folder of a run to resume, with the options that it was started with. null starts a new run."""
     from_: str | None
-    """Folder of a run with the same model, data and split: start from its best weights. null: random weights."""
+    """Folder of a run with the same model, data and split, to start from its best weights. null starts from random
+    weights."""
     reproduces: str | None
-    """Folder of the run to reproduce; set by reproduce.py."""
+    """Folder of the run to reproduce. reproduce.py sets it."""
     clip_predictions: bool
     """Whether to clip predictions to the rating scale."""
 
@@ -120,7 +121,7 @@ class TrainOptions:
             raise UserError(f"ranking.k must be null with data.on_disk=true, got {self.ranking.k}")
 
     def _check_processes(self) -> None:
-        """Raise UserError for several processes if the fit, or split.refit, needs a single process."""
+        """Raise UserError if several processes are requested, but the fit or split.refit needs a single one."""
         trainer = self.trainer
         if trainer.num_processes == 1:
             return
@@ -136,7 +137,7 @@ class TrainOptions:
             raise UserError(f"trainer.{key} must be 1 with split.refit=true, got {value}; set split.refit=false")
 
     def _check_order(self) -> None:
-        """Raise UserError for lists ordered by lower bounds if the run has none, or lacks them in its first epochs."""
+        """Raise UserError if lists are ordered by lower bounds that the run lacks, always or in its first epochs."""
         if self.ranking.by is not OrderBy.lower_bound:
             return
         if not self.optimizer.keeps_samples:

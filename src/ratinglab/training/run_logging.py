@@ -1,4 +1,4 @@
-"""Data for the loggers besides the curves: hyperparameters, final metrics, and TensorBoard's texts and figures."""
+"""What a run logs besides its curves: hyperparameters, final metrics, and texts and figures for TensorBoard."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ def log_start(
     run_folder: Path,
     is_new: bool,
 ) -> None:
-    """Log texts and a chart to TensorBoard, and hyperparameters to the other loggers once, when the run is new."""
+    """Log texts and a chart to TensorBoard and, if the run is new, hyperparameters to the other loggers."""
     for logger in loggers:
         if isinstance(logger, EventLog):
             _log_texts(logger, header, run_folder=run_folder, predicts_scores=record.predicts_scores)
@@ -44,7 +44,7 @@ def log_start(
 
 
 def _log_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path, predicts_scores: bool) -> None:
-    """Log the overrides, the header and the configuration as text, and define a chart of train and val MSE, if any."""
+    """Log the overrides, the header and the configuration as text, and define a chart of train and val MSE."""
     texts = {"2_header": list(header)}
     for name, file in (("1_overrides", "overrides.yaml"), ("3_config", "config.yaml")):
         path = run_folder / HYDRA_FOLDER / file
@@ -59,7 +59,7 @@ def _log_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path, pre
 def log_end(loggers: Sequence[GuardedLogger], options: TrainOptions, *, run: Run, metrics: Mapping[str, float]) -> None:
     """Log the final metrics to all loggers, and figures to TensorBoard.
 
-    Validation metrics of the best epoch get names of their own, since val/… are curves.
+    The validation metrics of the best epoch get other names, because val/… are the curves.
     """
     for logger_options, logger in zip(options.logger.values(), loggers, strict=True):
         if isinstance(logger, EventLog):
@@ -73,7 +73,7 @@ def log_end(loggers: Sequence[GuardedLogger], options: TrainOptions, *, run: Run
 def _log_results(
     logger: EventLog, options: TrainOptions, wanted: TensorBoardOptions, *, run: Run, metrics: Mapping[str, float]
 ) -> None:
-    """Log the final metrics, the figures that are `wanted`, and the hyperparameters: in a sweep, those that vary."""
+    """Log the final metrics, the `wanted` figures, and the hyperparameters, or in a sweep those that vary."""
     step = int(metrics["fit/epochs"])
     tests = [f"test/{metric.name}" for metric in find_metrics(options.metrics) if metric is not MSE]
     tests += [f"test/{name}@{k}" for k in run.record.list_lengths() for name in METRIC_LABELS]
@@ -125,7 +125,7 @@ def _log_embeddings(logger: EventLog, run: Run, *, num_items: int) -> None:
 
 
 def collect_hyperparameters(options: TrainOptions, *, data: str) -> dict[str, Any]:
-    """Collect the name of the data and the values that users sweep, by key: a table of all keys would be unreadable."""
+    """Collect the values that users sweep, by key, and the name of the data: a table of all keys is unreadable."""
     fit = options.optimizer
     return {
         "data": data,
