@@ -62,8 +62,8 @@ def test_two_fits_start_from_the_two_fits_of_the_other_run(command, cache, tmp_p
     assert all(torch.equal(start[key], value) for key, value in old.items())
     outcome = command(tmp_path, "train", *OPTIONS, "from=first", status=2)
     assert outcome.stderr == (
-        "error: from: first was fitted on its validation rows too; from=first/validation starts from its first fit, "
-        "which was not\n"
+        "error: from: first was fitted on its validation rows too; from=first/validation starts from its "
+        "validation fit, which was not\n"
     )
     command(tmp_path, "train", *OPTIONS, "from=first/validation")
 

@@ -108,7 +108,7 @@ def load_initial_weights(
     if not options.split.refit and earlier.refit_epochs is not None:
         raise UserError(
             f"from: {folder} was fitted on its validation rows too; from={folder / VALIDATION_FIT} starts from its "
-            "first fit, which was not"
+            "validation fit, which was not"
         )
     if is_validation_fit:
         folder = folder / VALIDATION_FIT
@@ -175,7 +175,7 @@ def _check_extendable(
     if options.split.refit:
         raise UserError(
             "a run with split.refit=true cannot be extended: "
-            "its second fit trains for the number of epochs that the first one found"
+            "the refit trains for the number of epochs that the validation fit found"
         )
     epochs, seconds = 0, 0.0
     if has_metrics or last.exists():
