@@ -20,24 +20,28 @@ def describe_start(prepared: Preparation, model: Equation, *, requested_model: s
         requested_model: the value of the option `model`, which may be `best`.
         epochs_done: number of epochs trained before this process.
     """
-    options, ratings, refit_epochs = prepared.options, prepared.ratings, prepared.record.refit_epochs
-    table, split = ratings.table, ratings.split
-    train, validation, test = (split.count(part) for part in (TRAIN, VALIDATION, TEST))
-    lowest, highest = ratings.scale
+    yield from _describe_rows(prepared)
+    yield from _describe_fit(prepared.options, model, refit_epochs=prepared.record.refit_epochs)
+    yield from _describe_exceptions(prepared, model, requested_model=requested_model, epochs_done=epochs_done)
+
+
+def _describe_rows(prepared: Preparation) -> Iterator[str]:
+    """Describe the table, and the number of rows in each part."""
+    table, split = prepared.ratings.table, prepared.ratings.split
+    lowest, highest = prepared.ratings.scale
     yield (
         f"data       {table.name}: {len(table.ratings):,} ratings of {table.num_users:,} users "
         f"over {table.num_items:,} items, density {table.density:.2%}, scale {lowest:g} to {highest:g}"
     )
+    train, validation, test = (split.count(part) for part in (TRAIN, VALIDATION, TEST))
     history = split.count(VALIDATION_HISTORY) + split.count(TEST_HISTORY)
     folded_in = f", {history:,} folded in" if history > 0 else ""
     rows = f"{train:,} train, {validation:,} validation, {test:,} test{folded_in}"
-    yield f"split      {options.split.name} {split.identity}: {rows}"
-    epochs = f"{refit_epochs} epochs"
-    if refit_epochs is None:
-        limit = "" if options.trainer.max_time is None else f" in {options.trainer.max_time}"
-        epochs = f"at most {options.trainer.max_epochs} epochs{limit}"
-    if options.optimizer.is_single_epoch:
-        epochs = "one epoch"
+    yield f"split      {prepared.options.split.name} {split.identity}: {rows}"
+
+
+def _describe_fit(options: TrainOptions, model: Equation, *, refit_epochs: int | None) -> Iterator[str]:
+    """Describe the equation with its number of parameters, and the fit with its number of epochs."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     settings = [
         f"{key}={as_yaml(value)}"
@@ -45,7 +49,21 @@ def describe_start(prepared: Preparation, model: Equation, *, requested_model: s
         if key not in options.optimizer.ignored_options
     ]
     yield f"model      {options.model.name}: {', '.join(settings)}; {parameters:,} parameters"
+    epochs = f"{refit_epochs} epochs"
+    if refit_epochs is None:
+        limit = "" if options.trainer.max_time is None else f" in {options.trainer.max_time}"
+        epochs = f"at most {options.trainer.max_epochs} epochs{limit}"
+    if options.optimizer.is_single_epoch:
+        epochs = "one epoch"
     yield f"optimizer  {options.optimizer.name}: {_fit_settings(options)}, {epochs}"
+
+
+def _describe_exceptions(
+    prepared: Preparation, model: Equation, *, requested_model: str, epochs_done: int
+) -> Iterator[str]:
+    """Describe anything unusual, in notes and warnings."""
+    options, table, split = prepared.options, prepared.ratings.table, prepared.ratings.split
+    lowest, highest = prepared.ratings.scale
     if options.trainer.limit_train_batches < 1:
         yield (
             f"warning: the fit trains on {100 * options.trainer.limit_train_batches:g}% of the batches of each epoch "
@@ -60,7 +78,7 @@ def describe_start(prepared: Preparation, model: Equation, *, requested_model: s
     if epochs_done > 0:
         yield f"resume     after {epochs_done} epochs"
     yield from options.optimizer.notes(max_epochs=options.trainer.max_epochs, sample_bytes=model.sample_bytes)
-    if validation == 0 and not options.optimizer.keeps_samples:
+    if split.count(VALIDATION) == 0 and not options.optimizer.keeps_samples:
         yield "note: no validation rows: early stopping is off, and the run keeps its last weights"
     if requested_model != options.model.name:
         terms = f"{_supported_terms(prepared.available)}{_unsupported_terms(prepared.available)}"

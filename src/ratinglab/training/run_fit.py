@@ -39,19 +39,19 @@ class StartedRun:
         options: the options, with the equation that model=best chooses for the data.
         available: side information in the data.
         loggers: open loggers.
-        fit: the fit, ready to run; None if the run is finished.
+        ready_fit: the fit to run; None if the run is finished.
     """
 
     options: TrainOptions
     available: AvailableData
     loggers: Sequence[GuardedLogger]
-    fit: ReadyFit | None
+    ready_fit: ReadyFit | None
 
     def run_fit(self, run_folder: Path) -> dict[str, float]:
         """Run the fit, and free its weights and its rows. Returns its metrics fit/…."""
-        assert self.fit is not None
-        fit, self.fit = self.fit, None
-        return fit.run(run_folder)
+        assert self.ready_fit is not None
+        ready_fit, self.ready_fit = self.ready_fit, None
+        return ready_fit.run(run_folder)
 
 
 def fit_run(
@@ -68,7 +68,7 @@ def fit_run(
     """
     refit_epochs = None if validation_fit_metrics is None else int(validation_fit_metrics["fit/best_epoch"])
     run = _start_run(options, run_folder, command=command, refit_epochs=refit_epochs)
-    if run.fit is None:
+    if run.ready_fit is None:
         log.info("resume     the run is already finished")
         release_ranks(options.trainer.build(run_folder=run_folder))
         return run.available
@@ -100,13 +100,13 @@ def _start_run(
             prepared.options, record=prepared.record, run_folder=run_folder, has_best=prepared.has_best
         )
     if record is None:
-        return StartedRun(prepared.options, prepared.available, loggers=(), fit=None)
+        return StartedRun(prepared.options, prepared.available, loggers=(), ready_fit=None)
     start = find_start(run_folder, record)
     loggers = [
         logger.build(run_folder=run_folder, first_epoch=start.epochs_done + 1) for logger in options.logger.values()
     ]
-    ready = _build_fit(prepared, run_folder, start=start, loggers=loggers)
-    model = ready.fit.predictor.model
+    ready_fit = _build_fit(prepared, run_folder, start=start, loggers=loggers)
+    model = ready_fit.fit.predictor.model
     header = list(describe_start(prepared, model, requested_model=options.model.name, epochs_done=start.epochs_done))
     for line in header:
         log.info(line)
@@ -116,7 +116,7 @@ def _start_run(
         (run_folder / name).unlink(missing_ok=True)
     is_new = start.checkpoint is None
     log_start(loggers, prepared.options, header, record=record, run_folder=run_folder, is_new=is_new)
-    return StartedRun(prepared.options, prepared.available, loggers, ready)
+    return StartedRun(prepared.options, prepared.available, loggers, ready_fit)
 
 
 def _build_fit(
