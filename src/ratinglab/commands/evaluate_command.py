@@ -42,7 +42,7 @@ def evaluate(options: EvaluateOptions) -> None:
     recorded = read_metrics(run.folder)
     if is_same_order:
         metrics |= {tag: value for tag, value in list_metrics.items() if "@" in tag}
-    # the first fit of a refit run records no test errors
+    # a validation fit records no test errors
     differences = [(abs(value - recorded[tag]), tag) for tag, value in metrics.items() if tag in recorded]
     if not differences:
         print("metrics.json has none of these metrics: nothing to compare")

@@ -37,7 +37,7 @@ def read_fit(path: Path) -> "Fit":
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    """Read the configuration of a run. The first of two fits, in a subfolder, has no copy of its own."""
+    """Read the configuration of a run. A validation fit, in a subfolder, has no copy of its own."""
     for config_folder in (folder, folder.parent):
         config: dict[str, Any] | None = parse_hydra_file(config_folder, "config.yaml")
         if config is not None:

@@ -29,7 +29,7 @@ class FinishedRun(NamedTuple):
     metrics: dict[str, float]
 
     def folder_of(self, part: str) -> Path:
-        """Return the folder of the fit that held out a part, val or test. Of two fits, the first one held out val."""
+        """Return the folder of the fit that held out a part: of a refitted run, the validation fit held out val."""
         return self.folder / VALIDATION_FIT if part == "val" and self.record.refit_epochs is not None else self.folder
 
 
@@ -47,7 +47,7 @@ def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]
     for folder in candidates:
         is_below_a_run = any((folder.parent / name).exists() for name in (HYDRA_FOLDER, RUN_RECORD))
         if folder.name == VALIDATION_FIT and is_below_a_run:
-            continue  # the first fit of a refit run
+            continue  # a validation fit
         try:
             if not (folder / METRICS).exists():
                 check_file(folder / METRICS)  # raises if the file was written and then lost

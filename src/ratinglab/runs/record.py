@@ -75,7 +75,7 @@ class RunRecord:
         fit: name and options of the optimizer and the schedule, and other settings that affect the weights.
         max_epochs: number of epochs after which the fit ends, unless it stops early.
         max_time: time limit of the fit as DD:HH:MM:SS; None: no limit.
-        refit_epochs: number of epochs of the second fit, on training and validation rows; None for any other fit.
+        refit_epochs: number of epochs of the refit, on training and validation rows; None for any other fit.
 
     Attributes of the evaluation:
         metrics: metrics of every part, each with target (its name in the options), name, label, higher_is_better.

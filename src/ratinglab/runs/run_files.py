@@ -29,7 +29,7 @@ PREDICTIONS = "predictions.parquet"
 INTEREST = "interest.npz"
 """Model of who would rate what, fitted when a list first needs it."""
 VALIDATION_FIT = "validation"
-"""Subfolder for the first of the two fits of a run with split.refit."""
+"""Subfolder for the validation fit of a run with split.refit, which finds the number of epochs of the refit."""
 HYDRA_FOLDER = ".hydra"
 """Subfolder where Hydra stores the configuration."""
 HYDRA_FILES = {"config.yaml": dict, "overrides.yaml": list, "hydra.yaml": dict}

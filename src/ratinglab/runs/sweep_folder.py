@@ -89,7 +89,7 @@ def find_job_folders(folder: Path) -> list[Path]:
 
 
 def has_started(run: Path) -> bool:
-    """Return whether there is a run to resume: the run, or the first of its two fits, has a record."""
+    """Return whether there is a run to resume: the run, or its validation fit, has a record."""
     return any((folder / RUN_RECORD).exists() for folder in (run, run / VALIDATION_FIT))
 
 

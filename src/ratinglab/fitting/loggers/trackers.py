@@ -106,7 +106,7 @@ def end_wandb(logger: WandbLogger, status: str) -> None:
 
 
 def _run_name(run_folder: Path) -> str:
-    """Return the name of the run's folder; the first of two fits adds its subfolder."""
+    """Return the name of the run's folder; a validation fit adds its subfolder."""
     return "/".join(run_folder.parts[-2:]) if run_folder.name == VALIDATION_FIT else run_folder.name
 
 
