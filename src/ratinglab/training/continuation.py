@@ -3,7 +3,6 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 from ratinglab.errors import UserError
 from ratinglab.files import remove_temporary_files, user_path
@@ -19,29 +18,14 @@ from ratinglab.training.train_options import TrainOptions
 log = logging.getLogger(__name__)
 
 
-class FitStart(NamedTuple):
-    """The state from which a fit starts.
-
-    Attributes:
-        record: the record of the run.
-        checkpoint: the checkpoint to resume from; None for a new fit.
-        epochs_done: number of epochs that have trained the checkpoint.
-    """
-
-    record: RunRecord
-    checkpoint: Path | None
-    epochs_done: int
-
-
-def find_start(run_folder: Path, record: RunRecord) -> FitStart:
-    """Find the start of a fit: the last checkpoint in the run's folder, if it has trained for an epoch.
+def count_epochs_done(run_folder: Path, record: RunRecord) -> int:
+    """Count the epochs that have trained the run's last checkpoint; 0 if there is no checkpoint.
 
     Raises:
         UserError: the checkpoint is damaged or belongs to another run.
     """
     last = run_folder / LAST
-    epochs_done = read_checkpoint(last, record=record).epochs if last.exists() else 0
-    return FitStart(record, last if epochs_done > 0 else None, epochs_done)
+    return read_checkpoint(last, record=record).epochs if last.exists() else 0
 
 
 def check_same_rows(earlier: RunRecord, record: RunRecord, *, folder: Path, key: str) -> None:
@@ -63,8 +47,8 @@ def check_same_rows(earlier: RunRecord, record: RunRecord, *, folder: Path, key:
 def check_same_data_and_metrics(run_folder: Path, record: RunRecord, *, key: str) -> RunRecord:
     """Check that a run used the data, split and metrics of `record`, and return its own record.
 
-    Logs a note if the versions of the packages differ, or the number of threads where it can change the weights.
-    Messages of errors begin with `key`.
+    Logs a note if the versions of the packages differ or, where this can change the weights, if the number of threads
+    differs. Messages of errors begin with `key`.
 
     Raises:
         UserError: the data, the side information, the split or a metric has changed since.

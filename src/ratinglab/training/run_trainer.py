@@ -22,7 +22,7 @@ from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
 from ratinglab.fitting.ranks import other_processes, wait_for_all_ranks
 from ratinglab.fitting.trainer_options import Accelerator
 from ratinglab.runs.learning_curves import read_sibling_curves
-from ratinglab.runs.record import Provenance, read_metrics, read_record
+from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.run_files import BEST, EPOCHS, LAST, PRUNED, VALIDATION_FIT
 from ratinglab.runs.weights import read_checkpoint
 from ratinglab.training.continuation import check_same_data_and_metrics
@@ -32,21 +32,21 @@ log = logging.getLogger(__name__)
 
 
 class ReadyFit(NamedTuple):
-    """A fit with its Trainer and its data. It does without the table: its data hold 12 or 16 bytes per row.
+    """A fit with its Trainer and its data. It does not hold the table: its data take 12 or 16 bytes per row.
 
     Attributes:
         trainer: Lightning's Trainer.
         fit: the fit, with its initial weights or those of the checkpoint.
         data: training and validation rows.
         checkpoint: checkpoint from which the Trainer restores everything else; None for a new fit.
-        provenance: the digests of the data that this process has read.
+        digests: digests of the data, the side information and the split that this process has read.
     """
 
     trainer: Trainer
     fit: Fit
     data: RatingDataModule
     checkpoint: Path | None
-    provenance: Provenance
+    digests: Sequence[str | None]
 
     def run(self, run_folder: Path) -> dict[str, float]:
         """Run the fit in all its processes, which must have read the same data, and return its metrics fit/….
@@ -54,14 +54,13 @@ class ReadyFit(NamedTuple):
         Raises:
             RunFailedError: the loss is no longer finite, or a checkpoint could not be written.
         """
-        trainer, fit, provenance = self.trainer, self.fit, self.provenance
-        digests = [provenance["data_digest"], provenance["side_digest"], provenance["split"]]
+        trainer, fit = self.trainer, self.fit
         threads = torch.get_num_threads()
         if fit.wants_one_thread(self.data.batch_size or len(self.data.train_ratings_in_stars)):
             torch.set_num_threads(1)
         try:
             with other_processes(trainer, run_folder):
-                wait_for_all_ranks(trainer, digests=digests)
+                wait_for_all_ranks(trainer, digests=self.digests)
                 start = perf_counter()
                 trainer.fit(fit, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
                 seconds = perf_counter() - start
@@ -120,7 +119,7 @@ def _find_exact_epochs(prepared: Preparation) -> int | None:
 
 
 def _intact_checkpoints(run_folder: Path) -> str:
-    """Name the intact checkpoints with their epochs; "none" without any."""
+    """Name the intact checkpoints with their epochs, or return "none"."""
     intact = []
     for path in (run_folder / BEST, run_folder / LAST):
         with suppress(UserError):

@@ -11,7 +11,7 @@ from ratinglab.runs.record import read_metrics
 from ratinglab.runs.run_files import VALIDATION_FIT
 from ratinglab.training.lightning_setup import set_up_process
 from ratinglab.training.preparation import prepare
-from ratinglab.training.run_fit import fit_run
+from ratinglab.training.run_fit import fit_and_evaluate
 from ratinglab.training.run_results import print_results, read_objective
 from ratinglab.training.train_options import TrainOptions
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) -> float | None:
-    """Train a run into an empty folder, or resume the run in the folder. The run's record keeps the `command` line.
+    """Train a run into an empty folder, or resume the run in the folder. `command` is stored in the run's record.
 
     Prints a header, the progress and a table of results. The metrics are those of the best weights, read back from the
     run's folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one. The fit's other
@@ -39,7 +39,7 @@ def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]
     if options.reproduces is not None:
         read_metrics(Path(options.reproduces))  # fail before training
     validation_fit_metrics = _fit_validation_run(options, run_folder, command=command) if options.split.refit else None
-    available = fit_run(options, run_folder, command=command, validation_fit_metrics=validation_fit_metrics)
+    available = fit_and_evaluate(options, run_folder, command=command, validation_fit_metrics=validation_fit_metrics)
     print_results(options, run_folder, available=available)
     return read_objective(run_folder)
 
@@ -47,7 +47,7 @@ def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]
 def _fit_validation_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) -> dict[str, float]:
     """Find the number of epochs of a refit by a fit on the training rows alone, and return the metrics of that fit."""
     folder = run_folder / VALIDATION_FIT
-    fit_run(options, folder, command=command)
+    fit_and_evaluate(options, folder, command=command)
     metrics = read_metrics(folder)
     epochs = metrics["fit/best_epoch"]
     log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
