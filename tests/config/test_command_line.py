@@ -130,8 +130,8 @@ def test_overlay_that_makes_the_same_choice_keeps_its_values(command, tmp_path, 
 def test_only_keys_of_another_choice_are_set_again(overrides, expected):
     conf = PrimaryConfig("train")
     with hydra_context():
-        kept = conf.overrides_of_choices(overrides)
-    assert [text for text in kept if not text.startswith("model.init_std=")] == expected
+        kept = conf.keep_typed_choices(overrides)
+    assert [text for text in kept if not text.startswith("model.init_std=")] == [*expected, *overrides]
 
 
 @pytest.mark.parametrize(

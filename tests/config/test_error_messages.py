@@ -192,7 +192,7 @@ MISTAKES = [
     ),
     (
         ["split=held_out_users"],
-        "split=held_out_users needs a ranking model, such as ease, to fold ",
+        "split=held_out_users needs a ranking model, such as ease, that can fold ",
     ),
     (["protocol=movielens_u11"], "unknown protocol=movielens_u11: choose from "),
     (["protocol=movielens_u1", "split.fold=6"], "split.fold must be from 1 to 5, got 6"),

@@ -19,7 +19,7 @@ from tables import NO_ITEMS, csv_options, rows_of
 
 from ratinglab.errors import UserError
 from ratinglab.formats import columnar, text_tables
-from ratinglab.formats.inputs import InputFile
+from ratinglab.formats.inputs import BlockStream, InputFile
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_tables import open_text_table
 
@@ -281,6 +281,13 @@ def test_titles_of_few_rated_items_give_a_note(tmp_path, read):
         "data.items.path has rows for only 1 of the 5 items with ratings (not for '2'); it has 2 rows, including '9', "
         "which has no ratings",
     )
+
+
+def test_block_stream_reads_all_bytes_by_default():
+    stream = BlockStream(iter([b"12", b"345", b"6"]))
+    assert stream.read(1) == b"1"
+    assert stream.read() == b"23456"
+    assert stream.read() == b""
 
 
 def test_names_that_begin_like_signatures_are_text(read):

@@ -586,8 +586,8 @@ def test_unix_times_of_mixed_units_give_a_note(read):
     header, columns = "user_id,item_id,rating,time\n", ("user_id", "item_id", "rating", "time")
     mixed = read(header + "1,1,1,881250949\n1,2,2,0\n2,1,1,881250949000\n", columns=columns)
     assert mixed.notes[:1] == (
-        "timestamps: 1 of 3, such as 881250949, seem to be in another unit than the largest, 881250949000; all were "
-        "read in the unit of the largest",
+        "timestamps: 1 of 3, such as 881250949, seem to be in a different unit from the largest, 881250949000; all "
+        "were read in the unit of the largest",
     )
     assert read(header + "1,1,1,0\n1,2,2,881250949\n", columns=columns).notes == (
         "timestamps: 1 of 2 are before 1990 or after 2099, such as 1970-01-01T00:00:00; if they are in another format, "

@@ -190,7 +190,7 @@ def test_file_with_other_ratings_in_the_second_pass_is_refused(frame, tmp_path, 
         return original(self)
 
     monkeypatch.setattr(streaming.DistinctIds, "assign_indices", changed)
-    with pytest.raises(UserError, match=r"a\.csv was changed while it was read"):
+    with pytest.raises(UserError, match=r"a\.csv was changed while being read"):
         csv_options(str(path), on_disk=True, cache=str(tmp_path / "cache")).load()
 
 
@@ -259,7 +259,7 @@ def test_file_that_changes_between_the_passes_is_refused(frame, tmp_path, monkey
         return original(self)
 
     monkeypatch.setattr(streaming.DistinctIds, "assign_indices", changed)
-    with pytest.raises(UserError, match=r"a\.csv was changed while it was read"):
+    with pytest.raises(UserError, match=r"a\.csv was changed while being read"):
         csv_options(str(path), on_disk=True, cache=str(tmp_path / "cache")).load()
     assert list((tmp_path / "cache" / "tables").iterdir()) == []
 

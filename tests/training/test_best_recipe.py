@@ -81,12 +81,12 @@ def test_best_uses_the_data_and_says_which(command, tmp_path):
     data = ["data=csv", "data.path=ratings.csv", "data.users.path=users.csv"]
     outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")
     assert "model      svdpp: embedding_dim=16" in outcome.stdout
-    lacking = "the data have no informative item features and no timestamps (data.columns.timestamp)"
+    lacking = "the data have no useful item features and no timestamps (data.columns.timestamp)"
     note = f"note: model=best selects svdpp for these data, with implicit feedback, user features (gender); {lacking}"
     assert note in outcome.stdout
     data += ["data.columns.timestamp=time", "data.timestamp_format=s"]
     outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")
-    parts = "with implicit feedback, timestamps, user features (gender); the data have no informative item features"
+    parts = "with implicit feedback, timestamps, user features (gender); the data have no useful item features"
     assert f"note: model=best selects timesvdpp for these data, {parts}" in outcome.stdout
     assert "tip:" not in outcome.stdout
     record = json.loads((outcome.run / "run.json").read_text())

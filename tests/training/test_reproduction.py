@@ -54,6 +54,6 @@ def test_reproduce_refuses_changed_data(command, tmp_path, run):
 def test_reproduce_accepts_only_the_run_argument(command, tmp_path, arguments):
     outcome = command(tmp_path, "reproduce", *arguments, status=2)
     assert outcome.stderr == (
-        "error: reproduce takes run=FOLDER and, if the data have moved, their path, as in data.path=FILE\n"
+        "error: reproduce takes run=FOLDER and, if the data have been moved, their new path, as in data.path=FILE\n"
     )
     assert list(tmp_path.iterdir()) == []

@@ -1,8 +1,4 @@
-"""Commands: Hydra apps that report each mistake in one line, with exit status 2.
-
-Start reading at `command`, which makes a command from a task. Each command parses its command line, and calls one
-function for what the user asks for: help, Hydra's information, the configuration, a single run or a sweep.
-"""
+"""Commands: Hydra apps that report each mistake in one line, with exit status 2."""
 
 import logging
 import os

@@ -1,8 +1,4 @@
-"""A composed job: the checked options of one run, from the command line or from a call in Python.
-
-`compose_job` is the way from overrides to options. It checks the form of the overrides, then composes the YAML files of
-a new run or restores the configuration of an earlier run, then converts the config to an options object.
-"""
+"""A composed job: the checked options of one run, from the command line or from a call in Python."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence

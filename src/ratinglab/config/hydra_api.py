@@ -1,4 +1,4 @@
-"""Hydra functions that differ between 1.3 and 1.4. Only this file uses private names of Hydra."""
+"""Functions of Hydra that are private or differ between 1.3 and 1.4. No other file uses private names of Hydra."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence

@@ -70,7 +70,7 @@ class PrimaryConfig:
     Attributes:
         config_name: name of the primary config, such as `train`.
         folder: the folder conf/ of the package.
-        user_folder: the user's folder; None: there is none.
+        user_folder: the user's folder, or None.
         composed: the overrides composed last, which Hydra's errors are about.
     """
 
@@ -176,11 +176,7 @@ class PrimaryConfig:
         return {group: [name for other, _, name in labels if other == group] for group in self.groups()}
 
     def keep_typed_choices(self, overrides: Sequence[str]) -> list[str]:
-        """Return the overrides, after those that `overrides_of_choices` finds for them."""
-        return [*self.overrides_of_choices(overrides), *overrides]
-
-    def overrides_of_choices(self, overrides: Sequence[str]) -> list[str]:
-        """Return overrides that keep the values of the files that the user chose, where an overlay would replace them.
+        """Return the overrides, after others that keep the values of the files that the user chose.
 
         Hydra reads overlays, such as recipes and experiments, after the files of the groups. With trainer=debug and an
         experiment, the experiment's trainer.max_epochs would win. An overlay that makes the same choice as the user
@@ -194,7 +190,7 @@ class PrimaryConfig:
         )
         if choices not in self._overrides_of_choices:  # most jobs of a sweep make the same choices
             self._overrides_of_choices[choices] = self._find_overrides_of_choices(choices)
-        return self._overrides_of_choices[choices]
+        return [*self._overrides_of_choices[choices], *overrides]
 
     def _find_overrides_of_choices(self, overrides: Sequence[str]) -> list[str]:
         if not set(OVERLAY_GROUPS).intersection(text.partition("=")[0] for text in overrides):

@@ -215,7 +215,9 @@ def find_reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     run = [override for override in parsed if override.key_or_group == "run"]
     settings = [override for override in parsed if PATH_KEY.fullmatch(str(override.key_or_group))]
     if multirun or len(run) != 1 or len(parsed) != 1 + len(settings):
-        raise UserError("reproduce takes run=FOLDER and, if the data have moved, their path, as in data.path=FILE")
+        raise UserError(
+            "reproduce takes run=FOLDER and, if the data have been moved, their new path, as in data.path=FILE"
+        )
     folder, notes = find_named_run(_text(run[0]))
     for note in notes:
         print(note)

@@ -148,7 +148,7 @@ def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, moni
             (folder / FAILURE).unlink(missing_ok=True)
             objective = train()
             if objective is None and is_search(hydra):
-                raise UserError("a search needs validation rows, which choose the next job")
+                raise UserError("a search needs validation rows to choose the next job")
         log.info("%s   %s", values_text, _outcome(folder, monitor))
         return objective
     except LockedError as error:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
@@ -101,7 +101,7 @@ class UserOptions(TextOptions):
     """Optional table of users. Each column besides the ids is a feature."""
 
     path: str | None
-    """File with the columns of users. Rows that repeat a user must be equal. It may be the file of ratings itself. If
+    """File that describes the users. Rows that repeat a user must be equal. It may be the ratings file itself. If
     null, there are no user features."""
     user: str
     """Column of user ids in that file."""
@@ -114,7 +114,7 @@ class ItemOptions(TextOptions):
     """Optional table of items. Each column besides ids and titles is a feature."""
 
     path: str | None
-    """File with the columns of items. Rows that repeat an item must be equal. It may be the file of ratings itself. If
+    """File that describes the items. Rows that repeat an item must be equal. It may be the ratings file itself. If
     null, there are no item features, and recommendations show only ids."""
     item: str
     """Column of item ids in that file."""
@@ -151,10 +151,11 @@ class CsvOptions(TextOptions, DataOptions):
     """Optional table of items. Its columns are features for model.item_features."""
     on_disk: bool
     """Whether the rows stay in files of data.cache that are mapped into memory, for tables larger than memory. Takes 12
-    bytes of disk per row, and 20 more while a run trains. For optimizer=block_sgd or als, without timestamps."""
+    bytes of disk per row, and 20 more while a run trains. For optimizer=block_sgd, als or
+    spark_als, without timestamps."""
 
-    frames: ClassVar[Any] = None
-    """Data frames to read instead of files, set by `with_frames`. Any, because OmegaConf evaluates annotations."""
+    frames = cast("Frames | None", None)
+    """Data frames to read instead of files, set by `with_frames`. It has no annotation, so it is not an option."""
 
     def check_together(self) -> None:
         """Raise UserError for an invalid dialect, format of timestamps or unrated value."""
@@ -192,7 +193,7 @@ class CsvOptions(TextOptions, DataOptions):
         if self.on_disk:
             raise UserError("data.on_disk must be false for data frames, which are in memory")
         options = replace(self)
-        vars(options)["frames"] = frames
+        options.frames = frames
         return options
 
     def load(self) -> RatingTable:
@@ -238,7 +239,7 @@ class CsvOptions(TextOptions, DataOptions):
         origin = Origin(side, place=f"{key}.path", advice=f"set {key}.path to its file")
         if options.path is None:
             return FeatureFile(origin)
-        frames: Frames = self.frames or Frames()
+        frames = self.frames or Frames()
         frame = frames.users if side == "user" else frames.items
         if frame is None and options.path == FRAME:
             raise _lost_frame(f"{key}.path", keyword=f"{side}s")

@@ -55,7 +55,8 @@ def _mae(predicted: Tensor, rating: Tensor) -> float:
 
 
 MSE = Metric("mse", label="MSE", higher_is_better=False, compute=_mse)
-"""Σ (r̂ − r)² / n, in squared rating units. Every fit minimizes it and every run reports it."""
+"""Σ (r̂ − r)² / n, in squared rating units. Fits of rating models minimize it plus a penalty, and their
+runs report it."""
 RMSE = Metric("rmse", label="RMSE", higher_is_better=False, compute=_rmse)
 """√MSE, in rating units."""
 MAE = Metric("mae", label="MAE", higher_is_better=False, compute=_mae)

@@ -1,4 +1,4 @@
-"""Figures of a part's predictions and of the data, for TensorBoard."""
+"""Figures of predictions and of the data, for TensorBoard and for inspect_data."""
 
 from typing import Literal
 

@@ -67,7 +67,7 @@ class OrderOptions:
     by: OrderBy
     """Value that orders a list. prediction is the predicted rating. expected_gain is the user's interest in the item,
     estimated from implicit feedback (who rated what), times the probability of a rating of at least `threshold`.
-    lower_bound is the prediction minus its standard deviation, for runs of optimizer=gibbs."""
+    lower_bound, for optimizer=gibbs and folded-in users, is the prediction minus its standard deviation."""
     threshold: float | None = field(metadata=finite())
     """Lowest rating that counts as liked, in rating units. null means 4 on a scale of 1 to 5, and the equivalent on
     other scales."""

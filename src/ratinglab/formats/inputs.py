@@ -6,6 +6,7 @@ import io
 import lzma
 import os
 import re
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,7 +47,7 @@ class InputFile:
 
     Attributes:
         path: path of the file or archive.
-        member: name in the zip archive at `path`; None: the file itself or the only member of the archive.
+        member: name in the zip archive at `path`; None if the input is the file itself or the archive's only member.
         is_frame: whether it holds a data frame, whose options are arguments of a Python function.
     """
 
@@ -142,7 +143,8 @@ class BlockStream(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Read `size` bytes, fewer only at the end."""
+        """Read `size` bytes, fewer only at the end. A negative size reads all bytes."""
+        size = sys.maxsize if size < 0 else size
         while len(self._rest) < size and (block := next(self._blocks, b"")):
             self._rest += block
         block, self._rest = self._rest[:size], self._rest[size:]

@@ -317,6 +317,6 @@ def _note_mixed_units(column: pa.ChunkedArray, unit: str, *, lowest: float) -> l
     if count == 0:
         return []
     return [
-        f"timestamps: {count:,} of {len(column):,}, such as {column.filter(is_small)[0]}, seem to be in another unit "
-        f"than the largest, {pc.max(column)}; all were read in the unit of the largest"
+        f"timestamps: {count:,} of {len(column):,}, such as {column.filter(is_small)[0]}, seem to be in a different "
+        f"unit from the largest, {pc.max(column)}; all were read in the unit of the largest"
     ]

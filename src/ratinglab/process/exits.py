@@ -25,7 +25,8 @@ RANK_ZERO_WAIT_SECONDS = 10.0
 
 @contextmanager
 def clean_exit() -> Iterator[None]:
-    """End the process, without a traceback, if a `with` block meets a user's mistake, a signal or a closed pipe.
+    """End the process, without a traceback, if a `with` block runs into a user's mistake, a signal or a closed
+    pipe.
 
     The exit status is 2 for a mistake, 128 + the number of a signal, and 141 for a closed pipe. Also makes stdout and
     stderr print `?` for characters that the terminal's encoding lacks.

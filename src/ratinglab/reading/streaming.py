@@ -134,7 +134,7 @@ def _read_batches(
 
 
 def _changed_error(file: InputFile) -> UserError:
-    return UserError(f"{file} was changed while it was read: start again once it is complete")
+    return UserError(f"{file} was changed while being read; start again once it is complete")
 
 
 def _report_disk(files: Sequence[InputFile], folder: Path) -> None:

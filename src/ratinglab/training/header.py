@@ -97,7 +97,7 @@ def _unsupported_terms(available: AvailableData) -> str:
     """Explain which terms the data do not support; "" if they support all."""
     features = {"user": available.user_features, "item": available.item_features}
     sides = [side for side, names in features.items() if not names]
-    reasons = [f"no informative {' or '.join(sides)} features"] if sides else []
+    reasons = [f"no useful {' or '.join(sides)} features"] if sides else []
     if not available.has_times:
         reasons.append("no timestamps (data.columns.timestamp)")
     elif not available.has_sessions:

@@ -17,11 +17,11 @@ IGNORED_WARNINGS = {
     ".*isinstance.treespec, LeafSpec.*": "Lightning itself calls a deprecated function of torch",
     ".*sync_dist=True.*": "fits sum errors over processes themselves",
 }
-"""Lightning's warnings about intended settings, by the pattern of their message, each with the reason to ignore it."""
+"""Patterns of Lightning's warnings about settings that are intentional here, each with the reason to ignore it."""
 
 
 def set_up_process(options: TrainOptions, run_folder: Path, *, rank: int) -> None:
-    """Set Lightning's rank, silence its warnings about intended settings, and check the processes of the fit.
+    """Set Lightning's rank, silence its warnings about intentional settings, and check the processes of the fit.
 
     Raises:
         UserError: processes or devices are missing.

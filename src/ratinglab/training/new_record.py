@@ -156,8 +156,8 @@ def describe_departures(
 ) -> Iterator[str]:
     """Describe each departure of a run from its protocol.
 
-    It is a departure to use timestamps and features that the protocol does not pin. So is a final fit without the
-    validation rows, unless the protocol holds them out. `side_digests` holds the digests of the timestamps and features
+    Using timestamps or features that the protocol does not pin is a departure. So is a final fit without the validation
+    rows, unless the protocol holds them out. `side_digests` holds the digests of the timestamps and features
     that the equation and the split use; see RatingTable.side_digests.
     """
     for key, pinned in protocol.pins.items():

@@ -47,7 +47,7 @@ class TrainOptions:
     """Validation metric that decides the best epoch, early stopping and the order of a sweep. It is one of `metrics`,
     as in val/mse, or a ranking metric at any k, such as val/ndcg@10."""
     ranking: RankingOptions
-    """Recommendation lists that are measured at the end, and compared with lists of the most popular items."""
+    """Recommendation lists to evaluate after training, and to compare with lists of the most popular items."""
     test: bool
     """Whether to evaluate on the test rows at the end. A search does not; report.py --test evaluates its jobs."""
     resume: str | None
@@ -86,7 +86,7 @@ class TrainOptions:
             self._check_rows_on_disk()
         if self.split.holds_out_users and not self.model.predicts_scores:
             raise UserError(
-                f"split={self.split.name} needs a ranking model, such as ease, to fold its users in; "
+                f"split={self.split.name} needs a ranking model, such as ease, that can fold in its held-out users; "
                 f"got model={self.model.name}"
             )
         if self.model.predicts_scores and "@" not in self.monitor:
@@ -126,8 +126,8 @@ class TrainOptions:
         if trainer.num_processes == 1:
             return
         key, value = next((key, count) for key in ("devices", "num_nodes") if (count := getattr(trainer, key)) > 1)
-        if not (self.optimizer.supports_processes and self.optimizer.takes_batches):
-            suitable = sorted({cls.name for cls in named_fits() if cls.supports_processes and cls.takes_batches})
+        suitable = sorted(cls.name for cls in named_fits() if cls.supports_processes and cls.takes_batches)
+        if self.optimizer.name not in suitable:
             hint = "" if self.model.predicts_scores else f"; {', '.join(suitable)} run in several"
             raise UserError(
                 f"trainer.{key} must be 1 with optimizer={self.optimizer.name}, which runs in one process, "
