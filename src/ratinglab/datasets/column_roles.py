@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from ratinglab.datasets.first_rows import FirstRows, are_numbers
 from ratinglab.datasets.sources import CsvOptions
@@ -43,50 +43,36 @@ ITEM_CODE = re.compile(r"B[0-9A-Z]{9}|\d{9}[\dX]")
 """ASINs and ISBNs, which are ids of items."""
 
 
-class TimestampFormat(NamedTuple):
-    """A guessed value of data.timestamp_format; None if reading detects the format."""
-
-    value: str | None
-
-
+@dataclass
 class Roles:
-    """The columns of a file of ratings by role: user, item, rating and timestamp. A column has at most one role."""
+    """The columns of a file of ratings by role: user, item, rating and timestamp.
 
-    def __init__(self, first: FirstRows[CsvOptions]) -> None:
-        """Begin with no roles. Only columns with a name can get one."""
-        self.first = first
-        self._positions: dict[str, int] = {}
+    Attributes:
+        first: first rows of the file.
+        positions: position, counted from 0, of each column with a role. A column has at most one role.
+    """
 
-    def __contains__(self, role: str) -> bool:
-        return role in self._positions
-
-    def assign(self, role: str, position: int) -> None:
-        """Give a role to the column at a position, counted from 0."""
-        self._positions[role] = position
-
-    def remove(self, role: str) -> None:
-        """Take a role away from its column."""
-        del self._positions[role]
+    first: FirstRows[CsvOptions]
+    positions: dict[str, int] = field(default_factory=dict)
 
     def free(self) -> list[int]:
-        """Return the positions of the columns without a role, in order."""
-        taken = self._positions.values()
+        """Return the positions of the named columns without a role, in order."""
+        taken = self.positions.values()
         return [position for position, name in enumerate(self.first.names) if name and position not in taken]
 
     def cells(self, role: str) -> list[str]:
         """Return the cells of the column with a role; none if no column has it."""
-        return self.first.columns[self._positions[role]] if role in self else []
+        return self.first.columns[self.positions[role]] if role in self.positions else []
 
     def names(self) -> dict[str, str]:
-        """Return the names of the columns by role: user, item, rating, timestamp, as far as they are known."""
-        return {role: self.first.names[self._positions[role]] for role in COLUMN_NAMES if role in self._positions}
+        """Return the names of the columns by role, in the order user, item, rating, timestamp."""
+        return {role: self.first.names[self.positions[role]] for role in COLUMN_NAMES if role in self.positions}
 
 
 def guess_roles(first: FirstRows[CsvOptions]) -> tuple[Roles, list[str]]:
-    """Guess the roles of the columns: those that the options name, then by names, by cells and by order.
+    """Find the columns that the options name, and guess the other roles by the names, cells and order of the columns.
 
-    Returns:
-        the roles; and those that were guessed by cells or order.
+    Returns the roles, and a list of the roles that were guessed by cells or order.
     """
     roles = Roles(first)
     _assign_by_options(roles)
@@ -99,11 +85,11 @@ def guess_roles(first: FirstRows[CsvOptions]) -> tuple[Roles, list[str]]:
 
 
 def _assign_by_options(roles: Roles) -> None:
-    """Assign the columns that the options name, as far as the file has them."""
+    """Assign the columns that the options name, if the file has them."""
     names = roles.first.names
     for role, name in roles.first.options.columns.by_role().items():
         if name in names:
-            roles.assign(role, names.index(name))
+            roles.positions[role] = names.index(name)
 
 
 def _assign_by_names(roles: Roles) -> None:
@@ -112,7 +98,7 @@ def _assign_by_names(roles: Roles) -> None:
     if not first.options.header:
         return
     for role in ("rating", "timestamp", "user", "item"):
-        if role in roles:
+        if role in roles.positions:
             continue
         free = roles.free()
         # such as userId:token in the data sets of RecBole
@@ -122,7 +108,7 @@ def _assign_by_names(roles: Roles) -> None:
         if role == "timestamp":  # timestamps may be in a format that cannot be guessed
             fitting = fitting or positions
         if fitting:
-            roles.assign(role, fitting[0])
+            roles.positions[role] = fitting[0]
 
 
 def find_by_name(names: Sequence[str], known_names: str) -> list[int]:
@@ -140,34 +126,34 @@ def _fits(role: str, cells: list[str], options: CsvOptions) -> bool:
     """Return whether the cells of a column fit its role."""
     if role == "rating":
         return not cells or are_numbers(cells, options.decimal)
-    return role != "timestamp" or guess_timestamp_format(cells, options.timestamp_format) is not None
+    return role != "timestamp" or len(find_timestamp_formats(cells, options.timestamp_format)) == 1
 
 
 def _assign_timestamp_by_cells(roles: Roles) -> None:
     """Assign the only column of dates or, without a header, the last column of dates or Unix times."""
-    if "timestamp" in roles:
+    if "timestamp" in roles.positions:
         return
     columns, has_header = roles.first.columns, roles.first.options.header
     candidates = [position for position in roles.free() if _look_like_times(columns[position])]
     if has_header:
         candidates = [position for position in candidates if not are_numbers(columns[position])]
     if len(candidates) == 1 or (candidates and not has_header):
-        roles.assign("timestamp", candidates[-1])
+        roles.positions["timestamp"] = candidates[-1]
 
 
 def _look_like_times(cells: list[str]) -> bool:
     """Return whether cells are Unix times after 1989, or dates."""
     if are_numbers(cells):
         return all(re.fullmatch(UNIX_TIME_PATTERN, cell) for cell in cells) and len(set(cells)) > 1
-    return len(cells) > 0 and guess_timestamp_format(cells, None) is not None
+    return len(cells) > 0 and len(find_timestamp_formats(cells, None)) == 1
 
 
 def _assign_rating_by_cells(roles: Roles) -> None:
-    """Assign the column of numbers with the fewest distinct values, and the last of several.
+    """Assign the column of numbers with the fewest distinct values, or the last of several such columns.
 
-    Columns that hold a fraction take precedence, since ids have none.
+    Prefers columns that hold a fraction, since ids have none.
     """
-    if "rating" in roles:
+    if "rating" in roles.positions:
         return
     columns, decimal = roles.first.columns, roles.first.options.decimal
     num_distinct = {position: len(set(columns[position])) for position in roles.free()}
@@ -175,32 +161,33 @@ def _assign_rating_by_cells(roles: Roles) -> None:
     varying = [position for position in numeric if num_distinct[position] > 1]
     candidates = [position for position in varying if any(map(FRACTION.search, columns[position]))] or varying
     if candidates:
-        roles.assign("rating", min(candidates, key=lambda position: (num_distinct[position], -position)))
+        roles.positions["rating"] = min(candidates, key=lambda position: (num_distinct[position], -position))
 
 
 def _assign_ids_by_order(roles: Roles) -> None:
     """Assign users and items, in this order, to the columns that are left.
 
-    With a header, only if no other column is left. Without one, columns of one or two values come last.
+    In a file with a header, does nothing if further columns are left. In a file without a header, prefers columns of
+    more than two values.
     """
     columns, free = roles.first.columns, roles.free()
-    missing = [role for role in ("user", "item") if role not in roles]
+    missing = [role for role in ("user", "item") if role not in roles.positions]
     if len(free) < len(missing) or (len(free) > len(missing) and roles.first.options.header):
         return
     if len(free) > len(missing):
         free.sort(key=lambda position: (len(set(columns[position])) <= 2, position))
     if len(missing) == 2 and all(ITEM_CODE.fullmatch(cell) for cell in columns[free[0]]):
         missing.reverse()
-    for role, position in zip(missing, free, strict=False):
-        roles.assign(role, position)
+    roles.positions.update(zip(missing, free, strict=False))
 
 
-def guess_timestamp_format(cells: list[str], configured: str | None) -> TimestampFormat | None:
-    """Guess the format of timestamps. Prefers the configured one; returns None if no format fits, or several do."""
-    if not cells:
-        return TimestampFormat(configured)
+def find_timestamp_formats(cells: list[str], configured: str | None) -> list[str | None]:
+    """Find values of data.timestamp_format that fit all cells.
+
+    Returns the configured value alone if it fits, None alone if reading detects the format, or else all date patterns
+    that fit.
+    """
     for pattern in (configured, None):
-        if are_times(cells, pattern):
-            return TimestampFormat(pattern)
-    patterns = find_date_patterns(cells)
-    return TimestampFormat(patterns[0]) if len(patterns) == 1 else None
+        if not cells or are_times(cells, pattern):
+            return [pattern]
+    return [*find_date_patterns(cells)]

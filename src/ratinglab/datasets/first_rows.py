@@ -34,7 +34,7 @@ class FirstRows(Generic[Options]):
 
     Attributes:
         options: the options that the rows were read with, some of them guessed.
-        names: names of the columns from the header; without a header, 1, 2, …
+        names: names of the columns from the header, or 1, 2, … if there is no header.
         columns: the cells of each column below the header, without surrounding white space.
         spans_lines: whether a cell spans lines, which may be due to a stray quotation mark.
         notes: one line each, on guesses that may be wrong.
@@ -73,7 +73,7 @@ def read_first_lines(options: Options, file: InputFile, *, prefix: str) -> First
     options, notes = _guess_encoding(options, file, prefix=prefix)
     multiline = None
     for candidate in _candidate_options(options, file, prefix=prefix):
-        first = _read_first_rows(candidate, file, prefix=prefix)
+        first = _try_options(candidate, file, prefix=prefix)
         if first is None:
             continue
         if not first.spans_lines:
@@ -110,8 +110,8 @@ def _candidate_options(options: Options, file: InputFile, *, prefix: str) -> Ite
             yield replace(options, separator=separator, quote=quote, escape=escape, comment=comment)
 
 
-def _read_first_rows(options: Options, file: InputFile, *, prefix: str) -> FirstRows[Options] | None:
-    """Read the first rows with these options, and guess the decimal point and whether there is a header.
+def _try_options(options: Options, file: InputFile, *, prefix: str) -> FirstRows[Options] | None:
+    """Try to read the first rows with these options, and guess the decimal point and whether there is a header.
 
     Returns None unless all rows have the same number of cells: at least two or, in a file of ratings, at least three
     with a column of numbers.

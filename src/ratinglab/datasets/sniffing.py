@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from ratinglab.datasets.column_roles import TITLE_NAMES, Roles, find_by_name, guess_roles, guess_timestamp_format
+from ratinglab.datasets.column_roles import TITLE_NAMES, Roles, find_by_name, find_timestamp_formats, guess_roles
 from ratinglab.datasets.first_rows import are_numbers, read_first_lines, read_first_ratings
 from ratinglab.datasets.sources import CsvOptions, ItemOptions, UserOptions
 from ratinglab.errors import UserError
@@ -27,28 +27,26 @@ def guess_layout(options: CsvOptions) -> tuple[CsvOptions, tuple[str, ...]]:
     """Guess the format options and the columns of the files of ratings, users and items.
 
     If no table of items is given, but the file of ratings seems to have titles, it becomes the table of items too.
-
-    Returns:
-        the options, with guesses in place of those that do not fit the files; and notes, one line each, on guesses that
-        may be wrong and on options that could not be guessed.
+    Returns the options, with guesses in place of those that do not fit the files, and one-line notes on guesses that
+    may be wrong and on options that could not be guessed.
 
     Raises:
-        UserError: a file cannot be read or does not have one rating per row, or a required column cannot be guessed:
-            then the message lists what was found in each file, and what to set.
+        UserError: a file cannot be read or does not have one rating per row, or a required column cannot be guessed.
+            In the latter case, the message lists what was found in each file, and what to set.
     """
     files = find_rating_files(options.path)
     first = read_first_ratings(options, files[0])
     roles, guessed_late = guess_roles(first)
     timestamp_format, notes = options.timestamp_format, [*first.notes]
-    if "timestamp" in roles:
-        guessed_format = guess_timestamp_format(roles.cells("timestamp"), timestamp_format)
-        if guessed_format is None:
+    if "timestamp" in roles.positions:
+        formats = find_timestamp_formats(roles.cells("timestamp"), timestamp_format)
+        timestamp_format = formats[0] if len(formats) == 1 else None
+        if len(formats) != 1:
             notes.append(
                 "the format of the timestamps in column {timestamp} cannot be guessed; to read them, set "
                 "data.columns.timestamp={timestamp} and data.timestamp_format".format(**roles.names())
             )
-            roles.remove("timestamp")
-        timestamp_format = None if guessed_format is None else guessed_format.value
+            del roles.positions["timestamp"]
     named = roles.names()
     doubtful = [f"{role}={named[role]}" for role in guessed_late if role in named]
     if first.options.header and doubtful:
@@ -73,12 +71,10 @@ def guess_layout(options: CsvOptions) -> tuple[CsvOptions, tuple[str, ...]]:
 def _describe_missing(
     file: InputFile, options: TextOptions, missing: Sequence[str], *, named: Mapping[str, str], names: Sequence[str]
 ) -> list[str]:
-    """Describe what was found in a file, and the columns to set: a list of one message, or empty if none is missing.
+    """Describe what was found in a file, and the columns to set.
 
-    Args:
-        missing: keys of the missing columns.
-        named: names of the columns that were found, by role.
-        names: names of all columns.
+    `missing` lists the keys of the missing columns, `named` holds the columns that were found, by role, and `names` all
+    columns. Returns one message, or none if no column is missing.
     """
     if not missing:
         return []
@@ -98,12 +94,8 @@ def _guess_table(
 ) -> tuple[UserOptions | ItemOptions, tuple[str, ...], list[str]]:
     """Guess the layout of a table of users or items, and its columns of ids and titles.
 
-    Args:
-        ratings: the first file of ratings, which may be the table too.
-        roles: the columns of the ratings by role.
-
-    Returns:
-        the options of the table; notes; and messages of `_describe_missing`.
+    `ratings` is the first file of ratings, which may be the table too, and `roles` its columns. Returns the options of
+    the table, notes, and messages on missing columns.
     """
     key, notes = f"data.{side}s", tuple[str, ...]()
     assert options.path is not None, "the caller has checked"
@@ -112,7 +104,7 @@ def _guess_table(
     if file.is_same(ratings):
         dialect = {field.name: getattr(roles.first.options, field.name) for field in fields(TextOptions)}
         options, names = replace(options, **dialect), roles.first.names
-        guessed = {side: roles.names().get(side), "title": _find_titles(roles)}
+        guesses = {side: roles.names().get(side), "title": _find_titles(roles)}
     else:
         if detect_format(file) is Format.TEXT:
             first = read_first_lines(options, file, prefix=f"{key}.")
@@ -120,12 +112,10 @@ def _guess_table(
                 options, notes = first.options, first.notes
         table = open_text_table(file, options.dialect(f"{key}.")).read()
         names, cells = table.names, {name: table.column(name, key=key) for name in table.names}
-        guessed = _guess_columns(cells, options, side=side, rated_ids=set(roles.cells(side)))
-    named = {role: getattr(options, role) for role in needed if getattr(options, role) in names}
-    for role in needed:
-        guess = guessed.get(role)
-        if role not in named and guess is not None:
-            named[role] = guess
+        guesses = _guess_columns(cells, options, side=side, rated_ids=set(roles.cells(side)))
+    guessed = {role: name for role in needed if (name := guesses[role]) is not None}
+    configured = {role: name for role in needed if (name := getattr(options, role)) in names}
+    named = guessed | configured
     missing = [f"{key}.{role}" for role in needed if role not in named]
     problems = _describe_missing(file, options, missing, named=named, names=names)
     return replace(options, **named), notes, problems
@@ -134,11 +124,9 @@ def _guess_table(
 def _guess_columns(
     cells: dict[str, list[str]], options: UserOptions | ItemOptions, *, side: SideName, rated_ids: set[str]
 ) -> dict[str, str | None]:
-    """Guess the columns of ids and titles of a table in a file of its own.
+    """Guess the columns of ids and titles of a table in a file of its own, from the `cells` of each column.
 
-    Args:
-        cells: the cells of each column.
-        rated_ids: ids in the first ratings; empty if their column is unknown.
+    `rated_ids` are the ids in the first ratings. They are empty if the column of ids in the ratings is unknown.
     """
     ids, title = getattr(options, side), getattr(options, "title", None)
     if ids not in cells:
@@ -156,9 +144,9 @@ def _guess_columns(
 def _find_titles(roles: Roles) -> str | None:
     """Find a column of titles in the file of ratings by its name in the header.
 
-    Returns None if there is none, or the first rows give several titles for one item, as reviews do.
+    Returns None if no such column has a single title for each item of the first rows. Titles of reviews differ.
     """
-    if not roles.first.options.header or "item" not in roles:
+    if not roles.first.options.header or "item" not in roles.positions:
         return None
     free, item_ids = roles.free(), roles.cells("item")
     for index in find_by_name([roles.first.names[position] for position in free], TITLE_NAMES):
