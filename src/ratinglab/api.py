@@ -138,7 +138,8 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
         ratinglab.cross_validate(ratings=frame, recipe="biased_mf_gibbs")["test/rmse"].mean()
 
     Args:
-        overrides: as in `train`. They can choose another split that has folds, or a protocol with such a split.
+        overrides: arguments of the command line. They can choose another split with folds, or a protocol with such a
+            split.
         folds: number of folds. With None, the split decides; kfold has 5.
         settings: the keyword arguments below. `folder` holds one run per fold; by default it is below outputs/sweeps.
             `verbose` prints one line per fold.
@@ -147,8 +148,8 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
         One row per fold, from 1: the metrics by tag, such as test/rmse, and the run's folder.
 
     Raises:
-        UserError: as in `train`, or the split has no folds.
-        RunFailedError: as in `train`.
+        UserError: an argument, the data or the folder is wrong, or the split has no folds.
+        RunFailedError: a fit diverged, or a checkpoint could not be written; the folder remains.
     """
     with isolated():
         settings = _check_arguments(overrides, settings)
@@ -210,15 +211,15 @@ def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
     effect, and neither do `folder` and `verbose`.
 
     Args:
-        overrides: as in `train`.
+        overrides: arguments of the command line.
         settings: the keyword arguments below.
 
     Returns:
-        module: the fit, with initial weights or those of from=.
+        module: the fit, with initial weights or the weights of the run in from=.
         data: its LightningDataModule. Nothing has been trained.
 
     Raises:
-        UserError: as in `train`, or a run would be resumed.
+        UserError: an argument or the data is wrong, or a run would be resumed.
     """
     with isolated():
         settings = _check_arguments(overrides, settings)

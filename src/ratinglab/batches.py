@@ -100,16 +100,13 @@ class ShuffledBatches:
         """Serve batches of `ratings`.
 
         Args:
-            ratings: rows to serve.
             batch_size: rows per batch, in all processes together.
             fraction: fraction of each epoch's batches to serve, at least one batch.
             seed: seed of the order.
             epoch: returns the number of the epoch that begins, from 0.
             whole_users: whether a batch holds all rows of its users. All batches then have the same number of users,
                 and batch_size rows on average.
-            rank: number of this process, from 0.
-            world_size: number of processes.
-            device: device of the batches.
+            rank: number of this process, from 0, of `world_size` processes.
         """
         self._columns = as_tensors(ratings, device=device)
         self._seed, self._epoch = seed, epoch

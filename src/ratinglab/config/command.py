@@ -45,9 +45,9 @@ def command(
     Args:
         config_name: the primary config in conf/, such as `train`.
         positional: keys that arguments without a key set, in this order.
-        find_run: finds the earlier run that the arguments resume or reproduce. Commands that train have such a
-            function; None: the command trains no run, so it claims no folder and supports no sweeps.
-        usage: text of --help; None: the help lists the groups and keys of the primary config.
+        find_run: finds the earlier run that the arguments resume or reproduce. None for a command that
+            trains no run, claims no folder and supports no sweeps.
+        usage: text of --help. With None, the help lists the groups and keys of the primary config.
     """
 
     def decorate(task: Task) -> Callable[[], None]:

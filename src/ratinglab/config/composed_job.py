@@ -47,7 +47,8 @@ OPTIONS_CLASSES: dict[str, type] = {
 }
 """Options class of each primary config in conf/."""
 FindRun = Callable[..., Rerun | None]
-"""Function that finds the earlier run that overrides name, such as `find_resumed_run`; None: they ask for a new run."""
+"""Function that finds the earlier run that overrides name, such as `find_resumed_run`. Returns None for a new
+run."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def compose_call(overrides: Sequence[str], *, config_dir: str | None) -> Compose
     """Compose and check the run that a call from Python asks for.
 
     Raises:
-        UserError: as in `compose_job`, or there is no folder `config_dir`.
+        UserError: an override is wrong, or there is no earlier run or no folder `config_dir`.
     """
     register_resolvers()
     conf = PrimaryConfig("train")

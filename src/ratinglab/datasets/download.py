@@ -23,10 +23,8 @@ CHUNK_BYTES = 1 << 18
 def download(path: Path, *, address: str, sha256: str | None) -> None:
     """Download the file with the name of `path` from the web folder `address`, with a progress bar.
 
-    Two runs may download at the same time, since the file gets its name only once its digest is verified.
-
-    Args:
-        sha256: expected SHA-256; None: the MD5 that the server publishes as NAME.md5.
+    Two runs may download at the same time, since the file gets its name only once its digest is verified. With
+    `sha256` None, the digest is the MD5 that the server publishes as NAME.md5.
 
     Raises:
         UserError: the download fails, or the digest differs; the message explains how to download by hand.

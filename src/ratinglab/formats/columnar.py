@@ -185,10 +185,8 @@ def open_batches(
     """Return the schema of a table, and a function that reads its rows in batches, with dictionaries decoded.
 
     Text in JSON Lines stays text even if it looks like a date. JSON Lines are read once to find the types, and held in
-    memory if the values of a key change type after the first 16 MiB.
-
-    Args:
-        columns: names of the columns to read, of Parquet, Arrow or ORC; None: all.
+    memory if the values of a key change type after the first 16 MiB. `columns` are the columns of Parquet, Arrow or ORC
+    to read. With None, reads all.
 
     Raises:
         UserError: the file is damaged or is not a table. The returned function also raises it.

@@ -109,7 +109,8 @@ def describe_wrong_width(cells: list[str], layout: Layout) -> str:
 
 
 def find_rating_fault(cells: list[str], lines: list[bytes], layout: Layout) -> str | None:
-    """Describe the fault of a row of ratings, given its cells and lines, to follow `FILE, line N:`; None without one.
+    """Describe the fault of a row of ratings, given its cells and lines, to follow `FILE, line N:`. Returns None if
+    the row is correct.
 
     If all cells are valid, looks for an irregular quotation mark in a column that is read, and for a cell with lines
     that look like rows, which a stray mark may have joined.
@@ -118,7 +119,7 @@ def find_rating_fault(cells: list[str], lines: list[bytes], layout: Layout) -> s
 
 
 def _find_cell_fault(cells: list[str], layout: Layout) -> str | None:
-    """Describe the fault in the cells of a row of ratings; None without one."""
+    """Describe the fault in the cells of a row of ratings. Returns None if they are correct."""
     for position, cell in enumerate(cells):
         text = cell.rstrip("\r\n")
         if ("\n" in text or "\r" in text) and not (layout.spans_lines and position not in layout.positions.values()):
@@ -214,7 +215,7 @@ def find_quote_fault(cell: str, dialect: TextDialect, *, noun: str) -> str | Non
 
 
 def _find_row_quote_fault(lines: list[bytes], layout: Layout) -> str | None:
-    """Describe the fault in the quotation marks of a row, given by its lines; None without one."""
+    """Describe the fault in the quotation marks of a row, given by its lines. Returns None if they are regular."""
     if not any(QUOTE in line for line in lines):
         return None
     dialect = layout.dialect

@@ -58,8 +58,7 @@ def read_frame(
 ) -> tuple["pd.Series[str]", "pd.Series[str]", NDArray[np.float32], NDArray[np.datetime64] | None]:
     """Read and check the ratings of a data frame.
 
-    Args:
-        timestamp_format: unit of Unix time, or strptime pattern. If None, it is detected.
+    `timestamp_format` is a unit of Unix time, a strptime pattern, or None to detect the format.
 
     Returns:
         user ids and item ids, (N,) categories of text; ratings, (N,) float32; and timestamps, (N,) datetime64[ms], or
@@ -86,11 +85,9 @@ def make_reusable(frame: Frame) -> Frame:
 
 
 def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = None) -> FrameFile:
-    """Convert a data frame to an Arrow file in memory.
+    """Convert a data frame to an Arrow file in memory. Messages call the frame `name`.
 
-    Args:
-        name: name of the frame in messages.
-        columns: columns to convert; None: all. The others become null, so that they may have types that Arrow lacks.
+    Columns outside `columns` become null, so that they may have types that Arrow lacks. With None, converts all.
 
     Raises:
         UserError: a column has values of several types, or of a type that Arrow lacks.

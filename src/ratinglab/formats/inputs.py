@@ -69,7 +69,7 @@ class InputFile:
         return not (self.is_frame or other.is_frame) and self.member == other.member and self.path.samefile(other.path)
 
     def detect_compression(self) -> str | None:
-        """Detect the compression format from the first bytes; None if there is none."""
+        """Detect the compression format from the first bytes. Returns None for a plain file."""
         try:
             with self.path.open("rb") as file:
                 start = file.read(10)
@@ -78,7 +78,7 @@ class InputFile:
         return next((name for signature, name in SIGNATURES.items() if signature.match(start)), None)
 
     def open(self) -> pa.NativeFile:
-        """Open the file with random access; a compressed one is decompressed into memory."""
+        """Open the file with random access. Decompresses a compressed file into memory."""
         return open_file(self.path) if self.detect_compression() is None else pa.BufferReader(b"".join(self.blocks()))
 
     def read_start(self) -> bytes:

@@ -30,9 +30,9 @@ class Layout:
     Attributes:
         dialect: dialect of the text.
         header_lines: number of lines before the first row of data, 0 without a header.
-        names: names of the columns from the header; without a header, 1, 2, …
+        names: names of the columns from the header, or 1, 2, … if there is no header.
         positions: positions of the columns of ratings, from 0, by role: user, item, rating and, if read, timestamp.
-        time_format: format of the timestamps; None if they are not read, or there are no rows.
+        time_format: format of the timestamps, or None if none are read.
         spans_lines: whether quoted cells may contain line ends, unless `positions` names their column.
         notes: one line each, on the header and on the shape of the file.
     """
@@ -150,8 +150,7 @@ def check_unique(names: Sequence[str], *, file: InputFile) -> None:
 def find_column_position(names: Sequence[str], name: str, *, key: str, file: InputFile, has_header: bool | None) -> int:
     """Find the position, counted from 0, of the column that `key` names.
 
-    Args:
-        has_header: whether the first row of a text file names the columns; None: the file is not text.
+    `has_header` tells whether the first row of a text file names the columns. It is None for other formats.
 
     Raises:
         UserError: no column has that name, or several do; the message lists the columns.

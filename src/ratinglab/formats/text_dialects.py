@@ -43,7 +43,7 @@ class TextDialect:
         has_quotes: whether quotation marks may enclose a cell; otherwise they are text.
         has_escapes: whether the character after a backslash is literal.
         decimal: decimal point of numbers.
-        comment: start of the lines to skip; None: skip none.
+        comment: start of the lines to skip, if any.
         key_prefix: start of the keys in messages, such as `data.`.
         has_header: whether the first row names the columns; otherwise their names are 1, 2, …
     """

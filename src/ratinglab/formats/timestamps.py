@@ -50,7 +50,7 @@ class TimeFormat:
     Attributes:
         type: pyarrow's type to parse the text: int64 or float64 for Unix time, a timestamp for ISO dates, or a string
             for dates that `parse_times` parses.
-        pattern: value of data.timestamp_format: a unit of Unix time, or a strptime pattern; None: detected.
+        pattern: value of data.timestamp_format: a unit of Unix time, or a strptime pattern. None if it is detected.
         key: key of the pattern in messages.
     """
 
@@ -240,7 +240,7 @@ def parse_times_to_numpy(
         texts: texts without surrounding white space.
         pattern: see `TimeFormat`.
         place: returns the place of a text, counted from 0, for messages.
-        first: first text of the column; None: the first of these texts.
+        first: first text of the column, by default the first of these texts.
 
     Raises:
         UserError: a text is not a timestamp, or not in the format of the first one.
@@ -277,7 +277,7 @@ def _guess_unit(largest: float) -> str:
 
 
 def parse_time_column(texts: pa.ChunkedArray, time_format: TimeFormat) -> pa.ChunkedArray | None:
-    """Parse a column of texts in a format, also ISO dates in other forms; None if a text does not match it."""
+    """Parse a column of texts in a format, or as ISO dates in several forms. Returns None if a text does not match."""
     try:
         if not pa.types.is_string(time_format.type):
             return texts.cast(time_format.type)

@@ -83,7 +83,7 @@ def write_table(
     Args:
         path: value of the option `output`; its extension determines the format, see `check_output_format`.
         blocks: the rows; they may be computed while the file is written.
-        dialect: dialect of text; None: determined by the extension.
+        dialect: dialect of text. With None, the extension determines it.
         header: whether text begins with the column names.
 
     Raises:

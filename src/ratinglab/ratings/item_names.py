@@ -38,7 +38,7 @@ class ItemNames:
     """The ids and titles of all items."""
 
     def __init__(self, ids: IdMap, titles: NDArray[np.object_] | None) -> None:
-        """Name items by ids and titles: (num_items,) text by index, empty if unknown; None without titles."""
+        """Name items by ids and titles: (num_items,) text by index, empty if unknown. None if there are no titles."""
         self._ids = ids
         self._titles = titles
 

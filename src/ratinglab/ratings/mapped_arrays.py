@@ -15,7 +15,7 @@ BLOCK_ROWS = 1 << 24
 
 
 def allocate_array(count: int, dtype: DTypeLike, *, folder: Path | None) -> NDArray[Any]:
-    """Allocate an array of `count` values, uninitialized, in an unnamed file of a folder; None: in memory.
+    """Allocate an uninitialized array of `count` values, in memory or in an unnamed file of a folder.
 
     Reserves the file's space at once, since writing to a mapped page of a full disk would kill the process. The
     operating system frees the file when the array is deleted or the process ends.
@@ -64,9 +64,8 @@ def row_ranges(count: int) -> Iterator[slice]:
 def count_rows(index: NDArray[np.int32], count: int, *, where: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
     """Count the rows of each user or item: (count,) int64.
 
-    Args:
-        index: (N,) index of each row, below `count`.
-        where: (N,) rows to count; None: all.
+    `index` (N,) holds the user or item of each row, below `count`. `where` (N,) selects the rows to count, by default
+    all.
     """
     counts = np.zeros(count, dtype=np.int64)
     for rows in row_ranges(len(index)):

@@ -55,7 +55,7 @@ class AvailableData(NamedTuple):
 
     Attributes:
         has_sessions: whether there are timestamps, and users rate several items on a day on average.
-        user_features: names of the informative columns of users; likewise item_features.
+        user_features, item_features: names of the informative columns.
         has_times: whether there are timestamps.
     """
 
@@ -88,8 +88,8 @@ class SideInformation:
     """Side information that an equation needs.
 
     Attributes:
-        day: (N,) int32, days since 1970 in UTC of all rows of the table; None if not needed.
-        user_features: columns by name, each (num_users,) by user index; likewise item_features.
+        day: (N,) int32, days since 1970 in UTC of all rows of the table, or None if not needed.
+        user_features, item_features: columns by name, each (num_users,) or (num_items,) by index.
     """
 
     day: NDArray[np.int32] | None
@@ -160,7 +160,7 @@ def encode_categories(
 
     Args:
         column: (N,) text, only of the users or items with training rows.
-        names: sorted categories to encode, which leaves out others; None: all categories of the column.
+        names: sorted categories to encode, by default all categories of the column.
 
     Returns:
         row (E,) int32, sorted; column (E,) int32, an index into names; and names, the sorted categories.
@@ -177,9 +177,8 @@ def encode_categories(
 def check_feature(column: Column, *, name: str) -> None:
     """Raise UserError if no value of a column is known, or its numbers are equal or too large to be standardized.
 
-    Args:
-        column: (N,), only of the users or items with training rows.
-        name: name of the column in messages, such as `model.user_features: age`.
+    `column` (N,) has only the users or items with training rows. Messages begin with `name`, such as
+    `model.user_features: age`.
     """
     known = column[~is_unknown(column)]
     if len(known) == 0:

@@ -18,7 +18,7 @@ from ratinglab.ratings.side_information import Column, Needs, Origin, SideInform
 
 MILLISECONDS_PER_DAY = 86_400_000
 ConfiguredScale: TypeAlias = tuple[float | None, float | None]
-"""Lowest and highest possible rating in the options; None: not set."""
+"""Lowest and highest possible rating in the options. None if not set."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Ratings:
         user: (N,) int32 index into the table's user_ids.
         item: (N,) int32 index into the table's item_ids.
         rating: (N,) float32, in the unit of the file (stars, points).
-        day: (N,) int32, days since 1970 in UTC; None if not needed.
-        folder: folder for further arrays of this size if the rows are in mapped files; None: the rows are in memory.
+        day: (N,) int32, days since 1970 in UTC, or None if not needed.
+        folder: folder for further arrays of this size, or None if the rows are in memory and not in mapped files.
     """
 
     user: NDArray[np.int32]
@@ -87,13 +87,13 @@ class RatingTable:
     Attributes:
         name: name of the data set in messages and headers.
         ratings: the rows, in the order of the files.
-        timestamp: (N,) int64, milliseconds since 1970 in UTC; None if not read.
-        user_ids: the id of each user index; likewise item_ids.
-        titles: (num_items,) text by item index, empty if unknown; None without a table of titles.
-        user_columns: features of users by name, (num_users,) each, empty without a table; likewise item_columns.
+        timestamp: (N,) int64, milliseconds since 1970 in UTC, or None if not read.
+        user_ids, item_ids: the ids by index.
+        titles: (num_items,) text by item index, empty if unknown. None if there is no table of titles.
+        user_columns, item_columns: features by name, each (num_users,) or (num_items,). Empty if there is no table.
         origins: where the user and item tables come from, for messages.
-        scale: lowest and highest possible rating: as configured or, by default, as in all rows before cleaning.
-        configured_scale: lowest and highest possible rating in the options; None: not set.
+        scale: lowest and highest possible rating, configured or found in the rows before cleaning.
+        configured_scale: lowest and highest possible rating in the options. None if not set.
         sources: the files, in the order of their rows.
         merged_across_files: number of pairs of user and item merged from rows in several files.
         notes: one line each, on cleaning and on unusual rows.

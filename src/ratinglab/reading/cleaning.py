@@ -49,7 +49,7 @@ def _drop(is_dropped: NDArray[np.bool_], rows: SourceRows, *, option: str, name:
 
 
 def determine_scale(rows: SourceRows, configured: ConfiguredScale, *, name: str) -> tuple[float, float]:
-    """Determine the lowest and the highest possible rating: as configured or, by default, as in the rows.
+    """Determine the lowest and the highest possible rating, which default to the extremes of the rows.
 
     Raises:
         UserError: a rating is outside the configured scale, or all ratings are equal.
@@ -95,9 +95,7 @@ def clean(rows: SourceRows, options: CleaningOptions, *, name: str) -> SourceRow
 def merge_duplicates(rows: SourceRows, *, policy: str) -> SourceRows:
     """Merge the rows of each pair of user and item into the latest row or, without timestamps, the last in the files.
 
-    Args:
-        rows: the rows. If they are in mapped files, the policy must be "error".
-        policy: "error", "last" or "mean": the rating of that row, or the mean rating.
+    The policy "last" keeps the rating of that row, and "mean" the mean rating. Rows in mapped files need "error".
 
     Raises:
         UserError: the policy is "error", and rows repeat a pair.

@@ -30,10 +30,10 @@ class FeatureLayout:
 
     Attributes:
         id: name of the column of ids.
-        title: name of the column of titles; None: the file has none.
-        numeric: names of the numeric columns; the others hold categories.
+        title: name of the column of titles, if there is one.
+        numeric: names of the numeric columns. All other columns hold categories.
         may_lack_numeric: whether numeric columns may be missing.
-        names: names of all columns, for a file without a header; None: 1, 2, …
+        names: names of all columns of a file without a header, by default 1, 2, …
         flags: columns of genres, with 1 if an item has the genre. They become a single feature, `genres`.
         rating_columns: columns of the ratings if the file is also the file of ratings, else (). They are not features,
             and neither are other columns whose values differ between the rows of one id, such as reviews.
@@ -68,7 +68,7 @@ class FeatureTable:
 
     Attributes:
         ids: distinct ids, in file order.
-        titles: titles in the same order; None if the file has none.
+        titles: titles in the same order, if the file has any.
         columns: features by name, in the same order.
         origin: where the file comes from, for messages.
         notes: one line each, on its dialect.
@@ -105,7 +105,7 @@ class FeatureTable:
         return titles, columns, (*self.notes, self._note_on_coverage(has_row, index, ids))
 
     def _note_on_coverage(self, has_row: NDArray[np.bool_], index: NDArray[np.int32], ids: IdMap) -> str:
-        """Make the note that few ids have a row, with an example of an id without one."""
+        """Make the note that few ids have a row, with an example of an id that has none."""
         side, place = self.origin.side, self.origin.place
         without_row = str(ids.ids[int(np.argmin(has_row))])
         number = f"only {has_row.sum():,}" if has_row.any() else "none"

@@ -29,9 +29,9 @@ class FileContent(NamedTuple):
 
     Attributes:
         layout: layout of a text file, else None.
-        user: ids of users, in chunks; likewise item.
+        user, item: ids, in chunks.
         rating: (N,) float32.
-        timestamp: (N,) int64 milliseconds since 1970; None if not read.
+        timestamp: (N,) int64, milliseconds since 1970, or None if not read.
         notes: one line each.
     """
 
@@ -54,9 +54,8 @@ def read_table(
 ) -> RatingTable:
     """Read and clean files of ratings, users and items.
 
-    Args:
-        unrated: values that mean unrated.
-        folder: folder for files of rows that the table maps into memory; None: the rows are read into memory.
+    `unrated` are the values that mean unrated. With a `folder`, the rows stay in files there, which the table maps into
+    memory.
 
     Raises:
         UserError: a file, column, row or cell is invalid, or no row is left after cleaning.

@@ -22,8 +22,8 @@ def read_distinct_rows(
     Args:
         id_name: name of the column of ids.
         ignored: names of columns to ignore.
-        fixed: names of the columns that describe a user or item. Of the others, those whose values differ between rows
-            of one id are ignored too, since they describe a rating. None: all columns describe a user or item.
+        fixed: names of the columns that describe a user or item, or None if all do. Any other column whose values
+            differ between rows of one id is ignored too, since it describes a rating.
 
     Returns:
         the distinct rows, in the order of the file; and the names of all ignored columns.
@@ -68,7 +68,7 @@ def find_first_rows(ids: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def find_differing_row(cells: pa.ChunkedArray, first_row: NDArray[np.int64]) -> int | None:
-    """Find the first row whose cell differs from that of the first row with its id; None if no row's does."""
+    """Find the first row whose cell differs from the cell in the first row with its id. Returns None if none does."""
     code = _encode(_as_key(cells))
     differs = code != code[first_row]
     return int(np.argmax(differs)) if differs.any() else None

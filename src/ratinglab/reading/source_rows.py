@@ -22,7 +22,7 @@ class DataFiles:
 
     Attributes:
         ratings: files of ratings, in the order of their rows. All have this dialect and these columns.
-        timestamp_format: data.timestamp_format: a unit of Unix time or a strptime pattern; None: detected.
+        timestamp_format: data.timestamp_format: a unit of Unix time or a strptime pattern. None if it is detected.
         num_ratings: numbers of ratings that a named data set can have; empty: any number.
         noise_floor: MSE of a perfect model, for synthetic data; else None.
     """
@@ -38,7 +38,7 @@ class DataFiles:
     noise_floor: float | None = None
 
     def detect_layout(self, file: InputFile) -> Layout | None:
-        """Detect the layout of a file of ratings; None if it is not text."""
+        """Detect the layout of a file of ratings. Returns None if it is not text."""
         if detect_format(file) is not Format.TEXT:
             return None
         return detect_layout(file, self.dialect, columns=self.columns, timestamp_format=self.timestamp_format)
@@ -51,11 +51,11 @@ class SourceRows:
     Attributes:
         ratings: user and item index and rating.
         timestamp: (N,) int64 milliseconds, or None.
-        user_ids: the id of each user index; likewise item_ids.
+        user_ids, item_ids: the ids by index.
         files: each file and its layout, which is None unless the file is text.
         stops: for each file, the row after its last row, before cleaning.
         notes: one line each, on files, ids and dropped rows.
-        source_row: (N,) int64, position of each row among all rows before cleaning; None: no row was dropped.
+        source_row: (N,) int64, position of each row among all rows before cleaning. None if no row was dropped.
         merged_across_files: number of pairs of user and item merged from rows in several files.
     """
 
@@ -101,7 +101,7 @@ class SourceRows:
         return places
 
     def matrix_note(self) -> str | None:
-        """Return the note on the first file that looks like a matrix; None if no file does."""
+        """Return the note on the first file that looks like a matrix, or None."""
         notes = ((MATRIX_NOTE.format(file=file), layout) for file, layout in self.files)
         return next((note for note, layout in notes if layout is not None and note in layout.notes), None)
 

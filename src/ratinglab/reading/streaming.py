@@ -113,7 +113,7 @@ def _write_rows(
 def map_rows(folder: Path, *, scratch: Path | None) -> Ratings:
     """Map the rows that `stream_rows` wrote to a folder.
 
-    `scratch` becomes the folder of further arrays of this size; None: they fit into memory.
+    `scratch` becomes the folder of further arrays of this size. It is None if they fit into memory.
 
     Raises:
         OSError, ValueError: a file is missing or damaged.
@@ -154,7 +154,7 @@ def _format_bytes(num_bytes: float) -> str:
 
 
 def _estimate_rows(file: InputFile) -> int:
-    """Count the rows of a Parquet file; estimate those of other files from their first lines."""
+    """Count the rows of a Parquet file, or estimate the rows of another file from its first lines."""
     is_compressed = file.detect_compression() is not None
     if detect_format(file) is Format.PARQUET and not is_compressed:
         with suppress(OSError, ValueError):  # reading reports what is wrong with the file

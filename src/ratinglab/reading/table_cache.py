@@ -36,7 +36,7 @@ MAX_CACHED_TABLES = 8
 ABANDONED_SECONDS = 86_400
 """Age in seconds at which an unfinished entry counts as left by a killed run."""
 FACTS_FILE = "table.arrow"
-"""File, beside those of the rows, of everything else."""
+"""File of everything but the rows, which have their own files."""
 FACTS = "name origins scale configured_scale sources merged_across_files digest notes noise_floor".split()
 """Attributes of a table that are stored as JSON."""
 
@@ -51,7 +51,7 @@ def load_table(
 
     Args:
         read: reads the files, like `read_table`, given the folder for their rows if they stay on disk.
-        folder: the cache folder; None: no cache.
+        folder: the cache folder, or None to cache nothing.
         options: all options that affect the result of reading, as text.
         on_disk: whether the rows stay in files of the cache folder, mapped into memory.
 
@@ -168,7 +168,7 @@ def _write_facts(file: BinaryIO, table: RatingTable) -> None:
 
 
 def _load(entry: Path) -> RatingTable | None:
-    """Load the table of an entry; None if it is missing or invalid."""
+    """Load the table of an entry. Returns None if it is missing or invalid."""
     try:
         content = pa.ipc.open_file(pa.memory_map(os.fsencode(entry / FACTS_FILE))).read_all()
         content.validate(full=True)  # reads no numbers, only text

@@ -52,7 +52,7 @@ def table_with_reference_results(
     Args:
         records: the record of the run, or the records of the runs of all folds.
         value: the test metric, or its mean over the folds.
-        half_width: half the width of the mean's 95% confidence interval; None for a single run.
+        half_width: half the width of the mean's 95% confidence interval, or None for a single run.
     """
     protocols = [record.protocol for record in records if record.protocol is not None]
     record, protocol, note = records[0], protocols[0], verdict(protocols)

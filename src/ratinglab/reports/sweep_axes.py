@@ -43,8 +43,8 @@ class SweptKey(NamedTuple):
 
     Attributes:
         label: title of the axis.
-        coordinate: (runs,) float64, position of each run on the axis: the value, or the index of its category; NaN
-            without one.
+        coordinate: (runs,) float64, position of each run on the axis: the value, or the index of its category. NaN
+            if the run has no value.
         scale: scale of the axis: linear, log, or symlog, which is log with a position for 0.
         categories: labels of the categories; empty if the values are numbers.
     """

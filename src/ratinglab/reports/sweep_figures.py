@@ -47,8 +47,8 @@ LEGEND_STYLE: dict[str, Any] = {"loc": "outside lower left", "frameon": False, "
 def plot_marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
     """Plot the metric against each swept key, one panel per key, with the mean over the other keys.
 
-    Keys with few distinct values have a mean per value; others have one per bin of equally many runs. Means exclude
-    runs beyond the axis. There must be at least one key.
+    Keys with few distinct values have a mean per value, and other keys a mean per bin of equally many runs. Means
+    exclude runs beyond the axis. There must be at least one key.
     """
     keys = read_keys(runs)
     metric, limits, order = _read(runs, higher_is_better=higher_is_better)

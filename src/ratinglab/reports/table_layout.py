@@ -17,9 +17,7 @@ LATEX = str.maketrans(
 def align(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterator[str]:
     """Format rows of cells as lines, each column as wide as its widest cell.
 
-    Args:
-        rows: rows with equal numbers of cells.
-        right: indices of right-aligned columns.
+    All rows have equally many cells. `right` holds the indices of right-aligned columns.
     """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for row in rows:

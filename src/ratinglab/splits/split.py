@@ -197,8 +197,7 @@ def hold_out_first_rows(
     Args:
         user: (N,) user of each row.
         order: (N,) all rows, in the order in which they are held out.
-        num_test: (num_users,) number of each user's rows to hold out for test.
-        num_validation: (num_users,) number of each user's rows to hold out for validation.
+        num_test, num_validation: (num_users,) numbers of each user's rows to hold out.
 
     Returns:
         (N,) part of each row.

@@ -115,17 +115,15 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
     A run that was killed before it wrote its record counts as new. A finished run with a damaged or missing table
     counts as unfinished: resuming rewrites the table.
 
-    Args:
-        options: the options of the resumed run.
-        record: the record that a new run with these options would have.
-        run_folder: folder of the run.
-        has_best: whether the fit keeps the weights of its best epoch, which last.ckpt may lack.
+    `record` is the record that a new run with these options would have. `has_best` tells whether the fit keeps the
+    weights of its best epoch, which last.ckpt may lack.
 
     Returns:
-        The run's record as first written, with the new limits; `record` for a new run; None if the run is finished.
+        The run's record as first written, with the new limits, or `record` for a new run. None if the run is finished.
 
     Raises:
-        UserError: as in `check_same_data_and_metrics`, a checkpoint is damaged, or the run cannot reach its new limits.
+        UserError: the data, the split, a metric or an option has changed, a checkpoint is damaged, or the run cannot
+            reach its new limits.
     """
     for folder in (run_folder, run_folder / CHECKPOINTS):
         remove_temporary_files(folder)

@@ -14,11 +14,8 @@ from ratinglab.training.train_options import TrainOptions
 def describe_start(prepared: Preparation, model: Equation, *, requested_model: str, epochs_done: int) -> Iterator[str]:
     """Yield the lines of the header: data, split, model and fit, and notes on anything unusual.
 
-    Args:
-        prepared: the rows and the options.
-        model: the equation being fitted, or its posterior.
-        requested_model: the value of the option `model`, which may be `best`.
-        epochs_done: number of epochs trained before this process.
+    `model` is the equation being fitted, or its posterior. `requested_model` is the value of the option `model`, which
+    may be `best`. `epochs_done` counts the epochs trained before this process.
     """
     yield from _describe_rows(prepared)
     yield from _describe_fit(prepared.options, model, refit_epochs=prepared.record.refit_epochs)

@@ -115,7 +115,7 @@ def _collect_provenance(
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """Return the output of a git command; None if it fails, as outside a checkout."""
+    """Return the output of a git command, or None if it fails, such as outside a checkout."""
     try:
         process = subprocess.run(
             ["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8", check=True, timeout=10
@@ -128,9 +128,9 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def make_protocol_record(
     options: TrainOptions, *, data_digest: str, side_digests: Mapping[str, str], split: Split
 ) -> dict[str, Any] | None:
-    """Make the entry of run.json for the protocol, with the run's departures from it; None without a protocol.
+    """Make the entry of run.json for the protocol, with the run's departures from it.
 
-    `describe_departures` explains the arguments.
+    Returns None if the run has no protocol. `describe_departures` explains the arguments.
     """
     protocol = options.protocol
     if not isinstance(protocol, Protocol):

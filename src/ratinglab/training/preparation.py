@@ -80,7 +80,7 @@ class Preparation:
     def build_fit(self, *, is_resumed: bool = False) -> Fit:
         """Build the fit of a predictor, and fit the predictor's bias baseline.
 
-        The weights are random, or those of the run in `from=`. A run that `is_resumed` loads its own weights later.
+        The weights are random, or come from the run in `from=`. A run that `is_resumed` loads its own weights later.
         """
         options = self.options
         setup = FitSetup(options.schedule, options.trainer, self.monitor, options.order, options.seed)
@@ -116,10 +116,8 @@ class Preparation:
 def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs: int | None = None) -> Preparation:
     """Load the table, split the rows, and select the side information that the equation needs.
 
-    Args:
-        options: the options as typed.
-        command: the command line, for the record.
-        refit_epochs: number of epochs of the refit, which also trains on the validation rows; None for any other fit.
+    `command` is the command line, for the record. `refit_epochs` is the number of epochs of a refit, which also trains
+    on the validation rows. It is None for any other fit.
 
     Raises:
         UserError: the data or an option is wrong.

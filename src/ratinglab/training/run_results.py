@@ -34,8 +34,8 @@ def evaluate_and_write(
     """Evaluate the best weights, and write predictions.parquet and metrics.json.
 
     The validation fit of a run with split.refit does not see the test rows, and logs no results. The main fit trains
-    on the validation rows, and takes its validation metrics from `validation_fit_metrics`, which are None without
-    split.refit.
+    on the validation rows, and takes its validation metrics from `validation_fit_metrics`. These are None if
+    split.refit is not set.
     """
     run = Run.load(run_folder)
     is_validation_fit = options.split.refit and validation_fit_metrics is None

@@ -36,9 +36,9 @@ class ReadyFit(NamedTuple):
 
     Attributes:
         trainer: Lightning's Trainer.
-        fit: the fit, with its initial weights or those of the checkpoint.
+        fit: the fit, with its initial weights or the weights of the checkpoint.
         data: training and validation rows.
-        checkpoint: checkpoint from which the Trainer restores everything else; None for a new fit.
+        checkpoint: checkpoint from which the Trainer restores everything else, or None for a new fit.
         digests: digests of the data, the side information and the split that this process has read.
     """
 

@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) -> float | None:
     """Train a run into an empty folder, or resume the run in the folder. `command` is stored in the run's record.
 
-    Prints a header, the progress and a table of results. The metrics are those of the best weights, read back from the
-    run's folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one. The fit's other
+    Prints a header, the progress and a table of results. The best weights, read back from the run's folder, give the
+    metrics. A resumed run ends with the same weights, bit for bit, as an uninterrupted one. The fit's other
     processes call `join_fit`.
 
     With split.refit, a validation fit finds the number of epochs. It is a separate run in the subfolder `validation`,
