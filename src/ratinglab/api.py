@@ -317,7 +317,7 @@ def _data_arguments(settings: Settings, *, is_resumed: bool) -> Iterator[str]:
 
 
 def _path_of(table: Any) -> str | list[str] | None:
-    """Return the path or paths of a table; None for a data frame."""
+    """Return the path or paths of a table, or None for a data frame."""
     if isinstance(table, list | tuple) and all(isinstance(path, str | os.PathLike) for path in table):
         return [os.fspath(path) for path in table]
     return os.fspath(table) if isinstance(table, str | os.PathLike) else None

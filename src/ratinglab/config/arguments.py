@@ -95,7 +95,7 @@ def _add_keys(arguments: Sequence[str], positional: Sequence[str]) -> list[str]:
 
 
 def quote_texts(arguments: Sequence[str]) -> list[str]:
-    """Check that all arguments are overrides; quote texts that Hydra would parse as something else."""
+    """Check that all arguments are overrides, and quote texts that Hydra would parse as something else."""
     _check_form(arguments)
     return [_quote_text(argument) for argument in arguments]
 

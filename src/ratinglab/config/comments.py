@@ -18,7 +18,7 @@ def file_comment(text: str) -> list[str]:
 
 
 def key_comments(text: str) -> dict[KeyPath, str]:
-    """Find the comment above each key, joined to one line; "" if there is none."""
+    """Find the comment above each key, joined to one line. Returns "" if there is none."""
     lines = [line.strip() for line in text.splitlines()]
     comments = {}
     for path, number in key_lines(text).items():

@@ -61,7 +61,7 @@ class ComposedJob:
         hydra: Hydra's part of the config.
         overrides: overrides to pass to Hydra's app. For an earlier run, they only choose the folder to write to.
         conf: the primary config.
-        rerun: the earlier run; None for any other job.
+        rerun: the earlier run, or None for any other job.
     """
 
     options: Any
@@ -126,7 +126,7 @@ class ComposedJob:
 def find_earlier_run(
     conf: PrimaryConfig, overrides: Sequence[str], *, find_run: FindRun | None, multirun: bool = False
 ) -> Rerun | None:
-    """Check the form of the overrides, and find the earlier run that they name; None if they ask for a new run.
+    """Check the form of the overrides, and find the earlier run that they name. Returns None if they ask for a new run.
 
     Raises:
         UserError: an override is not allowed, or there is no such run.
@@ -156,7 +156,7 @@ def compose_job(conf: PrimaryConfig, overrides: Sequence[str], *, find_run: Find
 
 
 def compose_new_job(conf: PrimaryConfig, overrides: list[str]) -> ComposedJob:
-    """Compose and check a job that is no earlier run; call it inside `hydra_context`.
+    """Compose and check a job that is no earlier run. Call it inside `hydra_context`.
 
     Raises:
         UserError: a key is unknown, or a value is missing, of the wrong type, or out of range.
@@ -169,7 +169,7 @@ def compose_new_job(conf: PrimaryConfig, overrides: list[str]) -> ComposedJob:
 
 
 def convert_config(config: DictConfig, conf: PrimaryConfig, *, overrides: Sequence[str]) -> Any:
-    """Convert a config to options, as `to_options` does; call it inside `hydra_context` or in a job of Hydra's.
+    """Convert a config to options, as `to_options` does. Call it inside `hydra_context` or in a job of Hydra's.
 
     Also starts the threads of a compiled fit, and lets Python find the classes in the folder of --config-dir.
     """
@@ -195,7 +195,7 @@ def _start_threads_of_compiled_fit(config: DictConfig) -> None:
 
 
 def compose_options(config_name: str, overrides: Sequence[str]) -> Any:
-    """Compose the options of a primary config; call it in a Hydra job, such as a command's task."""
+    """Compose the options of a primary config. Call it in a Hydra job, such as a command's task."""
     conf = PrimaryConfig(config_name)
     config, _ = conf.compose(overrides)
     return convert_config(config, conf, overrides=overrides)

@@ -30,7 +30,7 @@ class UnknownKeyError(UserError):
 
     Attributes:
         key: full name of the key.
-        hint: `; did you mean KEY?` with the nearest valid key; "" if no key is near.
+        hint: `; did you mean KEY?` with the nearest valid key, or "" if no key is near.
     """
 
     def __init__(self, key: str, siblings: Sequence[str]) -> None:
@@ -102,7 +102,7 @@ def _choice_classes(choices: Any, *, base: type, key: str) -> Iterator[tuple[str
 
 
 def _chosen_class(group: Any, *, base: type, key: str) -> type:
-    """Import the class that a group's `_target_` names, and remove `_target_`; without it, return `base`."""
+    """Import the class that a group's `_target_` names, and remove `_target_`. Returns `base` if there is none."""
     if isinstance(group, dict) and TARGET in group:
         return target_class(group.pop(TARGET), base=base, key=f"{key}.{TARGET}")
     if "name" in get_type_hints(base) and not hasattr(base, "name"):

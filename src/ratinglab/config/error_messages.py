@@ -53,7 +53,7 @@ EXTRA_OF_PLUGIN = {
 
 
 def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
-    """Refuse overrides that Hydra would accept; call it inside `hydra_context`.
+    """Refuse overrides that Hydra would accept. Call it inside `hydra_context`.
 
     Raises:
         UserError: an override adds or removes a key, leaves a group without a choice, or sets one of FOLDER_KEYS, so
@@ -113,7 +113,7 @@ def _check_file(conf: PrimaryConfig, name: str) -> None:
 
 
 def name_file_of_key(error: UnknownKeyError, conf: PrimaryConfig, overrides: Sequence[str]) -> UserError:
-    """Return an error that also names the chosen file that sets the unknown key; call it inside `hydra_context`.
+    """Return an error that also names the chosen file that sets the unknown key. Call it inside `hydra_context`.
 
     If no file sets the key, returns the same error.
     """
@@ -221,7 +221,7 @@ def _explain_unknown_key(key: str, conf: PrimaryConfig) -> str:
 
 
 def _suggest_key(key: str, keys: Sequence[str], choices: Mapping[str, Sequence[str]], conf: PrimaryConfig) -> str:
-    """Suggest the nearest key; without a near one, say which keys there are.
+    """Suggest the nearest key, or say which keys there are if none is near.
 
     If the user left out the group, as in `fold=1`, names the choices that have the key. Otherwise lists the keys of the
     group.

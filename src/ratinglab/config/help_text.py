@@ -33,7 +33,7 @@ FLAGS = {
 
 
 def help_text(conf: PrimaryConfig, overrides: Sequence[str]) -> str:
-    """Format the help of a primary config with these overrides; call it inside `hydra_context`."""
+    """Format the help of a primary config with these overrides. Call it inside `hydra_context`."""
     config, hydra = conf.compose(overrides)
     chosen = conf.chosen_names(overrides)
     primary = (conf.folder / f"{conf.config_name}.yaml").read_text(encoding="utf-8")

@@ -66,7 +66,7 @@ def hide_hydra_app() -> Iterator[None]:
 
 
 def config_loader() -> ConfigLoader:
-    """Return Hydra's loader of configs; call it inside `hydra_context`."""
+    """Return Hydra's loader of configs. Call it inside `hydra_context`."""
     return GlobalHydra.instance().config_loader()
 
 

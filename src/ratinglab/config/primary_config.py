@@ -36,7 +36,7 @@ class ChosenFile(NamedTuple):
 
     Attributes:
         label: the file as a user chooses it, such as `recipe=biased_mf_als`.
-        package: the key below which Hydra puts the keys of the file; "": they are at the top level.
+        package: the key below which Hydra puts the keys of the file, or "" for the top level.
         path: the file.
         is_included: whether the file was not chosen itself, but another file of its group includes it.
     """
@@ -171,7 +171,7 @@ class PrimaryConfig:
         return files
 
     def chosen_names(self, overrides: Sequence[str]) -> dict[str, list[str]]:
-        """Return the names that are chosen in each group; [] for a group that is left out."""
+        """Return the names that are chosen in each group, or [] for a group that is left out."""
         labels = [file.label.partition("=") for file in self.chosen_files(overrides) if not file.is_included]
         return {group: [name for other, _, name in labels if other == group] for group in self.groups()}
 

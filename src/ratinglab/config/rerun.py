@@ -53,7 +53,7 @@ class Rerun:
     overrides: list[str]
 
     def config_dir(self) -> str | None:
-        """Return the folder of --config-dir that the run was started with; None if it no longer exists."""
+        """Return the folder of --config-dir that the run was started with, or None if it no longer exists."""
         folder = read_config_dir(self.folder)
         return folder if folder is not None and Path(folder).is_dir() else None
 
@@ -68,7 +68,7 @@ class Rerun:
         return [*(text for text in saved if not text.startswith(keys)), *settings]
 
     def compose(self, conf: PrimaryConfig) -> tuple[DictConfig, DictConfig]:
-        """Restore the run's own configuration, and compose Hydra's part; call it inside `hydra_context`.
+        """Restore the run's own configuration, and compose Hydra's part. Call it inside `hydra_context`.
 
         The run's own values replace those of the YAML files, which may have changed. Options that were added to
         ratinglab since then get today's default values.
@@ -174,7 +174,7 @@ class Rerun:
 
 
 def find_resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
-    """Return the run that `resume=` names; None if no run is resumed.
+    """Return the run that `resume=` names, or None if no run is resumed.
 
     Raises:
         UserError: there is no such run, a key is set that would make it another experiment, or it is a sweep.

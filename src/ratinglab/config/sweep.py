@@ -74,7 +74,7 @@ def train_sweep(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: Fi
 
 
 def _check_sweep(conf: PrimaryConfig, arguments: Sequence[str]) -> tuple[list[str], ComposedJob, int]:
-    """Check the jobs of a sweep; call it inside `hydra_context`. Prints a warning for each job whose options conflict.
+    """Check the jobs of a sweep. Call it inside `hydra_context`. Prints a warning for each job whose options conflict.
 
     Returns:
         The overrides for Hydra, one of the jobs, and the number of jobs.

@@ -229,7 +229,7 @@ class CsvOptions(TextOptions, DataOptions):
     def _feature_file(
         self, side: SideName, options: UserOptions | ItemOptions, ratings: tuple[InputFile, ...]
     ) -> FeatureFile:
-        """Find the file of users or items, or convert the data frame, if there is one; `ratings`: files of ratings."""
+        """Find the file of users or items, or convert the data frame, if there is one."""
         from ratinglab.formats.frames import Frames, frame_file
         from ratinglab.formats.input_paths import find_file
         from ratinglab.ratings.side_information import Origin

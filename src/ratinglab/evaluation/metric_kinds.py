@@ -52,7 +52,7 @@ def parse_metric_at_k(name: str) -> MetricAtK | None:
 
 
 def find_monitored_metric(monitor: str, metrics: Iterable[Kind]) -> Kind | MetricAtK:
-    """Find the metric named by `monitor`, such as val/mse or val/ndcg@10; `metrics` are those of predicted ratings.
+    """Find the metric named by `monitor`, such as val/mse or val/ndcg@10. `metrics` are the metrics of ratings.
 
     Raises:
         UserError: `monitor` does not name a metric of the validation rows.

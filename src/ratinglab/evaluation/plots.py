@@ -88,7 +88,10 @@ def plot_long_tail(item_count: NDArray[np.int64]) -> Figure:
 
 
 def plot_overview(table: RatingTable) -> Figure:
-    """Plot a table: its ratings, and their number per item, per user and over time; mean ratings without timestamps."""
+    """Plot the ratings of a table, and their number per item, per user and over time.
+
+    Without timestamps, plots mean ratings in place of the number over time.
+    """
     figure = Figure(figsize=(2 * SIZE_INCHES[0], 2 * SIZE_INCHES[1]), dpi=100, layout="constrained")
     ((top_left, top_right), (bottom_left, bottom_right)) = figure.subplots(2, 2)
     figure.suptitle(

@@ -176,7 +176,7 @@ def mean_ranking_metrics(
         share: (I,) share of the users with training ratings who rated each item in training.
 
     Returns:
-        The metrics by name, such as ndcg; {} without users. Novelty is missing if all lists are empty.
+        The metrics by name, such as ndcg, or {} without users. Novelty is missing if all lists are empty.
     """
     if len(users) == 0:
         return {}

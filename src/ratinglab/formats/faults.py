@@ -49,10 +49,10 @@ def find_first_fault(
     *,
     parse: Callable[[bytes], Iterator[pa.RecordBatch]],
 ) -> UserError | None:
-    """Make the error for the first faulty row, with its line number, or for a file without rows; else return None.
+    """Make the error for the first faulty row, with its line number, or for a file without rows, if there is a fault.
 
     Args:
-        find_fault: describes the fault of a row, given its cells and its lines; None if it has none.
+        find_fault: describes the fault of a row, given its cells and its lines, or None if it has none.
         parse: parses the text of whole rows. Searches only blocks that it refuses, and blocks with irregular
             quotation marks.
     """
@@ -149,7 +149,7 @@ def _find_cell_fault(cells: list[str], layout: Layout) -> str | None:
 
 
 def _rating_hint(text: str, cells: list[str], layout: Layout) -> str:
-    """Suggest why a rating is not a number; "" without a suggestion."""
+    """Suggest why a rating is not a number. Returns "" without a suggestion."""
     if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", text) and layout.dialect.decimal == ".":
         return "; if the comma is the decimal point, set data.decimal=comma"
     if len(cells) > MATRIX_COLUMNS and not text.strip():

@@ -28,7 +28,7 @@ Frame = pd.DataFrame | Mapping[str, Any] | ArrowTable
 
 
 class Frames(NamedTuple):
-    """Tables of ratings, users and items passed from Python; None if a table is in a file or missing."""
+    """Tables of ratings, users and items passed from Python. A table that is in a file or missing is None."""
 
     ratings: Frame | None = None
     users: Frame | None = None

@@ -47,7 +47,7 @@ class InputFile:
 
     Attributes:
         path: path of the file or archive.
-        member: name in the zip archive at `path`; None if the input is the file itself or the archive's only member.
+        member: name in the zip archive at `path`, or None if the input is the file itself or the archive's only member.
         is_frame: whether it holds a data frame, whose options are arguments of a Python function.
     """
 

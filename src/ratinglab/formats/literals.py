@@ -16,7 +16,7 @@ def parse_number(text: str, *, decimal: str) -> float:
 
 
 def number_or_nan(text: str, *, decimal: str = ".") -> float:
-    """Parse a number; NaN if the text is not a finite number."""
+    """Parse a number. Returns NaN if the text is not a finite number."""
     try:
         number = parse_number(text, decimal=decimal)
     except ValueError:

@@ -37,7 +37,7 @@ class OpenTable:
     """A table that has been checked, whose rows are read in blocks.
 
     Attributes:
-        layout: layout of a text file; None for Parquet, Arrow, ORC and JSON Lines.
+        layout: layout of a text file, or None for Parquet, Arrow, ORC and JSON Lines.
         schema: names and types of the columns; text in a text file.
         read_batches: function that reads the rows.
         notes: one line each, on the dialect.
@@ -51,7 +51,7 @@ class OpenTable:
 
     @property
     def dialect(self) -> TextDialect | None:
-        """Dialect of text; None for other formats."""
+        """Dialect of text, or None for other formats."""
         return None if self.layout is None else self.layout.dialect
 
     def read(self) -> "TextTable":
@@ -228,7 +228,7 @@ def _text_types(layout: Layout) -> dict[int, pa.DataType]:
 
 
 def _read_if_valid(table: OpenTable, read: Callable[[OpenTable], Result]) -> Result | None:
-    """Return the result of `read`; None if pyarrow cannot parse a row, or there are no rows."""
+    """Return the result of `read`, or None if pyarrow cannot parse a row, or there are no rows."""
     num_batches = 0
 
     def read_batches() -> Iterator[pa.RecordBatch]:
@@ -251,7 +251,7 @@ def _encloses_a_cell(batch: pa.RecordBatch) -> bool:
 
 
 def _find_row_fault(cells: list[str], lines: list[bytes], layout: Layout) -> str | None:
-    """Describe the fault of a row, to follow `FILE, line N:`; None if it has none.
+    """Describe the fault of a row, to follow `FILE, line N:`. Returns None if it has none.
 
     A row is faulty if it has too many or too few cells, irregular quotation marks, bytes that are not UTF-8, or a cell
     with lines that look like rows.

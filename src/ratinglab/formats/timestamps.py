@@ -209,7 +209,7 @@ def to_milliseconds(
 
 
 def _parse_integer_dates(number: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """Convert numbers such as 20060131 to milliseconds, (N,) int64; None unless all are dates of 1900 to 2099."""
+    """Convert numbers such as 20060131 to milliseconds, (N,) int64, if all of them are dates of 1900 to 2099."""
     digits = len(str(abs(int(number[0])))) if math.isfinite(number[0]) else 0
     year_unit = 10 ** (digits - 4) if digits in INTEGER_DATES else 0
     if year_unit == 0 or number.min() < 1900 * year_unit or number.max() >= 2100 * year_unit or (number % 1 != 0).any():

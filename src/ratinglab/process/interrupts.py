@@ -91,7 +91,7 @@ class StopRequest:
     variables.
 
     Attributes:
-        signal_number: number of the first signal since `watch`; None if there was no signal.
+        signal_number: number of the first signal since `watch`, or None if there was no signal.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -199,7 +199,7 @@ def _index_integers(chunks: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], 
 
 
 def _parse_integers(text: pa.StringArray) -> NDArray[Any] | None:
-    """Parse texts as integers, int32 if all fit; None if a text, such as `007`, `+7` or `0x7`, is not plain."""
+    """Parse texts as integers, int32 if all fit. Returns None if a text, such as `007`, `+7` or `0x7`, is not plain."""
     for data_type in (pa.int32(), pa.int64()):
         with suppress(pa.ArrowInvalid):
             integers = text.cast(data_type).to_numpy()

@@ -75,7 +75,7 @@ class ItemNames:
         return index
 
     def _find_title(self, name: object, *, place: str, ids_only: bool) -> int | None:
-        """Find the item with a title; None if no item has it."""
+        """Find the item with a title. Returns None if no item has it."""
         if self._titles is None or not isinstance(name, str) or (ids_only and re.fullmatch(r"[+-]?\d+(\.0*)?", name)):
             return None
         plain = normalize_titles([name])[0].as_py()

@@ -105,7 +105,7 @@ class SideInformation:
         )
 
     def digest(self) -> str | None:
-        """Hash the days and each column's side, name, kind and values; None if there is no side information."""
+        """Hash the days and each column's side, name, kind and values. Returns None if there is no side information."""
         if self.day is None and not self.user_features and not self.item_features:
             return None
         hasher = blake2b(digest_size=16)
@@ -243,7 +243,7 @@ def parse_new_values(
 
 
 def _group_bounds(names: Collection[str]) -> dict[str, tuple[float, float]]:
-    """Parse the bounds of groups of numbers, such as `30–36` or `40`; {} if the names are not groups."""
+    """Parse the bounds of groups of numbers, such as `30–36` or `40`. Returns {} if the names are not groups."""
     bounds = {name: name.split("–") for name in names}
     is_range = any(len(ends) == 2 for ends in bounds.values())
     if not is_range or not all(is_number(bound) for ends in bounds.values() for bound in ends):
@@ -261,8 +261,8 @@ class Origin(NamedTuple):
 
     Attributes:
         side: side that the table describes.
-        place: key of the option with its path or, in a named data set, name of its file; "" without a file.
-        advice: advice if there is no table; "" if there is one.
+        place: key of the option with its path or, in a named data set, name of its file, or "" without a file.
+        advice: advice if there is no table, or "" if there is one.
     """
 
     side: SideName

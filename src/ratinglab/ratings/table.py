@@ -97,7 +97,7 @@ class RatingTable:
         sources: the files, in the order of their rows.
         merged_across_files: number of pairs of user and item merged from rows in several files.
         notes: one line each, on cleaning and on unusual rows.
-        noise_floor: MSE of a perfect model, in squared rating units; None unless the data are synthetic.
+        noise_floor: MSE of a perfect model, in squared rating units, or None unless the data are synthetic.
     """
 
     name: str

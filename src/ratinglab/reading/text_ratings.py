@@ -127,7 +127,7 @@ def _unreadable_error(file: InputFile, reason: object) -> UserError:
 
 
 def _find_fault(file: InputFile, layout: Layout) -> UserError | None:
-    """Make the error for the first faulty row; None if no row is faulty."""
+    """Make the error for the first faulty row. Returns None if no row is faulty."""
     return find_first_fault(file, layout, find_rating_fault, parse=lambda text: _parse_rows(text, layout))
 
 

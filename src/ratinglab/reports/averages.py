@@ -19,7 +19,7 @@ HALF_WIDTH_HEADER = "± 95%"
 
 
 def values_of(runs: Sequence[FinishedRun], tag: str) -> list[float]:
-    """List the values of a metric to average, one per run; [] if a run lacks the metric.
+    """List the values of a metric to average, one per run. Returns [] if a run lacks the metric.
 
     With several splits, such as folds, there is one value per split, the mean over its runs, because runs on the same
     rows are not independent.
@@ -31,7 +31,7 @@ def values_of(runs: Sequence[FinishedRun], tag: str) -> list[float]:
 
 
 def mean_of(runs: Sequence[FinishedRun], tag: str) -> float:
-    """Average a metric over the runs; NaN if a run lacks it."""
+    """Average a metric over the runs. Returns NaN if a run lacks it."""
     values = values_of(runs, tag)
     return float(np.mean(values)) if values else math.nan
 
@@ -55,7 +55,7 @@ def half_width_of(runs: Sequence[FinishedRun], tag: str) -> float:
 
 
 def format_metric(value: float) -> str:
-    """Format a metric; "" for NaN."""
+    """Format a metric. Returns "" for NaN."""
     return "" if math.isnan(value) else f"{value:.{DECIMALS}f}"
 
 

@@ -106,7 +106,7 @@ def models_table(folders: Sequence[str]) -> Iterator[str]:
 
 
 def _title(run: FinishedRun) -> str:
-    """Return the title of a run's protocol; "" without a protocol or its test metric."""
+    """Return the title of a run's protocol, or "" without a protocol or its test metric."""
     return str(run.record.protocol["title"]) if run.record.protocol and compared_tag(run.record) in run.metrics else ""
 
 
@@ -122,7 +122,7 @@ def _protocols(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
 
 
 def _obstacle(runs: Sequence[FinishedRun]) -> str:
-    """Describe why runs under a protocol are not comparable; "" if they are."""
+    """Describe why runs under a protocol are not comparable. Returns "" if they are."""
     protocols = _protocols(runs)
     count = protocols[0]["folds"]
     return (_missing_folds(runs, set(range(1, count + 1))) if count > 1 else "") or departures(protocols)
@@ -257,7 +257,7 @@ def _count_missing(runs: Sequence[FinishedRun], folds: set[int | None]) -> int:
 
 
 def _missing_folds(runs: Sequence[FinishedRun], folds: set[int | None]) -> str:
-    """Describe the missing folds, naming a seed unless all seeds lack the same; "" if none is missing."""
+    """Describe the missing folds, naming a seed unless all seeds lack the same. Returns "" if none is missing."""
     by_seed = _folds_by_seed(runs)
     are_equal = len(set(map(frozenset, by_seed.values()))) == 1
     for (seed, _), finished in by_seed.items():

@@ -25,8 +25,8 @@ class Group(NamedTuple):
         settings: the settings in which the groups of a table differ, by key.
         runs: the finished runs.
         num_missing: number of runs that the group lacks, compared with other groups: other seeds or folds.
-        jobs: all jobs of the group, finished or not; empty unless the runs are jobs of a sweep.
-        behind: difference from the best testable group; None if it was not tested.
+        jobs: all jobs of the group, finished or not. Empty if the runs are not jobs of a sweep.
+        behind: difference from the best testable group, or None if it was not tested.
     """
 
     settings: dict[str, str]

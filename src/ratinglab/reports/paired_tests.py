@@ -48,7 +48,7 @@ def paired_difference(
     squared errors.
 
     Returns:
-        The difference; None if a run lacks the metric or its predictions, or if the two share no split.
+        The difference, or None if a run lacks the metric or its predictions, or if the two share no split.
     """
     if not all(tag in run.metrics for run in (*best, *other)):
         return None
@@ -88,7 +88,7 @@ def compute_evaluated_share(run: FinishedRun, part: str) -> float:
 
 
 def _mean_squared_errors(runs: Sequence[FinishedRun], part: str) -> NDArray[np.float64] | None:
-    """Average the squared error of each row over runs, such as seeds; None if a run has no predictions."""
+    """Average the squared error of each row over runs, such as seeds. Returns None if a run has no predictions."""
     errors = [read_squared_errors(run.folder_of(part), part) for run in runs]
     available = [errors_of_run for errors_of_run in errors if errors_of_run is not None]
     return np.mean(available, axis=0) if len(available) == len(runs) else None

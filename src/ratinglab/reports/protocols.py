@@ -20,12 +20,12 @@ def metric_of(protocol: Mapping[str, Any]) -> MetricKind:
 
 
 def compared_tag(record: RunRecord) -> str:
-    """Return the tag of the metric that a run's protocol compares; "" without a protocol."""
+    """Return the tag of the metric that a run's protocol compares, or "" without a protocol."""
     return "" if record.protocol is None else f"test/{record.protocol['metric']}"
 
 
 def departures(protocols: Sequence[dict[str, Any]]) -> str:
-    """List the departures of runs from their protocol, each once; "" if there are none."""
+    """List the departures of runs from their protocol, each once. Returns "" if there are none."""
     return "; ".join(dict.fromkeys(departure for protocol in protocols for departure in protocol["departures"]))
 
 

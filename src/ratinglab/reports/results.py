@@ -76,7 +76,7 @@ def tabulate_lists(values: Mapping[str, float], tables: RunTables, *, order: Ord
 
 
 def _cell(value: float | None) -> str:
-    """Format a value; blank if undefined."""
+    """Format a value. Returns "" if it is undefined."""
     return "" if value is None else f"{value:.4f}"
 
 

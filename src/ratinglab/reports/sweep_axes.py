@@ -46,7 +46,7 @@ class SweptKey(NamedTuple):
         coordinate: (runs,) float64, position of each run on the axis: the value, or the index of its category. NaN
             if the run has no value.
         scale: scale of the axis: linear, log, or symlog, which is log with a position for 0.
-        categories: labels of the categories; empty if the values are numbers.
+        categories: labels of the categories, none if the values are numbers.
     """
 
     label: str
@@ -80,7 +80,7 @@ def format_settings(runs: Sequence[SweptRun]) -> list[str]:
 
 
 def _number(text: str) -> float:
-    """Parse a finite number; infinity for any other text."""
+    """Parse a finite number. Returns infinity for any other text."""
     try:
         return float(text) if math.isfinite(float(text)) else math.inf
     except ValueError:

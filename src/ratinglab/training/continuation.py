@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def count_epochs_done(run_folder: Path, record: RunRecord) -> int:
-    """Count the epochs that have trained the run's last checkpoint; 0 if there is no checkpoint.
+    """Count the epochs that have trained the run's last checkpoint. Returns 0 if there is no checkpoint.
 
     Raises:
         UserError: the checkpoint is damaged or belongs to another run.

@@ -91,7 +91,7 @@ def _supported_terms(available: AvailableData) -> str:
 
 
 def _unsupported_terms(available: AvailableData) -> str:
-    """Explain which terms the data do not support; "" if they support all."""
+    """Explain which terms the data do not support. Returns "" if they support all."""
     features = {"user": available.user_features, "item": available.item_features}
     sides = [side for side, names in features.items() if not names]
     reasons = [f"no useful {' or '.join(sides)} features"] if sides else []

@@ -36,7 +36,7 @@ def fit_and_evaluate(
 ) -> AvailableData:
     """Fit a model into a run's folder and evaluate it, unless the run is finished.
 
-    `validation_fit_metrics` are the metrics of the validation fit, for the refit that follows it; None for other fits.
+    `validation_fit_metrics` are the metrics of the validation fit, for the refit that follows it. None for other fits.
     Returns the side information in the data.
     """
     requested_model = options.model.name

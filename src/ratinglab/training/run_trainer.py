@@ -105,7 +105,7 @@ def build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence[
 
 
 def _find_exact_epochs(prepared: Preparation) -> int | None:
-    """Return the number of epochs of a refit or of a reproduction; None if the fit itself decides."""
+    """Return the number of epochs of a refit or of a reproduction, or None if the fit itself decides."""
     options = prepared.options
     record = prepared.record
     if options.reproduces is None:
