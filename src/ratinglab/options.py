@@ -105,7 +105,7 @@ def check_options(options: Any, prefix: str = "") -> None:
 
 
 def to_plain(options: Any) -> dict[str, Any]:
-    """Convert an options object to JSON values; an Enum becomes its name."""
+    """Convert an options object to JSON values. An Enum becomes its name."""
     return {key: value.name if isinstance(value, Enum) else value for key, value in vars(options).items()}
 
 

@@ -45,8 +45,8 @@ def command(
     Args:
         config_name: the primary config in conf/, such as `train`.
         positional: keys that arguments without a key set, in this order.
-        find_run: finds the earlier run that the arguments resume or reproduce. None for a command that
-            trains no run, claims no folder and supports no sweeps.
+        find_run: finds the earlier run that the arguments resume or reproduce. None for a command that trains
+            no run, claims no folder and supports no sweeps.
         usage: text of --help. With None, the help lists the groups and keys of the primary config.
     """
 
@@ -85,7 +85,7 @@ def command(
 
 
 def _help(conf: PrimaryConfig, overrides: Sequence[str]) -> str:
-    """Format the help for these overrides; for a sweep, the help for its first job."""
+    """Format the help for these overrides, or for the first job of a sweep."""
     with hydra_context():
         first_job = next(jobs_to_check(conf.parse(overrides)))
         return help_text(conf, conf.keep_typed_choices(first_job))

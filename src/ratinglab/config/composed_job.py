@@ -169,7 +169,7 @@ def compose_new_job(conf: PrimaryConfig, overrides: list[str]) -> ComposedJob:
 
 
 def convert_config(config: DictConfig, conf: PrimaryConfig, *, overrides: Sequence[str]) -> Any:
-    """Convert a config to options, as `to_options` does. Call it inside `hydra_context` or in a job of Hydra's.
+    """Convert a config to options, as `to_options` does. Call it inside `hydra_context` or a job of Hydra.
 
     Also starts the threads of a compiled fit, and lets Python find the classes in the folder of --config-dir.
     """

@@ -135,7 +135,7 @@ def _train_job(task: Task, conf: PrimaryConfig, config: DictConfig, hydra: Hydra
 
 
 def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, monitor: str) -> float | None:
-    """Run one job of a sweep; return its objective, which is infinite if the job fails.
+    """Run one job of a sweep, and return its objective, which is infinite if the job fails.
 
     Prints the job's notes and warnings, then one line with the swept values, the monitored metric and the seconds of
     the fit. train.log has all lines. A failure is recorded in the job's folder, and the other jobs run all the same.
@@ -210,7 +210,7 @@ def _is_printed(record: logging.LogRecord) -> bool:
 
 
 def _run_jobs(run_app: Callable[[], None], folder: Path, *, num_jobs: int) -> bool:
-    """Run the jobs of a sweep and print their table, even if the sweep fails; return whether all jobs succeeded."""
+    """Run the jobs of a sweep, print their table even if the sweep fails, and return whether all jobs succeeded."""
     continue_hint = f"to continue: the same command with {shlex.quote(f'hydra.sweep.dir={os.path.relpath(folder)}')}"
     PRINTED_NOTES.clear()
     jobs = "1 job" if num_jobs == 1 else f"{num_jobs:,} jobs"
@@ -233,7 +233,7 @@ def _run_jobs(run_app: Callable[[], None], folder: Path, *, num_jobs: int) -> bo
 
 
 def _print_report(folder: Path) -> bool:
-    """Print the table of a sweep's runs, then the sweep's folder on the last line; return whether all jobs succeeded.
+    """Print the table of a sweep's runs, then the sweep's folder on the last line. Returns whether all jobs succeeded.
 
     Reads the runs from the folder, because a launcher may have run the jobs in other processes.
     """

@@ -31,7 +31,7 @@ def _combinations(values: dict[str, list[str]]) -> Iterator[list[str]]:
 
 
 def swept_values(override: Override) -> list[str]:
-    """List the values of an override: one, or those that it sweeps. For an interval, returns its two ends."""
+    """List the value of an override, or all values that it sweeps. For an interval, returns its two ends."""
     if not override.is_sweep_override():
         return [override.get_value_element_as_str()]
     if override.is_discrete_sweep():

@@ -23,7 +23,7 @@ Options = TypeVar("Options", bound=TextOptions)
 SAMPLE_ROWS = 1000
 """Number of first rows used to guess the layout."""
 SEPARATOR_ORDER = ("tab", "double_colon", "semicolon", "pipe", "comma", "spaces")
-"""Separators in the order of trying: those that are rare in texts come first."""
+"""Separators in the order of trying. Characters that are rare in texts come first."""
 COMMENT_START = re.compile(r"#[#\s]|%[%\s]")
 """Start of a line that is likely a comment, not a row or a header."""
 

@@ -47,7 +47,7 @@ def read_columnar(file: InputFile, columns: ColumnOptions, *, timestamp_format: 
 
 
 def stream_columnar(file: InputFile, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
-    """Yield user, item and rating batch by batch, converted and checked like those of `read_columnar`."""
+    """Yield user, item and rating batch by batch, converted and checked like the rows of `read_columnar`."""
     first_row = 0
     for batch in _rating_batches(file, replace(columns, timestamp=None)):
         table = pa.Table.from_batches([batch])
@@ -94,7 +94,7 @@ def _check_rows(
 
 
 def column_names(file: InputFile, file_format: Format) -> list[str]:
-    """List the columns; for JSON Lines, the keys of the first object."""
+    """List the columns, or the keys of the first object of JSON Lines."""
     if file_format is Format.JSON_LINES:
         return list(_read_first_object(file))
     schema, _ = _open_binary_table(file, file_format)
@@ -293,7 +293,7 @@ def _text_array(texts: Iterable[str]) -> pa.ChunkedArray:
 
 
 def _format_floats(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Format floats; write whole numbers as integers, as ids are."""
+    """Format floats. Writes whole numbers as integers, which ids are."""
     column = pc.if_else(pc.is_nan(column), None, column)
     is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), INTEGER_BOUND))
     whole = pc.if_else(is_whole, column, None).cast(pa.int64())

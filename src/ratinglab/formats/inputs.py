@@ -25,7 +25,7 @@ SIGNATURES = {
     re.compile(rb"\x28\xb5\x2f\xfd"): "zstd",
     re.compile(rb"PK\x03\x04"): "zip",
 }
-"""First bytes of each compressed format; the file name does not matter."""
+"""First bytes of each compressed format. The file name does not matter."""
 START_BYTES = 1 << 16
 """Bytes read to detect the file format."""
 BLOCK_BYTES = 1 << 20
@@ -107,7 +107,7 @@ class EmptyFileError(UserError):
 
 
 def read_each(files: Sequence[InputFile], read: Callable[[InputFile], Result]) -> tuple[list[Result], list[str]]:
-    """Read files; return the results, and a note if some of several files have no ratings.
+    """Read files, and return the results, with a note if some of several files have no ratings.
 
     Raises:
         UserError: no file has ratings.

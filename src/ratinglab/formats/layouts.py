@@ -114,7 +114,7 @@ def numbered_names(cells: Sequence[str]) -> list[str]:
 def find_column_positions(
     names: Sequence[str], columns: ColumnOptions, *, file: InputFile, has_header: bool | None
 ) -> dict[str, int]:
-    """Find the position, counted from 0, of each column to read, by role; for `has_header`, see `find_column_position`.
+    """Find the position, counted from 0, of each column to read, by role. `find_column_position` explains `has_header`.
 
     Raises:
         UserError: a column is missing, or two roles have the same column.
@@ -182,7 +182,7 @@ def find_column_position(names: Sequence[str], name: str, *, key: str, file: Inp
 
 
 def separators_in(header: str) -> list[str]:
-    """List the names of the separators that occur in a header; "spaces" only if no other separator does."""
+    """List the names of the separators that occur in a header. Lists "spaces" only if no other separator occurs."""
     separators = [name for name, text in SEPARATORS.items() if text in header]
     return separators or ["spaces"] * (" " in header)
 

@@ -40,12 +40,12 @@ class TextDialect:
     Attributes:
         separator: text between two cells, or "spaces" for one or more blanks or tabs.
         encoding: name of a Python codec.
-        has_quotes: whether quotation marks may enclose a cell; otherwise they are text.
+        has_quotes: whether quotation marks may enclose a cell. If not, they are text.
         has_escapes: whether the character after a backslash is literal.
         decimal: decimal point of numbers.
         comment: start of the lines to skip, if any.
         key_prefix: start of the keys in messages, such as `data.`.
-        has_header: whether the first row names the columns; otherwise their names are 1, 2, …
+        has_header: whether the first row names the columns. If not, their names are 1, 2, …
     """
 
     separator: str

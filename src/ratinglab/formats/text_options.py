@@ -105,7 +105,7 @@ class ColumnOptions:
 
 
 def separator_text(text: str, *, key: str) -> str:
-    """Return a separator that is given by name or literally; "spaces" stands for runs of blanks and tabs.
+    """Return a separator that is given by name or literally. "spaces" stands for runs of blanks and tabs.
 
     Raises:
         UserError: the text is neither a name nor usable as a separator.

@@ -38,7 +38,7 @@ class OpenTable:
 
     Attributes:
         layout: layout of a text file, or None for Parquet, Arrow, ORC and JSON Lines.
-        schema: names and types of the columns; text in a text file.
+        schema: names and types of the columns. In a text file, all types are text.
         read_batches: function that reads the rows.
         notes: one line each, on the dialect.
     """
@@ -107,7 +107,7 @@ class TextTable:
         return cells
 
     def texts(self, name: str, *, key: str) -> pa.ChunkedArray:
-        """Return the cells of a column like `column`, as an array of Arrow."""
+        """Return the cells that `column` returns, as an array of Arrow."""
         return pc.utf8_trim_whitespace(column_to_text(self.content[self.position(name, key=key)]))
 
     def take(self, rows: NDArray[np.int64]) -> "TextTable":
@@ -162,7 +162,7 @@ def with_separator_of(file: InputFile, dialect: TextDialect) -> TextDialect:
 
 
 def open_text_table(file: InputFile, dialect: TextDialect) -> OpenTable:
-    """Check a table, reading the whole file if it is text, and open it; for the errors, see `check_while_reading`."""
+    """Check a table, reading the whole file if it is text, and open it. Raises the errors of `check_while_reading`."""
     if detect_format(file) is not Format.TEXT:
         return _open_typed_table(file)
     table, _ = check_while_reading(file, dialect, lambda table: sum(map(len, table.read_batches())))

@@ -105,7 +105,7 @@ class IdMap:
 
 
 def parse_ids(ids: pa.StringArray | pa.Int64Array) -> IdColumn:
-    """Convert ids to integers (int32 if all fit) if all are plain decimal int64; else dictionary-encode the text."""
+    """Convert ids to integers (int32 if all fit) if all are plain decimal int64, or else dictionary-encode the text."""
     if pa.types.is_integer(ids.type):
         integers = ids.to_numpy()
         bounds = np.iinfo(np.int32)

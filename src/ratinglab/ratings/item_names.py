@@ -103,7 +103,7 @@ class ItemNames:
         return f"{', '.join(names[:-1])} and {names[-1]}"
 
     def name_of(self, item: int) -> str:
-        """Return an item's title and id, such as `Toy Story (1995) (id 1)`; `id 1` without a title."""
+        """Return an item's title and id, such as `Toy Story (1995) (id 1)`, or `id 1` if it has no title."""
         title, name = self._title_of(item), f"id {self._ids.ids[item]}"
         return f"{title} ({name})" if title else name
 
@@ -112,7 +112,7 @@ class ItemNames:
 
     @cached_property
     def _items_by_title(self) -> tuple[ItemsByTitle, ...]:
-        """Items by title; by normalized title; by that without its year; and by that without all final brackets."""
+        """Items by title, and by normalized title: whole, without its year, and without all final brackets."""
         titles = np.empty(0, dtype=object) if self._titles is None else self._titles
         plain = normalize_titles(titles)
         shortened = (pc.replace_substring_regex(plain, end, "") for end in (FINAL_YEAR, FINAL_BRACKETS))

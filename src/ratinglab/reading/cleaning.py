@@ -26,7 +26,7 @@ MAX_EXAMPLES = 3
 
 
 def drop_unrated(rows: SourceRows, values: Sequence[float], *, scale: ConfiguredScale, name: str) -> SourceRows:
-    """Drop the rows without a rating: those with one of the values.
+    """Drop the rows without a rating, which have one of these values.
 
     Adds notes on their number, and on other ratings that may mean unrated, except the bounds of the scale.
 

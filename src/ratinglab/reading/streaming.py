@@ -1,4 +1,4 @@
-"""Two-pass reader for files of ratings larger than memory; writes one file per column."""
+"""Two-pass reader for files of ratings larger than memory. It writes one file per column."""
 
 import logging
 import shutil
@@ -127,7 +127,7 @@ def map_rows(folder: Path, *, scratch: Path | None) -> Ratings:
 def _read_batches(
     file: InputFile, layout: Layout | None, columns: ColumnOptions, threads: ThreadPoolExecutor
 ) -> Iterator[ParsedBatch]:
-    """Yield batches of a file: ids of users, ids of items, and ratings as float32; for errors, see `stream_rows`."""
+    """Yield batches of a file: user ids, item ids, and ratings as float32. Raises the errors of `stream_rows`."""
     if layout is not None:
         return stream_text(file, layout, threads)
     return map_in_order(threads, parse_batch_ids, stream_columnar(file, columns), ahead=2 * pa.cpu_count())

@@ -134,7 +134,7 @@ def _find_fault(file: InputFile, layout: Layout) -> UserError | None:
 def _convert_pieces(
     file: InputFile, layout: Layout, threads: ThreadPoolExecutor, pieces: list[tuple[int, int]]
 ) -> Iterator[ParsedBatch]:
-    """Parse and convert the pieces of a plain file in several threads; for the errors, see `stream_text`."""
+    """Parse and convert the pieces of a plain file in several threads. Raises the errors of `stream_text`."""
 
     def read(piece: tuple[int, int]) -> list[ParsedBatch]:
         start, stop = piece

@@ -65,7 +65,7 @@ def rank_groups(groups: Sequence[Group], metric: MetricKind) -> list[Group]:
 def compare_with_best(groups: Sequence[Group], metric: MetricKind) -> list[Group]:
     """Test how far ranked groups are behind the best testable one in a metric, named by its tag.
 
-    Returns the groups with `behind`, which stays None for those that `paired_difference` cannot compare.
+    Returns the groups with `behind`, which stays None for groups that `paired_difference` cannot compare.
     """
     best = next((group for group in groups if group.is_testable), None)
     tag, higher_is_better = metric.name, metric.higher_is_better

@@ -226,7 +226,7 @@ def compute_explained_share(values: Sequence[str], metric: NDArray[np.float64]) 
 
 
 def _bin_by_quantiles(values: Sequence[str]) -> NDArray[np.generic]:
-    """Bin the values of a numeric key by quantiles if there are many; return other values unchanged."""
+    """Bin the values of a numeric key by quantiles if there are many. Returns other values unchanged."""
     try:
         numbers = np.array([float(value) for value in values])
     except ValueError:
@@ -256,7 +256,7 @@ def _complete_groups(jobs: ComparableJobs) -> list[Group]:
 
 
 def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
-    """Format the command that trains the best configuration, after the one that tests it, if it has no test errors."""
+    """Format the command that tests the best configuration, if it has no test errors, and the one that trains it."""
     if jobs.best is None:
         return
     job = next(job for job in jobs.best.jobs if job.run is not None)

@@ -26,7 +26,7 @@ class ComparableJobs(NamedTuple):
         conditions: data, split and monitored metric, by key.
         replicates: the keys of REPLICATES in which the jobs differ.
         columns: the monitored metric, and the test metrics that all finished jobs have, named by their tags.
-        groups: best first; see `rank_groups`.
+        groups: the groups in the order of `rank_groups`, best first.
     """
 
     conditions: dict[str, str]
