@@ -8,12 +8,16 @@ import re
 import struct
 import termios
 import threading
+import weakref
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY
+
+from ratinglab.training import run_fit
+from ratinglab.training.run_trainer import ReadyFit
 
 
 def metrics_of(run: Path) -> dict[str, float]:
@@ -320,3 +324,22 @@ def read_all(terminal: int) -> bytes:
         return os.read(terminal, 4096)
     except OSError:
         return b""
+
+
+def test_the_table_is_freed_before_the_fit(train_here, monkeypatch):
+    tables, were_alive = [], []
+
+    def prepare_and_remember(*arguments, **options):
+        prepared = prepare(*arguments, **options)
+        tables.append(weakref.ref(prepared.ratings.table))
+        return prepared
+
+    def look_and_run(ready_fit, run_folder):
+        were_alive.extend(table() is not None for table in tables)
+        return run(ready_fit, run_folder)
+
+    prepare, run = run_fit.prepare, ReadyFit.run
+    monkeypatch.setattr(run_fit, "prepare", prepare_and_remember)
+    monkeypatch.setattr(ReadyFit, "run", look_and_run)
+    train_here("trainer=debug")
+    assert were_alive == [False]

@@ -53,8 +53,8 @@ def fit_and_evaluate(
     epochs_done = count_epochs_done(run_folder, record)
     loggers = [logger.build(run_folder=run_folder, first_epoch=epochs_done + 1) for logger in options.logger.values()]
     ready_fit = _build_fit(prepared, record, run_folder, epochs_done=epochs_done, loggers=loggers)
-    model = ready_fit.fit.predictor.model
-    header = list(describe_start(prepared, model, requested_model=requested_model, epochs_done=epochs_done))
+    equation = ready_fit.fit.predictor.model
+    header = list(describe_start(prepared, equation, requested_model=requested_model, epochs_done=epochs_done))
     for line in header:
         log.info(line)
     run_folder.mkdir(exist_ok=True)
@@ -62,10 +62,10 @@ def fit_and_evaluate(
     for name in (METRICS, PRUNED):  # written before the run was extended
         (run_folder / name).unlink(missing_ok=True)
     log_start(loggers, options, header, record=record, run_folder=run_folder, is_new=epochs_done == 0)
-    del prepared, model  # frees the table, which the fit does not need
+    del prepared  # frees the table, which the fit does not need
     try:
         fit_metrics = ready_fit.run(run_folder)
-        del ready_fit
+        del ready_fit, equation  # the evaluation reads the best weights
         if isinstance(options.data, CsvOptions) and options.data.on_disk:  # memory is short
             gc.collect()  # frees the fit's weights, since the fit and its Trainer refer to each other
         evaluate_and_write(
