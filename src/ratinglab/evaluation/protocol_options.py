@@ -39,7 +39,7 @@ class ReferenceResult:
 
 @dataclass
 class ProtocolOptions:
-    """Options of a protocol."""
+    """Options of the group `protocol`. By themselves, they stand for no protocol."""
 
 
 @dataclass
@@ -71,8 +71,3 @@ class Protocol(ProtocolOptions):
         if self.metric not in RATING_METRICS and parse_metric_at_k(self.metric) is None:
             names = ", ".join([*RATING_METRICS, *(f"{name}@K" for name in PER_USER_LABELS)])
             raise UserError(f"protocol.metric must be one of {names}, got {self.metric}")
-
-
-@dataclass
-class NoProtocol(ProtocolOptions):
-    """No protocol: compare the run only with the baselines."""
