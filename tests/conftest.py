@@ -200,7 +200,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, size in {"NUM_USERS": 400, "NUM_ITEMS": 500, "NUM_RATINGS": 20_000}.items():
             small.setattr(demo, name, size)
         for seed in (0, 1):
-            demo.demo_files(folder, seed=seed)
+            demo.make_demo_files(folder, seed=seed)
     return folder
 
 

@@ -19,7 +19,7 @@ from typing import Any, get_type_hints
 
 from omegaconf import DictConfig
 
-from ratinglab.config.comments import KeyPath, file_comment, key_comments, key_lines
+from ratinglab.config.comments import KeyPath, find_key_comments, find_key_lines, read_file_comment
 from ratinglab.config.composed_job import OPTIONS_CLASSES
 from ratinglab.config.conversion import to_options
 from ratinglab.config.hydra_api import hydra_context
@@ -85,7 +85,7 @@ def key_docstrings(path: Path) -> dict[KeyPath, str]:
     """Find the docstrings of the keys of a file in conf/; Hydra's own keys and keys in a dictionary have none."""
     root, classes, package = _classes(path)
     docstrings = {}
-    for key in key_lines(path.read_text(encoding="utf-8")):
+    for key in find_key_lines(path.read_text(encoding="utf-8")):
         names = [*package, *key] if key[0] != "defaults" else list(key[1:])
         docstring = _docstring(names, root, classes) if names else None
         if docstring is not None:
@@ -138,8 +138,8 @@ def rewritten(path: Path) -> str:
     """
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
-    places = key_lines(text)
-    comments = key_comments(text)
+    places = find_key_lines(text)
+    comments = find_key_comments(text)
     expected = expected_comments(path)
     repeated = [key for key, docstring in key_docstrings(path).items() if comments[key] == docstring]
     above = {places[key]: expected.get(key, "") for key in (*repeated, *expected)}
@@ -163,5 +163,5 @@ def _comment(text: str, *, indent: int) -> Iterator[str]:
 
 if __name__ == "__main__":
     for path in FILES:
-        assert file_comment(path.read_text(encoding="utf-8")), f"{path} does not say what it is"
+        assert read_file_comment(path.read_text(encoding="utf-8")), f"{path} does not say what it is"
         path.write_text(rewritten(path), encoding="utf-8")

@@ -24,7 +24,7 @@ from ratinglab.runs.storage import write_run
 from ratinglab.runs.weights import build_predictor
 from ratinglab.splits.split import TRAIN, SplitOptions
 from ratinglab.splits.split_ratings import SplitRatings
-from ratinglab.training.new_record import metric_records
+from ratinglab.training.new_record import make_metric_records
 
 PROVENANCE: Any = {
     "data": "ratings.csv", "seed": 0, "columns": {}, "timestamp_format": None, "command": [],
@@ -52,7 +52,7 @@ def record_of(model: EquationOptions, split_ratings: SplitRatings, **changed) ->
         fit={"optimizer": "adam", "lr": 0.1},
         fold=None,
         protocol=None,
-        metrics=metric_records(["mse", "rmse", "mae"]),
+        metrics=make_metric_records(["mse", "rmse", "mae"]),
         monitor="val/mse",
         ranking={"k": None, "by": "expected_gain", "threshold": None},
         max_time=None,

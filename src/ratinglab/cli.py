@@ -98,10 +98,10 @@ def report() -> None:
     with clean_exit():
         arguments = parser.parse_args()
         from ratinglab.commands.report_command import report_folders
-        from ratinglab.reports.comparison import models_table
+        from ratinglab.reports.comparison import tabulate_models
 
         folders = arguments.folders
-        for line in models_table(folders) if arguments.models else report_folders(folders, test=arguments.test):
+        for line in tabulate_models(folders) if arguments.models else report_folders(folders, test=arguments.test):
             print(line, flush=True)
 
 

@@ -1,4 +1,4 @@
-from ratinglab.config.comments import file_comment, key_comments
+from ratinglab.config.comments import find_key_comments, read_file_comment
 
 TEXT = """# @package _global_
 # What it is.
@@ -21,8 +21,8 @@ model:
 
 
 def test_file_comment_and_key_comments_are_parsed():
-    assert file_comment(TEXT) == ["What it is.", "", "  an example"]
-    assert key_comments(TEXT) == {
+    assert read_file_comment(TEXT) == ["What it is.", "", "  an example"]
+    assert find_key_comments(TEXT) == {
         ("defaults",): "@package _global_ What it is.  an example",
         ("defaults", "model"): "Equation.",
         ("defaults", "override /data"): "",
@@ -30,4 +30,4 @@ def test_file_comment_and_key_comments_are_parsed():
         ("model", "dim"): "Inner: with a colon.",
         ("model", "plain"): "",
     }
-    assert key_comments("# nothing\n") == {}
+    assert find_key_comments("# nothing\n") == {}

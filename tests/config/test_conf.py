@@ -7,7 +7,7 @@ from documented import CONF, FILES, composed, expected_comments, field_docstring
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from ratinglab.config.comments import file_comment, key_comments
+from ratinglab.config.comments import find_key_comments, read_file_comment
 from ratinglab.config.composed_job import OPTIONS_CLASSES
 from ratinglab.config.conversion import to_options
 from ratinglab.config.error_messages import OPTIONAL_GROUPS
@@ -68,16 +68,16 @@ def test_every_choice_sets_each_field_and_no_field_has_a_default_in_python(path)
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
 def test_every_key_comment_equals_its_docstring_and_every_file_has_a_title(path):
     text = path.read_text(encoding="utf-8")
-    comments, expected = key_comments(text), expected_comments(path)
+    comments, expected = find_key_comments(text), expected_comments(path)
     assert {key: comments[key] for key in expected} == expected, "write them with tests/documented.py"
-    first = file_comment(text)[0]
+    first = read_file_comment(text)[0]
     assert first
     assert len(first) < 100
 
 
 @pytest.mark.parametrize("path", OVERLAY_FILES, ids=choice)
 def test_no_overlay_repeats_the_docstring_of_a_key_that_another_file_defines(path):
-    comments, expected = key_comments(path.read_text(encoding="utf-8")), expected_comments(path)
+    comments, expected = find_key_comments(path.read_text(encoding="utf-8")), expected_comments(path)
     docstrings = {key: text for key, text in key_docstrings(path).items() if key not in expected}
     repeated = [key for key, docstring in docstrings.items() if docstring in comments[key]]
     assert not repeated, "remove them with tests/documented.py"

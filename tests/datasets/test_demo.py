@@ -51,7 +51,7 @@ def test_noise_floor_is_the_mse_of_a_model_that_knows_the_true_ratings():
     # E[r | t] and Var[r | t] by a separate simulation: 2,000 draws of noise, rounded and clipped, for each row
     draws = true[:, None] + np.random.default_rng(5).normal(0, demo.NOISE_STD, (500, 2_000))
     draws = np.clip(np.round(draws / demo.STEP) * demo.STEP, demo.LOWEST, demo.HIGHEST)
-    assert demo.noise_floor(true) == pytest.approx(draws.var(axis=1).mean(), rel=0.01)
+    assert demo.compute_noise_floor(true) == pytest.approx(draws.var(axis=1).mean(), rel=0.01)
     assert generated.noise_floor == pytest.approx(((given - draws.mean(axis=1)) ** 2).mean(), rel=0.15)
 
 

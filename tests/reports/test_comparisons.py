@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ratinglab.reports.paired_tests import bootstrap, corrected_t
-from ratinglab.reports.sweep_report import sweep_report
-from ratinglab.reports.sweep_results import comparable_sets
+from ratinglab.reports.sweep_report import report_sweep
+from ratinglab.reports.sweep_results import divide_jobs
 from ratinglab.runs.record import read_metrics
 from ratinglab.runs.storage import read_part, read_squared_errors
 from ratinglab.runs.sweep_folder import read_jobs
@@ -39,7 +39,7 @@ def table(report, name):
 
 
 def test_configurations_are_compared_over_the_same_folds(folds):
-    report = sweep_report(read_jobs(folds))
+    report = report_sweep(read_jobs(folds))
     (comparison,) = report.sets
     best, other = comparison.groups
     assert (best.settings, other.settings) == ({"model": "biased_mf"}, {"model": "mf"})
@@ -64,7 +64,7 @@ def test_group_without_a_fold_is_neither_ranked_nor_tested(folds, tmp_path):
     folder = shutil.copytree(folds, tmp_path / "sweep")
     for run in folder.glob("*-model-mf+*fold-2"):
         shutil.rmtree(run)
-    report = sweep_report(read_jobs(folder))
+    report = report_sweep(read_jobs(folder))
     assert [group.settings["model"] for group in report.sets[0].groups] == ["biased_mf", "mf"]
     assert re.search(r"^mf +2 of 4 ", "\n".join(report.lines), re.MULTILINE)
     assert "comparisons.csv" not in report.files
@@ -72,11 +72,11 @@ def test_group_without_a_fold_is_neither_ranked_nor_tested(folds, tmp_path):
 
 def test_configurations_are_compared_over_the_same_rows(folds, tmp_path):
     jobs = [job for job in read_jobs(folds) if job.arguments["split.fold"] == "1"]
-    best, other = comparable_sets(jobs)[0].groups
+    best, other = divide_jobs(jobs)[0].groups
     errors = [
         np.mean([read_squared_errors(run.folder, "val") for run in group.runs], axis=0) for group in (best, other)
     ]
-    (row,) = table(sweep_report(jobs), "comparisons.csv")
+    (row,) = table(report_sweep(jobs), "comparisons.csv")
     (user,) = read_part(best.runs[0].folder, "val", ["user"])
     expected = bootstrap(errors[1] - errors[0], user)
     assert [float(row[key]) for key in ("behind", "low", "high", "p")] == list(expected[:4])
@@ -84,7 +84,7 @@ def test_configurations_are_compared_over_the_same_rows(folds, tmp_path):
 
 
 def test_runs_on_different_splits_are_not_compared(splits, command, tmp_path):
-    report = sweep_report(read_jobs(splits))
+    report = report_sweep(read_jobs(splits))
     assert [part.conditions["split"] for part in report.sets] == ["random", "per_user"]
     assert "demo, split per_user" in report.lines
     reason = "their data, splits or monitored metrics differ"
@@ -148,7 +148,7 @@ def test_mean_curves_are_written_if_the_runs_log_to_tensorboard(folds, tmp_path)
     assert not (folds / "mean").exists()
     folder = shutil.copytree(folds, tmp_path / "sweep")
     (next(folder.glob("0-*")) / "events.out.tfevents.0").touch()
-    sweep_report(read_jobs(folder)).write(folder)
+    report_sweep(read_jobs(folder)).write(folder)
     assert {path.parent.name for path in folder.glob("mean/*/events.out.tfevents.*")} == {"model-mf", "model-biased_mf"}
 
 
@@ -166,7 +166,7 @@ def test_runs_with_other_validation_rows_are_in_another_table(command, tmp_path)
 
 def test_interval_of_refitted_folds_is_corrected_by_the_rows_of_the_first_fit(command, tmp_path):
     options = ["split=kfold", "split.fold=1,2", "split.refit=true", "model=mean,bias", "trainer=debug", "logger=none"]
-    report = sweep_report(read_jobs(command(tmp_path, "train", "-m", *options).run))
+    report = report_sweep(read_jobs(command(tmp_path, "train", "-m", *options).run))
     best, other = report.sets[0].groups
     errors = [[read_metrics(run.folder)["val/mse"] for run in group.runs] for group in (best, other)]
     expected = corrected_t(np.subtract(errors[1], errors[0]), share=1_600 / 14_400)
@@ -179,7 +179,7 @@ def test_damaged_job_is_a_row_and_a_new_report_replaces_the_old_files(folds, tmp
     assert (folder / "comparisons.csv").exists()
     for run in folder.glob("*-model-mf+*"):
         (run / "run.json").write_text("{")
-    report = sweep_report(read_jobs(folder))
+    report = report_sweep(read_jobs(folder))
     report.write(folder)
     assert sum(row["status"] == "failed" for row in table(report, "results.csv")) == 4
     assert any(line.startswith("failed ") and "run.json is damaged" in line for line in report.lines)

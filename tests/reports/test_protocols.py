@@ -19,7 +19,7 @@ from ratinglab.config.primary_config import ChosenFile
 from ratinglab.errors import UserError
 from ratinglab.reports.comparison import FinishedRun, _group_runs
 from ratinglab.reports.paired_tests import corrected_t
-from ratinglab.reports.protocols import table_with_reference_results, verdict
+from ratinglab.reports.protocols import describe_comparability, tabulate_with_references
 from ratinglab.runs.run_files import RUN_FORMAT
 from ratinglab.splits.random_rows import RandomSplitOptions
 from ratinglab.training.new_record import make_protocol_record
@@ -95,11 +95,11 @@ def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
     if recipe == "best":  # the data decide
         return
     if recipe != "timesvdpp_gibbs":
-        assert (record["uses"], verdict([record])) == ([], "comparable")
+        assert (record["uses"], describe_comparability([record])) == ([], "comparable")
     elif not any({"times", "item features"} <= set(reference["uses"]) for reference in record["figures"]):
-        assert verdict([record]) == "not comparable: no system here uses times and item features"
+        assert describe_comparability([record]) == "not comparable: no system here uses times and item features"
     else:
-        assert verdict([record]) == "comparable with systems that use times and item features too"
+        assert describe_comparability([record]) == "comparable with systems that use times and item features too"
     assert record["figures"] == json.loads(json.dumps(record["figures"]))
     assert f"{options.model.name}_{options.optimizer.name}" == NAMED_FREELY.get(recipe, recipe)
 
@@ -115,13 +115,14 @@ def test_run_with_more_information_than_every_reference_is_not_comparable():
     options = options_of("train", "protocol=latest_small_80_20", "model=biased_mf", "model.user_features=[age]")
     record = recorded(options)
     assert record["uses"] == ["user features"]
-    assert verdict([record]) == "not comparable: no system here uses user features"
+    assert describe_comparability([record]) == "not comparable: no system here uses user features"
     references = [*record["figures"], {"uses": ["times", "user features"]}]
-    assert verdict([record | {"figures": references}]) == "comparable with systems that use user features too"
+    more_references = record | {"figures": references}
+    assert describe_comparability([more_references]) == "comparable with systems that use user features too"
     # a single reference must use all that the run uses
     parts = [{"uses": ["times"]}, {"uses": ["user features", "item features"]}]
     more = record | {"figures": parts, "uses": ["times", "user features"]}
-    assert verdict([more]) == "not comparable: no system here uses times and user features"
+    assert describe_comparability([more]) == "not comparable: no system here uses times and user features"
 
 
 RECORD = {
@@ -139,7 +140,7 @@ def record_under(protocol, fold=None):
 
 
 def test_run_is_ranked_among_the_published_results():
-    lines = list(table_with_reference_results([record_under(RECORD | {"folds": 1})], 0.85))
+    lines = list(tabulate_with_references([record_under(RECORD | {"folds": 1})], 0.85))
     assert lines == [
         "protocol   a table",
         "                         RMSE  uses besides the ratings",
@@ -147,7 +148,7 @@ def test_run_is_ranked_among_the_published_results():
         "published  other       0.9000  times                     a paper",
         "note: implicit feedback is not listed under `uses besides the ratings`: it follows from the ratings",
     ]
-    assert list(table_with_reference_results([record_under(RECORD, fold=2)], 0.95))[-3:] == [
+    assert list(tabulate_with_references([record_under(RECORD, fold=2)], 0.95))[-3:] == [
         "this run   mf by adam  0.9500                            comparable",
         "note: implicit feedback is not listed under `uses besides the ratings`: it follows from the ratings",
         "note: this run is only fold 2; the results are means over 2: use -m split.fold=1,2",
@@ -158,14 +159,14 @@ def test_lists_are_ranked_with_the_highest_metric_first():
     (reference,) = RECORD["figures"]
     better, worse = (reference | {"system": name, "value": value} for name, value in (("A", 0.3), ("B", 0.1)))
     protocol = RECORD | {"folds": 1, "metric": "ndcg@10", "figures": [worse, better]}
-    lines = list(table_with_reference_results([record_under(protocol)], 0.2))
+    lines = list(tabulate_with_references([record_under(protocol)], 0.2))
     assert lines[1].split()[0] == "NDCG@10"
     assert [line.split()[1] for line in lines[2:5]] == ["A", "run", "B"]
 
 
 def test_folds_are_ranked_by_their_mean():
     bad = RECORD | {"departures": ["seed is 1"]}
-    lines = list(table_with_reference_results([record_under(RECORD), record_under(bad)], 0.85, half_width=0.04))
+    lines = list(tabulate_with_references([record_under(RECORD), record_under(bad)], 0.85, half_width=0.04))
     note = "mean of 2 folds, ± 0.0400 (95%); not comparable: seed is 1"
     assert lines[2] == f"this run   mf by adam  0.8500{'':28}{note}"
 

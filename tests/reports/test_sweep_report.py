@@ -21,7 +21,7 @@ from scipy import stats
 from tables import table_with_features
 
 from ratinglab.reports.paired_tests import paired_difference
-from ratinglab.reports.sweep_report import compute_explained_share, sweep_report
+from ratinglab.reports.sweep_report import compute_explained_share, report_sweep
 from ratinglab.runs.run_files import FAILURE, PRUNED
 from ratinglab.runs.sweep_folder import read_jobs, write_reason
 
@@ -135,9 +135,9 @@ def test_report_prints_the_table_of_the_sweep_again(command, sweep, runs):
 
 def test_best_that_was_not_pruned_is_the_reference(command, runs, tmp_path):
     folder = shutil.copytree(runs[0].parent, tmp_path / "sweep")
-    best, second, third = sweep_report(read_jobs(folder)).sets[0].groups
+    best, second, third = report_sweep(read_jobs(folder)).sets[0].groups
     write_reason(folder / best.runs[0].folder.name / PRUNED, "after epoch 2")
-    report = sweep_report(read_jobs(folder))
+    report = report_sweep(read_jobs(folder))
     (row,) = csv.DictReader(report.files["comparisons.csv"].decode().splitlines())
     names = [f"model.embedding_dim={group.settings['model.embedding_dim']}" for group in (second, third)]
     assert [row["best"], row["other"]] == names
@@ -273,22 +273,22 @@ def test_jobs_that_differ_in_seed_and_fold_share_a_row(tmp_path):
         for row, (lr, values) in enumerate(errors.items())
         for place, error in enumerate(values)
     ]
-    header, *rows, best = sweep_report(read_jobs(tmp_path)).lines
+    header, *rows, best = report_sweep(read_jobs(tmp_path)).lines
     assert header.split("  ")[0] == "optimizer.lr"
     interval = stats.t.interval(0.95, 3, loc=0.8, scale=stats.sem(errors[0.2]))
     assert rows[0].split()[:5] == ["0.2", "4", "0.8000", "±", f"{interval[1] - 0.8:.4f}"]
     assert rows[1].split()[:3] == ["0.1", "4", "1.1500"]
     assert best.endswith(" optimizer.lr=0.2 x=3")
-    assert sweep_report(read_jobs(tmp_path)).files["best.yaml"] == b"number: 4\n"
+    assert report_sweep(read_jobs(tmp_path)).files["best.yaml"] == b"number: 4\n"
     # with a fold missing, the better mean no longer counts
     (jobs[7] / "metrics.json").unlink()
     accept_files(jobs[7])
-    header, *rows, _, best = sweep_report(read_jobs(tmp_path)).lines
+    header, *rows, _, best = report_sweep(read_jobs(tmp_path)).lines
     assert [row.split()[:4] for row in rows] == [["0.1", "4", "1.1500", "±"], ["0.2", "3", "of", "4"]]
     assert best.endswith(" optimizer.lr=0.1 x=3")
     # with that fold missing in both groups, they are compared over the others
     (jobs[3] / "metrics.json").unlink()
-    _, *rows, _, best = sweep_report(read_jobs(tmp_path)).lines
+    _, *rows, _, best = report_sweep(read_jobs(tmp_path)).lines
     assert [row.split()[:3] for row in rows] == [["0.2", "3", "0.7000"], ["0.1", "3", "1.1000"]]
     assert best.endswith(" optimizer.lr=0.2 x=3")
 
@@ -297,12 +297,12 @@ def test_of_equal_errors_that_with_fewer_parameters_wins_and_the_key_has_no_effe
     errors = {(2, 0.1): 0.70002, (8, 0.1): 0.70001, (32, 0.1): 0.70003, (2, 0.3): 0.8, (8, 0.3): 0.8, (32, 0.3): 0.8}
     for number, ((dim, lr), error) in enumerate(errors.items()):
         write_job(tmp_path, number, metrics=error, parameters=100 * dim, model__embedding_dim=dim, optimizer__lr=lr)
-    _, *rows, note, best = sweep_report(read_jobs(tmp_path)).lines
+    _, *rows, note, best = report_sweep(read_jobs(tmp_path)).lines
     assert [row.split()[0] for row in rows] == ["2", "8", "32"] * 2
     assert note == "note: model.embedding_dim has no effect here: it changes val MSE by less than 0.00005"
     assert best.endswith(" model.embedding_dim=2 optimizer.lr=0.1")
     write_job(tmp_path, 6, metrics=0.8001, parameters=1, model__embedding_dim=64, optimizer__lr=0.3)
-    assert not any("no effect" in line for line in sweep_report(read_jobs(tmp_path)).lines)
+    assert not any("no effect" in line for line in report_sweep(read_jobs(tmp_path)).lines)
 
 
 def test_test_errors_do_not_choose(tmp_path):
@@ -310,16 +310,16 @@ def test_test_errors_do_not_choose(tmp_path):
         run = write_job(tmp_path, number, metrics=error, model__embedding_dim=number)
         (run / "metrics.json").write_text(json.dumps({"fit/epochs": 1, "test/mse": 3.0 - number}))
         accept_files(run)
-    _, *rows = sweep_report(read_jobs(tmp_path)).lines
+    _, *rows = report_sweep(read_jobs(tmp_path)).lines
     assert [row.split()[0] for row in rows] == ["0", "1"]
-    assert "best.yaml" not in sweep_report(read_jobs(tmp_path)).files
+    assert "best.yaml" not in report_sweep(read_jobs(tmp_path)).files
 
 
 @pytest.mark.parametrize("axis", [(), ("seed",)])
 def test_jobs_without_metrics_are_listed(tmp_path, axis):
     for number in range(2):
         write_job(tmp_path, number, metrics=None, failure="bad", lr=number, **dict.fromkeys(axis, number))
-    _, *rows = sweep_report(read_jobs(tmp_path)).lines
+    _, *rows = report_sweep(read_jobs(tmp_path)).lines
     assert [row.split()[0] for row in rows] == ["0", "1", "failed", "failed"]
     assert "failed" in rows[0]
 
@@ -328,7 +328,7 @@ def test_failed_and_stopped_jobs_come_last(tmp_path):
     write_job(tmp_path, 0, metrics=None, failure="too large", model__embedding_dim=9)
     write_job(tmp_path, 1, metrics=None, model__embedding_dim=8)
     write_job(tmp_path, 2, metrics=0.5, model__embedding_dim=7)
-    _, *rows, failure, _ = sweep_report(read_jobs(tmp_path)).lines
+    _, *rows, failure, _ = report_sweep(read_jobs(tmp_path)).lines
     assert [row.split()[:2] for row in rows] == [["7", "0.5000"], ["9", "failed"], ["8", "stopped"]]
     assert failure == "failed     0-job: too large"
 
@@ -336,7 +336,7 @@ def test_failed_and_stopped_jobs_come_last(tmp_path):
 def test_seeds_alone_end_with_their_mean_and_interval(tmp_path):
     for seed, error in enumerate([1.0, 2.0, 3.0]):
         write_job(tmp_path, seed, metrics=error, seed=seed)
-    *_, mean, interval, explained = sweep_report(read_jobs(tmp_path)).lines
+    *_, mean, interval, explained = report_sweep(read_jobs(tmp_path)).lines
     assert (mean.split(), interval.split()) == (
         ["mean", "2.0000", "4.0000", "1.9546"],
         ["±", "95%", "2.4841", "4.9683", "1.2896"],

@@ -18,7 +18,7 @@ from ratinglab.runs.record import (
     read_record,
 )
 from ratinglab.runs.run_files import RUN_FORMAT
-from ratinglab.training.new_record import metric_records
+from ratinglab.training.new_record import make_metric_records
 
 FEATURES = {"user_features": ["group", "age"], "item_features": ["genres"]}
 
@@ -30,7 +30,7 @@ def record(name="svdpp", **changed):
 
 def test_record_is_read_as_written(tmp_path):
     share = {"target": "my_metrics.share", "name": "share", "label": "Share", "higher_is_better": True}
-    metrics = [*metric_records(["mse"]), share]
+    metrics = [*make_metric_records(["mse"]), share]
     written = record(metrics=metrics, monitor="val/share", fold=3, protocol={"metric": "rmse", "figures": []})
     write_record(tmp_path, written)
     found = read_record(tmp_path)

@@ -18,7 +18,7 @@ from run_folders import accept_files
 from ratinglab.config.resolvers import MAX_NAME_LENGTH, job_name
 from ratinglab.config.sweep import run_job
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.reports.sweep_report import sweep_report
+from ratinglab.reports.sweep_report import report_sweep
 from ratinglab.runs.sweep_folder import read_jobs, record_or_check_arguments
 
 SWEEP = ["-m", "model.embedding_dim=4,8,16", "trainer.max_epochs=4", "logger=none"]
@@ -308,8 +308,8 @@ def test_pruned_job_that_fails_afterwards_counts_as_failed(tmp_path):
     run_job(prune_and_fail, folder, GRID, monitor="val/mse")
     (job,) = read_jobs(tmp_path)
     assert (job.status, job.failure, job.pruned) == ("failed", "a metric is undefined", None)
-    assert "failed     0-seed-0: a metric is undefined" in sweep_report([job]).lines
-    assert b"0-seed-0,failed,a metric is undefined" in sweep_report([job]).files["results.csv"]
+    assert "failed     0-seed-0: a metric is undefined" in report_sweep([job]).lines
+    assert b"0-seed-0,failed,a metric is undefined" in report_sweep([job]).files["results.csv"]
 
 
 def test_sweep_with_damaged_files_of_a_job_exits_with_status_1(command, tmp_path, whole):

@@ -10,9 +10,9 @@ import numpy as np
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
 from ratinglab.inference.run import Run
-from ratinglab.reports.comparison import comparison_tables
-from ratinglab.reports.sweep_report import sweep_report
-from ratinglab.reports.sweep_results import comparable_sets
+from ratinglab.reports.comparison import tabulate_comparisons
+from ratinglab.reports.sweep_report import report_sweep
+from ratinglab.reports.sweep_results import divide_jobs
 from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.record import drop_undefined_metrics, read_config_dir, write_metrics
 from ratinglab.runs.run_files import SWEEP_RECORD
@@ -35,17 +35,17 @@ def report_folders(folders: Sequence[str], *, test: bool) -> Iterator[str]:
         raise UserError(f"--test needs the folder of a sweep, got {', '.join(folders)}")
     for folder in sweeps:
         test_errors = list(_test_best(folder)) if test else []
-        sweep = sweep_report(read_jobs(folder))
+        sweep = report_sweep(read_jobs(folder))
         yield from (*sweep.lines, *test_errors, "")
         if os.access(folder, os.W_OK):
             sweep.write(folder)
     is_single_sweep = len(sweeps) == len(folders) == 1  # its table has all runs; only protocols need another table
-    yield from comparison_tables(folders, only_protocols=is_single_sweep)
+    yield from tabulate_comparisons(folders, only_protocols=is_single_sweep)
 
 
 def _test_best(sweep: Path) -> Iterator[str]:
     """Evaluate the best configuration of a sweep on its test rows, and format the mean of each metric over its runs."""
-    sets = comparable_sets(read_jobs(sweep))
+    sets = divide_jobs(read_jobs(sweep))
     best = sets[0].best if len(sets) == 1 else None
     if best is None:
         raise UserError(

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from ratinglab.config.arguments import CommandLine, parse_arguments
 from ratinglab.config.composed_job import ComposedJob, FindRun, compose_job, find_earlier_run
 from ratinglab.config.error_messages import translate_exceptions
-from ratinglab.config.help_text import adapt_commands, help_text
+from ratinglab.config.help_text import adapt_commands, format_help
 from ratinglab.config.hydra_api import hydra_context, print_hydra_information, run_hydra_app
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.resolvers import register_resolvers
@@ -88,7 +88,7 @@ def _help(conf: PrimaryConfig, overrides: Sequence[str]) -> str:
     """Format the help for these overrides, or for the first job of a sweep."""
     with hydra_context():
         first_job = next(jobs_to_check(conf.parse(overrides)))
-        return help_text(conf, conf.keep_typed_choices(first_job))
+        return format_help(conf, conf.keep_typed_choices(first_job))
 
 
 def _print_config(conf: PrimaryConfig, line: CommandLine, find_run: FindRun | None) -> None:

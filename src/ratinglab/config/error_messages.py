@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
-from ratinglab.config.comments import key_comments
+from ratinglab.config.comments import find_key_comments
 from ratinglab.config.conversion import TARGET, UnknownKeyError, wrong_value
 from ratinglab.config.hydra_api import hydra_context
 from ratinglab.config.key_hints import did_you_mean_key
@@ -233,7 +233,7 @@ def _suggest_key(key: str, keys: Sequence[str], choices: Mapping[str, Sequence[s
         choices_with_key = [
             f"{group}={choice}"
             for choice, path in conf.choices(group).items()
-            if (key,) in key_comments(path.read_text(encoding="utf-8"))
+            if (key,) in find_key_comments(path.read_text(encoding="utf-8"))
         ]
         if choices_with_key and group not in OVERLAY_GROUPS:
             return f"; {group}.{key} belongs to {', '.join(choices_with_key)}"

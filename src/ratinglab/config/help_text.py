@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ratinglab.config.comments import file_comment, key_comments
+from ratinglab.config.comments import find_key_comments, read_file_comment
 from ratinglab.config.conversion import TARGET
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.options import as_yaml
@@ -32,16 +32,16 @@ FLAGS = {
 }
 
 
-def help_text(conf: PrimaryConfig, overrides: Sequence[str]) -> str:
+def format_help(conf: PrimaryConfig, overrides: Sequence[str]) -> str:
     """Format the help of a primary config with these overrides. Call it inside `hydra_context`."""
     config, hydra = conf.compose(overrides)
     chosen = conf.chosen_names(overrides)
     primary = (conf.folder / f"{conf.config_name}.yaml").read_text(encoding="utf-8")
     comments = _comments(conf, overrides)
     names = conf.groups()
-    purposes = {path[-1]: comment for path, comment in key_comments(primary).items() if path[0] == "defaults"}
+    purposes = {path[-1]: comment for path, comment in find_key_comments(primary).items() if path[0] == "defaults"}
     groups = {name: purpose for name, purpose in purposes.items() if name in names}
-    lines = file_comment(primary)
+    lines = read_file_comment(primary)
     if groups:
         group = next(iter(groups))
         choice = next(iter(conf.choices(group)))
@@ -49,7 +49,7 @@ def help_text(conf: PrimaryConfig, overrides: Sequence[str]) -> str:
     for group, purpose in groups.items():
         lines += ["", *textwrap.wrap(f"{group}: {purpose}", _width())]
         for name, path in conf.choices(group).items():
-            description = file_comment(path.read_text(encoding="utf-8"))
+            description = read_file_comment(path.read_text(encoding="utf-8"))
             mark = "*" if name in chosen[group] else " "
             lines += _entry(name, description[0] if description else "", mark=mark)
         if group in config and (keys := list(_key_lines(config[group], comments, prefix=f"{group}."))):
@@ -70,7 +70,7 @@ def _comments(conf: PrimaryConfig, overrides: Sequence[str]) -> dict[str, str]:
     """Return the comment above each key in the chosen files, by the full name of the key."""
     comments: dict[str, str] = {}
     for file in conf.chosen_files(overrides):
-        for path, comment in key_comments(file.path.read_text(encoding="utf-8")).items():
+        for path, comment in find_key_comments(file.path.read_text(encoding="utf-8")).items():
             key = ".".join([file.package, *path]).lstrip(".")
             comments[key] = comment or comments.get(key, "")
     return comments

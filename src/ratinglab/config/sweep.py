@@ -242,9 +242,9 @@ def _print_report(folder: Path) -> bool:
     if failures and not any(has_started(job.folder) for job in jobs):
         is_same = len(set(failures)) == 1
         raise UserError(failures[0] if is_same else f"all {len(jobs)} jobs failed; the first: {failures[0]}")
-    from ratinglab.reports.sweep_report import sweep_report  # imports pandas, which is loaded by now
+    from ratinglab.reports.sweep_report import report_sweep  # imports pandas, which is loaded by now
 
-    report = sweep_report(jobs)
+    report = report_sweep(jobs)
     print("", *report.lines, sep="\n", flush=True)  # before the files, which may not be writable
     report.write(folder)
     print(os.path.relpath(folder), flush=True)

@@ -48,7 +48,7 @@ NOUNS = (
 ).split()
 
 
-def demo_files(cache: Path, *, seed: int) -> DataFiles:
+def make_demo_files(cache: Path, *, seed: int) -> DataFiles:
     """Return the demo files of a seed in the cache folder. Generates them if they are missing."""
     folder = cache / f"demo-v{VERSION}-seed{seed}"
     facts = folder / "facts.json"
@@ -119,7 +119,7 @@ def generate(seed: int) -> SyntheticTable:
         }
     )
     items = pd.DataFrame({"item_id": np.arange(1, NUM_ITEMS + 1), "title": _make_titles(random)})
-    return SyntheticTable(ratings, items, true_rating, noise_floor(true_rating))
+    return SyntheticTable(ratings, items, true_rating, compute_noise_floor(true_rating))
 
 
 def _draw_pairs(random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -146,7 +146,7 @@ def _make_titles(random: np.random.Generator) -> list[str]:
     ]
 
 
-def noise_floor(true_rating: NDArray[np.float64]) -> float:
+def compute_noise_floor(true_rating: NDArray[np.float64]) -> float:
     """Average Var[r | t] over the rows, from the probabilities of the ten values of the scale.
 
     true_rating: (N,) float64, in stars → squared stars

@@ -285,14 +285,14 @@ class DemoOptions(DataOptions):
         Raises:
             UserError: the cache folder cannot be written, or a file in it is missing.
         """
-        from ratinglab.datasets.demo import demo_files
+        from ratinglab.datasets.demo import make_demo_files
 
         cache = self._cache_folder()
         if cache is None:
             with TemporaryDirectory() as folder:
-                return self._load(demo_files(Path(folder), seed=self.seed))
+                return self._load(make_demo_files(Path(folder), seed=self.seed))
         try:
-            return self._load(demo_files(cache, seed=self.seed))
+            return self._load(make_demo_files(cache, seed=self.seed))
         except OSError as error:
             raise UserError(f"data.cache: {error.filename or cache}: {error.strerror}") from error
 

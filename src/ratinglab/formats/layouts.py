@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.literals import is_number
-from ratinglab.formats.row_reader import first_rows, printable
+from ratinglab.formats.row_reader import printable, read_first_rows
 from ratinglab.formats.text_dialects import QuoteScan, TextDialect
 from ratinglab.formats.text_options import SEPARATORS, ColumnOptions
 from ratinglab.formats.timestamps import TimeFormat, detect_time_format
@@ -73,7 +73,7 @@ def detect_layout(
     """
     dialect = dialect.adapt_to(file)
     has_header = dialect.has_header
-    rows = first_rows(file, dialect, 2 if has_header else 1)
+    rows = read_first_rows(file, dialect, 2 if has_header else 1)
     line, cells = rows[0]
     if any("\n" in cell or "\r" in cell for cell in cells):
         raise UserError(f"{file}, line {line}: a quoted cell must end on the line it starts on")

@@ -9,7 +9,7 @@ from ratinglab.formats.inputs import EmptyFileError, InputFile
 from ratinglab.formats.text_dialects import TextDialect, read_utf8_blocks
 
 
-def first_rows(file: InputFile, dialect: TextDialect, count: int) -> list[tuple[int, list[str]]]:
+def read_first_rows(file: InputFile, dialect: TextDialect, count: int) -> list[tuple[int, list[str]]]:
     """Read the first `count` rows that are not empty: the line of each, counted from 1, and its cells.
 
     Raises:

@@ -23,7 +23,7 @@ from ratinglab.formats.faults import (
 )
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import Layout, check_unique, find_column_position, make_layout, separators_in
-from ratinglab.formats.row_reader import first_rows, printable
+from ratinglab.formats.row_reader import printable, read_first_rows
 from ratinglab.formats.text_dialects import QuoteScan, TextDialect
 from ratinglab.formats.text_options import SEPARATORS
 from ratinglab.formats.text_parsing import TextStream, parse_batches
@@ -156,7 +156,7 @@ def with_separator_of(file: InputFile, dialect: TextDialect) -> TextDialect:
     """
     if dialect.separator != "," or not dialect.has_header or detect_format(file) is not Format.TEXT:
         return dialect
-    ((_, cells),) = first_rows(file, dialect.adapt_to(file), 1)
+    ((_, cells),) = read_first_rows(file, dialect.adapt_to(file), 1)
     names = separators_in(cells[0]) if len(cells) == 1 else []
     return dialect if len(names) != 1 or names == ["spaces"] else replace(dialect, separator=SEPARATORS[names[0]])
 
@@ -183,7 +183,7 @@ def check_while_reading(
         table = _open_typed_table(file)
         return table, read(table)
     dialect = dialect.adapt_to(file)
-    ((line, cells),) = first_rows(file, dialect, 1)
+    ((line, cells),) = read_first_rows(file, dialect, 1)
     layout = replace(make_layout(line, cells, dialect), spans_lines=dialect.is_quoted)
     check_unique(layout.names, file=file)
     scan = layout.new_quote_scan()

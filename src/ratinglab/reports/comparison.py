@@ -28,15 +28,15 @@ from ratinglab.reports.protocols import (
     USES,
     USES_NOTE,
     compared_tag,
-    departures,
+    describe_comparability,
+    join_departures,
     metric_of,
-    verdict,
 )
 from ratinglab.reports.table_layout import align, format_markdown
 from ratinglab.runs.finished_runs import FinishedRun, comparison_conditions, describe_conditions, find_runs
 
 
-def comparison_tables(folders: Sequence[str], *, only_protocols: bool) -> Iterator[str]:
+def tabulate_comparisons(folders: Sequence[str], *, only_protocols: bool) -> Iterator[str]:
     """Tabulate all finished runs in these folders.
 
     The table of a protocol lists its runs and references, best test metric first. The other runs have a table per
@@ -74,7 +74,7 @@ def comparison_tables(folders: Sequence[str], *, only_protocols: bool) -> Iterat
     yield from (f"note: left out: {fault}" for fault in unreadable)
 
 
-def models_table(folders: Sequence[str]) -> Iterator[str]:
+def tabulate_models(folders: Sequence[str]) -> Iterator[str]:
     """Tabulate the finished runs under protocols in Markdown: one row per model and fit, one column per protocol.
 
     A cell holds the protocol's metric, averaged over folds and seeds. It is empty unless every run is comparable and
@@ -125,7 +125,7 @@ def _obstacle(runs: Sequence[FinishedRun]) -> str:
     """Describe why runs under a protocol are not comparable. Returns "" if they are."""
     protocols = _protocols(runs)
     count = protocols[0]["folds"]
-    return (_missing_folds(runs, set(range(1, count + 1))) if count > 1 else "") or departures(protocols)
+    return (_missing_folds(runs, set(range(1, count + 1))) if count > 1 else "") or join_departures(protocols)
 
 
 def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def _protocol_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
         lines.append((reference["value"], [reference["system"], f"{reference['value']:.4f}", "", "", "", uses, source]))
     for group in groups:
         protocols, obstacle = _protocols(group.runs), _obstacle(group.runs)
-        note = f"not comparable: {obstacle}" if obstacle else verdict(protocols)
+        note = f"not comparable: {obstacle}" if obstacle else describe_comparability(protocols)
         cells = [*_metric_cells(group.runs, tag), *_size_cells(group.runs), ", ".join(protocols[0]["uses"]), note]
         lines.append((mean_of(group.runs, tag), [_name(group), *cells]))
     yield title

@@ -24,17 +24,17 @@ def compared_tag(record: RunRecord) -> str:
     return "" if record.protocol is None else f"test/{record.protocol['metric']}"
 
 
-def departures(protocols: Sequence[dict[str, Any]]) -> str:
+def join_departures(protocols: Sequence[dict[str, Any]]) -> str:
     """List the departures of runs from their protocol, each once. Returns "" if there are none."""
     return "; ".join(dict.fromkeys(departure for protocol in protocols for departure in protocol["departures"]))
 
 
-def verdict(protocols: Sequence[dict[str, Any]]) -> str:
+def describe_comparability(protocols: Sequence[dict[str, Any]]) -> str:
     """Describe the references that runs of one equation are comparable with, or why there are none.
 
     A run that uses times or features is only comparable with systems that also use them.
     """
-    if problems := departures(protocols):
+    if problems := join_departures(protocols):
         return f"not comparable: {problems}"
     uses = protocols[0]["uses"]
     if not uses:
@@ -44,7 +44,7 @@ def verdict(protocols: Sequence[dict[str, Any]]) -> str:
     return f"not comparable: no system here uses {' and '.join(uses)}"
 
 
-def table_with_reference_results(
+def tabulate_with_references(
     records: Sequence[RunRecord], value: float, *, half_width: float | None = None
 ) -> Iterator[str]:
     """Tabulate the test metric of a run among the references of its protocol, best first.
@@ -55,7 +55,7 @@ def table_with_reference_results(
         half_width: half the width of the mean's 95% confidence interval, or None for a single run.
     """
     protocols = [record.protocol for record in records if record.protocol is not None]
-    record, protocol, note = records[0], protocols[0], verdict(protocols)
+    record, protocol, note = records[0], protocols[0], describe_comparability(protocols)
     if half_width is not None:
         note = f"mean of {len(protocols)} folds, ± {half_width:.4f} (95%); {note}"
     metric = metric_of(protocol)

@@ -31,8 +31,8 @@ from ratinglab.reports.averages import (
 )
 from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.groups import Group, compare_with_best, list_tests
-from ratinglab.reports.protocols import compared_tag, table_with_reference_results
-from ratinglab.reports.sweep_results import ComparableJobs, comparable_sets, find_differing_keys, group_jobs
+from ratinglab.reports.protocols import compared_tag, tabulate_with_references
+from ratinglab.reports.sweep_results import ComparableJobs, divide_jobs, find_differing_keys, group_jobs
 from ratinglab.reports.table_layout import align, format_latex, format_markdown
 from ratinglab.runs.finished_runs import FOLD, FinishedRun, describe_conditions
 from ratinglab.runs.record import read_config_dir
@@ -67,7 +67,7 @@ class SweepReport(NamedTuple):
         write_figures(folder, self.sets)
 
 
-def sweep_report(started_jobs: Sequence[SweepJob]) -> SweepReport:
+def report_sweep(started_jobs: Sequence[SweepJob]) -> SweepReport:
     """Report jobs by the arguments in which they differ, best monitored validation metric first.
 
     Jobs that differ only in REPLICATES share a row, which has their number, and the mean of each metric with its 95%
@@ -88,9 +88,7 @@ def sweep_report(started_jobs: Sequence[SweepJob]) -> SweepReport:
     """
     if not started_jobs:
         raise UserError("no job of the sweep has started")
-    sets = [
-        jobs._replace(groups=compare_with_best(jobs.groups, jobs.columns[0])) for jobs in comparable_sets(started_jobs)
-    ]
+    sets = [jobs._replace(groups=compare_with_best(jobs.groups, jobs.columns[0])) for jobs in divide_jobs(started_jobs)]
     tables = [_table(jobs) for jobs in sets]
     lines: list[str] = []
     for jobs, table in zip(sets, tables, strict=True):
@@ -322,4 +320,4 @@ def _compare_with_protocol(runs: Sequence[FinishedRun]) -> Iterator[str]:
     tag = compared_tag(records[0])
     if values_of(runs, tag):
         yield ""
-        yield from table_with_reference_results(records, mean_of(runs, tag), half_width=half_width_of(runs, tag))
+        yield from tabulate_with_references(records, mean_of(runs, tag), half_width=half_width_of(runs, tag))

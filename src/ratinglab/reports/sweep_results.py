@@ -47,7 +47,7 @@ class ComparableJobs(NamedTuple):
         return first if first.num_missing == 0 and first.settings and has_metric else None
 
 
-def comparable_sets(jobs: Sequence[SweepJob]) -> list[ComparableJobs]:
+def divide_jobs(jobs: Sequence[SweepJob]) -> list[ComparableJobs]:
     """Divide jobs into comparable sets. Jobs that have not started training join the first set."""
     first = next((comparison_conditions(job.record) for job in jobs if job.record is not None), {})
     sets: defaultdict[tuple[tuple[str, str], ...], list[SweepJob]] = defaultdict(list)

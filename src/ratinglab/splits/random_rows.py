@@ -16,7 +16,7 @@ from ratinglab.splits.split import (
     FractionSplitOptions,
     format_count,
     hold_out_first_rows,
-    row_numbers,
+    number_rows,
 )
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class RandomSplitOptions(FractionSplitOptions):
     """Seed of the split, independent of the training `seed`."""
 
     def assign(self, table: RatingTable) -> NDArray[np.int8]:
-        order = row_numbers(len(table.ratings))
+        order = number_rows(len(table.ratings))
         np.random.default_rng(self.seed).shuffle(order)
         num_test, num_validation = round(self.test * len(order)), round(self.validation * len(order))
         part = np.full(len(order), TRAIN, dtype=np.int8)

@@ -169,13 +169,13 @@ class RandomValidationSplitOptions(SplitOptions):
     def assign(self, table: RatingTable) -> NDArray[np.integer]:
         part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
         part[self.test_rows(table)] = TEST
-        train = row_numbers(len(part))[part == TRAIN]
+        train = number_rows(len(part))[part == TRAIN]
         np.random.default_rng(self.seed).shuffle(train)
         part[train[: round(self.validation * len(train))]] = VALIDATION
         return part
 
 
-def row_numbers(count: int) -> NDArray[np.int32] | NDArray[np.int64]:
+def number_rows(count: int) -> NDArray[np.int32] | NDArray[np.int64]:
     """Number rows from 0: (count,), int32 if the numbers fit, else int64."""
     return np.arange(count).astype(np.int64) if count >= 2**31 else np.arange(count, dtype=np.int32)
 

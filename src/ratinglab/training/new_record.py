@@ -67,7 +67,7 @@ def make_record(
             side_digests=table.side_digests(needs._replace(days=True)) if options.split.uses_times else side_digests,
             split=ratings.split,
         ),
-        metrics=[] if model.predicts_scores else metric_records(options.metrics),
+        metrics=[] if model.predicts_scores else make_metric_records(options.metrics),
         monitor=options.monitor,
         ranking=to_plain(options.ranking) | to_plain(options.order),
         predicts_scores=model.predicts_scores,
@@ -78,7 +78,7 @@ def make_record(
     )
 
 
-def metric_records(targets: Sequence[str]) -> list[dict[str, Any]]:
+def make_metric_records(targets: Sequence[str]) -> list[dict[str, Any]]:
     """Make the entries of run.json for these metrics."""
     return [
         {"target": target, "name": kind.name, "label": kind.label, "higher_is_better": kind.higher_is_better}

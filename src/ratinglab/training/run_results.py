@@ -8,7 +8,7 @@ from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.ratings.side_information import AvailableData
-from ratinglab.reports.protocols import compared_tag, table_with_reference_results
+from ratinglab.reports.protocols import compared_tag, tabulate_with_references
 from ratinglab.reports.results import describe_results
 from ratinglab.runs.record import drop_undefined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.run_files import EPOCHS
@@ -58,7 +58,7 @@ def print_results(options: TrainOptions, run_folder: Path, *, available: Availab
     record, metrics = read_record(run_folder), read_metrics(run_folder)
     lines = list(describe_results(metrics, RunTables(run_folder, record)))
     if (tag := compared_tag(record)) in metrics:
-        lines += table_with_reference_results([record], metrics[tag])
+        lines += tabulate_with_references([record], metrics[tag])
     if (options.model.name, options.optimizer.name) == DEFAULT_CHOICE:
         lines.append(best_recipe_tip(available))
     for line in lines:
