@@ -179,7 +179,7 @@ def convert_config(config: DictConfig, conf: PrimaryConfig, *, overrides: Sequen
 
 
 def _start_threads_of_compiled_fit(config: DictConfig) -> None:
-    """Start numba's threads if the chosen fit has compiled loops.
+    """Start numba's threads if the chosen fit is compiled.
 
     They must start before torch is imported, which the conversion does: the class of an equation's options imports it.
     """
@@ -188,7 +188,7 @@ def _start_threads_of_compiled_fit(config: DictConfig) -> None:
     if not isinstance(optimizer, dict) or TARGET not in optimizer:
         return
     fit = target_class(optimizer[TARGET], base=FitOptions, key=f"optimizer.{TARGET}")
-    if issubclass(fit, FitOptions) and fit.has_compiled_loops:
+    if issubclass(fit, FitOptions) and fit.is_compiled:
         from ratinglab.kernels.compiled import start_threads  # imported here, because other fits do not need numba
 
         start_threads()

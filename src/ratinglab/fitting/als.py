@@ -73,7 +73,7 @@ class ALSFit(RowFit):
             mean = (ridge[:, None] * term_sum + self.damping * rows[side]) / (ridge + self.damping)[:, None]
             priors = RowPriors(mean, np.eye(mean.shape[1], dtype=np.float32), ridge + self.damping)
             self.solve_rows(side, rows[side], rows[other_side(side)], priors=priors)
-            self.write_own_rows(side, rows[side] - term_sum)
+            write_tables(rows[side] - term_sum, list_tables(self.equation.side(side)))
         errors, _ = self.sum_squared_errors("item", rows["item"], self.make_regressors(rows["user"]))
         self.train_mse = float(errors.sum()) / len(self.data.train_ratings_in_stars)
 
@@ -87,13 +87,10 @@ class ALSFit(RowFit):
     def _fit_term(
         self, term: Term, rows: FloatArray, products: dict[str, FloatArray], counts: FloatArray
     ) -> FloatArray:
-        """Solve for a term's weights y, write them to the equation, and return F y.
+        """Solve for a term's weights y, write them to the equation, and return F y, (num_rows, D) float32.
 
-        Args:
-            term: the term.
-            rows: (num_rows, D) float32, v.
-            products: F y of each term of the side, by name.
-            counts: (num_rows,) float32, the number of ratings of each row.
+        `rows` (num_rows, D) float32 are v, `products` hold F y of each term of the side, by name, and `counts`
+        (num_rows,) float32 are the numbers of ratings of the rows.
         """
         other_terms = (product for name, product in products.items() if name != term.name)
         residual = rows - sum(other_terms, np.zeros_like(rows))

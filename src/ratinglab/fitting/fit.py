@@ -243,7 +243,7 @@ class Fit(LightningModule):
         if not self._is_reported:  # a validation within the epoch made a caller's own Trainer stop
             self._report_epoch()
         self.epochs_done = self.current_epoch + 1  # before Lightning writes the checkpoints
-        # train/mse may be computed before the last update, so only the checks below cover the final weights
+        # train/mse may be computed before the last update, so the weights are checked separately
         for name, parameter in self.predictor.model.named_parameters():
             size = float(parameter.detach().square().mean().sqrt())
             self._check_finite(size, "a weight")

@@ -72,8 +72,9 @@ class FitOptions(ABC):
     """Whether several processes can share a batch."""
     runs_on_cpu_only: ClassVar[bool] = False
     """Whether the fit runs only on the CPU."""
-    has_compiled_loops: ClassVar[bool] = False
-    """Whether the fit runs loops compiled by numba, which must be imported before torch."""
+    is_compiled: ClassVar[bool] = False
+    """Whether numba compiles the whole sweep, not only a step of it as in sparse_adam. numba's threads then start
+    before torch is imported; see `kernels.compiled.start_threads`."""
     update_frequency: ClassVar[str] = "one step per batch"
     """How often the weights are updated, as shown in the header."""
     supports_on_disk: ClassVar[bool] = False
@@ -81,7 +82,7 @@ class FitOptions(ABC):
     ignored_options: ClassVar[tuple[str, ...]] = ()
     """Names of the equation's options that this fit ignores."""
     needs_regularization: ClassVar[bool] = False
-    """Whether model.regularization must be above 0: near 0, rows with few ratings have no unique solution."""
+    """Whether model.regularization must be above 0. At 0, the solution for rows with few ratings is not unique."""
     is_single_epoch: ClassVar[bool] = False
     """Whether the first epoch computes the final weights."""
 

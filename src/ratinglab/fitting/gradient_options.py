@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class GradientOptions(LearningRateOptions):
-    """Options of minibatch gradient descent, for any equation."""
+    """Options of minibatch gradient descent, for any equation that predicts ratings."""
 
     supports_processes: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""Start, synchronize and end the ranks of a fit: several processes that share every batch, as Lightning's DDP.
+"""Start, synchronize and end the ranks of a fit: several processes that share every batch, as in Lightning's DDP.
 
 Rank 0 writes the run. The other ranks start in one of two ways:
 

@@ -68,10 +68,6 @@ class RowFit(FactorFit):
         """Copy the rows of a side without their terms: the bias, if any, and the factors, (num_rows, D) float32."""
         return join_tables(list_tables(self.equation.side(side)))
 
-    def write_own_rows(self, side: SideName, rows: FloatArray) -> None:
-        """Write rows without their terms to the equation."""
-        write_tables(rows, list_tables(self.equation.side(side)))
-
     def solve_rows(self, side: SideName, rows: FloatArray, other_rows: FloatArray, *, priors: RowPriors) -> None:
         """Solve for each row of a side given the other side's rows, in place: its least-squares solution.
 

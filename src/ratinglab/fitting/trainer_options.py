@@ -32,7 +32,7 @@ NOT_IN_TRAINER = {
     "min_steps": "fits count epochs; set trainer.min_epochs",
     "val_check_interval": "fits validate between epochs; set trainer.check_val_every_n_epoch",
     "gradient_clip_algorithm": "gradients are clipped by their norm; set trainer.gradient_clip_val",
-    "sync_batchnorm": "no equation normalizes batches",
+    "sync_batchnorm": "no equation uses batch normalization",
     "logger": "choose logger=tensorboard, csv, mlflow, wandb or none",
     "callbacks": "set keys of callbacks, such as callbacks.early_stopping.patience",
     "enable_checkpointing": "a run predicts from its checkpoint",
@@ -96,7 +96,7 @@ class TrainerOptions:
     gradient_clip_val: float | None = field(metadata=above(0))
     """Maximum norm of the gradient, or null for no clipping. Set it if the loss spikes."""
     deterministic: bool
-    """Whether to refuse operations that are not reproducible bit for bit. Only GPUs have such operations."""
+    """Whether to raise an error on operations that are not reproducible bit for bit. Only GPUs have such operations."""
     profiler: Profiler | None
     """Lightning's profiler, simple or advanced, which reports the time per operation, or null for none."""
     enable_progress_bar: bool

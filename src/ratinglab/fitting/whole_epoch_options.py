@@ -30,7 +30,7 @@ class WholeEpochOptions(FitOptions):
     trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
     takes_batches: ClassVar[bool] = False
     runs_on_cpu_only: ClassVar[bool] = True
-    has_compiled_loops: ClassVar[bool] = True
+    is_compiled: ClassVar[bool] = True
     update_frequency: ClassVar[str] = "one sweep per epoch"
     fit_class: ClassVar[str]
     """The fit, as `module:Class` in ratinglab.fitting. `build` imports the module, since it may import a compiler."""
@@ -56,8 +56,8 @@ class BlockSGDOptions(WholeEpochOptions, LearningRateOptions):
     fit_class: ClassVar[str] = "block_sgd:BlockSGDFit"
 
     slices: int | None = field(metadata=within(1, 1024))
-    """Number of slices into which users are cut, and items too. It is also the maximum number of threads. With null, it
-    is 8, or 16 from 8 million ratings on."""
+    """Number of slices into which users, and likewise items, are divided. It is also the maximum number of threads.
+    With null, it is 8, or 16 from 8 million ratings on."""
 
 
 class Noise(Enum):
@@ -92,11 +92,12 @@ class GibbsOptions(WholeEpochOptions):
     """Number of epochs from one kept sample to the next, until max_samples is reached."""
     max_samples: int | None = field(metadata=at_least(2))
     """Maximum number of samples. Beyond it, every second sample is dropped, and thin doubles. A sample takes as much
-    memory as the model, and three times that while a checkpoint is written. With null, as many as fit into 400 MB, but
-    at least 16 and at most 1000."""
+    memory as the model, and three times that while a checkpoint is written. null keeps as many as fit in 400 MB,
+    between 16 and 1000."""
     min_gain: float = field(metadata=at_least(0, below=1))
-    """The fit ends once more samples would lower the MSE by at most this fraction of train/mse. With 0, it runs all
-    of trainer.max_epochs."""
+    """The fit ends once more samples would lower the MSE by at most this fraction of train/mse. It also ends once it
+    has the maximum number of samples, thin has grown 16-fold, and the samples are nearly independent. With 0, it runs
+    all of trainer.max_epochs."""
 
     def num_samples(self, max_epochs: int) -> int:
         """Return the maximum number of samples after max_epochs."""
@@ -164,7 +165,7 @@ class SingleEpochOptions(WholeEpochOptions):
     trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType(
         {**WHOLE_EPOCHS, "check_val_every_n_epoch": 1, "min_epochs": 0}
     )
-    has_compiled_loops: ClassVar[bool] = False
+    is_compiled: ClassVar[bool] = False
     is_single_epoch: ClassVar[bool] = True
 
 

@@ -24,14 +24,8 @@ def move_to_blocks(
     Block `a · num_slices + b` holds the rows of user slice a and item slice b. The sort touches a few pages of each
     block at a time. It therefore also suits rows in mapped files, whose pages it drops.
 
-    Args:
-        rows: the rows.
-        user_slice: (num_users,) int32, the slice of each user.
-        item_slice: (num_items,) int32.
-        num_slices: slices per side.
-
-    Returns:
-        (num_slices² + 1,) int64: the first row of each block, and the number of rows.
+    `user_slice` (num_users,) int32 and `item_slice` (num_items,) int32 are the slices of users and items. Returns the
+    first row of each block, and the number of rows: (num_slices² + 1,) int64.
 
     Source: McIlroy, Bostic, McIlroy, "Engineering Radix Sort", Computing Systems 6(1), 1993.
     """

@@ -39,10 +39,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class BestAndLast(Checkpoint):
     """Writer of best.ckpt, the best epoch by the monitored metric, and last.ckpt, from which a run resumes.
 
-    The initial weights are the first candidate for best.ckpt, as epoch 0, so a fit never ends worse than it began.
-    Writes best.ckpt after every epoch that is the best so far. Writes last.ckpt at the end of the fit, and after an
-    epoch if at least `last_every_seconds` have passed since the last write. Without a monitored metric, the last epoch
-    counts as the best, and both are written together.
+    With a monitored metric, the initial weights are the first candidate for best.ckpt, as epoch 0, so that a fit never
+    ends with a worse value of the metric than it began with. Writes best.ckpt after every epoch that is the best so
+    far. Writes last.ckpt at the end of the fit, and after an epoch if at least `last_every_seconds` have passed since
+    the last write. Without a monitored metric, the last epoch counts as the best, and both are written together.
 
     If a checkpoint cannot be written, warns and keeps the previous one: a full disk does not stop training.
     """
@@ -84,7 +84,7 @@ class BestAndLast(Checkpoint):
         self._write_best(trainer, value, self.monitor, epoch=0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the files that are due. Lightning runs this last, after all other callbacks."""
+        """Write the files that are due. Lightning runs this after all callbacks but StopOnSignal."""
         if self.monitor is not None and self.best_value is not None and was_validated(trainer):
             value = float(trainer.callback_metrics[f"val/{self.monitor.name}"])
             if self.monitor.is_better(value, than=self.best_value):
@@ -135,6 +135,6 @@ class BestAndLast(Checkpoint):
             trainer.strategy.barrier()  # the other processes wait at the end of Trainer.save_checkpoint
             message = f"{path} cannot be written: {error.strerror or error}"
             if name not in self.failed:  # warn once, not after every epoch
-                log.warning("warning: %s; training continues; it tries again at the next checkpoint", message)
+                log.warning("warning: %s; training continues and will retry at the next checkpoint", message)
             self.failed[name] = message
         return trainer.strategy.broadcast(name not in self.failed)

@@ -43,7 +43,7 @@ class ProgressBar(TQDMProgressBar):
 
 
 class EpochLines(Callback):
-    """Callback that logs about MAX_LINES lines of metrics, where there is no terminal.
+    """Callback that logs about MAX_LINES lines of metrics when there is no terminal.
 
     Always includes the first and the last epoch.
     """

@@ -83,15 +83,17 @@ class Chain:
         return Gain(float(difference.square().mean()) / 4, float(predicted.var(dim=0).mean()) / num_samples)
 
     def is_done(self, *, has_dropped: bool, min_gain: float, train_mse: float) -> bool:
-        """Return whether more samples would lower the MSE by at most min_gain · train_mse. With min_gain=0, never.
+        """Return whether more samples would lower the MSE by at most min_gain · train_mse, or are of no more use.
 
-        Checks this after every SAMPLES_PER_CHECK samples, and if `keep` has just dropped every second sample.
+        They are of no more use once the number of samples is at its maximum, `thin` has grown by MIN_THIN_GROWTH, and
+        the samples are nearly independent. Checks after every SAMPLES_PER_CHECK samples, and if `keep` has just dropped
+        every second sample.
         """
         num_samples = self._posterior.num_samples
         is_due = has_dropped or num_samples % SAMPLES_PER_CHECK == 0
         min_samples = min(MIN_SAMPLES_BEFORE_CHECK, max(2, self.max_samples // 2))
         if min_gain == 0 or not is_due or num_samples < min_samples:
-            return False
+            return False  # with min_gain=0, the fit never ends itself
         gain = self.gain()
         is_long = has_dropped and self.thin >= MIN_THIN_GROWTH * self._first_thin
         are_independent = gain.actual <= MAX_INDEPENDENT_RATIO * gain.independent

@@ -44,8 +44,7 @@ class GibbsFit(RowFit):
 
     A weight row v holds a user's (or item's) bias and factors: v ~ Normal(m, Λ⁻¹). Each side draws its m and Λ from a
     Normal–Wishart prior (m₀ = 0, β₀ = 2, ν₀ = D, W₀ = I). Every conditional has a closed form, except for the cap. A
-    sweep draws whole rows, and all rows of a side in parallel. There is nothing to tune; model.regularization has no
-    effect.
+    sweep draws whole rows, and all rows of a side in parallel.
 
     If rows are sums of terms, a row's mean is m + Σ F y over the side's terms, with y ~ Normal(0, (λ Λ)⁻¹) and one
     λ ~ Gamma(1, 1) per term. A sweep draws y one column of F at a time, each given all others. With biases, each y also
@@ -56,9 +55,8 @@ class GibbsFit(RowFit):
 
     No draw depends on the number of threads.
 
-    The fit ends once more samples would lower the MSE by at most `min_gain` of train/mse: see Chain for the estimate,
-    over validation rows or, without any, training rows. It also ends once the number of samples is at its maximum and
-    the samples are nearly independent.
+    `Chain.is_done` decides when the fit ends. It estimates the gain of more samples over validation rows or, if there
+    are none, training rows.
 
     Sources: Salakhutdinov, Mnih, "Bayesian Probabilistic Matrix Factorization using Markov Chain Monte Carlo", ICML
     2008; Lakshminarayanan, Bouchard, Archambeau, "Robust Bayesian Matrix Factorisation", AISTATS 2011, for the noise of

@@ -43,12 +43,8 @@ def draw_user_noise(
 
 
 def draw_common_precision(count: float, squares: float, random: np.random.Generator) -> float:
-    """Draw the common precision α ~ Gamma(1, 1), given the errors and the users' relative precisions a.
-
-    Args:
-        count: number of errors.
-        squares: sum of the squared errors, each times its user's a.
-        random: generator of the draw.
+    """Draw the common precision α ~ Gamma(1, 1), given `count` errors whose squares, times their users' a, add up to
+    `squares`.
     """
     return float(random.gamma(COMMON_SHAPE + count / 2, 1 / (COMMON_RATE + squares / 2)))
 
