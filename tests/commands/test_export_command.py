@@ -183,7 +183,7 @@ def test_export_json_describes_the_program_and_its_parity(run_of, tmp_path, caps
     ]  # fmt: skip
     printed = capsys.readouterr().out
     assert f"folder     {folder}" in printed
-    assert "day        days since 1970-01-01; 2147483647 for a user's last day" in printed
+    assert "day        days since 1970-01-01; 2147483647: each user's last day" in printed
 
 
 @pytest.mark.slow

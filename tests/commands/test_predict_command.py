@@ -292,7 +292,7 @@ def test_items_of_one_new_user_need_no_user(run, here):
 
 def test_pairs_with_users_need_ratings_with_users(run, here):
     (here / "pairs.csv").write_text("user_id,item_id\n2,1\n")
-    with pytest.raises(UserError, match=r"pairs.csv has a column 'user_id', but the ratings are one new user's"):
+    with pytest.raises(UserError, match=r"has a column 'user_id', but the ratings belong to a single new user"):
         predict(run, "ratings='{0: 5}'", "input=pairs.csv", "output=out.csv")
     assert not (here / "out.csv").exists()
 

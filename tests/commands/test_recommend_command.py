@@ -261,7 +261,7 @@ def test_lists_from_python_have_ten_items_by_default(run):
             r"^user_ids: '229' has no training ratings; unknown=baseline recommends the bias baseline's list$",
         ),
         ({"candidates": ["a"]}, r"^none of the 1 candidates has training ratings$"),
-        ({"unknown": "mean"}, r"^unknown must be one of error, baseline, got mean$"),
+        ({"unknown": "mean"}, r"^unknown must be one of error, baseline, got 'mean'$"),
         ({"k": 0}, r"^k must be at least 1, got 0$"),
         ({"k": "3"}, r"^k must be an integer, got '3'$"),
         ({"k": True}, r"^k must be an integer, got True$"),

@@ -105,7 +105,7 @@ def test_command_prints_the_item_and_an_aligned_table(run, point, capsys):
     similar(point, "item=7", "k=20", "genres=[z]")
     *table, note = capsys.readouterr().out.splitlines()
     assert not any("±" in line for line in table)
-    assert note == "note: listed 6 of the 20 items requested: there are no more candidates"
+    assert note == "note: only 6 of the 20 requested items: no more candidates"
 
 
 def test_more_items_than_there_are_is_a_mistake_unless_k_is_the_default(run):

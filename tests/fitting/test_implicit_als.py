@@ -15,7 +15,7 @@ from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
 from ratinglab.kernels.implicit_rows import improve_rows
 from ratinglab.kernels.sorted_ratings import sort_ratings
-from ratinglab.models.implicit_mf import ImplicitMFOptions, ImplicitObjective, solve_rows
+from ratinglab.models.implicit_mf import ImplicitMFOptions, ImplicitObjective, solve_implicit_rows
 from ratinglab.models.rated_pairs import RatedPairs, liked_rows
 
 MODEL = ImplicitMFOptions(
@@ -56,7 +56,7 @@ def test_as_many_steps_as_factors_solve_for_each_row():
         for row, first, last in zip(rows, pairs.start[:-1], pairs.start[1:], strict=True)
     ]
     errors = improve_rows(pairs, others, 0.3 * others.T @ others, ridge, 8, rows)
-    exact = solve_rows(RatedPairs(user, item), 9, torch.from_numpy(others), ImplicitObjective(0.3, 0.1, 1.0))
+    exact = solve_implicit_rows(RatedPairs(user, item), 9, torch.from_numpy(others), ImplicitObjective(0.3, 0.1, 1.0))
     np.testing.assert_allclose(rows, exact, atol=1e-5)
     assert (rows[3] == 0).all()
     np.testing.assert_allclose(errors, before, rtol=1e-5)

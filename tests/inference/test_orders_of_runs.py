@@ -135,7 +135,9 @@ def test_lower_bounds_need_samples_but_for_users_folded_in(tmp_path):
     for attempt in (run.recommend_to_all, run.evaluate_ranking, lambda **more: run.recommend(3, **more)):
         with pytest.raises(UserError) as error:
             attempt(k=2, by="lower_bound")
-        assert str(error.value) == "by=lower_bound needs a run of optimizer=gibbs: others have no standard deviations"
+        assert str(error.value) == (
+            "by=lower_bound needs standard deviations: a run of optimizer=gibbs, or folded-in users"
+        )
     assert len(run.fold_in({0: 5}).recommend(k=3, by="lower_bound")) == 3
 
 
@@ -181,7 +183,7 @@ def test_damaged_interest_is_one_line(tmp_path, damage):
             np.save(file, interest.user.numpy())
     with pytest.raises(UserError) as error:
         Run.load(run.folder).recommend(3, k=2)
-    assert str(error.value) == f"{path} is damaged or belongs to another run: delete it, and it will be refitted"
+    assert str(error.value) == f"{path} is damaged or belongs to another run: delete it to have it refitted"
 
 
 def test_a_folder_that_cannot_be_written_fits_without_keeping(tmp_path, monkeypatch):

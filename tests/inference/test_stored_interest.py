@@ -19,7 +19,7 @@ def test_interest_fitted_to_other_ratings_or_changed_is_refused(tmp_path):
     with np.load(tmp_path / "interest.npz") as file:
         tables = dict(file)
     np.savez(tmp_path / "interest.npz", **tables | {"share": tables["share"] / 2})
-    refused = r"interest\.npz is damaged or belongs to another run: delete it, and it will be refitted$"
+    refused = r"interest\.npz is damaged or belongs to another run: delete it to have it refitted$"
     with pytest.raises(UserError, match=refused):
         read_interest(tmp_path)
     write_interest(tmp_path, interest)

@@ -138,7 +138,7 @@ def test_lists_are_ordered_by_score_whatever_the_order(trained, recipe):
     assert listed["score"].is_monotonic_decreasing
     assert "rating" not in listed
     assert listed.equals(run.recommend("u3", k=5, by="prediction"))
-    with pytest.raises(UserError, match=r"^by=lower_bound needs a run of optimizer=gibbs"):
+    with pytest.raises(UserError, match=r"^by=lower_bound needs standard deviations: a run of optimizer=gibbs"):
         run.recommend("u3", k=5, by="lower_bound")
     of_all = run.recommend_to_all(k=5)
     own = of_all[of_all["user_id"] == "u3"].drop(columns="user_id").reset_index(drop=True)

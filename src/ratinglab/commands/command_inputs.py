@@ -112,10 +112,7 @@ def fold_in_from_options(
 ) -> tuple[FoldedIn | None, list[str]]:
     """Fold the ratings and features that the options name into a run, if any; also returns notes on them.
 
-    `user_id` is the id of the user if the ratings name no users; None: a new user.
-
-    Raises:
-        UserError: as in `Run.fold_in`, or a file cannot be read.
+    `user_id` is the id of the user if the ratings name no users; None means a new user.
     """
     if not options.folds_in:
         return None, []
@@ -158,4 +155,4 @@ def print_notes(output: Path | None, *lines: str) -> None:
 
 def note_on_length(length: int, *, requested: int) -> str:
     """Say why a list is shorter than requested."""
-    return f"note: listed {length} of the {requested} items requested: there are no more candidates"
+    return f"note: only {length} of the {requested} requested items: no more candidates"

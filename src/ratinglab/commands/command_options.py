@@ -6,9 +6,8 @@ from pathlib import Path
 
 from ratinglab.datasets.sources import DataOptions
 from ratinglab.errors import UserError, require
-from ratinglab.evaluation.ranking import OrderOptions, RankingOptions
+from ratinglab.evaluation.ranking import OrderOptions, RankingOptions, UnknownUsers
 from ratinglab.formats.text_options import TextOptions, check_timestamp_format
-from ratinglab.inference.unknown_users import UnknownUsers
 from ratinglab.options import at_least
 
 
@@ -92,7 +91,8 @@ class RecommendOptions(RunOptions, FoldInOptions):
     user: str | None
     """User id, as in the data. null: the users of `ratings`, the users in the file `users`, or all users."""
     users: str | None
-    """File with one user per row: text, JSON Lines, Parquet, Arrow or ORC. null: all users with training ratings."""
+    """File with one user per row: text, JSON Lines, Parquet, Arrow or ORC. null: all users with training ratings
+    or, with unknown=baseline, all users."""
     items: str | None
     """File with one candidate item per row. null: all items. Only items with training ratings are recommended."""
     genres: list[str]
@@ -171,7 +171,7 @@ class PredictOptions(RunOptions, FoldInOptions):
     input: str
     """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC. It can be larger than
     memory. The separator of text is detected if the header has only one besides spaces. The user column may be missing
-    if `ratings` are one new user's."""
+    if `ratings` belong to a single new user."""
     output: str | None
     """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (for a run of
     optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in. null:

@@ -37,7 +37,7 @@ def evaluate(options: EvaluateOptions) -> None:
     if k is not None and not list_metrics:
         print("note: the run holds out no rows, so no lists are measured")
     if not (run.folder / METRICS).is_file():
-        print("metrics.json is missing: the run has not finished")
+        print("nothing to compare: the run has not finished (no metrics.json)")
         return
     recorded = read_metrics(run.folder)
     if is_same_order:

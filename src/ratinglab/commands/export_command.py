@@ -1,6 +1,7 @@
 """Export a run to files that predict without ratinglab, and compare their predictions with the run's."""
 
 import os
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,11 +57,12 @@ def export(options: ExportOptions) -> None:
                 f"format={options.format.name}: predictions differ from the run's by up to "
                 f"{parity.largest_difference:.1e}; at most {parity.largest_allowed:.1e} is allowed"
             )
-        write_bytes(folder / "export.json", to_json(_describe(run, options.format, written, parity)))
+        described = _describe(run, options.format, written, parity)
+        write_bytes(folder / "export.json", to_json(described))
         size = sum(path.stat().st_size for path in folder.iterdir())
     for note in notes:
         print(note)
-    _print_summary(run, options.format, output, written, parity, size=size)
+    _print_summary(described, output, parity, written.usage, size=size)
 
 
 def measure_parity(run: Run, written: WrittenExport) -> Parity:
@@ -98,14 +100,14 @@ def _describe(run: Run, format: ExportFormat, written: WrittenExport, parity: Pa
     """Describe an export for export.json."""
     record = run.record
     day = {"day": "days since 1970-01-01; 2147483647: each user's last day in training"}
-    last_day = {"day": "not an input: predicts for each user's last day in training"}
+    no_day = {"day": "not an input: this format predicts for each user's last day in training"}
     packages = ("ratinglab", "torch", "numpy", "pyarrow", *(ONNX_PACKAGES if format is ExportFormat.onnx else ()))
     return {
         "format": format.name,
         "file": written.file,
         **written.facts,
         "index": "row number in users.parquet or items.parquet; -1 for any other id, predicted by the bias baseline",
-        **({} if not run.predictor.model.takes_day else day if written.takes_day else last_day),
+        **({} if not run.predictor.model.takes_day else day if written.takes_day else no_day),
         "scale": record.scale,
         "num_users": record.num_users,
         "num_items": record.num_items,
@@ -121,21 +123,16 @@ def _describe(run: Run, format: ExportFormat, written: WrittenExport, parity: Pa
     }
 
 
-def _print_summary(
-    run: Run, format: ExportFormat, output: Path, written: WrittenExport, parity: Parity, *, size: int
-) -> None:
-    record = run.record
-    print(f"exported   {record.model}, {record.num_users:,} users, {record.num_items:,} items: format={format.name}")
+def _print_summary(described: dict[str, Any], output: Path, parity: Parity, usage: Sequence[str], *, size: int) -> None:
+    """Print an export's description, which export.json holds, and how to use the export."""
+    counts = f"{described['num_users']:,} users, {described['num_items']:,} items"
+    print(f"exported   {described['run']['model']}, {counts}: format={described['format']}")
     print(f"folder     {output} ({size / 1e6:.1f} MB)")
-    print("index      the row number in users.parquet or items.parquet; -1 for any other id")
+    print(f"index      {described['index']}")
     print(
         f"parity     at most {parity.largest_difference:.1e} from the run's predictions of {parity.rows:,} "
         f"{parity.part} rows and {parity.cold_pairs} cold pairs"
     )
-    if run.predictor.model.takes_day:
-        print(
-            "day        days since 1970-01-01; 2147483647 for a user's last day in training"
-            if written.takes_day
-            else "note: takes no days; predicts for each user's last day in training"
-        )
-    print("", *(line.replace("FOLDER", str(output)) for line in written.usage), sep="\n")
+    if "day" in described:
+        print(f"day        {described['day']}")
+    print("", *(line.replace("FOLDER", str(output)) for line in usage), sep="\n")

@@ -51,7 +51,7 @@ def predict(options: PredictOptions) -> None:
     columns = columns_in(pairs.schema.names, options.columns, run.record)
     if folded is not None and folded.is_anonymous and columns["user"] in pairs.schema.names:
         raise UserError(
-            f"{file} has a column {columns['user']!r}, but the ratings are one new user's: give ratings "
+            f"{file} has a column {columns['user']!r}, but the ratings belong to a single new user: give ratings "
             "with a user column, or pairs without one"
         )
     schema = _extend_schema(pairs, has_deviation=run.record.is_sampled or folded is not None)

@@ -21,22 +21,21 @@ from ratinglab.commands.command_inputs import (
 )
 from ratinglab.commands.command_options import RecommendOptions
 from ratinglab.errors import UserError
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, UnknownUsers
 from ratinglab.files import is_stream
 from ratinglab.formats.text_tables import TextTable
 from ratinglab.formats.writing import write_table
 from ratinglab.inference.folded_in import FoldedIn, explain_list
-from ratinglab.inference.lists import ListOptions, check_length
+from ratinglab.inference.lists import ListOptions, check_list_length
 from ratinglab.inference.recommender_tables import Ids
 from ratinglab.inference.run import Run
 from ratinglab.inference.trained_recommender import TrainedRecommender
-from ratinglab.inference.unknown_users import UnknownUsers
 from ratinglab.reports.table_layout import print_rows
 
 BLOCK_ROWS = 1 << 18
 """Number of recommendations held in memory at once."""
 NUM_REASONS = 3
-"""Number of the user's ratings named with an item if why=true."""
+"""Number of the user's ratings given as reasons for an item if why=true."""
 NUM_RATED = 5
 """Number of the user's own ratings printed above the recommendations."""
 
@@ -93,7 +92,7 @@ def recommend(options: RecommendOptions) -> None:
     table_notes = [note for table in tables.values() for note in table.opened_from.notes]
     notes += [f"note: {note}" for note in (*table_notes, *fold_in_notes)]
     recommender = run if folded is None else folded.other_users
-    check_length(options.k, num_items=recommender.record.num_items)
+    check_list_length(options.k, num_items=recommender.record.num_items)
     candidates, candidate_notes = _find_candidates(recommender, options, tables.get("items"))
     notes += candidate_notes
     list_options = ListOptions(

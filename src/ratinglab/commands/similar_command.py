@@ -6,7 +6,7 @@ from ratinglab.commands.command_inputs import check_table_path, load_run, note_o
 from ratinglab.commands.command_options import SimilarOptions
 from ratinglab.files import is_stream
 from ratinglab.formats.writing import write_table
-from ratinglab.inference.lists import check_length
+from ratinglab.inference.lists import check_list_length
 from ratinglab.reports.table_layout import print_rows
 
 
@@ -14,13 +14,10 @@ def find_similar(options: SimilarOptions) -> None:
     """Print the items most similar to an item, and write them to the file `output`, if any.
 
     Prints no items if the file is a stream, such as stdout.
-
-    Raises:
-        UserError: as in `Run.similar`, or a genre is unknown, or the file cannot be written.
     """
     output = None if options.output is None else check_table_path(options.output)
     run, notes = load_run(options.run)
-    check_length(options.k, num_items=run.record.num_items)
+    check_list_length(options.k, num_items=run.record.num_items)
     tables = run.tables
     candidates = tables.items_with_genres(options.genres, column=options.columns.genres) if options.genres else None
     similar = run.similar(options.item, k=options.k, candidates=candidates)

@@ -60,6 +60,13 @@ class OrderBy(Enum):
     lower_bound = "lower_bound"
 
 
+class UnknownUsers(Enum):
+    """Treatment of users without training ratings in recommendation lists."""
+
+    error = "error"
+    baseline = "baseline"
+
+
 @dataclass
 class OrderOptions:
     """Options of the order of recommendation lists."""

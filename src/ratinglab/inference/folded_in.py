@@ -117,11 +117,8 @@ class FoldedIn(Recommender):
 
         Returns:
             prediction and standard_deviation (float32), in rating units; basis: folded_in if the user or the item was
-            folded in and the equation predicts, else as in `Run.predict_table`. The standard deviation is NaN where the
+            folded in and the equation predicts, else one of BASES. The standard deviation is NaN where the
             bias baseline predicts, and for other users of a run without samples.
-
-        Raises:
-            UserError: as in `predict`.
         """
         check_ids(item_ids, name="item_ids")
         if user_ids is None:
@@ -258,10 +255,9 @@ def fold_in(
 def _extend_ranking_model(
     run: TrainedRun, given: GivenData, users: UsersOrItems, items: UsersOrItems
 ) -> tuple[TrainedRecommender, TrainedRecommender | None]:
-    """Make the recommenders of a ranking model, which computes the users' scores from their ratings.
+    """Make the recommenders of a ranking model for the run's users and for the folded-in users.
 
-    Returns:
-        the recommender for the users of the run, and the recommender for the folded-in users.
+    The model computes the users' scores from their ratings.
 
     Raises:
         UserError: there are items to fold in.
@@ -279,11 +275,9 @@ def _extend_ranking_model(
 def _extend_factors(
     run: TrainedRun, given: GivenData, solved: SolvedRows
 ) -> tuple[TrainedRecommender, TrainedRecommender | None]:
-    """Make the recommenders of a model with factors, from the solved weights.
+    """Make the recommenders of a model with factors, from the solved weights, with the folded-in items.
 
-    Returns:
-        the recommender for the users of the run, with the folded-in items; and the recommender for the folded-in users,
-        None if no user was folded in.
+    The first is for the run's users, the second for the folded-in users, None if there are none.
     """
     with_items: TrainedRecommender = run
     if solved.items.ids:

@@ -100,11 +100,7 @@ def read_given_data(
     columns: Mapping[str, str | None],
     keys: tuple[str, str],
 ) -> GivenData:
-    """Check the arguments of `fold_in`, and look up their users and items in a run.
-
-    Raises:
-        UserError: as in `Run.fold_in`.
-    """
+    """Check the arguments of `Run.fold_in`, and look up their users and items in a run."""
 
     def choose_columns(table: TextTable) -> dict[str, str]:
         return choose_column_names(table.names, requested=columns, run_columns=tables.record.provenance["columns"])
@@ -156,7 +152,7 @@ def _read_features(
         is_repeated = pd.Index(feature_ids).duplicated()
         if is_repeated.any():
             row = int(is_repeated.argmax())
-            raise UserError(f"{features.place(row, column)}: {side} {feature_ids[row]} has an earlier row")
+            raise UserError(f"{features.place(row, column)}: {side} {feature_ids[row]} already has a row")
         cells = {name: features.column(name, key=key) for name in features.names if name != column}
         return GivenFeatures(feature_ids, cells, features.place, key, features.decimal)
     assert single_user is not None, "pairs are of a single user"

@@ -40,8 +40,8 @@ def choose_column_names(
 
 def has_user_column(names: Collection[str], columns: Mapping[str, str]) -> bool:
     """Return whether a table of ratings has the column of users, or another column with `user` in its name."""
-    others = set(names) - {columns["item"], columns["rating"]}
-    return any(name == columns["user"] or "user" in name.lower() for name in others)
+    other_columns = set(names) - {columns["item"], columns["rating"]}
+    return any(name == columns["user"] or "user" in name.lower() for name in other_columns)
 
 
 class GivenUser(NamedTuple):

@@ -3,18 +3,21 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from numbers import Integral
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, UnknownUsers
 from ratinglab.inference.recommender_tables import Ids, check_ids
-from ratinglab.inference.unknown_users import UnknownUsers
 
 SHORT_LIST = 10
-"""Default length of lists, also in conf/recommend.yaml and conf/similar.yaml; allowed even if a run has fewer items."""
+"""Default length of lists, also in conf/recommend.yaml and conf/similar.yaml. Always valid, even with fewer items."""
+
+Choice = TypeVar("Choice", bound=Enum)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +40,7 @@ class Recommender(ABC):
 
     @abstractmethod
     def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
-        """Yield the rows of `recommend_to_all` in blocks of bounded memory, at least one block.
-
-        Raises:
-            UserError: as in `recommend_to_all`.
-        """
+        """Yield the rows of `recommend_to_all` in blocks of bounded memory, at least one block."""
 
     def _resolve_user(self, user_id: int | str | None) -> int | str:
         """Return the id of the user to recommend to. None is allowed if there is a single user."""
@@ -71,7 +70,8 @@ class Recommender(ABC):
             k: maximum number of items, at least 1.
             candidates: ids of the items to choose from; items without training ratings are ignored. None: all items.
             exclude_seen: whether to exclude items that the user has rated in any part.
-            unknown: `error` refuses a user without training ratings; `baseline` uses the bias baseline.
+            unknown: `error` refuses a user without training ratings; `baseline` uses the bias baseline or, with a
+                ranking model, lists the most popular items.
             by: `expected_gain`; `prediction`, before clipping; or `lower_bound`, the prediction minus its standard
                 deviation, for a run of optimizer=gibbs and for folded-in users. A model that predicts scores orders by
                 scores, and refuses `lower_bound`.
@@ -112,16 +112,12 @@ class Recommender(ABC):
     ) -> pd.DataFrame:
         """Recommend k items to each of several users. Users for whom no candidate is left get no rows.
 
-        Args:
-            k, candidates, exclude_seen, unknown, by, threshold: as in `recommend`.
-            user_ids: ids of the users, in the order of the result; None: all folded-in users or, without any, all users
-                with training ratings, by index; with unknown=`baseline`, all users of the run.
+        Takes the arguments of `recommend`, and raises its errors. `user_ids` are the users in the order of the result.
+        None stands for all folded-in users. If there are none, it stands for all users with training ratings, by index,
+        or with unknown=`baseline` for all users of the run.
 
         Returns:
             user_id and the columns of `recommend`, best first.
-
-        Raises:
-            UserError: as in `recommend`.
         """
         if user_ids is not None:
             check_ids(user_ids, name="user_ids")
@@ -129,7 +125,7 @@ class Recommender(ABC):
             k=k,
             candidates=candidates,
             exclude_seen=exclude_seen,
-            unknown=_parse_unknown(unknown),
+            unknown=_parse_choice(UnknownUsers, unknown, name="unknown"),
             order=parse_order(by, threshold),
         )
         return pd.concat(self.lists_by_block(options, user_ids=user_ids), ignore_index=True)
@@ -143,15 +139,15 @@ def check_k(k: int) -> None:
         raise UserError(f"k must be at least 1, got {k}")
 
 
-def _parse_unknown(text: str) -> UnknownUsers:
-    """Parse the argument `unknown`. Raises UserError if there is no such treatment."""
-    names = [treatment.value for treatment in UnknownUsers]
+def _parse_choice(choices: type[Choice], text: str, *, name: str) -> Choice:
+    """Parse the argument `name`. Raises UserError if there is no such choice."""
+    names = [choice.value for choice in choices]
     if text not in names:
-        raise UserError(f"unknown must be one of {', '.join(names)}, got {text}")
-    return UnknownUsers(text)
+        raise UserError(f"{name} must be one of {', '.join(names)}, got {text!r}{did_you_mean(str(text), names)}")
+    return choices(text)
 
 
-def check_length(k: int, *, num_items: int) -> None:
+def check_list_length(k: int, *, num_items: int) -> None:
     """Raise UserError if k exceeds both the number of items and SHORT_LIST."""
     if k > max(num_items, SHORT_LIST):
         raise UserError(f"k must be at most {num_items}, the number of items, got {k}")
@@ -163,9 +159,6 @@ def parse_order(by: str, threshold: float | None) -> OrderOptions:
     Raises:
         UserError: there is no such order, or the threshold is not finite.
     """
-    names = [order.value for order in OrderBy]
-    if by not in names:
-        raise UserError(f"by must be one of {', '.join(names)}, got {by!r}{did_you_mean(str(by), names)}")
     if threshold is not None and not np.isfinite(threshold):
         raise UserError(f"threshold must be finite, got {threshold}")
-    return OrderOptions(OrderBy(by), threshold)
+    return OrderOptions(_parse_choice(OrderBy, by, name="by"), threshold)

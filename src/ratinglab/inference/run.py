@@ -54,7 +54,9 @@ class Run(TrainedRun):
     Attributes:
         folder: the run's folder.
         best_epoch: number of epochs that trained the best weights.
-        predictor, tables, record: as in `TrainedRun`.
+        predictor: the model with its best weights and the bias baseline, on the CPU; predicts from indices.
+        tables: the ids, items and ratings in the run's folder.
+        record: contents of run.json.
     """
 
     def __init__(self, predictor: Predictor, tables: RunTables, *, best_epoch: int) -> None:
@@ -169,8 +171,8 @@ class Run(TrainedRun):
             training ratings of both, int64), most similar first.
 
         Raises:
-            UserError: k is below 1, no or several items have the name, the item or every candidate has no training
-                ratings, or the model has no factors.
+            UserError: k is below 1; no item, or more than one, has this name; the item or every candidate has no
+                training ratings; or the model has no factors.
         """
         if np.ndim(item) > 0:
             raise UserError(f"item must be one id or title, got {item!r}")
@@ -352,7 +354,7 @@ class Run(TrainedRun):
         return self._measure_lists([k], order, parts)
 
     def evaluate_own_ranking(self, *, parts: Sequence[str]) -> dict[str, float]:
-        """Measure the lists that the run's options request, as in `evaluate_ranking`; {} if they request none.
+        """Measure the lists that the run's options request, by the metrics of `evaluate_ranking`; {} without any.
 
         Raises:
             UserError: a part is not val or test.

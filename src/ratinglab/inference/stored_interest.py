@@ -25,7 +25,7 @@ def read_interest(folder: Path) -> Interest | None:
             if str(tables["digest"]) != _digest_of_interest(folder, interest):
                 raise ValueError(DIFFERS)
     except Exception as error:  # an incomplete or foreign file can raise anything
-        raise UserError(f"{path} is damaged or belongs to another run: delete it, and it will be refitted") from error
+        raise UserError(f"{path} is damaged or belongs to another run: delete it to have it refitted") from error
     return interest
 
 

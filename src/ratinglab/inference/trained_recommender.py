@@ -13,10 +13,9 @@ from torch import Tensor
 
 from ratinglab.batches import Blocks
 from ratinglab.errors import UserError
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, UnknownUsers
 from ratinglab.inference.lists import ListOptions, Recommender
 from ratinglab.inference.recommender_tables import Ids, RecommenderTables, check_pairs, is_trained
-from ratinglab.inference.unknown_users import UnknownUsers
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.table import Ratings
@@ -42,11 +41,7 @@ class TrainedRecommender(Recommender):
         self.predictor, self.tables, self.record = predictor, tables, tables.record
 
     def _look_up_pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None = None) -> Ratings:
-        """Look up pairs of users and items, whose ratings are 0 in the result.
-
-        Raises:
-            UserError: as in `Run.predict`.
-        """
+        """Look up pairs of users and items, whose ratings are 0 in the result."""
         self.record.check_predicts_ratings()
         check_pairs(user_ids, item_ids)
         if times is not None:
@@ -71,9 +66,6 @@ class TrainedRecommender(Recommender):
             prediction (float32); standard_deviation (float32, as from `Run.standard_deviation`) for a run of
             optimizer=gibbs; basis: known, or user_unknown, item_unknown or both_unknown if these have no training
             ratings.
-
-        Raises:
-            UserError: as in `Run.predict`.
         """
         pairs, record = self._look_up_pairs(user_ids, item_ids, times), self.record
         code = 1 * ~is_trained(pairs.user, record.num_users) + 2 * ~is_trained(pairs.item, record.num_items)
@@ -97,7 +89,9 @@ class TrainedRecommender(Recommender):
         """
         if options.by is OrderBy.lower_bound:
             if not self.record.is_sampled:
-                raise UserError("by=lower_bound needs a run of optimizer=gibbs: others have no standard deviations")
+                raise UserError(
+                    "by=lower_bound needs standard deviations: a run of optimizer=gibbs, or folded-in users"
+                )
             return LowerBound(self.predictor)
         if options.by is OrderBy.prediction or self.record.predicts_scores:
             return None
@@ -105,7 +99,7 @@ class TrainedRecommender(Recommender):
 
     @abstractmethod
     def _build_expected_gain(self, threshold: float | None) -> ExpectedGain:
-        """Build the order by expected gain. A rating of at least `threshold` counts as liked; None: 4 of 5 stars."""
+        """Build the order by expected gain. A rating of at least `threshold` (None: 4 of 5 stars) counts as liked."""
 
     def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
         tables = self.tables

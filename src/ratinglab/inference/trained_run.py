@@ -17,14 +17,10 @@ from ratinglab.sides import SideName
 
 
 class TrainedRun(TrainedRecommender):
-    """A run's model with the tables in its folder: what fold-in and evaluation need of a `Run`.
-
-    Attributes:
-        predictor, record: as in `TrainedRecommender`.
-        tables: the tables in the run's folder.
-    """
+    """A run's model with the tables in its folder: the part of a `Run` that fold-in and evaluation need."""
 
     tables: RunTables
+    """The ids, items and ratings in the run's folder."""
 
     def part(self, name: str) -> Ratings:
         """Read the run's rows of a part: train, val or test."""

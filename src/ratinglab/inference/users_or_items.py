@@ -45,9 +45,9 @@ class UsersOrItems:
 
 
 def collect(run: TrainedRun, side: SideName, given: GivenData) -> UsersOrItems:
-    """Collect the users or items to fold in: those with features or with a rating that counts, and the single user.
+    """Collect the users or items to fold in: those with features or with a usable rating, and the single user.
 
-    A given rating counts if its other side has training ratings. A user with training ratings keeps them; a given
+    A given rating is usable if its other side has training ratings. A user with training ratings keeps them; a given
     rating replaces the one of the same item. An item with training ratings is not folded in.
     """
     record, features = run.record, given.features[side]
@@ -61,7 +61,7 @@ def collect(run: TrainedRun, side: SideName, given: GivenData) -> UsersOrItems:
     return UsersOrItems(ids, run_index, observations, rating, features)
 
 
-def _select_counting(run: TrainedRun, side: SideName, ratings: pd.DataFrame) -> pd.DataFrame:
+def _select_usable(run: TrainedRun, side: SideName, ratings: pd.DataFrame) -> pd.DataFrame:
     """Select the given ratings whose other side has training ratings."""
     num_others = run.record.num_items if side == "user" else run.record.num_users
     return ratings[is_trained(ratings[f"{other_side(side)}_index"].to_numpy(), num_others)]
@@ -70,7 +70,7 @@ def _select_counting(run: TrainedRun, side: SideName, ratings: pd.DataFrame) -> 
 def _find_ids(run: TrainedRun, side: SideName, given: GivenData) -> dict[str, int]:
     """Find the users or items to fold in: the index in the run of each id, UNKNOWN if the run lacks it."""
     run_ids = run.tables.user_ids if side == "user" else run.tables.item_ids
-    rated, features = _select_counting(run, side, given.ratings), given.features[side]
+    rated, features = _select_usable(run, side, given.ratings), given.features[side]
     index_of = dict(zip(rated[side], rated[f"{side}_index"], strict=True))
     if features is not None:
         index_of |= dict(zip(features.ids, run_ids.index_of(features.ids), strict=True))
@@ -84,11 +84,11 @@ def _find_ids(run: TrainedRun, side: SideName, given: GivenData) -> dict[str, in
 def _collect_ratings(
     run: TrainedRun, side: SideName, given: pd.DataFrame, ids: list[str], run_index: NDArray[np.int32]
 ) -> pd.DataFrame:
-    """Collect the given ratings that count and, of users, the training ratings.
+    """Collect the usable given ratings and, of users, the training ratings.
 
     Returns row (position in `ids`), other (index on the other side) and rating, sorted by row.
     """
-    rated = _select_counting(run, side, given)
+    rated = _select_usable(run, side, given)
     ratings = pd.DataFrame(
         {
             "row": find_positions(ids, rated[side]),

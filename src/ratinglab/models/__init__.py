@@ -1,4 +1,4 @@
-"""The equations, one file each. The package itself exports what an equation of your own is built from."""
+"""The equations, and what they are built from. The package itself exports what an equation of your own needs."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

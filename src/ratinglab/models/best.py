@@ -1,4 +1,4 @@
-"""The model with every term that the data support, so that users need not choose one."""
+"""The model with every term that the data support, so that the user does not have to choose."""
 
 from dataclasses import dataclass
 from typing import ClassVar

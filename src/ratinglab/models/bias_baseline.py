@@ -34,7 +34,7 @@ class BiasBaseline(nn.Module):
     item_bias: Tensor
 
     def __init__(self, *, num_users: int, num_items: int) -> None:
-        """Start at zero; `fit` or `load_state_dict` sets the values."""
+        """Start at zero. `fit`, `fit_popularity` or the caller sets the values."""
         super().__init__()
         self.num_users, self.num_items = num_users, num_items
         self.register_buffer("mean", torch.zeros(()))

@@ -65,7 +65,10 @@ class Design(nn.Module):
 
     @classmethod
     def from_new_rows(cls, values: Column, trained: Column) -> "Design":
-        """Encode values of new users or items, from `parse_new_values`, like the column that a model was trained on."""
+        """Encode values of new users or items, from `parse_new_values`, like the column that a model was trained on.
+
+        Both are float64 for a number, and text (object) for categories: (num_rows,) and (num_trained,).
+        """
         if is_numeric(trained):
             assert is_numeric(values), "parse_new_values reads numbers"
             scale = torch.from_numpy(standardize(values, trained))

@@ -176,7 +176,7 @@ def _prepend_bias(term: Term, side: Side) -> Tensor:
 
 
 class BiasedFactorEquation(FactorEquation):
-    """A factor equation with μ, biases, and a term per user and item feature.
+    """A factor equation with μ, biases and, after `add_features`, a term per user and item feature.
 
     μ is fixed at the mean of the training ratings. The biases start at the bias baseline's, and the embeddings at
     Normal(0, init_std²), so that the first predictions are close to the baseline's if init_std is small. With

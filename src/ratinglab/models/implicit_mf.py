@@ -107,7 +107,7 @@ class ImplicitMF(FactorEquation, ScoreEquation):
     def with_users(self, rows: Batch, *, num_users: int) -> "ImplicitMF":
         rows = liked_rows(rows, self.min_stars)
         pairs = RatedPairs(rows.user.int().numpy(), rows.item.int().numpy())
-        user = solve_rows(pairs, num_users, self.item_embedding.weight, self.objective)
+        user = solve_implicit_rows(pairs, num_users, self.item_embedding.weight, self.objective)
         other = copy(self)
         other._modules = {**self._modules, "user_embedding": nn.Embedding.from_pretrained(user)}
         return other
@@ -120,7 +120,7 @@ class ImplicitMF(FactorEquation, ScoreEquation):
 
 
 @torch.inference_mode()
-def solve_rows(pairs: RatedPairs, num_rows: int, other: Tensor, objective: ImplicitObjective) -> Tensor:
+def solve_implicit_rows(pairs: RatedPairs, num_rows: int, other: Tensor, objective: ImplicitObjective) -> Tensor:
     """Solve for the rows of all users, 0 to num_rows − 1, given the items: (M, D) float32 → (R, D) float32.
 
     The row v of a user with n pairs minimizes Σ_rated (1 − v · y)² + α Σ_all (v · y)² + λ (n + α M)^ν ‖v‖²; without

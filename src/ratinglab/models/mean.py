@@ -28,7 +28,7 @@ class Mean(Equation):
 
     def __init__(self, *, rating_mean: float) -> None:
         super().__init__()
-        self.mean = nn.Embedding(1, 1)  # as any weight that sparse_adam fits
+        self.mean = nn.Embedding(1, 1)  # an Embedding, because sparse_adam requires one
         nn.init.constant_(self.mean.weight, rating_mean)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:

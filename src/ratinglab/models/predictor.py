@@ -21,7 +21,7 @@ class Predictor(nn.Module):
     def __init__(
         self, model: Equation, baseline: BiasBaseline, *, stars: Stars, scale: tuple[float, float] | None
     ) -> None:
-        """Combine a model, an equation or a posterior of one, with its fallback. scale=None clips nothing."""
+        """Combine a model (an equation or its posterior) with its fallback. scale=None does not clip predictions."""
         super().__init__()
         self.model = model
         self.baseline = baseline
@@ -35,7 +35,7 @@ class Predictor(nn.Module):
 
     def with_users(self, rows: Batch, *, num_users: int) -> "Predictor":
         """Return the predictor with other users, folded into a ranking model from their ratings in stars."""
-        assert isinstance(self.model, ScoreEquation), "users are folded into the rows of other models"
+        assert isinstance(self.model, ScoreEquation), "only ranking models fold users in this way"
         baseline = BiasBaseline(num_users=num_users, num_items=self.baseline.num_items)
         baseline.item_bias.copy_(self.baseline.item_bias)
         model = self.model.with_users(rows, num_users=num_users)

@@ -44,7 +44,10 @@ class TraceableRows(Equation):
 
 
 def _append_biases(rows: Factors) -> tuple[Tensor, Tensor]:
-    """Write μ + b_u + b_i + x · y as one product: rows (x, b_u, 1) of users and (y, 1, μ + b_i) of items."""
+    """Write μ + b_u + b_i + x · y as one product: rows (x, b_u, 1) of users and (y, 1, μ + b_i) of items.
+
+    Both are float32, (num_user_rows, D + 2) and (num_item_rows, D + 2).
+    """
     users, items = rows.user.factors, rows.item.factors
     ones = torch.ones(len(users), 1), torch.ones(len(items), 1)
     user_bias = torch.zeros_like(ones[0]) if rows.user.bias is None else rows.user.bias

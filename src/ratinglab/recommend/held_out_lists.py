@@ -104,7 +104,7 @@ class MonitoredLists:
 
     def __init__(self, monitor: MetricAtK, data: "RatingDataModule", *, order: OrderOptions) -> None:
         """Find the users and their relevant items."""
-        assert order.by is not OrderBy.lower_bound, "a burn-in has no lower bounds"
+        assert order.by is not OrderBy.lower_bound, "there are no lower bounds during burn-in"
         train = data.train_ratings_in_stars
         self._monitor, self._stars = monitor, data.stars
         pairs = RatedPairs(train.user, train.item)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ratinglab.models.implicit_mf import ImplicitObjective, solve_rows
+from ratinglab.models.implicit_mf import ImplicitObjective, solve_implicit_rows
 from ratinglab.models.rated_pairs import RatedPairs
 
 if TYPE_CHECKING:
@@ -98,4 +98,5 @@ def _fit_factorization(
 def _solve_factors(pairs: RatedPairs, num_rows: int, other: Tensor) -> Tensor:
     """Solve for the rows of a side in each factorization, given the other side's: (M, D) float32 → (R, D) float32."""
     tables = zip(other.split(DIMS, dim=1), FACTORIZATIONS, strict=True)
-    return torch.cat([solve_rows(pairs, num_rows, table, objective) for table, (_, objective) in tables], dim=1)
+    rows = [solve_implicit_rows(pairs, num_rows, table, objective) for table, (_, objective) in tables]
+    return torch.cat(rows, dim=1)

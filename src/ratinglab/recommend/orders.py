@@ -44,14 +44,9 @@ class ExpectedGain:
     def from_rating_levels(
         cls, interest: Interest, levels: NDArray[np.float32], *, threshold: float, mse: float, stars: Stars
     ) -> "ExpectedGain":
-        """Compute the border and σ.
+        """Compute the border and σ from the distinct training ratings `levels`, (L,), and the predictions' MSE.
 
-        Args:
-            interest: the interest model.
-            levels: (L,) the distinct ratings of the training rows, from `find_rating_levels`.
-            threshold: lowest rating that counts as liked, in rating units.
-            mse: MSE of predictions, in squared rating units.
-            stars: the rating scale.
+        `threshold` is the lowest rating that counts as liked, in rating units; `mse` is in squared rating units.
         """
         border, liked = threshold, is_liked(levels, threshold, unit=stars.unit)
         if liked.any() and not liked.all():

@@ -85,7 +85,8 @@ def select_most_popular(
     column_of, count = _map_items_to_columns(candidates), len(candidates)
     for block in _split_users(users, size=max(1, SCORES_AT_ONCE // count)):
         row, column = np.divmod(_find_seen_positions(seen, block, column_of, count), count)
-        width = min(count, k + int(np.bincount(row).max(initial=0)))  # no user has seen more than width - k items
+        # at most width - k candidates are skipped per user
+        width = min(count, k + int(np.bincount(row).max(initial=0)))
         is_left, is_within = np.ones((len(block), width), dtype=np.bool_), column < width
         is_left[row[is_within], column[is_within]] = False
         rank = is_left.cumsum(axis=1, dtype=np.int32) - 1  # of each item in its user's list, from 0
