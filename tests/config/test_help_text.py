@@ -51,7 +51,7 @@ def test_help_marks_only_the_choice_among_the_files_that_it_includes(help_of):
 def test_other_commands_have_a_help_text(help_of):
     text = help_of("predict")
     assert re.search(r"^    input=\?\?\?  +File with one pair[^=]*Must", text, re.M)
-    assert re.search(r"^    columns\.item=null  +Column of the item ids\. null: item_id or,", text, re.M)
+    assert re.search(r"^    columns\.item=null  +Column of the item ids\. With null, it is item_id", text, re.M)
     assert " -m " not in text
     assert "* csv" in help_of("inspect_data")
 

@@ -16,8 +16,9 @@ class RunOptions:
     """Options of commands that use a run."""
 
     run: str
-    """Folder of the run, or its name. latest: the run below outputs/ that finished last; best: the run with the best
-    validation metric among those with the data and split of the latest run. FOLDER/latest searches another folder."""
+    """Folder of the run, or its name. latest is the run below outputs/ that finished last. best is the run with the
+    best validation metric among the runs with the data and split of the latest one. FOLDER/latest searches another
+    folder."""
 
 
 @dataclass
@@ -35,7 +36,7 @@ class InspectOptions:
     data: DataOptions
     """Ratings to describe."""
     figure: str | None
-    """File for a figure of the data: .png, .pdf or .svg. null: no figure."""
+    """File for a figure of the data: .png, .pdf or .svg. With null, none is drawn."""
 
 
 @dataclass
@@ -45,12 +46,12 @@ class FoldInOptions(TextOptions):
     ratings: str | None
     """Ratings that the run was not trained on: {ITEM: RATING, …} of one user, with ids or titles as ITEM, or a file
     with one rating per row. Users and items that the run does not know are folded in without training. Ratings of known
-    users are added to their training ratings. null: no ratings."""
+    users are added to their training ratings. With null, there are none."""
     user_features: str | None
     """Features of new users that the model uses: {NAME: VALUE, …} of one user, or a file with one user per row.
-    null: no features."""
+    With null, there are none."""
     item_features: str | None
-    """File with the features and the titles of new items. null: no file."""
+    """File with the features and the titles of new items. With null, there are none."""
 
     @property
     def folds_in(self) -> bool:
@@ -63,11 +64,11 @@ class RatingColumnOptions:
     """Names of the columns of user ids, item ids and ratings."""
 
     user: str | None
-    """Column of the user ids. null: user_id or, if a file lacks that column, the column in the run's own data."""
+    """Column of the user ids. With null, it is user_id or, if a file lacks that, the column in the run's own data."""
     item: str | None
-    """Column of the item ids. null: item_id or, if a file lacks that column, the column in the run's own data."""
+    """Column of the item ids. With null, it is item_id or, if a file lacks that, the column in the run's own data."""
     rating: str | None
-    """Column of the ratings in the file `ratings`. null: rating or, if that file lacks that column, the column in the
+    """Column of the ratings in the file `ratings`. With null, it is rating or, if that file lacks it, the column in the
     run's own data."""
 
 
@@ -89,24 +90,26 @@ class RecommendOptions(RunOptions, FoldInOptions):
     """Options for recommending items."""
 
     user: str | None
-    """User id, as in the data. null: the users of `ratings`, the users in the file `users`, or all users."""
+    """User id, as in the data. With null, the lists are for the users of `ratings`, for those in the file `users`, or
+    for all users."""
     users: str | None
-    """File with one user per row: text, JSON Lines, Parquet, Arrow or ORC. null: all users with training ratings
-    or, with unknown=baseline, all users."""
+    """File with one user per row: text, JSON Lines, Parquet, Arrow or ORC. With null, the lists are for all users
+    with training ratings or, with unknown=baseline, for all users."""
     items: str | None
-    """File with one candidate item per row. null: all items. Only items with training ratings are recommended."""
+    """File with one candidate item per row. With null, all items are candidates. Only items with training ratings are
+    recommended."""
     genres: list[str]
-    """Recommend only items with at least one of these genres, such as [Comedy,Drama]; []: all items."""
+    """Recommend only items with at least one of these genres, such as [Comedy,Drama]. [] allows all items."""
     exclude_seen: bool
     """Whether to leave out items that the user has rated."""
     unknown: UnknownUsers
-    """Treatment of users without training ratings. error: stop with an error, or skip them when recommending to all
-    users; baseline: recommend by the bias baseline or, with a ranking model, the most popular items: the same list for
-    everyone."""
+    """Treatment of users without training ratings. error stops with an error, or skips them when it recommends to all
+    users. baseline recommends the same list to all of them: by the bias baseline or, with a ranking model, the most
+    popular items."""
     output: str | None
-    """File to write, one recommendation per row. null: print the list of one user. The extension decides the format:
-    .csv, .tsv, .jsonl, .parquet, .arrow or .feather; any other gives CSV. Add .gz, .bz2, .xz or .zst to compress
-    text or JSON Lines."""
+    """File to write, one recommendation per row. With null, the list of one user is printed. The extension
+    decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or .feather; any other gives CSV. Add .gz, .bz2, .xz or
+    .zst to compress text or JSON Lines."""
     k: int = field(metadata=at_least(1))
     """Number of items to recommend per user."""
     ranking: OrderOptions
@@ -140,10 +143,11 @@ class SimilarOptions(RunOptions):
     """Id or title of the item. A title's case is ignored, its article may stand first or last, and its year may be left
     out: the matrix finds Matrix, The (1999)."""
     genres: list[str]
-    """Find only items with at least one of these genres, such as [Comedy,Drama]; []: all items."""
+    """Find only items with at least one of these genres, such as [Comedy,Drama]. [] allows all items."""
     output: str | None
-    """File to write, one item per row. null: only print the list. The extension decides the format: .csv, .tsv, .jsonl,
-    .parquet, .arrow or .feather; any other gives CSV. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
+    """File to write, one item per row. With null, the list is only printed. The extension decides the format:
+    .csv, .tsv, .jsonl, .parquet, .arrow or .feather; any other gives CSV. Add .gz, .bz2, .xz or .zst to compress text
+    or JSON Lines."""
     k: int = field(metadata=at_least(1))
     """Number of items to find."""
     columns: ItemColumns
@@ -160,8 +164,8 @@ class PairColumns(RatingColumnOptions):
     """Names of the columns in the files of pairs and of ratings."""
 
     timestamp: str | None
-    """Column of the timestamps, for a model that uses days. null: the column in the run's own data; if the file lacks
-    that column, predictions are for each user's last day in training."""
+    """Column of the timestamps, for a model that uses days. With null, it is the column in the run's own data. If the
+    file lacks the column, predictions are for each user's last day in training."""
 
 
 @dataclass
@@ -174,13 +178,13 @@ class PredictOptions(RunOptions, FoldInOptions):
     if `ratings` belong to a single new user."""
     output: str | None
     """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (for a run of
-    optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in. null:
-    print the first 20 rows. The extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or
+    optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in. With
+    null, the first 20 rows are printed. The extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or
     .feather. Any other extension, or the same as a text input's, gives text with the input's separator and encoding, or
     CSV if the input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
     timestamp_format: str | None
-    """Format of the timestamps, as in data.timestamp_format. null: the format in the run's own data if the column has
-    the same name, otherwise detected."""
+    """Format of the timestamps, as in data.timestamp_format. With null, it is the format in the run's own data if the
+    column has the same name, and is otherwise detected."""
     columns: PairColumns
     """Columns of the input."""
 
@@ -213,7 +217,7 @@ class ExportOptions(RunOptions):
     """Format. torch (a torch.export program) and onnx hold the whole model; numpy (.npz) and parquet hold the factors
     and biases of a model that has factors."""
     output: str | None
-    """Folder to write, new or empty; null: RUN-FORMAT, next to the run."""
+    """Folder to write, new or empty. With null, it is RUN-FORMAT, next to the run."""
 
     def check_together(self) -> None:
         """Raise UserError if a package is missing."""

@@ -221,7 +221,7 @@ def _reasons(changes: pd.DataFrame, item_ids: pd.Series) -> list[str]:
 
 
 def _recommend_to_several(request: _ListsRequest, users: TextTable | None, output: Path, notes: Sequence[str]) -> None:
-    """Write the lists of the users in a table (None: all users) to a file, and print how many there are."""
+    """Write the lists of the users in a table, or of all users, to a file, and print how many there are."""
     user_ids = None if users is None else _read_user_ids(request, users)
     num_rows, num_users = _write(output, request.lists_by_block(user_ids))
     print_notes(output, f"{num_rows:,} recommendations for {num_users:,} users in {output}")
@@ -246,7 +246,7 @@ def _read_user_ids(request: _ListsRequest, users: TextTable) -> list[str]:
 
 
 def _notes_on_users(request: _ListsRequest, user_ids: list[str] | None, *, num_listed: int) -> Iterator[str]:
-    """Count the users without a list, and the users who got the baseline's list. `user_ids` None: all users."""
+    """Count the users without a list, and the users who got the baseline's list. None counts all users."""
     run = request.run
     unknown = request.options.unknown
     num_trained = run.record.num_users

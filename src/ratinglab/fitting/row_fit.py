@@ -104,7 +104,7 @@ class RowFit(FactorFit):
     def make_regressors(self, rows: FloatArray, *, noise_precision: FloatArray | None = None) -> Regressors:
         """Make regressors of a side's rows, (num_rows, D) float32. A bias moves to the offset, with 1 in its place.
 
-        noise_precision is (num_rows,) float32; None: all 1.
+        noise_precision is (num_rows,) float32, by default all 1.
         """
         mean = np.float32(float(self.equation.rating_mean))
         noise_precision = np.ones(len(rows), dtype=np.float32) if noise_precision is None else noise_precision

@@ -177,8 +177,7 @@ class SparkProcess:
     def start(self, run_folder: Path) -> None:
         """Start the JVM and connect to the master.
 
-        Args:
-            run_folder: folder for Spark's log and, unless there is another, for the exchanged files.
+        `run_folder` holds Spark's log and, unless there is another folder, the exchanged files.
 
         Raises:
             UserError: Java is missing, the folder cannot be written, or Spark cannot use the master or a setting.

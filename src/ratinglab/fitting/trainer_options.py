@@ -124,7 +124,7 @@ class TrainerOptions:
             )
 
     def max_seconds(self) -> float | None:
-        """Return max_time in seconds; None: no limit."""
+        """Return max_time in seconds, or None if there is no limit."""
         from pytorch_lightning.callbacks import Timer
 
         return Timer(self.max_time).time_remaining()

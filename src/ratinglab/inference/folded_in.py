@@ -101,7 +101,7 @@ class FoldedIn(Recommender):
 
         Args:
             item_ids: (B,) ids as in the data.
-            user_ids: (B,) ids of users; None: the only folded-in user.
+            user_ids: (B,) ids of users; by default the only folded-in user.
 
         Returns:
             (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
@@ -149,7 +149,7 @@ class FoldedIn(Recommender):
                 yield block
 
     def _split_by_recommender(self, user_ids: Ids | None) -> Iterator[tuple[TrainedRecommender, Ids | None]]:
-        """Yield consecutive users of one recommender, in the order of `user_ids`; None: all folded-in users."""
+        """Yield consecutive users of one recommender, in the order of `user_ids`, by default all folded-in users."""
         folded = self.folded_users
         if folded is None or user_ids is None or len(user_ids) == 0:
             yield folded or self.other_users, user_ids
@@ -168,7 +168,7 @@ class FoldedIn(Recommender):
 
         Args:
             item_ids: (B,) ids of items with training ratings, or folded in.
-            user_id: a folded-in user; None: the only one.
+            user_id: a folded-in user, by default the only one.
             k: maximum number of ratings per item, at least 1.
 
         Returns:
@@ -207,7 +207,7 @@ class FoldedIn(Recommender):
         return folded if folded is not None and folded.tables.is_user_trained(user_id) else self.other_users
 
     def _resolve_user(self, user_id: int | str | None) -> int | str:
-        """Return the id; None: that of the only folded-in user."""
+        """Return the id, by default of the only folded-in user."""
         if user_id is not None:
             return user_id
         if len(self.user_ids) != 1:
@@ -316,7 +316,7 @@ def _join_sides(user_rows: SideSamples, item_rows: SideSamples) -> list[Factors]
 def explain_list(
     run: TrainedRun, folded: FoldedIn | None, user_id: int | str, item_ids: Ids, *, k: int
 ) -> pd.DataFrame:
-    """Explain a list by a folded-in user's ratings, as in `FoldedIn.explain`, or by another user's training ratings.
+    """Explain a list by a folded-in user's ratings (`FoldedIn.explain`), or by another user's training ratings.
 
     Items without training ratings get no rows in the result; for a user without training ratings it is empty.
     `folded` is what was folded into `run`, or None.

@@ -52,7 +52,7 @@ class GivenUser(NamedTuple):
 
 
 def look_up_user(ids: IdMap, user_id: int | str | None) -> GivenUser:
-    """Look up the user of ratings without a user column; None: a new user.
+    """Look up the user of ratings without a user column; None is a new user.
 
     Raises:
         UserError: the id is missing, or a number that is not whole.
@@ -71,11 +71,8 @@ def look_up_ratings(
 ) -> pd.DataFrame:
     """Look up the users and the items of given ratings in a run.
 
-    Args:
-        tables: the run's tables.
-        ratings: one user's ratings by id or title, or a table with one rating per row; None: no ratings.
-        columns: the table's columns by role.
-        single_user: the user who gave all ratings; None: the table has a column of users.
+    `ratings` are one user's ratings by id or title, or a table with one rating per row, whose columns `columns` lists
+    by role. `single_user` gave all ratings, unless the table has a column of users.
 
     Returns:
         user and item, text as spelled in the run; user_index and item_index, UNKNOWN if the run lacks them; rating.

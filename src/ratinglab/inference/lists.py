@@ -66,16 +66,16 @@ class Recommender(ABC):
         item with more training ratings.
 
         Args:
-            user_id: the user's id, as in the data; None: the only folded-in user.
+            user_id: the user's id, as in the data; by default the only folded-in user.
             k: maximum number of items, at least 1.
-            candidates: ids of the items to choose from; items without training ratings are ignored. None: all items.
+            candidates: ids of the items to choose from, by default all; items without training ratings are ignored.
             exclude_seen: whether to exclude items that the user has rated in any part.
             unknown: `error` refuses a user without training ratings; `baseline` uses the bias baseline or, with a
                 ranking model, lists the most popular items.
             by: `expected_gain`; `prediction`, before clipping; or `lower_bound`, the prediction minus its standard
                 deviation, for a run of optimizer=gibbs and for folded-in users. A model that predicts scores orders by
                 scores, and refuses `lower_bound`.
-            threshold: lowest rating that counts as liked, in rating units; None: 4 of 5 stars, on any scale.
+            threshold: lowest rating that counts as liked, in rating units; by default 4 of 5 stars, on any scale.
 
         Returns:
             rank from 1, item_id, title (if the data had titles), prediction and, for a run of optimizer=gibbs and after

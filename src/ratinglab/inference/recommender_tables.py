@@ -140,7 +140,9 @@ class RecommenderTables(ABC):
             raise UserError(f"{place(row)}: {str(user_ids[row])!r} has no training ratings{advice}{nearest}")
 
     def candidates(self, item_ids: Ids | None) -> NDArray[np.int32]:
-        """Return the distinct indices of those items that can be recommended, most popular first; None: all items.
+        """Return the distinct indices of those items that can be recommended, most popular first.
+
+        With None, returns all items.
 
         Items without training ratings that were not folded in are left out.
 
@@ -159,11 +161,9 @@ class RecommenderTables(ABC):
         return self.items_by_popularity[np.isin(self.items_by_popularity, item)]
 
     def items_with_genres(self, genres: Sequence[str], *, column: str = "genres") -> Ids:
-        """List the ids of the items that have at least one of these genres.
+        """List the ids of the items that have at least one of these genres, spelled as in the data.
 
-        Args:
-            genres: names of genres, spelled as in the data.
-            column: column of categories in the table of items.
+        `column` is the column of categories in the table of items.
 
         Raises:
             UserError: the run has no such column, or no item has one of the genres.

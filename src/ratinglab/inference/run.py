@@ -126,8 +126,7 @@ class Run(TrainedRun):
         Args:
             user_ids: (B,) ids as in the data; 42 and "42" are the same.
             item_ids: (B,) ids as in the data.
-            times: (B,) timestamps, for a model that takes days; None: predict for each user's last day with training
-                rows.
+            times: (B,) timestamps, for a model that takes days; by default each user's last day with training rows.
 
         Returns:
             (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
@@ -141,14 +140,14 @@ class Run(TrainedRun):
     def standard_deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Compute the standard deviation of each pair's rating around its prediction, for a run of optimizer=gibbs.
 
-        Takes the arguments of `predict`. A day without training rows counts as the user's nearest day with some, and
-        the deviation excludes the user's drift since.
+        Takes the arguments of `predict`, and raises its errors. A day without training rows counts as the user's
+        nearest day with some, and the deviation excludes the user's drift since.
 
         Returns:
             (B,) float32, in rating units; NaN for a user or item without training ratings.
 
         Raises:
-            UserError: as in `predict`, or the run has no samples.
+            UserError: the run has no samples.
         """
         if not self.record.is_sampled:
             raise UserError(f"{self.folder} has no samples, so no standard deviation")
@@ -163,7 +162,7 @@ class Run(TrainedRun):
         Args:
             item: the item's id or title; the case, the place of the article and the year may differ from the title's.
             k: maximum number of items, at least 1.
-            candidates: ids of the items to choose from; items without training ratings are ignored. None: all items.
+            candidates: ids of the items to choose from, by default all; items without training ratings are ignored.
 
         Returns:
             rank from 1, item_id, title (if the data had titles), similarity (from −1 to 1, float32), standard_deviation
@@ -222,7 +221,7 @@ class Run(TrainedRun):
             ratings: one user's ratings by item id or title; or a data frame with the columns item_id, rating and
                 user_id. Without the column user_id, one user gave all ratings. A rating of an unknown item folds the
                 item in if its user has training ratings.
-            user_id: id of the user if the ratings have no user_id; None: a new user.
+            user_id: id of the user if the ratings have no user_id; by default a new user.
             users: features of users that the model uses: one user's values by name, or a data frame with user_id.
             items: features and titles of new items: a data frame with item_id.
             columns: other column names of the data frames by role: user, item, rating. A column may also have the name
@@ -282,9 +281,9 @@ class Run(TrainedRun):
         includes their number and separate metrics for cold and warm rows.
 
         Args:
-            ratings: data frame with the columns user_id, item_id and rating; None: the run's own rows.
+            ratings: data frame with the columns user_id, item_id and rating; by default the run's own rows.
             columns: other column names by role: user, item, rating, and timestamp for a model that uses days.
-            timestamp_format: format of the data frame's timestamps, as in `ratinglab.train`; None: detect it.
+            timestamp_format: format of the data frame's timestamps; `ratinglab.train` has the values. None detects it.
             parts: the run's own parts to evaluate.
 
         Returns:

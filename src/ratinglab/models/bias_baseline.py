@@ -95,8 +95,7 @@ class BiasBaseline(nn.Module):
     def fit_popularity(self, item: Tensor) -> None:
         """Set the item biases to the share of users who rated the item, the fallback of ranking models.
 
-        Args:
-            item: items of the training rows, (N,) int32.
+        `item` (N,) int32 are the items of the training rows.
         """
         self.item_bias[:-1] = torch.bincount(item, minlength=self.num_items) / self.num_users
 

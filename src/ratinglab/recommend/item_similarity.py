@@ -39,10 +39,7 @@ class ItemSimilarity:
     def __init__(self, model: Equation, *, user_count: Tensor, item_count: Tensor) -> None:
         """Compute the metric of each sample.
 
-        Args:
-            model: the equation, or its posterior.
-            user_count: (num_users,) number of training ratings of each user.
-            item_count: (num_items,) number of training ratings of each item.
+        `user_count` (num_users,) and `item_count` (num_items,) are the numbers of training ratings.
         """
         weights = [(count / count.sum()).float()[:, None] for count in (user_count, item_count)]
         with torch.inference_mode():

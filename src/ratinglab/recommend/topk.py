@@ -48,12 +48,11 @@ def select_top_k(
     from the scores of a single user, so that items whose scores differ only in the last digit may swap places.
 
     Args:
-        predictor: predicts the ratings.
         users: (U,) int32 indices; users without training rows, and UNKNOWN, get the baseline's ranking.
         candidates: (C,) distinct indices of items with training rows, in the order of `order_by_popularity`.
-        seen: items to exclude for each user, from `build_seen_matrix`; None: none.
+        seen: items to exclude for each user, from `build_seen_matrix`; None excludes none.
         k: number of items per user.
-        order: computes the scores from the predicted ratings; None: the predicted ratings are the scores.
+        order: computes the scores from the predicted ratings, which by default are the scores.
 
     Yields:
         Blocks of (B, min(k, C)) int32 item indices, in the order of the users, padded with −1 if fewer are left.
@@ -73,11 +72,7 @@ def select_most_popular(
 ) -> Iterator[NDArray[np.int32]]:
     """Select the most popular remaining candidates of each user, without a model.
 
-    Args:
-        users: (U,) indices; UNKNOWN has no seen items.
-        candidates: (C,) distinct item indices, in the order of `order_by_popularity`.
-        seen: items to exclude for each user, from `build_seen_matrix`.
-        k: number of items per user.
+    Takes the arguments of `select_top_k`. The user UNKNOWN has no seen items.
 
     Yields:
         Blocks of (B, min(k, C)) int32 item indices, in the order of the users, padded with −1 if fewer are left.

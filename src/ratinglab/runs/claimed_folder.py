@@ -18,11 +18,8 @@ def claim_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep: 
 
     After a user error or a signal, removes the files of runs that never started, then any folders left empty.
 
-    Args:
-        folder: absolute path.
-        key: beginning of the messages.
-        is_resumed: whether the folder holds a run that is resumed; its files are kept.
-        is_sweep: whether the folder belongs to a sweep; it may hold an earlier part of the sweep.
+    Messages begin with `key`. With `is_resumed`, the folder holds a run to resume, whose files are kept. With
+    `is_sweep`, it may hold an earlier part of the sweep.
 
     Raises:
         UserError: the folder holds other files, cannot be made, or is in use.

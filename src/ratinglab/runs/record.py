@@ -33,9 +33,9 @@ Provenance = TypedDict(
         "from": str | None,  # folder of the run that the weights started from
         "data": str,  # name of the data
         "columns": Mapping[str, str],  # column names by role; {} if the data have no names
-        "timestamp_format": str | None,  # as in data.timestamp_format; None: it was detected
+        "timestamp_format": str | None,  # data.timestamp_format, or None if it was detected
         "data_digest": str,
-        "side_digest": str | None,  # digest of the timestamps and features that the equation needs; None: it needs none
+        "side_digest": str | None,  # digest of the timestamps and features that the equation needs, if any
         "split": str,  # identity of the split
         "threads": int,
         "git_commit": str | None,  # None outside a checkout
@@ -60,7 +60,7 @@ class RunRecord:
         num_users: number of users with training rows.
         num_items: number of items with training rows.
         rating_mean: mean of the training ratings, in rating units.
-        scale: lowest and highest rating to clip predictions to; None: predictions are not clipped.
+        scale: lowest and highest rating to clip predictions to; None if they are not clipped.
         fitted_scale: the ratings of 1 and of 5 stars.
         noise_floor: MSE of a perfect model; None unless the data are synthetic.
 
@@ -74,7 +74,7 @@ class RunRecord:
     Attributes of the fit:
         fit: name and options of the optimizer and the schedule, and other settings that affect the weights.
         max_epochs: number of epochs after which the fit ends, unless it stops early.
-        max_time: time limit of the fit as DD:HH:MM:SS; None: no limit.
+        max_time: time limit of the fit as DD:HH:MM:SS, if any.
         refit_epochs: number of epochs of the refit, on training and validation rows; None for any other fit.
 
     Attributes of the evaluation:

@@ -98,7 +98,7 @@ def load_weights(predictor: Predictor, path: Path, *, record: RunRecord) -> int:
     """Load a checkpoint's weights into the predictor. Returns the number of epochs that trained them.
 
     Raises:
-        UserError: as in `read_checkpoint`, or the weights belong to another model.
+        UserError: the checkpoint is missing or damaged, or belongs to another run or model.
     """
     weights, epoch, _ = read_checkpoint(path, record=record)
     try:

@@ -72,7 +72,7 @@ Time = Annotated[
 Rating = Annotated[float, Field(allow_inf_nan=False)]
 NumItems = Annotated[int, Field(ge=1, description="Number of items; fewer if fewer are left.", examples=[10])]
 Candidates = Annotated[
-    list[Id] | None, Field(description="Ids of the items to choose from; null: all with training ratings.")
+    list[Id] | None, Field(description="Ids of the items to choose from. null means all items with training ratings.")
 ]
 StandardDeviation = Annotated[
     float | None,
@@ -106,7 +106,7 @@ class Pair(RequestModel):
     user_id: Id = Field(description="User id, as in the data.", examples=[42])
     item_id: Id = Field(description="Item id, as in the data.", examples=[50])
     time: Time | None = Field(
-        default=None, description="Timestamp of the rating; null: the user's last day with training ratings."
+        default=None, description="Timestamp of the rating. null means the user's last day with training ratings."
     )
 
 
@@ -147,7 +147,7 @@ class ListRequest(RequestModel):
     threshold: float | None = Field(
         default=None,
         allow_inf_nan=False,
-        description="Lowest rating that counts as liked; null: 4 on a scale of 1 to 5, and the equivalent on others.",
+        description="Lowest rating that counts as liked. null means 4 on a scale of 1 to 5, or the equivalent.",
     )
     why: int = Field(
         default=0,
@@ -163,7 +163,8 @@ class RecommendRequest(ListRequest):
     user_id: Id = Field(description="User id, as in the data.", examples=[42])
     unknown: Literal["error", "baseline"] = Field(
         default="error",
-        description="Treatment of a user without training ratings: an error, or the bias baseline's ranking.",
+        description="Treatment of a user without training ratings: an error, or the bias baseline's list or, if the "
+        "run predicts scores, the most popular items.",
     )
 
 
@@ -206,7 +207,7 @@ class FoldInRequest(ListRequest):
         description="Rating of each item, by id or title. At most max_ratings.",
         examples=[{"50": 5, "Toy Story (1995)": 4}],
     )
-    user_id: Id | None = Field(default=None, description="Id of a known user who adds these ratings; null: a new user.")
+    user_id: Id | None = Field(default=None, description="Id of the known user who adds these ratings, if any.")
     item_ids: list[Id] = Field(default=[], description="Items whose ratings to predict, besides the recommended ones.")
 
 
@@ -268,7 +269,7 @@ class ItemsRequest(RequestModel):
     model_config = ConfigDict(strict=False)  # query values are text
 
     query: str = Field(
-        default="", max_length=MAX_TEXT, description="Words of a title, or an id; empty: items worth rating."
+        default="", max_length=MAX_TEXT, description="Words of a title, or an id. An empty query finds items to rate."
     )
     limit: int = Field(default=20, ge=1, le=100, description="Number of items.")
     offset: int = Field(default=0, ge=0, le=1_000_000, description="Number of items to skip.")

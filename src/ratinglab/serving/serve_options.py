@@ -15,15 +15,15 @@ class ServeOptions(RunOptions):
     """Address to listen on. 127.0.0.1 answers this computer only; 0.0.0.0 answers every computer that reaches it, and
     the server asks for no password."""
     port: int = field(metadata=within(0, 65535))
-    """Port to listen on; 0: any free port."""
+    """Port to listen on. 0 takes any free port."""
     names: list[str]
     """Names by which the server may be addressed, besides localhost and IP addresses, such as [ratings.example.org].
     Requests to other names are refused: a web page could otherwise point its own name at this server and read its
     answers."""
     reload_seconds: float | None = field(metadata=above(0))
     """Seconds between checks whether `run` names another run, or whether its files have changed. The server then loads
-    that run while the current one answers; if it cannot be loaded, the current one stays. null: never. The signal
-    SIGUSR1 reloads the run at once."""
+    that run while the current one answers; if it cannot be loaded, the current one stays. With null, it never
+    checks. The signal SIGUSR1 reloads the run at once."""
     threads: int = field(metadata=at_least(1))
     """Number of requests computed at the same time; others wait."""
     max_body_bytes: int = field(metadata=at_least(1))

@@ -185,7 +185,7 @@ def rating_deviation(
 def find_rating_scale(rating: NDArray[np.float32], *, scale: Sequence[float] | None) -> schemas.RatingScale:
     """Find the lowest and highest rating, and the step between ratings, from the training ratings (N,).
 
-    `scale` has the lowest and the highest rating; None: the extremes of the training ratings.
+    `scale` has the lowest and the highest rating, by default the extremes of the training ratings.
     """
     levels = np.unique(rating.astype(np.float64).round(6))
     lowest, highest = map(float, levels[[0, -1]] if scale is None else scale)

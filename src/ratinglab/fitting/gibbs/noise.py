@@ -30,9 +30,8 @@ def draw_user_noise(
         relative: (N,), a, the last draw.
         counts: (N,), number of ratings of each user.
         squares: (N,), sum of the squared errors of each user, each times its item's relative precision.
-        noise: own: each user has its own precision; one: s = α for all.
+        noise: whether each user has its own precision (own), or s = α for all (one).
         max_precision: upper bound of each user's own precision.
-        random: generator of the draws.
     """
     common = draw_common_precision(counts.sum(), float(relative @ squares), random)
     if noise is Noise.one:
@@ -62,7 +61,6 @@ def redraw_common_precision(
         common: α from draw_common_precision.
         precision: (N,), s.
         degrees: ν.
-        random: generator of the draws.
 
     Source: Yu, Meng, "To Center or Not to Center: That Is Not the Question", Journal of Computational and Graphical
     Statistics, 2011.
@@ -87,7 +85,6 @@ def draw_precisions(
     Args:
         counts: (N,), n of each user.
         squares: (N,), S of each user: the sum of the squared errors, in units of the common variance.
-        random: generator of the draws.
     """
     distinct, repeats = np.unique(counts, return_counts=True)
     log_probability = np.empty(len(DEGREES))

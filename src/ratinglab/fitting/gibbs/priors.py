@@ -33,7 +33,6 @@ def draw_prior(
 
     Args:
         rows: (N, D) float32.
-        random: generator of the draw.
         centered_scatter: (D, D), Σ v vᵀ over further rows, with the mean 0 and the same precision.
         num_centered: number of these rows.
 

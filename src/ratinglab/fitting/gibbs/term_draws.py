@@ -30,7 +30,6 @@ def draw_term(
         weights: (num_columns, D) float32, the last draw of y.
         term_precision: λ.
         prior: m and Λ.
-        random: generator of the draws.
 
     Returns:
         y and λ.
