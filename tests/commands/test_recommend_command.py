@@ -262,6 +262,10 @@ def test_lists_from_python_have_ten_items_by_default(run):
         ),
         ({"candidates": ["a"]}, r"^none of the 1 candidates has training ratings$"),
         ({"unknown": "mean"}, r"^unknown must be one of error, baseline, got 'mean'$"),
+        (
+            {"unknown": "base_line"},
+            r"^unknown must be one of error, baseline, got 'base_line'; did you mean baseline\?$",
+        ),
         ({"k": 0}, r"^k must be at least 1, got 0$"),
         ({"k": "3"}, r"^k must be an integer, got '3'$"),
         ({"k": True}, r"^k must be an integer, got True$"),

@@ -43,7 +43,7 @@ def inspect_data(options: InspectOptions, defaults: Callable[[], DataOptions]) -
     """Read a table with the checks of training, print its description, and draw a figure if requested.
 
     For a user's own file, guesses the options that do not fit it. The last line is then the command that trains on the
-    file, without the keys whose values are those of `defaults()`. Merges repeated pairs of user and item.
+    file, without the keys whose values equal `defaults()`. Merges repeated pairs of user and item.
 
     Raises:
         UserError: the table or an option is wrong, or the figure cannot be written.

@@ -203,8 +203,8 @@ def _order_text(run: Run, order: OrderOptions) -> str:
 def _reasons(changes: pd.DataFrame, item_ids: pd.Series) -> list[str]:
     """Describe, for each item, the ratings that raised its prediction, and then the ratings that lowered it.
 
-    As in `because of Alien (1979) 5: +0.21; despite Heat (1995) 2: -0.04`. `changes` is the result of `explain_list`;
-    changes that round to 0 are left out.
+    An example is `because of Alien (1979) 5: +0.21; despite Heat (1995) 2: -0.04`. `changes` is the result of
+    `explain_list`; changes that round to 0 are left out.
     """
     changes = changes[changes["change"].round(2) != 0]
     name = changes["rated_title" if "rated_title" in changes else "rated_item_id"]

@@ -146,7 +146,7 @@ class Fit(LightningModule):
         self.stops_early = self.trainer.should_stop = True
 
     def configure_optimizers(self) -> Optimizer | None:
-        """Return None: the steps change the weights in place."""
+        """Return None, because the steps change the weights in place."""
         return None
 
     def on_train_epoch_start(self) -> None:

@@ -88,7 +88,7 @@ class FitOptions(ABC):
 
     @property
     def initial_lr(self) -> float | None:
-        """Learning rate at the start; None for a fit without one."""
+        """Learning rate at the start; None if the fit has none."""
         return None
 
     def notes(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:

@@ -28,7 +28,7 @@ class SparseRowAdam(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step in place; return the value of the closure, or None without one."""
+        """Take one step in place; return the closure's value if there is a closure."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -44,7 +44,7 @@ class SolvedRows:
         users: the folded-in users.
         items: the folded-in items.
         user_rows: the weights of the folded-in users; None if no user was folded in.
-        item_rows: the weights of all items that the model predicts: those of the run, then the folded-in ones.
+        item_rows: the weights of all items that the model predicts: first the run's items, then the folded-in ones.
     """
 
     solver: FoldInSolver
@@ -142,7 +142,7 @@ class FoldedIn(Recommender):
         groups = list(self._split_by_recommender(user_ids))
         for recommender, ids in groups:
             for block in recommender.lists_by_block(options, user_ids=ids):
-                if len(groups) > 1:  # the ids of one recommender can be integers, those of the other text
+                if len(groups) > 1:  # one recommender's ids can be integers while the other's are text
                     block["user_id"] = block["user_id"].astype(str)
                 if "standard_deviation" not in block and "prediction" in block:
                     block["standard_deviation"] = np.float32(np.nan)
@@ -293,7 +293,7 @@ def _extend_factors(
 
 
 def _solve(run: TrainedRun, users: UsersOrItems, items: UsersOrItems) -> SolvedRows:
-    """Solve for the weights of users given those of the run's items, and of items given those of the run's users."""
+    """Solve for the users' weights given the run's items, and for the items' weights given the run's users."""
     solver = run.solvers["user"]
     item_rows = _repeat_last_day(solver.fixed_rows, solver)
     if items.ids:

@@ -61,9 +61,9 @@ class Recommender(ABC):
     ) -> pd.DataFrame:
         """Recommend k items.
 
-        The list is ordered by expected gain: the user's interest in the item, estimated from implicit feedback (who
-        rated what), times the probability of a rating of at least `threshold`; see `recommend.orders`. Ties go to the
-        item with more training ratings.
+        By default, the expected gain orders the list. It is the user's interest in the item, estimated from implicit
+        feedback (who rated what), times the probability of a rating of at least `threshold`; see `recommend.orders`.
+        Ties go to the item with more training ratings.
 
         Args:
             user_id: the user's id, as in the data; by default the only folded-in user.

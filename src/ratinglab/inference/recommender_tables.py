@@ -63,7 +63,7 @@ class RecommenderTables(ABC):
     @property
     @abstractmethod
     def ratings(self) -> pd.DataFrame:
-        """All ratings: user, item and rating; a run's own tables also have the part."""
+        """All ratings, with the columns user, item and rating. A run's own tables also have the part."""
 
     @property
     @abstractmethod

@@ -353,7 +353,7 @@ class Run(TrainedRun):
         return self._measure_lists([k], order, parts)
 
     def evaluate_own_ranking(self, *, parts: Sequence[str]) -> dict[str, float]:
-        """Measure the lists that the run's options request, by the metrics of `evaluate_ranking`; {} without any.
+        """Measure the lists that the run's options request, by the metrics of `evaluate_ranking`; {} if none.
 
         Raises:
             UserError: a part is not val or test.

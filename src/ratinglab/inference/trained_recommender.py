@@ -128,7 +128,7 @@ class TrainedRecommender(Recommender):
             yield lists
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
-        """List the k items that a user rated highest in any part: rank, item_id, title, rating; empty if unknown."""
+        """List the k items that a user rated highest: rank, item_id, title, rating. An unknown user has none."""
         user = self.tables.user_ids.index_of([user_id])
         rows = self.tables.ratings_of_users(user).nlargest(k, "rating", keep="first")
         return self.tables.list_items(rows["item"].to_numpy(), {"rating": rows["rating"].to_numpy()})

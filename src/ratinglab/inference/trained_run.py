@@ -44,7 +44,7 @@ class TrainedRun(TrainedRecommender):
 
     @cached_property
     def solvers(self) -> dict[SideName, FoldInSolver]:
-        """The solver for the weights of folded-in users, and that of folded-in items.
+        """The solvers for the weights of folded-in users and of folded-in items.
 
         Raises:
             UserError: the model has no factors.

@@ -212,7 +212,7 @@ def gram(left, right):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, parallel=True)
 def column_dots(left, right):  # type: ignore[no-untyped-def]
-    """Compute the dot product of each column of left with that of right: both (N, D) float32 → (D,) float64."""
+    """Compute the dot products of equal columns of left and right, both (N, D) float32 → (D,) float64."""
     count, dim = left.shape
     parts = np.zeros((SUM_CHUNKS, dim), dtype=np.float64)
     for chunk in prange(SUM_CHUNKS):

@@ -46,8 +46,8 @@ class TrainingData:
 class Equation(nn.Module, ABC):
     """Base class for equations, which predict ratings in stars (see Stars) from indices of users and items.
 
-    The indices are those of users and items with training rows, from 0. Cold start: the Predictor gives pairs with
-    another user or item the bias baseline's prediction.
+    Users and items with training rows have the indices from 0 on. For a pair with any other user or item, the Predictor
+    takes the bias baseline's prediction.
 
     If its options need days, forward and penalty take a third argument: day (B,) int32, counted from 1970-01-01, or
     None for the last day that the equation knows.
@@ -108,7 +108,7 @@ class Equation(nn.Module, ABC):
         return torch.cat([self.predict(*pair, None) for pair in pairs]).view(len(user), len(item))
 
     def factors_of_samples(self) -> Iterator[Factors]:
-        """Yield the factors of each sample; without samples, the equation's own; nothing if it has another form."""
+        """Yield the factors of each sample, or the equation's own if it has no samples. Other forms yield nothing."""
         factors = self.factors()
         if factors is not None:
             yield factors
@@ -121,8 +121,8 @@ class Equation(nn.Module, ABC):
 class ScoreEquation(Equation):
     """Base class for ranking models: forward returns scores, which order the items of one user and are not ratings.
 
-    Cold start: for a user without training rows, an item's score is its share of raters; an item without training rows
-    scores 0. The options derive from ScoreOptions.
+    For a user without training rows, an item's score is its share of raters. An item without training rows scores 0.
+    The options derive from ScoreOptions.
     """
 
     @abstractmethod

@@ -35,7 +35,7 @@ class SideFactors(NamedTuple):
         return self.factors if self.bias is None else torch.cat([self.bias, self.factors], dim=1)
 
     def append(self, new: "SideFactors") -> "SideFactors":
-        """Return these rows followed by those of new users or items."""
+        """Return these rows, followed by the rows of new users or items."""
         pairs = zip(self, new, strict=True)
         return SideFactors._make(None if a is None or b is None else torch.cat([a, b]) for a, b in pairs)
 

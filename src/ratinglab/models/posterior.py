@@ -119,16 +119,11 @@ class Posterior(Equation):
     def moments(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute the mean prediction, and the variance of a rating around it.
 
-        The variance is that of the samples' predictions plus the mean noise variance. On a day without training rows
-        it is the variance on the user's nearest day, and excludes the user's drift since.
+        The variance is the samples' variance plus the mean noise variance. On a day without training rows it is the
+        variance on the user's nearest day, and excludes the user's drift since.
 
-        Args:
-            user: (B,) int32.
-            item: (B,) int32.
-            day: (B,) int32, if the equation takes days.
-
-        Returns:
-            (B,) float64 in stars, and (B,) float64 in squared stars.
+        user: (B,) int32, item: (B,) int32, day: (B,) int32 if the equation takes days → (B,) float64 in stars, and (B,)
+        float64 in squared stars.
         """
         assert self._samples, "no sample has been added"
         total, squares, noise = torch.zeros(3, len(user), dtype=torch.float64)
@@ -147,13 +142,7 @@ class Posterior(Equation):
 
         One matrix product per sample, several times faster than pair by pair.
 
-        Args:
-            user: (B,) int.
-            item: (C,) int.
-            mean: (B, C) float32, the mean predictions in stars.
-
-        Returns:
-            (B, C) float32 in stars.
+        user: (B,) int, item: (C,) int, mean predictions in stars: (B, C) float32 → (B, C) float32 in stars.
         """
         squares = torch.zeros_like(mean)
         for factors in self.factors_of_samples():

@@ -37,11 +37,8 @@ def record_digests(
 ) -> None:
     """Record the digests of files in a folder.
 
-    Args:
-        folder: folder of the run.
-        written: names of files to record as they are.
-        next_contents: contents about to replace files; until then, both the old and the new content are valid.
-        keep_others: whether to keep the digests of other files.
+    Records the `written` files as they are. `next_contents` are about to replace files; until then, both the old and
+    the new content are valid. With `keep_others`, the digests of other files stay.
     """
     digests = read_digests(folder) if keep_others else {}
     digests |= {name: [_digest(folder / name)] for name in written}

@@ -29,7 +29,7 @@ class FinishedRun(NamedTuple):
     metrics: dict[str, float]
 
     def folder_of(self, part: str) -> Path:
-        """Return the folder of the fit that held out a part: of a refitted run, the validation fit held out val."""
+        """Return the folder of the fit that held out a part. The validation fit of a refitted run held out val."""
         return self.folder / VALIDATION_FIT if part == "val" and self.record.refit_epochs is not None else self.folder
 
 

@@ -177,7 +177,7 @@ class RunRecord:
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float], *, written: Sequence[str] = ()) -> None:
-    """Write metrics.json, which marks the run as finished, and record its digest and those of the `written` files."""
+    """Write metrics.json, which marks the run as finished, and record the digests of it and of the `written` files."""
     write_with_digests(folder, {METRICS: to_json(metrics)}, written=written)
 
 
@@ -272,7 +272,7 @@ def read_swept_arguments(run: Path) -> dict[str, bool | int | float | str]:
 
 
 def read_config_dir(run: Path) -> str | None:
-    """Read the --config-dir that the run was started with; None if it was started without one."""
+    """Read the --config-dir that the run was started with; None if there was none."""
     sources = (read_hydra(run).get("runtime") or {}).get("config_sources", [])
     return next((source["path"] for source in sources if source["provider"] == "command-line"), None)
 

@@ -18,7 +18,7 @@ class ItemSearch:
     """Search index of a run's items with training ratings."""
 
     def __init__(self, tables: RunTables, *, deviation: NDArray[np.float64]) -> None:
-        """Index the items; `deviation` is the standard deviation of each item's ratings: (num_items,)."""
+        """Index the items. `deviation` (num_items,) is the standard deviation of each item's ratings."""
         count = tables.train_counts[1][: tables.record.num_items]
         self._ids = tables.item_ids.ids[: len(count)].astype(str).str.casefold().tolist()
         titles = self._ids if tables.titles is None else [str(title) for title in tables.titles[: len(count)]]

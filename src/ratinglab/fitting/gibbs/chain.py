@@ -101,7 +101,7 @@ class Chain:
 
 
 def choose_gain_ratings(data: RatingDataModule, baseline: BiasBaseline, *, seed: int) -> Batch:
-    """Choose ratings over which to estimate the gain: warm validation rows or, without any, training rows."""
+    """Choose ratings over which to estimate the gain: warm validation rows or, if there are none, training rows."""
     for ratings in (data.validation_ratings, data.train_ratings_in_stars):
         batch = as_tensors(ratings)
         warm = baseline.is_known_pair(batch.user, batch.item).nonzero()[:, 0]

@@ -97,10 +97,7 @@ BAND_TAGS = {column: f"with_interval/{column}" for column in ("mean", "low", "hi
 def write_band(folder: Path, band: pd.DataFrame, *, title: str) -> None:
     """Write a mean curve with a band as a run of its own, with a chart in the custom scalars tab.
 
-    Args:
-        folder: folder of the run.
-        band: columns mean, low and high, indexed by step.
-        title: title of the chart; runs with equal titles share a chart.
+    `band` has the columns mean, low and high, indexed by step. Runs with equal titles share a chart.
     """
     with SummaryWriter(str(folder)) as writer:
         for column, tag in BAND_TAGS.items():
