@@ -16,7 +16,7 @@ def notes_on_fold_in(
 ) -> Iterator[str]:
     """Describe the folded-in items, and the ratings and users that were left out.
 
-    `ratings` are all given ratings, as from `look_up_ratings`.
+    `ratings` are all given ratings, from `look_up_ratings`.
     """
     if items.ids:
         yield f"new items folded in: {len(items.ids):,}, such as {items.ids[0]}"

@@ -78,7 +78,7 @@ class GivenData:
     """Ratings and features to fold in.
 
     Attributes:
-        ratings: the ratings, as from `look_up_ratings`.
+        ratings: the ratings, from `look_up_ratings`.
         features: the features of users and of items; None if there are none.
         single_user: the user who gave all ratings and user features; None if the tables name the users.
         is_anonymous: whether the single user has no id.

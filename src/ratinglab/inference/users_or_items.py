@@ -47,8 +47,8 @@ class UsersOrItems:
 def collect(run: TrainedRun, side: SideName, given: GivenData) -> UsersOrItems:
     """Collect the users or items to fold in: those with features or with a usable rating, and the single user.
 
-    A given rating is usable if its other side has training ratings. A user with training ratings keeps them; a given
-    rating replaces the one of the same item. An item with training ratings is not folded in.
+    A given rating is usable if its other side has training ratings. A user with training ratings keeps them, but
+    a given rating replaces the training rating of the same item. An item with training ratings is not folded in.
     """
     record, features = run.record, given.features[side]
     index_of = _find_ids(run, side, given)
