@@ -10,6 +10,7 @@ from conftest import REAL_DATA
 from documented import options_of
 
 from ratinglab.commands.inspect_command import inspect_data, train_command
+from ratinglab.errors import UserError
 from ratinglab.reading.source_rows import SourceRows
 
 FILE = "user,item,stars,when,x\n1,a,1,2020-01-01,\n1,b,5,2020-02-01,\n2,a,4.5,2021-01-01,\n 2,c,4.5,2021-01-01,\n"
@@ -94,6 +95,20 @@ def test_repeated_pairs_are_merged_whatever_the_note_on_them_says(tmp_path, monk
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("r.csv: 3 ratings of 2 users over 2 items")
     assert " data.duplicates=last " in lines[-1]
+
+
+def test_faulty_data_are_loaded_once(monkeypatch):
+    loads = []
+
+    def load(data):
+        loads.append(data)
+        raise UserError("no connection")
+
+    options = options_of("inspect_data", "data=movielens_100k")
+    monkeypatch.setattr(type(options.data), "load", load)
+    with pytest.raises(UserError, match=r"^no connection$"):
+        inspect_data(options, lambda: options.data)
+    assert len(loads) == 1
 
 
 def test_command_repeats_paths_names_of_columns_and_what_differs_from_the_defaults():

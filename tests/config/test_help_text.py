@@ -48,6 +48,12 @@ def test_help_marks_only_the_choice_among_the_files_that_it_includes(help_of):
     assert marked == ["debug", "default"], "trainer=debug and callbacks=default"
 
 
+def test_help_refuses_several_values_without_a_sweep(command, tmp_path):
+    refused = command(tmp_path, "train", "--help", "model=mf,svd", status=2)
+    assert refused.stderr == "error: model=mf,svd: several values need a sweep: add -m\n"
+    assert "model.embedding_dim=32 " in command(tmp_path, "train", "-m", "--help", "model=mf,nmf").stdout
+
+
 def test_other_commands_have_a_help_text(help_of):
     text = help_of("predict")
     assert re.search(r"^    input=\?\?\?  +File with one pair[^=]*Must", text, re.M)

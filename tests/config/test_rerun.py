@@ -150,6 +150,17 @@ def test_reproduction_on_moved_data_resumes_elsewhere(command, tmp_path, shop):
     command(tmp_path, "train", f"resume={reproduction}", "trainer.max_epochs=3")
 
 
+def test_titles_in_a_moved_file_of_ratings_move_with_it(command, tmp_path):
+    rows = [f"{user},{item},Film {item},{(user * item) % 5 + 1}" for user in range(12) for item in range(10)]
+    (tmp_path / "ratings.csv").write_text("\n".join(["user_id,item_id,title,rating", *rows]) + "\n")
+    in_ratings = ["data.path=ratings.csv", "data.items.path=ratings.csv"]
+    command(tmp_path, "train", "data=csv", *in_ratings, "trainer=debug", "logger=none", "hydra.run.dir=run")
+    (tmp_path / "ratings.csv").rename(tmp_path / "moved.csv")
+    command(tmp_path, "train", "resume=run", "data.path=moved.csv", "trainer.max_epochs=3")
+    reproduction = command(tmp_path, "reproduce", "run=run", "data.path=moved.csv")
+    assert reproduction.stdout.splitlines()[-1].endswith("equal to the last digit")
+
+
 def test_path_that_was_null_may_be_set(command, tmp_path):
     run = command(tmp_path, "train", "trainer=debug", "logger=none", "data.cache=null", "hydra.run.dir=run").run
     command(tmp_path, "train", f"resume={run}", "data.cache=.", "trainer.max_epochs=3")
@@ -194,6 +205,11 @@ def test_run_is_resumed_and_reproduced_without_the_files_of_hydra(command, shop)
             "trainer.max_epochs=3,4: trainer.max_epochs takes one value",
         ),
         ("train", ["resume=run", "resume=run"], "resume=run: resume takes one value"),
+        (
+            "train",
+            ["resume=run", "+data.path=ratings.csv"],
+            "+data.path=ratings.csv: a key cannot be added; try data.path=ratings.csv",
+        ),
         ("reproduce", ["run=run", "data.path=a,b"], "data.path=a,b: data.path takes one value"),
         (
             "train",

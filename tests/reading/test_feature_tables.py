@@ -146,6 +146,13 @@ def test_invalid_users_table_is_refused(load, content, options, message):
         load(users=content, **options)
 
 
+def test_file_of_ratings_without_a_column_of_users_is_refused(tmp_path):
+    path = tmp_path / "ratings.csv"
+    path.write_text("user_id,item_id,rating,review\n5,1,3,good\n5,2,4,bad\n7,1,2,good\n")
+    with pytest.raises(UserError, match=r"ratings.csv has no column with one value per user: it has no features$"):
+        csv_options(path=str(path), users=replace(NO_USERS, path=str(path))).load()
+
+
 @pytest.mark.parametrize("text", ["1_0", "inf", "nan", "1e999", "٣", "3 4"])
 def test_number_must_be_finite_and_plain(load, text):
     with pytest.raises(

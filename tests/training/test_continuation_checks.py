@@ -56,6 +56,7 @@ def test_changed_metrics_are_refused(folder):
         ({"threads": 2}, {}, []),
         ({"threads": 2}, {"model_target": "lab.autorec.AutoRecOptions"}, ["the number of threads differs"]),
         ({"threads": 2}, {"fit": {"optimizer": "spark_als"}}, ["the number of threads differs"]),
+        ({"threads": 2}, {"fit": {"optimizer": "lbfgs"}}, ["the number of threads differs"]),
     ],
 )
 def test_notes_name_what_can_change_the_last_bits(folder, caplog, provenance, change, differing):

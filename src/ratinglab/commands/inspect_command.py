@@ -21,6 +21,7 @@ from ratinglab.options import as_override
 from ratinglab.process.program import shell_command
 from ratinglab.ratings.side_information import Column, Needs, categories_in, is_numeric, is_unknown
 from ratinglab.ratings.table import RatingTable
+from ratinglab.reading.cleaning import RepeatedPairsError
 from ratinglab.reading.cleaning_options import Duplicates
 
 Data = TypeVar("Data", bound=DataOptions)
@@ -87,11 +88,9 @@ def _load_merged(data: Data) -> tuple[RatingTable, Data]:
     """Load a table, merging repeated pairs of user and item; also returns the options with which training loads it."""
     try:
         return data.load(), data
-    except UserError:
-        if data.duplicates is not Duplicates.error:
-            raise
-    merging = replace(data, duplicates=Duplicates.last)
-    return merging.load(), merging  # if repeated pairs are not the fault, this raises the same error
+    except RepeatedPairsError:
+        merging = replace(data, duplicates=Duplicates.last)
+        return merging.load(), merging
 
 
 def train_command(data: CsvOptions, defaults: DataOptions, *, num_ratings: int) -> str:

@@ -35,12 +35,14 @@ class CommandLine(NamedTuple):
         overrides: the arguments KEY=VALUE.
         flags: all other arguments, which Hydra's parser reads again.
         config_dir: the value of --config-dir.
+        multirun: whether -m is given, for whatever request.
     """
 
     request: Literal["help", "information", "config", "run", "sweep"]
     overrides: list[str]
     flags: list[str]
     config_dir: str | None
+    multirun: bool
 
 
 def parse_arguments(*, positional: Sequence[str]) -> CommandLine:
@@ -74,7 +76,7 @@ def parse_arguments(*, positional: Sequence[str]) -> CommandLine:
         overrides = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
     if not arguments.multirun:
         overrides = [_quote_text(argument) for argument in overrides]
-    return CommandLine(_request(arguments), overrides, flags, arguments.config_dir)
+    return CommandLine(_request(arguments), overrides, flags, arguments.config_dir, arguments.multirun)
 
 
 def _request(arguments: argparse.Namespace) -> Literal["help", "information", "config", "run", "sweep"]:

@@ -64,7 +64,7 @@ def command(
                 conf.add_folder(line.config_dir)
                 match line.request:
                     case "help":
-                        text = _help(conf, line.overrides) if usage is None else adapt_commands(usage.strip())
+                        text = _help(conf, line) if usage is None else adapt_commands(usage.strip())
                         print(text, flush=True)  # here, where a closed pipe is no bug
                     case "information":
                         print_hydra_information(config_name, [*line.flags, *line.overrides])
@@ -84,11 +84,11 @@ def command(
     return decorate
 
 
-def _help(conf: PrimaryConfig, overrides: Sequence[str]) -> str:
-    """Format the help for these overrides, or for the first job of a sweep."""
+def _help(conf: PrimaryConfig, line: CommandLine) -> str:
+    """Format the help for the overrides, or for the first job of a sweep."""
     with hydra_context():
-        first_job = next(jobs_to_check(conf.parse(overrides)))
-        return format_help(conf, conf.keep_typed_choices(first_job))
+        overrides = next(jobs_to_check(conf.parse(line.overrides))) if line.multirun else line.overrides
+        return format_help(conf, conf.keep_typed_choices(overrides))
 
 
 def _print_config(conf: PrimaryConfig, line: CommandLine, find_run: FindRun | None) -> None:

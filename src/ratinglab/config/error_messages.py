@@ -84,9 +84,11 @@ def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
 
 def _refuse_added_key(override: Override, overrides: Sequence[Override], conf: PrimaryConfig) -> NoReturn:
     """Raise UserError for `+KEY=VALUE` or, if the key is unknown, Hydra's own error about an unknown key."""
-    choices = [other for other in overrides if other.key_or_group in conf.groups() and not other.is_delete()]
-    first_job = next(jobs_to_check([*choices, override]))
-    conf.compose([text.lstrip("+") for text in first_job])
+    earlier_run = {"resume", "run"} if conf.config_name == "train" else set[str]()
+    if not earlier_run.intersection(other.key_or_group for other in overrides):  # an earlier run has its own choices
+        choices = [other for other in overrides if other.key_or_group in conf.groups() and not other.is_delete()]
+        first_job = next(jobs_to_check([*choices, override]))
+        conf.compose([text.lstrip("+") for text in first_job])
     typed = override.input_line or ""
     raise UserError(f"{typed}: a key cannot be added; try {typed.lstrip('+')}")
 

@@ -121,9 +121,18 @@ class Rerun:
         return config, hydra
 
     def _apply_settings(self, conf: PrimaryConfig, config: DictConfig) -> None:
-        """Set the new settings in the restored config."""
-        keys = flatten(OmegaConf.to_container(config))
-        for setting in conf.parse(self.settings):
+        """Set the new settings in the restored config.
+
+        A new path of the ratings is also that of the users or items, if they were read from the same file.
+        """
+        keys, settings = flatten(OmegaConf.to_container(config)), conf.parse(self.settings)
+        changed = {str(setting.key_or_group) for setting in settings}
+        in_ratings = [
+            key
+            for key in ("data.users.path", "data.items.path")
+            if "data.path" in changed and key in keys and key not in changed and keys[key] == keys["data.path"]
+        ]
+        for setting in settings:
             key = str(setting.key_or_group)
             value = setting.value()
             if key not in keys:
@@ -131,6 +140,8 @@ class Rerun:
             if PATH_KEY.fullmatch(key) and value is not None and not _text(setting).startswith("~"):
                 value = str(Path.cwd() / _text(setting))  # a reproduction may be resumed elsewhere
             OmegaConf.update(config, key, value)
+        for key in in_ratings:
+            OmegaConf.update(config, key, OmegaConf.select(config, "data.path"))
 
     def _links(self, saved: DictConfig, *, is_extended: bool) -> dict[str, str | None]:
         """Return the values of the keys `resume` and `reproduces`.

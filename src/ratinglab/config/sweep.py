@@ -46,7 +46,7 @@ Task = Callable[[Any, Path], float | None]
 PRINTED_PREFIXES = ("note:", "warning:", "resume", "pruned")
 """Beginnings of those lines of a job's log that are also printed."""
 PRINTED_NOTES = set[str]()
-"""Notes that earlier jobs of the sweep have printed, which are not printed again: most jobs have the same notes."""
+"""Notes that earlier jobs in this process have printed. They are not printed again: most jobs have the same notes."""
 
 
 def train_sweep(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun) -> None:

@@ -92,13 +92,17 @@ def clean(rows: SourceRows, options: CleaningOptions, *, name: str) -> SourceRow
     return replace(rows, ratings=replace(rows.ratings, user=user, item=item), user_ids=user_ids, item_ids=item_ids)
 
 
+class RepeatedPairsError(UserError):
+    """Rows repeat a pair of user and item."""
+
+
 def merge_duplicates(rows: SourceRows, *, policy: str) -> SourceRows:
     """Merge the rows of each pair of user and item into the latest row or, without timestamps, the last in the files.
 
     The policy "last" keeps the rating of that row, and "mean" the mean rating. Rows in mapped files need "error".
 
     Raises:
-        UserError: the policy is "error", and rows repeat a pair.
+        RepeatedPairsError: the policy is "error", and rows repeat a pair.
     """
     num_items = len(rows.item_ids)
     if not _has_repeated_pairs(rows.ratings, num_items=num_items):
@@ -113,7 +117,7 @@ def merge_duplicates(rows: SourceRows, *, policy: str) -> SourceRows:
         order = np.lexsort((rows.timestamp, pair))
     is_first = np.concatenate([[True], np.diff(pair[order]) != 0])
     if policy == "error":
-        raise UserError(rows.matrix_note() or _repeats_message(rows, np.sort(order[~is_first]), pair))
+        raise RepeatedPairsError(rows.matrix_note() or _repeats_message(rows, np.sort(order[~is_first]), pair))
     start = np.flatnonzero(is_first)
     last = order[np.append(start[1:], len(order)) - 1]
     if policy == "mean":

@@ -231,7 +231,8 @@ def _read_columns(
         genres = ["|".join(name for name, flag in zip(layout.flags, row, strict=True) if flag == "1") for row in rows]
         cells = {"genres": genres}
     if not cells and layout.title is None:
-        raise UserError(f"{table.opened_from.file} has no column besides {layout.id}: it has no features")
+        which = f"with one value per {origin.side}" if layout.rating_columns else f"besides {layout.id}"
+        raise UserError(f"{table.opened_from.file} has no column {which}: it has no features")
     return {
         name: _parse_numbers(texts, name=name, table=table, key=key)
         if name in layout.numeric

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ratinglab.errors import UserError
 from ratinglab.files import remove_temporary_files, user_path
+from ratinglab.fitting.fit_options import named_fits
 from ratinglab.fitting.whole_epoch_options import SparkALSOptions
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
@@ -69,8 +70,9 @@ def check_same_data_and_metrics(run_folder: Path, record: RunRecord, *, key: str
 
 
 def _depends_on_threads(record: RunRecord) -> bool:
-    """Return whether the number of threads can change the last bits: with Spark, or an equation of the user's own."""
-    return not record.model_target.startswith("ratinglab.") or record.fit["optimizer"] == SparkALSOptions.name
+    """Return whether the number of threads can change the last bits: with Spark, or the user's own equation or fit."""
+    safe_fits = {fit.name for fit in named_fits() if fit.__module__.startswith("ratinglab.")} - {SparkALSOptions.name}
+    return not record.model_target.startswith("ratinglab.") or record.fit["optimizer"] not in safe_fits
 
 
 def load_initial_weights(

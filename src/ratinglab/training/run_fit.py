@@ -61,9 +61,9 @@ def fit_and_evaluate(
     write_run(run_folder, record=record, ratings=prepared.ratings)
     for name in (METRICS, PRUNED):  # written before the run was extended
         (run_folder / name).unlink(missing_ok=True)
-    log_start(loggers, options, header, record=record, run_folder=run_folder, is_new=epochs_done == 0)
-    del prepared  # frees the table, which the fit does not need
     try:
+        log_start(loggers, options, header, record=record, run_folder=run_folder, is_new=epochs_done == 0)
+        del prepared  # frees the table, which the fit does not need
         fit_metrics = ready_fit.run(run_folder)
         del ready_fit, equation  # the evaluation reads the best weights
         if isinstance(options.data, CsvOptions) and options.data.on_disk:  # memory is short

@@ -124,6 +124,12 @@ def test_validation_scores_equal_the_sample_mean_bit_for_bit(name, thin):
         assert torch.equal(module.predict_block(block, number), scored)
 
 
+def test_copies_of_the_rows_are_freed_after_each_sweep():
+    module = fit(epochs=1, burn_in=0).module
+    for side in (module.users, module.items):
+        assert not {"rows", "own_rows"} & set(vars(side))
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_equation_holds_the_weights_of_the_last_sample(name):
     fitted = fit(name)

@@ -148,6 +148,8 @@ class GibbsFit(RowFit):
         epochs_after_burn_in = self.current_epoch - self.options.burn_in
         if epochs_after_burn_in >= 0 and epochs_after_burn_in % self.chain.thin == 0:
             self._keep_sample()
+        for side in (self.users, self.items):
+            side.release()
 
     def _draw_side(self, side: SideState, other: SideState, random: np.random.Generator) -> None:
         """Draw one side's prior, terms and rows given the other side's rows, and write them to the equation."""

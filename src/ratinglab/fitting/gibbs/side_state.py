@@ -69,6 +69,10 @@ class SideState:
             stored[:, 0] = self.rows[:, 0]
         write_tables(stored, self.tables)
 
+    def release(self) -> None:
+        """Free the memory of the rows until `read` reads them again."""
+        del self.own_rows, self.rows
+
     def sum_by_owner(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Sum values over the rows of each user or item: (num_rows,) → (num_owners,) float64."""
         return np.bincount(self.owner, values).astype(np.float64)
