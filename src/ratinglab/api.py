@@ -44,7 +44,7 @@ class Settings(TypedDict, total=False):
         lr: learning rate.
         batch_size: number of ratings per training step.
         max_epochs: maximum number of epochs.
-        seed: seed of the initial weights and of the order of the training rows.
+        seed: seed of the initial weights, the order of the training rows, and the random draws of a fit.
         folder: folder of the run, new or empty; by default below outputs/ in the working folder.
         config_dir: folder with your own YAML files and classes.
         verbose: whether to print the output of the command and a progress bar; True by default.

@@ -18,9 +18,9 @@ class RatingDataModule(LightningDataModule):
     def __init__(
         self, ratings: SplitRatings, *, batch_size: int | None, fraction: float, seed: int, whole_users: bool = False
     ) -> None:
-        """Serve the training and validation rows of `ratings`, and convert its training ratings to stars in place.
+        """Copy the training rows, in stars, the validation rows, and the history of users held out for validation.
 
-        Keeps no other part of `ratings`. `batch_size` is the number of training rows per batch, in all processes
+        `batch_size` is the number of training rows per batch, in all processes
         together; with None, one batch holds all rows. ShuffledBatches describes the other arguments.
         """
         super().__init__()

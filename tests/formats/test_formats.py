@@ -155,10 +155,10 @@ UNSUPPORTED = [
     ('<?xml version="1.0"?>', "is an XML file"),
     ('[{"user_id": 1}]', "is a JSON array: write it as JSON Lines, one object per line"),
     ("{'reviewerID': 'A', 'asin': 'B'}\n", "is a file of Python dictionaries: write it as JSON Lines"),
-    ("version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a pointer of Git LFS, not the file: fetch it"),
+    ("version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer, not the file itself: fetch it"),
     ("@relation ratings\n@attribute user numeric\n", "is an ARFF file"),
     ("%%MatrixMarket matrix coordinate real general\n3 3 2\n1 1 5\n", "is a Matrix Market file"),
-    ("5 0:1 12:1\n4 1:1 12:1\n", "is a file of LIBFM or LIBSVM: write one rating per row"),
+    ("5 0:1 12:1\n4 1:1 12:1\n", "is a libFM or LIBSVM file: write one rating per row"),
     ("1:\n30878,4,2005-12-26\n", "is in the Netflix Prize format, .*awk"),
     ("product/productId: B001\nreview/userId: A3\n", "is a file with one field per line"),
 ]

@@ -17,8 +17,8 @@ class RunOptions:
 
     run: str
     """Folder of the run, or its name. latest is the run below outputs/ that finished last. best is the run with the
-    best validation metric among the runs with the data and split of the latest one. FOLDER/latest searches another
-    folder."""
+    best validation metric among the runs with the data, split and monitor of the latest one. FOLDER/latest searches
+    another folder."""
 
 
 @dataclass

@@ -103,7 +103,7 @@ def _print_config(conf: PrimaryConfig, line: CommandLine, find_run: FindRun | No
 
 
 def _run_task(task: Task, conf: PrimaryConfig, line: CommandLine) -> None:
-    """Run the task of a command that trains nothing. An error names the run that `run=latest` or `run=best` is."""
+    """Run the task of a command that trains nothing. An error says which run `run=latest` or `run=best` resolved to."""
     job = compose_job(conf, line.overrides, find_run=None)
 
     def run(folder: Path) -> None:

@@ -47,7 +47,7 @@ OPTIONS_CLASSES: dict[str, type] = {
 }
 """Options class of each primary config in conf/."""
 FindRun = Callable[..., Rerun | None]
-"""Function that finds the earlier run that overrides name, such as `find_resumed_run`. Returns None for a new
+"""Function that finds the earlier run named in the overrides, such as `find_resumed_run`. Returns None for a new
 run."""
 
 

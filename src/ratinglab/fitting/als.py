@@ -15,9 +15,9 @@ from ratinglab.sides import SIDE_NAMES, other_side
 
 
 class ALSFit(RowFit):
-    """Alternating minimization of Σ (r − r̂)² + λ · penalty over the users' rows, then the items': one sweep per epoch.
+    """Alternating minimization of Σ (r − r̂)² + penalty over the users' rows, then the items': one sweep per epoch.
 
-    The penalty is the equation's own, per rating. A row v with n ratings solves
+    The penalty is the equation's own, per rating, and includes λ. A row v with n ratings solves
 
         (Σ x xᵀ + (λ n + ρ) I) v = Σ x (r − o) + λ n z + ρ v'
 

@@ -19,7 +19,7 @@ results are reproducible."""
 
 
 class BlockSGDFit(FactorFit):
-    """Stochastic gradient descent on (r − r̂)² + λ · penalty, one rating at a time.
+    """Stochastic gradient descent on (r − r̂)² + penalty, one rating at a time.
 
     The fit orders the training rows once. It cuts users and items into slices with about equal numbers of ratings; a
     user slice and an item slice make a block, sorted by user. An epoch visits the diagonals of blocks in an order drawn

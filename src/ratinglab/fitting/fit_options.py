@@ -73,8 +73,8 @@ class FitOptions(ABC):
     runs_on_cpu_only: ClassVar[bool] = False
     """Whether the fit runs only on the CPU."""
     is_compiled: ClassVar[bool] = False
-    """Whether numba compiles the whole sweep, not only a step of it as in sparse_adam. numba's threads then start
-    before torch is imported; see `kernels.compiled.start_threads`."""
+    """Whether numba compiles the whole sweep, rather than a single step as in sparse_adam. If so, numba's threads must
+    start before torch is imported; see `kernels.compiled.start_threads`."""
     update_frequency: ClassVar[str] = "one step per batch"
     """How often the weights are updated, as shown in the header."""
     supports_on_disk: ClassVar[bool] = False

@@ -42,9 +42,9 @@ class WholeEpochOptions(FitOptions):
 
 @dataclass
 class BlockSGDOptions(WholeEpochOptions, LearningRateOptions):
-    """Stochastic gradient descent, one step per rating, in compiled loops on all cores (Zhuang et al. 2013).
+    """Stochastic gradient descent, one step per rating, in compiled loops on several cores (Zhuang et al. 2013).
 
-    A step is −lr times the gradient of (r − r̂)² + λ · penalty. Papers often drop the factor 2, so their learning rate
+    A step is −lr times the gradient of (r − r̂)² + penalty. Papers often drop the factor 2, so their learning rate
     of 0.01 is 0.005 here. The fit ignores data.batch_size.
     """
 

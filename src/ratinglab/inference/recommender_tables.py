@@ -142,7 +142,7 @@ class RecommenderTables(ABC):
     def candidates(self, item_ids: Ids | None) -> NDArray[np.int32]:
         """Return the distinct indices of those items that can be recommended, most popular first.
 
-        With None, returns all items.
+        With None, returns all items with training ratings and all that were folded in.
 
         Items without training ratings that were not folded in are left out.
 

@@ -104,7 +104,7 @@ def _sort_by_user(user, item, rating):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def sgd_over_diagonals(user, item, rating, start, diagonals, weights, mean, lr, regularization, errors):  # type: ignore[no-untyped-def]
-    """Take one step per row of some diagonals of blocks: −lr times the gradient of (r − r̂)² + λ · penalty.
+    """Take one step per row of some diagonals of blocks: −lr times the gradient of (r − r̂)² + penalty.
 
     Blocks of a diagonal share no user and no item: they run in parallel, and the weights are the same, bit for bit,
     for any number of threads.

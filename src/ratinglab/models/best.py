@@ -19,7 +19,8 @@ def choose_best_equation(available: AvailableData) -> type[SVDppOptions]:
 
 @dataclass
 class BestOptions(FactorOptions):
-    """Options of the model with every term that the data support: timesvdpp if users give several ratings a day."""
+    """Options of the model with every term that the data support: timesvdpp if users give at least two ratings a
+    day on average."""
 
     name: ClassVar[str] = "best"
     form: ClassVar[EquationForm] = EquationForm.terms

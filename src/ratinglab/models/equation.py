@@ -121,8 +121,7 @@ class Equation(nn.Module, ABC):
 class ScoreEquation(Equation):
     """Base class for ranking models: forward returns scores, which order the items of one user and are not ratings.
 
-    For a user without training rows, an item's score is its share of raters. An item without training rows scores 0.
-    The options derive from ScoreOptions.
+    The Predictor handles users and items without training rows. The options derive from ScoreOptions.
     """
 
     @abstractmethod

@@ -30,7 +30,7 @@ class EquationForm(Enum):
     function = "function"
     """Any differentiable function of a user and an item."""
     score_product = "score_product"
-    """s_ui = x_u · y_i, a score, not a rating. The higher it is, the likelier the user rates the item at all."""
+    """s_ui = x_u · y_i, a score, not a rating. The higher it is, the more likely the user is to rate the item."""
     score_sum = "score_sum"
     """s_ui = Σ w_ji over the items j that the user has rated. This is a score, and all w have a closed form."""
 

@@ -19,7 +19,7 @@ from ratinglab.runs.sweep_folder import SweepJob
 
 
 class Group(NamedTuple):
-    """Runs that differ only in REPLICATES.
+    """Runs that differ only in `finished_runs.REPLICATES`: seed, split.seed or split.fold.
 
     Attributes:
         settings: the settings in which the groups of a table differ, by key.

@@ -70,9 +70,9 @@ class SweepReport(NamedTuple):
 def report_sweep(started_jobs: Sequence[SweepJob]) -> SweepReport:
     """Report jobs by the arguments in which they differ, best monitored validation metric first.
 
-    Jobs that differ only in REPLICATES share a row, which has their number, and the mean of each metric with its 95%
-    confidence interval. If all jobs have the same settings, each gets its own row, followed by their mean and its
-    interval. Jobs with different data or splits get separate tables. The lines are the best rows, the importance of
+    Jobs that differ only in their seed or fold share a row, which has their number, and the mean of each metric with
+    its 95% confidence interval. If all jobs have the same settings, each gets its own row, followed by their mean and
+    its interval. Jobs with different data or splits get separate tables. The lines are the best rows, the importance of
     the keys, the reasons of failed jobs, and the command that trains the best configuration. The files are:
 
     results.csv: one row per job, with its arguments, its status and reason, and all metrics.

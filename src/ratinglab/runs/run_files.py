@@ -1,7 +1,7 @@
 """Names of the files in the folder of a run, and in the folder of a sweep.
 
 Readers verify each file of a run, and raise UserError if it is missing or damaged, or belongs to another run. Event
-files, train.log and the loggers' files are never read, and have no digests.
+files, train.log and the loggers' files have no digests, because no command needs them.
 """
 
 RUN_RECORD, RUN_FORMAT = "run.json", 4

@@ -40,7 +40,7 @@ class TrainOptions:
     protocol: ProtocolOptions
     """Data, split and published results, fixed so that runs are comparable."""
     seed: int = field(metadata=valid_seed())
-    """Seed of the initial weights and of the order of the training rows."""
+    """Seed of the initial weights, the order of the training rows, and the random draws of a fit."""
     metrics: list[str]
     """Names of the metrics of every part: mse, rmse, mae, or MODULE.NAME for your own. mse must be one of them."""
     monitor: str
@@ -53,8 +53,8 @@ class TrainOptions:
     resume: str | None
     """Folder of a run to resume, with the options that it was started with. null starts a new run."""
     from_: str | None
-    """Folder of a run with the same model, data and split, to start from its best weights. null starts from random
-    weights."""
+    """Folder of a run with the same model, data and split, to start from its best weights, or from the last draw of a
+    sampler. null starts from random weights."""
     reproduces: str | None
     """Folder of the run to reproduce. reproduce.py sets it."""
     clip_predictions: bool

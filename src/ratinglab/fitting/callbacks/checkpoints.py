@@ -54,7 +54,7 @@ class BestAndLast(Checkpoint):
         self.last_every_seconds = last_every_seconds
         self.best_value = None if monitor is None else monitor.worst
         self.failed: dict[str, str] = {}
-        """Reason why a file could not be written the last time, by name, BEST or LAST."""
+        """Why the latest attempt to write a file failed, by name, BEST or LAST."""
         self.lost: dict[str, float] | None = None
         """The best epoch and its monitored value, as keys epoch and value, if best.ckpt could not be written then."""
         self._last_written = monotonic()

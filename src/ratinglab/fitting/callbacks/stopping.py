@@ -55,5 +55,5 @@ class StopOnSignal(Checkpoint):
         return int(number) or None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let signals raise StoppedError at once again."""
+        """Go back to raising StoppedError immediately on a signal."""
         self._request.close()
