@@ -87,7 +87,7 @@ def test_titles_of_reviews_are_not_read_as_titles_of_items(command, folder):
     assert "data.items" not in lines[-1]
 
 
-def test_repeated_pairs_are_merged_whatever_the_note_on_them_says(tmp_path, monkeypatch, capsys):
+def test_repeated_pairs_are_merged_without_a_look_at_the_notes(tmp_path, monkeypatch, capsys):
     (tmp_path / "r.csv").write_text("user_id,item_id,rating\n1,a,5\n2,a,4\n1,a,3\n1,b,1\n")
     monkeypatch.setattr(SourceRows, "with_notes", lambda rows, *_: rows)
     options = options_of("inspect_data", f"data.path={tmp_path / 'r.csv'}", "data.cache=null")

@@ -36,7 +36,7 @@ def test_argument_without_a_key_is_the_run(command, tmp_path, quick, script):
     assert command(tmp_path, script, "nowhere", status=2).stderr == "error: run: there is no folder nowhere\n"
 
 
-def test_error_names_the_run_that_latest_is(command, tmp_path, quick):
+def test_error_names_the_run_that_latest_resolves_to(command, tmp_path, quick):
     shutil.copytree(quick.run, tmp_path / "outputs" / "run")
     for name, note in (("latest", "run=latest: outputs/run"), ("best", "run=best: outputs/run, val/mse ")):
         refused = command(tmp_path, "similar", f"run={name}", "item=nothing", status=2).stderr

@@ -10,9 +10,12 @@ import pytest
 from tables import NO_ITEMS, NO_USERS, csv_options
 
 from ratinglab.errors import UserError
+from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_options import Decimal
+from ratinglab.formats.text_tables import open_text_table
 from ratinglab.options import check_options
 from ratinglab.reading.feature_tables import quantile_groups
+from ratinglab.reading.repeated_rows import read_distinct_rows
 
 RATINGS = "user_id,item_id,rating\n7,b,3.5\n5,a,1\n9,a,2\n"
 
@@ -144,6 +147,16 @@ def test_groups_are_formed_from_users_with_ratings_only(load):
 def test_invalid_users_table_is_refused(load, content, options, message):
     with pytest.raises(UserError, match=message):
         load(users=content, **options)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 2, 10])
+def test_only_distinct_rows_stay_in_memory(tmp_path, monkeypatch, rows_at_once):
+    monkeypatch.setattr("ratinglab.reading.repeated_rows.ROWS_AT_ONCE", rows_at_once)
+    path = tmp_path / "ratings.csv"
+    path.write_text("user_id,item_id,title\n1,a,Alien\n2,a,Alien\n3,b,Heat\n4,a,Alien\n")
+    table = open_text_table(InputFile(path), csv_options(path=str(path)).dialect("data."))
+    rows, ignored = read_distinct_rows(table, id_name="item_id", ignored=["user_id"], fixed=None)
+    assert (len(rows.content), ignored) == (2, {"user_id"})
 
 
 def test_file_of_ratings_without_a_column_of_users_is_refused(tmp_path):

@@ -35,7 +35,7 @@ class CommandLine(NamedTuple):
         overrides: the arguments KEY=VALUE.
         flags: all other arguments, which Hydra's parser reads again.
         config_dir: the value of --config-dir.
-        multirun: whether -m is given, for whatever request.
+        multirun: whether -m is given, with any request.
     """
 
     request: Literal["help", "information", "config", "run", "sweep"]

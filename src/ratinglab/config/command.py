@@ -13,6 +13,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from ratinglab.commands.command_options import RunOptions
 from ratinglab.config.arguments import CommandLine, parse_arguments
 from ratinglab.config.composed_job import ComposedJob, FindRun, compose_job, find_earlier_run
 from ratinglab.config.error_messages import translate_exceptions
@@ -110,7 +111,7 @@ def _run_task(task: Task, conf: PrimaryConfig, line: CommandLine) -> None:
         try:
             task(job.options, folder)
         except UserError as error:
-            notes = find_named_run(job.options.run)[1] if hasattr(job.options, "run") else []
+            notes = find_named_run(job.options.run)[1] if isinstance(job.options, RunOptions) else []
             raise UserError("".join([str(error), *(f" ({note})" for note in notes)])) from error
 
     _run_in_hydra(run, job, [*line.flags, *job.overrides])

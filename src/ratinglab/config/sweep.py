@@ -42,7 +42,7 @@ from ratinglab.runs.sweep_folder import (
 log = logging.getLogger(__name__)
 
 Task = Callable[[Any, Path], float | None]
-"""What a command does: a function of its options and of the run's folder. Returns the objective of a search, if any."""
+"""Function behind a command: takes its options and the run's folder, and returns the objective of a search, if any."""
 PRINTED_PREFIXES = ("note:", "warning:", "resume", "pruned")
 """Beginnings of those lines of a job's log that are also printed."""
 PRINTED_NOTES = set[str]()

@@ -19,7 +19,7 @@ PAIRS_PREDICTED_AT_ONCE = 1 << 18
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What an equation needs to know about the training data.
+    """Facts about the training data from which an equation is built.
 
     Attributes:
         num_users: users with training rows; their indices are 0 … num_users − 1.

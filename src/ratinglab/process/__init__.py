@@ -1,1 +1,1 @@
-"""What concerns the whole process: its start and exit, signals, threads, locks, and several processes of one fit."""
+"""State of the whole process: its start and exit, signals, threads, locks, and several processes of one fit."""

@@ -1,4 +1,4 @@
-"""What a run logs besides its curves: hyperparameters, final metrics, and texts and figures for TensorBoard."""
+"""Logs of a run besides its curves: hyperparameters, final metrics, and texts and figures for TensorBoard."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
