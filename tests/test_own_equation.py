@@ -1,4 +1,4 @@
-"""The examples of equations in conf/model/README.md: one Python file and one YAML file outside the package."""
+"""The examples in conf/model/README.md and CONTRIBUTING: equations, a split and a metric in a folder of one's own."""
 
 import json
 import re
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[1] / "conf" / "model" / "README.md").read_text()
+REPOSITORY = Path(__file__).parents[1]
+PAGE = (REPOSITORY / "conf" / "model" / "README.md").read_text()
 
 
 @pytest.fixture
@@ -30,6 +31,19 @@ def test_documented_equation_trains_and_its_run_evaluates(command, lab):
     lost = command(lab, "evaluate", f"run={trained.run}", status=2)
     assert lost.stderr.startswith(f"error: {trained.run}/run.json: model_target: there is no module centered_mf; ")
     assert lost.stderr.count("\n") == 1
+
+
+def test_documented_split_and_metric_are_used(command, tmp_path):
+    page = (REPOSITORY / ".github" / "CONTRIBUTING.md").read_text()
+    split, metric = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (config,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "lab" / "split").mkdir(parents=True)
+    for path, content in {"every_nth.py": split, "split/every_nth.yaml": config, "my_metrics.py": metric}.items():
+        (tmp_path / "lab" / path).write_text(content)
+    (line,) = re.findall(r"`python scripts/train.py (--config-dir lab split=.*?)`", page)
+    trained = command(tmp_path, "train", *line.split(), "model=bias", "trainer=debug", "logger=none")
+    assert "split      every_nth " in trained.stdout
+    assert 0 < json.loads((trained.run / "metrics.json").read_text())["test/within_half"] < 1
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "als", "gibbs"])
