@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from ratinglab.reports.paired_tests import bootstrap, corrected_t
+from ratinglab.reports.groups import divide_jobs
+from ratinglab.reports.statistics import bootstrap, corrected_t
 from ratinglab.reports.sweep_report import report_sweep
-from ratinglab.reports.sweep_results import divide_jobs
 from ratinglab.runs.record import read_metrics
 from ratinglab.runs.storage import read_part, read_squared_errors
 from ratinglab.runs.sweep_folder import read_jobs
@@ -127,7 +127,7 @@ def test_report_without_the_rows_of_runs_has_their_means(folds, command, tmp_pat
 def test_rows_are_not_tested_against_a_run_that_ended_early(splits, command, tmp_path):
     folder = shutil.copytree(splits, tmp_path / "runs")
     (folder / "sweep.json").unlink()
-    assert command(tmp_path, "report", "runs").stdout.count("behind: difference from the first row") == 2
+    assert command(tmp_path, "report", "runs").stdout.count("behind     difference from the best and") == 2
     for run in folder.glob("*biased_mf*"):
         (run / "pruned.txt").write_text("after 1 epoch")
     lines = command(tmp_path, "report", "runs").stdout.splitlines()

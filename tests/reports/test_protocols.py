@@ -18,8 +18,8 @@ from tables import table_of, table_with_features
 from ratinglab.config.primary_config import ChosenFile
 from ratinglab.errors import UserError
 from ratinglab.reports.comparison import FinishedRun, _group_runs
-from ratinglab.reports.paired_tests import corrected_t
 from ratinglab.reports.protocols import describe_comparability, tabulate_with_references
+from ratinglab.reports.statistics import corrected_t
 from ratinglab.runs.run_files import RUN_FORMAT
 from ratinglab.splits.random_rows import RandomSplitOptions
 from ratinglab.training.new_record import make_protocol_record
@@ -281,7 +281,7 @@ def test_report_averages_runs_that_differ_only_in_seed_and_fold(reported, report
     lines = report(folder, "outputs").stdout.splitlines()
     (row,) = [line.split() for line in lines if line.startswith("mf by adam") and "comparable" in line]
     assert row[3:5] == [f"{means.mean():.4f}", f"{interval.high - interval.mean:.4f}"]
-    note = "± 95%: half-width of the mean's 95% confidence interval, by Nadeau and Bengio's corrected t over splits"
+    note = "± 95%      half-width of the mean's 95% confidence interval, by Nadeau and Bengio's corrected t over splits"
     assert note in lines
     assert row[-1] == "comparable"
     places = [lines.index(line) for line in lines if line.startswith(("better", "mf by adam", "worse"))]
@@ -293,7 +293,7 @@ def test_report_averages_runs_that_differ_only_in_seed_and_fold(reported, report
 def test_sweep_and_table_of_its_runs_have_the_same_interval(reported, report):
     folder, outcomes = reported
     lines = [line.split() for line in report(folder, outcomes[0].run).stdout.splitlines()]
-    (of_sweep,) = [cells for cells in lines if cells[:2] == ["±", "95%"]]
+    (of_sweep,) = [cells for cells in lines if cells[:2] == ["±", "95%"] and cells[2] != "half-width"]
     (of_runs,) = [cells for cells in lines if cells[:3] == ["mf", "by", "adam"]]
     assert of_sweep[-1] == of_runs[4]
     (note,) = [cells for cells in lines if cells[:2] == ["this", "run"]]

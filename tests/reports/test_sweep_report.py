@@ -20,7 +20,8 @@ from run_folders import accept_files, record_of, write_record
 from scipy import stats
 from tables import table_with_features
 
-from ratinglab.reports.paired_tests import paired_difference
+from ratinglab.evaluation.metrics import METRICS
+from ratinglab.reports.statistics import paired_difference
 from ratinglab.reports.sweep_report import compute_explained_share, report_sweep
 from ratinglab.runs.run_files import FAILURE, PRUNED
 from ratinglab.runs.sweep_folder import read_jobs, write_reason
@@ -141,13 +142,13 @@ def test_best_that_was_not_pruned_is_the_reference(command, runs, tmp_path):
     (row,) = csv.DictReader(report.files["comparisons.csv"].decode().splitlines())
     names = [f"model.embedding_dim={group.settings['model.embedding_dim']}" for group in (second, third)]
     assert [row["best"], row["other"]] == names
-    expected = paired_difference(second.runs, third.runs, tag="val/mse").text
+    expected = paired_difference(second.runs, third.runs, METRICS["mse"].of_part("val")).text
     assert [expected in line for line in report.lines[1:4]] == [False, False, True]
     assert any(line.startswith("behind     difference from the best that was not pruned and") for line in report.lines)
     (folder / "sweep.json").unlink()  # loose runs
     lines = command(tmp_path, "report", "sweep").stdout.splitlines()
     assert [expected in line for line in lines if line.startswith("mf")] == [False, False, True]
-    assert any(line.startswith("behind: difference from the first row that did not end early and") for line in lines)
+    assert any(line.startswith("behind     difference from the best that was not pruned and") for line in lines)
 
 
 def test_tensorboard_shows_curves_and_final_errors_of_every_run(sweep, runs, tensorboard):

@@ -11,8 +11,8 @@ from ratinglab.errors import UserError
 from ratinglab.files import user_path
 from ratinglab.inference.run import Run
 from ratinglab.reports.comparison import tabulate_comparisons
+from ratinglab.reports.groups import divide_jobs
 from ratinglab.reports.sweep_report import report_sweep
-from ratinglab.reports.sweep_results import divide_jobs
 from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.record import drop_undefined_metrics, read_config_dir, write_metrics
 from ratinglab.runs.run_files import SWEEP_RECORD

@@ -23,6 +23,10 @@ class MetricKind:
         """Return whether one value is better than another."""
         return value > than if self.higher_is_better else value < than
 
+    def of_part(self, part: str) -> "MetricKind":
+        """Return the metric on the rows of a part, named by its tag, such as val/mse."""
+        return MetricKind(f"{part}/{self.name}", f"{part} {self.label}", self.higher_is_better)
+
     @property
     def worst(self) -> float:
         """The worst possible value."""

@@ -1,7 +1,6 @@
-"""Comparison of runs wherever they are, `report FOLDER…`: a table per protocol or split, in the terminal only.
+"""Comparison of any runs, by `report FOLDER…`: a table per protocol or split, in the terminal only.
 
-Such runs have nothing in common but their records, so that they are grouped by all recorded settings. `sweep_report`
-compares the jobs of one sweep, which are grouped by the arguments in which they differ.
+`sweep_report` compares the jobs of one sweep.
 """
 
 from collections import defaultdict
@@ -12,18 +11,10 @@ from typing import Any
 import numpy as np
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metric_kinds import MetricKind, parse_metric_at_k
+from ratinglab.evaluation.metric_kinds import parse_metric_at_k
 from ratinglab.evaluation.metrics import METRICS
 from ratinglab.options import as_yaml, short_number
-from ratinglab.reports.averages import (
-    HALF_WIDTH_HEADER,
-    explain_intervals,
-    format_metric,
-    half_width_of,
-    mean_of,
-    values_of,
-)
-from ratinglab.reports.groups import Group, compare_with_best, list_tests, rank_groups
+from ratinglab.reports.groups import Group, compare_with_best, explain_columns, rank_groups
 from ratinglab.reports.protocols import (
     USES,
     USES_NOTE,
@@ -31,6 +22,13 @@ from ratinglab.reports.protocols import (
     describe_comparability,
     join_departures,
     metric_of,
+)
+from ratinglab.reports.statistics import (
+    HALF_WIDTH_HEADER,
+    format_metric,
+    half_width_of,
+    mean_of,
+    values_of,
 )
 from ratinglab.reports.table_layout import align, format_markdown
 from ratinglab.runs.finished_runs import FinishedRun, comparison_conditions, describe_conditions, find_runs
@@ -87,8 +85,8 @@ def tabulate_models(folders: Sequence[str]) -> Iterator[str]:
     runs = [run for run in find_runs(folders)[0] if _title(run)]
     if not runs:
         raise UserError(f"there is no finished run under a protocol in {', '.join(folders)}")
-    titles = sorted({_title(run) for run in runs})
-    metrics = {title: next(_metric(run) for run in runs if _title(run) == title) for title in titles}
+    metrics = {protocol["title"]: metric_of(protocol) for protocol in _protocols(runs)}
+    titles = sorted(metrics)
     lines = []
     for group in _group_runs(runs, across_splits=True):
         by_protocol = [[run for run in group.runs if _title(run) == title] for title in titles]
@@ -96,11 +94,11 @@ def tabulate_models(folders: Sequence[str]) -> Iterator[str]:
         means = [mean_of(members, compared_tag(members[0].record)) if members else None for members in comparable]
         figures = ["" if mean is None else f"{mean:.4f}" for mean in means]
         sizes = _size_cells(next(filter(None, comparable), group.runs))
-        signs = [-1 if metric.higher_is_better else 1 for metric in metrics.values()]
+        signs = [-1 if metrics[title].higher_is_better else 1 for title in titles]
         order = [np.inf if mean is None else sign * mean for sign, mean in zip(signs, means, strict=True)]
         uses = ", ".join(_protocols(group.runs)[0]["uses"])
         lines.append((order, [_name(group), uses, *figures, *sizes]))
-    columns = [f"{title.partition(':')[0]}, {metric.label}" for title, metric in metrics.items()]
+    columns = [f"{title.partition(':')[0]}, {metrics[title].label}" for title in titles]
     header = ["", USES, *columns, "fit s", "parameters"]
     yield from format_markdown([header, *(cells for _, cells in sorted(lines, key=lambda line: line[0]))])
 
@@ -108,12 +106,6 @@ def tabulate_models(folders: Sequence[str]) -> Iterator[str]:
 def _title(run: FinishedRun) -> str:
     """Return the title of a run's protocol, or "" without a protocol or its test metric."""
     return str(run.record.protocol["title"]) if run.record.protocol and compared_tag(run.record) in run.metrics else ""
-
-
-def _metric(run: FinishedRun) -> MetricKind:
-    """Return the metric of a run's protocol."""
-    (protocol,) = _protocols([run])
-    return metric_of(protocol)
 
 
 def _protocols(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
@@ -147,10 +139,10 @@ def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
 
 
 def _group_runs(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[Group]:
-    """Group runs by model and settings, and list the settings in which the groups of one model and fit differ.
+    """Group runs by model and settings. A group has the settings in which it differs from others of its model and fit.
 
-    Of runs with the same settings, seed, fold and protocol, only the last one counts. Runs on different splits get
-    separate groups, unless `across_splits` joins them.
+    The runs may come from anywhere, so all recorded settings count. Of runs with the same settings, seed, fold and
+    protocol, only the last one counts. Runs on different splits get separate groups, unless `across_splits` joins them.
     """
     by_settings: defaultdict[tuple[str, tuple[Any, ...]], dict[tuple[Any, ...], FinishedRun]] = defaultdict(dict)
     for run in runs:
@@ -189,9 +181,10 @@ def _divide_by_split(groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
 def _protocol_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
     """Tabulate groups and the references of their protocol, best test metric first."""
     runs = groups[0].runs
-    metric, tag = _metric(runs[0]), compared_tag(runs[0].record)
+    protocol = _protocols(runs)[0]
+    metric, tag = metric_of(protocol), compared_tag(runs[0].record)
     lines = []
-    for reference in _protocols(runs)[0]["figures"]:
+    for reference in protocol["figures"]:
         uses, source = ", ".join(reference["uses"]), f"{reference['kind']}: {reference['source']}"
         lines.append((reference["value"], [reference["system"], f"{reference['value']:.4f}", "", "", "", uses, source]))
     for group in groups:
@@ -203,7 +196,7 @@ def _protocol_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
     lines.sort(key=lambda line: line[0], reverse=metric.higher_is_better)
     header = ["", metric.label, HALF_WIDTH_HEADER, "fit s", "parameters", USES, ""]
     yield from align([header, *(cells for _, cells in lines)], right=range(1, 5))
-    yield from _interval_notes(groups, tag)
+    yield from explain_columns(groups, tag)
     yield USES_NOTE
 
 
@@ -213,28 +206,24 @@ def _split_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
     metric = METRICS["rmse"] if monitor.name == "mse" else monitor
     has_validation = any(values_of(group.runs, f"val/{metric.name}") for group in groups)
     part = "val" if has_validation else "test"
-    column, monitored_column = (
-        MetricKind(f"{part}/{kind.name}", kind.label, kind.higher_is_better) for kind in (metric, monitor)
-    )
+    column = metric.of_part(part)
     folds = _folds_of_split([run for group in groups for run in group.runs])
     groups = rank_groups([group._replace(num_missing=_count_missing(group.runs, folds)) for group in groups], column)
-    groups = compare_with_best(groups, monitored_column)
-    tests = list_tests(groups)
+    groups = compare_with_best(groups, monitor.of_part(part))
+    is_tested = any(group.behind for group in groups)
     num_seeds = [len(_folds_by_seed(group.runs)) for group in groups]
-    behind = [f"{monitor.label} behind {HALF_WIDTH_HEADER}"] if tests else []
+    behind = [f"{monitor.label} behind {HALF_WIDTH_HEADER}"] if is_tested else []
     table = [["", metric.label, HALF_WIDTH_HEADER, *behind, "fit s", "parameters", ""]]
     for group, seeds in zip(groups, num_seeds, strict=True):
         notes = [_missing_folds(group.runs, folds)]
         notes += [f"{seeds} of {max(num_seeds)} seeds"] if seeds < max(num_seeds) else []
         notes += ["ended early"] if group.is_pruned else []
-        behind = ["" if group.behind is None else group.behind.text] if tests else []
+        behind = ["" if group.behind is None else group.behind.text] if is_tested else []
         cells = [*_metric_cells(group.runs, column.name), *behind, *_size_cells(group.runs)]
         table.append([_name(group), *cells, "; ".join(filter(None, notes))])
     yield f"{title}: {'validation' if has_validation else 'test'} {metric.label}"
     yield from align(table, right=range(1, len(table[0]) - 1))
-    yield from _interval_notes(groups, column.name)
-    best = "the first row that did not end early" if groups[0].is_pruned else "the first row"
-    yield from (f"behind: difference from {best} and its 95% interval, by {test}" for test in tests)
+    yield from explain_columns(groups, column.name)
 
 
 def _folds_of_split(runs: Sequence[FinishedRun]) -> set[int | None]:
@@ -264,11 +253,6 @@ def _missing_folds(runs: Sequence[FinishedRun], folds: set[int | None]) -> str:
         if not finished >= folds:
             return f"{'' if are_equal else f'seed {seed} has '}{len(finished)} of {len(folds)} folds"
     return ""
-
-
-def _interval_notes(groups: Sequence[Group], tag: str) -> list[str]:
-    """Explain the intervals of a table."""
-    return [f"{HALF_WIDTH_HEADER}: {text}" for text in explain_intervals([group.runs for group in groups], tag)]
 
 
 def _metric_cells(runs: Sequence[FinishedRun], tag: str) -> list[str]:

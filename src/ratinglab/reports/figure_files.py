@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from ratinglab.files import write_atomically
 from ratinglab.fitting.loggers.tensorboard import write_band
 from ratinglab.options import short_keys, short_number
-from ratinglab.reports.averages import average_curves
-from ratinglab.reports.groups import Group
-from ratinglab.reports.paired_tests import group_by_split
+from ratinglab.reports.groups import ComparableJobs, Group
+from ratinglab.reports.statistics import average_curves, group_by_split
 from ratinglab.reports.sweep_axes import SweptRun
 from ratinglab.reports.sweep_figures import (
     plot_learning_curves,
@@ -20,7 +19,6 @@ from ratinglab.reports.sweep_figures import (
     plot_metric_against_seconds,
     plot_parallel_coordinates,
 )
-from ratinglab.reports.sweep_results import ComparableJobs
 from ratinglab.runs.learning_curves import Curve, read_curve
 
 MAX_GROUPS = 6

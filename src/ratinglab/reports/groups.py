@@ -1,19 +1,28 @@
-"""A group of runs that differ only in seed and fold, the ranking of groups, and paired tests against the best group.
+"""Groups of runs that differ only in seed and fold: their ranking, paired tests, and the groups of a sweep's jobs.
 
-`comparison` groups runs by all recorded settings, because the runs may come from anywhere. `sweep_results` groups the
-jobs of a sweep by the arguments in which they differ, and knows which jobs are missing.
+`comparison` groups runs by all recorded settings, because the runs may come from anywhere. `divide_jobs` groups the
+jobs of a sweep by the arguments in which they differ, and counts the jobs that are missing.
 """
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ratinglab.evaluation.metric_kinds import MetricKind
-from ratinglab.reports.averages import DECIMALS, mean_of
-from ratinglab.reports.paired_tests import PairedDifference, paired_difference
-from ratinglab.runs.finished_runs import FinishedRun
+from ratinglab.evaluation.metrics import MSE, RMSE
+from ratinglab.reports.statistics import (
+    DECIMALS,
+    HALF_WIDTH_HEADER,
+    PairedDifference,
+    group_by_split,
+    mean_of,
+    paired_difference,
+    values_of,
+)
+from ratinglab.runs.finished_runs import REPLICATES, FinishedRun, comparison_conditions
 from ratinglab.runs.run_files import PRUNED
 from ratinglab.runs.sweep_folder import SweepJob
 
@@ -68,16 +77,105 @@ def compare_with_best(groups: Sequence[Group], metric: MetricKind) -> list[Group
     Returns the groups with `behind`, which stays None for groups that `paired_difference` cannot compare.
     """
     best = next((group for group in groups if group.is_testable), None)
-    tag, higher_is_better = metric.name, metric.higher_is_better
     compared = []
     for group in groups:
         behind = None
         if best is not None and group is not best and group.is_testable:
-            behind = paired_difference(best.runs, group.runs, tag=tag, higher_is_better=higher_is_better)
+            behind = paired_difference(best.runs, group.runs, metric)
         compared.append(group._replace(behind=behind))
     return compared
 
 
-def list_tests(groups: Sequence[Group]) -> list[str]:
-    """List the names of the tests that compared the groups, each once."""
-    return list(dict.fromkeys(group.behind.test for group in groups if group.behind is not None))
+def explain_columns(groups: Sequence[Group], tag: str) -> Iterator[str]:
+    """Explain the columns of intervals and of differences from the best group, one line per method and test."""
+    counts = [len(group_by_split(group.runs)) for group in groups if len(values_of(group.runs, tag)) > 1]
+    text = f"{HALF_WIDTH_HEADER:10} half-width of the mean's 95% confidence interval, by"
+    if 1 in counts:
+        yield f"{text} Student's t over seeds"
+    if any(count > 1 for count in counts):
+        yield f"{text} Nadeau and Bengio's corrected t over splits"
+    best = "the best that was not pruned" if groups[0].is_pruned else "the best"
+    tests = dict.fromkeys(group.behind.test for group in groups if group.behind is not None)
+    yield from (f"behind     difference from {best} and its 95% interval, by {test}" for test in tests)
+
+
+class ComparableJobs(NamedTuple):
+    """Jobs with the same data, split and monitored metric.
+
+    Attributes:
+        conditions: data, split and monitored metric, by key.
+        replicates: the keys of REPLICATES in which the jobs differ.
+        columns: the monitored metric, and the test metrics that all finished jobs have, named by their tags.
+        groups: the groups in the order of `rank_groups`, best first.
+    """
+
+    conditions: dict[str, str]
+    replicates: list[str]
+    columns: list[MetricKind]
+    groups: list[Group]
+
+    @property
+    def members(self) -> list[SweepJob]:
+        """All jobs, in the order of the groups."""
+        return [job for group in self.groups for job in group.jobs]
+
+    @property
+    def best(self) -> Group | None:
+        """The group with the best validation metric. None if it is incomplete, lacks the metric or is the only one."""
+        first = self.groups[0]
+        has_metric = not math.isnan(mean_of(first.runs, self.columns[0].name))
+        return first if first.num_missing == 0 and first.settings and has_metric else None
+
+
+def divide_jobs(jobs: Sequence[SweepJob]) -> list[ComparableJobs]:
+    """Divide jobs into comparable sets, and group the jobs of each set by settings. Ranks groups by monitored metric.
+
+    Jobs that have not started training join the first set.
+    """
+    first = next((comparison_conditions(job.record) for job in jobs if job.record is not None), {})
+    sets: defaultdict[tuple[tuple[str, str], ...], list[SweepJob]] = defaultdict(list)
+    for job in jobs:
+        conditions = first if job.record is None else comparison_conditions(job.record)
+        sets[tuple(conditions.items())].append(job)
+    divided = []
+    for items, members in sets.items():
+        keys, columns = find_differing_keys(members), _columns(members)
+        settings = [key for key in keys if key not in REPLICATES]
+        replicates = [key for key in keys if key in REPLICATES]
+        groups = group_jobs(members, settings=settings, replicates=replicates)
+        divided.append(ComparableJobs(dict(items), replicates, columns, rank_groups(groups, columns[0])))
+    return divided
+
+
+def group_jobs(jobs: Sequence[SweepJob], *, settings: Sequence[str], replicates: Sequence[str]) -> list[Group]:
+    """Group jobs by the arguments `settings`. Of jobs that also agree in the `replicates`, the last counts."""
+    by_settings: defaultdict[tuple[str, ...], dict[tuple[str, ...], SweepJob]] = defaultdict(dict)
+    for job in jobs:
+        arguments = job.arguments
+        replicate = tuple(arguments.get(key, "") for key in replicates)
+        by_settings[tuple(arguments.get(key, "") for key in settings)][replicate] = job
+    finished = {
+        replicate for members in by_settings.values() for replicate, job in members.items() if job.run is not None
+    }
+    groups = []
+    for values, members in by_settings.items():
+        runs = [job.run for job in members.values() if job.run is not None]
+        num_missing = len(finished) - len(runs) if replicates else 0
+        groups.append(Group(dict(zip(settings, values, strict=True)), runs, num_missing, list(members.values())))
+    return groups
+
+
+def find_differing_keys(jobs: Sequence[SweepJob]) -> list[str]:
+    """List the arguments that differ between jobs."""
+    keys = dict.fromkeys(key for job in jobs for key in job.arguments)
+    return [key for key in keys if len({job.arguments.get(key) for job in jobs}) > 1]
+
+
+def _columns(jobs: Sequence[SweepJob]) -> list[MetricKind]:
+    """List the monitored metric, and the test metrics that all finished jobs have: MSE, RMSE and the monitored one."""
+    monitor: MetricKind = next((job.record.monitored_metric() for job in jobs if job.record is not None), MSE)
+    finished = [job.run for job in jobs if job.run is not None]
+    kinds = {kind.name: kind for kind in (MSE, RMSE, monitor)}
+    test_columns = [kind.of_part("test") for kind in kinds.values()]
+    shown = [column for column in test_columns if finished and all(column.name in run.metrics for run in finished)]
+    return [monitor.of_part("val"), *shown]

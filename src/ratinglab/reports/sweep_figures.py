@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ratinglab.reports.averages import average_curves
+from ratinglab.reports.statistics import average_curves
 from ratinglab.reports.sweep_axes import (
     MAX_SEPARATE_VALUES,
     Limits,

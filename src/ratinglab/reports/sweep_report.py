@@ -20,19 +20,25 @@ from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.files import write_bytes
 from ratinglab.options import short_number
 from ratinglab.process.program import shell_command
-from ratinglab.reports.averages import (
+from ratinglab.reports.figure_files import write_figures
+from ratinglab.reports.groups import (
+    ComparableJobs,
+    Group,
+    compare_with_best,
+    divide_jobs,
+    explain_columns,
+    find_differing_keys,
+    group_jobs,
+)
+from ratinglab.reports.protocols import compared_tag, tabulate_with_references
+from ratinglab.reports.statistics import (
     DECIMALS,
     HALF_WIDTH_HEADER,
-    explain_intervals,
     format_metric,
     half_width_of,
     mean_of,
     values_of,
 )
-from ratinglab.reports.figure_files import write_figures
-from ratinglab.reports.groups import Group, compare_with_best, list_tests
-from ratinglab.reports.protocols import compared_tag, tabulate_with_references
-from ratinglab.reports.sweep_results import ComparableJobs, divide_jobs, find_differing_keys, group_jobs
 from ratinglab.reports.table_layout import align, format_latex, format_markdown
 from ratinglab.runs.finished_runs import FOLD, FinishedRun, describe_conditions
 from ratinglab.runs.record import read_config_dir
@@ -110,7 +116,7 @@ def report_sweep(started_jobs: Sequence[SweepJob]) -> SweepReport:
         files["best.yaml"] = (sets[0].best.runs[0].folder / HYDRA_FOLDER / "config.yaml").read_bytes()
     if any(jobs.replicates for jobs in sets):
         files["groups.csv"] = _groups_csv(sets)
-    if any(list_tests(jobs.groups) for jobs in sets):
+    if any(group.behind for jobs in sets for group in jobs.groups):
         files["comparisons.csv"] = _comparisons_csv(sets)
     return SweepReport(lines, files, sets)
 
@@ -121,7 +127,7 @@ def _table(jobs: ComparableJobs) -> Cells:
     if not groups[0].settings:
         groups = group_jobs(jobs.members, settings=find_differing_keys(jobs.members), replicates=[])
         is_grouped = False
-    is_tested = bool(list_tests(groups))
+    is_tested = any(group.behind for group in groups)
     interval = f" {HALF_WIDTH_HEADER}" if is_grouped else ""
     first, *others = (f"{column.label}{interval}" for column in jobs.columns)
     behind = [f"behind {HALF_WIDTH_HEADER}"] if is_tested else []
@@ -176,11 +182,7 @@ def _notes(jobs: ComparableJobs) -> Iterator[str]:
     total = jobs.conditions.get("split.folds")
     if FOLD in jobs.replicates and total is not None and len(folds) < int(total):
         yield f"note: only {len(folds)} of the split's {total} folds were run"
-    for text in explain_intervals([group.runs for group in jobs.groups], jobs.columns[0].name):
-        yield f"{HALF_WIDTH_HEADER:10} {text}"
-    for test in list_tests(jobs.groups):
-        best = "the best that was not pruned" if jobs.groups[0].is_pruned else "the best"
-        yield f"behind     difference from {best} and its 95% interval, by {test}"
+    yield from explain_columns(jobs.groups, jobs.columns[0].name)
     yield from _importance(jobs)
     yield from _keys_without_effect(jobs)
     pruned = sum(job.status == "pruned" for job in jobs.members)

@@ -1,20 +1,87 @@
-"""Paired tests of two configurations, over the same folds or the same rows."""
+"""Means of metrics over runs that differ only in seed or fold, their 95% intervals, and paired tests."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from ratinglab.errors import UserError
+from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.runs.finished_runs import FinishedRun
+from ratinglab.runs.learning_curves import Curve
 from ratinglab.runs.storage import count_rows, read_part, read_squared_errors
 from ratinglab.splits.split import PART_NAMES
 
+DECIMALS = 4
+"""Decimals of a printed metric."""
+HALF_WIDTH_HEADER = "± 95%"
+"""Header of a column of half-widths."""
 NUM_RESAMPLES, MAX_BLOCKS = 2000, 1000
 """Number of resamples of a bootstrap, and largest number of blocks of users that it resamples."""
+
+
+def values_of(runs: Sequence[FinishedRun], tag: str) -> list[float]:
+    """List the values of a metric to average, one per run. Returns [] if a run lacks the metric.
+
+    With several splits, such as folds, there is one value per split, the mean over its runs, because runs on the same
+    rows are not independent.
+    """
+    if not all(tag in run.metrics for run in runs):
+        return []
+    by_split = [[run.metrics[tag] for run in members] for members in group_by_split(runs).values()]
+    return by_split[0] if len(by_split) == 1 else [float(np.mean(values)) for values in by_split]
+
+
+def mean_of(runs: Sequence[FinishedRun], tag: str) -> float:
+    """Average a metric over the runs. Returns NaN if a run lacks it."""
+    values = values_of(runs, tag)
+    return float(np.mean(values)) if values else math.nan
+
+
+def half_width_of(runs: Sequence[FinishedRun], tag: str) -> float:
+    """Compute half the width of the 95% confidence interval of a metric's mean.
+
+    Runs on one split have the interval of Student's t over their seeds. Runs on several splits have the interval with
+    Nadeau and Bengio's correction, because their training rows overlap. Returns NaN with fewer than two values, or if
+    the rows of a run cannot be counted.
+    """
+    values = np.array(values_of(runs, tag))
+    if len(values) < 2:
+        return math.nan
+    try:
+        share = compute_evaluated_share(runs[0], tag.partition("/")[0]) if len(group_by_split(runs)) > 1 else 0.0
+    except UserError:  # the run's rows are damaged; its metrics are not
+        return math.nan
+    interval = corrected_t(values, share=share)
+    return (interval.high - interval.low) / 2
+
+
+def format_metric(value: float) -> str:
+    """Format a metric. Returns "" for NaN."""
+    return "" if math.isnan(value) else f"{value:.{DECIMALS}f}"
+
+
+def average_curves(curves: Sequence[Curve]) -> pd.DataFrame:
+    """Average curves over the epochs that all curves have, with a band around the mean.
+
+    The band is the 95% confidence interval of the mean, by Student's t. With two curves, it is their range.
+
+    Returns:
+        Columns mean, low and high, float64; indexed by epoch. The mean ends with the shortest curve, because it would
+        jump where a curve ends.
+    """
+    table = pd.concat([pd.Series(curve, dtype=np.float64) for curve in curves], axis=1, join="inner").sort_index()
+    values, mean = table.to_numpy(), table.mean(axis=1)
+    if len(curves) < 3:
+        return pd.DataFrame({"mean": mean, "low": values.min(axis=1), "high": values.max(axis=1)})
+    half_width = stats.t.ppf(0.975, len(curves) - 1) * stats.sem(values, axis=1)
+    return pd.DataFrame({"mean": mean, "low": mean - half_width, "high": mean + half_width})
 
 
 class PairedDifference(NamedTuple):
@@ -39,9 +106,9 @@ class PairedDifference(NamedTuple):
 
 
 def paired_difference(
-    best: Sequence[FinishedRun], other: Sequence[FinishedRun], *, tag: str, higher_is_better: bool = False
+    best: Sequence[FinishedRun], other: Sequence[FinishedRun], metric: MetricKind
 ) -> PairedDifference | None:
-    """Test how far one configuration is behind the best one.
+    """Test how far one configuration is behind the best one in a metric, named by its tag.
 
     Runs are paired by split, and runs on the same split, such as those of several seeds, are averaged first. Several
     splits are compared by Nadeau and Bengio's corrected t test; MSEs on a single split by a bootstrap of the paired
@@ -50,6 +117,7 @@ def paired_difference(
     Returns:
         The difference, or None if a run lacks the metric or its predictions, or if the two share no split.
     """
+    tag = metric.name
     if not all(tag in run.metrics for run in (*best, *other)):
         return None
     part, _, name = tag.partition("/")
@@ -60,7 +128,7 @@ def paired_difference(
             np.array([np.mean([run.metrics[tag] for run in by_split[split]]) for split in shared])
             for by_split in (best_by_split, other_by_split)
         )
-        behind = best_means - other_means if higher_is_better else other_means - best_means
+        behind = best_means - other_means if metric.higher_is_better else other_means - best_means
         return corrected_t(behind, share=compute_evaluated_share(best_by_split[shared[0]][0], part))
     if not shared or name != "mse":
         return None

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ratinglab.reports.paired_tests import bootstrap, corrected_t, paired_difference
+from ratinglab.evaluation.metric_kinds import MetricKind
+from ratinglab.reports.statistics import bootstrap, corrected_t, paired_difference
 from ratinglab.runs.finished_runs import FinishedRun
 
 DIFFERENCES = np.array([0.011, 0.004, 0.009, -0.001, 0.007])
@@ -38,7 +39,7 @@ def test_equal_differences_leave_no_doubt(value, p):
 @pytest.mark.parametrize(("tag", "higher_is_better", "mean"), [("val/mse", False, -0.075), ("val/share", True, 0.075)])
 def test_difference_is_positive_if_the_other_configuration_is_worse(monkeypatch, tag, higher_is_better, mean):
     """Each fold has 80 training and 10 validation rows; with one degree of freedom, t is 12.706."""
-    monkeypatch.setattr("ratinglab.reports.paired_tests.count_rows", lambda folder: np.array([80, 10, 10, 0, 0]))
+    monkeypatch.setattr("ratinglab.reports.statistics.count_rows", lambda folder: np.array([80, 10, 10, 0, 0]))
 
     def runs(*values):
         records = [SimpleNamespace(provenance={"split": f"s/{fold}"}, refit_epochs=None) for fold in (1, 2)]
@@ -46,7 +47,7 @@ def test_difference_is_positive_if_the_other_configuration_is_worse(monkeypatch,
             FinishedRun(Path("run"), *each) for each in zip(records, [{tag: value} for value in values], strict=True)
         ]
 
-    found = paired_difference(runs(0.5, 0.6), runs(0.4, 0.55), tag=tag, higher_is_better=higher_is_better)
+    found = paired_difference(runs(0.5, 0.6), runs(0.4, 0.55), MetricKind(tag, "", higher_is_better))
     half_width = 12.706 * (5 / 8 * 0.00125) ** 0.5
     assert found.mean == pytest.approx(mean)
     assert (found.low, found.high) == pytest.approx((mean - half_width, mean + half_width), rel=1e-4)
