@@ -4,14 +4,20 @@ Y. Zhuang, W.-S. Chin, Y.-C. Juan, C.-J. Lin, "A Fast Parallel SGD for Matrix Fa
 RecSys 2013.
 """
 
+from typing import Any
+
 import numpy as np
-from numba import prange
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from ratinglab.kernels.compiled import njit
-from ratinglab.kernels.prefetch import FLOATS_PER_CACHE_LINE, prefetch
 from ratinglab.ratings.table import Ratings
 
+FLOATS_PER_CACHE_LINE = 16
+"""Number of float32 in a cache line of 64 bytes."""
 PREFETCH_DISTANCE = 8
 """Number of ratings ahead at which the item's factors are fetched: a block's factors may not fit into the caches."""
 
@@ -102,6 +108,31 @@ def _sort_by_user(user, item, rating):  # type: ignore[no-untyped-def]
         user[slot], item[slot], rating[slot] = old_user[row], old_item[row], old_rating[row]
 
 
+@intrinsic
+def _prefetch(_context: Any, array: Any, row: Any, column: Any) -> Any:
+    """Load the cache line of array[row, column] into the caches, without waiting for it. Changes no value."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array_type = signature.args[0]
+        indices = [
+            context.cast(builder, value, value_type, types.intp)
+            for value, value_type in zip(arguments[1:], signature.args[1:], strict=True)
+        ]
+        struct = context.make_array(array_type)(context, builder, arguments[0])
+        pointer = cgutils.get_item_pointer(context, builder, array_type, struct, indices, wraparound=False)
+        byte_pointer = ir.IntType(8).as_pointer()
+        int32 = ir.IntType(32)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch", (byte_pointer,), ir.FunctionType(ir.VoidType(), [byte_pointer, int32, int32, int32])
+        )
+        # 1: for writing; 3: keep in all caches; 1: data, not instructions
+        flags = [ir.Constant(int32, value) for value in (1, 3, 1)]
+        builder.call(function, [builder.bitcast(pointer, byte_pointer), *flags])
+        return context.get_dummy_value()
+
+    return types.void(array, row, column), generate
+
+
 @njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def sgd_over_diagonals(user, item, rating, start, diagonals, weights, mean, lr, regularization, errors):  # type: ignore[no-untyped-def]
     """Take one step per row of some diagonals of blocks: −lr times the gradient of (r − r̂)² + penalty.
@@ -145,7 +176,7 @@ def _sgd_over_block(user, item, rating, weights, mean, lr, regularization):  # t
         u, i = user[row], item[row]
         next_item = item[min(row + PREFETCH_DISTANCE, len(item) - 1)]
         for d in range(0, dim, FLOATS_PER_CACHE_LINE):
-            prefetch(item_factors, next_item, d)
+            _prefetch(item_factors, next_item, d)
         p, q = user_factors[u], item_factors[i]
         predicted = mean
         if has_biases:

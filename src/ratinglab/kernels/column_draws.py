@@ -75,17 +75,13 @@ def draw_columns(by_column, scale, selection, squares, term_precision, deviation
         residual: (B, num_rows, W) float32, e, in blocks; updated in place.
     """
     for block in prange(len(residual)):
-        if len(selection.inner_row) == 0:
-            sums = residual[block]
-            _draw_block(
-                by_column, scale, selection.repeats, squares, term_precision, deviations[block], weights[block], sums
-            )
-        else:
-            sums = _sum_by_inner(selection, residual[block])
-            change = sums.copy()
-            _draw_block(
-                by_column, scale, selection.repeats, squares, term_precision, deviations[block], weights[block], sums
-            )
+        is_identity = len(selection.inner_row) == 0
+        sums = residual[block] if is_identity else _sum_by_inner(selection, residual[block])
+        change = sums.copy()
+        _draw_block(
+            by_column, scale, selection.repeats, squares, term_precision, deviations[block], weights[block], sums
+        )
+        if not is_identity:
             change -= sums
             _distribute_change(selection, change, residual[block])
 
