@@ -176,7 +176,7 @@ def _prepend_bias(term: Term, side: Side) -> Tensor:
 
 
 class BiasedFactorEquation(FactorEquation):
-    """A factor equation with μ, biases and, after `add_features`, a term per user and item feature.
+    """A factor equation with μ, biases, embeddings and, after `add_features`, a term per user and item feature.
 
     μ is fixed at the mean of the training ratings. The biases start at the bias baseline's, and the embeddings at
     Normal(0, init_std²), so that the first predictions are close to the baseline's if init_std is small. With
@@ -206,7 +206,7 @@ class BiasedFactorEquation(FactorEquation):
         self.item_bias.weight.copy_(item_bias[:, None])
 
     def add_features(self, options: FeatureOptions, training: TrainingData, *, generator: torch.Generator) -> None:
-        """Draw the weights of the features that the options name, for `feature_terms`."""
+        """Draw the weights of the features that the options name."""
         self.user_feature_names, self.item_feature_names = options.user_features, options.item_features
         self.user_feature_designs = nn.ModuleList(training.user_features[name] for name in options.user_features)
         self.item_feature_designs = nn.ModuleList(training.item_features[name] for name in options.item_features)
@@ -220,15 +220,15 @@ class BiasedFactorEquation(FactorEquation):
         self.item_features = draw_weights(self.item_feature_designs)
 
     def user_side(self) -> Side:
-        """Return b_u, p_u and the user features."""
-        return Side(self.user_embedding, self.user_bias, self.feature_terms("user"))
+        """Return b_u, p_u and the users' terms."""
+        return Side(self.user_embedding, self.user_bias, self.terms("user"))
 
     def item_side(self) -> Side:
-        """Return b_i, q_i and the item features."""
-        return Side(self.item_embedding, self.item_bias, self.feature_terms("item"))
+        """Return b_i, q_i and the items' terms."""
+        return Side(self.item_embedding, self.item_bias, self.terms("item"))
 
-    def feature_terms(self, side: SideName) -> tuple[Term, ...]:
-        """Make one term per feature of a side; none without `add_features`."""
+    def terms(self, side: SideName) -> tuple[Term, ...]:
+        """Make the terms of a side: one per feature, none without `add_features`. Subclasses may add others."""
         weights = getattr(self, f"{side}_features", ())
         if len(weights) == 0:  # the common case, asked for at every step
             return ()

@@ -9,7 +9,7 @@ import torch
 from ratinglab.models.design import Design
 from ratinglab.models.equation import TrainingData, normal_embedding
 from ratinglab.models.equation_options import EquationForm, FeatureOptions
-from ratinglab.models.factor_equation import BiasedFactorEquation, Side, Term
+from ratinglab.models.factor_equation import BiasedFactorEquation, Term
 from ratinglab.models.factors import ColumnSource
 from ratinglab.ratings.side_information import Needs
 from ratinglab.sides import SideName
@@ -67,16 +67,10 @@ class SVDpp(BiasedFactorEquation):
             self.item_implicit = normal_embedding(num_users, dim, std=std, generator=generator)
         self.add_features(options, training, generator=generator)
 
-    def user_side(self) -> Side:
-        """Return b_u, p_u, the y and the user features."""
-        return Side(self.user_embedding, self.user_bias, self._implicit_terms("user") + self.feature_terms("user"))
-
-    def item_side(self) -> Side:
-        """Return b_i, q_i, the x and the item features."""
-        return Side(self.item_embedding, self.item_bias, self._implicit_terms("item") + self.feature_terms("item"))
-
-    def _implicit_terms(self, side: SideName) -> tuple[Term, ...]:
+    def terms(self, side: SideName) -> tuple[Term, ...]:
+        """Make the terms of a side: the implicit feedback, if the side has it, and the features."""
+        features = super().terms(side)
         if not self.has_implicit[side]:
-            return ()
+            return features
         design, weights = getattr(self, f"{side}_interactions"), getattr(self, f"{side}_implicit")
-        return (Term(f"{side}_implicit", design, weights, source=ColumnSource.rated),)
+        return (Term(f"{side}_implicit", design, weights, source=ColumnSource.rated), *features)
