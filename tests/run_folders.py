@@ -89,7 +89,7 @@ def add_samples(model: Posterior, random: torch.Generator) -> None:
         weights = [None if table is None else torch.randn(*table.weight.shape, generator=random) for table in tables]
         precisions = [torch.randn(len(side.last_rows()), generator=random).abs() for side in sides]
         user, item = map(SideFactors, weights[:2], weights[2:], precisions)
-        model.add_sample(Factors(user, item, mean=float(model.equation.rating_mean)))
+        model.samples.append(Factors(user, item, mean=float(model.equation.rating_mean)))
 
 
 def write_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:

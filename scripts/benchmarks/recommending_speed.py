@@ -184,7 +184,7 @@ def build_predictor(table: Table) -> Any:
         model = Posterior(mf)
         for user, item in zip(users, items, strict=True):
             users_side, items_side = (SideFactors(rows, noise_precision=torch.ones(len(rows))) for rows in (user, item))
-            model.add_sample(Factors(users_side, items_side, mean=0.0))
+            model.samples.append(Factors(users_side, items_side, mean=0.0))
     mf.user_embedding.weight.data, mf.item_embedding.weight.data = users[0], items[0]
     baseline = BiasBaseline(num_users=training.num_users, num_items=training.num_items)
     return Predictor(model, baseline, stars=Stars(1.0, 5.0), scale=None)

@@ -39,7 +39,7 @@ def write_run(folder, name, **changed) -> Run:
             counts = NUM_USERS, NUM_ITEMS
             factors, biases = ([torch.randn(count, dim, generator=draws) for count in counts] for dim in (2, 1))
             sides = map(SideFactors, factors, biases, map(torch.ones, counts))
-            predictor.model.add_sample(Factors(*sides, mean=float(predictor.model.equation.rating_mean)))
+            predictor.model.samples.append(Factors(*sides, mean=float(predictor.model.equation.rating_mean)))
         write_weights(folder, {f"predictor.{key}": weight for key, weight in predictor.state_dict().items()})
     return Run.load(folder)
 

@@ -49,7 +49,7 @@ def test_train_prints_and_records_the_coverage_of_intervals(sampled):
     assert 0.8 < metrics["test/coverage_90"] < 0.97
     assert metrics["fit/best_epoch"] == metrics["fit/epochs"] == 30
     assert metrics["test/mse"] < metrics["baseline/bias/test/mse"]
-    assert Run.load(sampled.run).predictor.model.num_samples == 20
+    assert len(Run.load(sampled.run).predictor.model.samples) == 20
     # the error printed in the last epoch is that of the saved run
     (last,) = [line for line in sampled.stdout.splitlines() if line.startswith("epoch 30/30")]
     assert last.endswith(f"val/mse {metrics['val/mse']:.4f}")

@@ -45,7 +45,7 @@ def test_prediction_is_the_sample_mean_and_variance_includes_the_noise(name, mea
     model = posterior(name)
     samples = [sample(seed, biased=name != "mf", noise_precision=1.0 + seed) for seed in range(3)]
     for each in samples:
-        model.add_sample(each)
+        model.samples.append(each)
     predicted = torch.tensor([by_hand(each, mean) for each in samples], dtype=torch.float64)
     assert model(USER, ITEM).tolist() == pytest.approx(predicted.mean(dim=0).tolist(), abs=1e-5)
     # user 0 and item 2, user 1 and item 0
@@ -53,14 +53,14 @@ def test_prediction_is_the_sample_mean_and_variance_includes_the_noise(name, mea
     expected = predicted.var(dim=0, correction=0) + noise
     assert model.moments(USER, ITEM)[1].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
     assert model.predict_sample(1, USER, ITEM, None).tolist() == pytest.approx(predicted[1].tolist(), abs=1e-5)
-    assert model.num_samples == 3
+    assert len(model.samples) == 3
 
 
 @pytest.mark.parametrize("name", ["biased_mf", "mf"])
 def test_factors_reproduce_the_mean_prediction(name):
     model = posterior(name)
     for seed in range(3):
-        model.add_sample(sample(seed, biased=name != "mf"))
+        model.samples.append(sample(seed, biased=name != "mf"))
     factors = model.factors()
     rating = factors.mean + (factors.user.factors[USER.long()] * factors.item.factors[ITEM.long()]).sum(dim=1)
     if factors.user.bias is not None:
@@ -71,28 +71,28 @@ def test_factors_reproduce_the_mean_prediction(name):
 def test_state_dict_holds_samples_as_plain_tensors(tmp_path):
     model, other = posterior(), posterior()
     for seed in range(2):
-        model.add_sample(sample(seed))
+        model.samples.append(sample(seed))
     torch.save(model.state_dict(), tmp_path / "weights")
     other.load_state_dict(torch.load(tmp_path / "weights", weights_only=True))
-    assert other.num_samples == 2
+    assert len(other.samples) == 2
     assert torch.equal(other(USER, ITEM), model(USER, ITEM))
     other.load_state_dict(posterior().state_dict())
-    assert other.num_samples == 0
+    assert len(other.samples) == 0
 
 
 def test_weights_of_terms_are_part_of_the_state():
     model, weights = posterior(), torch.ones(4, 3)
-    model.add_sample(sample(0)._replace(term_weights={"user_implicit": weights}))
+    model.samples.append(sample(0)._replace(term_weights={"user_implicit": weights}))
     assert torch.equal(model.get_extra_state()["term/user_implicit"], weights[None])
     model.set_extra_state(model.get_extra_state())
-    assert torch.equal(model._samples[0].term_weights["user_implicit"], weights)
+    assert torch.equal(model.samples[0].term_weights["user_implicit"], weights)
 
 
 @pytest.mark.parametrize("name", ["biased_mf", "mf"])
 def test_samples_hold_tables_of_biases_only_if_there_are_biases(name):
     model, other = posterior(name), posterior(name)
     for seed in range(2):
-        model.add_sample(sample(seed, biased=name != "mf"))
+        model.samples.append(sample(seed, biased=name != "mf"))
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(USER, ITEM), model(USER, ITEM))
     assert (other.factors().user.bias is None) == (name == "mf")
@@ -110,7 +110,7 @@ def test_sample_bytes_is_known_before_the_first_sample(name):
 
 def test_samples_of_another_shape_are_refused():
     model = posterior()
-    model.add_sample(sample(0))
+    model.samples.append(sample(0))
     state = posterior(num_items=4).state_dict() | {"_extra_state": model.get_extra_state()}
     with pytest.raises(RuntimeError, match="the samples' shapes differ from the equation's"):
         posterior(num_items=4).load_state_dict(state)

@@ -29,7 +29,7 @@ def posterior(*, num_samples: int) -> tuple[Posterior, list[Equation]]:
     """Make a posterior, and the equations that its samples come from."""
     model, drawn = Posterior(equation("biased_mf")), [equation("biased_mf", seed=seed) for seed in range(num_samples)]
     for each in drawn:
-        model.add_sample(each.factors())
+        model.samples.append(each.factors())
     return model, drawn
 
 

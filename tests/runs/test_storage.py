@@ -120,7 +120,7 @@ def test_samples_of_a_run_with_features_are_loaded(tmp_path):
     record = read_record(folder)
     with pytest.raises(UserError, match=r"best\.ckpt holds no sample yet: the run was stopped during burn-in; resume="):
         load_predictor(record, folder)
-    written.model.add_sample(sample(written))
+    written.model.samples.append(sample(written))
     write_weights(folder, {f"predictor.{name}": weight for name, weight in written.state_dict().items()})
     loaded, _ = load_predictor(read_record(folder), folder)
     assert torch.equal(loaded(*pairs()), written(*pairs()))

@@ -29,8 +29,7 @@ def predictor_with_users(old: Predictor, users: UsersOrItems, samples: Sequence[
 def _build_predictor(old: Predictor, samples: Sequence[Factors], *, user_bias: Tensor, item_bias: Tensor) -> Predictor:
     """Build a predictor from the weights of the model in each sample, and of the bias baseline."""
     posterior = Posterior(PlaceholderEquation(samples[0]))
-    for sample in samples:
-        posterior.add_sample(sample)
+    posterior.samples = list(samples)
     baseline = BiasBaseline(num_users=len(user_bias), num_items=len(item_bias))
     baseline.mean.copy_(old.baseline.mean)
     baseline.user_bias[:-1], baseline.item_bias[:-1] = user_bias, item_bias

@@ -25,6 +25,9 @@ class Posterior(Equation):
 
     state_dict holds the samples as plain tensors.
 
+    Attributes:
+        samples: the factors of all rows with their precisions, and the weights of terms, in each sample.
+
     Source: Salakhutdinov, Mnih, "Bayesian Probabilistic Matrix Factorization using Markov Chain Monte Carlo", ICML
     2008, equation 10.
     """
@@ -34,12 +37,7 @@ class Posterior(Equation):
         super().__init__()
         self.takes_day = equation.takes_day
         self.equation = equation
-        self._samples: list[Factors] = []
-
-    @property
-    def num_samples(self) -> int:
-        """Number of samples added so far."""
-        return len(self._samples)
+        self.samples: list[Factors] = []
 
     @property
     def sample_bytes(self) -> int:
@@ -48,23 +46,15 @@ class Posterior(Equation):
         tables += [term.embedding for side in sides for term in side.terms_of_new_rows]
         return 4 * (sum(table.weight.numel() for table in tables) + sum(len(side.last_rows()) for side in sides))
 
-    def add_sample(self, sample: Factors) -> None:
-        """Add a sample: the factors of all rows, with their precisions, and the weights of terms."""
-        self._samples.append(sample)
-
-    def drop_every_second(self) -> None:
-        """Drop the second, the fourth, … sample."""
-        self._samples = self._samples[::2]
-
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32."""
-        if not self._samples:
+        if not self.samples:
             return self.equation.predict(user, item, day)
-        return self._average_predictions(self._samples, user, item, day)
+        return self._average_predictions(self.samples, user, item, day)
 
     def predict_sample(self, number: int, user: Tensor, item: Tensor, day: Tensor | None) -> Tensor:
         """Predict from one sample alone, counted from 0: (B,) float32."""
-        return self._average_predictions([self._samples[number]], user, item, day)
+        return self._average_predictions([self.samples[number]], user, item, day)
 
     def _average_predictions(self, samples: list[Factors], user: Tensor, item: Tensor, day: Tensor | None) -> Tensor:
         """Average the predictions of these samples: (B,) float32."""
@@ -92,7 +82,7 @@ class Posterior(Equation):
 
     def predict_table(self, user: Tensor, item: Tensor) -> Tensor:
         """Predict user by user; for many users, the product of `factors` is faster."""
-        if not self._samples:
+        if not self.samples:
             return self.equation.predict_table(user, item)
         return torch.stack([self._predict_user(each, item) for each in user.split(1)])
 
@@ -100,20 +90,20 @@ class Posterior(Equation):
         """Predict one user's ratings: (1,) int32, (C,) int32 → (C,) float32."""
         user_row, item_row = self.equation.row_indices(user, item, None)
         item_row = item_row.long()
-        num_rows = len(self._samples[0].item.factors)
+        num_rows = len(self.samples[0].item.factors)
         # with few items, predict only their rows; with many, predict all rows and then select, which copies less
         has_few_items = 2 * len(item_row) < num_rows
         total = torch.zeros(len(item) if has_few_items else num_rows, dtype=torch.float64)
-        users, start = _select_rows(self._samples, "user", "factors", user_row)[:, 0], 0
-        for samples in _group_by_item_table(self._samples):
+        users, start = _select_rows(self.samples, "user", "factors", user_row)[:, 0], 0
+        for samples in _group_by_item_table(self.samples):
             table = samples[0].item.take(item_row) if has_few_items else samples[0].item
             total += table.factors @ users[start : start + len(samples)].sum(dim=0)
             if table.bias is not None:
                 total += len(samples) * table.bias[:, 0]
             start += len(samples)
-        if self._samples[0].user.bias is not None:
-            total += _select_rows(self._samples, "user", "bias", user_row).double().sum()
-        ratings = self._samples[0].mean + total / len(self._samples)
+        if self.samples[0].user.bias is not None:
+            total += _select_rows(self.samples, "user", "bias", user_row).double().sum()
+        ratings = self.samples[0].mean + total / len(self.samples)
         return (ratings if has_few_items else ratings[item_row]).float()
 
     def moments(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -125,15 +115,15 @@ class Posterior(Equation):
         user: (B,) int32, item: (B,) int32, day: (B,) int32 if the equation takes days → (B,) float64 in stars, and (B,)
         float64 in squared stars.
         """
-        assert self._samples, "no sample has been added"
+        assert self.samples, "no sample has been added"
         total, squares, noise = torch.zeros(3, len(user), dtype=torch.float64)
-        for samples, ratings in self._predict_in_blocks(self._samples, user, item, day):
+        for samples, ratings in self._predict_in_blocks(self.samples, user, item, day):
             total += ratings.sum(dim=0)
             squares += ratings.square().sum(dim=0)
             precision = _select_rows(samples, "user", "noise_precision", user.long())
             precision = precision * _select_rows(samples, "item", "noise_precision", item.long())
             noise += (1 / precision).sum(dim=0)
-        count = len(self._samples)
+        count = len(self.samples)
         average = total / count
         return average, (squares / count - average.square()).clamp(min=0) + noise / count
 
@@ -151,21 +141,21 @@ class Posterior(Equation):
             if users.bias is not None and items.bias is not None:
                 difference += users.bias + items.bias.T
             squares += difference.add_(factors.mean).sub_(mean).square_()
-        user_variance = 1 / _select_rows(self._samples, "user", "noise_precision", user)
-        item_variance = 1 / _select_rows(self._samples, "item", "noise_precision", item)
-        return ((squares + user_variance.T @ item_variance) / len(self._samples)).sqrt_()
+        user_variance = 1 / _select_rows(self.samples, "user", "noise_precision", user)
+        item_variance = 1 / _select_rows(self.samples, "item", "noise_precision", item)
+        return ((squares + user_variance.T @ item_variance) / len(self.samples)).sqrt_()
 
     def factors(self) -> Factors:
         """Return the mean prediction as one product: the samples' factors side by side, divided by their number."""
-        if not self._samples:
+        if not self.samples:
             return self.equation.factors()
-        return _concatenate_samples([self._select_last_day(sample) for sample in self._samples])
+        return _concatenate_samples([self._select_last_day(sample) for sample in self.samples])
 
     def factors_of_samples(self) -> Iterator[Factors]:
         """Yield the factors of each sample, on the last day; without days, the sample's own tables."""
-        if not self._samples:
+        if not self.samples:
             yield from super().factors_of_samples()
-        yield from map(self._select_last_day, self._samples)
+        yield from map(self._select_last_day, self.samples)
 
     def _select_last_day(self, sample: Factors) -> Factors:
         """Select the rows of users and items on their last day, without a copy if they are the same on all days."""
@@ -175,34 +165,34 @@ class Posterior(Equation):
 
     def traceable(self) -> Equation:
         """Put the samples of all rows side by side: a trace of the loop over samples would be long."""
-        if not self._samples:
+        if not self.samples:
             return self.equation.traceable()
         users, items = self.equation.sides()
-        return TraceableRows(_concatenate_samples(self._samples), user_days=users.day_rows, item_days=items.day_rows)
+        return TraceableRows(_concatenate_samples(self.samples), user_days=users.day_rows, item_days=items.day_rows)
 
     def side_samples(self, name: SideName) -> SideSamples | None:
         """Return the samples of the rows of the side `name`, with the terms that a new row also has."""
-        if not self._samples:
+        if not self.samples:
             return self.equation.side_samples(name)
         side = self.equation.side(name)
         return SideSamples(
-            [sample.side(name) for sample in self._samples],
-            mean=self._samples[0].mean,
+            [sample.side(name) for sample in self.samples],
+            mean=self.samples[0].mean,
             last_row=None if side.day_rows is None else side.last_rows(),
-            new_row_terms=self.equation.new_row_terms(name, [sample.term_weights for sample in self._samples]),
+            new_row_terms=self.equation.new_row_terms(name, [sample.term_weights for sample in self.samples]),
         )
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """Stack the samples for state_dict."""
-        if not self._samples:
+        if not self.samples:
             return {}
         stacked = {}
         for field, suffix in SUFFIXES.items():
             for name in SIDE_NAMES:
-                if getattr(self._samples[0].side(name), field) is not None:
-                    stacked[f"{name}{suffix}"] = torch.stack(_collect_tables(self._samples, name, field))
-        for term in self._samples[0].term_weights:
-            stacked[f"{TERM_PREFIX}{term}"] = torch.stack([sample.term_weights[term] for sample in self._samples])
+                if getattr(self.samples[0].side(name), field) is not None:
+                    stacked[f"{name}{suffix}"] = torch.stack(_collect_tables(self.samples, name, field))
+        for term in self.samples[0].term_weights:
+            stacked[f"{TERM_PREFIX}{term}"] = torch.stack([sample.term_weights[term] for sample in self.samples])
         return stacked
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
@@ -219,7 +209,7 @@ class Posterior(Equation):
         shapes = tuple(side.embedding.weight.shape for side in self.equation.sides())
         if any((sample.user.factors.shape, sample.item.factors.shape) != shapes for sample in samples):
             raise RuntimeError("the samples' shapes differ from the equation's")
-        self._samples = samples
+        self.samples = samples
 
 
 class PlaceholderEquation(FactorEquation):

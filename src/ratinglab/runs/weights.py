@@ -86,7 +86,7 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
     predictor = build_predictor(record, read_training_data(record, folder), seed=0)
     path = folder / BEST
     best_epoch = load_weights(predictor, path, record=record)
-    if isinstance(predictor.model, Posterior) and predictor.model.num_samples == 0:
+    if isinstance(predictor.model, Posterior) and len(predictor.model.samples) == 0:
         longer = "" if record.max_time is None else " with a higher trainer.max_time"
         raise UserError(
             f"{path} holds no sample yet: the run was stopped during burn-in; resume={folder}{longer} continues it"

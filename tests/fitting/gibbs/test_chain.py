@@ -78,7 +78,7 @@ def test_fit_ends_once_more_samples_gain_little():
 
 def test_fit_at_the_bound_on_samples_ends_once_they_are_independent():
     module = fitted(epochs=400, max_samples=10, min_gain=1e-6).module
-    assert 5 <= module.posterior.num_samples <= 10
+    assert 5 <= len(module.posterior.samples) <= 10
     assert module.chain.thin >= 16
     assert module.stops_early
     assert module.epochs_done < 400

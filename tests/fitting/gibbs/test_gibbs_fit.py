@@ -135,7 +135,7 @@ def test_equation_holds_the_weights_of_the_last_sample(name):
     fitted = fit(name)
     user, item, _, day = as_tensors(fitted.data.train_ratings_in_stars)
     posterior = fitted.module.posterior
-    last = posterior.predict_sample(posterior.num_samples - 1, user, item, day)
+    last = posterior.predict_sample(len(posterior.samples) - 1, user, item, day)
     assert torch.allclose(last, fitted.equation.predict(user, item, day), atol=1e-5)
 
 

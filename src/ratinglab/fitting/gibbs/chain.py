@@ -63,10 +63,10 @@ class Chain:
 
     def keep(self, sample: Factors) -> bool:
         """Keep a sample. Return True if every second sample was dropped."""
-        self._posterior.add_sample(sample)
-        if self._posterior.num_samples <= self.max_samples:
+        self._posterior.samples.append(sample)
+        if len(self._posterior.samples) <= self.max_samples:
             return False
-        self._posterior.drop_every_second()
+        self._posterior.samples = self._posterior.samples[::2]
         self._predictions = self._predictions[::2]
         self.thin *= 2
         return True
@@ -75,7 +75,7 @@ class Chain:
         """Estimate the gain from the samples so far; see the class."""
         assert self.gain_ratings is not None
         user, item, _, day = self.gain_ratings
-        num_samples = self._posterior.num_samples
+        num_samples = len(self._posterior.samples)
         for number in range(len(self._predictions), num_samples):
             self._predictions.append(self._posterior.predict_sample(number, user, item, day))
         predicted, half = torch.stack(self._predictions), num_samples // 2
@@ -89,7 +89,7 @@ class Chain:
         the samples are nearly independent. Checks after every SAMPLES_PER_CHECK samples, and if `keep` has just dropped
         every second sample.
         """
-        num_samples = self._posterior.num_samples
+        num_samples = len(self._posterior.samples)
         is_due = has_dropped or num_samples % SAMPLES_PER_CHECK == 0
         min_samples = min(MIN_SAMPLES_BEFORE_CHECK, max(2, self.max_samples // 2))
         if min_gain == 0 or not is_due or num_samples < min_samples:

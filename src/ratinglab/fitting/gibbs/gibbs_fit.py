@@ -257,7 +257,7 @@ class GibbsFit(RowFit):
 
     def predict_block(self, batch: Batch, block: int) -> Tensor:
         """Average the samples' predictions for a block of rows. Keeps a running sum per block."""
-        num_samples = self.posterior.num_samples
+        num_samples = len(self.posterior.samples)
         if num_samples == 0:
             return super().predict_block(batch, block)
         no_sum = torch.zeros(len(batch.rating), dtype=torch.float64), 0
