@@ -6,7 +6,7 @@ from numba import prange
 from ratinglab.kernels.compiled import njit
 
 
-@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(parallel=True, fastmath=True)
 def step_rows(rows, gradient, weights, moments, slots, lr, betas, corrections, epsilon):  # type: ignore[no-untyped-def]
     """Take one step of Adam on these rows of weights, in place. Sums the gradients of a row that occurs more than once.
 
@@ -48,7 +48,7 @@ def step_rows(rows, gradient, weights, moments, slots, lr, betas, corrections, e
 
 
 def compile_loops() -> None:
-    """Load the loop from the compiler's cache, or compile it in a few seconds, and start the threads."""
+    """Compile the loop, and start numba's threads."""
     table, number = np.zeros((1, 1), np.float32), np.float32(1)
     slots = np.full(1, -1, dtype=np.int32)
     pair = number, number

@@ -46,13 +46,13 @@ def move_to_blocks(
     return start
 
 
-@njit(nogil=True)
+@njit()
 def _count_by_block(user, item, user_slice, item_slice, num_slices, count):  # type: ignore[no-untyped-def]
     for row in range(len(user)):
         count[user_slice[user[row]] * num_slices + item_slice[item[row]]] += 1
 
 
-@njit(nogil=True)
+@njit()
 def _fill_block(block, user, item, rating, user_slice, item_slice, num_slices, start, next_slot):  # type: ignore[no-untyped-def]
     """Move all rows of a block into it, in place.
 
@@ -84,7 +84,7 @@ def sort_blocks_by_user(rows: Ratings, start: NDArray[np.int64]) -> None:
         rows.drop_pages()
 
 
-@njit(nogil=True, parallel=True)
+@njit(parallel=True)
 def _sort_blocks(user, item, rating, start):  # type: ignore[no-untyped-def]
     for block in prange(len(start) - 1):
         rows = slice(start[block], start[block + 1])
@@ -92,7 +92,7 @@ def _sort_blocks(user, item, rating, start):  # type: ignore[no-untyped-def]
             _sort_by_user(user[rows], item[rows], rating[rows])
 
 
-@njit(nogil=True)
+@njit()
 def _sort_by_user(user, item, rating):  # type: ignore[no-untyped-def]
     first_user = user.min()
     next_slot = np.zeros(user.max() - first_user + 2, dtype=np.int64)
@@ -133,12 +133,11 @@ def _prefetch(_context: Any, array: Any, row: Any, column: Any) -> Any:
     return types.void(array, row, column), generate
 
 
-@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(parallel=True, fastmath=True)
 def sgd_over_diagonals(user, item, rating, start, diagonals, weights, mean, lr, regularization, errors):  # type: ignore[no-untyped-def]
     """Take one step per row of some diagonals of blocks: −lr times the gradient of (r − r̂)² + penalty.
 
-    Blocks of a diagonal share no user and no item: they run in parallel, and the weights are the same, bit for bit,
-    for any number of threads.
+    Blocks of a diagonal share no user and no item, so they run in parallel.
 
     Args:
         user: (N,) int32, block by block.
@@ -163,7 +162,7 @@ def sgd_over_diagonals(user, item, rating, start, diagonals, weights, mean, lr, 
             errors[slice_, (slice_ + diagonal) % num_slices] = squares
 
 
-@njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(fastmath=True)
 def _sgd_over_block(user, item, rating, weights, mean, lr, regularization):  # type: ignore[no-untyped-def]
     """Take one step per row of a block; return the sum of the squared errors before each step, float64."""
     user_factors, item_factors, user_bias, item_bias = weights
@@ -198,7 +197,7 @@ def _sgd_over_block(user, item, rating, weights, mean, lr, regularization):  # t
 
 
 def compile_loops() -> None:
-    """Load the loops from the compiler's cache, or compile them in a few seconds, and start the threads."""
+    """Compile the loops, and start numba's threads."""
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((1, 1), np.float32)
     slice_, number = np.zeros(1, np.int32), np.float32(0)
     rows, tables = Ratings(index, index, value), (table, table, table, table)

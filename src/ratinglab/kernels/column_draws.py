@@ -1,8 +1,7 @@
 """Gibbs draws of a term's weights, one column of its design after the other.
 
 Given the precision Λ of the rows, the D dimensions of a weight row do not depend on each other. Blocks of dimensions
-run in parallel. A dimension's sums have the same order in any block, so the draws are the same, bit for bit, for any
-number of threads.
+run in parallel. A dimension's sums have the same order in any block.
 """
 
 from typing import NamedTuple
@@ -53,7 +52,7 @@ def join_columns(blocks: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.concatenate(list(blocks), axis=1)[:, :dim])
 
 
-@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(parallel=True, fastmath=True)
 def draw_columns(by_column, scale, selection, squares, term_precision, deviations, weights, residual):  # type: ignore[no-untyped-def]
     """Draw the weights y of each column, in order, from their conditional given the weights of all other columns.
 
@@ -86,7 +85,7 @@ def draw_columns(by_column, scale, selection, squares, term_precision, deviation
             _distribute_change(selection, change, residual[block])
 
 
-@njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(fastmath=True)
 def _draw_block(by_column, scale, repeats, squares, term_precision, deviations, weights, sums):  # type: ignore[no-untyped-def]
     """Draw one block in place; `sums`, (num_inner, W), sums the residual over the rows that select each row of F."""
     start, row = by_column.start, by_column.column
@@ -111,7 +110,7 @@ def _draw_block(by_column, scale, repeats, squares, term_precision, deviations, 
                 sums[index, d] -= factor * change[d]
 
 
-@njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(fastmath=True)
 def _sum_by_inner(selection, rows):  # type: ignore[no-untyped-def]
     """Sum rows that select the same row of F: (num_rows, W) → (num_inner, W) float32."""
     sums = np.zeros((len(selection.repeats), rows.shape[1]), dtype=np.float32)
@@ -122,7 +121,7 @@ def _sum_by_inner(selection, rows):  # type: ignore[no-untyped-def]
     return sums
 
 
-@njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(fastmath=True)
 def _distribute_change(selection, change, rows):  # type: ignore[no-untyped-def]
     """Subtract each sum's change from the rows that were summed, in equal shares, in place."""
     for row in range(len(rows)):
@@ -133,7 +132,7 @@ def _distribute_change(selection, change, rows):  # type: ignore[no-untyped-def]
 
 
 def compile_loops() -> None:
-    """Load the loop from the compiler's cache, or compile it in a few seconds."""
+    """Compile the loop."""
     by_column, blocks = empty_entries(), np.zeros((1, 0, 1), np.float32)
     value = by_column.rating
     selection = Selection(by_column.column, value)

@@ -1,8 +1,4 @@
-"""Conjugate gradients for the rows of implicit-feedback ALS.
-
-The order of every sum is independent of the number of threads, so the results are the same, bit for bit, for any
-number of threads.
-"""
+"""Conjugate gradients for the rows of implicit-feedback ALS."""
 
 import numpy as np
 from numba import prange
@@ -15,7 +11,7 @@ MIN_SQUARED_RESIDUAL = np.float32(1e-20)
 """Squared length of the residual at which a row counts as solved."""
 
 
-@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(parallel=True, fastmath=True)
 def improve_rows(pairs, others, shared, ridge, steps, rows):  # type: ignore[no-untyped-def]
     """Improve each row v towards the minimum of Σ (1 − v · x)² + vᵀ S v + ρ v · v, in place.
 
@@ -85,7 +81,7 @@ def improve_rows(pairs, others, shared, ridge, steps, rows):  # type: ignore[no-
     return errors
 
 
-@njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(fastmath=True)
 def _times(matrix, vector, ridge, out):  # type: ignore[no-untyped-def]
     """Write out = (matrix + ridge I) vector; the matrix is symmetric."""
     dim = len(vector)
@@ -97,7 +93,7 @@ def _times(matrix, vector, ridge, out):  # type: ignore[no-untyped-def]
 
 
 def compile_loops() -> None:
-    """Load the loop, and the loops of `rows`, from the compiler's cache, or compile them in a few seconds."""
+    """Compile the loop, and the loops of `rows`."""
     compile_row_loops()
     pairs, table = empty_entries(), np.zeros((0, 1), np.float32)
     improve_rows(pairs, table, np.ones((1, 1), np.float32), pairs.rating, 1, table)

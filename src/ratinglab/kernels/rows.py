@@ -1,8 +1,4 @@
-"""Loops over one side's rows and their ratings.
-
-The order of every sum is independent of the number of threads, so the results are the same, bit for bit, for any
-number of threads.
-"""
+"""Loops over one side's rows and their ratings."""
 
 from typing import NamedTuple
 
@@ -67,7 +63,7 @@ class RowPriors(NamedTuple):
     scale: NDArray[np.float32]
 
 
-@njit(nogil=True)
+@njit()
 def sort_by_row(row, column, rating, first_row, end_row, next_slot, sorted_column, sorted_rating):  # type: ignore[no-untyped-def]
     """Write entries in the order of their rows, stably. Skips entries outside the rows from first_row to end_row − 1.
 
@@ -88,7 +84,7 @@ def sort_by_row(row, column, rating, first_row, end_row, next_slot, sorted_colum
             sorted_column[slot], sorted_rating[slot] = column[entry], rating[entry]
 
 
-@njit(nogil=True)
+@njit()
 def add_values(index, other, value, total):  # type: ignore[no-untyped-def]
     """Add value[other[n]] to total[index[n]] for each n, in order, like torch.bincount. Does not check the indices.
 
@@ -102,7 +98,7 @@ def add_values(index, other, value, total):  # type: ignore[no-untyped-def]
         total[index[n]] += value[other[n]]
 
 
-@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(parallel=True, fastmath=True)
 def draw_rows(ratings, regressors, priors, noise_precision, normal_draws, out):  # type: ignore[no-untyped-def]
     """Draw each row v from its conditional, a normal distribution with precision A and mean A⁻¹ b:
 
@@ -145,7 +141,7 @@ def draw_rows(ratings, regressors, priors, noise_precision, normal_draws, out): 
             _draw_row(a, b, normal_draws[row], out[row])
 
 
-@njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(fastmath=True)
 def _draw_row(a, b, z, out):  # type: ignore[no-untyped-def]
     """Write L⁻ᵀ (L⁻¹ b + z) to out. Overwrites the lower half of a with L, and b."""
     dim = len(b)
@@ -169,7 +165,7 @@ def _draw_row(a, b, z, out):  # type: ignore[no-untyped-def]
         out[i] = total / a[i, i]
 
 
-@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(parallel=True, fastmath=True)
 def multiply_sparse(entries, row_scale, column_scale, values, out):  # type: ignore[no-untyped-def]
     """Write diag(row_scale) M diag(column_scale) values, where M has the value 1 at each entry.
 
@@ -195,7 +191,7 @@ def multiply_sparse(entries, row_scale, column_scale, values, out):  # type: ign
                 out[row, d] *= row_scale[row]
 
 
-@njit(nogil=True, parallel=True)
+@njit(parallel=True)
 def gram(left, right):  # type: ignore[no-untyped-def]
     """Compute leftᵀ · right: (N, D) float32 and (N, E) float32 → (D, E) float64."""
     count, width = len(left), right.shape[1]
@@ -210,7 +206,7 @@ def gram(left, right):  # type: ignore[no-untyped-def]
     return parts.sum(axis=0)
 
 
-@njit(nogil=True, parallel=True)
+@njit(parallel=True)
 def column_dots(left, right):  # type: ignore[no-untyped-def]
     """Compute the dot products of equal columns of left and right, both (N, D) float32 → (D,) float64."""
     count, dim = left.shape
@@ -222,7 +218,7 @@ def column_dots(left, right):  # type: ignore[no-untyped-def]
     return parts.sum(axis=0)
 
 
-@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(parallel=True, fastmath=True)
 def matmul_transposed(rows, matrix, out):  # type: ignore[no-untyped-def]
     """Write rows · matrixᵀ to out: (N, D) float32 and (E, D) float32 → (N, E) float32."""
     count = len(rows)
@@ -235,7 +231,7 @@ def matmul_transposed(rows, matrix, out):  # type: ignore[no-untyped-def]
                 out[row, i] = total
 
 
-@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(parallel=True, fastmath=True)
 def sum_squared_errors_by_row(ratings, rows, regressors):  # type: ignore[no-untyped-def]
     """Sum (r − o − v · x)² and β (r − o − v · x)² over the ratings of each row: two of (num_rows,) float64.
 
@@ -260,7 +256,7 @@ def sum_squared_errors_by_row(ratings, rows, regressors):  # type: ignore[no-unt
     return plain, weighted
 
 
-@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(parallel=True, fastmath=True)
 def subtract_dots(ratings, rows, values, out):  # type: ignore[no-untyped-def]
     """Write r − v · x of each rating, in the order of the entries.
 
@@ -287,7 +283,7 @@ def empty_entries() -> Entries:
 
 
 def compile_loops() -> None:
-    """Load the loops from the compiler's cache, or compile them in a few seconds."""
+    """Compile the loops."""
     ratings, table, unit = empty_entries(), np.zeros((0, 1), np.float32), np.ones((1, 1), np.float32)
     index, value = ratings.column, ratings.rating
     regressors = Regressors(table, value, value)
