@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from tables import table_of
 
+from ratinglab.evaluation.metrics import Predictions
 from ratinglab.evaluation.plots import (
     plot_error_by_count,
     plot_error_distribution,
@@ -10,7 +11,6 @@ from ratinglab.evaluation.plots import (
     plot_predicted_against_true,
     plot_rating_histogram,
 )
-from ratinglab.evaluation.predictions import Predictions
 from ratinglab.ratings.table import Ratings
 
 

@@ -6,14 +6,30 @@ To add your own, define a Metric in any module and name it: `metrics=[mse,rmse,m
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ratinglab.batches import EVALUATION_BLOCK_ROWS
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
 from ratinglab.evaluation.metric_kinds import MetricKind
+from ratinglab.ratings.table import Ratings
 from ratinglab.targets import import_attribute
+
+
+class Predictions(NamedTuple):
+    """Rows with the predictions of the model and of the bias baseline: (N,) each."""
+
+    rows: Ratings
+    predicted: NDArray[np.float32]
+    baseline: NDArray[np.float32]
+
+    def take(self, mask: NDArray[np.bool_]) -> "Predictions":
+        """Select rows: mask (N,)."""
+        return Predictions(self.rows.take(mask), predicted=self.predicted[mask], baseline=self.baseline[mask])
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from ratinglab.evaluation.predictions import Predictions
+from ratinglab.evaluation.metrics import Predictions
 from ratinglab.ratings.table import Ratings, RatingTable
 
 NUM_GROUPS = 10

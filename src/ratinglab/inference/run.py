@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.evaluation.predictions import Predictions
+from ratinglab.evaluation.metrics import Predictions
 from ratinglab.evaluation.ranking import METRIC_LABELS, OrderOptions, check_threshold, like_threshold
 from ratinglab.files import user_path
 from ratinglab.formats.frames import Frame, frame_file, read_frame

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metrics import find_metrics
-from ratinglab.evaluation.predictions import Predictions
+from ratinglab.evaluation.metrics import Predictions, find_metrics
 from ratinglab.inference.recommender_tables import is_trained
 from ratinglab.inference.trained_recommender import TrainedRecommender, predict_by_block
 from ratinglab.inference.trained_run import TrainedRun

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.predictions import Predictions
+from ratinglab.evaluation.metrics import Predictions
 from ratinglab.files import to_json, write_atomically, write_bytes
 from ratinglab.formats.inputs import open_file
 from ratinglab.formats.parquet_blocks import read_parquet_blocks, write_parquet
