@@ -3,23 +3,18 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ratinglab.models.equation_options import EquationForm, EquationOptions, FactorOptions, FeatureOptions, ScoreOptions
+from ratinglab.options import above, at_least, within
+from ratinglab.ratings.side_information import Needs
+
 if TYPE_CHECKING:
     from ratinglab.batches import Batch
     from ratinglab.models.day_rows import DayRows
     from ratinglab.models.design import Design
     from ratinglab.models.equation import Equation, ScoreEquation, TrainingData, normal_embedding, zero_embedding
-    from ratinglab.models.equation_options import (
-        EquationForm,
-        EquationOptions,
-        FactorOptions,
-        FeatureOptions,
-        ScoreOptions,
-    )
     from ratinglab.models.factor_equation import BiasedFactorEquation, FactorEquation, Side, Term
     from ratinglab.models.factors import ColumnSource
     from ratinglab.models.item_weights import ItemWeights, ItemWeightsOptions
-    from ratinglab.options import above, at_least, within
-    from ratinglab.ratings.side_information import Needs
 
 __all__ = [
     "Batch",
@@ -48,10 +43,7 @@ __all__ = [
     "zero_embedding",
 ]
 
-_MODULES = (
-    "ratinglab.options",
-    "ratinglab.ratings.side_information",
-    "ratinglab.models.equation_options",  # the modules below import torch
+_TORCH_MODULES = (
     "ratinglab.batches",
     "ratinglab.models.design",
     "ratinglab.models.day_rows",
@@ -63,8 +55,8 @@ _MODULES = (
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use, so that the commands read the options without torch."""
-    for module in map(import_module, _MODULES if name in __all__ else ()):
+    """Import a public name that needs torch on first use, so that the commands read the options without torch."""
+    for module in map(import_module, _TORCH_MODULES if name in __all__ else ()):
         if hasattr(module, name):
             return getattr(module, name)
     raise AttributeError(f"module 'ratinglab.models' has no attribute {name!r}")

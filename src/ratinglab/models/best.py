@@ -37,5 +37,4 @@ class BestOptions(FactorOptions):
         )
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> Equation:
-        """Raise: the options from `for_data` build the equation."""
         raise AssertionError("for_data chooses the equation")

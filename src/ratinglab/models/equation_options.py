@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ratinglab.errors import UserError
 from ratinglab.options import at_least, finite, within
 from ratinglab.ratings.side_information import AvailableData, Needs
+from ratinglab.stars import is_liked
 from ratinglab.targets import named_subclasses
 
 if TYPE_CHECKING:
@@ -114,9 +115,7 @@ class ScoreOptions(EquationOptions):
 
     def check_rows(self, rows: Batch) -> None:
         """Raise UserError if no pair would count."""
-        from ratinglab.models.rated_pairs import liked_rows
-
-        if self.min_stars is not None and len(liked_rows(rows, self.min_stars).rating) == 0:
+        if self.min_stars is not None and not is_liked(rows.rating.numpy(), self.min_stars).any():
             raise UserError(
                 f"model.min_stars must be at most {float(rows.rating.max()):g}, the highest training rating in stars, "
                 f"got {self.min_stars:g}: no pair would count"

@@ -128,7 +128,7 @@ class ComparableJobs(NamedTuple):
 
 
 def divide_jobs(jobs: Sequence[SweepJob]) -> list[ComparableJobs]:
-    """Divide jobs into comparable sets, and group the jobs of each set by settings. Ranks groups by monitored metric.
+    """Divide jobs into comparable sets, group each set by settings, and rank and test the groups by monitored metric.
 
     Jobs that have not started training join the first set.
     """
@@ -142,8 +142,8 @@ def divide_jobs(jobs: Sequence[SweepJob]) -> list[ComparableJobs]:
         keys, columns = find_differing_keys(members), _columns(members)
         settings = [key for key in keys if key not in REPLICATES]
         replicates = [key for key in keys if key in REPLICATES]
-        groups = group_jobs(members, settings=settings, replicates=replicates)
-        divided.append(ComparableJobs(dict(items), replicates, columns, rank_groups(groups, columns[0])))
+        groups = rank_groups(group_jobs(members, settings=settings, replicates=replicates), columns[0])
+        divided.append(ComparableJobs(dict(items), replicates, columns, compare_with_best(groups, columns[0])))
     return divided
 
 
