@@ -146,12 +146,12 @@ def sgd_over_diagonals(user, item, rating, start, diagonals, weights, mean, lr, 
         start: (num_slices² + 1,) int64, the first row of each block, and N.
         diagonals: (D,) int64, the diagonals in order; all of them make an epoch.
         weights: the factors of users and items, (num_users, D) and (num_items, D), and their biases, (num_users, 1) and
-            (num_items, 1), or twice (0, 1) without biases; all float32, changed in place.
+            (num_items, 1). The tables of biases are (0, 1) if the equation has none. All float32, changed in place.
         mean: float32, added to every prediction.
         lr: float32, the learning rate.
         regularization: float32, λ.
-        errors: (num_slices, num_slices) float64: the sum of squared errors of each block, with each row predicted
-            before its step; written for the blocks of these diagonals.
+        errors: (num_slices, num_slices) float64, the sum of the squared errors of each block, in which each row is
+            predicted before its step. Written for the blocks of these diagonals.
     """
     num_slices = len(errors)
     for diagonal in diagonals:
@@ -164,7 +164,7 @@ def sgd_over_diagonals(user, item, rating, start, diagonals, weights, mean, lr, 
 
 @njit(fastmath=True)
 def _sgd_over_block(user, item, rating, weights, mean, lr, regularization):  # type: ignore[no-untyped-def]
-    """Take one step per row of a block; return the sum of the squared errors before each step, float64."""
+    """Take one step per row of a block. Returns the sum of the squared errors before each step, float64."""
     user_factors, item_factors, user_bias, item_bias = weights
     dim = user_factors.shape[1]
     has_biases = len(user_bias) > 0

@@ -14,7 +14,7 @@ from ratinglab.kernels.compiled import njit
 from ratinglab.kernels.rows import empty_entries
 
 BLOCK_WIDTH = 8
-"""Approximate number of dimensions per block. Fewer would look up rows more often; more would leave cores idle."""
+"""Approximate number of dimensions per block. Smaller blocks look up rows more often, larger ones leave cores idle."""
 
 
 class Selection(NamedTuple):

@@ -20,8 +20,8 @@ class Entries(NamedTuple):
         bounds: (chunks + 1,) int64, the first row of each chunk, and num_rows. Chunks run in parallel and have about
             equal work.
         start: (num_rows + 1,) int64, where the entries of each row begin.
-        column: (E,) int32, the column of each entry; of a rating, the row of the other side.
-        rating: (E,) float32; (0,) for a design.
+        column: (E,) int32, the column of each entry. For a rating, it is the row of the other side.
+        rating: (E,) float32. A design has no ratings, so its array is empty.
     """
 
     bounds: NDArray[np.int64]

@@ -98,7 +98,7 @@ class FactorEquation(Equation):
     regularization: float
     """λ per rating."""
     rating_mean: Tensor | float
-    """μ, in stars; 0.0 for an equation without it."""
+    """μ, in stars, or 0.0 for an equation without a mean."""
 
     @abstractmethod
     def user_side(self) -> Side:
@@ -230,7 +230,7 @@ class BiasedFactorEquation(FactorEquation):
     def terms(self, side: SideName) -> tuple[Term, ...]:
         """Make the terms of a side: one per feature, none without `add_features`. Subclasses may add others."""
         weights = getattr(self, f"{side}_features", ())
-        if len(weights) == 0:  # the common case, asked for at every step
+        if len(weights) == 0:  # the usual case, and each step calls this
             return ()
         names, designs = getattr(self, f"{side}_feature_names"), getattr(self, f"{side}_feature_designs")
         return tuple(

@@ -38,7 +38,6 @@ class ItemWeights(ScoreEquation):
     """
 
     def __init__(self, options: ItemWeightsOptions, training: TrainingData) -> None:
-        """Keep the training pairs that count."""
         super().__init__()
         self.num_items, self.min_stars = training.num_items, options.min_stars
         self._rated = self._implicit_feedback(training.interactions(), num_users=training.num_users)

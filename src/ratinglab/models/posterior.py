@@ -21,9 +21,9 @@ SUFFIXES = {"factors": "", "bias": "_bias", "noise_precision": "_precision"}
 
 
 class Posterior(Equation):
-    """r̂_ui = mean of r̂ˢ_ui over the samples s; before the first sample, the equation's own prediction.
+    """r̂_ui = mean of r̂ˢ_ui over the samples s.
 
-    state_dict holds the samples as plain tensors.
+    Before the first sample, it predicts what the equation predicts. state_dict holds the samples as plain tensors.
 
     Attributes:
         samples: the factors of all rows with their precisions, and the weights of terms, in each sample.
@@ -57,7 +57,6 @@ class Posterior(Equation):
         return self._average_predictions([self.samples[number]], user, item, day)
 
     def _average_predictions(self, samples: list[Factors], user: Tensor, item: Tensor, day: Tensor | None) -> Tensor:
-        """Average the predictions of these samples: (B,) float32."""
         total = torch.zeros_like(user, dtype=torch.float64)
         for _, ratings in self._predict_in_blocks(samples, user, item, day):
             total += ratings.sum(dim=0)
@@ -109,8 +108,8 @@ class Posterior(Equation):
     def moments(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute the mean prediction, and the variance of a rating around it.
 
-        The variance is the samples' variance plus the mean noise variance. On a day without training rows it is the
-        variance on the user's nearest day, and excludes the user's drift since.
+        The variance is the samples' variance plus the mean noise variance. On a day without training rows, it is the
+        variance on the user's nearest day, without the user's drift since that day.
 
         user: (B,) int32, item: (B,) int32, day: (B,) int32 if the equation takes days → (B,) float64 in stars, and (B,)
         float64 in squared stars.
@@ -232,7 +231,6 @@ class PlaceholderEquation(FactorEquation):
 
 
 def _side_from_state(state: Mapping[str, Tensor], name: SideName, number: int) -> SideFactors:
-    """Return one side of a sample in the state."""
     tables = (state.get(f"{name}{suffix}") for suffix in SUFFIXES.values())
     return SideFactors._make(None if table is None else table[number] for table in tables)
 
@@ -256,7 +254,6 @@ def _group_by_item_table(samples: list[Factors]) -> Iterator[list[Factors]]:
 
 
 def _collect_tables(samples: list[Factors], name: SideName, field: str) -> list[Tensor]:
-    """Collect one table of a side from every sample."""
     return [getattr(sample.side(name), field) for sample in samples]
 
 

@@ -109,7 +109,6 @@ def _title(run: FinishedRun) -> str:
 
 
 def _protocols(runs: Sequence[FinishedRun]) -> list[dict[str, Any]]:
-    """Return the protocol of each run that has one."""
     return [run.record.protocol for run in runs if run.record.protocol is not None]
 
 
@@ -207,7 +206,10 @@ def _split_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
     has_validation = any(values_of(group.runs, f"val/{metric.name}") for group in groups)
     part = "val" if has_validation else "test"
     column = metric.of_part(part)
-    folds = _folds_of_split([run for group in groups for run in group.runs])
+    runs = [run for group in groups for run in group.runs]
+    num_folds = runs[0].record.split.get("split.folds")
+    # most splits have no folds, and one of the user's own may not record their number
+    folds: set[int | None] = {run.record.fold for run in runs} if num_folds is None else {*range(1, num_folds + 1)}
     groups = rank_groups([group._replace(num_missing=_count_missing(group.runs, folds)) for group in groups], column)
     groups = compare_with_best(groups, monitor.of_part(part))
     is_tested = any(group.behind for group in groups)
@@ -226,12 +228,6 @@ def _split_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
     yield from explain_columns(groups, column.name)
 
 
-def _folds_of_split(runs: Sequence[FinishedRun]) -> set[int | None]:
-    """Return the folds of the runs' split, or the folds of the runs if the split does not record their number."""
-    count = runs[0].record.split.get("split.folds")
-    return {run.record.fold for run in runs} if count is None else set(range(1, count + 1))
-
-
 def _folds_by_seed(runs: Sequence[FinishedRun]) -> dict[tuple[int, int | None], set[int | None]]:
     """Return the folds of the runs, by their seed and the seed of their split, if it has one."""
     folds = defaultdict(set)
@@ -241,7 +237,6 @@ def _folds_by_seed(runs: Sequence[FinishedRun]) -> dict[tuple[int, int | None], 
 
 
 def _count_missing(runs: Sequence[FinishedRun], folds: set[int | None]) -> int:
-    """Count the missing folds of all seeds."""
     return sum(len(folds - finished) for finished in _folds_by_seed(runs).values())
 
 

@@ -51,7 +51,6 @@ def write_figures(folder: Path, sets: Sequence[ComparableJobs]) -> None:
 
 
 def _plot_figures(jobs: ComparableJobs, curves: Mapping[str, Sequence[Curve]]) -> Iterator[tuple[str, Figure]]:
-    """Plot the figures of a set of jobs, and yield each with its name."""
     column = jobs.columns[0]
     keys = [*jobs.groups[0].settings, *jobs.replicates]
     runs = [

@@ -73,8 +73,8 @@ def average_curves(curves: Sequence[Curve]) -> pd.DataFrame:
     The band is the 95% confidence interval of the mean, by Student's t. With two curves, it is their range.
 
     Returns:
-        Columns mean, low and high, float64; indexed by epoch. The mean ends with the shortest curve, because it would
-        jump where a curve ends.
+        The columns mean, low and high, float64, indexed by epoch. The mean ends with the shortest curve, because it
+        would jump where a curve ends.
     """
     table = pd.concat([pd.Series(curve, dtype=np.float64) for curve in curves], axis=1, join="inner").sort_index()
     values, mean = table.to_numpy(), table.mean(axis=1)
@@ -110,9 +110,9 @@ def paired_difference(
 ) -> PairedDifference | None:
     """Test how far one configuration is behind the best one in a metric, named by its tag.
 
-    Runs are paired by split, and runs on the same split, such as those of several seeds, are averaged first. Several
-    splits are compared by Nadeau and Bengio's corrected t test; MSEs on a single split by a bootstrap of the paired
-    squared errors.
+    Runs are paired by split. Runs on the same split, such as runs with several seeds, are averaged first. With several
+    splits, the test is Nadeau and Bengio's corrected t test. With a single split, only MSEs are compared, by a
+    bootstrap of the paired squared errors.
 
     Returns:
         The difference, or None if a run lacks the metric or its predictions, or if the two share no split.
