@@ -68,7 +68,7 @@ def _plot_figures(jobs: ComparableJobs, curves: Mapping[str, Sequence[Curve]]) -
             ("parallel", plot_parallel_coordinates),
             ("seconds", plot_metric_against_seconds),
         ):
-            yield name, plot(runs, label=column.label, higher_is_better=column.higher_is_better)
+            yield name, plot(runs, column)
     if curves:
         yield "curves", plot_learning_curves(curves, label=column.label)
 

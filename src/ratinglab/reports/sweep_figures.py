@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.reports.statistics import average_curves
 from ratinglab.reports.sweep_axes import (
     MAX_SEPARATE_VALUES,
@@ -44,14 +45,14 @@ LEGEND_STYLE: dict[str, Any] = {"loc": "outside lower left", "frameon": False, "
 """Style of a legend with names of runs."""
 
 
-def plot_marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
+def plot_marginal_effects(runs: Sequence[SweptRun], column: MetricKind) -> Figure:
     """Plot the metric against each swept key, one panel per key, with the mean over the other keys.
 
     Keys with few distinct values have a mean per value, and other keys a mean per bin of equally many runs. Means
     exclude runs beyond the axis. There must be at least one key.
     """
     keys = read_keys(runs)
-    metric, limits, order = _read(runs, higher_is_better=higher_is_better)
+    metric, limits, order = _read(runs, column)
     columns = 2 if len(keys) == 4 else min(3, len(keys))
     rows = math.ceil(len(keys) / columns)
     width = max(SIZE[0], 3.2 * columns)
@@ -62,7 +63,7 @@ def plot_marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_bet
     for axes in panels.flat[len(keys) :]:
         axes.remove()
     for axes in panels[:, 0]:
-        axes.set_ylabel(label)
+        axes.set_ylabel(column.label)
     beyond = describe_outliers(metric, limits)
     handles = [
         Line2D([], [], color=RUN_COLOR, marker="o", linestyle="", alpha=0.5, label="run"),
@@ -70,16 +71,15 @@ def plot_marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_bet
         Line2D([], [], color=BEST_COLOR, marker="*", markersize=11, linestyle="", label="best run"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    write_title(
-        figure, f"{label} by swept key", f"best {metric[order[0]]:#.4g}: {format_settings(runs)[order[0]]}", beyond
-    )
+    best = f"best {metric[order[0]]:#.4g}: {format_settings(runs)[order[0]]}"
+    write_title(figure, f"{column.label} by swept key", best, beyond)
     return figure
 
 
-def plot_parallel_coordinates(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
+def plot_parallel_coordinates(runs: Sequence[SweptRun], column: MetricKind) -> Figure:
     """Plot each run as a line across a vertical axis per key and one of the metric; the best tenth is thick."""
     keys = read_keys(runs)
-    metric, limits, order = _read(runs, higher_is_better=higher_is_better)
+    metric, limits, order = _read(runs, column)
     width = max(SIZE[0], 2 + 1.4 * len(keys))
     figure = Figure(figsize=(width, SIZE[1]), dpi=100, layout="constrained")
     host = figure.add_subplot()
@@ -87,29 +87,30 @@ def plot_parallel_coordinates(runs: Sequence[SweptRun], *, label: str, higher_is
     host.spines[:].set_visible(False)
     host.xaxis.tick_top()
     host.tick_params(axis="x", length=0, pad=10)
-    host.set_xticks(range(len(keys) + 1), [abbreviate(name, 16) for name in [*(key.label for key in keys), label]])
+    names = [*(key.label for key in keys), column.label]
+    host.set_xticks(range(len(names)), [abbreviate(name, 16) for name in names])
     heights = [_add_vertical_axis(host, key, at=at) for at, key in enumerate(keys)]
-    heights.append(_add_vertical_axis(host, SweptKey(label, metric, "linear"), at=len(keys), limits=limits))
-    colors = ScalarMappable(Normalize(*limits), colormaps["viridis_r" if higher_is_better else "viridis"])
+    heights.append(_add_vertical_axis(host, SweptKey(column.label, metric, "linear"), at=len(keys), limits=limits))
+    colors = ScalarMappable(Normalize(*limits), colormaps["viridis_r" if column.higher_is_better else "viridis"])
     thick = math.ceil(len(runs) / 10)
     for rank, run in reversed(list(enumerate(order))):  # the best last, so on top
         style: dict[str, Any] = {"linewidth": 3} if rank < thick else {"linewidth": 1, "alpha": 0.6}
         host.plot([height[run] for height in heights], color=colors.to_rgba(metric[run]), clip_on=False, **style)
-    bar = figure.colorbar(colors, ax=host, pad=0.8 / width, label=f"{label} (dark is better)")
+    bar = figure.colorbar(colors, ax=host, pad=0.8 / width, label=f"{column.label} (dark is better)")
     bar.ax.ticklabel_format(axis="y", useOffset=False)
     note = f"thick: best {count_runs(thick)}" if thick > 1 else "thick: best run"
-    write_title(figure, f"{label} by combination of values", note, describe_outliers(metric, limits))
+    write_title(figure, f"{column.label} by combination of values", note, describe_outliers(metric, limits))
     return figure
 
 
-def plot_metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
+def plot_metric_against_seconds(runs: Sequence[SweptRun], column: MetricKind) -> Figure:
     """Plot the metric against the duration of the fit, and name the runs of the Pareto front by number."""
-    metric, limits, _ = _read(runs, higher_is_better=higher_is_better)
+    metric, limits, _ = _read(runs, column)
     seconds = np.array([run.seconds for run in runs], dtype=np.float64)
-    front = find_pareto_front(seconds, metric, higher_is_better=higher_is_better)
+    front = find_pareto_front(seconds, metric, higher_is_better=column.higher_is_better)
     figure = Figure(dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    axes.set(xlabel="seconds of the fit", ylabel=label, ylim=limits)
+    axes.set(xlabel="seconds of the fit", ylabel=column.label, ylim=limits)
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.plot(seconds, metric, "o", color="0.6", alpha=0.6)
     # the best run stays the best for longer fits
@@ -123,7 +124,7 @@ def plot_metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_
     settings, handles, lines = format_settings(runs), [], 0
     for number, run in enumerate(front[_choose_far_apart(points)].tolist(), start=1):
         # beside the front, where no runs are
-        offset = (-8, 9 if higher_is_better else -9)
+        offset = (-8, 9 if column.higher_is_better else -9)
         at = (seconds[run], metric[run])
         axes.annotate(str(number), at, offset, textcoords="offset points", ha="center", va="center", weight="bold")
         text = f"{number}   {settings[run]}: {metric[run]:#.4g} in {seconds[run]:.3g} s"
@@ -132,12 +133,8 @@ def plot_metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_
         lines += 1 + text.count("\n")
     figure.set_size_inches(SIZE[0], SIZE[1] + 0.2 * lines)
     figure.legend(handles=handles, handlelength=0, **LEGEND_STYLE)
-    write_title(
-        figure,
-        f"{label} against time",
-        "line: Pareto front, the best run up to each time",
-        describe_outliers(metric, limits),
-    )
+    note = "line: Pareto front, the best run up to each time"
+    write_title(figure, f"{column.label} against time", note, describe_outliers(metric, limits))
     return figure
 
 
@@ -156,8 +153,8 @@ def find_pareto_front(seconds: Numbers, metric: Numbers, *, higher_is_better: bo
 def plot_learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -> Figure:
     """Plot the mean curve, and its uncertainty, of each group of runs that differ only in seed or fold.
 
-    `curves` holds at least one curve of each group, by the group's name. The mean ends with the shortest run, because
-    it would jump where a run ends. Longer runs continue as thin lines.
+    `curves` holds the curves of up to ten groups, at least one of each, by the group's name. The mean ends with the
+    shortest run, because it would jump where a run ends. Longer runs continue as thin lines.
     """
     values = [np.array(list(curve.values())) for group in curves.values() for curve in group]
     # the first epochs often fall steeply, and the last ones are what matters
@@ -171,7 +168,7 @@ def plot_learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, notes = [], dict[str, None]()
     for number, (name, group) in enumerate(curves.items()):
-        color: Any = f"C{number}" if len(curves) <= 10 else colormaps["turbo"](number / (len(curves) - 1))
+        color = f"C{number}"
         notes |= dict.fromkeys(_plot_group(axes, group, color=color))
         handles.append(Line2D([], [], color=color, label=f"{abbreviate(name, 80)} ({count_runs(len(group))})"))
     figure.legend(handles=handles, ncols=columns, **LEGEND_STYLE)
@@ -181,7 +178,7 @@ def plot_learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -
     return figure
 
 
-def _plot_group(axes: Axes, group: Sequence[Curve], *, color: Any) -> Iterator[str]:
+def _plot_group(axes: Axes, group: Sequence[Curve], *, color: str) -> Iterator[str]:
     """Plot the mean curve of a group, and explain its lines and band."""
     mean = average_curves(group)
     axes.plot(mean.index, mean["mean"], color=color, marker="o" if len(mean) == 1 else None)
@@ -242,12 +239,13 @@ def _add_vertical_axis(host: Axes, key: SweptKey, *, at: int, limits: Limits | N
     return np.nan_to_num(to_fractions(axes.yaxis, key.coordinate).clip(-0.04, 1.04), nan=-0.09)
 
 
-def _read(runs: Sequence[SweptRun], *, higher_is_better: bool) -> tuple[Numbers, Limits, list[int]]:
+def _read(runs: Sequence[SweptRun], column: MetricKind) -> tuple[Numbers, Limits, list[int]]:
     """Return the metric of each run, the limits of its axis, and the runs from best to worst."""
     metric = np.array([run.metric for run in runs], dtype=np.float64)
     squeeze = 4 if len(runs) >= 10 else 20  # quartiles of few runs say little
-    limits = axis_limits(metric, clip_low=higher_is_better, clip_high=not higher_is_better, squeeze=squeeze)
-    return metric, limits, np.argsort(-metric if higher_is_better else metric, kind="stable").tolist()
+    clip_low = column.higher_is_better
+    limits = axis_limits(metric, clip_low=clip_low, clip_high=not clip_low, squeeze=squeeze)
+    return metric, limits, np.argsort(-metric if column.higher_is_better else metric, kind="stable").tolist()
 
 
 def _choose_far_apart(points: Numbers) -> list[int]:
