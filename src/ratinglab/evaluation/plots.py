@@ -1,7 +1,5 @@
 """Figures of predictions and of the data, for TensorBoard and for inspect_data."""
 
-from typing import Literal
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,6 +8,7 @@ from numpy.typing import NDArray
 
 from ratinglab.evaluation.metrics import Predictions
 from ratinglab.ratings.table import Ratings, RatingTable
+from ratinglab.sides import SideName
 
 NUM_GROUPS = 10
 """Number of groups of users or items: deciles with equal numbers of rows, except for ties."""
@@ -37,7 +36,7 @@ def plot_predicted_against_true(predictions: Predictions) -> Figure:
     return figure
 
 
-def plot_error_by_count(predictions: Predictions, count: NDArray[np.int64], *, side: Literal["user", "item"]) -> Figure:
+def plot_error_by_count(predictions: Predictions, count: NDArray[np.int64], *, side: SideName) -> Figure:
     """Plot MSE by decile of item popularity or user activity, for the model and the bias baseline.
 
     `count` is the number of training ratings of each row's item or user: (N,).
@@ -130,7 +129,7 @@ def _plot_means(axes: Axes, ratings: Ratings) -> None:
     axes.legend()
 
 
-def _plot_counts(axes: Axes, count: NDArray[np.int64], *, side: Literal["user", "item"]) -> None:
+def _plot_counts(axes: Axes, count: NDArray[np.int64], *, side: SideName) -> None:
     axes.set(title=f"Ratings per {side}", xlabel=f"{side}s, the most rated first", ylabel=f"ratings of the {side}")
     axes.plot(np.arange(1, len(count) + 1), np.sort(count)[::-1])
     axes.axhline(float(np.median(count)), color="gray", linestyle="--", label=f"median {np.median(count):,.0f}")
