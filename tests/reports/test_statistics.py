@@ -1,4 +1,4 @@
-"""Paired tests of two configurations."""
+"""Paired tests of two configurations, and the variance that a key explains."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from ratinglab.evaluation.metric_kinds import MetricKind
-from ratinglab.reports.statistics import bootstrap, corrected_t, paired_difference
+from ratinglab.reports.statistics import bootstrap, compute_explained_share, corrected_t, paired_difference
 from ratinglab.runs.finished_runs import FinishedRun
 
 DIFFERENCES = np.array([0.011, 0.004, 0.009, -0.001, 0.007])
@@ -87,3 +87,19 @@ def test_rows_of_a_user_are_resampled_together():
     found = bootstrap(by_user.repeat(10)[order], user.repeat(10)[order])
     expected = bootstrap(by_user, user)
     assert found.high - found.low == pytest.approx(expected.high - expected.low)
+
+
+def test_key_that_decides_explains_all_and_noise_nothing():
+    metric = np.repeat([1.0, 2.0, 1e6], 10) + np.linspace(0, 0.1, 30)
+    assert compute_explained_share(np.repeat(["8", "16", "32"], 10).tolist(), metric) > 0.8
+    assert compute_explained_share(["a"] * 15 + ["b"] * 15, np.ones(30)) == 0, "equal metrics have equal ranks"
+    noise = np.random.default_rng(0).permutation(30).astype(str).tolist()
+    assert compute_explained_share(noise, metric) < 0.2, "30 values do not explain 30 runs"
+    assert compute_explained_share(["a"] * 30, metric) == 0
+    assert compute_explained_share([str(value) for value in metric], metric) > 0.8, "a numeric key is binned"
+
+
+def test_share_is_the_adjusted_ratio_of_sums_of_squares():
+    # ranks 0 … 5: groups (0, 1, 2) and (3, 4, 5) have means 1 and 4; 13.5 of 17.5 lie between them
+    expected = 1 - (1 - 13.5 / 17.5) * 5 / 4
+    assert compute_explained_share(list("aaabbb"), np.array([0.1, 0.2, 0.3, 5.0, 6.0, 7.0])) == pytest.approx(expected)

@@ -11,7 +11,6 @@ import time
 import urllib.parse
 import urllib.request
 
-import numpy as np
 import pytest
 from conftest import NO_FIGURES
 from equations import options_of
@@ -22,7 +21,7 @@ from tables import table_with_features
 
 from ratinglab.evaluation.metrics import METRICS
 from ratinglab.reports.statistics import paired_difference
-from ratinglab.reports.sweep_report import compute_explained_share, report_sweep
+from ratinglab.reports.sweep_report import report_sweep
 from ratinglab.runs.run_files import FAILURE, PRUNED
 from ratinglab.runs.sweep_folder import read_jobs, write_reason
 
@@ -343,19 +342,3 @@ def test_seeds_alone_end_with_their_mean_and_interval(tmp_path):
         ["±", "95%", "2.4841", "4.9683", "1.2896"],
     )
     assert explained == "± 95%      half-width of the mean's 95% confidence interval, by Student's t over seeds"
-
-
-def test_key_that_decides_explains_all_and_noise_nothing():
-    metric = np.repeat([1.0, 2.0, 1e6], 10) + np.linspace(0, 0.1, 30)
-    assert compute_explained_share(np.repeat(["8", "16", "32"], 10).tolist(), metric) > 0.8
-    assert compute_explained_share(["a"] * 15 + ["b"] * 15, np.ones(30)) == 0, "equal metrics have equal ranks"
-    noise = np.random.default_rng(0).permutation(30).astype(str).tolist()
-    assert compute_explained_share(noise, metric) < 0.2, "30 values do not explain 30 runs"
-    assert compute_explained_share(["a"] * 30, metric) == 0
-    assert compute_explained_share([str(value) for value in metric], metric) > 0.8, "a numeric key is binned"
-
-
-def test_share_is_the_adjusted_ratio_of_sums_of_squares():
-    # ranks 0 … 5: groups (0, 1, 2) and (3, 4, 5) have means 1 and 4; 13.5 of 17.5 lie between them
-    expected = 1 - (1 - 13.5 / 17.5) * 5 / 4
-    assert compute_explained_share(list("aaabbb"), np.array([0.1, 0.2, 0.3, 5.0, 6.0, 7.0])) == pytest.approx(expected)

@@ -1,4 +1,4 @@
-"""Means of metrics over runs that differ only in seed or fold, their 95% intervals, and paired tests."""
+"""Statistics of runs: means of metrics with their 95% intervals, paired tests, and shares of explained variance."""
 
 import math
 from collections import defaultdict
@@ -24,6 +24,8 @@ HALF_WIDTH_HEADER = "± 95%"
 """Header of a column of half-widths."""
 NUM_RESAMPLES, MAX_BLOCKS = 2000, 1000
 """Number of resamples of a bootstrap, and largest number of blocks of users that it resamples."""
+NUM_BINS = 4
+"""Number of quantile bins of a numeric key with more values than that."""
 
 
 def values_of(runs: Sequence[FinishedRun], tag: str) -> list[float]:
@@ -205,3 +207,31 @@ def _draw_counts(num_blocks: int) -> NDArray[np.float64]:
     """Draw how often each block is in each resample: (NUM_RESAMPLES, num_blocks)."""
     counts = np.random.default_rng(0).multinomial(num_blocks, np.full(num_blocks, 1 / num_blocks), size=NUM_RESAMPLES)
     return counts.astype(np.float64)  # for a product in BLAS
+
+
+def compute_explained_share(values: Sequence[str], metric: NDArray[np.float64]) -> float:
+    """Compute the share of the variance of a metric's ranks that one key explains alone: adjusted η², from 0 to 1.
+
+    η² = Σ_g n_g (r̄_g − r̄)² / Σ (r − r̄)², adjusted for the number G of groups: 1 − (1 − η²)(n − 1)/(n − G). Ranks
+    limit the effect of a diverged run.
+
+    Args:
+        values: (n,) the key's value in each run, as typed.
+        metric: (n,) the metric of each run.
+    """
+    bins = _bin_by_quantiles(values)
+    groups = [metric[bins == value] for value in np.unique(bins)]
+    if len(set(metric)) == 1 or not 1 < len(groups) < len(metric):
+        return 0.0
+    share = stats.kruskal(*groups).statistic / (len(metric) - 1)  # Kruskal and Wallis's H is (n − 1) η² of the ranks
+    return float(max(0.0, 1 - (1 - share) * (len(metric) - 1) / (len(metric) - len(groups))))
+
+
+def _bin_by_quantiles(values: Sequence[str]) -> NDArray[np.generic]:
+    """Bin numbers by quantiles if there are more than NUM_BINS of them. Returns texts unchanged."""
+    numbers = pd.to_numeric(pd.Series(values), errors="coerce")
+    if numbers.isna().any():
+        return np.array(values)
+    if numbers.nunique() <= NUM_BINS:
+        return numbers.to_numpy()
+    return pd.qcut(numbers, NUM_BINS, labels=False, duplicates="drop").to_numpy()

@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import stats
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metric_kinds import MetricKind
@@ -33,6 +31,7 @@ from ratinglab.reports.protocols import compared_tag, tabulate_with_references
 from ratinglab.reports.statistics import (
     DECIMALS,
     HALF_WIDTH_HEADER,
+    compute_explained_share,
     format_metric,
     half_width_of,
     mean_of,
@@ -48,8 +47,6 @@ MAX_SHOWN, NUM_BEST = 8, 5
 """The terminal shows tables of up to MAX_SHOWN rows, and the NUM_BEST best rows of longer ones."""
 MIN_GROUPS = 8
 """Smallest number of configurations in which to measure the importance of the keys."""
-NUM_BINS = 4
-"""Number of quantile bins of a numeric key with more values than that."""
 FILES = {"results.csv", "results.md", "results.tex", "groups.csv", "comparisons.csv", "best.yaml"}
 """All files that a report can have."""
 Cells = list[list[str]]
@@ -204,36 +201,6 @@ def _importance(jobs: ComparableJobs) -> Iterator[str]:
     shares = {key: compute_explained_share([group.settings[key] for group in groups], metric) for key in keys}
     shares_text = ", ".join(f"{key} {shares[key]:.0%}" for key in sorted(keys, key=lambda key: -shares[key]))
     yield f"importance {shares_text} (share of the variance in {column.label} ranks that each key explains alone)"
-
-
-def compute_explained_share(values: Sequence[str], metric: NDArray[np.float64]) -> float:
-    """Compute the share of the variance of a metric's ranks that one key explains alone: adjusted η², from 0 to 1.
-
-    η² = Σ_g n_g (r̄_g − r̄)² / Σ (r − r̄)², adjusted for the number G of groups: 1 − (1 − η²)(n − 1)/(n − G). Ranks
-    limit the effect of a diverged run.
-
-    Args:
-        values: (n,) the key's value in each run, as typed.
-        metric: (n,) the metric of each run.
-    """
-    bins = _bin_by_quantiles(values)
-    groups = [metric[bins == value] for value in np.unique(bins)]
-    if len(set(metric)) == 1 or not 1 < len(groups) < len(metric):
-        return 0.0
-    share = stats.kruskal(*groups).statistic / (len(metric) - 1)  # Kruskal and Wallis's H is (n − 1) η² of the ranks
-    return float(max(0.0, 1 - (1 - share) * (len(metric) - 1) / (len(metric) - len(groups))))
-
-
-def _bin_by_quantiles(values: Sequence[str]) -> NDArray[np.generic]:
-    """Bin the values of a numeric key by quantiles if there are many. Returns other values unchanged."""
-    try:
-        numbers = np.array([float(value) for value in values])
-    except ValueError:
-        return np.array(values)
-    if len(set(numbers)) <= NUM_BINS:
-        return numbers
-    borders = np.quantile(numbers, np.linspace(0, 1, NUM_BINS + 1)[1:-1])
-    return np.searchsorted(borders, numbers)
 
 
 def _keys_without_effect(jobs: ComparableJobs) -> Iterator[str]:
