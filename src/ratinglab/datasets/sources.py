@@ -45,6 +45,16 @@ class DataOptions(CleaningOptions, ABC):
         """Return the names of columns by role, such as user. Files that are read later take them as defaults."""
         return {}
 
+    @property
+    def default_timestamp_format(self) -> str | None:
+        """Format of the timestamps in files that are read later; None to detect it."""
+        return None
+
+    @property
+    def keeps_rows_on_disk(self) -> bool:
+        """Whether the rows stay in files that are mapped into memory."""
+        return False
+
     @abstractmethod
     def load(self) -> RatingTable:
         """Read and check the ratings.
@@ -59,22 +69,19 @@ class DataOptions(CleaningOptions, ABC):
         *,
         scale: ConfiguredScale = (None, None),
         unrated: tuple[float, ...] = (),
-        on_disk: bool = False,
     ) -> RatingTable:
-        """Read the files, or load the table from the cache. The ratings determine a bound of the scale that is None.
-
-        `on_disk` determines whether the rows stay in files mapped into memory.
-        """
+        """Read the files, or load the table from the cache. The ratings determine a bound of the scale that is None."""
         from ratinglab.reading.rating_files import read_table
         from ratinglab.reading.table_cache import load_table
 
         read = partial(read_table, files, cleaning=self, scale=scale, unrated=unrated)
         # all options that affect how files are read
         values = asdict(self) | {"batch_size": None, "cache": None}
-        if on_disk:  # resume=FOLDER makes paths absolute: the files' fingerprints tell them apart
+        if self.keeps_rows_on_disk:  # resume=FOLDER makes paths absolute: the files' fingerprints tell them apart
             values |= {"path": None}
         options = json.dumps(values, default=lambda value: value.name)
-        return load_table(files, read, folder=self._cache_folder(), options=options, on_disk=on_disk)
+        folder = self._cache_folder()
+        return load_table(files, read, folder=folder, options=options, on_disk=self.keeps_rows_on_disk)
 
     def _cache_folder(self) -> Path | None:
         return None if self.cache is None else user_path(self.cache, key="data.cache")
@@ -188,6 +195,14 @@ class CsvOptions(TextOptions, DataOptions):
         """Return the names of columns by role. Leaves out positions, which do not apply to other files."""
         return {role: name for role, name in self.columns.by_role().items() if not name.isdigit()}
 
+    @property
+    def default_timestamp_format(self) -> str | None:
+        return self.timestamp_format
+
+    @property
+    def keeps_rows_on_disk(self) -> bool:
+        return self.on_disk
+
     def with_frames(self, frames: Frames) -> CsvOptions:
         """Return these options with data frames instead of files."""
         if self.on_disk:
@@ -213,7 +228,7 @@ class CsvOptions(TextOptions, DataOptions):
             timestamp_format=self.timestamp_format,
         )
         scale = self.scale.lowest, self.scale.highest
-        return self._load(files, scale=scale, unrated=tuple(self.unrated), on_disk=self.on_disk)
+        return self._load(files, scale=scale, unrated=tuple(self.unrated))
 
     def _files(self) -> tuple[InputFile, ...]:
         """Find the files of ratings, or convert the data frame."""

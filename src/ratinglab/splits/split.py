@@ -71,6 +71,11 @@ class SplitOptions(ABC):
     refit: bool
     """Whether to refit on training and validation rows, for the number of epochs with the best validation metric."""
 
+    @property
+    def chosen_fold(self) -> int | None:
+        """The fold that the field `fold` chooses; None for a split without folds."""
+        return getattr(self, "fold", None)
+
     @abstractmethod
     def assign(self, table: RatingTable) -> NDArray[np.integer]:
         """Return the part of each row, (N,): TRAIN, VALIDATION or TEST; with `holds_out_users`, any of the five codes.
@@ -126,8 +131,7 @@ class SplitOptions(ABC):
         hashed = blake2b(repr(content).encode(), digest_size=6)
         if self.uses_times:
             hashed.update(np.ascontiguousarray(table.timestamp).data)
-        fold = getattr(self, "fold", None)
-        return hashed.hexdigest() if fold is None else f"{hashed.hexdigest()}/{fold}"
+        return hashed.hexdigest() if self.chosen_fold is None else f"{hashed.hexdigest()}/{self.chosen_fold}"
 
 
 @dataclass

@@ -60,7 +60,7 @@ def make_record(
             "clip_predictions": options.clip_predictions,
             **{key: getattr(options.trainer, key) for key in STEP_KEYS},
         },
-        fold=getattr(options.split, "fold", None),
+        fold=options.split.chosen_fold,
         protocol=make_protocol_record(
             options,
             data_digest=table.digest,
@@ -100,7 +100,7 @@ def _collect_provenance(
         "from": options.from_,
         "data": ratings.table.name,
         "columns": options.data.column_names(),
-        "timestamp_format": getattr(options.data, "timestamp_format", None),
+        "timestamp_format": options.data.default_timestamp_format,
         "data_digest": ratings.table.digest,
         "side_digest": ratings.side_information.digest(),
         "split": ratings.split.identity,

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ratinglab.datasets.sources import CsvOptions
 from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
 from ratinglab.fitting.ranks import release_ranks, wait_for_rank_zero
 from ratinglab.process.program import process_rank
@@ -66,7 +65,7 @@ def fit_and_evaluate(
         del prepared  # frees the table, which the fit does not need
         fit_metrics = ready_fit.run(run_folder)
         del ready_fit, equation  # the evaluation reads the best weights
-        if isinstance(options.data, CsvOptions) and options.data.on_disk:  # memory is short
+        if options.data.keeps_rows_on_disk:  # memory is short
             gc.collect()  # frees the fit's weights, since the fit and its Trainer refer to each other
         evaluate_and_write(
             options,

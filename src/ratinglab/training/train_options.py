@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ratinglab.datasets.sources import CsvOptions, DataOptions
+from ratinglab.datasets.sources import DataOptions
 from ratinglab.errors import UserError
 from ratinglab.evaluation.protocol_options import ProtocolOptions
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, RankingOptions
@@ -66,6 +66,11 @@ class TrainOptions:
         by = OrderBy.prediction if self.model.predicts_scores else self.ranking.by
         return OrderOptions(by, self.ranking.threshold)
 
+    @property
+    def monitors_lists(self) -> bool:
+        """Whether the monitored metric is one of lists, such as val/ndcg@10."""
+        return "@" in self.monitor
+
     def check_together(self) -> None:
         """Raise UserError if groups conflict."""
         fit = self.optimizer
@@ -82,14 +87,14 @@ class TrainOptions:
                 f"got {self.schedule.name}"
             )
         self._check_order()
-        if isinstance(self.data, CsvOptions) and self.data.on_disk:
+        if self.data.keeps_rows_on_disk:
             self._check_rows_on_disk()
         if self.split.holds_out_users and not self.model.predicts_scores:
             raise UserError(
                 f"split={self.split.name} needs a ranking model, such as ease, that can fold in its held-out users; "
                 f"got model={self.model.name}"
             )
-        if self.model.predicts_scores and "@" not in self.monitor:
+        if self.model.predicts_scores and not self.monitors_lists:
             raise UserError(
                 f"monitor must be a ranking metric, such as val/ndcg@10, with model={self.model.name}, which predicts "
                 f"scores, not ratings; got {self.monitor}"
@@ -115,7 +120,7 @@ class TrainOptions:
                 raise UserError(f"{key} must be one of {', '.join(valid)} with data.on_disk=true, got {chosen.name}")
         if self.model.needs().interactions:
             raise UserError(f"data.on_disk must be false with model={self.model.name}, which uses implicit feedback")
-        if "@" in self.monitor:
+        if self.monitors_lists:
             raise UserError(f"monitor must be a metric of ratings with data.on_disk=true, got {self.monitor}")
         if self.ranking.k is not None:
             raise UserError(f"ranking.k must be null with data.on_disk=true, got {self.ranking.k}")
@@ -142,7 +147,7 @@ class TrainOptions:
             return
         if not self.optimizer.keeps_samples:
             raise UserError(f"ranking.by=lower_bound needs optimizer=gibbs, got {self.optimizer.name}")
-        if "@" in self.monitor:
+        if self.monitors_lists:
             raise UserError(
                 f"ranking.by must be expected_gain or prediction with monitor={self.monitor}: before the first sample, "
                 "there are no lower bounds"
