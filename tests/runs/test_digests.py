@@ -169,7 +169,7 @@ def test_run_that_lost_its_best_epoch_to_a_full_disk_says_so(train_here, monkeyp
     monkeypatch.setattr(files.os, "replace", fail_twice)
     with pytest.raises(RunFailedError) as error:
         train_here("model=biased_mf", "trainer.max_epochs=3", "optimizer.lr=0.02", "data.batch_size=1000")
-    assert str(error.value).endswith("best.ckpt, from epoch 1; last.ckpt, from epoch 3")
+    assert str(error.value).endswith("; best.ckpt is intact, from epoch 1; last.ckpt is intact, from epoch 3")
 
 
 def test_folder_in_the_place_of_a_file_to_write_is_one_line(run, command):

@@ -11,12 +11,7 @@ from tables import table_with_features
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.files import to_json
-from ratinglab.runs.record import (
-    drop_undefined_metrics,
-    read_hydra,
-    read_metrics,
-    read_record,
-)
+from ratinglab.runs.record import read_hydra, read_metrics, read_record, write_metrics
 from ratinglab.runs.run_files import RUN_FORMAT
 from ratinglab.training.new_record import make_metric_records
 
@@ -107,13 +102,15 @@ def test_damaged_metrics_are_refused(tmp_path):
             read_metrics(tmp_path)
 
 
-def test_undefined_metrics_are_left_out_but_not_an_mse_or_the_monitored_metric():
+def test_undefined_metrics_are_left_out_but_not_an_mse_or_the_monitored_metric(tmp_path):
     metrics = {"val/mse": 0.5, "val/correlation": float("nan"), "test/spread": float("inf"), "fit/epochs": 3}
-    assert drop_undefined_metrics(metrics, monitor="val/mse") == {"val/mse": 0.5, "fit/epochs": 3}
     with pytest.raises(RunFailedError, match=r"^val/correlation is nan$"):
-        drop_undefined_metrics(metrics, monitor="val/correlation")
+        write_metrics(tmp_path, metrics, monitor="val/correlation")
     with pytest.raises(RunFailedError, match=r"^test/warm/mse is inf$"):
-        drop_undefined_metrics(metrics | {"test/warm/mse": float("inf")}, monitor="val/mse")
+        write_metrics(tmp_path, metrics | {"test/warm/mse": float("inf")}, monitor="val/mse")
+    assert list(tmp_path.iterdir()) == []
+    written = write_metrics(tmp_path, metrics, monitor="val/mse")
+    assert written == json.loads((tmp_path / "metrics.json").read_text()) == {"val/mse": 0.5, "fit/epochs": 3}
 
 
 @pytest.mark.parametrize("content", ["", "0", "a: 1", "hydra:"])

@@ -30,10 +30,11 @@ def lines_of(*overrides, **changed) -> str:
     options = replace(compose_call(overrides, config_dir=None).options, **changed)
     split_ratings = split_ratings_of(table_with_features(), options.model)
     model = Posterior(build_equation(options.model, training_data(split_ratings), seed=0))
+    record = SimpleNamespace(refit_epochs=None, scale=None)
     prepared = SimpleNamespace(
-        options=options, ratings=split_ratings, record=SimpleNamespace(refit_epochs=None, scale=None)
+        options=options, requested_model=options.model.name, ratings=split_ratings, record=record
     )
-    return "\n".join(describe_start(prepared, model, requested_model=options.model.name, epochs_done=0))
+    return "\n".join(describe_start(prepared, model, epochs_done=0))
 
 
 def test_a_sampling_fit_of_ones_own_has_a_header():

@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 
-from ratinglab.training import run_fit
+from ratinglab.training import training
 from ratinglab.training.run_trainer import ReadyFit
 
 
@@ -338,8 +338,8 @@ def test_the_table_is_freed_before_the_fit(train_here, monkeypatch):
         were_alive.extend(table() is not None for table in tables)
         return run(ready_fit, run_folder)
 
-    prepare, run = run_fit.prepare, ReadyFit.run
-    monkeypatch.setattr(run_fit, "prepare", prepare_and_remember)
+    prepare, run = training.prepare, ReadyFit.run
+    monkeypatch.setattr(training, "prepare", prepare_and_remember)
     monkeypatch.setattr(ReadyFit, "run", look_and_run)
     train_here("trainer=debug")
     assert were_alive == [False]

@@ -14,7 +14,7 @@ from ratinglab.reports.comparison import tabulate_comparisons
 from ratinglab.reports.groups import divide_jobs
 from ratinglab.reports.sweep_report import report_sweep
 from ratinglab.runs.finished_runs import FinishedRun
-from ratinglab.runs.record import drop_undefined_metrics, read_config_dir, write_metrics
+from ratinglab.runs.record import read_config_dir, write_metrics
 from ratinglab.runs.run_files import SWEEP_RECORD
 from ratinglab.runs.storage import write_predictions
 from ratinglab.runs.sweep_folder import read_jobs
@@ -69,11 +69,7 @@ def _test_metrics(run: FinishedRun) -> dict[str, float]:
     if (config_dir := read_config_dir(run.folder)) is not None:
         sys.path.insert(0, config_dir)  # for the run's own equation
     loaded = Run.load(run.folder)
-    metrics = drop_undefined_metrics(
-        run.metrics | loaded.evaluate(parts=("test",)) | loaded.evaluate_own_ranking(parts=("test",)),
-        monitor=run.record.monitor,
-    )
+    metrics = run.metrics | loaded.evaluate(parts=("test",)) | loaded.evaluate_own_ranking(parts=("test",))
     if not run.record.predicts_scores:
         write_predictions(run.folder, {part: loaded.predictions(part) for part in ("val", "test")})
-    write_metrics(run.folder, metrics)
-    return metrics
+    return write_metrics(run.folder, metrics, monitor=run.record.monitor)

@@ -160,7 +160,7 @@ def _join_fit(job: ComposedJob) -> None:
 
     A bug in this process keeps its traceback.
     """
-    from ratinglab.training.run_fit import join_fit  # imported here because torch takes a second
+    from ratinglab.training.training import join_fit  # imported here because torch takes a second
 
     exit_with_rank_zero()
     logging.disable(logging.CRITICAL)

@@ -124,6 +124,11 @@ class RunRecord:
         """The scale on which the model was fitted."""
         return Stars(*self.fitted_scale)
 
+    @property
+    def is_validation_fit(self) -> bool:
+        """Whether the fit only finds the number of epochs for a refit."""
+        return bool(self.split["split.refit"]) and self.refit_epochs is None
+
     def check_predicts_ratings(self) -> None:
         """Raise UserError for a model that predicts scores."""
         if self.predicts_scores:
@@ -176,13 +181,13 @@ class RunRecord:
         return options
 
 
-def write_metrics(folder: Path, metrics: Mapping[str, float], *, written: Sequence[str] = ()) -> None:
-    """Write metrics.json, which marks the run as finished, and record the digests of it and of the `written` files."""
-    write_with_digests(folder, {METRICS: to_json(metrics)}, written=written)
+def write_metrics(
+    folder: Path, metrics: Mapping[str, float], *, monitor: str, written: Sequence[str] = ()
+) -> dict[str, float]:
+    """Write metrics.json, which marks the run as finished, and record the digests of it and of the `written` files.
 
-
-def drop_undefined_metrics(metrics: Mapping[str, float], *, monitor: str) -> dict[str, float]:
-    """Drop metrics that are undefined for their rows, such as a correlation with constant predictions.
+    Drops metrics that are undefined for their rows, such as a correlation with constant predictions. Returns the
+    metrics that it has written.
 
     Raises:
         RunFailedError: an MSE or the monitored metric is not finite.
@@ -190,7 +195,9 @@ def drop_undefined_metrics(metrics: Mapping[str, float], *, monitor: str) -> dic
     for tag, value in metrics.items():
         if not math.isfinite(value) and (tag.endswith("/mse") or tag == monitor):
             raise RunFailedError(f"{tag} is {value}")
-    return {tag: value for tag, value in metrics.items() if math.isfinite(value)}
+    defined = {tag: value for tag, value in metrics.items() if math.isfinite(value)}
+    write_with_digests(folder, {METRICS: to_json(defined)}, written=written)
+    return defined
 
 
 def read_run_json(run: Path) -> dict[str, Any] | None:

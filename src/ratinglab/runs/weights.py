@@ -1,5 +1,6 @@
 """The weights of a run: its predictor, built from the record and the tables, and loaded from a checkpoint."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,13 +133,13 @@ def read_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> Check
     """Read a checkpoint of a run, and verify it.
 
     Raises:
-        UserError: it is missing or damaged, or belongs to another run. The message says whether the other
-            checkpoint is intact.
+        UserError: it is missing or damaged, or belongs to another run. The message names the intact checkpoints.
     """
     try:
-        content = _load_checkpoint(path, record=record, key=key)
+        content = _load_checkpoint(path, run_id=record.id, key=key)
     except UserError as error:
-        raise UserError(f"{error}{_other_checkpoint(path, record)}") from error
+        intact = describe_intact_checkpoints(path.parents[1], run_id=record.id)
+        raise UserError(f"{error}; {intact}") from error
     state = content["state_dict"]
     weights = {
         name.removeprefix(PREDICTOR_PREFIX): value for name, value in state.items() if name.startswith(PREDICTOR_PREFIX)
@@ -146,7 +147,7 @@ def read_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> Check
     return Checkpoint(weights, content["epochs"], float(content.get("seconds", 0)))
 
 
-def _load_checkpoint(path: Path, *, record: RunRecord, key: str) -> dict[str, Any]:
+def _load_checkpoint(path: Path, *, run_id: str, key: str) -> dict[str, Any]:
     """Load a checkpoint, and verify its digest and its run."""
     if not path.exists():
         raise UserError(f"{key}: {path} is missing: the run has not written it yet, or it was removed")
@@ -157,16 +158,16 @@ def _load_checkpoint(path: Path, *, record: RunRecord, key: str) -> dict[str, An
         raise UserError(f"{key}: {error}") from error
     except Exception as error:  # an incomplete or foreign file can raise anything
         raise UserError(f"{key}: {path} is damaged or not a checkpoint of ratinglab") from error
-    if content.get("run") != record.id:
+    if content.get("run") != run_id:
         raise UserError(f"{key}: {path} belongs to another run")
     return content
 
 
-def _other_checkpoint(path: Path, record: RunRecord) -> str:
-    """Describe the other checkpoint for an error message; "" if it is unusable."""
-    other = path.parents[1] / (LAST if path.match(BEST) else BEST)
-    try:
-        epoch = _load_checkpoint(other, record=record, key="")["epochs"]
-    except UserError:
-        return ""
-    return f"; {other.name} is intact, from epoch {epoch}"
+def describe_intact_checkpoints(folder: Path, *, run_id: str) -> str:
+    """Name the intact checkpoints of a run with their epochs, for an error message."""
+    intact = []
+    for path in (folder / BEST, folder / LAST):
+        with suppress(UserError):
+            epoch = _load_checkpoint(path, run_id=run_id, key="run")["epochs"]
+            intact.append(f"{path.name} is intact, from epoch {epoch}")
+    return "; ".join(intact) or "no checkpoint is intact"

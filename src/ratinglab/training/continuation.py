@@ -1,4 +1,4 @@
-"""Continuation of earlier runs: checks before one is resumed or reproduced, and the weights that a fit starts from."""
+"""Continuing earlier runs: checks before one is resumed or reproduced, and the weights that a fit starts from."""
 
 import logging
 from dataclasses import replace
@@ -14,19 +14,9 @@ from ratinglab.runs.record import RunRecord, has_finished, read_record
 from ratinglab.runs.run_files import BEST, CHECKPOINTS, LAST, METRICS, RUN_RECORD, VALIDATION_FIT
 from ratinglab.runs.storage import find_damaged_tables
 from ratinglab.runs.weights import load_equation, read_checkpoint
-from ratinglab.training.train_options import TrainOptions
+from ratinglab.training.preparation import Preparation
 
 log = logging.getLogger(__name__)
-
-
-def count_epochs_done(run_folder: Path, record: RunRecord) -> int:
-    """Count the epochs that have trained the run's last checkpoint. Returns 0 if there is no checkpoint.
-
-    Raises:
-        UserError: the checkpoint is damaged or belongs to another run.
-    """
-    last = run_folder / LAST
-    return read_checkpoint(last, record=record).epochs if last.exists() else 0
 
 
 def check_same_rows(earlier: RunRecord, record: RunRecord, *, folder: Path, key: str) -> None:
@@ -75,10 +65,8 @@ def _depends_on_threads(record: RunRecord) -> bool:
     return not record.model_target.startswith("ratinglab.") or record.fit["optimizer"] not in safe_fits
 
 
-def load_initial_weights(
-    options: TrainOptions, predictor: Predictor, *, record: RunRecord, is_validation_fit: bool
-) -> None:
-    """Load the best weights of the run that `from=` names into the predictor's equation, before it is fitted.
+def load_initial_weights(prepared: Preparation, predictor: Predictor) -> None:
+    """Load the best weights of the run that `from=` names, if any, into the predictor's equation, before it is fitted.
 
     Both runs must have the same rows in the same parts: otherwise the weights may have been fitted on rows that this
     run holds out. The validation fit of a run with split.refit starts from the earlier run's validation fit.
@@ -86,7 +74,9 @@ def load_initial_weights(
     Raises:
         UserError: there is no such run, its weights have other shapes, or its rows or parts differ.
     """
-    assert options.from_ is not None
+    options, record = prepared.options, prepared.record
+    if options.from_ is None:
+        return
     folder = user_path(options.from_, key="from")
     earlier = read_record(folder, key="from")
     if options.split.refit and earlier.refit_epochs is None:
@@ -96,7 +86,7 @@ def load_initial_weights(
             f"from: {folder} was fitted on its validation rows too; from={folder / VALIDATION_FIT} starts from its "
             "validation fit, which was not"
         )
-    if is_validation_fit:
+    if record.is_validation_fit:
         folder = folder / VALIDATION_FIT
         earlier = read_record(folder, key="from")
     check_same_rows(earlier, record, folder=folder, key="from")
@@ -111,22 +101,21 @@ def load_initial_weights(
     log.info("from       %s, after %d epochs", folder, epoch)
 
 
-def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Path, has_best: bool) -> RunRecord | None:
-    """Check that the run in a folder is the same experiment as `record`, and remove incomplete files.
+def check_resumable(prepared: Preparation, run_folder: Path) -> RunRecord | None:
+    """Check that the run in a folder is the same experiment as the prepared one, and remove incomplete files.
 
     A run that was killed before it wrote its record counts as new. A finished run with a damaged or missing table
     counts as unfinished: resuming rewrites the table.
 
-    `record` is the record that a new run with these options would have. `has_best` tells whether the fit keeps the
-    weights of its best epoch, which last.ckpt may lack.
-
     Returns:
-        The run's record as first written, with the new limits, or `record` for a new run. None if the run is finished.
+        The run's record as first written, with the new limits. The prepared record for a new run. None if the run is
+        finished.
 
     Raises:
         UserError: the data, the split, a metric or an option has changed, a checkpoint is damaged, or the run cannot
             reach its new limits.
     """
+    record = prepared.record
     for folder in (run_folder, run_folder / CHECKPOINTS):
         remove_temporary_files(folder)
     if not (run_folder / RUN_RECORD).exists():
@@ -138,11 +127,10 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
                 f"resume: {name} is {as_yaml(value)} now, but {run_folder} was started with a version that lacks it"
             )
     has_metrics = (run_folder / METRICS).exists()
-    last = run_folder / LAST
-    if has_metrics or (has_best and last.exists()):
+    if has_metrics or (prepared.has_best and (run_folder / LAST).exists()):
         read_checkpoint(run_folder / BEST, record=earlier, key="resume")
     if (record.max_epochs, record.max_time) != (earlier.max_epochs, earlier.max_time):
-        _check_extendable(options, record, earlier, last=last, has_metrics=has_metrics)
+        _check_extendable(prepared, earlier, run_folder)
         return replace(earlier, max_epochs=record.max_epochs, max_time=record.max_time)
     damaged = list(find_damaged_tables(run_folder).values()) if has_metrics else []
     if not has_metrics and has_finished(run_folder):
@@ -152,17 +140,16 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
     return None if has_metrics and not damaged else earlier
 
 
-def _check_extendable(
-    options: TrainOptions, record: RunRecord, earlier: RunRecord, *, last: Path, has_metrics: bool
-) -> None:
-    """Raise UserError if a run cannot train on to the limits of `record`."""
+def _check_extendable(prepared: Preparation, earlier: RunRecord, run_folder: Path) -> None:
+    """Raise UserError if the earlier run cannot train on to the prepared limits."""
+    options, record, last = prepared.options, prepared.record, run_folder / LAST
     if options.split.refit:
         raise UserError(
             "a run with split.refit=true cannot be extended: "
             "the refit trains for the number of epochs that the validation fit found"
         )
     epochs, seconds = 0, 0.0
-    if has_metrics or last.exists():
+    if (run_folder / METRICS).exists() or last.exists():
         _, epochs, seconds = read_checkpoint(last, record=earlier)
     max_seconds = options.trainer.max_seconds()
     if options.optimizer.is_single_epoch and epochs > 0:

@@ -11,15 +11,14 @@ from ratinglab.training.preparation import Preparation
 from ratinglab.training.train_options import TrainOptions
 
 
-def describe_start(prepared: Preparation, model: Equation, *, requested_model: str, epochs_done: int) -> Iterator[str]:
+def describe_start(prepared: Preparation, model: Equation, *, epochs_done: int) -> Iterator[str]:
     """Yield the lines of the header: data, split, model and fit, and notes on anything unusual.
 
-    `model` is the equation being fitted, or its posterior. `requested_model` is the value of the option `model`, which
-    may be `best`. `epochs_done` counts the epochs trained before this process.
+    `model` is the equation being fitted, or its posterior. `epochs_done` counts the epochs trained before this process.
     """
     yield from _describe_rows(prepared)
-    yield from _describe_fit(prepared.options, model, refit_epochs=prepared.record.refit_epochs)
-    yield from _describe_exceptions(prepared, model, requested_model=requested_model, epochs_done=epochs_done)
+    yield from _describe_fit(prepared, model)
+    yield from _describe_exceptions(prepared, model, epochs_done=epochs_done)
 
 
 def _describe_rows(prepared: Preparation) -> Iterator[str]:
@@ -37,8 +36,9 @@ def _describe_rows(prepared: Preparation) -> Iterator[str]:
     yield f"split      {prepared.options.split.name} {split.identity}: {rows}"
 
 
-def _describe_fit(options: TrainOptions, model: Equation, *, refit_epochs: int | None) -> Iterator[str]:
+def _describe_fit(prepared: Preparation, model: Equation) -> Iterator[str]:
     """Describe the equation with its number of parameters, and the fit with its number of epochs."""
+    options, refit_epochs = prepared.options, prepared.record.refit_epochs
     parameters = sum(parameter.numel() for parameter in model.parameters())
     settings = [
         f"{key}={as_yaml(value)}"
@@ -55,9 +55,7 @@ def _describe_fit(options: TrainOptions, model: Equation, *, refit_epochs: int |
     yield f"optimizer  {options.optimizer.name}: {_fit_settings(options)}, {epochs}"
 
 
-def _describe_exceptions(
-    prepared: Preparation, model: Equation, *, requested_model: str, epochs_done: int
-) -> Iterator[str]:
+def _describe_exceptions(prepared: Preparation, model: Equation, *, epochs_done: int) -> Iterator[str]:
     """Describe anything unusual, in notes and warnings."""
     options, table, split = prepared.options, prepared.ratings.table, prepared.ratings.split
     lowest, highest = prepared.ratings.scale
@@ -77,9 +75,9 @@ def _describe_exceptions(
     yield from options.optimizer.notes(max_epochs=options.trainer.max_epochs, sample_bytes=model.sample_bytes)
     if split.count(VALIDATION) == 0 and not options.optimizer.keeps_samples:
         yield "note: no validation rows: early stopping is off, and the run keeps its last weights"
-    if requested_model != options.model.name:
+    if prepared.requested_model != options.model.name:
         terms = f"{_supported_terms(prepared.available)}{_unsupported_terms(prepared.available)}"
-        yield f"note: model={requested_model} selects {options.model.name} for these data, {terms}"
+        yield f"note: model={prepared.requested_model} selects {options.model.name} for these data, {terms}"
 
 
 def _supported_terms(available: AvailableData) -> str:

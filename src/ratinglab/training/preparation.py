@@ -27,7 +27,6 @@ from ratinglab.runs.weights import build_predictor, make_training_data
 from ratinglab.splits.split import TEST, VALIDATION
 from ratinglab.splits.split_ratings import SplitRatings, find_available_data, make_split_ratings
 from ratinglab.stars import is_liked
-from ratinglab.training.continuation import load_initial_weights
 from ratinglab.training.new_record import make_record
 from ratinglab.training.train_options import TrainOptions
 
@@ -38,6 +37,7 @@ class Preparation:
 
     Attributes:
         options: the options, with the equation that model=best chooses for the data.
+        requested_model: value of the option `model`, which may be best.
         monitor: the monitored metric.
         available: side information in the data.
         ratings: the rows of each part, with the side information that the equation needs.
@@ -46,6 +46,7 @@ class Preparation:
     """
 
     options: TrainOptions
+    requested_model: str
     monitor: Metric | MetricAtK
     available: AvailableData
     ratings: SplitRatings
@@ -62,11 +63,6 @@ class Preparation:
         """Whether the fit keeps the weights of its best epoch."""
         return self.has_validation and not self.options.optimizer.keeps_samples
 
-    @property
-    def is_validation_fit(self) -> bool:
-        """Whether the fit only finds the number of epochs for the refit."""
-        return self.options.split.refit and self.record.refit_epochs is None
-
     def curve_tags(self) -> list[str]:
         """List the tags of the metrics by epoch."""
         options = self.options
@@ -77,17 +73,11 @@ class Preparation:
             tags.append(f"val/{self.monitor.name}")
         return list(dict.fromkeys(tags))
 
-    def build_fit(self, *, is_resumed: bool = False) -> Fit:
-        """Build the fit of a predictor, and fit the predictor's bias baseline.
-
-        The weights are random, or come from the run in `from=`. A run that `is_resumed` loads its own weights later.
-        """
+    def build_fit(self) -> Fit:
+        """Build the fit of a predictor with random weights, and fit the predictor's bias baseline."""
         options = self.options
         setup = FitSetup(options.schedule, options.trainer, self.monitor, options.order, options.seed)
-        fit = options.optimizer.build(self._build_predictor(), setup)
-        if options.from_ is not None and not is_resumed:
-            load_initial_weights(options, fit.predictor, record=self.record, is_validation_fit=self.is_validation_fit)
-        return fit
+        return options.optimizer.build(self._build_predictor(), setup)
 
     def _build_predictor(self) -> Predictor:
         """Build the predictor, with initial weights from the seed, and fit its bias baseline."""
@@ -127,7 +117,7 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
     split = options.split.apply(table)
     if options.split.refit and refit_epochs is None and split.count(VALIDATION) == 0:
         raise UserError("split.refit=true needs validation rows, to find the number of epochs")
-    available = find_available_data(table, split)
+    requested_model, available = options.model.name, find_available_data(table, split)
     options = replace(options, model=options.model.for_data(available))
     side_information = table.side_information(options.model.needs(), needed_by=f"model={options.model.name}")
     ratings = make_split_ratings(table, split if refit_epochs is None else split.for_refit(), side_information)
@@ -140,7 +130,7 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
     )
     record = make_record(options, data, ratings, command=command, refit_epochs=refit_epochs)
     _check_lists(options, monitor, data, ratings)
-    return Preparation(options, monitor, available, ratings, data, record)
+    return Preparation(options, requested_model, monitor, available, ratings, data, record)
 
 
 def _check_lists(

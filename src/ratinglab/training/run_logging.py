@@ -20,31 +20,28 @@ from ratinglab.fitting.loggers.logger_options import TensorBoardOptions
 from ratinglab.fitting.loggers.tensorboard import EventLog
 from ratinglab.inference.run import Run
 from ratinglab.options import group_to_plain
-from ratinglab.runs.record import RunRecord, read_swept_arguments
+from ratinglab.runs.record import read_swept_arguments
 from ratinglab.runs.run_files import HYDRA_FOLDER
+from ratinglab.training.preparation import Preparation
 from ratinglab.training.train_options import TrainOptions
 
 
 def log_start(
-    loggers: Sequence[GuardedLogger],
-    options: TrainOptions,
-    header: Sequence[str],
-    *,
-    record: RunRecord,
-    run_folder: Path,
-    is_new: bool,
+    prepared: Preparation, loggers: Sequence[GuardedLogger], header: Sequence[str], *, run_folder: Path, is_new: bool
 ) -> None:
     """Log texts and a chart to TensorBoard and, if the run is new, hyperparameters to the other loggers."""
     for logger in loggers:
         if isinstance(logger, EventLog):
-            _log_texts(logger, header, run_folder=run_folder, predicts_scores=record.predicts_scores)
+            _log_texts(logger, header, run_folder=run_folder)
+            if not prepared.options.model.predicts_scores:
+                logger.log_charts({"train and validation MSE": ["train/mse", "val/mse"]})
         elif is_new:
-            settings = collect_hyperparameters(options, data=record.provenance["data"])
+            settings = collect_hyperparameters(prepared.options, data=prepared.ratings.table.name)
             logger.log_hyperparams(settings | read_swept_arguments(run_folder))
 
 
-def _log_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path, predicts_scores: bool) -> None:
-    """Log the overrides, the header and the configuration as text, and define a chart of train and val MSE."""
+def _log_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path) -> None:
+    """Log the overrides, the header and the configuration as text."""
     texts = {"2_header": list(header)}
     for name, file in (("1_overrides", "overrides.yaml"), ("3_config", "config.yaml")):
         path = run_folder / HYDRA_FOLDER / file
@@ -52,8 +49,6 @@ def _log_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path, pre
             texts[name] = path.read_text(encoding="utf-8").splitlines()
     for name, lines in texts.items():  # TensorBoard sorts them by name
         logger.log_text(name, "\n".join(f"    {line}" for line in lines))
-    if not predicts_scores:
-        logger.log_charts({"train and validation MSE": ["train/mse", "val/mse"]})
 
 
 def log_end(loggers: Sequence[GuardedLogger], options: TrainOptions, *, run: Run, metrics: Mapping[str, float]) -> None:

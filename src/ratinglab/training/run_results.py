@@ -10,8 +10,8 @@ from ratinglab.inference.run_tables import RunTables
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.reports.protocols import compared_tag, tabulate_with_references
 from ratinglab.reports.results import describe_results
-from ratinglab.runs.record import drop_undefined_metrics, read_metrics, read_record, write_metrics
-from ratinglab.runs.run_files import EPOCHS
+from ratinglab.runs.record import read_metrics, read_record, write_metrics
+from ratinglab.runs.run_files import EPOCHS, VALIDATION_FIT
 from ratinglab.runs.storage import write_predictions
 from ratinglab.training.header import best_recipe_tip
 from ratinglab.training.run_logging import log_end
@@ -28,28 +28,26 @@ def evaluate_and_write(
     run_folder: Path,
     *,
     fit_metrics: Mapping[str, float],
-    validation_fit_metrics: Mapping[str, float] | None,
     loggers: Sequence[GuardedLogger],
 ) -> None:
     """Evaluate the best weights, and write predictions.parquet and metrics.json.
 
-    The validation fit of a run with split.refit does not see the test rows, and logs no results. The main fit trains
-    on the validation rows, and takes its validation metrics from `validation_fit_metrics`. These are None if
-    split.refit is not set.
+    The validation fit of a run with split.refit does not see the test rows, and logs no results. The refit trains on
+    the validation rows, so it takes its validation metrics from the validation fit.
     """
     run = Run.load(run_folder)
-    is_validation_fit = options.split.refit and validation_fit_metrics is None
-    parts = ("val", "test") if options.test and not is_validation_fit else ("val",)
+    record = run.record
+    parts = ("val", "test") if options.test and not record.is_validation_fit else ("val",)
     metrics = run.evaluate(parts=parts) | run.evaluate_own_ranking(parts=parts)
-    if not run.record.predicts_scores:
-        write_predictions(run.folder, {part: run.predictions(part) for part in parts})
+    if not record.predicts_scores:
+        write_predictions(run_folder, {part: run.predictions(part) for part in parts})
     metrics |= {**fit_metrics, "fit/best_epoch": run.best_epoch}
-    if validation_fit_metrics is not None:
+    if record.refit_epochs is not None:
+        validation_fit_metrics = read_metrics(run_folder / VALIDATION_FIT)
         metrics |= {tag: value for tag, value in validation_fit_metrics.items() if "val/" in tag}
         metrics["fit/seconds"] += validation_fit_metrics["fit/seconds"]
-    metrics = drop_undefined_metrics(metrics, monitor=options.monitor)
-    write_metrics(run_folder, metrics, written=[EPOCHS])
-    if not is_validation_fit:
+    metrics = write_metrics(run_folder, metrics, monitor=record.monitor, written=[EPOCHS])
+    if not record.is_validation_fit:
         log_end(loggers, options, run=run, metrics=metrics)
 
 

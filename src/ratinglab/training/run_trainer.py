@@ -1,8 +1,8 @@
-"""Lightning's Trainer of a run: its callbacks and number of epochs, and the fit that it runs."""
+"""Lightning's part of a run: the set-up of the process, the Trainer with its callbacks, and the fit that it runs."""
 
 import logging
+import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -10,42 +10,75 @@ from typing import NamedTuple
 
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.utilities import rank_zero_only
 
 from ratinglab.datamodule import RatingDataModule
-from ratinglab.errors import RunFailedError, UserError
+from ratinglab.errors import RunFailedError
 from ratinglab.fitting.callbacks.checkpoints import BestAndLast
 from ratinglab.fitting.callbacks.learning_curve import LearningCurve
 from ratinglab.fitting.callbacks.progress import progress_callbacks
 from ratinglab.fitting.callbacks.stopping import StopOnSignal
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
-from ratinglab.fitting.ranks import other_processes, wait_for_all_ranks
+from ratinglab.fitting.ranks import check_started, other_processes, wait_for_all_ranks
 from ratinglab.fitting.trainer_options import Accelerator
 from ratinglab.runs.learning_curves import read_sibling_curves
-from ratinglab.runs.record import read_metrics, read_record
-from ratinglab.runs.run_files import BEST, EPOCHS, LAST, PRUNED, VALIDATION_FIT
-from ratinglab.runs.weights import read_checkpoint
-from ratinglab.training.continuation import check_same_data_and_metrics
+from ratinglab.runs.record import RunRecord, read_metrics
+from ratinglab.runs.run_files import EPOCHS, LAST, PRUNED, VALIDATION_FIT
+from ratinglab.runs.weights import describe_intact_checkpoints, load_weights, read_checkpoint
+from ratinglab.training.continuation import check_same_data_and_metrics, load_initial_weights
 from ratinglab.training.preparation import Preparation
+from ratinglab.training.train_options import TrainOptions
 
 log = logging.getLogger(__name__)
 
+IGNORED_WARNINGS = {
+    ".*returned `None`, this fit will run with no optimizer.*": "such a fit changes the weights itself",
+    ".*does not have many workers.*": "batches are slices of arrays in memory: worker processes would slow them down",
+    "Total length of `Blocks` across ranks is zero.*": "a split may hold out no validation rows",
+    ".*callbacks used to create the checkpoint.*": "a search's job resumed on its own has no callback for pruning",
+    ".*isinstance.treespec, LeafSpec.*": "Lightning itself calls a deprecated function of torch",
+    ".*sync_dist=True.*": "fits sum errors over processes themselves",
+}
+"""Patterns of Lightning's warnings about settings that are intentional here, each with the reason to ignore it."""
+
+
+def set_up_process(options: TrainOptions, run_folder: Path, *, rank: int) -> None:
+    """Set Lightning's rank, silence its warnings about intentional settings, and check the processes of the fit.
+
+    Raises:
+        UserError: processes or devices are missing.
+    """
+    rank_zero_only.rank = rank  # type: ignore[attr-defined]
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("callbacks.model_summary", "profilers.profiler"):  # these print what the user has asked for
+        logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.INFO)
+    for message in IGNORED_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    trainer = options.trainer
+    check_started(devices=trainer.devices, num_nodes=trainer.num_nodes)
+    if trainer.num_processes > 1:
+        trainer.build(run_folder=run_folder)  # raises if a device is missing
+
 
 class ReadyFit(NamedTuple):
-    """A fit with its Trainer and its data. It does not hold the table: its data take 12 or 16 bytes per row.
+    """A new or resumed fit, ready to run. It does not hold the table: its data take 12 or 16 bytes per row.
 
     Attributes:
         trainer: Lightning's Trainer.
-        fit: the fit, with its initial weights or the weights of the checkpoint.
+        fit: the fit, with its initial weights or the weights of the last checkpoint.
         data: training and validation rows.
-        checkpoint: checkpoint from which the Trainer restores everything else, or None for a new fit.
+        loggers: the Trainer's loggers.
+        epochs_done: number of epochs that have trained the last checkpoint; 0 for a new fit.
         digests: digests of the data, the side information and the split that this process has read.
     """
 
     trainer: Trainer
     fit: Fit
     data: RatingDataModule
-    checkpoint: Path | None
+    loggers: list[GuardedLogger]
+    epochs_done: int
     digests: Sequence[str | None]
 
     def run(self, run_folder: Path) -> dict[str, float]:
@@ -55,6 +88,7 @@ class ReadyFit(NamedTuple):
             RunFailedError: the loss is no longer finite, or a checkpoint could not be written.
         """
         trainer, fit = self.trainer, self.fit
+        checkpoint = run_folder / LAST if self.epochs_done > 0 else None
         threads = torch.get_num_threads()
         if fit.wants_one_thread(self.data.batch_size or len(self.data.train_ratings_in_stars)):
             torch.set_num_threads(1)
@@ -62,18 +96,19 @@ class ReadyFit(NamedTuple):
             with other_processes(trainer, run_folder):
                 wait_for_all_ranks(trainer, digests=self.digests)
                 start = perf_counter()
-                trainer.fit(fit, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
+                trainer.fit(fit, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
                 seconds = perf_counter() - start
         except OSError:
-            log.warning("warning: the fit has ended early; intact checkpoints: %s", _intact_checkpoints(run_folder))
+            intact = describe_intact_checkpoints(run_folder, run_id=fit.run_id)
+            log.warning("warning: the fit has ended early; %s", intact)
             raise
         finally:
             torch.set_num_threads(threads)
         checkpoints = trainer.checkpoint_callback
         assert isinstance(checkpoints, BestAndLast)
         if checkpoints.faults:
-            faults = "; ".join(checkpoints.faults)
-            raise RunFailedError(f"{faults}; intact checkpoints: {_intact_checkpoints(run_folder)}")
+            intact = describe_intact_checkpoints(run_folder, run_id=fit.run_id)
+            raise RunFailedError("; ".join([*checkpoints.faults, intact]))
         return {
             "fit/seconds": fit.seconds + seconds,
             "fit/ratings_per_second": 0.0 if fit.rows_trained == 0 else fit.rows_trained / fit.step_seconds,
@@ -83,7 +118,31 @@ class ReadyFit(NamedTuple):
         }
 
 
-def build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence[GuardedLogger]) -> Trainer:
+def build_ready_fit(prepared: Preparation, record: RunRecord, run_folder: Path) -> ReadyFit:
+    """Build the fit of a new run, or of one that resumes from its last checkpoint. `record` is the run's own record.
+
+    Raises:
+        UserError: the rows or the weights in `from=` do not suit the fit, or the checkpoint is damaged; nothing has
+            been written.
+    """
+    last, read = run_folder / LAST, prepared.record.provenance
+    epochs_done = read_checkpoint(last, record=record).epochs if last.exists() else 0
+    loggers = [
+        logger.build(run_folder=run_folder, first_epoch=epochs_done + 1) for logger in prepared.options.logger.values()
+    ]
+    trainer = _build_trainer(prepared, run_folder, loggers=loggers)
+    fit = prepared.build_fit()
+    if epochs_done > 0:
+        load_weights(fit.predictor, last, record=record)
+    else:
+        load_initial_weights(prepared, fit.predictor)
+    fit.run_id = record.id
+    fit.connect_services(run_folder)
+    digests = [read["data_digest"], read["side_digest"], read["split"]]
+    return ReadyFit(trainer, fit, prepared.data, loggers, epochs_done, digests)
+
+
+def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence[GuardedLogger]) -> Trainer:
     """Build the Trainer of a run. Neither trainer.max_epochs nor trainer.max_time limits a fit with exact epochs."""
     options, monitor = prepared.options, prepared.monitor
     callbacks = options.callbacks.build(run_folder=run_folder, monitor=monitor if prepared.has_best else None)
@@ -92,7 +151,7 @@ def build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence[
     if options.callbacks.pruning.enabled and prepared.has_validation and not options.split.refit:
         curves = read_sibling_curves(run_folder, f"val/{monitor.name}", split=prepared.ratings.split.identity)
         callbacks.append(options.callbacks.pruning.build(curves=curves, monitor=monitor))
-    callbacks.append(StopOnSignal(run_folder.parent if prepared.is_validation_fit else run_folder))
+    callbacks.append(StopOnSignal(run_folder.parent if prepared.record.is_validation_fit else run_folder))
     trainer = options.trainer
     if options.optimizer.runs_on_cpu_only:
         trainer = replace(trainer, accelerator=Accelerator.cpu)  # auto could find a GPU
@@ -106,22 +165,12 @@ def build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence[
 
 def _find_exact_epochs(prepared: Preparation) -> int | None:
     """Return the number of epochs of a refit or of a reproduction, or None if the fit itself decides."""
-    options = prepared.options
-    record = prepared.record
+    options, record = prepared.options, prepared.record
     if options.reproduces is None:
         return record.refit_epochs
-    original = Path(options.reproduces) / (VALIDATION_FIT if prepared.is_validation_fit else "")
+    original = Path(options.reproduces) / (VALIDATION_FIT if record.is_validation_fit else "")
     check_same_data_and_metrics(original, record, key="run")
     # trainer.max_time or pruning may have ended the original
     if record.refit_epochs is None and (options.trainer.max_time is not None or (original / PRUNED).is_file()):
         return int(read_metrics(original)["fit/epochs"])
     return record.refit_epochs
-
-
-def _intact_checkpoints(run_folder: Path) -> str:
-    """Name the intact checkpoints with their epochs, or return "none"."""
-    intact = []
-    for path in (run_folder / BEST, run_folder / LAST):
-        with suppress(UserError):
-            intact.append(f"{path.name}, from epoch {read_checkpoint(path, record=read_record(run_folder)).epochs}")
-    return "; ".join(intact) or "none"
