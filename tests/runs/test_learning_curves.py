@@ -10,8 +10,8 @@ from run_folders import PROVENANCE, write_run_of
 from tables import table_of
 
 from ratinglab.errors import UserError
-from ratinglab.runs.learning_curves import read_curve, read_sibling_curves
 from ratinglab.runs.storage import count_rows, read_squared_errors
+from ratinglab.runs.sweep_folder import read_curve, read_sibling_curves
 
 
 def test_run_keeps_its_train_and_validation_metrics_by_epoch(biased):

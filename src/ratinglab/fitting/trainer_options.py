@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ratinglab.evaluation.metric_kinds import MetricKind
     from ratinglab.fitting.callbacks.pruning import MedianPruning
-    from ratinglab.runs.learning_curves import Curve
+    from ratinglab.runs.sweep_folder import Curve
 
 
 _ALL_ROWS = "validation and test use all their rows, so that errors can be compared; split.validation holds out fewer"

@@ -19,7 +19,7 @@ from ratinglab.reports.sweep_figures import (
     plot_metric_against_seconds,
     plot_parallel_coordinates,
 )
-from ratinglab.runs.learning_curves import Curve, read_curve
+from ratinglab.runs.sweep_folder import Curve, read_curve
 
 MAX_GROUPS = 6
 """Number of best groups whose learning curves are plotted."""

@@ -34,7 +34,7 @@ from ratinglab.reports.sweep_axes import (
     to_fractions,
     write_title,
 )
-from ratinglab.runs.learning_curves import Curve
+from ratinglab.runs.sweep_folder import Curve
 
 SIZE = (7.0, 4.2)
 """Inches, at 100 dots per inch; figures with many panels, axes or names are larger."""

@@ -1,22 +1,36 @@
-"""The folder of a sweep: its arguments, and a folder NUMBER-NAME/ with the run of each job."""
+"""The folder of a sweep: its arguments, a folder NUMBER-NAME/ with the run of each job, and their learning curves."""
 
+import csv
 import json
 import re
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from ratinglab.errors import UserError
 from ratinglab.files import to_json, write_bytes
+from ratinglab.runs.digests import check_file, read_digests
 from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.record import RunRecord, read_arguments, read_metrics, read_record
-from ratinglab.runs.run_files import FAILURE, HYDRA_FOLDER, METRICS, PRUNED, RUN_RECORD, SWEEP_RECORD, VALIDATION_FIT
+from ratinglab.runs.run_files import (
+    EPOCHS,
+    FAILURE,
+    HYDRA_FOLDER,
+    METRICS,
+    PRUNED,
+    RUN_RECORD,
+    SWEEP_RECORD,
+    VALIDATION_FIT,
+)
 
 CHOOSES_JOBS = re.compile(
     r"[+~]*(?!hydra\b)|hydra/sweeper\b|hydra\.sweeper\.(?!(n_trials|n_jobs|max_batch_size|storage)=)"
 )
 """Pattern of arguments that determine the jobs. Hydra's other settings only determine where and how the jobs run."""
+Curve = dict[int, float]
+"""Values of a metric by epoch, counted from 1."""
 
 
 class SweepJob(NamedTuple):
@@ -124,3 +138,37 @@ def _read_job(run: Path, arguments: dict[str, str]) -> SweepJob:
         return SweepJob(run, arguments, failure, pruned, record, read_metrics(run) if has_metrics else {})
     except UserError as error:
         return SweepJob(run, arguments, str(error), pruned, None, {})
+
+
+def read_curve(folder: Path, tag: str) -> Curve:
+    """Read a metric by epoch from epochs.csv; {} if the run lacks the file or the metric.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / EPOCHS
+    if not path.exists():
+        return {}
+    if path.name in read_digests(folder):  # an unfinished run has not recorded it yet
+        check_file(path)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return {int(row["epoch"]): float(row[tag]) for row in csv.DictReader(file) if row.get(tag)}
+    except (OSError, ValueError, LookupError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def read_sibling_curves(run: Path, tag: str, *, split: str) -> list[Curve]:
+    """Read a metric's curves of the other finished jobs in a run's sweep that have the same split.
+
+    Excludes pruned jobs, and jobs without the metric. Returns [] if the run is not part of a sweep.
+    """
+    if not (run.parent / SWEEP_RECORD).is_file():
+        return []
+    curves = []
+    for job in find_job_folders(run.parent):
+        is_finished = (job / METRICS).is_file() and not (job / PRUNED).is_file()
+        with suppress(UserError):  # a damaged run, which the sweep's report names
+            if job != run and is_finished and read_record(job).provenance["split"] == split:
+                curves.append(read_curve(job, tag))
+    return [curve for curve in curves if curve]

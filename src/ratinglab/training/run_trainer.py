@@ -22,9 +22,9 @@ from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
 from ratinglab.fitting.ranks import check_started, other_processes, wait_for_all_ranks
 from ratinglab.fitting.trainer_options import Accelerator
-from ratinglab.runs.learning_curves import read_sibling_curves
 from ratinglab.runs.record import RunRecord, read_metrics
 from ratinglab.runs.run_files import EPOCHS, LAST, PRUNED, VALIDATION_FIT
+from ratinglab.runs.sweep_folder import read_sibling_curves
 from ratinglab.runs.weights import describe_intact_checkpoints, load_weights, read_checkpoint
 from ratinglab.training.continuation import check_same_data_and_metrics, load_initial_weights
 from ratinglab.training.preparation import Preparation

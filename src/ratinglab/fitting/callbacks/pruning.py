@@ -10,9 +10,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.fitting.callbacks.learning_curve import was_validated
-from ratinglab.runs.learning_curves import Curve
 from ratinglab.runs.run_files import PRUNED
-from ratinglab.runs.sweep_folder import write_reason
+from ratinglab.runs.sweep_folder import Curve, write_reason
 
 log = logging.getLogger(__name__)
 
