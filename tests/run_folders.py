@@ -17,7 +17,7 @@ from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import to_plain
 from ratinglab.ratings.table import RatingTable
-from ratinglab.runs.digests import record_digests, seal_archive
+from ratinglab.runs.digests import seal_archive, write_with_digests
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run_files import DIGESTS
 from ratinglab.runs.storage import write_run
@@ -109,7 +109,7 @@ def write_record(folder: Path, record: RunRecord) -> None:
 def accept_files(folder: Path) -> None:
     """Record the digests of a run's files as they are, as if the run had written them."""
     names = (path.name for path in folder.iterdir() if path.suffix in (".json", ".csv", ".parquet"))
-    record_digests(folder, written=[name for name in names if name != DIGESTS], keep_others=False)
+    write_with_digests(folder, {}, written=[name for name in names if name != DIGESTS], keep_others=False)
 
 
 def edit_record(folder: Path, **changed: Any) -> None:

@@ -28,7 +28,7 @@ from ratinglab.fitting.callbacks.checkpoints import AtomicCheckpointIO
 from ratinglab.runs import digests
 
 USERS, ITEMS = 138_000, 27_000
-MEASURED = ("seal_archive", "check_archive", "check_file", "record_digests")
+MEASURED = ("seal_archive", "check_archive", "check_file", "write_with_digests")
 """Functions of `ratinglab.runs.digests` that the other modules call."""
 
 

@@ -7,7 +7,7 @@ import pytest
 from equal_runs import assert_equal_runs
 from run_folders import edit_saved
 
-from ratinglab.runs.digests import record_digests
+from ratinglab.runs.digests import write_with_digests
 from ratinglab.runs.record import read_record
 
 SPLIT = """
@@ -104,7 +104,7 @@ def shop(first_shop, tmp_path):
     for name in (".hydra/hydra.yaml", ".hydra/overrides.yaml", "run.json"):
         path = shop / "run" / name
         path.write_text(path.read_text().replace(str(first_shop), str(shop)))
-    record_digests(shop / "run", written=["run.json"])
+    write_with_digests(shop / "run", {}, written=["run.json"])
     return shop
 
 

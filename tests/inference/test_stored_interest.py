@@ -7,12 +7,12 @@ import torch
 from ratinglab.errors import UserError
 from ratinglab.inference.stored_interest import read_interest, write_interest
 from ratinglab.recommend.interest import DIMS, Interest
-from ratinglab.runs.digests import record_digests
+from ratinglab.runs.digests import write_with_digests
 
 
 def test_interest_fitted_to_other_ratings_or_changed_is_refused(tmp_path):
     (tmp_path / "ratings.parquet").write_bytes(b"some rows")
-    record_digests(tmp_path, written=["ratings.parquet"])
+    write_with_digests(tmp_path, {}, written=["ratings.parquet"])
     interest = Interest(torch.ones(2, sum(DIMS)), torch.ones(3, sum(DIMS)), torch.ones(3))
     write_interest(tmp_path, interest)
     assert torch.equal(read_interest(tmp_path).item, interest.item)
@@ -24,6 +24,6 @@ def test_interest_fitted_to_other_ratings_or_changed_is_refused(tmp_path):
         read_interest(tmp_path)
     write_interest(tmp_path, interest)
     (tmp_path / "ratings.parquet").write_bytes(b"other rows")
-    record_digests(tmp_path, written=["ratings.parquet"])
+    write_with_digests(tmp_path, {}, written=["ratings.parquet"])
     with pytest.raises(UserError, match=refused):
         read_interest(tmp_path)

@@ -13,7 +13,7 @@ from fuzz_runs import Case, damage
 from ratinglab import files
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.inference.run import Run
-from ratinglab.runs.digests import check_archive, check_file, record_digests, seal_archive, write_with_digests
+from ratinglab.runs.digests import check_archive, check_file, seal_archive, write_with_digests
 
 BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
 
@@ -106,7 +106,7 @@ def test_file_of_a_folder_without_digests_is_refused(run, name):
 
 def test_kill_between_the_digest_and_the_file_leaves_both_valid(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(b"old")
-    record_digests(tmp_path, written=["a"])
+    write_with_digests(tmp_path, {}, written=["a"])
     with monkeypatch.context() as patch:
         patch.setattr("ratinglab.runs.digests.write_bytes", _write_all_but(tmp_path / "a"))
         for content in (b"killed", b"killed again"):

@@ -28,30 +28,21 @@ _FileState = tuple[int, int, int, int]
 """Inode, size and times of a file."""
 
 
-def record_digests(
-    folder: Path,
-    *,
-    written: Iterable[str] = (),
-    next_contents: Mapping[str, bytes] | None = None,
-    keep_others: bool = True,
+def write_with_digests(
+    folder: Path, contents: Mapping[str, bytes], *, written: Iterable[str] = (), keep_others: bool = True
 ) -> None:
-    """Record the digests of files in a folder.
+    """Replace files of a folder atomically. Record their digests, and those of the `written` files as they are.
 
-    Records the `written` files as they are. `next_contents` are about to replace files; until then, both the old and
-    the new content are valid. With `keep_others`, the digests of other files stay.
+    Until a file is replaced, both its old and its new content are valid. With `keep_others`, the digests of other
+    files stay.
     """
     digests = read_digests(folder) if keep_others else {}
     digests |= {name: [_digest(folder / name)] for name in written}
-    for name, content in (next_contents or {}).items():
+    for name, content in contents.items():
         old = [_digest(folder / name)] if (folder / name).is_file() else []
         digests[name] = list(dict.fromkeys([*old, hashlib.sha256(content).hexdigest()]))
     table = {"sha256": digests, "digest": _digest_of_table(digests)}
     write_bytes(folder / DIGESTS, to_json(table))
-
-
-def write_with_digests(folder: Path, contents: Mapping[str, bytes], *, written: Iterable[str] = ()) -> None:
-    """Replace files of a folder atomically, and record their digests."""
-    record_digests(folder, written=written, next_contents=contents)
     for name, content in contents.items():
         write_bytes(folder / name, content)
 

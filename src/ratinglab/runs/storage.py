@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import Predictions
-from ratinglab.files import to_json, write_atomically, write_bytes
+from ratinglab.files import to_json, write_atomically
 from ratinglab.formats.inputs import open_file
 from ratinglab.formats.parquet_blocks import read_parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
-from ratinglab.runs.digests import check_file, record_digests, write_with_digests
+from ratinglab.runs.digests import check_file, write_with_digests
 from ratinglab.runs.record import RunRecord, read_hydra_files
 from ratinglab.runs.run_files import INTEREST, PREDICTIONS, RATINGS, RUN_RECORD, TABLES
 from ratinglab.splits.split import PART_NAMES, TRAIN
@@ -51,9 +51,8 @@ def write_run(folder: Path, *, record: RunRecord, ratings: SplitRatings) -> None
             write_atomically(path, write)
     (folder / INTEREST).unlink(missing_ok=True)  # it may have been fitted to other training rows
     record = replace(record, started_with=record.started_with or read_hydra_files(folder))
-    content = to_json(asdict(record))
-    record_digests(folder, written=TABLES, next_contents={RUN_RECORD: content}, keep_others=False)
-    write_bytes(folder / RUN_RECORD, content)  # last: this makes the folder a run
+    # last: run.json makes the folder a run
+    write_with_digests(folder, {RUN_RECORD: to_json(asdict(record))}, written=TABLES, keep_others=False)
 
 
 def _frame(columns: Mapping[str, Any], features: Mapping[str, Column]) -> pd.DataFrame:
