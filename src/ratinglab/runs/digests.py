@@ -24,8 +24,6 @@ END_OF_ZIP = b"PK\5\6"
 """Signature of the last record of a zip archive, of 22 bytes without a comment."""
 SEAL_PREFIX = b"ratinglab sha256 "
 """Beginning of the comment; the digest of the directory follows, in 64 hexadecimal digits."""
-_FileState = tuple[int, int, int, int]
-"""Inode, size and times of a file."""
 
 
 def write_with_digests(
@@ -121,7 +119,7 @@ def check_archive(path: Path) -> None:
 
 
 @cache
-def _check_archive_once(path: Path, _: _FileState) -> None:
+def _check_archive_once(path: Path, _: tuple[int, ...]) -> None:
     """Check an archive, but only once in each state."""
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         if not archive.comment.startswith(SEAL_PREFIX):
@@ -133,8 +131,8 @@ def _check_archive_once(path: Path, _: _FileState) -> None:
             raise ValueError(DIFFERS)
 
 
-def _state(path: Path) -> _FileState:
-    """Return the state of a file, which changes with its content."""
+def _state(path: Path) -> tuple[int, ...]:
+    """Return the inode, size and times of a file, which change with its content."""
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
@@ -145,7 +143,7 @@ def _digest(path: Path) -> str:
 
 
 @cache
-def _compute_digest(path: Path, _: _FileState) -> str:
+def _compute_digest(path: Path, _: tuple[int, ...]) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

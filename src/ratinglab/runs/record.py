@@ -51,72 +51,41 @@ Provenance = TypedDict(
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Contents of run.json.
+    """Contents of run.json."""
 
-    Attributes of the data:
-        provenance: command, data and environment.
-        split: name and options of the split.
-        fold: fold of the split; None for a split without folds.
-        num_users: number of users with training rows.
-        num_items: number of items with training rows.
-        rating_mean: mean of the training ratings, in rating units.
-        scale: lowest and highest rating to clip predictions to; None if they are not clipped.
-        fitted_scale: the ratings of 1 and of 5 stars.
-        noise_floor: MSE of a perfect model; None unless the data are synthetic.
-
-    Attributes of the model:
-        model: name of the equation.
-        model_target: dotted path of its options class.
-        model_options: values of these options.
-        predicts_scores: whether the model predicts ranking scores instead of ratings.
-        is_sampled: whether the run holds samples of the weights and averages their predictions.
-
-    Attributes of the fit:
-        fit: name and options of the optimizer and the schedule, and other settings that affect the weights.
-        max_epochs: number of epochs after which the fit ends, unless it stops early.
-        max_time: time limit of the fit as DD:HH:MM:SS, if any.
-        refit_epochs: number of epochs of the refit, on training and validation rows; None for any other fit.
-
-    Attributes of the evaluation:
-        metrics: metrics of every part, each with target (its name in the options), name, label, higher_is_better.
-        monitor: validation metric that selects the best epoch.
-        ranking: options of measured lists: k, by and threshold.
-        protocol: the protocol with its references, and the run's departures from it; None without a protocol.
-
-    Attributes of the folder:
-        id: random text, repeated in the checkpoints.
-        started_with: contents of Hydra's files about the start of the run, by name.
-        format_version: version of the folder's format.
-    """
-
+    # the data
     provenance: Provenance
-    split: dict[str, Any]
-    fold: int | None
-    num_users: int
-    num_items: int
-    rating_mean: float
-    scale: tuple[float, float] | None
-    fitted_scale: tuple[float, float]
-    noise_floor: float | None
+    split: dict[str, Any]  # name and options of the split
+    fold: int | None  # fold of the split; None for a split without folds
+    num_users: int  # number of users with training rows
+    num_items: int  # number of items with training rows
+    rating_mean: float  # mean of the training ratings, in rating units
+    scale: tuple[float, float] | None  # range that predictions are clipped to; None if they are not clipped
+    fitted_scale: tuple[float, float]  # the ratings of 1 and of 5 stars
+    noise_floor: float | None  # MSE of a perfect model; None unless the data are synthetic
 
-    model: str
-    model_target: str
-    model_options: dict[str, Any]
-    predicts_scores: bool
-    is_sampled: bool
+    # the model
+    model: str  # name of the equation
+    model_target: str  # dotted path of its options class
+    model_options: dict[str, Any]  # values of these options
+    predicts_scores: bool  # whether the model predicts ranking scores instead of ratings
+    is_sampled: bool  # whether the run holds samples of the weights and averages their predictions
 
-    fit: dict[str, Any]
-    max_epochs: int
-    max_time: str | None
-    refit_epochs: int | None
+    # the fit
+    fit: dict[str, Any]  # optimizer and schedule with their options, and other settings that affect the weights
+    max_epochs: int  # number of epochs after which the fit ends, unless it stops early
+    max_time: str | None  # time limit of the fit as DD:HH:MM:SS, if any
+    refit_epochs: int | None  # number of epochs of a refit, on training and validation rows; None for any other fit
 
-    metrics: list[dict[str, Any]]
-    monitor: str
-    ranking: dict[str, Any]
-    protocol: dict[str, Any] | None
+    # the evaluation
+    metrics: list[dict[str, Any]]  # target (name in the options), name, label and higher_is_better of each metric
+    monitor: str  # validation metric that selects the best epoch
+    ranking: dict[str, Any]  # options of the measured lists: k, by and threshold
+    protocol: dict[str, Any] | None  # its references, and the run's departures from it; None without a protocol
 
-    id: str
-    started_with: dict[str, str]
+    # the folder
+    id: str  # random text, which the checkpoints repeat
+    started_with: dict[str, str]  # contents of Hydra's files about the start of the run, by name
     format_version: int = RUN_FORMAT
 
     @property
@@ -141,8 +110,7 @@ class RunRecord:
 
     def metric_kinds(self) -> list[MetricKind]:
         """List the names and directions of the metrics of every part, without importing user modules."""
-        keys = ("name", "label", "higher_is_better")
-        return [MetricKind(**{key: metric[key] for key in keys}) for metric in self.metrics]
+        return [MetricKind(metric["name"], metric["label"], metric["higher_is_better"]) for metric in self.metrics]
 
     def monitored_metric(self) -> MetricKind:
         """Find the metric that selects the best epoch."""
@@ -159,10 +127,9 @@ class RunRecord:
 
     def list_lengths(self) -> list[int]:
         """List the lengths of the measured lists: ranking.k, and k of the monitored and the protocol metric."""
-        protocol_metric = "" if self.protocol is None else self.protocol["metric"]
-        metrics = parse_metric_at_k(self.monitor.removeprefix("val/")), parse_metric_at_k(protocol_metric)
-        lengths = self.ranking["k"], *(None if metric is None else metric.k for metric in metrics)
-        return sorted({k for k in lengths if k is not None})
+        names = [self.monitor.removeprefix("val/"), *([] if self.protocol is None else [self.protocol["metric"]])]
+        metrics = [metric for name in names if (metric := parse_metric_at_k(name)) is not None]
+        return sorted({self.ranking["k"], *(metric.k for metric in metrics)} - {None})
 
     def equation_options(self, *, place: str = RUN_RECORD) -> EquationOptions:
         """Rebuild the equation's options; messages begin with `place`.

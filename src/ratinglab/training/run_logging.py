@@ -20,8 +20,7 @@ from ratinglab.fitting.loggers.logger_options import TensorBoardOptions
 from ratinglab.fitting.loggers.tensorboard import EventLog
 from ratinglab.inference.run import Run
 from ratinglab.options import group_to_plain
-from ratinglab.runs.record import read_swept_arguments
-from ratinglab.runs.run_files import HYDRA_FOLDER
+from ratinglab.runs.record import read_hydra_files, read_swept_arguments
 from ratinglab.training.preparation import Preparation
 from ratinglab.training.train_options import TrainOptions
 
@@ -42,13 +41,11 @@ def log_start(
 
 def _log_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path) -> None:
     """Log the overrides, the header and the configuration as text."""
-    texts = {"2_header": list(header)}
-    for name, file in (("1_overrides", "overrides.yaml"), ("3_config", "config.yaml")):
-        path = run_folder / HYDRA_FOLDER / file
-        if path.exists():
-            texts[name] = path.read_text(encoding="utf-8").splitlines()
-    for name, lines in texts.items():  # TensorBoard sorts them by name
-        logger.log_text(name, "\n".join(f"    {line}" for line in lines))
+    files = read_hydra_files(run_folder) | {"header": "\n".join(header)}
+    # TensorBoard sorts the texts by name
+    for name, file in (("1_overrides", "overrides.yaml"), ("2_header", "header"), ("3_config", "config.yaml")):
+        if file in files:
+            logger.log_text(name, "\n".join(f"    {line}" for line in files[file].splitlines()))
 
 
 def log_end(loggers: Sequence[GuardedLogger], options: TrainOptions, *, run: Run, metrics: Mapping[str, float]) -> None:
