@@ -100,6 +100,16 @@ def write_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:
     (folder / "checkpoints" / "best.ckpt").write_bytes(content.getvalue())
 
 
+def run_json_of(folder: Path) -> dict[str, Any]:
+    """Read run.json as it is."""
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+
+def metrics_of(folder: Path) -> dict[str, float]:
+    """Read metrics.json as it is."""
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
 def write_record(folder: Path, record: RunRecord) -> None:
     """Write run.json, with its digest."""
     (folder / "run.json").write_bytes(to_json(asdict(record)))
@@ -130,5 +140,5 @@ def _edit(folder: Path, name: str, changed: dict[str, Any]) -> None:
 
 def edit_saved(folder: Path, name: str, change: Callable[[str], str]) -> None:
     """Change the copy of one of Hydra's files in run.json."""
-    started_with = json.loads((folder / "run.json").read_text())["started_with"]
+    started_with = run_json_of(folder)["started_with"]
     edit_record(folder, started_with=started_with | {name: change(started_with[name])})

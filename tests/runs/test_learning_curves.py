@@ -1,12 +1,10 @@
 """Learning curves and predictions that a run keeps."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 from equations import options_of
-from run_folders import PROVENANCE, write_run_of
+from run_folders import PROVENANCE, metrics_of, write_run_of
 from tables import table_of
 
 from ratinglab.errors import UserError
@@ -16,7 +14,7 @@ from ratinglab.runs.sweep_folder import read_curve, read_sibling_curves
 
 def test_run_keeps_its_train_and_validation_metrics_by_epoch(biased):
     table = pd.read_csv(biased.run / "epochs.csv")
-    metrics = json.loads((biased.run / "metrics.json").read_text())
+    metrics = metrics_of(biased.run)
     assert list(table) == ["epoch", "train/mse", "val/mse"]
     assert table["epoch"].tolist() == list(range(1, metrics["fit/epochs"] + 1))
     assert table["epoch"][table["val/mse"].idxmin()] == metrics["fit/best_epoch"]
@@ -65,7 +63,7 @@ def test_siblings_are_the_other_finished_jobs_on_the_same_split(tmp_path):
 
 
 def test_run_keeps_the_predictions_of_its_held_out_rows(biased):
-    metrics = json.loads((biased.run / "metrics.json").read_text())
+    metrics = metrics_of(biased.run)
     for part in ("val", "test"):
         errors = read_squared_errors(biased.run, part)
         assert len(errors) == 2_000

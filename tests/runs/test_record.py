@@ -5,7 +5,7 @@ import json
 import pytest
 from equations import options_of
 from fits import split_ratings_of
-from run_folders import accept_files, record_of, write_record
+from run_folders import accept_files, metrics_of, record_of, write_record
 from tables import table_with_features
 
 from ratinglab.errors import RunFailedError, UserError
@@ -110,7 +110,7 @@ def test_undefined_metrics_are_left_out_but_not_an_mse_or_the_monitored_metric(t
         write_metrics(tmp_path, metrics | {"test/warm/mse": float("inf")}, monitor="val/mse")
     assert list(tmp_path.iterdir()) == []
     written = write_metrics(tmp_path, metrics, monitor="val/mse")
-    assert written == json.loads((tmp_path / "metrics.json").read_text()) == {"val/mse": 0.5, "fit/epochs": 3}
+    assert written == metrics_of(tmp_path) == {"val/mse": 0.5, "fit/epochs": 3}
 
 
 @pytest.mark.parametrize("content", ["", "0", "a: 1", "hydra:"])

@@ -1,6 +1,5 @@
 """Files of a run: a loaded run predicts like the written one, also in an earlier format."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 import torch
 from equations import options_of
 from fits import split_ratings_of
-from run_folders import accept_files, edit_record, record_of, write_run_of, write_weights
+from run_folders import accept_files, edit_record, record_of, run_json_of, write_run_of, write_weights
 from tables import NO_SIDE_INFORMATION, table_of, table_with_features
 
 from ratinglab.errors import UserError
@@ -129,7 +128,7 @@ def test_samples_of_a_run_with_features_are_loaded(tmp_path):
 def test_weights_that_do_not_match_the_options_are_refused(tmp_path):
     folder = tmp_path / "run"
     write_run_of(folder, model_of("svdpp with genres"), table_with_features())
-    options = json.loads((folder / "run.json").read_text())["model_options"]
+    options = run_json_of(folder)["model_options"]
     edit_record(folder, model_options=options | {"embedding_dim": 5})
     with pytest.raises(UserError, match=r"best\.ckpt does not hold the weights of svdpp$"):
         load_predictor(read_record(folder), folder)

@@ -1,10 +1,9 @@
 """recipe=best: the parts that it chooses, and the line that names it."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
+from run_folders import metrics_of, run_json_of
 from tables import table_of
 
 from ratinglab.models.best import BestOptions
@@ -89,7 +88,7 @@ def test_best_uses_the_data_and_says_which(command, tmp_path):
     parts = "with implicit feedback, timestamps, user features (gender); the data have no useful item features"
     assert f"note: model=best selects timesvdpp for these data, {parts}" in outcome.stdout
     assert "tip:" not in outcome.stdout
-    record = json.loads((outcome.run / "run.json").read_text())
+    record = run_json_of(outcome.run)
     assert (record["model"], record["model_options"]["user_features"]) == ("timesvdpp", ["gender"])
     columns = {"user": "user_id", "item": "item_id", "rating": "rating", "timestamp": "time"}
     assert record["provenance"]["columns"] == columns
@@ -106,12 +105,12 @@ def test_run_that_only_gets_worse_keeps_the_bias_baseline(command, tmp_path):
     arguments = ["model=biased_mf", "optimizer.lr=0.5", "trainer.max_epochs=3", "logger=none"]
     outcome = command(tmp_path, "train", *arguments)
     assert "warning: no epoch beat the initial weights' val/mse, so the run keeps them\n" in outcome.stdout
-    metrics = json.loads((outcome.run / "metrics.json").read_text())
+    metrics = metrics_of(outcome.run)
     assert metrics["fit/best_epoch"] == 0
     assert metrics["val/rmse"] == pytest.approx(metrics["baseline/bias/val/rmse"], rel=1e-4)
     assert metrics["test/rmse"] == pytest.approx(metrics["baseline/bias/test/rmse"], rel=1e-4)
     outcome = command(tmp_path, "train", *arguments, "split.refit=true")
-    metrics = json.loads((outcome.run / "metrics.json").read_text())
+    metrics = metrics_of(outcome.run)
     assert (metrics["fit/epochs"], metrics["fit/best_epoch"]) == (0, 0)
     assert metrics["test/rmse"] == pytest.approx(metrics["baseline/bias/test/rmse"], rel=1e-4)
     assert "every metric is equal" in command(tmp_path, "reproduce", f"run={outcome.run}").stdout
@@ -125,6 +124,6 @@ def test_one_far_rating_does_not_make_a_biased_fit_worse_than_the_mean(command, 
     rows.loc[3, "rating"] = 1e5
     rows.to_csv(tmp_path / "ratings.csv", index=False)
     data = ["data=csv", "data.path=ratings.csv", "model=biased_mf", "trainer.max_epochs=3", "logger=none"]
-    metrics = json.loads((command(tmp_path, "train", *data).run / "metrics.json").read_text())
+    metrics = metrics_of(command(tmp_path, "train", *data).run)
     assert metrics["baseline/bias/val/rmse"] > 2 * metrics["baseline/mean/val/rmse"]
     assert metrics["val/rmse"] < 1.001 * metrics["baseline/mean/val/rmse"]

@@ -1,6 +1,5 @@
 """Resuming: a run interrupted at any moment ends with the same weights as an uninterrupted one, bit for bit."""
 
-import json
 import random
 import shutil
 import signal
@@ -12,7 +11,7 @@ import torch
 from conftest import NO_FIGURES
 from equal_runs import assert_equal_runs
 from killed_train import write_killed_train
-from run_folders import edit_saved
+from run_folders import edit_saved, metrics_of, run_json_of
 
 EXPERIMENT = ["trainer.max_epochs=6", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0", *NO_FIGURES]
 
@@ -119,7 +118,7 @@ def test_resumed_run_keeps_an_earlier_best_checkpoint(command, tmp_path):
     whole = command(tmp_path, "train", *overfits, "trainer.max_epochs=6").run
     run = command(tmp_path, "train", *overfits, "trainer.max_epochs=4").run
     command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=6")
-    assert json.loads((whole / "metrics.json").read_text())["fit/best_epoch"] < 4, "else it proves nothing"
+    assert metrics_of(whole)["fit/best_epoch"] < 4, "else it proves nothing"
     assert_equal_runs(run, whole)
 
 
@@ -139,7 +138,7 @@ def test_run_interrupted_before_writing_metrics_resumes_without_training(command
         run = command(tmp_path, "train", *early, "logger=none").run
     else:
         run = shutil.copytree(quick.run, tmp_path / "run")
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = metrics_of(run)
     last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     (run / "metrics.json").unlink()
     outcome = command(tmp_path, "train", f"resume={run}")
@@ -147,7 +146,7 @@ def test_run_interrupted_before_writing_metrics_resumes_without_training(command
     again = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert again["epochs"] == last["epochs"]
     assert all(torch.equal(value, again["state_dict"][key]) for key, value in last["state_dict"].items())
-    repeated = json.loads((run / "metrics.json").read_text())
+    repeated = metrics_of(run)
     for timed in ("fit/seconds", "fit/ratings_per_second"):
         del metrics[timed], repeated[timed]
     assert repeated == metrics
@@ -174,7 +173,7 @@ def test_resume_refuses_invalid_max_epochs_for_finished_and_unfinished_runs(
     for _ in ("finished", "unfinished"):
         outcome = command(tmp_path, "train", f"resume={run}", f"trainer.max_epochs={max_epochs}", status=2)
         assert outcome.stderr.startswith(f"error: {message}")
-        assert json.loads((run / "run.json").read_text())["max_epochs"] == 2
+        assert run_json_of(run)["max_epochs"] == 2
         (run / "metrics.json").unlink(missing_ok=True)
 
 

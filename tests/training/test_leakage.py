@@ -1,11 +1,10 @@
 """No test row reaches a fit: weights and predictions stay the same whatever the test part holds."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from run_folders import run_json_of
 
 from ratinglab.inference.run import Run
 
@@ -123,7 +122,7 @@ def test_predictions_are_clipped_to_the_scale_outside_test(train_on, overrides, 
     _, test = rows_in_parts()
     fit = ["model=biased_mf", "optimizer=als", "trainer.max_epochs=3", "model.regularization=0.01"]
     run = train_on(with_other_ratings(test), *fit, *overrides)
-    assert json.loads((run.folder / "run.json").read_text())["scale"] == scale
+    assert run_json_of(run.folder)["scale"] == scale
     predicted = run.predictions("test").predicted
     assert (predicted.max() == 4) == (scale[1] == 4), "some predictions reach the scale's end"
     assert (predicted.min() == 2) == (scale[0] == 2)

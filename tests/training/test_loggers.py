@@ -1,7 +1,6 @@
 """Loggers beside TensorBoard: what a run, a resumed run and a sweep write with them."""
 
 import csv
-import json
 import signal
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import yaml
 from conftest import NO_FIGURES
 from equal_runs import assert_equal_runs
 from pytorch_lightning.loggers import MLFlowLogger
+from run_folders import metrics_of
 
 from ratinglab.fitting.loggers.trackers import SafeNamesMLFlowLogger
 
@@ -46,7 +46,7 @@ def test_csv_has_a_row_per_epoch_and_the_final_metrics(several):
     *epochs, last = table(several)
     assert [row["step"] for row in epochs] == [str(epoch) for epoch in range(1, EPOCHS + 1)]
     assert all(float(row[tag]) for row in epochs for tag in [*CURVES, "weights/user_embedding"])
-    metrics = json.loads((several / "metrics.json").read_text())
+    metrics = metrics_of(several)
     assert float(last["test/mse"]) == metrics["test/mse"]
     assert float(last["best/val_mse"]) == metrics["val/mse"] == min(float(row["val/mse"]) for row in epochs)
     assert yaml.safe_load((several / "hparams.yaml").read_text())["model.embedding_dim"] == 32
@@ -136,7 +136,7 @@ def test_mlflow_has_settings_curves_and_final_metrics(command_apart, tmp_path, c
     assert "mlflow" not in outcome.stdout + outcome.stderr.lower()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs"]
     connection, (run,) = client()
-    metrics = json.loads((outcome.run / "metrics.json").read_text())
+    metrics = metrics_of(outcome.run)
     assert (run.info.run_name, run.info.status) == (outcome.run.name, "FINISHED")
     assert run.data.tags["folder"] == str(outcome.run)
     assert run.data.params["model.embedding_dim"] == "32"

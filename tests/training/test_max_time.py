@@ -1,16 +1,12 @@
 """Runs with trainer.max_time: the clock ends the fit, and may be extended."""
 
-import json
 import shutil
 
 import pytest
 from equal_runs import assert_equal_runs
+from run_folders import metrics_of
 
 OPTIONS = ["trainer.max_time=00:00:00:01", "trainer.max_epochs=100000", "logger=none", "hydra.run.dir=run"]
-
-
-def metrics_of(run):
-    return json.loads((run / "metrics.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

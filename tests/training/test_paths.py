@@ -1,8 +1,7 @@
 """Paths with spaces, `=`, `,` and other alphabets, typed without quotes."""
 
-import json
-
 import pytest
+from run_folders import metrics_of
 
 FOLDER = "my = data, ünïcode 评分"
 
@@ -53,7 +52,7 @@ def test_absolute_path_of_a_run_may_have_special_characters(command, folder, run
 
 def test_resume_accepts_a_run_folder_with_special_characters(command, run, folder):
     command(folder, "train", f"resume={RUN}", "trainer.max_epochs=3")
-    assert json.loads((run / "metrics.json").read_text())["fit/epochs"] == 3
+    assert metrics_of(run)["fit/epochs"] == 3
 
 
 def test_path_with_a_comma_is_one_file_without_quotes(command, folder):

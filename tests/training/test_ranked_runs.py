@@ -1,13 +1,13 @@
 """Lists measured by train.py and evaluate.py, and runs whose best epoch they decide."""
 
 import csv
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from documented import options_of
 from equal_runs import assert_equal_runs
+from run_folders import metrics_of
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import METRIC_LABELS
@@ -23,10 +23,6 @@ LISTS = ["ranking.k=5", "ranking.threshold=4"]
 QUICK = ["model=biased_mf", "trainer.max_epochs=4", "optimizer.lr=0.02", "model.embedding_dim=4"]
 MONITORED = [*QUICK, "monitor=val/ndcg@5", "ranking.threshold=4", "logger=none"]
 SYSTEMS = ("", "baseline/popularity/")
-
-
-def metrics_of(run) -> dict[str, float]:
-    return json.loads((run / "metrics.json").read_text())
 
 
 def curve_of(run) -> dict[str, list[float]]:

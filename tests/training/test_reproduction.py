@@ -1,9 +1,7 @@
 """Reproduction of a run from its own record."""
 
-import json
-
 import pytest
-from run_folders import edit_metrics
+from run_folders import edit_metrics, run_json_of
 
 
 @pytest.fixture
@@ -19,7 +17,7 @@ def test_reproduce_gives_equal_metrics_in_a_new_folder(command, tmp_path, run):
     assert outcome.stdout.splitlines()[-1] == "reproduced: every metric is equal to the last digit"
     again = tmp_path / outcome.stdout.splitlines()[-2]
     assert again != run
-    assert json.loads((again / "run.json").read_text())["model"] == "biased_mf"
+    assert run_json_of(again)["model"] == "biased_mf"
 
 
 def test_reproduce_reports_the_largest_difference(command, tmp_path, run):

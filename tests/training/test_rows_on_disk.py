@@ -1,12 +1,12 @@
 """Training with the rows on disk: the same run as with the rows in memory."""
 
-import json
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 from equal_runs import assert_equal_runs
+from run_folders import metrics_of
 
 import ratinglab
 from ratinglab.errors import UserError
@@ -47,7 +47,7 @@ def test_run_equals_the_one_in_memory(command, folder, fit, split):
     ]
     assert_equal_runs(*runs)
     assert (runs[0] / "ratings.parquet").read_bytes() == (runs[1] / "ratings.parquet").read_bytes()
-    assert json.loads((runs[1] / "metrics.json").read_text())["fit/best_epoch"] > 0
+    assert metrics_of(runs[1])["fit/best_epoch"] > 0
 
 
 def test_header_says_what_the_disk_must_hold(command, tmp_path, folder):

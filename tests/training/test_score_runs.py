@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from equal_runs import assert_equal_runs
+from run_folders import metrics_of, run_json_of
 
 import ratinglab
 from ratinglab.errors import UserError
@@ -19,10 +20,6 @@ RECIPES = ["ease", "item_knn", "ials"]
 SHORT = ["logger=none", "ranking.threshold=4", "trainer.max_epochs=3"]
 RATING_METRICS = ["best", "bias", "biased_mf", "mean", "mf", "nmf", "svdpp", "timesvdpp"]
 REFUSED = "predicts ranking scores, not ratings"
-
-
-def metrics_of(run) -> dict[str, float]:
-    return json.loads((run / "metrics.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +225,7 @@ def test_similarities_count_as_parameters(trained):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_record_that_does_not_fit_the_ratings_is_one_line(trained, tmp_path, recipe):
     shutil.copytree(trained[recipe].run, tmp_path / "run")
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record = run_json_of(tmp_path / "run")
     record["num_items"] -= 1
     (tmp_path / "run" / "run.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match=r"is damaged|does not hold the weights"):

@@ -1,7 +1,6 @@
 """Searches by Optuna and sweeps of parallel jobs, with the extra `sweep`."""
 
 import csv
-import json
 import re
 import shlex
 import shutil
@@ -13,6 +12,7 @@ import time
 
 import pytest
 from conftest import REPOSITORY, environment
+from run_folders import metrics_of
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install 'ratinglab[sweep]'")
 
@@ -89,7 +89,7 @@ def test_hopeless_job_ends_early_and_can_be_reproduced(command, study, tmp_path)
     alone = command(
         tmp_path, "train", *SPACE[2:], "model.embedding_dim=4", "callbacks.pruning.enabled=true", "logger=none"
     )
-    assert json.loads((alone.run / "metrics.json").read_text())["fit/epochs"] == 8, "no other jobs to compare with"
+    assert metrics_of(alone.run)["fit/epochs"] == 8, "no other jobs to compare with"
 
 
 def test_search_of_this_project_runs(command, tmp_path):

@@ -1,6 +1,5 @@
 """Splits in runs: refits, folds, cold rows."""
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -9,16 +8,12 @@ import pytest
 import torch
 from conftest import NO_FIGURES, REAL_DATA
 from documented import options_of
+from run_folders import metrics_of, run_json_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ratinglab.fitting.schedules import CosineSchedule
 from ratinglab.inference.run import Run
 from ratinglab.splits.split import TEST
-
-
-def metrics_of(folder):
-    return json.loads((folder / "metrics.json").read_text())
-
 
 REFIT = [
     "model=biased_mf", "split.refit=true", "trainer.max_epochs=20", "callbacks.early_stopping.patience=1",
@@ -109,7 +104,7 @@ def test_refit_with_features_is_reproduced_when_items_have_only_validation_rows(
 def test_sweep_over_folds_is_a_cross_validation(command, tmp_path):
     outcome = command(tmp_path, "train", "-m", "split=kfold", "split.fold=1,2,3", "split.folds=3", *DEBUG)
     runs = sorted(path.parent for path in tmp_path.glob("outputs/sweeps/*/*/*/run.json"))
-    identities = [json.loads((run / "run.json").read_text())["provenance"]["split"] for run in runs]
+    identities = [run_json_of(run)["provenance"]["split"] for run in runs]
     assert [identity.rpartition("/")[2] for identity in identities] == ["1", "2", "3"]
     assert len({identity.rpartition("/")[0] for identity in identities}) == 1
     assert identities[0] in command(tmp_path, "evaluate", f"run={runs[0]}").stdout

@@ -1,11 +1,9 @@
 """from=RUN: a new run that starts from the best weights of another."""
 
-import json
-
 import pytest
 import torch
 from documented import options_of
-from run_folders import edit_record
+from run_folders import edit_record, run_json_of
 
 from ratinglab.training.training import build_lightning
 
@@ -105,7 +103,7 @@ def test_weights_of_another_rating_scale_are_refused(command, tmp_path, first):
 def test_run_of_a_version_without_an_option_is_not_resumed(command, tmp_path):
     arguments = ["optimizer=als", "model=biased_mf", "logger=none", "trainer.max_epochs=2"]
     run = command(tmp_path, "train", *arguments).run
-    fit = json.loads((run / "run.json").read_text())["fit"]
+    fit = run_json_of(run)["fit"]
     del fit["optimizer.damping"]
     edit_record(run, fit=fit)
     outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3", status=2)

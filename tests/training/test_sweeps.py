@@ -13,7 +13,7 @@ from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
-from run_folders import accept_files
+from run_folders import accept_files, metrics_of, run_json_of
 
 from ratinglab.config.resolvers import MAX_NAME_LENGTH, job_name
 from ratinglab.config.sweep import run_job
@@ -177,7 +177,7 @@ def test_search_leaves_the_test_rows_closed_until_asked(command, tmp_path):
     shown = command(tmp_path, "report", *shlex.split(line)[3:]).stdout
     tested = [path.parent for path in outcome.run.glob("*/metrics.json") if "test/mse" in path.read_text()]
     (best,) = tested
-    metrics = json.loads((best / "metrics.json").read_text())
+    metrics = metrics_of(best)
     assert metrics["val/mse"] == min(float(row["val/mse"]) for row in rows_of(outcome.run))
     assert f"test       MSE {metrics['test/mse']:.4f}\n" in shown
     assert "equal to metrics.json to the last digit" in command(tmp_path, "evaluate", str(best)).stdout
@@ -317,7 +317,7 @@ def test_sweep_with_damaged_files_of_a_job_exits_with_status_1(command, tmp_path
     unused = sweep / "9-embedding_dim-2"
     shutil.copytree(sweep / "0-embedding_dim-4", unused)
     overrides = unused / ".hydra" / "overrides.yaml"
-    record = json.loads((unused / "run.json").read_text())
+    record = run_json_of(unused)
     record["started_with"]["overrides.yaml"] = overrides.read_text().replace("embedding_dim=4", "embedding_dim=2")
     (unused / "run.json").write_text(json.dumps(record))
     accept_files(unused)

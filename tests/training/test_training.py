@@ -1,7 +1,6 @@
 """Training as users start it: output, files and metrics."""
 
 import fcntl
-import json
 import os
 import pty
 import re
@@ -15,13 +14,10 @@ import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY
+from run_folders import metrics_of, run_json_of
 
 from ratinglab.training import training
 from ratinglab.training.run_trainer import ReadyFit
-
-
-def metrics_of(run: Path) -> dict[str, float]:
-    return json.loads((run / "metrics.json").read_text())
 
 
 def test_textbook_model_beats_both_baselines(textbook):
@@ -32,7 +28,7 @@ def test_textbook_model_beats_both_baselines(textbook):
 
 def test_biased_mf_closes_most_of_the_gap_to_the_noise_floor(biased):
     metrics = metrics_of(biased.run)
-    floor = json.loads((biased.run / "run.json").read_text())["noise_floor"]
+    floor = run_json_of(biased.run)["noise_floor"]
     bias = metrics["baseline/bias/test/mse"]
     assert (bias - metrics["test/mse"]) / (bias - floor) > 0.6
 
@@ -50,7 +46,7 @@ def test_train_prints_data_split_epochs_and_errors(textbook):
     assert re.search(r"^epoch 1/100   train/mse \d\.\d{4}   val/mse \d\.\d{4}$", text, re.MULTILINE)
     assert re.search(r"^test +bias baseline +\d\.\d{4} +\d\.\d{4} +\d\.\d{4}$", text, re.MULTILINE)
     assert re.search(r"^ +noise floor +0\.2972 +0\.5452$", text, re.MULTILINE)
-    metrics, floor = metrics_of(textbook.run), json.loads((textbook.run / "run.json").read_text())["noise_floor"]
+    metrics, floor = metrics_of(textbook.run), run_json_of(textbook.run)["noise_floor"]
     bias = metrics["baseline/bias/test/mse"]
     closed = (bias - metrics["test/mse"]) / (bias - floor)
     assert f"gap        {closed:.0%} closed, from the bias baseline to the noise floor" in text
@@ -114,7 +110,7 @@ def test_metrics_are_flat_and_complete(textbook):
 
 
 def test_run_records_its_provenance(textbook):
-    provenance = json.loads((textbook.run / "run.json").read_text())["provenance"]
+    provenance = run_json_of(textbook.run)["provenance"]
     assert provenance["versions"]["torch"] == torch.__version__
     assert provenance["command"][1:] == []
     assert provenance["columns"] == {}  # synthetic data have no names
@@ -138,7 +134,7 @@ def test_run_records_each_setting_that_affects_its_weights(train_here):
     options |= {"data.batch_size": 4096, "clip_predictions": "false", "trainer.max_epochs": 2}
     run = train_here(*(f"{key}={value}" for key, value in options.items()))
     expected = settings | steps | stopping | {"batch_size": 4096, "clip_predictions": False}
-    assert json.loads((run / "run.json").read_text())["fit"] == expected
+    assert run_json_of(run)["fit"] == expected
 
 
 def test_same_seed_gives_equal_weights(command, tmp_path, quick):

@@ -29,7 +29,7 @@ SEAL_PREFIX = b"ratinglab sha256 "
 def write_with_digests(
     folder: Path, contents: Mapping[str, bytes], *, written: Iterable[str] = (), keep_others: bool = True
 ) -> None:
-    """Replace files of a folder atomically. Record their digests, and those of the `written` files as they are.
+    """Replace files of a folder atomically. Record the digests of the new contents, and of the `written` files.
 
     Until a file is replaced, both its old and its new content are valid. With `keep_others`, the digests of other
     files stay.
@@ -46,7 +46,7 @@ def write_with_digests(
 
 
 def read_digests(folder: Path) -> dict[str, list[str]]:
-    """Read the valid digests of each file; {} for a folder without digests.
+    """Read the valid digests of each file. Returns {} for a folder without digests.
 
     Raises:
         UserError: digests.json is damaged.

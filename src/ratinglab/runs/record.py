@@ -236,7 +236,7 @@ def read_arguments(run: Path) -> dict[str, str]:
 
 
 def read_swept_arguments(run: Path) -> dict[str, bool | int | float | str]:
-    """Read the arguments that a job's sweep varies; {} if the run is not part of a sweep."""
+    """Read the arguments that a job's sweep varies. Returns {} if the run is not part of a sweep."""
     hydra = read_hydra(run)
     if hydra.get("mode") != "MULTIRUN":
         return {}
@@ -246,13 +246,13 @@ def read_swept_arguments(run: Path) -> dict[str, bool | int | float | str]:
 
 
 def read_config_dir(run: Path) -> str | None:
-    """Read the --config-dir that the run was started with; None if there was none."""
+    """Read the --config-dir that the run was started with. Returns None if there was none."""
     sources = (read_hydra(run).get("runtime") or {}).get("config_sources", [])
     return next((source["path"] for source in sources if source["provider"] == "command-line"), None)
 
 
 def read_hydra(run: Path) -> dict[str, Any]:
-    """Read Hydra's own part of a run's configuration; {} if it is missing."""
+    """Read Hydra's own part of a run's configuration. Returns {} if it is missing."""
     content: dict[str, Any] = (parse_hydra_file(run, "hydra.yaml") or {}).get("hydra", {})
     return content
 
@@ -267,7 +267,7 @@ def read_hydra_files(run: Path) -> dict[str, str]:
 
 
 def parse_hydra_file(run: Path, name: str, *, key: str = "") -> Any:
-    """Parse a file of HYDRA_FILES; None if it is missing. Messages begin with `key`.
+    """Parse a file of HYDRA_FILES. Returns None if it is missing. Messages begin with `key`.
 
     Reads the copy in the record or, if there is no intact record, the file itself.
 

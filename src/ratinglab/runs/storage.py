@@ -1,6 +1,5 @@
 """The tables of a run: users, items, ratings and predictions. `weights` reads the checkpoints."""
 
-import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from io import BytesIO
@@ -19,11 +18,9 @@ from ratinglab.formats.parquet_blocks import read_parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
 from ratinglab.runs.digests import check_file, write_with_digests
 from ratinglab.runs.record import RunRecord, read_hydra_files
-from ratinglab.runs.run_files import INTEREST, PREDICTIONS, RATINGS, RUN_RECORD, TABLES
+from ratinglab.runs.run_files import INTEREST, ITEMS, PREDICTIONS, RATINGS, RUN_RECORD, TABLES, USERS
 from ratinglab.splits.split import PART_NAMES, TRAIN
 from ratinglab.splits.split_ratings import SplitRatings
-
-log = logging.getLogger(__name__)
 
 FEATURE_PREFIX = "feature/"
 """Prefix of feature columns in users.parquet and items.parquet."""
@@ -37,13 +34,13 @@ def write_run(folder: Path, *, record: RunRecord, ratings: SplitRatings) -> None
     item_features = {name: column[item_order] for name, column in table.item_columns.items()}
     items = _frame({"item_id": table.item_ids.ids[item_order], **titles}, item_features)
     blocks = (rows.columns() | {"part": part} for rows, part in ratings.blocks())
-    writers: tuple[Callable[[BinaryIO], object], ...] = (
-        lambda file: users.to_parquet(file, index=False),
-        lambda file: items.to_parquet(file, index=False),
-        lambda file: write_parquet(file, blocks),
-    )
+    writers: dict[str, Callable[[BinaryIO], object]] = {
+        USERS: lambda file: users.to_parquet(file, index=False),
+        ITEMS: lambda file: items.to_parquet(file, index=False),
+        RATINGS: lambda file: write_parquet(file, blocks),
+    }
     damaged = find_damaged_tables(folder)
-    for name, write in zip(TABLES, writers, strict=True):
+    for name, write in writers.items():
         path = folder / name
         if path.is_dir():
             raise UserError(f"{path} is a folder: remove it, and the file will be rewritten")
@@ -109,7 +106,7 @@ def read_rating_blocks(folder: Path, columns: list[str]) -> Iterator[list[NDArra
 
 
 def read_squared_errors(folder: Path, part: str) -> NDArray[np.float64] | None:
-    """Read the squared error of each row of a part, (N,), in the order of `read_part`; None without predictions."""
+    """Read the squared error of each row of a part, (N,), in the order of `read_part`. None without predictions."""
     path = folder / PREDICTIONS
     if not path.exists():
         check_file(path)

@@ -65,7 +65,7 @@ def log_end(loggers: Sequence[GuardedLogger], options: TrainOptions, *, run: Run
 def _log_results(
     logger: EventLog, options: TrainOptions, wanted: TensorBoardOptions, *, run: Run, metrics: Mapping[str, float]
 ) -> None:
-    """Log the final metrics, the `wanted` figures, and the hyperparameters, in a sweep only the swept ones."""
+    """Log the final metrics, the `wanted` figures and the hyperparameters. A sweep logs only the swept ones."""
     step = int(metrics["fit/epochs"])
     tests = [f"test/{metric.name}" for metric in find_metrics(options.metrics) if metric is not MSE]
     tests += [f"test/{name}@{k}" for k in run.record.list_lengths() for name in METRIC_LABELS]
@@ -117,7 +117,7 @@ def _log_embeddings(logger: EventLog, run: Run, *, num_items: int) -> None:
 
 
 def collect_hyperparameters(options: TrainOptions, *, data: str) -> dict[str, Any]:
-    """Collect the values that users sweep, by key, and the name of the data: a table of all keys is unreadable."""
+    """Collect the name of the data and, by key, the values that users sweep. A table of all keys is unreadable."""
     fit = options.optimizer
     return {
         "data": data,

@@ -64,7 +64,7 @@ def print_results(options: TrainOptions, run_folder: Path, *, available: Availab
 
 
 def read_objective(run_folder: Path) -> float | None:
-    """Read the objective of a search, which minimizes it: the monitored validation metric, negated if higher is better.
+    """Read the value that a search minimizes: the monitored validation metric, negated if higher is better.
 
     Returns None if the run has no validation rows.
     """
@@ -76,7 +76,7 @@ def read_objective(run_folder: Path) -> float | None:
 def compare_with_original(run_folder: Path, original_folder: Path) -> None:
     """Print the largest difference between the metrics of a run and of the run that it reproduces.
 
-    Only test errors may be missing, which `report --test` adds to a search's job: a note names them.
+    Only test errors may be missing, because `report --test` adds them to a job of a search. A note names them.
     """
     original = read_metrics(original_folder)
     metrics = read_metrics(run_folder)

@@ -36,7 +36,7 @@ IGNORED_WARNINGS = {
     ".*returned `None`, this fit will run with no optimizer.*": "such a fit changes the weights itself",
     ".*does not have many workers.*": "batches are slices of arrays in memory: worker processes would slow them down",
     "Total length of `Blocks` across ranks is zero.*": "a split may hold out no validation rows",
-    ".*callbacks used to create the checkpoint.*": "a search's job resumed on its own has no callback for pruning",
+    ".*callbacks used to create the checkpoint.*": "a job of a search that is resumed alone is not pruned",
     ".*isinstance.treespec, LeafSpec.*": "Lightning itself calls a deprecated function of torch",
     ".*sync_dist=True.*": "fits sum errors over processes themselves",
 }
@@ -63,7 +63,7 @@ def set_up_process(options: TrainOptions, run_folder: Path, *, rank: int) -> Non
 
 
 class ReadyFit(NamedTuple):
-    """A new or resumed fit, ready to run. It does not hold the table: its data take 12 or 16 bytes per row.
+    """A new or resumed fit, ready to run. It does not need the table: its data take only 12 or 16 bytes per row.
 
     Attributes:
         trainer: Lightning's Trainer.

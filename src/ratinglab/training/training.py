@@ -43,7 +43,7 @@ def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]
         UserError: the data or an option is wrong, or the run to reproduce is not finished; nothing has been trained.
         RunFailedError: the loss is no longer finite, or a checkpoint could not be written; files written so far remain.
     """
-    set_up_process(options, run_folder, rank=0)  # whatever Slurm says: Lightning writes events only in rank 0
+    set_up_process(options, run_folder, rank=0)  # also under Slurm, because Lightning writes events only in rank 0
     if options.reproduces is not None:
         read_metrics(Path(options.reproduces))  # fail before training
     refit_epochs = _find_refit_epochs(options, run_folder, command=command) if options.split.refit else None
@@ -110,7 +110,7 @@ def _fit_and_evaluate(
         log.info(line)
     run_folder.mkdir(exist_ok=True)
     write_run(run_folder, record=record, ratings=prepared.ratings)
-    for name in (METRICS, PRUNED):  # written before the run was extended
+    for name in (METRICS, PRUNED):  # the run wrote them before it was extended
         (run_folder / name).unlink(missing_ok=True)
     try:
         log_start(prepared, loggers, header, run_folder=run_folder, is_new=epochs_done == 0)
