@@ -1,20 +1,32 @@
-"""Results of a run: its metrics and predictions, in its folder and on the screen."""
+"""Results of a run: its metrics, predictions and figures, in its folder, in its loggers and on the screen."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from ratinglab.evaluation.metrics import MSE, find_metrics
+from ratinglab.evaluation.plots import (
+    plot_error_by_count,
+    plot_error_distribution,
+    plot_long_tail,
+    plot_predicted_against_true,
+    plot_rating_histogram,
+)
+from ratinglab.evaluation.ranking import METRIC_LABELS
 from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
+from ratinglab.fitting.loggers.logger_options import TensorBoardOptions
+from ratinglab.fitting.loggers.tensorboard import EventLog
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.reports.protocols import compared_tag, tabulate_with_references
 from ratinglab.reports.results import describe_results
-from ratinglab.runs.record import read_metrics, read_record, write_metrics
+from ratinglab.runs.record import read_metrics, read_record, read_swept_arguments, write_metrics
 from ratinglab.runs.run_files import EPOCHS, VALIDATION_FIT
 from ratinglab.runs.storage import write_predictions
-from ratinglab.training.header import best_recipe_tip
-from ratinglab.training.run_logging import log_end
+from ratinglab.training.run_start import best_recipe_tip, collect_hyperparameters
 from ratinglab.training.train_options import TrainOptions
 
 log = logging.getLogger(__name__)
@@ -24,11 +36,7 @@ DEFAULT_CHOICE = ("mf", "adam")
 
 
 def evaluate_and_write(
-    options: TrainOptions,
-    run_folder: Path,
-    *,
-    fit_metrics: Mapping[str, float],
-    loggers: Sequence[GuardedLogger],
+    options: TrainOptions, run_folder: Path, *, fit_metrics: Mapping[str, float], loggers: Sequence[GuardedLogger]
 ) -> None:
     """Evaluate the best weights, and write predictions.parquet and metrics.json.
 
@@ -48,7 +56,75 @@ def evaluate_and_write(
         metrics["fit/seconds"] += validation_fit_metrics["fit/seconds"]
     metrics = write_metrics(run_folder, metrics, monitor=record.monitor, written=[EPOCHS])
     if not record.is_validation_fit:
-        log_end(loggers, options, run=run, metrics=metrics)
+        _log_end(options, loggers, run, metrics)
+
+
+def _log_end(options: TrainOptions, loggers: Sequence[GuardedLogger], run: Run, metrics: Mapping[str, float]) -> None:
+    """Log the final metrics to all loggers, and figures to TensorBoard.
+
+    The validation metrics of the best epoch get other names, because val/… are the curves.
+    """
+    for logger_options, logger in zip(options.logger.values(), loggers, strict=True):
+        if isinstance(logger, EventLog):
+            assert isinstance(logger_options, TensorBoardOptions), "no other options make such a logger"
+            _log_results(logger, options, logger_options, run=run, metrics=metrics)
+        else:
+            names = {tag: f"best/{tag.replace('/', '_')}" for tag in metrics if tag.startswith("val/")}
+            logger.log_metrics({names.get(tag, tag): metrics[tag] for tag in metrics}, int(metrics["fit/epochs"]))
+
+
+def _log_results(
+    logger: EventLog, options: TrainOptions, wanted: TensorBoardOptions, *, run: Run, metrics: Mapping[str, float]
+) -> None:
+    """Log the final metrics, the `wanted` figures and the hyperparameters. A sweep logs only the swept ones."""
+    step = int(metrics["fit/epochs"])
+    tests = [f"test/{metric.name}" for metric in find_metrics(options.metrics) if metric is not MSE]
+    tests += [f"test/{name}@{k}" for k in run.record.list_lengths() for name in METRIC_LABELS]
+    logger.log_metrics({tag: metrics[tag] for tag in tests if tag in metrics}, step)
+    monitor = options.monitor.removeprefix("val/")
+    tags = {f"best/val_{monitor}": options.monitor, "test/mse": "test/mse"}
+    tags |= {f"test/ndcg@{k}": f"test/ndcg@{k}" for k in run.record.list_lengths()}
+    results = {tag: metrics[key] for tag, key in tags.items() if key in metrics}
+    settings = read_swept_arguments(run.folder) or collect_hyperparameters(options, data=run.record.provenance["data"])
+    logger.log_results(settings, results, step=step)
+    if wanted.figures and not run.record.predicts_scores:
+        _log_error_figures(logger, run, part="test" if "test/mse" in metrics else "val", step=step)
+    if wanted.data_figures:
+        item_count = run.tables.train_counts[1]
+        logger.log_figure("data/ratings", plot_rating_histogram(run.part("train").rating), step=step)
+        logger.log_figure("data/long_tail", plot_long_tail(item_count[item_count > 0]), step=step)
+    if wanted.projector_items > 0:
+        _log_embeddings(logger, run, num_items=wanted.projector_items)
+
+
+def _log_error_figures(logger: EventLog, run: Run, *, part: str, step: int) -> None:
+    """Log figures of a part's errors, if it has rows."""
+    if len(run.part(part)) == 0:
+        return
+    predictions = run.predictions(part)
+    user_count, item_count = run.tables.train_counts
+    for name, figure in (
+        ("predicted_against_true", plot_predicted_against_true(predictions)),
+        ("error_by_item_popularity", plot_error_by_count(predictions, item_count[predictions.rows.item], side="item")),
+        ("error_by_user_activity", plot_error_by_count(predictions, user_count[predictions.rows.user], side="user")),
+        ("error_distribution", plot_error_distribution(predictions)),
+    ):
+        logger.log_figure(f"{part}/{name}", figure, step=step)
+
+
+def _log_embeddings(logger: EventLog, run: Run, *, num_items: int) -> None:
+    """Log the embeddings of the most rated items, if the equation has any."""
+    factors = run.predictor.base_equation.factors()
+    if factors is None:
+        return
+    embedding = factors.item.factors.detach()
+    item_count = run.tables.train_counts[1][: len(embedding)]
+    item = np.argsort(-item_count, kind="stable")[:num_items]
+    tables = run.tables
+    titles = np.full(len(tables.item_ids), "", dtype=object) if tables.titles is None else tables.titles
+    # a tab or a line break would end the cell in the projector's file
+    labels = [[str(tables.item_ids.ids[i]), " ".join(titles[i].split()), str(item_count[i])] for i in item]
+    logger.log_embeddings("items", embedding[item], columns=["item_id", "title", "ratings"], labels=labels)
 
 
 def print_results(options: TrainOptions, run_folder: Path, *, available: AvailableData) -> None:

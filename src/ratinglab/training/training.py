@@ -16,10 +16,9 @@ from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.run_files import LAST, METRICS, PRUNED, VALIDATION_FIT
 from ratinglab.runs.storage import write_run
 from ratinglab.training.continuation import check_resumable, load_initial_weights
-from ratinglab.training.header import describe_start
 from ratinglab.training.preparation import prepare
-from ratinglab.training.run_logging import log_start
 from ratinglab.training.run_results import evaluate_and_write, print_results, read_objective
+from ratinglab.training.run_start import describe_start, log_start
 from ratinglab.training.run_trainer import build_ready_fit, set_up_process
 from ratinglab.training.train_options import TrainOptions
 

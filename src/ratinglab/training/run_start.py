@@ -1,11 +1,16 @@
-"""The header that training prints before the fit."""
+"""The start of a fit: the header that it prints, and the texts and hyperparameters that it logs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
+from ratinglab.fitting.loggers.tensorboard import EventLog
 from ratinglab.models.best import choose_best_equation
 from ratinglab.models.equation import Equation
-from ratinglab.options import as_yaml, to_plain
+from ratinglab.options import as_yaml, group_to_plain, to_plain
 from ratinglab.ratings.side_information import AvailableData
+from ratinglab.runs.record import read_hydra_files, read_swept_arguments
 from ratinglab.splits.split import TEST, TEST_HISTORY, TRAIN, VALIDATION, VALIDATION_HISTORY
 from ratinglab.training.preparation import Preparation
 from ratinglab.training.train_options import TrainOptions
@@ -115,3 +120,41 @@ def _fit_settings(options: TrainOptions) -> str:
     if lr is not None:
         return f"lr={lr:g}, {options.schedule.name} schedule, {update_frequency}"
     return "".join(f"{key}={as_yaml(value)}, " for key, value in to_plain(optimizer).items()) + update_frequency
+
+
+def log_start(
+    prepared: Preparation, loggers: Sequence[GuardedLogger], header: Sequence[str], *, run_folder: Path, is_new: bool
+) -> None:
+    """Log texts and a chart to TensorBoard and, if the run is new, hyperparameters to the other loggers."""
+    for logger in loggers:
+        if isinstance(logger, EventLog):
+            _log_texts(logger, header, run_folder=run_folder)
+            if not prepared.options.model.predicts_scores:
+                logger.log_charts({"train and validation MSE": ["train/mse", "val/mse"]})
+        elif is_new:
+            settings = collect_hyperparameters(prepared.options, data=prepared.ratings.table.name)
+            logger.log_hyperparams(settings | read_swept_arguments(run_folder))
+
+
+def _log_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path) -> None:
+    """Log the overrides, the header and the configuration as text."""
+    files = read_hydra_files(run_folder) | {"header": "\n".join(header)}
+    # TensorBoard sorts the texts by name
+    for name, file in (("1_overrides", "overrides.yaml"), ("2_header", "header"), ("3_config", "config.yaml")):
+        if file in files:
+            logger.log_text(name, "\n".join(f"    {line}" for line in files[file].splitlines()))
+
+
+def collect_hyperparameters(options: TrainOptions, *, data: str) -> dict[str, Any]:
+    """Collect the name of the data and, by key, the values that users sweep. A table of all keys is unreadable."""
+    fit = options.optimizer
+    return {
+        "data": data,
+        "split": options.split.name,
+        **group_to_plain("model", options.model),
+        **group_to_plain("optimizer", fit),
+        **({} if fit.initial_lr is None else {"schedule": options.schedule.name}),
+        **({"batch_size": options.data.batch_size} if fit.takes_batches else {}),
+        "max_epochs": options.trainer.max_epochs,
+        "seed": options.seed,
+    }

@@ -12,7 +12,7 @@ from ratinglab.config.composed_job import compose_call
 from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.models.build_equation import build_equation
 from ratinglab.models.posterior import Posterior
-from ratinglab.training.header import describe_start
+from ratinglab.training.run_start import describe_start
 
 
 @dataclass
