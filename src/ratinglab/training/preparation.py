@@ -129,21 +129,18 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
         whole_users=options.model.takes_whole_users,
     )
     record = make_record(options, data, ratings, command=command, refit_epochs=refit_epochs)
-    _check_lists(options, monitor, data, ratings)
+    _check_lists(options, data, ratings)
     return Preparation(options, requested_model, monitor, available, ratings, data, record)
 
 
-def _check_lists(
-    options: TrainOptions, monitor: Metric | MetricAtK, data: RatingDataModule, ratings: SplitRatings
-) -> None:
+def _check_lists(options: TrainOptions, data: RatingDataModule, ratings: SplitRatings) -> None:
     """Raise UserError if lists will be measured but no held-out rating is relevant."""
     threshold = like_threshold(options.ranking.threshold, data.stars)
     rows = data.validation_ratings
-    is_monitored = isinstance(monitor, MetricAtK)
-    if is_monitored or options.ranking.k is not None:
+    if options.monitors_lists or options.ranking.k is not None:
         held_out = [rows.rating, *([ratings.copy_rows(TEST).rating] if options.test else [])]
         check_threshold(threshold, held_out, unit=data.stars.unit)
-    if is_monitored and len(rows) > 0:
+    if options.monitors_lists and len(rows) > 0:
         is_ranked = is_liked(rows.rating, threshold, unit=data.stars.unit)
         if len(data.validation_history) == 0:
             is_ranked &= rows.user < data.num_users
