@@ -180,13 +180,14 @@ def test_folder_in_the_place_of_a_file_to_write_is_one_line(run, command):
     assert outcome.stderr == f"error: {run}/predictions.parquet: Is a directory\n"
 
 
-def test_lost_metrics_are_written_again_with_a_note(run, command):
-    before = (run / "metrics.json").read_text()
-    (run / "metrics.json").unlink()
-    outcome = command(run.parent, "train", f"resume={run}")
-    assert f"note: {run}/metrics.json is missing; it will be rewritten\n" in outcome.stdout
-    after = metrics_of(run)
-    assert {**after, "fit/seconds": 0} == {**json.loads(before), "fit/seconds": 0}
+@pytest.mark.parametrize(("how", "state"), [("absent", "is missing"), ("flipped", "is damaged: its digest differs")])
+def test_lost_or_damaged_metrics_are_written_again_with_a_note(run, other, command, how, state):
+    before = metrics_of(run)
+    assert damage(Case("adam", "metrics.json", how, 1), run, other)
+    note = next(line for line in command(run.parent, "train", f"resume={run}").stdout.splitlines() if "note" in line)
+    assert note.startswith(f"note: {run}/metrics.json {state}")
+    assert note.endswith("; it will be rewritten")
+    assert {**metrics_of(run), "fit/seconds": 0} == {**before, "fit/seconds": 0}
 
 
 def test_run_whose_record_is_lost_is_named_by_the_report(run, command):

@@ -50,7 +50,6 @@ def claim_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep: 
 
 
 def _remove_unstarted(folder: Path, existing: set[Path], *, is_sweep: bool) -> None:
-    """Remove the files of runs that never started."""
     runs = find_job_folders(folder) if is_sweep else [folder]
     any_started = any(map(has_started, runs))
     for run in runs:

@@ -1,6 +1,6 @@
 """The tables of a run: users, items, ratings and predictions. `weights` reads the checkpoints."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from io import BytesIO
 from pathlib import Path
@@ -39,7 +39,7 @@ def write_run(folder: Path, *, record: RunRecord, ratings: SplitRatings) -> None
         ITEMS: lambda file: items.to_parquet(file, index=False),
         RATINGS: lambda file: write_parquet(file, blocks),
     }
-    damaged = find_damaged_tables(folder)
+    damaged = find_damaged_files(folder, TABLES)
     for name, write in writers.items():
         path = folder / name
         if path.is_dir():
@@ -56,10 +56,10 @@ def _frame(columns: Mapping[str, Any], features: Mapping[str, Column]) -> pd.Dat
     return pd.DataFrame({**columns, **{f"{FEATURE_PREFIX}{name}": column for name, column in features.items()}})
 
 
-def find_damaged_tables(folder: Path) -> dict[str, str]:
-    """Check the tables of a run, and return a message per damaged or lost table, by name."""
+def find_damaged_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Check files of a run against their digests, and return a message per damaged or lost file, by name."""
     messages = {}
-    for name in TABLES:
+    for name in names:
         try:
             check_file(folder / name)
         except UserError as error:

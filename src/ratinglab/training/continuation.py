@@ -11,8 +11,8 @@ from ratinglab.fitting.whole_epoch_options import SparkALSOptions
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
 from ratinglab.runs.record import RunRecord, has_finished, read_record
-from ratinglab.runs.run_files import BEST, CHECKPOINTS, LAST, METRICS, RUN_RECORD, VALIDATION_FIT
-from ratinglab.runs.storage import find_damaged_tables
+from ratinglab.runs.run_files import BEST, CHECKPOINTS, LAST, METRICS, RUN_RECORD, TABLES, VALIDATION_FIT
+from ratinglab.runs.storage import find_damaged_files
 from ratinglab.runs.weights import load_equation, read_checkpoint
 from ratinglab.training.preparation import Preparation
 
@@ -104,8 +104,8 @@ def load_initial_weights(prepared: Preparation, predictor: Predictor) -> None:
 def check_resumable(prepared: Preparation, run_folder: Path) -> RunRecord | None:
     """Check that the run in a folder is the same experiment as the prepared one, and remove incomplete files.
 
-    A run that was killed before it wrote its record counts as new. A finished run with a damaged or missing table
-    counts as unfinished: resuming rewrites the table.
+    A run that was killed before it wrote its record counts as new. A finished run whose tables or metrics.json are
+    damaged or missing counts as unfinished, because resuming it rewrites them.
 
     Returns:
         The run's record as first written, with the new limits. The prepared record for a new run. None if the run is
@@ -126,18 +126,17 @@ def check_resumable(prepared: Preparation, run_folder: Path) -> RunRecord | None
             raise UserError(
                 f"resume: {name} is {as_yaml(value)} now, but {run_folder} was started with a version that lacks it"
             )
-    has_metrics = (run_folder / METRICS).exists()
-    if has_metrics or (prepared.has_best and (run_folder / LAST).exists()):
+    if (run_folder / METRICS).exists() or (prepared.has_best and (run_folder / LAST).exists()):
         read_checkpoint(run_folder / BEST, record=earlier, key="resume")
     if (record.max_epochs, record.max_time) != (earlier.max_epochs, earlier.max_time):
         _check_extendable(prepared, earlier, run_folder)
         return replace(earlier, max_epochs=record.max_epochs, max_time=record.max_time)
-    damaged = list(find_damaged_tables(run_folder).values()) if has_metrics else []
-    if not has_metrics and has_finished(run_folder):
-        damaged.append(f"{run_folder / METRICS} is missing")
-    for message in damaged:
+    if not has_finished(run_folder):
+        return earlier
+    damaged = find_damaged_files(run_folder, [*TABLES, METRICS])
+    for message in damaged.values():
         log.info("note: %s; it will be rewritten", message)
-    return None if has_metrics and not damaged else earlier
+    return earlier if damaged else None
 
 
 def _check_extendable(prepared: Preparation, earlier: RunRecord, run_folder: Path) -> None:
