@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ratinglab.errors import UserError
 from ratinglab.files import suggest_sibling, user_path
@@ -98,26 +98,17 @@ def find_named_run(text: str) -> tuple[Path, list[str]]:
     ignored = f" (ignored: {'; '.join(faults)})" if faults else ""
     if not runs:
         raise UserError(f"run={text}: there is no finished run in {searched}{ignored}")
+    runs = [run._replace(folder=Path(os.path.relpath(run.folder))) for run in runs]
     latest = max(runs, key=lambda run: (run.folder / METRICS).stat().st_mtime)
     if path.name == "latest":
-        return _relative_folder(latest), [f"run={text}: {_relative_folder(latest)}{ignored}"]
-    tag = latest.record.monitor
-    compared = [run for run in runs if _comparison_key(run) == _comparison_key(latest) and tag in run.metrics]
+        return latest.folder, [f"run={text}: {latest.folder}{ignored}"]
+    tag, settings = latest.record.monitor, latest.record.monitor_settings()
+    split = latest.record.provenance["split"]  # its identity also depends on the data
+    compared = [run for run in runs if run.record.provenance["split"] == split and tag in run.metrics]
+    compared = [run for run in compared if run.record.monitor_settings() == settings]
     if not compared:
-        raise UserError(f"run={text}: {_relative_folder(latest)}, the latest run, has no {tag} to compare")
+        raise UserError(f"run={text}: {latest.folder}, the latest run, has no {tag} to compare")
     sign = -1 if latest.record.monitored_metric().higher_is_better else 1
     best = min(compared, key=lambda run: sign * run.metrics[tag])
-    folder, value = _relative_folder(best), best.metrics[tag]
     rank = f"the best of {len(compared):,} runs on its split" if len(compared) > 1 else "the only run on its split"
-    return folder, [f"run={text}: {folder}, {tag} {value:.4f}, {rank}{ignored}"]
-
-
-def _comparison_key(run: FinishedRun) -> tuple[str, str, dict[str, Any]]:
-    """Return what runs must share for `best` to compare them."""
-    provenance = run.record.provenance
-    return provenance["data_digest"], provenance["split"], run.record.monitor_settings()
-
-
-def _relative_folder(run: FinishedRun) -> Path:
-    """Return the run's folder, relative to the working folder."""
-    return Path(os.path.relpath(run.folder))
+    return best.folder, [f"run={text}: {best.folder}, {tag} {best.metrics[tag]:.4f}, {rank}{ignored}"]

@@ -55,13 +55,10 @@ class Preparation:
 
     def curve_tags(self) -> list[str]:
         """List the tags of the metrics by epoch."""
-        options = self.options
-        tags = [] if options.optimizer.train_tag is None else [options.optimizer.train_tag]
-        if self.has_validation and not options.model.predicts_scores:
-            tags.append("val/mse")
+        tags = [self.options.optimizer.train_tag]
         if self.has_validation:
-            tags.append(f"val/{self.monitor.name}")
-        return list(dict.fromkeys(tags))
+            tags += [None if self.options.model.predicts_scores else "val/mse", f"val/{self.monitor.name}"]
+        return [tag for tag in dict.fromkeys(tags) if tag is not None]
 
     def build_fit(self) -> Fit:
         """Build the fit of a predictor with random weights, and fit the predictor's bias baseline."""
