@@ -108,7 +108,7 @@ def find_named_run(text: str) -> tuple[Path, list[str]]:
     compared = [run for run in compared if run.record.monitor_settings() == settings]
     if not compared:
         raise UserError(f"run={text}: {latest.folder}, the latest run, has no {tag} to compare")
-    sign = -1 if latest.record.monitored_metric().higher_is_better else 1
-    best = min(compared, key=lambda run: sign * run.metrics[tag])
+    choose = max if latest.record.monitored_metric().higher_is_better else min
+    best = choose(compared, key=lambda run: run.metrics[tag])
     rank = f"the best of {len(compared):,} runs on its split" if len(compared) > 1 else "the only run on its split"
     return best.folder, [f"run={text}: {best.folder}, {tag} {best.metrics[tag]:.4f}, {rank}{ignored}"]
