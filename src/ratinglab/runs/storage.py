@@ -106,7 +106,7 @@ def read_rating_blocks(folder: Path, columns: list[str]) -> Iterator[list[NDArra
 
 
 def read_squared_errors(folder: Path, part: str) -> NDArray[np.float64] | None:
-    """Read the squared error of each row of a part, (N,), in the order of `read_part`. None without predictions."""
+    """Read the squared errors of a part, (N,), in the order of `read_part`. Returns None without predictions."""
     path = folder / PREDICTIONS
     if not path.exists():
         check_file(path)

@@ -78,7 +78,7 @@ def build_predictor(record: RunRecord, training: TrainingData, *, seed: int) -> 
         assert isinstance(model, FactorEquation), "the options of a sampler refuse other equations"
         model = Posterior(model)
     baseline = BiasBaseline(num_users=record.num_users, num_items=record.num_items)
-    stars = Stars(1, 5) if record.predicts_scores else record.stars  # the identity, because scores have no rating scale
+    stars = Stars(1, 5) if record.predicts_scores else record.stars  # changes nothing: scores have no rating scale
     return Predictor(model, baseline, stars=stars, scale=record.scale)
 
 
@@ -110,7 +110,7 @@ def load_weights(predictor: Predictor, path: Path, *, record: RunRecord) -> int:
 
 
 def load_equation(predictor: Predictor, path: Path, *, record: RunRecord, key: str) -> int:
-    """Load only the equation's weights into the predictor (of a sampler, the last draw).
+    """Load only the equation's weights into the predictor. For a sampler, these are the last draw.
 
     Returns the number of epochs that trained them. Messages begin with `key`.
 
