@@ -14,8 +14,8 @@ from scipy import stats
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.runs.finished_runs import FinishedRun
-from ratinglab.runs.sweep_folder import Curve
 from ratinglab.runs.storage import count_rows, read_part, read_squared_errors
+from ratinglab.runs.sweep_folder import Curve
 from ratinglab.splits.split import PART_NAMES
 
 DECIMALS = 4
