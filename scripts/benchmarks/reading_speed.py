@@ -95,19 +95,15 @@ def read(reader: str, path: str, folder: str) -> Measurement:
     """Read the file in this process; `folder` holds the cache."""
     import pandas as pd
 
-    from ratinglab.config.composed_job import compose_options
-    from ratinglab.config.hydra_api import hydra_context
-    from ratinglab.config.resolvers import register_resolvers
+    from ratinglab.config.composed_job import compose_call
     from ratinglab.options import quote_for_hydra
     from ratinglab.reading import rating_files  # noqa: F401  (reading imports it; now, before the clock)
 
-    register_resolvers()
     columns = {"user": "userId", "item": "movieId", "timestamp": "null" if reader == "ratings" else "timestamp"}
     cache = quote_for_hydra(folder) if "cache" in reader else "null"
     settings = [f"data.columns.{role}={name}" for role, name in columns.items()]
-    with hydra_context():
-        data = ["data=csv", f"data.path={quote_for_hydra(path)}", f"data.cache={cache}"]
-        options = compose_options("train", [*data, *settings])
+    data = ["data=csv", f"data.path={quote_for_hydra(path)}", f"data.cache={cache}"]
+    options = compose_call([*data, *settings], config_dir=None).options
     if reader == "to_cache":
         for cached in Path(folder).glob("tables/*"):
             shutil.rmtree(cached)

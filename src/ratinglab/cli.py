@@ -14,8 +14,9 @@ from pkgutil import resolve_name
 from typing import Any
 
 from ratinglab.commands.command_options import InspectOptions
-from ratinglab.config.command import command
-from ratinglab.config.composed_job import compose_options
+from ratinglab.config.command import make_command
+from ratinglab.config.composed_job import compose_new_job
+from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.rerun import find_reproduced_run, find_resumed_run
 from ratinglab.errors import UserError, did_you_mean, refuse_arguments
 from ratinglab.process.exits import clean_exit
@@ -34,19 +35,8 @@ Keys (KEY=VALUE):
 """
 
 
-@command(config_name="train", find_run=find_resumed_run)
-def train(options: TrainOptions, run_folder: Path) -> float | None:
-    """Fit a model on a table of ratings."""
-    return _train_and_print(options, run_folder)
-
-
-@command(config_name="train", positional=["run"], find_run=find_reproduced_run, usage=REPRODUCE_USAGE)
-def reproduce(options: TrainOptions, run_folder: Path) -> None:
-    """Train a run again from its record, and compare the metrics."""
-    _train_and_print(options, run_folder)
-
-
-def _train_and_print(options: TrainOptions, run_folder: Path) -> float | None:
+def _train(options: TrainOptions, run_folder: Path) -> float | None:
+    """Train a run, and print its folder. Compares a reproduction with its original."""
     from ratinglab.training.run_results import compare_with_original
     from ratinglab.training.training import train_run
 
@@ -57,16 +47,14 @@ def _train_and_print(options: TrainOptions, run_folder: Path) -> float | None:
     return objective
 
 
-@command(config_name="inspect_data", positional=["data.path"])
-def inspect_data(options: InspectOptions, _: Path) -> None:
-    """Describe a table of ratings, and print the command that trains on it."""
-    from ratinglab.commands import inspect_command
+def _inspect_data(options: InspectOptions, _: Path) -> None:
+    from ratinglab.commands.inspect_command import inspect_data
 
     paths = [f"{key}=FILE" for key in ("data.path", "data.users.path", "data.items.path")]
-    inspect_command.inspect_data(options, lambda: compose_options("inspect_data", paths).data)
+    inspect_data(options, lambda: compose_new_job(PrimaryConfig("inspect_data"), paths).options.data)
 
 
-def _command(config_name: str, function: str, *positional: str) -> Callable[[], None]:
+def _make_command(config_name: str, function: str, *positional: str) -> Callable[[], None]:
     """Make a command whose task is a function of the options, such as "commands.similar_command:find_similar".
 
     The command imports the function only when it runs.
@@ -75,15 +63,20 @@ def _command(config_name: str, function: str, *positional: str) -> Callable[[], 
     def task(options: Any, _: Path) -> None:
         resolve_name(f"ratinglab.{function}")(options)
 
-    return command(config_name=config_name, positional=positional)(task)
+    return make_command(task, config_name=config_name, positional=positional)
 
 
-evaluate = _command("evaluate", "commands.evaluate_command:evaluate", "run")
-recommend = _command("recommend", "commands.recommend_command:recommend", "run", "user")
-similar = _command("similar", "commands.similar_command:find_similar", "run", "item")
-predict = _command("predict", "commands.predict_command:predict", "run", "input")
-export = _command("export", "commands.export_command:export", "run")
-serve = _command("serve", "serving.server:serve", "run")
+train = make_command(_train, config_name="train", find_run=find_resumed_run)
+reproduce = make_command(
+    _train, config_name="train", positional=["run"], find_run=find_reproduced_run, usage=REPRODUCE_USAGE
+)
+inspect_data = make_command(_inspect_data, config_name="inspect_data", positional=["data.path"])
+evaluate = _make_command("evaluate", "commands.evaluate_command:evaluate", "run")
+recommend = _make_command("recommend", "commands.recommend_command:recommend", "run", "user")
+similar = _make_command("similar", "commands.similar_command:find_similar", "run", "item")
+predict = _make_command("predict", "commands.predict_command:predict", "run", "input")
+export = _make_command("export", "commands.export_command:export", "run")
+serve = _make_command("serve", "serving.server:serve", "run")
 
 
 def report() -> None:
@@ -119,7 +112,7 @@ COMMANDS = {
 }
 
 
-OVERVIEW = """\
+OVERVIEW = f"""\
 Fit and compare rating-prediction models.
 
   ratinglab train
@@ -128,7 +121,7 @@ Fit and compare rating-prediction models.
 
 Commands:
   train               Fit a model on a table of ratings.
-  report FOLDER …     Compare runs with one another and with published results.
+  report FOLDER …     {report.__doc__}
   recommend RUN USER  Recommend items to one user, the users in a file, or all users.
   similar RUN ITEM    Find the items similar to one item.
   predict RUN INPUT   Predict the ratings of the pairs in a file.

@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,10 +32,15 @@ from ratinglab.runs.run_files import HYDRA_FOLDER
 from ratinglab.runs.sweep_folder import has_started
 
 
-def command(
-    *, config_name: str, positional: Sequence[str] = (), find_run: FindRun | None = None, usage: str | None = None
-) -> Callable[[Task], Callable[[], None]]:
-    """Decorate a task, a function of options and the run's folder, to make it a command: a Hydra app.
+def make_command(
+    task: Task,
+    *,
+    config_name: str,
+    positional: Sequence[str] = (),
+    find_run: FindRun | None = None,
+    usage: str | None = None,
+) -> Callable[[], None]:
+    """Make a command, which is a Hydra app, from a task, which is a function of options and the run's folder.
 
     The command reports a user's mistake as one line on stderr, with exit status 2. If the configuration alone shows the
     mistake, the command creates no folder; otherwise it removes the folder. A run that diverges keeps its folder, and
@@ -44,6 +48,7 @@ def command(
     ratinglab keeps its traceback.
 
     Args:
+        task: the function that does the work.
         config_name: the primary config in conf/, such as `train`.
         positional: keys that arguments without a key set, in this order.
         find_run: finds the earlier run that the arguments resume or reproduce. None for a command that trains
@@ -51,38 +56,34 @@ def command(
         usage: text of --help. With None, the help lists the groups and keys of the primary config.
     """
 
-    def decorate(task: Task) -> Callable[[], None]:
-        @wraps(task)
-        def main() -> None:
-            configure_process()
-            register_resolvers()
-            conf = PrimaryConfig(config_name)
-            with clean_exit(), translate_exceptions(conf):
-                if "--version" in sys.argv:
-                    print(f"ratinglab {version('ratinglab')}")
-                    return
-                line = parse_arguments(positional=positional)
-                conf.add_folder(line.config_dir)
-                match line.request:
-                    case "help":
-                        text = _help(conf, line) if usage is None else adapt_commands(usage.strip())
-                        print(text, flush=True)  # here, where a closed pipe is no bug
-                    case "information":
-                        print_hydra_information(config_name, [*line.flags, *line.overrides])
-                    case "config":
-                        _print_config(conf, line, find_run)
-                    case "run" if find_run is not None:
-                        _train(task, conf, line, find_run)
-                    case "run":
-                        _run_task(task, conf, line)
-                    case "sweep" if find_run is not None:
-                        train_sweep(task, conf, line, find_run)
-                    case "sweep":
-                        raise UserError(f"{config_name} does not support sweeps: leave out -m")
+    def run_command() -> None:
+        configure_process()
+        register_resolvers()
+        conf = PrimaryConfig(config_name)
+        with clean_exit(), translate_exceptions(conf):
+            if "--version" in sys.argv:
+                print(f"ratinglab {version('ratinglab')}")
+                return
+            line = parse_arguments(positional=positional)
+            conf.add_folder(line.config_dir)
+            match line.request:
+                case "help":
+                    text = _help(conf, line) if usage is None else adapt_commands(usage.strip())
+                    print(text, flush=True)  # here, where a closed pipe is no bug
+                case "information":
+                    print_hydra_information(config_name, [*line.flags, *line.overrides])
+                case "config":
+                    _print_config(conf, line, find_run)
+                case "run" if find_run is not None:
+                    _train(task, conf, line, find_run)
+                case "run":
+                    _run_task(task, conf, line)
+                case "sweep" if find_run is not None:
+                    train_sweep(task, conf, line, find_run)
+                case "sweep":
+                    raise UserError(f"{config_name} does not support sweeps: leave out -m")
 
-        return main
-
-    return decorate
+    return run_command
 
 
 def _help(conf: PrimaryConfig, line: CommandLine) -> str:

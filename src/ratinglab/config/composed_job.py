@@ -156,7 +156,7 @@ def compose_job(conf: PrimaryConfig, overrides: Sequence[str], *, find_run: Find
 
 
 def compose_new_job(conf: PrimaryConfig, overrides: list[str]) -> ComposedJob:
-    """Compose and check a job that is no earlier run. Call it inside `hydra_context`.
+    """Compose and check a job that is no earlier run. Call it inside `hydra_context` or a job of Hydra.
 
     Raises:
         UserError: a key is unknown, or a value is missing, of the wrong type, or out of range.
@@ -192,13 +192,6 @@ def _start_threads_of_compiled_fit(config: DictConfig) -> None:
         from ratinglab.kernels.compiled import start_threads  # imported here, because other fits do not need numba
 
         start_threads()
-
-
-def compose_options(config_name: str, overrides: Sequence[str]) -> Any:
-    """Compose the options of a primary config. Call it in a Hydra job, such as a command's task."""
-    conf = PrimaryConfig(config_name)
-    config, _ = conf.compose(overrides)
-    return convert_config(config, conf, overrides=overrides)
 
 
 def compose_call(overrides: Sequence[str], *, config_dir: str | None) -> ComposedJob:
