@@ -19,12 +19,12 @@ from typing import Any, get_type_hints
 
 from omegaconf import DictConfig
 
-from ratinglab.config.comments import KeyPath, find_key_comments, find_key_lines, read_file_comment
-from ratinglab.config.composed_job import OPTIONS_CLASSES
-from ratinglab.config.conversion import to_options
+from ratinglab.config.help_text import KeyPath, find_key_comments, find_key_lines, read_file_comment
 from ratinglab.config.hydra_api import hydra_context
+from ratinglab.config.job import OPTIONS_CLASSES
 from ratinglab.config.primary_config import MULTIPLE_CHOICE_GROUPS, PrimaryConfig
 from ratinglab.config.resolvers import register_resolvers
+from ratinglab.config.typed_options import to_options
 from ratinglab.options import field_key
 from ratinglab.targets import target_class
 

@@ -47,8 +47,8 @@ from ratinglab.commands import (  # noqa: F401
     report_command,
     similar_command,
 )
-from ratinglab.config.composed_job import compose_call
 from ratinglab.config.hydra_api import hydra_context
+from ratinglab.config.job import compose_call
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.fitting import als, block_sgd, ranks, sparse_adam  # noqa: F401
 from ratinglab.fitting.fit import Fit

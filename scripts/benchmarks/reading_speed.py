@@ -95,7 +95,7 @@ def read(reader: str, path: str, folder: str) -> Measurement:
     """Read the file in this process; `folder` holds the cache."""
     import pandas as pd
 
-    from ratinglab.config.composed_job import compose_call
+    from ratinglab.config.job import compose_call
     from ratinglab.options import quote_for_hydra
     from ratinglab.reading import rating_files  # noqa: F401  (reading imports it; now, before the clock)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
 import pandas as pd
 
-from ratinglab.config.composed_job import ComposedJob, compose_call
+from ratinglab.config.job import Job, compose_call
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.datasets.sources import FRAME
 from ratinglab.errors import UserError, did_you_mean
@@ -256,7 +256,7 @@ def _keys_set(overrides: Sequence[str]) -> set[str]:
     return {key for key, _, value in (text.partition("=") for text in overrides) if value != "null"}
 
 
-def _compose_job(overrides: Sequence[str], settings: Settings) -> ComposedJob:
+def _compose_job(overrides: Sequence[str], settings: Settings) -> Job:
     """Compose and check the run that a call asks for, with its data frames."""
     config_dir = settings.get("config_dir")
     config_dir = None if config_dir is None else os.fspath(config_dir)

@@ -15,9 +15,10 @@ from typing import Any
 
 from ratinglab.commands.command_options import InspectOptions
 from ratinglab.config.command import make_command
-from ratinglab.config.composed_job import compose_new_job
+from ratinglab.config.earlier_run import find_reproduced_run, find_resumed_run
+from ratinglab.config.job import compose_job
 from ratinglab.config.primary_config import PrimaryConfig
-from ratinglab.config.rerun import find_reproduced_run, find_resumed_run
+from ratinglab.datasets.sources import DataOptions
 from ratinglab.errors import UserError, did_you_mean, refuse_arguments
 from ratinglab.process.exits import clean_exit
 from ratinglab.process.program import shown_path
@@ -47,11 +48,14 @@ def _train(options: TrainOptions, run_folder: Path) -> float | None:
     return objective
 
 
-def _inspect_data(options: InspectOptions, _: Path) -> None:
+def _inspect_data(options: InspectOptions) -> None:
     from ratinglab.commands.inspect_command import inspect_data
 
-    paths = [f"{key}=FILE" for key in ("data.path", "data.users.path", "data.items.path")]
-    inspect_data(options, lambda: compose_new_job(PrimaryConfig("inspect_data"), paths).options.data)
+    def defaults() -> DataOptions:
+        paths = [f"{key}=FILE" for key in ("data.path", "data.users.path", "data.items.path")]
+        return compose_job(PrimaryConfig("inspect_data"), paths, find_run=None).options.data
+
+    inspect_data(options, defaults)
 
 
 def _make_command(config_name: str, function: str, *positional: str) -> Callable[[], None]:
@@ -60,7 +64,7 @@ def _make_command(config_name: str, function: str, *positional: str) -> Callable
     The command imports the function only when it runs.
     """
 
-    def task(options: Any, _: Path) -> None:
+    def task(options: Any) -> None:
         resolve_name(f"ratinglab.{function}")(options)
 
     return make_command(task, config_name=config_name, positional=positional)

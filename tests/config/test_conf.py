@@ -7,12 +7,12 @@ from documented import CONF, FILES, composed, expected_comments, field_docstring
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from ratinglab.config.comments import find_key_comments, read_file_comment
-from ratinglab.config.composed_job import OPTIONS_CLASSES
-from ratinglab.config.conversion import to_options
 from ratinglab.config.error_messages import OPTIONAL_GROUPS
+from ratinglab.config.help_text import find_key_comments, read_file_comment
 from ratinglab.config.hydra_api import hydra_context
+from ratinglab.config.job import OPTIONS_CLASSES
 from ratinglab.config.primary_config import MULTIPLE_CHOICE_GROUPS, PrimaryConfig
+from ratinglab.config.typed_options import to_options
 from ratinglab.errors import UserError
 from ratinglab.options import as_yaml, field_key
 

@@ -8,11 +8,11 @@ from documented import CONF, HAS_OPTUNA, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from ratinglab.config.conversion import to_options
 from ratinglab.config.error_messages import translate_exceptions
 from ratinglab.config.hydra_api import hydra_context
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.resolvers import register_resolvers
+from ratinglab.config.typed_options import to_options
 from ratinglab.errors import UserError
 from ratinglab.training.train_options import TrainOptions
 

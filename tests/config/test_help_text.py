@@ -5,6 +5,7 @@ import re
 import pytest
 
 from ratinglab.cli import COMMANDS, OVERVIEW
+from ratinglab.config.help_text import find_key_comments, read_file_comment
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +106,36 @@ def test_help_lists_choices_of_the_config_dir(help_of, tmp_path):
     text = help_of("train", "--config-dir", str(tmp_path), "model=mine")
     assert re.search(r"^  \* mine  +My equation\.$", text, re.M)
     assert re.search(r"^    model\.width=3  +How wide\.$", text, re.M)
+
+
+COMMENTED = """# @package _global_
+# What it is.
+#
+#   an example
+defaults:
+  # Equation.
+  - model: mf
+  - override /data: demo
+
+# Not above a key.
+
+# In two
+# lines.
+model:
+  # Inner: with a colon.
+  dim: 3  # beside
+  plain: "# no comment"
+"""
+
+
+def test_file_comment_and_key_comments_are_parsed():
+    assert read_file_comment(COMMENTED) == ["What it is.", "", "  an example"]
+    assert find_key_comments(COMMENTED) == {
+        ("defaults",): "@package _global_ What it is.  an example",
+        ("defaults", "model"): "Equation.",
+        ("defaults", "override /data"): "",
+        ("model",): "In two lines.",
+        ("model", "dim"): "Inner: with a colon.",
+        ("model", "plain"): "",
+    }
+    assert find_key_comments("# nothing\n") == {}

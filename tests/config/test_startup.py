@@ -46,7 +46,7 @@ def test_wrong_value_of_an_equation_imports_only_torch(tmp_path):
 def test_compiled_fits_share_the_openmp_of_torch_and_load_only_their_own_loops(tmp_path):
     probe = (
         "import sys\n"
-        "from ratinglab.config.composed_job import compose_call\n"
+        "from ratinglab.config.job import compose_call\n"
         "compose_call(['model=biased_mf', 'optimizer=als'], config_dir=None)\n"
         "maps = open('/proc/self/maps').read().split()\n"
         "print(len({path for path in maps if 'libgomp' in path}), 'torch' in sys.modules)\n"

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ratinglab.config.conversion import to_options
 from ratinglab.config.hydra_api import hydra_context
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.resolvers import register_resolvers
+from ratinglab.config.typed_options import to_options
 from ratinglab.inference.run import Run
 from ratinglab.training.train_options import TrainOptions
 from ratinglab.training.training import train_run

@@ -8,7 +8,7 @@ from equations import options_of
 from run_folders import PROVENANCE, edit_record, write_run_of
 from tables import table_with_features
 
-from ratinglab.config.rerun import find_reproduced_run, find_resumed_run
+from ratinglab.config.earlier_run import find_reproduced_run, find_resumed_run
 from ratinglab.errors import UserError
 from ratinglab.runs.record import read_record
 from ratinglab.runs.run_files import RUN_FORMAT

@@ -8,7 +8,7 @@ import pytest
 from fits import split_ratings_of, training_data
 from tables import table_with_features
 
-from ratinglab.config.composed_job import compose_call
+from ratinglab.config.job import compose_call
 from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.models.build_equation import build_equation
 from ratinglab.models.posterior import Posterior

@@ -1,14 +1,19 @@
-"""Parse the command line before Hydra does, to accept more forms and to report each mistake in one line."""
+"""Parse the command line before Hydra does, to accept more forms and to report each mistake in one line.
+
+Also lists the jobs of a sweep that are checked before the first one starts.
+"""
 
 import argparse
 import itertools
+import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 
 from ratinglab.config.hydra_api import argument_parser
@@ -24,6 +29,8 @@ KEY = r"[\w$-]+([./][\w$-]+)*"
 """Pattern of a key or a group."""
 ID_KEYS = ("item", "user")
 """Keys whose values are ids or titles. A comma is part of such a value, and never separates the values of a sweep."""
+MAX_CHECKED_JOBS = 24
+"""Maximum number of jobs that are all checked; composing takes 0.1 s per job. Larger sweeps check each value once."""
 
 
 class CommandLine(NamedTuple):
@@ -139,3 +146,34 @@ def _quote_text(argument: str) -> str:
     except OSError:  # too long for a path
         is_text = False
     return f"{key}={quote_for_hydra(value)}" if is_text else argument
+
+
+def jobs_to_check(overrides: Sequence[Override]) -> Iterator[list[str]]:
+    """Yield the overrides of every job of a sweep. If a key is given twice, the last one counts.
+
+    Of more than MAX_CHECKED_JOBS jobs, yields the first one and all that differ from it in one key.
+    """
+    values = {override.get_key_element(): swept_values(override) for override in overrides}
+    if math.prod(map(len, values.values())) <= MAX_CHECKED_JOBS:
+        yield from _combinations(values)
+        return
+    first_values = {key: choices[:1] for key, choices in values.items()}
+    yield from _combinations(first_values)
+    for key, choices in values.items():
+        yield from itertools.islice(_combinations(first_values | {key: choices}), 1, None)
+
+
+def _combinations(values: dict[str, list[str]]) -> Iterator[list[str]]:
+    for combination in itertools.product(*values.values()):
+        yield [f"{key}={value}" for key, value in zip(values, combination, strict=True)]
+
+
+def swept_values(override: Override) -> list[str]:
+    """List the value of an override, or all values that it sweeps. For an interval, returns its two ends."""
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    if override.is_discrete_sweep():
+        return list(override.sweep_string_iterator())
+    interval = override.value()
+    assert isinstance(interval, IntervalSweep)
+    return [str(interval.start), str(interval.end)]

@@ -1,27 +1,25 @@
-"""Commands: Hydra apps that report each mistake in one line, with exit status 2."""
+"""Make commands, which report each mistake in one line, with exit status 2."""
 
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from ratinglab.commands.command_options import RunOptions
-from ratinglab.config.arguments import CommandLine, parse_arguments
-from ratinglab.config.composed_job import ComposedJob, FindRun, compose_job, find_earlier_run
+from ratinglab.config.arguments import CommandLine, jobs_to_check, parse_arguments
 from ratinglab.config.error_messages import translate_exceptions
 from ratinglab.config.help_text import adapt_commands, format_help
 from ratinglab.config.hydra_api import hydra_context, print_hydra_information, run_hydra_app
+from ratinglab.config.job import FindRun, Job, compose_job, find_earlier_run
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.config.sweep import Task, train_sweep
-from ratinglab.config.sweep_jobs import jobs_to_check
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.process.exits import clean_exit, exit_on_storage_fault, exit_with
 from ratinglab.process.interrupts import StoppedError, resume_hint
@@ -40,7 +38,7 @@ def make_command(
     find_run: FindRun | None = None,
     usage: str | None = None,
 ) -> Callable[[], None]:
-    """Make a command, which is a Hydra app, from a task, which is a function of options and the run's folder.
+    """Make a command from a task.
 
     The command reports a user's mistake as one line on stderr, with exit status 2. If the configuration alone shows the
     mistake, the command creates no folder; otherwise it removes the folder. A run that diverges keeps its folder, and
@@ -48,7 +46,7 @@ def make_command(
     ratinglab keeps its traceback.
 
     Args:
-        task: the function that does the work.
+        task: a function of the options and, if the command trains, of the run's folder.
         config_name: the primary config in conf/, such as `train`.
         positional: keys that arguments without a key set, in this order.
         find_run: finds the earlier run that the arguments resume or reproduce. None for a command that trains
@@ -95,9 +93,9 @@ def _help(conf: PrimaryConfig, line: CommandLine) -> str:
 
 def _print_config(conf: PrimaryConfig, line: CommandLine, find_run: FindRun | None) -> None:
     """Let Hydra print the configuration of a new run, without a check of its values."""
-    rerun = find_earlier_run(conf, line.overrides, find_run=find_run)
-    if rerun is not None:
-        path = rerun.folder / HYDRA_FOLDER / "config.yaml"
+    earlier_run = find_earlier_run(conf, line.overrides, find_run=find_run)
+    if earlier_run is not None:
+        path = earlier_run.folder / HYDRA_FOLDER / "config.yaml"
         raise UserError(f"--cfg shows the configuration of a new run; that of this run is in {path}")
     with hydra_context():
         overrides = conf.keep_typed_choices(line.overrides)
@@ -106,16 +104,13 @@ def _print_config(conf: PrimaryConfig, line: CommandLine, find_run: FindRun | No
 
 def _run_task(task: Task, conf: PrimaryConfig, line: CommandLine) -> None:
     """Run the task of a command that trains nothing. An error says which run `run=latest` or `run=best` resolved to."""
-    job = compose_job(conf, line.overrides, find_run=None)
-
-    def run(folder: Path) -> None:
-        try:
-            task(job.options, folder)
-        except UserError as error:
-            notes = find_named_run(job.options.run)[1] if isinstance(job.options, RunOptions) else []
-            raise UserError("".join([str(error), *(f" ({note})" for note in notes)])) from error
-
-    _run_in_hydra(run, job, [*line.flags, *job.overrides])
+    options = compose_job(conf, line.overrides, find_run=None).options
+    try:
+        with _exit_on_failure(Path.cwd()):
+            task(options)
+    except UserError as error:
+        notes = find_named_run(options.run)[1] if isinstance(options, RunOptions) else []
+        raise UserError("".join([str(error), *(f" ({note})" for note in notes)])) from error
 
 
 def _train(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun) -> None:
@@ -125,38 +120,35 @@ def _train(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun
         _join_fit(job)
         return
 
-    def train(folder: Path) -> None:
-        if job.rerun is not None and not job.is_resumed:
-            job.save(folder)  # the original's configuration in place of the one that Hydra has saved
-        try:
-            task(job.options, folder)
-        except StoppedError as error:
-            if has_started(folder):
-                exit_with(f"{error}; {resume_hint(folder)}", status=error.status)
-            raise
-
-    with job.claim_output_folder("run") as (_, folder_override):
-        _run_in_hydra(train, job, [*line.flags, *job.overrides, folder_override])
-
-
-def _run_in_hydra(run: Callable[[Path], object], job: ComposedJob, arguments: Sequence[str]) -> None:
-    """Call a function of the output folder inside Hydra's app, which has set up the folder and the logs."""
-
-    def run_and_report(_: DictConfig) -> None:
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        with clean_exit(), translate_exceptions(job.conf):  # in the app, since Hydra adds a line to an exception
+    def train(_: DictConfig) -> None:  # Hydra calls it after it has set up the logs
+        with clean_exit(), translate_exceptions(conf):  # here, since Hydra adds a line to an exception
+            if job.earlier_run is not None and not job.is_resumed:
+                job.save(folder)  # the original's configuration in place of the one that Hydra has saved
             try:
-                run(folder)
-            except OSError as error:
-                exit_on_storage_fault(error, folder)
+                with _exit_on_failure(folder):
+                    task(job.options, folder)
+            except StoppedError as error:
+                if has_started(folder):
+                    exit_with(f"{error}; {resume_hint(folder)}", status=error.status)
                 raise
-            except RunFailedError as error:
-                exit_with(f"error: {error}", status=1)
 
-    run_hydra_app(run_and_report, config_name=job.conf.config_name, arguments=arguments)
+    with job.claim_output_folder("run") as (folder, folder_override):
+        run_hydra_app(train, config_name=conf.config_name, arguments=[*line.flags, *job.overrides, folder_override])
 
 
-def _join_fit(job: ComposedJob) -> None:
+@contextmanager
+def _exit_on_failure(folder: Path) -> Iterator[None]:
+    """End the process with status 1, without a traceback, if a run fails or if `folder` cannot be written to."""
+    try:
+        yield
+    except OSError as error:
+        exit_on_storage_fault(error, folder)
+        raise
+    except RunFailedError as error:
+        exit_with(f"error: {error}", status=1)
+
+
+def _join_fit(job: Job) -> None:
     """Take part in the fit of rank 0, which claims and writes the run, prints it, and reports how the fit ends.
 
     A bug in this process keeps its traceback.

@@ -19,10 +19,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
-from ratinglab.config.comments import find_key_comments
-from ratinglab.config.conversion import TARGET, UnknownKeyError, wrong_value
+from ratinglab.config.arguments import jobs_to_check
 from ratinglab.config.hydra_api import hydra_context
-from ratinglab.config.key_hints import did_you_mean_key
 from ratinglab.config.primary_config import (
     MULTIPLE_CHOICE_GROUPS,
     OPTIONAL_GROUPS,
@@ -31,7 +29,7 @@ from ratinglab.config.primary_config import (
     flatten,
     format_choices,
 )
-from ratinglab.config.sweep_jobs import jobs_to_check
+from ratinglab.config.typed_options import TARGET, UnknownKeyError, did_you_mean_key, wrong_value
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.trainer_options import NOT_IN_TRAINER
 from ratinglab.options import as_yaml
@@ -84,8 +82,8 @@ def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
 
 def _refuse_added_key(override: Override, overrides: Sequence[Override], conf: PrimaryConfig) -> NoReturn:
     """Raise UserError for `+KEY=VALUE` or, if the key is unknown, Hydra's own error about an unknown key."""
-    earlier_run = {"resume", "run"} if conf.config_name == "train" else set[str]()
-    if not earlier_run.intersection(other.key_or_group for other in overrides):  # an earlier run has its own choices
+    names_of_runs = {"resume", "run"} if conf.config_name == "train" else set[str]()
+    if not names_of_runs.intersection(other.key_or_group for other in overrides):  # an earlier run has its own choices
         choices = [other for other in overrides if other.key_or_group in conf.groups() and not other.is_delete()]
         first_job = next(jobs_to_check([*choices, override]))
         conf.compose([text.lstrip("+") for text in first_job])
@@ -235,7 +233,7 @@ def _suggest_key(key: str, keys: Sequence[str], choices: Mapping[str, Sequence[s
         choices_with_key = [
             f"{group}={choice}"
             for choice, path in conf.choices(group).items()
-            if (key,) in find_key_comments(path.read_text(encoding="utf-8"))
+            if key in flatten(yaml.safe_load(path.read_text(encoding="utf-8")))
         ]
         if choices_with_key and group not in OVERLAY_GROUPS:
             return f"; {group}.{key} belongs to {', '.join(choices_with_key)}"

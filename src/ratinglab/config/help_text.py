@@ -1,4 +1,4 @@
-"""Text of --help: the choices of each group, and all keys with the comments of the chosen YAML files.
+"""Text of --help: the choices of each group, and all keys with their comments in the chosen YAML files.
 
 Hydra's own help shows no comments, and takes twice as long, because it also lists Hydra's own groups.
 """
@@ -8,17 +8,21 @@ import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import takewhile
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ratinglab.config.comments import find_key_comments, read_file_comment
-from ratinglab.config.conversion import TARGET
 from ratinglab.config.primary_config import PrimaryConfig
+from ratinglab.config.typed_options import TARGET
 from ratinglab.options import as_yaml
 from ratinglab.process.program import shell_command
+from ratinglab.runs.record import LOADER
 
+KeyPath = tuple[str, ...]
+"""Path of a nested key, such as ("columns", "user")."""
 DESCRIPTION_COLUMN = 36
 """Column at which descriptions begin. A name that is too long for the space before it gets a line of its own."""
 HOW_TO = """\
@@ -112,3 +116,37 @@ def _entry(name: str, text: str, *, mark: str = " ") -> list[str]:
 
 def _width() -> int:
     return max(72, min(120, shutil.get_terminal_size((100, 24)).columns))
+
+
+def read_file_comment(text: str) -> list[str]:
+    """Return the lines of the comment at the top of a file, without a `@package` line."""
+    lines = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    return [line.removeprefix("#").removeprefix(" ") for line in lines if not line.startswith("# @")]
+
+
+def find_key_comments(text: str) -> dict[KeyPath, str]:
+    """Find the comment above each key, joined to one line. Returns "" if there is none."""
+    lines = [line.strip() for line in text.splitlines()]
+    comments = {}
+    for path, number in find_key_lines(text).items():
+        above = list(takewhile(lambda line: line.startswith("#"), reversed(lines[:number])))
+        comments[path] = " ".join(line.removeprefix("#").strip() for line in reversed(above))
+    return comments
+
+
+def find_key_lines(text: str) -> dict[KeyPath, int]:
+    """Find the line number of each key, from 0. Skips lists and the keys in them, except for a defaults list."""
+    root = yaml.compose(text, Loader=LOADER)
+    return dict(_lines_of_keys(root, ())) if isinstance(root, yaml.MappingNode) else {}
+
+
+def _lines_of_keys(node: yaml.MappingNode, parent: KeyPath) -> Iterator[tuple[KeyPath, int]]:
+    for key, value in node.value:
+        path = (*parent, str(key.value))
+        yield path, key.start_mark.line
+        if isinstance(value, yaml.MappingNode):
+            yield from _lines_of_keys(value, path)
+        elif path == ("defaults",):
+            for entry in value.value:
+                if isinstance(entry, yaml.MappingNode):
+                    yield from _lines_of_keys(entry, path)

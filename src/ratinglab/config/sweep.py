@@ -19,11 +19,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ratinglab.config.arguments import CommandLine
-from ratinglab.config.composed_job import ComposedJob, FindRun, compose_new_job, convert_config, find_earlier_run
+from ratinglab.config.arguments import CommandLine, jobs_to_check, swept_values
 from ratinglab.config.hydra_api import hydra_context, is_search, run_hydra_app
+from ratinglab.config.job import FindRun, Job, compose_new_job, convert_config, find_earlier_run
 from ratinglab.config.primary_config import PrimaryConfig
-from ratinglab.config.sweep_jobs import jobs_to_check, swept_values
 from ratinglab.errors import ConflictError, RunFailedError, UserError
 from ratinglab.options import quote_for_hydra, short_keys, short_number
 from ratinglab.process.exits import exit_on_storage_fault, exit_with
@@ -41,8 +40,9 @@ from ratinglab.runs.sweep_folder import (
 
 log = logging.getLogger(__name__)
 
-Task = Callable[[Any, Path], float | None]
-"""Function behind a command: takes its options and the run's folder, and returns the objective of a search, if any."""
+Task = Callable[..., float | None]
+"""Function behind a command. Takes its options and, if the command trains, the run's folder. Returns the objective of a
+search, if any."""
 PRINTED_PREFIXES = ("note:", "warning:", "resume", "pruned")
 """Beginnings of those lines of a job's log that are also printed."""
 PRINTED_NOTES = set[str]()
@@ -73,7 +73,7 @@ def train_sweep(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: Fi
         sys.exit(1)
 
 
-def _check_sweep(conf: PrimaryConfig, arguments: Sequence[str]) -> tuple[list[str], ComposedJob, int]:
+def _check_sweep(conf: PrimaryConfig, arguments: Sequence[str]) -> tuple[list[str], Job, int]:
     """Check the jobs of a sweep. Call it inside `hydra_context`. Prints a warning for each job whose options conflict.
 
     Returns:
@@ -111,7 +111,7 @@ def _check_sweep(conf: PrimaryConfig, arguments: Sequence[str]) -> tuple[list[st
     return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"], job, num_jobs
 
 
-def _compose_job_of_sweep(conf: PrimaryConfig, overrides: Sequence[str]) -> ComposedJob:
+def _compose_job_of_sweep(conf: PrimaryConfig, overrides: Sequence[str]) -> Job:
     """Compose and check one job of a sweep."""
     job = compose_new_job(conf, conf.keep_typed_choices(overrides))
     if job.options.trainer.num_processes > 1:

@@ -9,7 +9,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from ratinglab.config.conversion import UnknownKeyError, target_class, to_options
+from ratinglab.config.typed_options import UnknownKeyError, target_class, to_options
 from ratinglab.errors import UserError
 from ratinglab.options import at_least
 

@@ -12,7 +12,6 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from ratinglab.config.conversion import TARGET
 from ratinglab.config.primary_config import (
     MULTIPLE_CHOICE_GROUPS,
     OPTIONAL_GROUPS,
@@ -20,6 +19,7 @@ from ratinglab.config.primary_config import (
     flatten,
     format_choices,
 )
+from ratinglab.config.typed_options import TARGET
 from ratinglab.errors import UserError
 from ratinglab.files import suggest_sibling, user_path
 from ratinglab.options import quote_for_hydra
@@ -37,7 +37,7 @@ PATH_KEY = re.compile(r"data\.(\w+\.)*(path|root|cache)")
 
 
 @dataclass(frozen=True)
-class Rerun:
+class EarlierRun:
     """An earlier run to resume in its folder or to reproduce in a new one.
 
     Attributes:
@@ -184,7 +184,7 @@ class Rerun:
         return {name: record[name] for name in names if name in record and record[name] != saved.trainer.get(name)}
 
 
-def find_resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
+def find_resumed_run(overrides: Sequence[str], *, multirun: bool) -> EarlierRun | None:
     """Return the run that `resume=` names, or None if no run is resumed.
 
     Raises:
@@ -212,10 +212,10 @@ def find_resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | Non
             )
     folder = _run_folder(user_path(_text(resume), key="resume"), key="resume")
     path = quote_for_hydra(str(folder))
-    return Rerun(folder, "resume", settings, [f"hydra.run.dir={path}", "hydra.output_subdir=null"])
+    return EarlierRun(folder, "resume", settings, [f"hydra.run.dir={path}", "hydra.output_subdir=null"])
 
 
-def find_reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
+def find_reproduced_run(overrides: Sequence[str], *, multirun: bool) -> EarlierRun:
     """Return the run that `run=` names, which will be trained again in a new folder.
 
     Raises:
@@ -232,7 +232,7 @@ def find_reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     folder, notes = find_named_run(_text(run[0]))
     for note in notes:
         print(note)
-    return Rerun(_run_folder(folder, key="run"), "run", [override.input_line or "" for override in settings], [])
+    return EarlierRun(_run_folder(folder, key="run"), "run", [override.input_line or "" for override in settings], [])
 
 
 def _check_single_values(overrides: Sequence[Override]) -> None:

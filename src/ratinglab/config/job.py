@@ -19,12 +19,12 @@ from ratinglab.commands.command_options import (
     SimilarOptions,
 )
 from ratinglab.config.arguments import quote_texts
-from ratinglab.config.conversion import TARGET, UnknownKeyError, to_options
+from ratinglab.config.earlier_run import EarlierRun, find_resumed_run
 from ratinglab.config.error_messages import check_overrides, name_file_of_key, translate_exceptions
 from ratinglab.config.hydra_api import hide_hydra_app, hydra_context
 from ratinglab.config.primary_config import PrimaryConfig
-from ratinglab.config.rerun import Rerun, find_resumed_run
 from ratinglab.config.resolvers import register_resolvers
+from ratinglab.config.typed_options import TARGET, UnknownKeyError, to_options
 from ratinglab.files import user_path
 from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.options import quote_for_hydra
@@ -46,13 +46,13 @@ OPTIONS_CLASSES: dict[str, type] = {
     "serve": ServeOptions,
 }
 """Options class of each primary config in conf/."""
-FindRun = Callable[..., Rerun | None]
+FindRun = Callable[..., EarlierRun | None]
 """Function that finds the earlier run named in the overrides, such as `find_resumed_run`. Returns None for a new
 run."""
 
 
 @dataclass(frozen=True)
-class ComposedJob:
+class Job:
     """A job, composed and checked: a new run, an earlier run to resume or reproduce, or a command that trains nothing.
 
     Attributes:
@@ -61,7 +61,7 @@ class ComposedJob:
         hydra: Hydra's part of the config.
         overrides: overrides to pass to Hydra's app. For an earlier run, they only choose the folder to write to.
         conf: the primary config.
-        rerun: the earlier run, or None for any other job.
+        earlier_run: the earlier run, or None for any other job.
     """
 
     options: Any
@@ -69,12 +69,12 @@ class ComposedJob:
     hydra: DictConfig
     overrides: list[str]
     conf: PrimaryConfig
-    rerun: Rerun | None = None
+    earlier_run: EarlierRun | None = None
 
     @property
     def is_resumed(self) -> bool:
         """Whether the job continues an earlier run in its folder. A reproduction has a new folder."""
-        return self.rerun is not None and self.rerun.key == "resume"
+        return self.earlier_run is not None and self.earlier_run.key == "resume"
 
     def output_folder(self, kind: Literal["run", "sweep"]) -> Path:
         """Return the absolute path of hydra.run.dir or hydra.sweep.dir.
@@ -101,8 +101,8 @@ class ComposedJob:
 
     def save(self, folder: Path) -> None:
         """Save the configuration in a run's folder, as Hydra's app does. A reproduction saves the original's."""
-        overrides = self.overrides if self.rerun is None else self.rerun.arguments()
-        hydra = self._complete_hydra_config(folder) if self.rerun is None else read_hydra(self.rerun.folder)
+        overrides = self.overrides if self.earlier_run is None else self.earlier_run.arguments()
+        hydra = self._complete_hydra_config(folder) if self.earlier_run is None else read_hydra(self.earlier_run.folder)
         (folder / HYDRA_FOLDER).mkdir(exist_ok=True)
         for name, content in (
             ("config.yaml", self.config),
@@ -125,7 +125,7 @@ class ComposedJob:
 
 def find_earlier_run(
     conf: PrimaryConfig, overrides: Sequence[str], *, find_run: FindRun | None, multirun: bool = False
-) -> Rerun | None:
+) -> EarlierRun | None:
     """Check the form of the overrides, and find the earlier run that they name. Returns None if they ask for a new run.
 
     Raises:
@@ -136,34 +136,34 @@ def find_earlier_run(
     return None if find_run is None else find_run(overrides, multirun=multirun)
 
 
-def compose_job(conf: PrimaryConfig, overrides: Sequence[str], *, find_run: FindRun | None) -> ComposedJob:
+def compose_job(conf: PrimaryConfig, overrides: Sequence[str], *, find_run: FindRun | None) -> Job:
     """Compose and check the one job that the overrides ask for.
 
     Raises:
         UserError: an override is not allowed, a key is unknown, a value is missing, of the wrong type or out of range,
             or there is no such earlier run.
     """
-    rerun = find_earlier_run(conf, overrides, find_run=find_run)
-    if rerun is None:
+    earlier_run = find_earlier_run(conf, overrides, find_run=find_run)
+    if earlier_run is None:
         with hydra_context():
             return compose_new_job(conf, conf.keep_typed_choices(overrides))
     if conf.user_folder is None:
-        conf.add_folder(rerun.config_dir())
+        conf.add_folder(earlier_run.config_dir())
     with hydra_context():
-        config, hydra = rerun.compose(conf)
-        options = convert_config(config, conf, overrides=rerun.arguments())
-        return ComposedJob(options, config, hydra, rerun.overrides, conf, rerun)
+        config, hydra = earlier_run.compose(conf)
+        options = convert_config(config, conf, overrides=earlier_run.arguments())
+        return Job(options, config, hydra, earlier_run.overrides, conf, earlier_run)
 
 
-def compose_new_job(conf: PrimaryConfig, overrides: list[str]) -> ComposedJob:
-    """Compose and check a job that is no earlier run. Call it inside `hydra_context` or a job of Hydra.
+def compose_new_job(conf: PrimaryConfig, overrides: list[str]) -> Job:
+    """Compose and check a job that is no earlier run. Call it inside `hydra_context`.
 
     Raises:
         UserError: a key is unknown, or a value is missing, of the wrong type, or out of range.
     """
     config, hydra = conf.compose(overrides)
     try:
-        return ComposedJob(convert_config(config, conf, overrides=overrides), config, hydra, overrides, conf)
+        return Job(convert_config(config, conf, overrides=overrides), config, hydra, overrides, conf)
     except UnknownKeyError as error:
         raise name_file_of_key(error, conf, overrides) from error
 
@@ -194,7 +194,7 @@ def _start_threads_of_compiled_fit(config: DictConfig) -> None:
         start_threads()
 
 
-def compose_call(overrides: Sequence[str], *, config_dir: str | None) -> ComposedJob:
+def compose_call(overrides: Sequence[str], *, config_dir: str | None) -> Job:
     """Compose and check the run that a call from Python asks for.
 
     Raises:
