@@ -43,7 +43,6 @@ FRAGMENTS = {
     "protocol_keys": ["train", "protocol=movielens_u1"],
     "movielens_100k_digests": ["train", "protocol=movielens_u1"],
     "optuna": ["train", "search=fast"],
-    "no_folder": ["evaluate"],
 }
 """Files that others include, each with a primary config and, where a choice includes it, that choice."""
 WIDTH = 120

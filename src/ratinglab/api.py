@@ -1,4 +1,4 @@
-"""Python API: train, cross_validate, load and lightning. Keys, checks and folders are those of the command line."""
+"""Python API: train, cross_validate, load and lightning. They use the keys, checks and folders of the command line."""
 
 import inspect
 import os

@@ -34,15 +34,12 @@ def check_output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Pa
     Raises:
         UserError: the folder is missing, or the path is a folder, an input, or inside a run's folder.
     """
-    path = user_path(text, key=key)
-    if not path.parent.is_dir():
-        raise UserError(f"{key}: there is no folder {path.parent}")
+    path = _output_path(text, key=key)
     if path.is_dir() or text.endswith(("/", os.sep)):
         raise UserError(f"{key} must be a file, got the folder {text}")
     for other in inputs:
         if path.exists() and path.samefile(other):
             raise UserError(f"{key} must differ from the input file, got {text}")
-    _check_outside_runs(path, key=key)
     return path
 
 
@@ -52,16 +49,17 @@ def check_output_folder(text: str, *, key: str) -> Path:
     Raises:
         UserError: the folder above is missing, or the path is a file, a folder with files, or inside a run's folder.
     """
-    path = user_path(text, key=key)
-    if not path.parent.is_dir():
-        raise UserError(f"{key}: there is no folder {path.parent}")
+    path = _output_path(text, key=key)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UserError(f"{key} must be a new or empty folder, got {text}")
-    _check_outside_runs(path, key=key)
     return path
 
 
-def _check_outside_runs(path: Path, *, key: str) -> None:
+def _output_path(text: str, *, key: str) -> Path:
+    """Parse the path of an output. The folder above it must exist, and must not be a run's folder or inside one."""
+    path = user_path(text, key=key)
+    if not path.parent.is_dir():
+        raise UserError(f"{key}: there is no folder {path.parent}")
     try:
         resolved = path.resolve()
     except (OSError, RuntimeError) as error:  # links that form a loop
@@ -69,6 +67,7 @@ def _check_outside_runs(path: Path, *, key: str) -> None:
     for folder in resolved.parents:
         if (folder / RUN_RECORD).is_file():
             raise UserError(f"{key} must not be inside the folder of a run, got {path}")
+    return path
 
 
 def check_table_path(text: str, *, inputs: Iterable[Path] = ()) -> Path:

@@ -90,8 +90,8 @@ class RecommendOptions(RunOptions, FoldInOptions):
     """Options for recommending items."""
 
     user: str | None
-    """User id, as in the data. With null, the lists are for the users of `ratings`, for those in the file `users`, or
-    for all users."""
+    """User id, as in the data. With null, the lists are for the users of `ratings` or of the file `users`, if one of
+    them is given, and otherwise for all users."""
     users: str | None
     """File with one user per row: text, JSON Lines, Parquet, Arrow or ORC. With null, the lists are for all users
     with training ratings or, with unknown=baseline, for all users."""

@@ -195,18 +195,15 @@ def search_left(ordered: Tensor, values: Tensor) -> Tensor:
 
 @contextmanager
 def _silence_exporters() -> Iterator[None]:
-    """Silence the log messages and warnings of the exporters."""
     logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         logging.disable(logging.NOTSET)
 
 
 def _describe_signature(takes_day: bool) -> dict[str, Any]:
-    """Describe the inputs and the output of a program."""
     index = {"dtype": "int32", "shape": ["B"]}
     names = ("user", "item", "day") if takes_day else ("user", "item")
     return {"inputs": dict.fromkeys(names, index), "outputs": {"rating": {"dtype": "float32", "shape": ["B"]}}}
@@ -218,9 +215,6 @@ def _collect_arrays(run: Run, format: ExportFormat) -> Arrays:
     A pair with an unknown user or item gets baseline_mean + baseline_user_bias + baseline_item_bias. The last entry of
     the baseline's biases, 0, is for unknown ids. user_bias and item_bias are 0 for a model without biases; scale is ±∞
     without clipping.
-
-    Raises:
-        UserError: the model has no factors.
     """
     factors = run.predictor.model.factors()
     baseline = run.predictor.baseline

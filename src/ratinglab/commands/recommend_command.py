@@ -115,11 +115,7 @@ def recommend(options: RecommendOptions) -> None:
 def _find_candidates(
     recommender: TrainedRecommender, options: RecommendOptions, items: TextTable | None
 ) -> tuple[Ids | None, list[str]]:
-    """Find the ids of the candidate items; None if all items are candidates. Also returns a note on skipped items.
-
-    Raises:
-        UserError: a genre is unknown, or no item in the table `items` is left.
-    """
+    """Find the ids of the candidate items; None if all items are candidates. Also returns a note on skipped items."""
     tables = recommender.tables
     with_genre: Ids | None = None
     if options.genres:
@@ -160,11 +156,7 @@ def _recommend_to_one(request: _ListsRequest, user_id: str, output: Path | None,
 
 
 def _notes_on_user(request: _ListsRequest, user_id: str) -> Iterator[str]:
-    """Say which list a user without training ratings gets.
-
-    Raises:
-        UserError: the options refuse such a user.
-    """
+    """Say which list a user without training ratings gets, or refuse the user if the options say so."""
     if request.recommender_of(user_id).tables.is_user_trained(user_id):
         return
     if request.options.unknown is UnknownUsers.error:
@@ -231,11 +223,7 @@ def _recommend_to_several(request: _ListsRequest, users: TextTable | None, outpu
 
 
 def _read_user_ids(request: _ListsRequest, users: TextTable) -> list[str]:
-    """Read the ids of the users in a table, once each.
-
-    Raises:
-        UserError: the options refuse users without training ratings, and the table has one.
-    """
+    """Read the ids of the users in a table, once each. Refuses users without training ratings if the options say so."""
     name = columns_in(users.names, request.options.columns, request.run.record)["user"]
     user_ids = list(dict.fromkeys(users.ids(name, key="columns.user", side="user").to_pylist()))
     if request.options.unknown is UnknownUsers.error:

@@ -27,7 +27,7 @@ def report_folders(folders: Sequence[str], *, test: bool) -> Iterator[str]:
     each sweep on its test rows first, and stores the errors in its runs.
 
     Raises:
-        UserError: there is no finished run in the folders; or with `test`, no sweep, or a sweep without one best
+        UserError: the folders have no finished run. With `test`, they have no sweep, or a sweep has no single best
             configuration.
     """
     sweeps = [path for path in (user_path(name, key="folder") for name in folders) if (path / SWEEP_RECORD).is_file()]

@@ -1,4 +1,4 @@
-"""An earlier run that is resumed or reproduced: which run, and its own configuration."""
+"""Find the run to resume or to reproduce, and restore its configuration."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
@@ -25,7 +24,7 @@ from ratinglab.files import suggest_sibling, user_path
 from ratinglab.options import quote_for_hydra
 from ratinglab.process.program import shell_command
 from ratinglab.runs.finished_runs import find_named_run
-from ratinglab.runs.record import parse_hydra_file, read_config_dir, read_hydra, read_run_json
+from ratinglab.runs.record import parse_hydra_file, read_hydra, read_run_json
 from ratinglab.runs.run_files import HYDRA_FOLDER
 
 LIMIT_KEYS = ("trainer.max_epochs", "trainer.max_time")
@@ -52,13 +51,8 @@ class EarlierRun:
     settings: list[str]
     overrides: list[str]
 
-    def config_dir(self) -> str | None:
-        """Return the folder of --config-dir that the run was started with, or None if it no longer exists."""
-        folder = read_config_dir(self.folder)
-        return folder if folder is not None and Path(folder).is_dir() else None
-
     def arguments(self) -> list[str]:
-        """List the overrides that the run was started with, as the new settings change them.
+        """List the overrides that the run was started with, with the new settings in place of the old ones.
 
         Leaves out new paths, because `compose` makes them absolute.
         """
@@ -70,8 +64,8 @@ class EarlierRun:
     def compose(self, conf: PrimaryConfig) -> tuple[DictConfig, DictConfig]:
         """Restore the run's own configuration, and compose Hydra's part. Call it inside `hydra_context`.
 
-        The run's own values replace those of the YAML files, which may have changed. Options that were added to
-        ratinglab since then get today's default values.
+        The run keeps the values that it was started with, even if the YAML files have changed. Options that were added
+        to ratinglab since then get today's default values.
 
         Raises:
             UserError: the file is damaged, or the run has an option that no longer exists.
@@ -123,9 +117,9 @@ class EarlierRun:
     def _apply_settings(self, conf: PrimaryConfig, config: DictConfig) -> None:
         """Set the new settings in the restored config.
 
-        A new path of the ratings is also that of the users or items, if they were read from the same file.
+        If users or items were read from the file of ratings, they are read from its new path too.
         """
-        keys, settings = flatten(OmegaConf.to_container(config)), conf.parse(self.settings)
+        keys, settings = flatten(config), conf.parse(self.settings)
         changed = {str(setting.key_or_group) for setting in settings}
         in_ratings = [
             key
@@ -169,7 +163,7 @@ class EarlierRun:
     def _make_paths_absolute(self, saved: DictConfig) -> None:
         """Make relative paths in `saved` absolute if they exist in the folder in which the run was started."""
         start_folder = Path((read_hydra(self.folder).get("runtime") or {}).get("cwd", "."))
-        keys = [key for key in flatten(OmegaConf.to_container(saved)) if key == "from" or PATH_KEY.fullmatch(key)]
+        keys = [key for key in flatten(saved) if key == "from" or PATH_KEY.fullmatch(key)]
         for key in keys:
             path = OmegaConf.select(saved, key)
             if isinstance(path, str) and not path.startswith("~") and not Path(path).is_absolute():
@@ -184,23 +178,22 @@ class EarlierRun:
         return {name: record[name] for name in names if name in record and record[name] != saved.trainer.get(name)}
 
 
-def find_resumed_run(overrides: Sequence[str], *, multirun: bool) -> EarlierRun | None:
+def find_resumed_run(overrides: Sequence[Override], *, multirun: bool) -> EarlierRun | None:
     """Return the run that `resume=` names, or None if no run is resumed.
 
     Raises:
         UserError: there is no such run, a key is set that would make it another experiment, or it is a sweep.
     """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    if any(override.key_or_group == "reproduces" for override in parsed):
+    if any(override.key_or_group == "reproduces" for override in overrides):
         raise UserError(f"reproduces cannot be set: use {shell_command('reproduce', 'run=FOLDER')}")
-    resume = next((override for override in parsed if override.key_or_group == "resume"), None)
+    resume = next((override for override in overrides if override.key_or_group == "resume"), None)
     if resume is None or resume.value() is None:
         return None
     if multirun:
         raise UserError("resume continues a single run: leave out -m")
-    _check_single_values(parsed)
+    _check_single_values(overrides)
     settings = []
-    for override in parsed:
+    for override in overrides:
         key = str(override.key_or_group)
         if key in (*LIMIT_KEYS, *DEVICE_KEYS) or PATH_KEY.fullmatch(key):
             settings.append(override.input_line or "")
@@ -215,17 +208,16 @@ def find_resumed_run(overrides: Sequence[str], *, multirun: bool) -> EarlierRun 
     return EarlierRun(folder, "resume", settings, [f"hydra.run.dir={path}", "hydra.output_subdir=null"])
 
 
-def find_reproduced_run(overrides: Sequence[str], *, multirun: bool) -> EarlierRun:
+def find_reproduced_run(overrides: Sequence[Override], *, multirun: bool) -> EarlierRun:
     """Return the run that `run=` names, which will be trained again in a new folder.
 
     Raises:
         UserError: there is no such run, or another key is set.
     """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    _check_single_values(parsed)
-    run = [override for override in parsed if override.key_or_group == "run"]
-    settings = [override for override in parsed if PATH_KEY.fullmatch(str(override.key_or_group))]
-    if multirun or len(run) != 1 or len(parsed) != 1 + len(settings):
+    _check_single_values(overrides)
+    run = [override for override in overrides if override.key_or_group == "run"]
+    settings = [override for override in overrides if PATH_KEY.fullmatch(str(override.key_or_group))]
+    if multirun or len(run) != 1 or len(overrides) != 1 + len(settings):
         raise UserError(
             "reproduce takes run=FOLDER and, if the data have been moved, their new path, as in data.path=FILE"
         )

@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 import yaml
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
@@ -121,7 +120,7 @@ def name_file_of_key(error: UnknownKeyError, conf: PrimaryConfig, overrides: Seq
     if error.key in OPTIONAL_GROUPS:
         path = next(file.path for file in files if file.package == error.key)
         return UserError(f"{path} must begin with the line `# @package _global_`, to set keys of other groups")
-    setting_file = next((file.label for file in reversed(files) if error.key in file.set_keys()), None)
+    setting_file = next((file.label for file in reversed(files) if error.key in file.values()), None)
     if setting_file is None:
         return error
     group = error.key.split(".")[0]
@@ -135,8 +134,8 @@ def name_file_of_key(error: UnknownKeyError, conf: PrimaryConfig, overrides: Seq
 def translate_exceptions(conf: PrimaryConfig) -> Iterator[None]:
     """Raise UserError in place of the exceptions of Hydra, OmegaConf and the YAML parser.
 
-    For some faulty files, Hydra raises an AssertionError or the like that does not name the file. This function then
-    searches the user's folder for a file with the same error.
+    For some faulty files, Hydra raises an exception, such as AssertionError, that does not name the file. This function
+    then searches the user's folder for a file with the same error.
     """
     try:
         yield
@@ -256,7 +255,7 @@ def _choices_with_key(key: str, conf: PrimaryConfig) -> list[str]:
         for name in conf.choices(group):
             with suppress(HydraException):
                 config, _ = conf.compose([f"{group}={name}"])
-                if key in flatten(OmegaConf.to_container(config, resolve=False)):
+                if key in flatten(config):
                     choices.append(f"{group}={name}")
     return choices
 
@@ -272,7 +271,6 @@ def _keys_and_choices(conf: PrimaryConfig) -> tuple[list[str], dict[str, list[st
         for overrides in (choices, []):
             with suppress(HydraException):
                 config, _ = conf.compose(overrides)
-                values = flatten(OmegaConf.to_container(config, resolve=False))
-                keys = [key for key, value in values.items() if not (isinstance(value, dict) or key.endswith(TARGET))]
-                return keys, conf.chosen_names(overrides)
+                keys = [key for key, value in flatten(config).items() if not isinstance(value, dict)]
+                return [key for key in keys if not key.endswith(TARGET)], conf.chosen_names(overrides)
     return [], {}

@@ -38,7 +38,7 @@ FLAGS = {
 
 def format_help(conf: PrimaryConfig, overrides: Sequence[str]) -> str:
     """Format the help of a primary config with these overrides. Call it inside `hydra_context`."""
-    config, hydra = conf.compose(overrides)
+    config, _ = conf.compose(overrides)
     chosen = conf.chosen_names(overrides)
     primary = (conf.folder / f"{conf.config_name}.yaml").read_text(encoding="utf-8")
     comments = _comments(conf, overrides)
@@ -60,7 +60,7 @@ def format_help(conf: PrimaryConfig, overrides: Sequence[str]) -> str:
             lines += ["", *keys]
     ungrouped = OmegaConf.masked_copy(config, [str(key) for key in config if key not in groups])
     lines += ["", "Keys of the run:" if groups else "Keys (KEY=VALUE):", *_key_lines(ungrouped, comments)]
-    flags = {flag: text for flag, text in FLAGS.items() if flag != "-m" or hydra.output_subdir is not None}
+    flags = {flag: text for flag, text in FLAGS.items() if flag != "-m" or conf.config_name == "train"}
     lines += ["", "Flags:", *(line for flag, text in flags.items() for line in _entry(flag, text))]
     return adapt_commands("\n".join(lines))
 

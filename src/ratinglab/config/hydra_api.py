@@ -11,7 +11,6 @@ from hydra import initialize_config_module
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.utils import get_args_parser
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -63,11 +62,6 @@ def hide_hydra_app() -> Iterator[None]:
         yield
     finally:  # Hydra replaces its instance with a copy
         GlobalHydra.instance().hydra, HydraConfig.instance().cfg = before
-
-
-def config_loader() -> ConfigLoader:
-    """Return Hydra's loader of configs. Call it inside `hydra_context`."""
-    return GlobalHydra.instance().config_loader()
 
 
 def load_file(folder: Path, name: str) -> None:

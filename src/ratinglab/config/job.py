@@ -29,7 +29,7 @@ from ratinglab.files import user_path
 from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.options import quote_for_hydra
 from ratinglab.runs.claimed_folder import claim_folder
-from ratinglab.runs.record import read_hydra
+from ratinglab.runs.record import read_config_dir, read_hydra
 from ratinglab.runs.run_files import HYDRA_FOLDER
 from ratinglab.serving.serve_options import ServeOptions
 from ratinglab.targets import target_class
@@ -61,7 +61,7 @@ class Job:
         hydra: Hydra's part of the config.
         overrides: overrides to pass to Hydra's app. For an earlier run, they only choose the folder to write to.
         conf: the primary config.
-        earlier_run: the earlier run, or None for any other job.
+        earlier_run: the run to resume or to reproduce, or None.
     """
 
     options: Any
@@ -126,41 +126,35 @@ class Job:
 def find_earlier_run(
     conf: PrimaryConfig, overrides: Sequence[str], *, find_run: FindRun | None, multirun: bool = False
 ) -> EarlierRun | None:
-    """Check the form of the overrides, and find the earlier run that they name. Returns None if they ask for a new run.
-
-    Raises:
-        UserError: an override is not allowed, or there is no such run.
-    """
+    """Check the form of the overrides, and return the earlier run that they name, or None for a new run."""
     with hydra_context():
-        check_overrides(conf.parse(overrides), conf)
-    return None if find_run is None else find_run(overrides, multirun=multirun)
+        parsed = conf.parse(overrides)
+        check_overrides(parsed, conf)
+    return None if find_run is None else find_run(parsed, multirun=multirun)
 
 
 def compose_job(conf: PrimaryConfig, overrides: Sequence[str], *, find_run: FindRun | None) -> Job:
     """Compose and check the one job that the overrides ask for.
 
     Raises:
-        UserError: an override is not allowed, a key is unknown, a value is missing, of the wrong type or out of range,
-            or there is no such earlier run.
+        UserError: an override is not allowed, there is no such earlier run, or `to_options` refuses a value.
     """
     earlier_run = find_earlier_run(conf, overrides, find_run=find_run)
     if earlier_run is None:
         with hydra_context():
-            return compose_new_job(conf, conf.keep_typed_choices(overrides))
-    if conf.user_folder is None:
-        conf.add_folder(earlier_run.config_dir())
+            return compose_new_job(conf, overrides)
+    config_dir = read_config_dir(earlier_run.folder)
+    if conf.user_folder is None and config_dir is not None and Path(config_dir).is_dir():
+        conf.add_folder(config_dir)
     with hydra_context():
         config, hydra = earlier_run.compose(conf)
         options = convert_config(config, conf, overrides=earlier_run.arguments())
         return Job(options, config, hydra, earlier_run.overrides, conf, earlier_run)
 
 
-def compose_new_job(conf: PrimaryConfig, overrides: list[str]) -> Job:
-    """Compose and check a job that is no earlier run. Call it inside `hydra_context`.
-
-    Raises:
-        UserError: a key is unknown, or a value is missing, of the wrong type, or out of range.
-    """
+def compose_new_job(conf: PrimaryConfig, overrides: Sequence[str]) -> Job:
+    """Compose and check a job that is no earlier run. Call it inside `hydra_context`."""
+    overrides = conf.keep_typed_choices(overrides)
     config, hydra = conf.compose(overrides)
     try:
         return Job(convert_config(config, conf, overrides=overrides), config, hydra, overrides, conf)
@@ -195,11 +189,7 @@ def _start_threads_of_compiled_fit(config: DictConfig) -> None:
 
 
 def compose_call(overrides: Sequence[str], *, config_dir: str | None) -> Job:
-    """Compose and check the run that a call from Python asks for.
-
-    Raises:
-        UserError: an override is wrong, or there is no earlier run or no folder `config_dir`.
-    """
+    """Compose and check the run that a call from Python asks for."""
     register_resolvers()
     conf = PrimaryConfig("train")
     with translate_exceptions(conf), hide_hydra_app():

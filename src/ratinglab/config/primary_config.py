@@ -6,17 +6,18 @@ model, the choice is mf, and the file is model/mf.yaml.
 
 import os
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ratinglab.config.hydra_api import config_loader, load_file
+from ratinglab.config.hydra_api import load_file
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
 from ratinglab.options import as_override, quote_for_hydra
@@ -46,20 +47,10 @@ class ChosenFile(NamedTuple):
     path: Path
     is_included: bool = False
 
-    def set_keys(self) -> set[str]:
-        """Collect the full names of the keys that the file sets, parent keys included."""
-        return {f"{self.package}.{key}".lstrip(".") for key in self._content()}
-
-    def overrides(self, keys: Collection[str]) -> list[str]:
-        """Return an override for each of these keys that the file sets. Skips mandatory values (`???`)."""
-        return [
-            as_override(f"{self.package}.{key}", value)
-            for key, value in self._content().items()
-            if f"{self.package}.{key}" in keys and value != "???" and not isinstance(value, dict)
-        ]
-
-    def _content(self) -> dict[str, Any]:
-        return flatten(OmegaConf.to_container(OmegaConf.load(self.path), resolve=False))
+    def values(self) -> dict[str, Any]:
+        """Map the full names of the keys that the file sets to their values, parent keys included."""
+        values = flatten(OmegaConf.load(self.path))
+        return {f"{self.package}.{key}".lstrip("."): value for key, value in values.items()}
 
 
 class PrimaryConfig:
@@ -130,7 +121,8 @@ class PrimaryConfig:
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """Parse the overrides as Hydra does. Expands glob(*) to the choices of the group."""
-        return OverridesParser.create(config_loader=config_loader()).parse_overrides(list(overrides))
+        loader = GlobalHydra.instance().config_loader()
+        return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
 
     def compose(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
         """Compose the config of these overrides. Returns the config and Hydra's own part, separately."""
@@ -157,7 +149,8 @@ class PrimaryConfig:
     def chosen_files(self, overrides: Sequence[str]) -> list[ChosenFile]:
         """List the files that make up a composed config; later ones override earlier ones."""
         overrides = self._with_search_path(overrides)
-        defaults = config_loader().compute_defaults_list(self.config_name, overrides, RunMode.RUN)
+        loader = GlobalHydra.instance().config_loader()
+        defaults = loader.compute_defaults_list(self.config_name, overrides, RunMode.RUN)
         files = []
         for default in defaults.defaults:
             name = (default.config_path or "").removesuffix(".yaml").lstrip("/")
@@ -176,7 +169,7 @@ class PrimaryConfig:
         return {group: [name for other, _, name in labels if other == group] for group in self.groups()}
 
     def keep_typed_choices(self, overrides: Sequence[str]) -> list[str]:
-        """Return the overrides, after others that keep the values of the files that the user chose.
+        """Put overrides before the given ones, so that the files that the user chose keep their values.
 
         Hydra reads overlays, such as recipes and experiments, after the files of the groups. With trainer=debug and an
         experiment, the experiment's trainer.max_epochs would win. An overlay that makes the same choice as the user
@@ -200,8 +193,12 @@ class PrimaryConfig:
         for index, file in enumerate(files):
             if file.label not in overrides or file.package == "":
                 continue
-            overlays = [other for other in files[index + 1 :] if other.package == ""]
-            values = file.overrides(set[str]().union(*(overlay.set_keys() for overlay in overlays)))
+            replaced = set[str]().union(*(other.values() for other in files[index + 1 :] if other.package == ""))
+            values = [
+                as_override(key, value)
+                for key, value in file.values().items()
+                if key in replaced and value != "???" and not isinstance(value, dict)
+            ]
             group, _, name = file.label.partition("=")
             without_choice = [text for text in overrides if not text.startswith(f"{group}=")]
             if values and name not in self.chosen_names(without_choice)[group]:
@@ -227,8 +224,10 @@ def format_choices(names: Sequence[str]) -> str:
 
 
 def flatten(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Map the full names of all keys to their values, parent keys included."""
+    """Map the full names of all keys in a config or a dictionary to their values, parent keys included."""
     values: dict[str, Any] = {}
+    if OmegaConf.is_config(content):
+        content = OmegaConf.to_container(content, resolve=False)
     for key, value in content.items() if isinstance(content, dict) else ():
         values |= {f"{prefix}{key}": value} | flatten(value, f"{prefix}{key}.")
     return values

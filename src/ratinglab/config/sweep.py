@@ -1,4 +1,4 @@
-"""Sweeps: `train_sweep` checks the jobs before the first one starts, trains them, and prints their table at the end."""
+"""Check the jobs of a sweep before the first one starts, train them, and print their table at the end."""
 
 import io
 import logging
@@ -44,9 +44,9 @@ Task = Callable[..., float | None]
 """Function behind a command. Takes its options and, if the command trains, the run's folder. Returns the objective of a
 search, if any."""
 PRINTED_PREFIXES = ("note:", "warning:", "resume", "pruned")
-"""Beginnings of those lines of a job's log that are also printed."""
+"""Lines of a job's log that begin with one of these texts are also printed."""
 PRINTED_NOTES = set[str]()
-"""Notes that earlier jobs in this process have printed. They are not printed again: most jobs have the same notes."""
+"""Notes that jobs in this process have printed. Most jobs have the same notes, so each note is printed only once."""
 
 
 def train_sweep(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun) -> None:
@@ -76,11 +76,7 @@ def train_sweep(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: Fi
 def _check_sweep(conf: PrimaryConfig, arguments: Sequence[str]) -> tuple[list[str], Job, int]:
     """Check the jobs of a sweep. Call it inside `hydra_context`. Prints a warning for each job whose options conflict.
 
-    Returns:
-        The overrides for Hydra, one of the jobs, and the number of jobs.
-
-    Raises:
-        UserError: a value is wrong, or the options of every job conflict.
+    Returns the overrides for Hydra, one of the jobs, and the number of jobs.
     """
     overrides = conf.parse(arguments)
     _, hydra = conf.compose(next(jobs_to_check(overrides)))
@@ -113,7 +109,7 @@ def _check_sweep(conf: PrimaryConfig, arguments: Sequence[str]) -> tuple[list[st
 
 def _compose_job_of_sweep(conf: PrimaryConfig, overrides: Sequence[str]) -> Job:
     """Compose and check one job of a sweep."""
-    job = compose_new_job(conf, conf.keep_typed_choices(overrides))
+    job = compose_new_job(conf, overrides)
     if job.options.trainer.num_processes > 1:
         raise UserError(
             "trainer.devices and trainer.num_nodes must be 1 with -m: each job of a sweep runs in one process, and "
