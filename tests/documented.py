@@ -20,10 +20,8 @@ from typing import Any, get_type_hints
 from omegaconf import DictConfig
 
 from ratinglab.config.help_text import KeyPath, find_key_comments, find_key_lines, read_file_comment
-from ratinglab.config.hydra_api import hydra_context
 from ratinglab.config.job import OPTIONS_CLASSES
 from ratinglab.config.primary_config import MULTIPLE_CHOICE_GROUPS, PrimaryConfig
-from ratinglab.config.resolvers import register_resolvers
 from ratinglab.config.typed_options import to_options
 from ratinglab.options import field_key
 from ratinglab.targets import target_class
@@ -51,10 +49,7 @@ WIDTH = 120
 @functools.cache
 def composed(root: str, *overrides: str) -> tuple[DictConfig, DictConfig]:
     """Compose a primary config of conf/ with overrides, and Hydra's own config; callers must not change them."""
-    register_resolvers()
-    conf = PrimaryConfig(root)
-    with hydra_context():
-        return conf.compose(overrides)
+    return PrimaryConfig(root).compose(overrides)
 
 
 def options_of(root: str, *overrides: str) -> Any:

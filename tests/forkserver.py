@@ -47,7 +47,6 @@ from ratinglab.commands import (  # noqa: F401
     report_command,
     similar_command,
 )
-from ratinglab.config.hydra_api import hydra_context
 from ratinglab.config.job import compose_call
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.fitting import als, block_sgd, ranks, sparse_adam  # noqa: F401
@@ -82,7 +81,7 @@ def pause_after_epochs(seconds: float) -> None:
 def compose_once(config_name: str, *choices: str) -> None:
     """Compose the choices of a command, to fill the caches. Ignores mistakes, which the command itself will report."""
     conf = PrimaryConfig(config_name)
-    with suppress(Exception), hydra_context():
+    with suppress(Exception):
         conf.compose(choices)
 
 

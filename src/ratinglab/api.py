@@ -3,7 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast
+from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack
 
 import pandas as pd
 
@@ -152,23 +152,22 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
         RunFailedError: a fit diverged, or a checkpoint could not be written; the folder remains.
     """
     with isolated():
-        settings = _check_arguments(overrides, settings)
+        given = _check_arguments(overrides, settings)
         if keys := sorted(CROSS_VALIDATION_KEYS & _keys_set(overrides)):
             raise UserError(f"{keys[0]} cannot be set: cross_validate sets it; folds= and folder= are its arguments")
         if not _keys_set(overrides) & {"split", "protocol"}:
             overrides = ("split=kfold", *overrides)
         if folds is not None:
             overrides = (*overrides, f"split.folds={folds}")
-        for name in PATH_KEYS.keys() & settings.keys():
-            settings[name] = make_reusable(settings[name])  # type: ignore[literal-required]
-        fold_1 = _compose_job(overrides, settings)
+        given |= {name: make_reusable(given[name]) for name in PATH_KEYS.keys() & given.keys()}
+        fold_1 = _compose_job(overrides, given)
         folds = getattr(fold_1.options.split, "folds", None)
         if folds is None:
             raise UserError(f"cross_validate needs a split with folds, as split=kfold, got {fold_1.options.split.name}")
-        parent = fold_1.output_folder("run" if "folder" in settings else "sweep")
+        parent = fold_1.output_folder("run" if "folder" in given else "sweep")
         rows: list[dict[str, Any]] = []
         for fold in range(1, folds + 1):
-            fold_settings: Settings = {**settings, "folder": parent / f"{fold - 1}-fold-{fold}", "verbose": False}
+            fold_settings = {**given, "folder": parent / f"{fold - 1}-fold-{fold}", "verbose": False}
             try:
                 run = _train_one((*overrides, f"split.fold={fold}"), fold_settings)
             except (Exception, KeyboardInterrupt) as error:
@@ -176,7 +175,7 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
                     error.add_note(f"{len(rows)} of {folds} folds are finished: {shown_path(parent)}")
                 raise
             rows.append({"fold": fold, **run.metrics, "folder": str(run.folder)})
-            if settings.get("verbose", True):
+            if given.get("verbose", True):
                 held_out = [f"{tag} {run.metrics[tag]:.4f}" for tag in ("test/rmse", "val/rmse") if tag in run.metrics]
                 print(f"fold {fold} of {folds}   {''.join(held_out[:1])}   {shown_path(run.folder)}", flush=True)
     return pd.DataFrame(rows).set_index("fold")
@@ -222,11 +221,11 @@ def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
         UserError: an argument or the data is wrong, or a run would be resumed.
     """
     with isolated():
-        settings = _check_arguments(overrides, settings)
-        return Lightning(*build_lightning(_compose_job(overrides, settings).options))
+        job = _compose_job(overrides, _check_arguments(overrides, settings))
+        return Lightning(*build_lightning(job.options))
 
 
-def _check_arguments(overrides: Sequence[str], settings: Settings) -> Settings:
+def _check_arguments(overrides: Sequence[str], settings: Settings) -> dict[str, Any]:
     """Check the arguments of a call, and return the settings that are not None."""
     for name in settings:
         if name not in Settings.__annotations__:
@@ -239,16 +238,16 @@ def _check_arguments(overrides: Sequence[str], settings: Settings) -> Settings:
             )
         if text.startswith("-"):
             raise UserError(f"{text}: flags work only on the command line; use config_dir=FOLDER for --config-dir")
-    settings = cast(Settings, {name: value for name, value in settings.items() if value is not None})
-    if not isinstance(settings.get("columns", {}), Mapping):
-        raise TypeError(f"columns must be names by role, such as {{'user': 'userId'}}, got {settings['columns']!r}")
+    given = {name: value for name, value in settings.items() if value is not None}
+    if not isinstance(given.get("columns", {}), Mapping):
+        raise TypeError(f"columns must be names by role, such as {{'user': 'userId'}}, got {given['columns']!r}")
     keys = _keys_set(overrides)
     for name, key in (KEY_OF_KEYWORD | PATH_KEYS).items():
-        if name in settings and key in keys:
+        if name in given and key in keys:
             raise UserError(f"give {name} as a keyword or as the text {key}=…, not both")
-    if "ratings" in settings and "data" in keys:
+    if "ratings" in given and "data" in keys:
         raise UserError("give ratings as a keyword or the text data=NAME, not both")
-    return settings
+    return given
 
 
 def _keys_set(overrides: Sequence[str]) -> set[str]:
@@ -256,19 +255,17 @@ def _keys_set(overrides: Sequence[str]) -> set[str]:
     return {key for key, _, value in (text.partition("=") for text in overrides) if value != "null"}
 
 
-def _compose_job(overrides: Sequence[str], settings: Settings) -> Job:
+def _compose_job(overrides: Sequence[str], given: Mapping[str, Any]) -> Job:
     """Compose and check the run that a call asks for, with its data frames."""
-    config_dir = settings.get("config_dir")
-    config_dir = None if config_dir is None else os.fspath(config_dir)
-    job = compose_call(_arguments(overrides, settings), config_dir=config_dir)
-    if frames := _frames(settings):
+    job = compose_call(_arguments(overrides, given), config_dir=given.get("config_dir"))
+    if frames := _frames(given):
         job.options.data = job.options.data.with_frames(Frames(**frames))
     return job
 
 
-def _train_one(overrides: Sequence[str], settings: Settings) -> Run:
+def _train_one(overrides: Sequence[str], given: Mapping[str, Any]) -> Run:
     """Train one run, inside `isolated`."""
-    job, verbose = _compose_job(overrides, settings), settings.get("verbose", True)
+    job, verbose = _compose_job(overrides, given), given.get("verbose", True)
     folder, is_resumed = job.output_folder("run"), job.is_resumed
     if not verbose:
         job.options.trainer.enable_progress_bar = job.options.trainer.enable_model_summary = False
@@ -280,28 +277,28 @@ def _train_one(overrides: Sequence[str], settings: Settings) -> Run:
     with (
         claim_folder(folder, key="folder", is_resumed=is_resumed),
         log_to_file(folder / "train.log", on_screen=bool(verbose)),
-        interruptible(folder, frames=list(_frames(settings))),
+        interruptible(folder, frames=list(_frames(given))),
     ):
         if not is_resumed:
             job.save(folder)
-        train_run(job.options, folder, command=["ratinglab", "train", *_arguments(overrides, settings)])
+        train_run(job.options, folder, command=["ratinglab", "train", *_arguments(overrides, given)])
         return Run.load(folder)
 
 
-def _arguments(overrides: Sequence[str], settings: Settings) -> list[str]:
+def _arguments(overrides: Sequence[str], given: Mapping[str, Any]) -> list[str]:
     """Convert the settings to command-line arguments, and append the overrides."""
-    arguments = list(_data_arguments(settings, is_resumed="resume" in _keys_set(overrides)))
+    arguments = list(_data_arguments(given, is_resumed="resume" in _keys_set(overrides)))
     for name, key in KEY_OF_KEYWORD.items():
-        if name in settings:
-            value = settings[name]  # type: ignore[literal-required]
+        if name in given:
+            value = given[name]
             arguments.append(as_override(key, os.fspath(value) if isinstance(value, os.PathLike) else value))
     return [*arguments, *overrides]
 
 
-def _data_arguments(settings: Settings, *, is_resumed: bool) -> Iterator[str]:
+def _data_arguments(given: Mapping[str, Any], *, is_resumed: bool) -> Iterator[str]:
     """Yield the arguments for the tables and their columns. A resumed run keeps its choice of data."""
-    tables = {name: settings.get(name) for name in PATH_KEYS if name in settings}
-    columns = settings.get("columns") or {}
+    tables = {name: given[name] for name in PATH_KEYS if name in given}
+    columns = given.get("columns", {})
     if "ratings" in tables and not is_resumed:
         yield "data=csv"
     elif "ratings" not in tables and (tables or columns):
@@ -323,6 +320,6 @@ def _path_of(table: Any) -> str | list[str] | None:
     return os.fspath(table) if isinstance(table, str | os.PathLike) else None
 
 
-def _frames(settings: Settings) -> dict[str, Any]:
+def _frames(given: Mapping[str, Any]) -> dict[str, Any]:
     """Collect the tables that are data frames."""
-    return {name: settings.get(name) for name in PATH_KEYS if name in settings and _path_of(settings.get(name)) is None}
+    return {name: given[name] for name in PATH_KEYS if name in given and _path_of(given[name]) is None}

@@ -9,7 +9,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from ratinglab.config.arguments import MAX_CHECKED_JOBS, jobs_to_check, quote_texts
-from ratinglab.config.hydra_api import hydra_context
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.options import as_override
 
@@ -129,8 +128,7 @@ def test_overlay_that_makes_the_same_choice_keeps_its_values(command, tmp_path, 
 )
 def test_only_keys_of_another_choice_are_set_again(overrides, expected):
     conf = PrimaryConfig("train")
-    with hydra_context():
-        kept = conf.keep_typed_choices(overrides)
+    kept = conf.keep_typed_choices(overrides)
     assert [text for text in kept if not text.startswith("model.init_std=")] == [*expected, *overrides]
 
 

@@ -9,7 +9,6 @@ from omegaconf import OmegaConf
 
 from ratinglab.config.error_messages import OPTIONAL_GROUPS
 from ratinglab.config.help_text import find_key_comments, read_file_comment
-from ratinglab.config.hydra_api import hydra_context
 from ratinglab.config.job import OPTIONS_CLASSES
 from ratinglab.config.primary_config import MULTIPLE_CHOICE_GROUPS, PrimaryConfig
 from ratinglab.config.typed_options import to_options
@@ -197,11 +196,9 @@ def test_experiment_can_choose_a_protocol_and_a_recipe_and_set_any_key(tmp_path)
     (tmp_path / "experiment" / "mine.yaml").write_text(EXPERIMENT)
     conf = PrimaryConfig("train")
     conf.add_folder(str(tmp_path))
-    with hydra_context():
-        options, other = (
-            to_options(conf.compose(["experiment=mine", *more])[0], OPTIONS_CLASSES["train"])
-            for more in ([], ["seed=1"])
-        )
+    options, other = (
+        to_options(conf.compose(["experiment=mine", *more])[0], OPTIONS_CLASSES["train"]) for more in ([], ["seed=1"])
+    )
     assert (options.seed, options.clip_predictions, options.split.fold) == (7, False, 2)
     assert (options.model.embedding_dim, options.model.regularization, options.optimizer.name) == (9, 0.12, "als")
     assert options.protocol.folds == 1

@@ -9,9 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from ratinglab.config.error_messages import translate_exceptions
-from ratinglab.config.hydra_api import hydra_context
 from ratinglab.config.primary_config import PrimaryConfig
-from ratinglab.config.resolvers import register_resolvers
 from ratinglab.config.typed_options import to_options
 from ratinglab.errors import UserError
 from ratinglab.training.train_options import TrainOptions
@@ -293,9 +291,8 @@ MISTAKES = [
 
 @pytest.mark.parametrize("key", UNKNOWN_KEYS)
 def test_unknown_key_gets_a_hint(key):
-    register_resolvers()
     conf = PrimaryConfig("train")
-    with pytest.raises(UserError) as error, translate_exceptions(conf), hydra_context():
+    with pytest.raises(UserError) as error, translate_exceptions(conf):
         conf.compose([f"{key}=1"])
     assert str(error.value) == f"unknown key {key}{UNKNOWN_KEYS[key]}"
 

@@ -12,9 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ratinglab.config.hydra_api import hydra_context
 from ratinglab.config.primary_config import PrimaryConfig
-from ratinglab.config.resolvers import register_resolvers
 from ratinglab.config.typed_options import to_options
 from ratinglab.inference.run import Run
 from ratinglab.training.train_options import TrainOptions
@@ -83,13 +81,11 @@ def metrics_of(run: Path) -> dict[str, float]:
 
 def trained_here(folder: Path, name: str, run: Path, *more: str) -> dict[str, float]:
     """Train a run of an extension in this process and return its metrics."""
-    register_resolvers()
     conf = PrimaryConfig("train")
     conf.add_folder(str(LAB))
     data = ["data=csv", f"data.path={folder}/ratings.csv", "data.columns.timestamp=timestamp", "data.batch_size=100"]
     users = [f"data.users.path={folder}/users.csv"] if FEATURES[0] in EXTENSIONS[name] else []
-    with hydra_context():
-        config, _ = conf.compose([*data, "logger=none", *EXTENSIONS[name], *users, *more])
+    config, _ = conf.compose([*data, "logger=none", *EXTENSIONS[name], *users, *more])
     run.mkdir(exist_ok=True)
     objective, metrics = train_run(to_options(config, TrainOptions), run, command=[]), metrics_of(run)
     assert objective == (-metrics["val/within_half"] if name == "metric" else metrics["val/mse"])

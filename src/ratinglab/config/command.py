@@ -15,10 +15,9 @@ from ratinglab.commands.command_options import RunOptions
 from ratinglab.config.arguments import CommandLine, jobs_to_check, parse_arguments
 from ratinglab.config.error_messages import translate_exceptions
 from ratinglab.config.help_text import adapt_commands, format_help
-from ratinglab.config.hydra_api import hydra_context, print_hydra_information, run_hydra_app
+from ratinglab.config.hydra_api import print_hydra_information, run_hydra_app
 from ratinglab.config.job import FindRun, Job, compose_job, find_earlier_run
 from ratinglab.config.primary_config import PrimaryConfig
-from ratinglab.config.resolvers import register_resolvers
 from ratinglab.config.sweep import Task, train_sweep
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.process.exits import clean_exit, exit_on_storage_fault, exit_with
@@ -56,7 +55,6 @@ def make_command(
 
     def run_command() -> None:
         configure_process()
-        register_resolvers()
         conf = PrimaryConfig(config_name)
         with clean_exit(), translate_exceptions(conf):
             if "--version" in sys.argv:
@@ -86,9 +84,8 @@ def make_command(
 
 def _help(conf: PrimaryConfig, line: CommandLine) -> str:
     """Format the help for the overrides, or for the first job of a sweep."""
-    with hydra_context():
-        overrides = next(jobs_to_check(conf.parse(line.overrides))) if line.multirun else line.overrides
-        return format_help(conf, conf.keep_typed_choices(overrides))
+    overrides = next(jobs_to_check(conf.parse(line.overrides))) if line.multirun else line.overrides
+    return format_help(conf, conf.keep_typed_choices(overrides))
 
 
 def _print_config(conf: PrimaryConfig, line: CommandLine, find_run: FindRun | None) -> None:
@@ -97,9 +94,7 @@ def _print_config(conf: PrimaryConfig, line: CommandLine, find_run: FindRun | No
     if earlier_run is not None:
         path = earlier_run.folder / HYDRA_FOLDER / "config.yaml"
         raise UserError(f"--cfg shows the configuration of a new run; that of this run is in {path}")
-    with hydra_context():
-        overrides = conf.keep_typed_choices(line.overrides)
-    print_hydra_information(conf.config_name, [*line.flags, *overrides])
+    print_hydra_information(conf.config_name, [*line.flags, *conf.keep_typed_choices(line.overrides)])
 
 
 def _run_task(task: Task, conf: PrimaryConfig, line: CommandLine) -> None:

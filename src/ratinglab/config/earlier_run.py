@@ -21,7 +21,6 @@ from ratinglab.config.primary_config import (
 from ratinglab.config.typed_options import TARGET
 from ratinglab.errors import UserError
 from ratinglab.files import suggest_sibling, user_path
-from ratinglab.options import quote_for_hydra
 from ratinglab.process.program import shell_command
 from ratinglab.runs.finished_runs import find_named_run
 from ratinglab.runs.record import parse_hydra_file, read_hydra, read_run_json
@@ -43,13 +42,11 @@ class EarlierRun:
         folder: folder of the earlier run.
         key: the argument that names the folder: "resume", or "run" for a reproduction.
         settings: overrides that change the run's own configuration, such as trainer.max_epochs=50.
-        overrides: overrides to pass to Hydra's app, which only choose the folder to write to.
     """
 
     folder: Path
     key: str
     settings: list[str]
-    overrides: list[str]
 
     def arguments(self) -> list[str]:
         """List the overrides that the run was started with, with the new settings in place of the old ones.
@@ -62,7 +59,7 @@ class EarlierRun:
         return [*(text for text in saved if not text.startswith(keys)), *settings]
 
     def compose(self, conf: PrimaryConfig) -> tuple[DictConfig, DictConfig]:
-        """Restore the run's own configuration, and compose Hydra's part. Call it inside `hydra_context`.
+        """Restore the run's own configuration, and compose Hydra's part.
 
         The run keeps the values that it was started with, even if the YAML files have changed. Options that were added
         to ratinglab since then get today's default values.
@@ -104,7 +101,7 @@ class EarlierRun:
             group: choices[group] for group in groups if set(choices.get(group, [""])) <= set(conf.choices(group))
         }
         overrides = [f"{group}={format_choices(names)}" for group, names in existing.items()]
-        config, hydra = conf.compose([*overrides, *self.overrides])
+        config, hydra = conf.compose(overrides)
         OmegaConf.set_struct(config, True)
         for group in groups:
             if group in existing:
@@ -204,8 +201,7 @@ def find_resumed_run(overrides: Sequence[Override], *, multirun: bool) -> Earlie
                 "starts a new run from its weights"
             )
     folder = _run_folder(user_path(_text(resume), key="resume"), key="resume")
-    path = quote_for_hydra(str(folder))
-    return EarlierRun(folder, "resume", settings, [f"hydra.run.dir={path}", "hydra.output_subdir=null"])
+    return EarlierRun(folder, "resume", settings)
 
 
 def find_reproduced_run(overrides: Sequence[Override], *, multirun: bool) -> EarlierRun:
@@ -224,7 +220,7 @@ def find_reproduced_run(overrides: Sequence[Override], *, multirun: bool) -> Ear
     folder, notes = find_named_run(_text(run[0]))
     for note in notes:
         print(note)
-    return EarlierRun(_run_folder(folder, key="run"), "run", [override.input_line or "" for override in settings], [])
+    return EarlierRun(_run_folder(folder, key="run"), "run", [override.input_line or "" for override in settings])
 
 
 def _check_single_values(overrides: Sequence[Override]) -> None:

@@ -19,7 +19,6 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
 from ratinglab.config.arguments import jobs_to_check
-from ratinglab.config.hydra_api import hydra_context
 from ratinglab.config.primary_config import (
     MULTIPLE_CHOICE_GROUPS,
     OPTIONAL_GROUPS,
@@ -50,7 +49,7 @@ EXTRA_OF_PLUGIN = {
 
 
 def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
-    """Refuse overrides that Hydra would accept. Call it inside `hydra_context`.
+    """Refuse overrides that Hydra would accept.
 
     Raises:
         UserError: an override adds or removes a key, leaves a group without a choice, or sets one of FOLDER_KEYS, so
@@ -112,7 +111,7 @@ def _check_file(conf: PrimaryConfig, name: str) -> None:
 
 
 def name_file_of_key(error: UnknownKeyError, conf: PrimaryConfig, overrides: Sequence[str]) -> UserError:
-    """Return an error that also names the chosen file that sets the unknown key. Call it inside `hydra_context`.
+    """Return an error that also names the chosen file that sets the unknown key.
 
     If no file sets the key, returns the same error.
     """
@@ -251,12 +250,11 @@ def _choices_with_key(key: str, conf: PrimaryConfig) -> list[str]:
     files = (path for folder in conf.folders() for path in folder.rglob("*.yaml"))
     if not any(last in path.read_text(encoding="utf-8") for path in files):
         return choices  # composing every choice takes a second, in vain if the key is mistyped
-    with hydra_context():
-        for name in conf.choices(group):
-            with suppress(HydraException):
-                config, _ = conf.compose([f"{group}={name}"])
-                if key in flatten(config):
-                    choices.append(f"{group}={name}")
+    for name in conf.choices(group):
+        with suppress(HydraException):
+            config, _ = conf.compose([f"{group}={name}"])
+            if key in flatten(config):
+                choices.append(f"{group}={name}")
     return choices
 
 
@@ -267,10 +265,9 @@ def _keys_and_choices(conf: PrimaryConfig) -> tuple[list[str], dict[str, list[st
     """
     groups = conf.groups()
     choices = [text for text in conf.composed if text.split("=", 1)[0] in groups]
-    with hydra_context():
-        for overrides in (choices, []):
-            with suppress(HydraException):
-                config, _ = conf.compose(overrides)
-                keys = [key for key, value in flatten(config).items() if not isinstance(value, dict)]
-                return [key for key in keys if not key.endswith(TARGET)], conf.chosen_names(overrides)
+    for overrides in (choices, []):
+        with suppress(HydraException):
+            config, _ = conf.compose(overrides)
+            keys = [key for key, value in flatten(config).items() if not isinstance(value, dict)]
+            return [key for key in keys if not key.endswith(TARGET)], conf.chosen_names(overrides)
     return [], {}

@@ -37,7 +37,7 @@ FLAGS = {
 
 
 def format_help(conf: PrimaryConfig, overrides: Sequence[str]) -> str:
-    """Format the help of a primary config with these overrides. Call it inside `hydra_context`."""
+    """Format the help of a primary config with these overrides."""
     config, _ = conf.compose(overrides)
     chosen = conf.chosen_names(overrides)
     primary = (conf.folder / f"{conf.config_name}.yaml").read_text(encoding="utf-8")

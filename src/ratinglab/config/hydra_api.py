@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from hydra import initialize_config_module
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -48,11 +49,6 @@ def print_hydra_information(config_name: str, arguments: Sequence[str]) -> None:
     run_hydra_app(lambda _: None, config_name=config_name, arguments=arguments)
 
 
-def hydra_context() -> AbstractContextManager[None]:
-    """Return the context in which Hydra composes configs. A job of a Hydra app is already in one."""
-    return initialize_config_module(config_module=PACKAGE, **VERSION_BASE)
-
-
 @contextmanager
 def hide_hydra_app() -> Iterator[None]:
     """Hide a Hydra app that runs in this process from a `with` block: the Python API may be called from such an app."""
@@ -62,6 +58,13 @@ def hide_hydra_app() -> Iterator[None]:
         yield
     finally:  # Hydra replaces its instance with a copy
         GlobalHydra.instance().hydra, HydraConfig.instance().cfg = before
+
+
+@contextmanager
+def hydra_loader() -> Iterator[ConfigLoader]:
+    """Yield Hydra's loader of configs, with which Hydra also composes configs inside the `with` block."""
+    with hide_hydra_app(), initialize_config_module(config_module=PACKAGE, **VERSION_BASE):
+        yield GlobalHydra.instance().config_loader()
 
 
 def load_file(folder: Path, name: str) -> None:

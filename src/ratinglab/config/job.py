@@ -1,6 +1,7 @@
 """A composed job: the checked options of one run, from the command line or from a call in Python."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +22,8 @@ from ratinglab.commands.command_options import (
 from ratinglab.config.arguments import quote_texts
 from ratinglab.config.earlier_run import EarlierRun, find_resumed_run
 from ratinglab.config.error_messages import check_overrides, name_file_of_key, translate_exceptions
-from ratinglab.config.hydra_api import hide_hydra_app, hydra_context
+from ratinglab.config.hydra_api import hide_hydra_app
 from ratinglab.config.primary_config import PrimaryConfig
-from ratinglab.config.resolvers import register_resolvers
 from ratinglab.config.typed_options import TARGET, UnknownKeyError, to_options
 from ratinglab.files import user_path
 from ratinglab.fitting.fit_options import FitOptions
@@ -59,7 +59,7 @@ class Job:
         options: an object of the options class of the primary config.
         config: the config from which the options were converted.
         hydra: Hydra's part of the config.
-        overrides: overrides to pass to Hydra's app. For an earlier run, they only choose the folder to write to.
+        overrides: overrides to pass to Hydra's app, besides the folder to write to. An earlier run has its own config.
         conf: the primary config.
         earlier_run: the run to resume or to reproduce, or None.
     """
@@ -77,11 +77,13 @@ class Job:
         return self.earlier_run is not None and self.earlier_run.key == "resume"
 
     def output_folder(self, kind: Literal["run", "sweep"]) -> Path:
-        """Return the absolute path of hydra.run.dir or hydra.sweep.dir.
+        """Return the folder of a resumed run, or else the absolute path of hydra.run.dir or hydra.sweep.dir.
 
         Raises:
             UserError: the key cannot be resolved.
         """
+        if self.earlier_run is not None and self.is_resumed:
+            return self.earlier_run.folder
         with translate_exceptions(self.conf), hide_hydra_app():
             return user_path(str(self.hydra[kind].dir), key=f"hydra.{kind}.dir").absolute()
 
@@ -127,9 +129,8 @@ def find_earlier_run(
     conf: PrimaryConfig, overrides: Sequence[str], *, find_run: FindRun | None, multirun: bool = False
 ) -> EarlierRun | None:
     """Check the form of the overrides, and return the earlier run that they name, or None for a new run."""
-    with hydra_context():
-        parsed = conf.parse(overrides)
-        check_overrides(parsed, conf)
+    parsed = conf.parse(overrides)
+    check_overrides(parsed, conf)
     return None if find_run is None else find_run(parsed, multirun=multirun)
 
 
@@ -141,19 +142,19 @@ def compose_job(conf: PrimaryConfig, overrides: Sequence[str], *, find_run: Find
     """
     earlier_run = find_earlier_run(conf, overrides, find_run=find_run)
     if earlier_run is None:
-        with hydra_context():
-            return compose_new_job(conf, overrides)
+        return compose_new_job(conf, overrides)
     config_dir = read_config_dir(earlier_run.folder)
     if conf.user_folder is None and config_dir is not None and Path(config_dir).is_dir():
         conf.add_folder(config_dir)
-    with hydra_context():
-        config, hydra = earlier_run.compose(conf)
-        options = convert_config(config, conf, overrides=earlier_run.arguments())
-        return Job(options, config, hydra, earlier_run.overrides, conf, earlier_run)
+    config, hydra = earlier_run.compose(conf)
+    options = convert_config(config, conf, overrides=earlier_run.arguments())
+    # a resumed run keeps the files that Hydra wrote when it was started
+    app_overrides = ["hydra.output_subdir=null"] if earlier_run.key == "resume" else []
+    return Job(options, config, hydra, app_overrides, conf, earlier_run)
 
 
 def compose_new_job(conf: PrimaryConfig, overrides: Sequence[str]) -> Job:
-    """Compose and check a job that is no earlier run. Call it inside `hydra_context`."""
+    """Compose and check a job that is no earlier run."""
     overrides = conf.keep_typed_choices(overrides)
     config, hydra = conf.compose(overrides)
     try:
@@ -163,7 +164,7 @@ def compose_new_job(conf: PrimaryConfig, overrides: Sequence[str]) -> Job:
 
 
 def convert_config(config: DictConfig, conf: PrimaryConfig, *, overrides: Sequence[str]) -> Any:
-    """Convert a config to options, as `to_options` does. Call it inside `hydra_context` or a job of Hydra.
+    """Convert a config to options, as `to_options` does.
 
     Also starts the threads of a compiled fit, and lets Python find the classes in the folder of --config-dir.
     """
@@ -188,9 +189,8 @@ def _start_threads_of_compiled_fit(config: DictConfig) -> None:
         start_threads()
 
 
-def compose_call(overrides: Sequence[str], *, config_dir: str | None) -> Job:
+def compose_call(overrides: Sequence[str], *, config_dir: str | os.PathLike[str] | None) -> Job:
     """Compose and check the run that a call from Python asks for."""
-    register_resolvers()
     conf = PrimaryConfig("train")
     with translate_exceptions(conf), hide_hydra_app():
         conf.add_folder(config_dir)

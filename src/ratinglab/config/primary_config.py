@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra import compose
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ratinglab.config.hydra_api import load_file
+from ratinglab.config.hydra_api import hydra_loader, load_file
+from ratinglab.config.resolvers import register_resolvers
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
 from ratinglab.options import as_override, quote_for_hydra
@@ -56,8 +56,6 @@ class ChosenFile(NamedTuple):
 class PrimaryConfig:
     """A primary config in conf/, such as train.yaml, with the user's folder of --config-dir.
 
-    Call the methods that parse, compose or list chosen files inside `hydra_context`.
-
     Attributes:
         config_name: name of the primary config, such as `train`.
         folder: the folder conf/ of the package.
@@ -66,14 +64,15 @@ class PrimaryConfig:
     """
 
     def __init__(self, config_name: str) -> None:
-        """Start without a user's folder; `add_folder` adds it."""
+        """Start without a user's folder; `add_folder` adds it. Registers the resolvers of the files."""
+        register_resolvers()
         self.folder = FOLDER
         self.config_name = config_name
         self.user_folder: Path | None = None
         self._overrides_of_choices: dict[tuple[str, ...], list[str]] = {}
         self.composed: Sequence[str] = ()
 
-    def add_folder(self, folder: str | None) -> None:
+    def add_folder(self, folder: str | os.PathLike[str] | None) -> None:
         """Add a user's folder, with YAML files and the classes that their `_target_` keys name.
 
         Raises:
@@ -81,7 +80,8 @@ class PrimaryConfig:
         """
         if folder is None:
             return
-        self.user_folder = Path(os.path.abspath(user_path(folder, key="--config-dir")))  # without `..` in messages
+        path = user_path(os.fspath(folder), key="--config-dir")
+        self.user_folder = Path(os.path.abspath(path))  # without `..` in messages
         if not self.user_folder.is_dir():
             raise UserError(f"--config-dir: there is no folder {folder}")
         for group in self.groups():
@@ -121,13 +121,15 @@ class PrimaryConfig:
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """Parse the overrides as Hydra does. Expands glob(*) to the choices of the group."""
-        loader = GlobalHydra.instance().config_loader()
-        return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
+        with hydra_loader() as loader:
+            return OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
 
     def compose(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
         """Compose the config of these overrides. Returns the config and Hydra's own part, separately."""
         self.composed = overrides
-        config = compose(self.config_name, overrides=self._with_search_path(overrides), return_hydra_config=True)
+        overrides = self._with_search_path(overrides)
+        with hydra_loader():
+            config = compose(self.config_name, overrides=overrides, return_hydra_config=True)
         hydra = config.hydra
         with read_write(config), open_dict(config):
             del config["hydra"]
@@ -149,8 +151,8 @@ class PrimaryConfig:
     def chosen_files(self, overrides: Sequence[str]) -> list[ChosenFile]:
         """List the files that make up a composed config; later ones override earlier ones."""
         overrides = self._with_search_path(overrides)
-        loader = GlobalHydra.instance().config_loader()
-        defaults = loader.compute_defaults_list(self.config_name, overrides, RunMode.RUN)
+        with hydra_loader() as loader:
+            defaults = loader.compute_defaults_list(self.config_name, overrides, RunMode.RUN)
         files = []
         for default in defaults.defaults:
             name = (default.config_path or "").removesuffix(".yaml").lstrip("/")

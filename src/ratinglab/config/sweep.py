@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ratinglab.config.arguments import CommandLine, jobs_to_check, swept_values
-from ratinglab.config.hydra_api import hydra_context, is_search, run_hydra_app
+from ratinglab.config.hydra_api import is_search, run_hydra_app
 from ratinglab.config.job import FindRun, Job, compose_new_job, convert_config, find_earlier_run
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.errors import ConflictError, RunFailedError, UserError
@@ -56,8 +56,7 @@ def train_sweep(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: Fi
         UserError: a value is wrong, `find_run` finds an earlier run, the folder is in use, or all jobs failed.
     """
     find_earlier_run(conf, line.overrides, find_run=find_run, multirun=True)
-    with hydra_context():
-        overrides, job, num_jobs = _check_sweep(conf, line.overrides)
+    overrides, job, num_jobs = _check_sweep(conf, line.overrides)
 
     def train_one(config: DictConfig) -> float | None:  # Hydra calls it once per job, perhaps in another process
         hydra = HydraConfig.get()
@@ -74,7 +73,7 @@ def train_sweep(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: Fi
 
 
 def _check_sweep(conf: PrimaryConfig, arguments: Sequence[str]) -> tuple[list[str], Job, int]:
-    """Check the jobs of a sweep. Call it inside `hydra_context`. Prints a warning for each job whose options conflict.
+    """Check the jobs of a sweep. Prints a warning for each job whose options conflict.
 
     Returns the overrides for Hydra, one of the jobs, and the number of jobs.
     """
