@@ -28,7 +28,7 @@ Table = Frame | str | os.PathLike[str]
 
 
 class Settings(TypedDict, total=False):
-    """Keyword arguments of train, cross_validate and lightning; all are optional.
+    """Keyword arguments of train, cross_validate and lightning. All are optional.
 
     Attributes:
         ratings: data frame of ratings with the columns user_id, item_id and rating, or the path of a file, or a list of
@@ -45,9 +45,9 @@ class Settings(TypedDict, total=False):
         batch_size: number of ratings per training step.
         max_epochs: maximum number of epochs.
         seed: seed of the initial weights, the order of the training rows, and the random draws of a fit.
-        folder: folder of the run, new or empty; by default below outputs/ in the working folder.
+        folder: folder of the run, new or empty. By default, it is below outputs/ in the working folder.
         config_dir: folder with your own YAML files and classes.
-        verbose: whether to print the output of the command and a progress bar; True by default.
+        verbose: whether to print the output of the command and a progress bar. By default, they are printed.
     """
 
     ratings: Table | Sequence[str | os.PathLike[str]] | None
@@ -140,8 +140,8 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
     Args:
         overrides: arguments of the command line. They can choose another split with folds, or a protocol with such a
             split.
-        folds: number of folds. With None, the split decides; kfold has 5.
-        settings: the keyword arguments below. `folder` holds one run per fold; by default it is below outputs/sweeps.
+        folds: number of folds. With None, the split decides, as with kfold, which has 5.
+        settings: the keyword arguments below. `folder` holds one run per fold. By default, it is below outputs/sweeps.
             `verbose` prints one line per fold.
 
     Returns:

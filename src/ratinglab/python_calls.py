@@ -105,7 +105,7 @@ def log_to_file(path: Path, *, on_screen: bool) -> Iterator[None]:
 def interruptible(folder: Path, *, frames: Sequence[str]) -> Iterator[None]:
     """Raise KeyboardInterrupt for a fit that Ctrl-C has stopped after its epoch, and SystemExit for other signals.
 
-    The message names the call that resumes the run; `frames` are the keywords of its data frames.
+    The message names the call that resumes the run. `frames` are the keywords of its data frames.
     """
     try:
         yield

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from ratinglab.commands.command_options import FoldInOptions, RatingColumnOptions
+from ratinglab.commands.command_options import FoldInOptions, PredictOptions, RatingColumnOptions, RecommendOptions
 from ratinglab.errors import UserError
 from ratinglab.files import is_stream, user_path
 from ratinglab.formats.input_paths import find_file
@@ -23,7 +23,7 @@ from ratinglab.runs.run_files import RUN_RECORD
 
 
 def load_run(text: str) -> tuple[Run, list[str]]:
-    """Load the run that the option `run` names; also returns a note if the option is not a folder."""
+    """Load the run that the option `run` names. Also returns a note that names its folder, if the option does not."""
     folder, notes = find_named_run(text)
     return Run.load(folder), notes
 
@@ -78,7 +78,7 @@ def check_table_path(text: str, *, inputs: Iterable[Path] = ()) -> Path:
 
 
 def open_table(options: TextOptions, file: InputFile) -> OpenTable:
-    """Open a table; see `with_separator_of` for its separator."""
+    """Open a table, with the separator that `with_separator_of` finds."""
     return open_text_table(file, with_separator_of(file, options.dialect("")))
 
 
@@ -107,11 +107,11 @@ def fold_in_files(options: FoldInOptions) -> list[Path]:
 
 
 def fold_in_from_options(
-    run: Run, options: FoldInOptions, columns: RatingColumnOptions, *, user_id: str | None
+    run: Run, options: RecommendOptions | PredictOptions, *, user_id: str | None
 ) -> tuple[FoldedIn | None, list[str]]:
-    """Fold the ratings and features that the options name into a run, if any; also returns notes on them.
+    """Fold the ratings and features that the options name, if any, into a run. Also returns notes on them.
 
-    `user_id` is the id of the user if the ratings name no users; None means a new user.
+    `user_id` is the id of the user if the ratings name no users. None means a new user.
     """
     if not options.folds_in:
         return None, []
@@ -119,7 +119,7 @@ def fold_in_from_options(
     users = _pairs_or_table(options, options.user_features, key="user_features")
     items = _table(options, options.item_features, key="item_features")
     if isinstance(ratings, TextTable):
-        rating_columns = columns_in(ratings.names, columns, run.record)
+        rating_columns = columns_in(ratings.names, options.columns, run.record)
         user_id = None if has_user_column(ratings.names, rating_columns) else user_id
     folded = fold_in(
         run,
@@ -127,7 +127,7 @@ def fold_in_from_options(
         users=users,
         items=items,
         user_id=user_id,
-        columns=_by_role(columns),
+        columns=_by_role(options.columns),
         keys=("user_features", "item_features"),
     )
     tables = [table for table in (ratings, users, items) if isinstance(table, TextTable)]

@@ -108,8 +108,8 @@ class RecommendOptions(RunOptions, FoldInOptions):
     popular items."""
     output: str | None
     """File to write, one recommendation per row. With null, the list of one user is printed. The extension
-    decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or .feather; any other gives CSV. Add .gz, .bz2, .xz or
-    .zst to compress text or JSON Lines."""
+    decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or .feather. Any other extension gives CSV. Add .gz, .bz2,
+    .xz or .zst to compress text or JSON Lines."""
     k: int = field(metadata=at_least(1))
     """Number of items to recommend per user."""
     ranking: OrderOptions
@@ -146,8 +146,8 @@ class SimilarOptions(RunOptions):
     """Find only items with at least one of these genres, such as [Comedy,Drama]. [] allows all items."""
     output: str | None
     """File to write, one item per row. With null, the list is only printed. The extension decides the format:
-    .csv, .tsv, .jsonl, .parquet, .arrow or .feather; any other gives CSV. Add .gz, .bz2, .xz or .zst to compress text
-    or JSON Lines."""
+    .csv, .tsv, .jsonl, .parquet, .arrow or .feather. Any other extension gives CSV. Add .gz, .bz2, .xz or .zst to
+    compress text or JSON Lines."""
     k: int = field(metadata=at_least(1))
     """Number of items to find."""
     columns: ItemColumns
@@ -214,7 +214,7 @@ class ExportOptions(RunOptions):
     """Options for exporting a run."""
 
     format: ExportFormat
-    """Format. torch (a torch.export program) and onnx hold the whole model; numpy (.npz) and parquet hold the factors
+    """Format. torch (a torch.export program) and onnx hold the whole model. numpy (.npz) and parquet hold the factors
     and biases of a model that has factors."""
     output: str | None
     """Folder to write, new or empty. With null, it is RUN-FORMAT, next to the run."""

@@ -8,7 +8,7 @@ from ratinglab.runs.record import read_metrics
 from ratinglab.runs.run_files import METRICS
 
 MAX_ROUNDING = 1e-4
-"""Largest difference that other processors or libraries can cause in a metric; relative for metrics above 1."""
+"""Largest difference that other processors or libraries can cause in a metric. For a metric above 1, it is relative."""
 
 
 def evaluate(options: EvaluateOptions) -> None:

@@ -213,8 +213,8 @@ def _collect_arrays(run: Run, format: ExportFormat) -> Arrays:
     """Collect the arrays of r̂ = clip(mean + user_bias + item_bias + user_factors · item_factors), in rating units.
 
     A pair with an unknown user or item gets baseline_mean + baseline_user_bias + baseline_item_bias. The last entry of
-    the baseline's biases, 0, is for unknown ids. user_bias and item_bias are 0 for a model without biases; scale is ±∞
-    without clipping.
+    the baseline's biases, 0, is for unknown ids. user_bias and item_bias are 0 for a model without biases. Without
+    clipping, scale is ±∞.
     """
     factors = run.predictor.model.factors()
     baseline = run.predictor.baseline

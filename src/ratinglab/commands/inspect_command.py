@@ -27,7 +27,7 @@ from ratinglab.reading.cleaning_options import Duplicates
 Data = TypeVar("Data", bound=DataOptions)
 
 MAX_VALUES = 20
-"""Largest number of distinct ratings listed one by one; more are grouped into this many ranges."""
+"""Largest number of distinct ratings that are listed one by one. More ratings are grouped into this many ranges."""
 MAX_CATEGORIES = 6
 """Largest number of categories listed per column, the most frequent first."""
 MAX_BAR_LENGTH = 40
@@ -68,7 +68,7 @@ def inspect_data(options: InspectOptions, defaults: Callable[[], DataOptions]) -
 
 
 def _load_guessed(given: CsvOptions) -> tuple[RatingTable, CsvOptions, tuple[str, ...]]:
-    """Load a table in its guessed layout; also returns the options and notes.
+    """Load a table in its guessed layout. Also returns the options and notes.
 
     Leaves out titles in the file of ratings, with a note, if the whole file shows that they are none, such as titles of
     reviews.
@@ -85,7 +85,7 @@ def _load_guessed(given: CsvOptions) -> tuple[RatingTable, CsvOptions, tuple[str
 
 
 def _load_merged(data: Data) -> tuple[RatingTable, Data]:
-    """Load a table, merging repeated pairs of user and item; also returns the options with which training loads it."""
+    """Load a table, merging repeated pairs of user and item. Also returns the options with which training loads it."""
     try:
         return data.load(), data
     except RepeatedPairsError:
@@ -157,7 +157,7 @@ def _describe_ids(ids: pd.Index) -> str:
 
 
 def _describe_features(label: str, columns: dict[str, Column]) -> Iterator[str]:
-    """Describe each column of users or items in one line; the first line begins with `label`."""
+    """Describe each column of users or items in one line. The first line begins with `label`."""
     for name, column in columns.items():
         values = _describe_numbers(column) if is_numeric(column) else _describe_categories(column)
         num_unknown = int(is_unknown(column).sum())

@@ -45,7 +45,7 @@ class _ListsRequest:
     """A request for recommendations, and the run that answers it.
 
     Attributes:
-        folded: users and items folded into the run; None if nothing was folded in.
+        folded: the users and items that were folded into the run, or None.
         list_options: the options of each list, taken from `options`.
     """
 
@@ -56,7 +56,7 @@ class _ListsRequest:
 
     @property
     def user_id(self) -> str | None:
-        """Id of the only user; None for several users."""
+        """Id of the user, or None if there are several."""
         if self.options.user is None and self.folded is not None and len(self.folded.user_ids) == 1:
             return self.folded.user_ids[0]
         return self.options.user
@@ -88,7 +88,7 @@ def recommend(options: RecommendOptions) -> None:
     inputs = [*(table.opened_from.file.path for table in tables.values()), *fold_in_files(options)]
     output = None if options.output is None else check_table_path(options.output, inputs=inputs)
     run, notes = load_run(options.run)
-    folded, fold_in_notes = fold_in_from_options(run, options, options.columns, user_id=options.user)
+    folded, fold_in_notes = fold_in_from_options(run, options, user_id=options.user)
     table_notes = [note for table in tables.values() for note in table.opened_from.notes]
     notes += [f"note: {note}" for note in (*table_notes, *fold_in_notes)]
     recommender = run if folded is None else folded.other_users
@@ -115,7 +115,7 @@ def recommend(options: RecommendOptions) -> None:
 def _find_candidates(
     recommender: TrainedRecommender, options: RecommendOptions, items: TextTable | None
 ) -> tuple[Ids | None, list[str]]:
-    """Find the ids of the candidate items; None if all items are candidates. Also returns a note on skipped items."""
+    """Find the ids of the candidate items, or None if all items are. Also returns a note on skipped items."""
     tables = recommender.tables
     with_genre: Ids | None = None
     if options.genres:
@@ -196,7 +196,7 @@ def _reasons(changes: pd.DataFrame, item_ids: pd.Series) -> list[str]:
     """Describe, for each item, the ratings that raised its prediction, and then the ratings that lowered it.
 
     An example is `because of Alien (1979) 5: +0.21; despite Heat (1995) 2: -0.04`. `changes` is the result of
-    `explain_list`; changes that round to 0 are left out.
+    `explain_list`. Changes that round to 0 are left out.
     """
     changes = changes[changes["change"].round(2) != 0]
     name = changes["rated_title" if "rated_title" in changes else "rated_item_id"]
@@ -234,7 +234,7 @@ def _read_user_ids(request: _ListsRequest, users: TextTable) -> list[str]:
 
 
 def _notes_on_users(request: _ListsRequest, user_ids: list[str] | None, *, num_listed: int) -> Iterator[str]:
-    """Count the users without a list, and the users who got the baseline's list. None counts all users."""
+    """Count the users without a list, and the users who got the baseline's list. `user_ids` is None for all users."""
     run = request.run
     unknown = request.options.unknown
     num_trained = run.record.num_users

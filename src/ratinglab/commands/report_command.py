@@ -1,4 +1,4 @@
-"""Compare runs with one another and with published results; evaluate the best runs of a sweep on their test rows."""
+"""Compare runs with one another and with published results, and evaluate the best runs of a sweep on test rows."""
 
 import os
 import sys

@@ -30,7 +30,7 @@ KEY = r"[\w$-]+([./][\w$-]+)*"
 ID_KEYS = ("item", "user")
 """Keys whose values are ids or titles. A comma is part of such a value, and never separates the values of a sweep."""
 MAX_CHECKED_JOBS = 24
-"""Maximum number of jobs that are all checked; composing takes 0.1 s per job. Larger sweeps check each value once."""
+"""A sweep of at most this many jobs checks all of them, at 0.1 s per job. A larger sweep checks each value once."""
 
 
 class CommandLine(NamedTuple):

@@ -148,7 +148,7 @@ class EarlierRun:
     def _choices(self, saved: DictConfig) -> dict[str, list[str]]:
         """Return the choices of each group in the earlier run.
 
-        Hydra does not record the choices of a group with several choices; they are the keys of the group in `saved`.
+        Hydra does not record the choices of a group with several choices. They are the keys of the group in `saved`.
         """
         recorded = (read_hydra(self.folder).get("runtime") or {}).get("choices", {})
         choices = {str(group): [str(name)] for group, name in recorded.items()}
@@ -232,7 +232,7 @@ def _check_single_values(overrides: Sequence[Override]) -> None:
 
 
 def _run_folder(folder: Path, *, key: str) -> Path:
-    """Check that a folder holds a run of the current format; return its absolute path. Messages begin with `key`."""
+    """Check that a folder holds a run of the current format, and return its absolute path."""
     if not folder.is_dir():
         raise UserError(f"{key}: there is no folder {folder}{suggest_sibling(folder)}")
     folder = folder.absolute()

@@ -15,7 +15,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ratinglab.config.primary_config import PrimaryConfig
+from ratinglab.config.primary_config import FOLDER, PrimaryConfig
 from ratinglab.config.typed_options import TARGET
 from ratinglab.options import as_yaml
 from ratinglab.process.program import shell_command
@@ -40,7 +40,7 @@ def format_help(conf: PrimaryConfig, overrides: Sequence[str]) -> str:
     """Format the help of a primary config with these overrides."""
     config, _ = conf.compose(overrides)
     chosen = conf.chosen_names(overrides)
-    primary = (conf.folder / f"{conf.config_name}.yaml").read_text(encoding="utf-8")
+    primary = (FOLDER / f"{conf.config_name}.yaml").read_text(encoding="utf-8")
     comments = _comments(conf, overrides)
     names = conf.groups()
     purposes = {path[-1]: comment for path, comment in find_key_comments(primary).items() if path[0] == "defaults"}

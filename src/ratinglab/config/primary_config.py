@@ -58,15 +58,13 @@ class PrimaryConfig:
 
     Attributes:
         config_name: name of the primary config, such as `train`.
-        folder: the folder conf/ of the package.
         user_folder: the user's folder, or None.
         composed: the overrides composed last, which Hydra's errors are about.
     """
 
     def __init__(self, config_name: str) -> None:
-        """Start without a user's folder; `add_folder` adds it. Registers the resolvers of the files."""
+        """Start without a user's folder, which `add_folder` adds. Registers the resolvers that the files use."""
         register_resolvers()
-        self.folder = FOLDER
         self.config_name = config_name
         self.user_folder: Path | None = None
         self._overrides_of_choices: dict[tuple[str, ...], list[str]] = {}
@@ -87,7 +85,7 @@ class PrimaryConfig:
         for group in self.groups():
             for path in sorted((self.user_folder / group).rglob("*.yaml")):
                 name = path.relative_to(self.user_folder)
-                if (self.folder / name).is_file():  # Hydra would take the built-in one
+                if (FOLDER / name).is_file():  # Hydra would take the built-in one
                     raise UserError(f"--config-dir: {path} needs another name: {group}={path.stem} is built in")
         self.put_on_path()
 
@@ -98,7 +96,7 @@ class PrimaryConfig:
 
     def folders(self) -> list[Path]:
         """List the folders of the YAML files, in the order in which they are searched."""
-        return [self.folder, *([self.user_folder] if self.user_folder is not None else [])]
+        return [FOLDER, *([self.user_folder] if self.user_folder is not None else [])]
 
     def groups(self) -> list[str]:
         """List the names of the config groups.
@@ -106,9 +104,9 @@ class PrimaryConfig:
         Raises:
             UserError: the folder of the package is missing.
         """
-        if not self.folder.is_dir():
-            raise UserError(f"there is no folder {self.folder}: restore it, or install ratinglab again")
-        return sorted(path.name for path in self.folder.iterdir() if path.is_dir() and any(path.rglob("*.yaml")))
+        if not FOLDER.is_dir():
+            raise UserError(f"there is no folder {FOLDER}: restore it, or install ratinglab again")
+        return sorted(path.name for path in FOLDER.iterdir() if path.is_dir() and any(path.rglob("*.yaml")))
 
     def choices(self, group: str) -> dict[str, Path]:
         """Return the file of each choice of a group, sorted by the name of the choice."""
@@ -149,7 +147,7 @@ class PrimaryConfig:
         return None
 
     def chosen_files(self, overrides: Sequence[str]) -> list[ChosenFile]:
-        """List the files that make up a composed config; later ones override earlier ones."""
+        """List the files that make up a composed config. Later files override earlier ones."""
         overrides = self._with_search_path(overrides)
         with hydra_loader() as loader:
             defaults = loader.compute_defaults_list(self.config_name, overrides, RunMode.RUN)
