@@ -1,6 +1,6 @@
 """Recompute the metrics of a run: evaluate.py run=outputs/…."""
 
-from ratinglab.cli import evaluate
+from ratinglab.cli import COMMANDS
 
 if __name__ == "__main__":
-    evaluate()
+    COMMANDS["evaluate"]()

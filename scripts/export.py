@@ -1,6 +1,6 @@
 """Write a run in a form that predicts without ratinglab: export.py run=outputs/… format=onnx."""
 
-from ratinglab.cli import export
+from ratinglab.cli import COMMANDS
 
 if __name__ == "__main__":
-    export()
+    COMMANDS["export"]()

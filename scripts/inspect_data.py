@@ -1,6 +1,6 @@
 """Describe a table of ratings: inspect_data.py ratings.csv."""
 
-from ratinglab.cli import inspect_data
+from ratinglab.cli import COMMANDS
 
 if __name__ == "__main__":
-    inspect_data()
+    COMMANDS["inspect_data"]()

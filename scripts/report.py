@@ -1,6 +1,6 @@
 """Compare runs with one another and with published results: report.py outputs/…."""
 
-from ratinglab.cli import report
+from ratinglab.cli import COMMANDS
 
 if __name__ == "__main__":
-    report()
+    COMMANDS["report"]()

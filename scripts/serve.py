@@ -1,6 +1,6 @@
 """Answer requests for predictions over HTTP: serve.py run=outputs/… port=8000."""
 
-from ratinglab.cli import serve
+from ratinglab.cli import COMMANDS
 
 if __name__ == "__main__":
-    serve()
+    COMMANDS["serve"]()

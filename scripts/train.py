@@ -1,6 +1,6 @@
 """Fit a model on a table of ratings: see --help."""
 
-from ratinglab.cli import train
+from ratinglab.cli import COMMANDS
 
 if __name__ == "__main__":
-    train()
+    COMMANDS["train"]()

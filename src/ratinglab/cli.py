@@ -70,19 +70,6 @@ def _make_command(config_name: str, function: str, *positional: str) -> Callable
     return make_command(task, config_name=config_name, positional=positional)
 
 
-train = make_command(_train, config_name="train", find_run=find_resumed_run)
-reproduce = make_command(
-    _train, config_name="train", positional=["run"], find_run=find_reproduced_run, usage=REPRODUCE_USAGE
-)
-inspect_data = make_command(_inspect_data, config_name="inspect_data", positional=["data.path"])
-evaluate = _make_command("evaluate", "commands.evaluate_command:evaluate", "run")
-recommend = _make_command("recommend", "commands.recommend_command:recommend", "run", "user")
-similar = _make_command("similar", "commands.similar_command:find_similar", "run", "item")
-predict = _make_command("predict", "commands.predict_command:predict", "run", "input")
-export = _make_command("export", "commands.export_command:export", "run")
-serve = _make_command("serve", "serving.server:serve", "run")
-
-
 def report() -> None:
     """Compare runs with one another and with published results."""
     parser = argparse.ArgumentParser(description=report.__doc__)
@@ -103,17 +90,20 @@ def report() -> None:
 
 
 COMMANDS = {
-    "train": train,
+    "train": make_command(_train, config_name="train", find_run=find_resumed_run),
     "report": report,
-    "recommend": recommend,
-    "similar": similar,
-    "predict": predict,
-    "evaluate": evaluate,
-    "reproduce": reproduce,
-    "export": export,
-    "serve": serve,
-    "inspect_data": inspect_data,
+    "recommend": _make_command("recommend", "commands.recommend_command:recommend", "run", "user"),
+    "similar": _make_command("similar", "commands.similar_command:find_similar", "run", "item"),
+    "predict": _make_command("predict", "commands.predict_command:predict", "run", "input"),
+    "evaluate": _make_command("evaluate", "commands.evaluate_command:evaluate", "run"),
+    "reproduce": make_command(
+        _train, config_name="train", positional=["run"], find_run=find_reproduced_run, usage=REPRODUCE_USAGE
+    ),
+    "export": _make_command("export", "commands.export_command:export", "run"),
+    "serve": _make_command("serve", "serving.server:serve", "run"),
+    "inspect_data": make_command(_inspect_data, config_name="inspect_data", positional=["data.path"]),
 }
+"""The commands by name. The files in scripts/ call them too."""
 
 
 OVERVIEW = f"""\
@@ -177,4 +167,4 @@ def _complete(arguments: list[str]) -> None:
         return
     os.environ["COMP_LINE"] = f"{program} {rest}"
     if name not in ("report", "reproduce"):
-        COMMANDS.get(name, train)()
+        COMMANDS.get(name, COMMANDS["train"])()

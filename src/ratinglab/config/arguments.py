@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
@@ -37,19 +37,14 @@ class CommandLine(NamedTuple):
     """A parsed command line.
 
     Attributes:
-        request: what the user asks for. information: what Hydra prints for --info, --hydra-help or a completion of the
-            shell; config: the configuration of a run (--cfg); sweep: several runs (-m).
         overrides: the arguments KEY=VALUE.
         flags: all other arguments, which Hydra's parser reads again.
-        config_dir: the value of --config-dir.
-        multirun: whether -m is given, with any request.
+        values: the values of the flags by name, such as `multirun` and `config_dir`.
     """
 
-    request: Literal["help", "information", "config", "run", "sweep"]
     overrides: list[str]
     flags: list[str]
-    config_dir: str | None
-    multirun: bool
+    values: argparse.Namespace
 
 
 def parse_arguments(*, positional: Sequence[str]) -> CommandLine:
@@ -83,17 +78,7 @@ def parse_arguments(*, positional: Sequence[str]) -> CommandLine:
         overrides = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
     if not arguments.multirun:
         overrides = [_quote_text(argument) for argument in overrides]
-    return CommandLine(_request(arguments), overrides, flags, arguments.config_dir, arguments.multirun)
-
-
-def _request(arguments: argparse.Namespace) -> Literal["help", "information", "config", "run", "sweep"]:
-    if arguments.help:
-        return "help"
-    if arguments.hydra_help or arguments.info or arguments.shell_completion:
-        return "information"
-    if arguments.cfg:
-        return "config"
-    return "sweep" if arguments.multirun else "run"
+    return CommandLine(overrides, flags, arguments)
 
 
 def _add_keys(arguments: Sequence[str], positional: Sequence[str]) -> list[str]:

@@ -61,30 +61,28 @@ def make_command(
                 print(f"ratinglab {version('ratinglab')}")
                 return
             line = parse_arguments(positional=positional)
-            conf.add_folder(line.config_dir)
-            match line.request:
-                case "help":
-                    text = _help(conf, line) if usage is None else adapt_commands(usage.strip())
-                    print(text, flush=True)  # here, where a closed pipe is no bug
-                case "information":
-                    print_hydra_information(config_name, [*line.flags, *line.overrides])
-                case "config":
-                    _print_config(conf, line, find_run)
-                case "run" if find_run is not None:
-                    _train(task, conf, line, find_run)
-                case "run":
-                    _run_task(task, conf, line)
-                case "sweep" if find_run is not None:
-                    train_sweep(task, conf, line, find_run)
-                case "sweep":
-                    raise UserError(f"{config_name} does not support sweeps: leave out -m")
+            values = line.values
+            conf.add_folder(values.config_dir)
+            if values.help:
+                text = _help(conf, line) if usage is None else adapt_commands(usage.strip())
+                print(text, flush=True)  # here, where a closed pipe is no bug
+            elif values.hydra_help or values.info or values.shell_completion:
+                print_hydra_information(config_name, [*line.flags, *line.overrides])
+            elif values.cfg:
+                _print_config(conf, line, find_run)
+            elif find_run is None:
+                _run_task(task, conf, line)
+            elif values.multirun:
+                train_sweep(task, conf, line, find_run)
+            else:
+                _train(task, conf, line, find_run)
 
     return run_command
 
 
 def _help(conf: PrimaryConfig, line: CommandLine) -> str:
     """Format the help for the overrides, or for the first job of a sweep."""
-    overrides = next(jobs_to_check(conf.parse(line.overrides))) if line.multirun else line.overrides
+    overrides = next(jobs_to_check(conf.parse(line.overrides))) if line.values.multirun else line.overrides
     return format_help(conf, conf.keep_typed_choices(overrides))
 
 
@@ -99,6 +97,8 @@ def _print_config(conf: PrimaryConfig, line: CommandLine, find_run: FindRun | No
 
 def _run_task(task: Task, conf: PrimaryConfig, line: CommandLine) -> None:
     """Run the task of a command that trains nothing. An error says which run `run=latest` or `run=best` resolved to."""
+    if line.values.multirun:
+        raise UserError(f"{conf.config_name} does not support sweeps: leave out -m")
     options = compose_job(conf, line.overrides, find_run=None).options
     try:
         with _exit_on_failure(Path.cwd()):
