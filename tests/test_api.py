@@ -385,7 +385,9 @@ def test_mistake_is_a_one_line_error_and_leaves_no_files(frame, tmp_path, overri
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
 
-def test_wrong_kinds_of_arguments_are_type_errors(frame):
+def test_wrong_kinds_of_arguments_are_user_errors_and_type_errors(frame):
+    with pytest.raises(ratinglab.UserError, match="unexpected keyword argument 'embeding_dim'"):
+        ratinglab.train(ratings=frame, embeding_dim=4)
     with pytest.raises(TypeError, match="unexpected keyword argument 'embeding_dim'; did you mean embedding_dim"):
         ratinglab.train(ratings=frame, embeding_dim=4)
     with pytest.raises(

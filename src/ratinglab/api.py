@@ -10,7 +10,7 @@ import pandas as pd
 from ratinglab.config.job import Job, compose_call
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.datasets.sources import FRAME
-from ratinglab.errors import UserError, did_you_mean
+from ratinglab.errors import ArgumentError, UserError, did_you_mean
 from ratinglab.fitting.fit import Fit
 from ratinglab.formats.frames import Frame, Frames, make_reusable
 from ratinglab.inference.run import Run
@@ -229,10 +229,10 @@ def _check_arguments(overrides: Sequence[str], settings: Settings) -> dict[str, 
     """Check the arguments of a call, and return the settings that are not None."""
     for name in settings:
         if name not in Settings.__annotations__:
-            raise TypeError(f"unexpected keyword argument {name!r}{did_you_mean(name, Settings.__annotations__)}")
+            raise ArgumentError(f"unexpected keyword argument {name!r}{did_you_mean(name, Settings.__annotations__)}")
     for text in overrides:
         if not isinstance(text, str):
-            raise TypeError(
+            raise ArgumentError(
                 f"arguments must be text, such as 'split=temporal', got {type(text).__name__}; "
                 "a data frame is given as ratings=frame"
             )
@@ -240,7 +240,7 @@ def _check_arguments(overrides: Sequence[str], settings: Settings) -> dict[str, 
             raise UserError(f"{text}: flags work only on the command line; use config_dir=FOLDER for --config-dir")
     given = {name: value for name, value in settings.items() if value is not None}
     if not isinstance(given.get("columns", {}), Mapping):
-        raise TypeError(f"columns must be names by role, such as {{'user': 'userId'}}, got {given['columns']!r}")
+        raise ArgumentError(f"columns must be names by role, such as {{'user': 'userId'}}, got {given['columns']!r}")
     keys = _keys_set(overrides)
     for name, key in (KEY_OF_KEYWORD | PATH_KEYS).items():
         if name in given and key in keys:

@@ -10,6 +10,10 @@ class UserError(ValueError):
     """A user's mistake. The message is one line that names the place, the rule and the value."""
 
 
+class ArgumentError(UserError, TypeError):
+    """An argument that a function of the Python API does not take, or whose type is wrong."""
+
+
 class ConflictError(UserError):
     """Options that are valid separately but not together, or that need a package that is missing."""
 

@@ -96,9 +96,13 @@ def test_best_uses_the_data_and_says_which(command, tmp_path):
     assert "every metric is equal" in command(tmp_path, "reproduce", f"run={outcome.run}").stdout
     again = ["trainer.max_epochs=5", f"resume={outcome.run}"]
     assert "epoch 5/5" in command(tmp_path, "train", *again).stdout
-    shown = command(tmp_path, "train", *data, "trainer.max_epochs=1", "logger=none").stdout
+    assert ", 4 epochs; " in outcome.stdout, "no epoch is the best of a sampler"
     parts = "with implicit feedback, timestamps, user features (gender)"
-    assert f"tip: recipe=best fits timesvdpp by Gibbs sampling here, {parts}\n" in shown
+    for model in ("mf", "biased_mf"):
+        shown = command(tmp_path, "train", *data, f"model={model}", "trainer.max_epochs=1", "logger=none").stdout
+        assert f"tip: recipe=best fits timesvdpp by Gibbs sampling here, {parts}\n" in shown
+        assert ", at most 1 epoch\n" in shown
+        assert ", 1 epoch, best after " in shown
 
 
 def test_run_that_only_gets_worse_keeps_the_bias_baseline(command, tmp_path):

@@ -30,7 +30,7 @@ from ratinglab.reports.statistics import (
     mean_of,
     values_of,
 )
-from ratinglab.reports.table_layout import align, format_markdown
+from ratinglab.reports.table_layout import align, drop_empty_columns, format_markdown
 from ratinglab.runs.finished_runs import FinishedRun, comparison_conditions, describe_conditions, find_runs
 
 
@@ -194,7 +194,8 @@ def _protocol_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
     yield title
     lines.sort(key=lambda line: line[0], reverse=metric.higher_is_better)
     header = ["", metric.label, HALF_WIDTH_HEADER, "fit s", "parameters", USES, ""]
-    yield from align([header, *(cells for _, cells in lines)], right=range(1, 5))
+    table = drop_empty_columns([header, *(cells for _, cells in lines)])
+    yield from align(table, right=[index for index, name in enumerate(table[0]) if name not in ("", USES)])
     yield from explain_columns(groups, tag)
     yield USES_NOTE
 
@@ -212,19 +213,19 @@ def _split_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
     folds: set[int | None] = {run.record.fold for run in runs} if num_folds is None else {*range(1, num_folds + 1)}
     groups = rank_groups([group._replace(num_missing=_count_missing(group.runs, folds)) for group in groups], column)
     groups = compare_with_best(groups, monitor.of_part(part))
-    is_tested = any(group.behind for group in groups)
     num_seeds = [len(_folds_by_seed(group.runs)) for group in groups]
-    behind = [f"{monitor.label} behind {HALF_WIDTH_HEADER}"] if is_tested else []
-    table = [["", metric.label, HALF_WIDTH_HEADER, *behind, "fit s", "parameters", ""]]
+    behind_header = f"{monitor.label} behind {HALF_WIDTH_HEADER}"
+    table = [["", metric.label, HALF_WIDTH_HEADER, behind_header, "fit s", "parameters", ""]]
     for group, seeds in zip(groups, num_seeds, strict=True):
         notes = [_missing_folds(group.runs, folds)]
         notes += [f"{seeds} of {max(num_seeds)} seeds"] if seeds < max(num_seeds) else []
         notes += ["ended early"] if group.is_pruned else []
-        behind = ["" if group.behind is None else group.behind.text] if is_tested else []
-        cells = [*_metric_cells(group.runs, column.name), *behind, *_size_cells(group.runs)]
+        behind = "" if group.behind is None else group.behind.text
+        cells = [*_metric_cells(group.runs, column.name), behind, *_size_cells(group.runs)]
         table.append([_name(group), *cells, "; ".join(filter(None, notes))])
     yield f"{title}: {'validation' if has_validation else 'test'} {metric.label}"
-    yield from align(table, right=range(1, len(table[0]) - 1))
+    table = drop_empty_columns(table)
+    yield from align(table, right=[index for index, name in enumerate(table[0]) if name])
     yield from explain_columns(groups, column.name)
 
 

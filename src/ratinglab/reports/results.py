@@ -85,10 +85,10 @@ def describe_results(values: Mapping[str, float], tables: RunTables) -> Iterator
     record = tables.record
     yield from tabulate_metrics(values, record)
     yield from tabulate_lists(values, tables, order=record.order_options())
-    yield (
-        f"fit        {values['fit/seconds']:.1f} s, {values['fit/epochs']} epochs, best after "
-        f"{values['fit/best_epoch']}; {values['fit/ratings_per_second']:,.0f} ratings/s"
-    )
+    epochs = f"{values['fit/epochs']} epoch{'s' if values['fit/epochs'] != 1 else ''}"
+    if not record.is_sampled:  # a sampler averages its samples, so that no epoch is the best
+        epochs += f", best after {values['fit/best_epoch']}"
+    yield f"fit        {values['fit/seconds']:.1f} s, {epochs}; {values['fit/ratings_per_second']:,.0f} ratings/s"
     if values["fit/best_epoch"] == 0:
         yield f"warning: no epoch beat the initial weights' {record.monitor}, so the run keeps them"
     if record.predicts_scores:

@@ -28,6 +28,12 @@ def align(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterat
         yield "  ".join(padded).rstrip()
 
 
+def drop_empty_columns(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Drop the columns whose cells are all empty below the header."""
+    kept = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    return [list(row) for row in zip(*kept, strict=True)]
+
+
 def print_rows(rows: pd.DataFrame) -> None:
     """Print rows with their predictions, scores or similarities, and explain the column of standard deviations, ±."""
     cells = rows.copy()

@@ -31,8 +31,8 @@ from ratinglab.training.train_options import TrainOptions
 
 log = logging.getLogger(__name__)
 
-DEFAULT_CHOICE = ("mf", "adam")
-"""Default model and optimizer in conf/train.yaml. Results of such a run end with a tip about recipe=best."""
+TEXTBOOK_FITS = {("mf", "adam"), ("biased_mf", "adam")}
+"""Models and optimizers whose results end with a tip about recipe=best."""
 
 
 def evaluate_and_write(
@@ -133,7 +133,7 @@ def print_results(options: TrainOptions, run_folder: Path, *, available: Availab
     lines = list(describe_results(metrics, RunTables(run_folder, record)))
     if (tag := compared_tag(record)) in metrics:
         lines += tabulate_with_references([record], metrics[tag])
-    if (options.model.name, options.optimizer.name) == DEFAULT_CHOICE:
+    if (options.model.name, options.optimizer.name) in TEXTBOOK_FITS:
         lines.append(best_recipe_tip(available))
     for line in lines:
         log.info(line)

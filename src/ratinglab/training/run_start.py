@@ -51,10 +51,10 @@ def _describe_fit(prepared: Preparation, model: Equation) -> Iterator[str]:
         if key not in options.optimizer.ignored_options
     ]
     yield f"model      {options.model.name}: {', '.join(settings)}; {parameters:,} parameters"
-    epochs = f"{refit_epochs} epochs"
+    epochs = f"{refit_epochs} epoch{'s' if refit_epochs != 1 else ''}"
     if refit_epochs is None:
         limit = "" if options.trainer.max_time is None else f" in {options.trainer.max_time}"
-        epochs = f"at most {options.trainer.max_epochs} epochs{limit}"
+        epochs = f"at most {options.trainer.max_epochs} epoch{'s' if options.trainer.max_epochs != 1 else ''}{limit}"
     if options.optimizer.is_single_epoch:
         epochs = "one epoch"
     yield f"optimizer  {options.optimizer.name}: {_fit_settings(options)}, {epochs}"
