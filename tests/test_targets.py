@@ -76,7 +76,7 @@ def test_classes_are_imported_by_dotted_path(folder):
         ("own_options.Ow", "x: own_options has no Ow; did you mean Own?"),
         (
             "own_option.Own",
-            "x: there is no module own_option; to import from a folder of your own, add --config-dir FOLDER",
+            "x: there is no module own_option; did you mean own_options?",
         ),
         ("own_options.number", "x must be a subclass of test_targets.Base, got own_options.number"),
         ("ratinglab.models.mf.MFOptions", "x must be a subclass of test_targets.Base, got ratinglab.models.mf.MFOpt"),

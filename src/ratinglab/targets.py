@@ -64,8 +64,9 @@ def import_named(name: str, *, key: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            hint = "to import from a folder of your own, add --config-dir FOLDER"
-            raise UserError(f"{key}: there is no module {name}; {hint}") from error
+            hint = did_you_mean(name, (module.name for module in pkgutil.iter_modules()), cutoff=0.85)
+            hint = hint or "; to import from a folder of your own, add --config-dir FOLDER"
+            raise UserError(f"{key}: there is no module {name}{hint}") from error
         fault: Exception = error
     except Exception as error:  # a user's module can raise anything
         fault = error
