@@ -1,12 +1,15 @@
 """Dialects of delimited text: quotes, escapes, decimal commas, comments, byte-order marks and Excel's `sep=`."""
 
 import gzip
+from dataclasses import replace
 
 import pytest
 from tables import csv_options, rows_of
 
 from ratinglab.errors import UserError
-from ratinglab.formats.text_dialects import QuoteScan, TextDialect
+from ratinglab.formats.layouts import Layout
+from ratinglab.formats.quotes import QuoteScan
+from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import Decimal, Escape, Quote
 
 HEADER = "user_id,item_id,rating,note\n"
@@ -179,7 +182,9 @@ def test_user_item_matrix_is_recognized(read):
         read(f"{row}\n{row.replace('3.5', '4')}\n", header=False, columns=("1", "2", "3"))
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+TWO_COLUMNS = Layout(TextDialect(",", "utf-8"), header_lines=0, names=["1", "2"])
+
+
 @pytest.mark.parametrize(
     ("text", "is_regular", "spans_lines"),
     [
@@ -193,11 +198,9 @@ def test_user_item_matrix_is_recognized(read):
         ('"","""",""\n', True, False),
     ],
 )
-def test_quote_scan_does_not_depend_on_block_size(text, is_regular, spans_lines, size):
-    scan = QuoteScan(TextDialect(",", "utf-8"), num_columns=2)
-    for start in range(0, len(text), size):
-        scan.add(text[start : start + size].encode())
-    scan.end()
+def test_quote_scan_checks_marks(text, is_regular, spans_lines):
+    scan = QuoteScan(TWO_COLUMNS)
+    scan.add(text.encode())
     assert (scan.any_quotes, scan.is_regular) == ('"' in text, is_regular)
     assert not is_regular or scan.spans_lines == spans_lines
 
@@ -213,7 +216,6 @@ def test_marks_behind_a_header_that_ends_with_a_carriage_return_are_checked(read
     assert table.user_ids.ids.tolist() == ['""28', "28"]
 
 
-@pytest.mark.parametrize("size", [1, 2, 7, 1000])
 @pytest.mark.parametrize(
     ("text", "may_join"),
     [
@@ -226,11 +228,9 @@ def test_marks_behind_a_header_that_ends_with_a_carriage_return_are_checked(read
         ('"a\n\n1,2",3\n', False),
     ],
 )
-def test_quote_scan_finds_lines_that_look_like_rows(text, may_join, size):
-    scan = QuoteScan(TextDialect(",", "utf-8"), num_columns=2)
-    for start in range(0, len(text), size):
-        scan.add(text[start : start + size].encode())
-    scan.end()
+def test_quote_scan_finds_lines_that_look_like_rows(text, may_join):
+    scan = QuoteScan(TWO_COLUMNS)
+    scan.add(text.encode())
     assert (scan.is_regular, scan.spans_lines, scan.may_join_rows) == (True, True, may_join)
 
 
@@ -244,10 +244,7 @@ def test_fault_behind_many_quoted_rows_is_reported_with_its_line(read, packed):
         read(packed((HEADER + many_lines + "1,2,bad,x\n").encode()))
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 6, 1000])
-def test_quote_scan_pairs_escapes_across_blocks(size):
-    scan, text = QuoteScan(TextDialect(",", "utf-8", has_escapes=True), num_columns=2), b'1,a\\\\\\"b\n'
-    for start in range(0, len(text), size):
-        scan.add(text[start : start + size])
-    scan.end()
+def test_quote_scan_pairs_escapes():
+    scan = QuoteScan(replace(TWO_COLUMNS, dialect=TextDialect(",", "utf-8", has_escapes=True)))
+    scan.add(b'1,a\\\\\\"b\n')
     assert (scan.any_quotes, scan.is_regular) == (False, True)

@@ -18,8 +18,11 @@ from tables import NO_ITEMS, csv_options, rows_of
 
 from ratinglab.datasets.sources import ScaleOptions
 from ratinglab.errors import UserError
-from ratinglab.formats import inputs, text_dialects
+from ratinglab.formats import inputs
 from ratinglab.formats.inputs import InputFile
+from ratinglab.formats.layouts import Layout
+from ratinglab.formats.text_dialects import TextDialect
+from ratinglab.formats.text_parsing import read_row_blocks
 from ratinglab.options import check_options
 from ratinglab.reading.cleaning_options import Duplicates
 
@@ -680,8 +683,8 @@ def large(rows, *, newline="\n", change=lambda lines: None):
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
-def test_file_of_several_pieces_gives_all_rows_in_order(read, monkeypatch, newline):
-    monkeypatch.setattr(text_dialects, "PIECE_BYTES", 100_000)
+def test_file_of_several_blocks_gives_all_rows_in_order(read, monkeypatch, newline):
+    monkeypatch.setattr(inputs, "BLOCK_BYTES", 100_000)
     table = read(large(5_000, newline=newline))
     assert table.ratings.item.tolist() == list(range(5_000))
     assert table.ratings.rating.tolist() == [1.0 + row % 5 for row in range(5_000)]
@@ -689,8 +692,8 @@ def test_file_of_several_pieces_gives_all_rows_in_order(read, monkeypatch, newli
 
 def test_header_that_seems_to_end_after_some_rows_loses_none(read, monkeypatch):
     rows = large(100, newline="\r")
-    # the longest header that is read ends where a row ends
-    monkeypatch.setattr(text_dialects, "BLOCK_BYTES", len("\r".join(rows.split("\r")[:50])) + 1)
+    # the first block ends where a row ends
+    monkeypatch.setattr(inputs, "BLOCK_BYTES", len("\r".join(rows.split("\r")[:50])) + 1)
     assert len(read(rows).ratings) == 100
 
 
@@ -705,26 +708,26 @@ def test_header_that_seems_to_end_after_some_rows_loses_none(read, monkeypatch):
 )
 @pytest.mark.parametrize("packed", [bytes, gzip.compress])
 def test_fault_in_a_late_block_is_reported_with_its_line(read, monkeypatch, row, text, message, packed):
-    monkeypatch.setattr(text_dialects, "PIECE_BYTES", 100_000)
     monkeypatch.setattr(inputs, "BLOCK_BYTES", 10_000)
     with pytest.raises(UserError, match=f"{message}$"):
         read(packed(large(5_000, change=lambda lines: lines.__setitem__(row, text)).encode()))
 
 
-def test_pieces_are_whole_lines_after_the_header(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_dialects, "PIECE_BYTES", 1_000)
-    (tmp_path / "ratings.csv").write_text(large(50))
-    content = (tmp_path / "ratings.csv").read_bytes()
-    file, dialect = InputFile(tmp_path / "ratings.csv"), text_dialects.TextDialect(",", "utf-8")
-    pieces = text_dialects.cut_into_pieces(file, dialect, header_lines=1)
-    found = [content[start:stop] for start, stop in pieces]
-    assert len(found) > 3
-    assert b"".join(found) == content.split(b"\n", 1)[1]
-    assert all(piece.endswith(b"\n") for piece in found)
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_blocks_are_whole_rows_after_the_header(tmp_path, monkeypatch, newline):
+    monkeypatch.setattr(inputs, "BLOCK_BYTES", 1_000)
+    multiline = f'1,2,3,"two{newline}lines"'
+    text = large(100, newline=newline, change=lambda lines: lines.__setitem__(slice(20, 40), [multiline] * 20))
+    (tmp_path / "ratings.csv").write_bytes(text.encode())
+    layout = Layout(TextDialect(",", "utf-8"), header_lines=1, names=text.split(newline)[0].split(","))
+    blocks = list(read_row_blocks(InputFile(tmp_path / "ratings.csv"), layout))
+    assert len(blocks) > 3
+    assert b"".join(blocks).decode() == text.split(newline, 1)[1]
+    assert all(block.endswith(newline.encode()) and block.count(b'"') % 2 == 0 for block in blocks)
 
 
-def test_quotation_marks_that_would_merge_rows_of_a_piece_are_text(read, monkeypatch):
-    monkeypatch.setattr(text_dialects, "PIECE_BYTES", 100_000)
+def test_quotation_marks_that_would_merge_rows_of_a_block_are_text(read, monkeypatch):
+    monkeypatch.setattr(inputs, "BLOCK_BYTES", 100_000)
 
     def mark(lines):
         lines[2_500], lines[2_502] = '1,2,3,"x', '1,3,4,x"'
@@ -734,7 +737,7 @@ def test_quotation_marks_that_would_merge_rows_of_a_piece_are_text(read, monkeyp
     assert "quotation marks were read as text" in table.notes[0]
 
 
-def test_byte_order_mark_at_the_start_of_a_piece_stays_in_the_id(read):
+def test_byte_order_mark_at_the_start_of_a_block_stays_in_the_id(read):
     table = read("user_id,item_id,rating\n\ufeff7,1,3\n8,2,4\n")
     assert table.user_ids.ids.tolist() == ["8", "\ufeff7"]
 

@@ -15,7 +15,7 @@ import pytest
 from tables import csv_options
 
 from ratinglab.errors import UserError
-from ratinglab.formats import inputs, text_dialects
+from ratinglab.formats import inputs
 from ratinglab.ratings import mapped_arrays
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.reading import cleaning, distinct_ids, streaming, table_cache
@@ -30,7 +30,6 @@ def small_blocks(monkeypatch):
     """Make every pass take several blocks."""
     monkeypatch.setattr(mapped_arrays, "BLOCK_ROWS", 700)
     monkeypatch.setattr(cleaning, "BUCKET_ROWS", 500)
-    monkeypatch.setattr(text_dialects, "PIECE_BYTES", 5_000)
     monkeypatch.setattr(inputs, "BLOCK_BYTES", 5_000)
 
 

@@ -1,10 +1,10 @@
 """Find invalid rows, and the lines of rows, by reading a text file again with the csv module."""
 
-import codecs
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,33 +13,19 @@ from ratinglab.errors import UserError
 from ratinglab.formats.inputs import EmptyFileError, InputFile
 from ratinglab.formats.layouts import MATRIX_COLUMNS, Layout
 from ratinglab.formats.literals import parse_number
-from ratinglab.formats.row_reader import printable, read_rows
-from ratinglab.formats.text_dialects import (
-    LINE_END,
+from ratinglab.formats.quotes import (
     QUOTE,
-    TextDialect,
-    read_utf8_blocks,
-    regroup_by_lines,
+    find_quote_fault,
+    has_regular_rows,
+    lines_of_quoted_cell,
+    split_as_written,
 )
+from ratinglab.formats.row_reader import printable, read_rows
+from ratinglab.formats.text_dialects import TextDialect
+from ratinglab.formats.text_parsing import read_row_blocks
 from ratinglab.formats.timestamps import is_time
 
 LARGEST_RATING = float(np.finfo(np.float32).max)
-
-
-def read_whole_rows(file: InputFile, layout: Layout) -> Iterator[tuple[bytes, int]]:
-    """Yield blocks of whole rows after the header: their text, and the number of its first line, counted from 1."""
-    pending, line, lines_to_skip = b"", 1, layout.header_lines
-    for block in regroup_by_lines(read_utf8_blocks(file, layout.dialect)):
-        pending += block
-        while lines_to_skip and (end := LINE_END.search(pending)):
-            pending, line, lines_to_skip = pending[end.end() :], line + 1, lines_to_skip - 1
-        if lines_to_skip or (layout.dialect.is_quoted and pending.count(QUOTE) % 2 == 1):
-            continue
-        yield pending, line
-        line += len(pending.splitlines())
-        pending = b""
-    if pending and not lines_to_skip:
-        yield pending, line
 
 
 def find_first_fault(
@@ -47,7 +33,7 @@ def find_first_fault(
     layout: Layout,
     find_fault: Callable[[list[str], list[bytes], Layout], str | None],
     *,
-    parse: Callable[[bytes], Iterator[pa.RecordBatch]],
+    parse: Callable[[bytes], list[Any]],
 ) -> UserError | None:
     """Make the error for the first faulty row, with its line number, or for a file without rows, if there is a fault.
 
@@ -56,16 +42,17 @@ def find_first_fault(
         parse: parses the text of whole rows. Searches only blocks that it refuses, and blocks with irregular
             quotation marks.
     """
-    has_rows = False
-    for text, first_line in read_whole_rows(file, layout):
-        has_rows = has_rows or _count_nonempty_lines_in(text) > 0
-        if has_regular_rows(text, layout) and are_valid(parse(text)):
-            continue
+    has_rows, stop = False, layout.header_lines + 1
+    for text in read_row_blocks(file, layout):
         lines = text.splitlines(keepends=True)  # bytes: only \n and \r end lines, not U+2028 or a form feed
+        first_line, stop = stop, stop + len(lines)
+        has_rows = has_rows or _count_nonempty_lines_in(text) > 0
+        if has_regular_rows(text, layout) and _can_parse(text, parse):
+            continue
         rows = list(read_rows([text], layout.dialect, file=file, first_line=first_line))
-        stops = [*(line for line, _ in rows[1:]), first_line + len(lines)]
-        for (line, cells), stop in zip(rows, stops, strict=False):
-            if (fault := find_fault(cells, lines[line - first_line : stop - first_line], layout)) is not None:
+        stops = [*(line for line, _ in rows[1:]), stop]
+        for (line, cells), end in zip(rows, stops, strict=False):
+            if (fault := find_fault(cells, lines[line - first_line : end - first_line], layout)) is not None:
                 return UserError(f"{file}, line {line}: {fault}")
     if has_rows:
         return None
@@ -73,25 +60,12 @@ def find_first_fault(
     return EmptyFileError(f"{file} has no {noun}" + (", only a header" if layout.header_lines else ""))
 
 
-def are_valid(batches: Iterator[pa.RecordBatch]) -> bool:
-    """Return whether there are rows, and pyarrow can parse all of them. Reads all batches."""
+def _can_parse(text: bytes, parse: Callable[[bytes], list[Any]]) -> bool:
+    """Return whether there are rows, and `parse` accepts all of them."""
     try:
-        return sum(1 for _ in batches) > 0
+        return len(parse(text)) > 0
     except pa.ArrowInvalid:
         return False
-
-
-def has_regular_rows(text: bytes, layout: Layout) -> bool:
-    """Return whether whole rows have only regular quotation marks, and no quoted cell spans lines.
-
-    If the layout allows cells to span lines, those lines must not look like rows.
-    """
-    if not layout.dialect.is_quoted or QUOTE not in text:
-        return True
-    scan = layout.new_quote_scan()
-    scan.add(text.removeprefix(codecs.BOM_UTF8))
-    scan.end()
-    return scan.is_regular and not (scan.may_join_rows if layout.spans_lines else scan.spans_lines)
 
 
 def describe_multiline_cell(dialect: TextDialect) -> str:
@@ -162,19 +136,21 @@ def _rating_hint(text: str, cells: list[str], layout: Layout) -> str:
 def find_line_numbers(file: InputFile, layout: Layout, rows: list[int]) -> list[int]:
     """Find the line, counted from 1, of each row, counted from 0. Reads the file once, up to the last of the rows."""
     line_of_row: dict[int, int] = {}
-    remaining, row = set(rows), 0
+    remaining, row, first_line = set(rows), 0, layout.header_lines + 1
     one_line_per_row = replace(layout, spans_lines=False)
-    for text, first_line in read_whole_rows(file, layout):
+    for text in read_row_blocks(file, layout):
+        num_lines = len(text.splitlines())
         if has_regular_rows(text, one_line_per_row):
             stop = row + _count_nonempty_lines_in(text)
             if min(remaining) >= stop:
-                row = stop
+                row, first_line = stop, first_line + num_lines
                 continue
         for line, _ in read_rows([text], layout.dialect, file=file, first_line=first_line):
             if row in remaining:
                 line_of_row[row] = line
                 remaining.remove(row)
             row += 1
+        first_line += num_lines
         if not remaining:
             break
     return [line_of_row[row] for row in rows]
@@ -182,36 +158,14 @@ def find_line_numbers(file: InputFile, layout: Layout, rows: list[int]) -> list[
 
 def count_nonempty_lines(file: InputFile, layout: Layout) -> int:
     """Count the lines after the header that are not empty: the number of rows, unless a cell spans lines."""
-    return sum(_count_nonempty_lines_in(text) for text, _ in read_whole_rows(file, layout.with_quotes_as_text(file)))
+    return sum(map(_count_nonempty_lines_in, read_row_blocks(file, layout.with_quotes_as_text(file))))
 
 
 def _count_nonempty_lines_in(text: bytes) -> int:
     """Count the lines that are not empty."""
-    content = np.frombuffer(text.removeprefix(b"\xef\xbb\xbf"), dtype=np.uint8)
+    content = np.frombuffer(text, dtype=np.uint8)
     is_end = (content == ord("\n")) | (content == ord("\r"))
     return int(np.count_nonzero(~is_end[1:] & is_end[:-1])) + int(len(content) > 0 and not is_end[0])
-
-
-def split_as_written(lines: list[bytes], dialect: TextDialect) -> list[str]:
-    """Split a row, given by its lines, into cells that keep their quotation marks."""
-    row = b"".join(lines).decode("utf-8", "surrogateescape")
-    separator = re.escape(dialect.delimiter)
-    cell = rf'"(?:[^"]|"")*"[^{separator}]*|[^{separator}]*'
-    cells: list[str] = re.findall(rf"({cell})(?:{separator}|\Z)", row.rstrip("\r\n"))
-    return cells
-
-
-def find_quote_fault(cell: str, dialect: TextDialect, *, noun: str) -> str | None:
-    """Describe the fault of a cell, as written, that begins with a quotation mark but is not enclosed by two.
-
-    None if there is none. Messages call the cell by the noun.
-    """
-    if dialect.has_escapes or not cell.strip().startswith('"') or re.fullmatch(r'"(?:[^"]|"")*"\s*', cell):
-        return None
-    return (
-        f"quotation marks must enclose the whole {noun}, got {printable(cell)}; if a backslash escapes quotation "
-        f"marks, set {dialect.key_prefix}escape=backslash; if they are text, set {dialect.key_prefix}quote=none"
-    )
 
 
 def _find_row_quote_fault(lines: list[bytes], layout: Layout) -> str | None:
@@ -230,14 +184,3 @@ def _find_row_quote_fault(lines: list[bytes], layout: Layout) -> str | None:
         if len(cells_of_line) == layout.num_columns and _find_cell_fault(cells_of_line, layout) is None:
             return "a quoted cell spans lines that look like rows; if quotation marks are text, set data.quote=none"
     return None
-
-
-def lines_of_quoted_cell(lines: list[bytes], layout: Layout) -> list[bytes]:
-    """Return the lines of a row that may be rows themselves, which a stray mark has joined; see `QuoteScan`.
-
-    The last line, which ends a quoted cell, looks like a row if the cell is in the first column. It may be one only if
-    the first line has all cells of a row too.
-    """
-    begins_whole = lines[0].count(layout.dialect.delimiter.encode()) >= layout.num_columns - 1
-    is_closed = sum(line.count(QUOTE) for line in lines) % 2 == 0
-    return lines[1:-1] if is_closed and not begins_whole else lines[1:]

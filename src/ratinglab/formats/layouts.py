@@ -8,7 +8,7 @@ from ratinglab.errors import UserError, did_you_mean
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.literals import is_number
 from ratinglab.formats.row_reader import printable, read_first_rows
-from ratinglab.formats.text_dialects import QuoteScan, TextDialect
+from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import SEPARATORS, ColumnOptions
 from ratinglab.formats.timestamps import TimeFormat, detect_time_format
 from ratinglab.options import quote_for_hydra
@@ -55,10 +55,6 @@ class Layout:
         note = f"{file}: quotation marks were read as text, as with {self.dialect.key_prefix}quote=none"
         dialect = replace(self.dialect, has_quotes=False)
         return replace(self, dialect=dialect, spans_lines=False, notes=(*self.notes, note))
-
-    def new_quote_scan(self) -> QuoteScan:
-        """Make a new check of the file's quotation marks."""
-        return QuoteScan(self.dialect, num_columns=self.num_columns)
 
 
 def detect_layout(

@@ -35,7 +35,7 @@ def read_rows(
     """
     csv.field_size_limit(1 << 30)
     reader = csv.reader(
-        _split_lines(blocks, first_line=first_line),
+        _split_lines(blocks),
         delimiter=dialect.delimiter,
         quoting=csv.QUOTE_MINIMAL if dialect.is_quoted else csv.QUOTE_NONE,
         escapechar="\\" if dialect.has_escapes else None,
@@ -50,23 +50,19 @@ def read_rows(
         raise UserError(f"{file}, line {first_line + reader.line_num - 1}: {error}") from error
 
 
-def _split_lines(blocks: Iterable[bytes], *, first_line: int) -> Iterator[str]:
-    """Yield lines of text with their line ends: `\\n`, `\\r\\n` or `\\r`."""
-    number, rest = first_line - 1, b""
+def _split_lines(blocks: Iterable[bytes]) -> Iterator[str]:
+    """Yield lines of text with their line ends: `\\n`, `\\r\\n` or `\\r`.
+
+    Keeps bytes that are not UTF-8, as lone surrogates, since their column may not be read.
+    """
+    rest = b""
     for block in blocks:
         lines = (rest + block).splitlines(keepends=True)
         # the last line may continue in the next block, and its \r may be half of a line end
         rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
-        for line in lines:
-            number += 1
-            yield _decode_line(line, number)
+        yield from (line.decode("utf-8", "surrogateescape") for line in lines)
     if rest:
-        yield _decode_line(rest, number + 1)
-
-
-def _decode_line(line: bytes, number: int) -> str:
-    """Decode a line. Keeps bytes that are not UTF-8, as lone surrogates, since their column may not be read."""
-    return line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
+        yield rest.decode("utf-8", "surrogateescape")
 
 
 def printable(text: str) -> str:

@@ -1,20 +1,14 @@
 """Dialects of delimited text, and its conversion to UTF-8 with a delimiter of one byte."""
 
 import codecs
-import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain, pairwise
-
-import numpy as np
-from numpy.typing import NDArray
+from itertools import chain
 
 from ratinglab.errors import UserError
-from ratinglab.formats.inputs import BLOCK_BYTES, InputFile
+from ratinglab.formats.inputs import InputFile
 
-PIECE_BYTES = 1 << 20
-"""Approximate bytes of a plain file that one thread parses at a time."""
 UNIT_SEPARATOR = "\x1f"
 """Replacement for separators of several characters, which CSV readers do not support. Text cannot contain it."""
 BYTE_ORDER_MARKS = {
@@ -30,7 +24,6 @@ SEPARATOR_LINE = re.compile(rb"\A(?:\xef\xbb\xbf)?sep=(.)(?=[\r\n])")
 MAX_SEPARATOR_LINE_BYTES = 10
 """Bytes of the longest such line, with its line end."""
 LINE_END = re.compile(rb"\r\n|\n|\r")
-QUOTE = b'"'
 
 
 @dataclass(frozen=True)
@@ -99,127 +92,33 @@ class TextDialect:
 
 
 def read_utf8_blocks(file: InputFile, dialect: TextDialect) -> Iterator[bytes]:
-    """Yield the file's text as UTF-8, with the dialect's delimiter between cells and empty lines for comments."""
+    """Yield the file's text as UTF-8, with the dialect's delimiter between cells and empty lines for comments.
+
+    Leaves out a byte-order mark.
+    """
     blocks = file.blocks()
     if not dialect.is_utf8:
         blocks = _transcode(blocks, dialect, name=str(file))
+    blocks = _clear_start(blocks)
     if dialect.comment is not None:
-        start = rb"(?:\A(?:\xef\xbb\xbf)?|(?<=[\r\n]))"  # of a line, which may end with \r alone
+        start = rb"(?:\A|(?<=[\r\n]))"  # of a line, which may end with \r alone
         comment = re.compile(start + re.escape(dialect.comment.encode()) + rb"[^\r\n]*")
         blocks = (comment.sub(b"", lines) for lines in regroup_by_lines(blocks))
     if not dialect.has_one_byte_separator:
         blocks = (_replace_separator(lines, dialect.separator, name=str(file)) for lines in regroup_by_lines(blocks))
-    yield from filter(None, _blank_separator_line(blocks))
-
-
-def cut_into_pieces(file: InputFile, dialect: TextDialect, *, header_lines: int) -> list[tuple[int, int]]:
-    """Cut the rows of a plain file at line ends into pieces of about PIECE_BYTES, which threads can read in parallel.
-
-    Returns the first byte of each piece and the byte after its last one. The list is empty if the file is compressed,
-    its bytes are not those of `read_utf8_blocks`, or lines do not end with \\n.
-    """
-    has_plain_bytes = dialect.is_utf8 and dialect.has_one_byte_separator and dialect.comment is None
-    if file.detect_compression() is not None or not has_plain_bytes:
-        return []
-    size = file.path.stat().st_size
-    with file.path.open("rb") as content:
-        lines = [content.readline(BLOCK_BYTES) for _ in range(header_lines)]
-        borders = [content.tell()]
-        while borders[-1] + PIECE_BYTES < size:
-            content.seek(PIECE_BYTES, io.SEEK_CUR)
-            lines.append(content.readline(BLOCK_BYTES))
-            borders.append(content.tell())
-    if any(b"\r" in line.removesuffix(b"\n").removesuffix(b"\r") or not line.endswith(b"\n") for line in lines):
-        return []
-    borders[1:] = [border for border in borders[1:] if border < size]
-    return list(pairwise([*borders, size]))
-
-
-class QuoteScan:
-    """Streaming check of quotation marks.
-
-    Marks are regular, as in RFC 4180, if each opening mark begins a cell, each closing mark ends it, and marks inside a
-    quoted cell are doubled.
-
-    Attributes:
-        any_quotes: whether the text has a quotation mark.
-        is_regular: whether all marks are regular.
-        spans_lines: whether a quoted cell contains a line end. Valid only if all marks are regular.
-        may_join_rows: whether stray marks may have joined rows: a line that begins inside a quoted cell has as many
-            separators as a row. A line that ends the cell counts only if the first line of its row has at least as many
-            too; and the last line of the text only if it ends with a mark. Valid only if all marks are regular.
-    """
-
-    def __init__(self, dialect: TextDialect, *, num_columns: int) -> None:
-        self.any_quotes = self.spans_lines = self.may_join_rows = False
-        self.is_regular = True
-        self._has_escapes = dialect.has_escapes
-        self._delimiter = dialect.delimiter.encode()[0]
-        self._allowed_beside = np.frombuffer(dialect.delimiter.encode() + b'\r\n"', dtype=np.uint8)
-        self._num_separators = num_columns - 1
-        self._num_quotes = 0
-        self._begins_whole = False  # whether the first line of the last row has at least as many separators as a row
-        self._rest = b""  # the last line
-
-    def add(self, block: bytes) -> None:
-        """Check all lines but the last one, which may continue in the next block."""
-        text = self._rest + block
-        if self._has_escapes:
-            text = re.sub(rb"\\.", b"xx", text, flags=re.DOTALL)
-        stop = 1 + max(text.rfind(b"\n", 0, -1), text.rfind(b"\r", 0, -1))
-        self._check(text[:stop])
-        self._rest = text[stop:]
-
-    def end(self) -> None:
-        """Check the last line."""
-        may_join_rows = self.may_join_rows
-        self._check(self._rest + b"\n")
-        if not self._rest.rstrip(b"\r\n").endswith(QUOTE):
-            self.may_join_rows = may_join_rows
-        self.is_regular = self.is_regular and self._num_quotes % 2 == 0
-
-    def _check(self, lines: bytes) -> None:
-        """Check complete lines."""
-        if self._num_quotes % 2 == 0 and QUOTE not in lines:
-            return
-        content = np.frombuffer(b"\n" + lines, dtype=np.uint8)  # begins with the end of the line before
-        quotes = np.flatnonzero(content == QUOTE[0])
-        opening = self._num_quotes % 2  # index of the first opening mark
-        beside = np.append(content[quotes[opening::2] - 1], content[quotes[1 - opening :: 2] + 1])
-        line_ends = np.flatnonzero((content == ord("\n")) | (content == ord("\r")))
-        is_inside = (self._num_quotes + np.searchsorted(quotes, line_ends)) % 2 == 1
-        num_separators = np.diff(np.searchsorted(np.flatnonzero(content == self._delimiter), line_ends))
-        self.any_quotes = self.any_quotes or len(quotes) > 0
-        self.is_regular = self.is_regular and bool(np.isin(beside, self._allowed_beside).all())
-        self.spans_lines = self.spans_lines or bool(is_inside.any())
-        self.may_join_rows = self.may_join_rows or self._finds_joined_rows(num_separators, is_inside)
-        self._num_quotes += len(quotes)
-
-    def _finds_joined_rows(self, num_separators: NDArray[np.int64], is_inside: NDArray[np.bool_]) -> bool:
-        """Return whether one of N lines fulfils `may_join_rows`.
-
-        num_separators: (N,), of each line; is_inside: (N + 1,), whether the line end before and after each is inside.
-        """
-        if len(num_separators) == 0:
-            return False
-        first_line = np.maximum.accumulate(np.where(is_inside[:-1], -1, np.arange(len(num_separators))))
-        is_whole = num_separators >= self._num_separators
-        begins_whole = np.where(first_line < 0, self._begins_whole, is_whole[first_line])
-        self._begins_whole = bool(begins_whole[-1])
-        is_row = num_separators == self._num_separators
-        return bool((is_inside[:-1] & is_row & (is_inside[1:] | begins_whole)).any())
+    yield from filter(None, blocks)
 
 
 def regroup_by_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """Regroup blocks of bytes into blocks of whole lines. The last line may lack its end."""
     rest = b""
     for block in blocks:
-        lines, newline, last_line = block.rpartition(b"\n")
-        if newline:
-            yield rest + lines + newline
-            rest = last_line
-        else:
-            rest += block
+        start, text = max(0, len(rest) - 1), rest + block
+        # a \r at the end may be half of a line end
+        stop = 1 + max(text.rfind(b"\n", start), text.rfind(b"\r", start, -1))
+        if stop > 0:
+            yield text[:stop]
+        rest = text[stop:]
     if rest:
         yield rest
 
@@ -238,12 +137,12 @@ def _transcode(blocks: Iterable[bytes], dialect: TextDialect, *, name: str) -> I
         yield text.encode()
 
 
-def _blank_separator_line(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Empty the first line if it is Excel's `sep=;`."""
+def _clear_start(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Remove a byte-order mark, and empty the first line if it is Excel's `sep=;`."""
     start = b""
     while len(start) < MAX_SEPARATOR_LINE_BYTES and (block := next(blocks, b"")):
         start += block
-    yield SEPARATOR_LINE.sub(b"", start, count=1)
+    yield SEPARATOR_LINE.sub(b"", start).removeprefix(codecs.BOM_UTF8)
     yield from blocks
 
 

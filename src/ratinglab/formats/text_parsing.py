@@ -1,72 +1,71 @@
-"""Parse delimited text with pyarrow."""
+"""Delimited text in blocks of whole rows, and the columns that pyarrow parses from them."""
 
 import codecs
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.csv
 
-from ratinglab.formats.inputs import BLOCK_BYTES, BlockStream, InputFile
+from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import Layout
-from ratinglab.formats.text_dialects import LINE_END, QuoteScan, read_utf8_blocks
+from ratinglab.formats.quotes import QUOTE, drop_escapes
+from ratinglab.formats.text_dialects import LINE_END, read_utf8_blocks, regroup_by_lines
+from ratinglab.process.threads import map_in_order
+
+MAX_ROW_BYTES = 1 << 24
+"""Bytes after which a quoted cell that spans lines is cut: it is probably due to a stray quotation mark."""
+Batch = TypeVar("Batch")
 
 
-class TextStream(BlockStream):
-    """A file's text in UTF-8, as a stream for pyarrow. Passes the text after the header to the scan of its quotes."""
-
-    def __init__(self, file: InputFile, layout: Layout, scan: QuoteScan) -> None:
-        super().__init__(read_utf8_blocks(file, layout.dialect))
-        self._scan = scan if layout.dialect.is_quoted else None
-        self._header_lines = layout.header_lines
-
-    def read(self, size: int = -1) -> bytes:
-        """Read `size` bytes, fewer only at the end."""
-        block = super().read(size)
-        if self._scan is not None:
-            if block:
-                # many files have quotation marks only in the header
-                body = re.split(LINE_END, block, maxsplit=self._header_lines)[-1] if self._header_lines else block
-                self._scan.add(body.removeprefix(codecs.BOM_UTF8))
-                self._header_lines = 0
-            else:
-                self._scan.end()
-        return block
+def map_row_blocks(file: InputFile, layout: Layout, parse: Callable[[bytes], list[Batch]]) -> Iterator[Batch]:
+    """Yield the batches that `parse` makes of each block of rows, in order. Parses several blocks at once."""
+    blocks = read_row_blocks(file, layout)
+    return chain.from_iterable(map_in_order(parse, blocks, num_threads=pa.cpu_count()))  # pyarrow releases the GIL
 
 
-def parse_batches(
-    text: TextStream | bytes, layout: Layout, types: dict[int, pa.DataType], *, use_threads: bool = False
-) -> Iterator[pa.RecordBatch]:
-    """Yield batches of the columns in `types`, in their order, each named by its position. Text is never null.
+def read_row_blocks(file: InputFile, layout: Layout) -> Iterator[bytes]:
+    """Yield the text after the header in blocks of whole rows, in UTF-8."""
+    pending, lines_to_skip = b"", layout.header_lines
+    for block in regroup_by_lines(read_utf8_blocks(file, layout.dialect)):
+        pending += block
+        while lines_to_skip and (end := LINE_END.search(pending)):
+            pending, lines_to_skip = pending[end.end() :], lines_to_skip - 1
+        has_open_cell = layout.dialect.is_quoted and drop_escapes(pending, layout.dialect).count(QUOTE) % 2 == 1
+        if pending and not lines_to_skip and not (has_open_cell and len(pending) < MAX_ROW_BYTES):
+            yield pending
+            pending = b""
+    if pending and not lines_to_skip:
+        yield pending
 
-    Args:
-        text: a whole file, or some rows of it.
-        types: types of the columns to read, by position counted from 0.
+
+def parse_rows(text: bytes, layout: Layout, types: dict[int, pa.DataType]) -> list[pa.RecordBatch]:
+    """Parse whole rows into batches of the columns in `types`, each named by its position. Text is never null.
+
+    `types` has the types of the columns to read, by position counted from 0.
 
     Raises:
         ArrowInvalid: a row has too many or too few cells, or a cell does not have the type of its column.
     """
-    skipped_lines = layout.header_lines if isinstance(text, TextStream) else 0
     names = [str(position) for position in range(layout.num_columns)]
-    options = {
-        "read_options": pyarrow.csv.ReadOptions(
-            column_names=names, skip_rows=skipped_lines, block_size=BLOCK_BYTES, use_threads=use_threads
-        ),
-        "parse_options": pyarrow.csv.ParseOptions(
+    if text.startswith(codecs.BOM_UTF8):
+        text = b"\n" + text  # so that pyarrow keeps the mark, which belongs to a cell
+    rows: list[pa.RecordBatch] = pyarrow.csv.read_csv(
+        pa.BufferReader(text),
+        read_options=pyarrow.csv.ReadOptions(column_names=names, block_size=max(1, len(text)), use_threads=False),
+        parse_options=pyarrow.csv.ParseOptions(
             delimiter=layout.dialect.delimiter,
             quote_char='"' if layout.dialect.is_quoted else False,
             escape_char="\\" if layout.dialect.has_escapes else False,
             newlines_in_values=layout.spans_lines,
         ),
-        "convert_options": pyarrow.csv.ConvertOptions(
+        convert_options=pyarrow.csv.ConvertOptions(
             include_columns=[names[position] for position in types],
             column_types={names[position]: kind for position, kind in types.items()},
             null_values=[],
             strings_can_be_null=False,
             decimal_point=layout.dialect.decimal,
         ),
-    }
-    if isinstance(text, TextStream):
-        yield from pyarrow.csv.open_csv(text, **options)
-    else:
-        yield from pyarrow.csv.read_csv(pa.BufferReader(text), **options).to_batches()
+    ).to_batches()
+    return rows

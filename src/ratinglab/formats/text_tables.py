@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -17,16 +18,14 @@ from ratinglab.formats.faults import (
     describe_wrong_width,
     find_first_fault,
     find_line_numbers,
-    find_quote_fault,
-    lines_of_quoted_cell,
-    split_as_written,
 )
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import Layout, check_unique, find_column_position, make_layout, separators_in
+from ratinglab.formats.quotes import QuoteScan, find_quote_fault, lines_of_quoted_cell, split_as_written
 from ratinglab.formats.row_reader import printable, read_first_rows
-from ratinglab.formats.text_dialects import QuoteScan, TextDialect
+from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import SEPARATORS
-from ratinglab.formats.text_parsing import TextStream, parse_batches
+from ratinglab.formats.text_parsing import map_row_blocks, parse_rows
 from ratinglab.sides import SideName
 
 Result = TypeVar("Result")
@@ -186,9 +185,9 @@ def check_while_reading(
     ((line, cells),) = read_first_rows(file, dialect, 1)
     layout = replace(make_layout(line, cells, dialect), spans_lines=dialect.is_quoted)
     check_unique(layout.names, file=file)
-    scan = layout.new_quote_scan()
+    scan = QuoteScan(layout)
     result = _read_if_valid(_open_text(file, layout, scan), read)
-    if result is not None and scan.is_regular and not scan.may_join_rows:
+    if result is not None and scan.fits_layout:
         return _open_text(file, layout), result
     if scan.any_quotes:
         unquoted = _open_text(file, layout.with_quotes_as_text(file))
@@ -196,7 +195,7 @@ def check_while_reading(
         if result_as_text is not None and not any(map(_encloses_a_cell, unquoted.read_batches())):
             return unquoted, result_as_text
     types = _text_types(layout)
-    fault = find_first_fault(file, layout, _find_row_fault, parse=lambda text: parse_batches(text, layout, types))
+    fault = find_first_fault(file, layout, _find_row_fault, parse=lambda text: parse_rows(text, layout, types))
     if fault is not None:
         raise fault
     if result is None:
@@ -215,12 +214,12 @@ def _open_text(file: InputFile, layout: Layout, scan: QuoteScan | None = None) -
     """Open a text file whose columns all hold text. `scan` checks the quotation marks while the rows are read."""
     schema = pa.schema([(name, pa.string()) for name in layout.names])
 
-    def read_batches() -> Iterator[pa.RecordBatch]:
-        text = TextStream(file, layout, scan or layout.new_quote_scan())
-        batches = parse_batches(text, layout, _text_types(layout), use_threads=True)
-        return (batch.rename_columns(layout.names) for batch in batches)
+    def parse(text: bytes) -> list[pa.RecordBatch]:
+        if scan is not None:
+            scan.add(text)
+        return [batch.rename_columns(layout.names) for batch in parse_rows(text, layout, _text_types(layout))]
 
-    return OpenTable(file, layout, schema, read_batches, layout.notes)
+    return OpenTable(file, layout, schema, partial(map_row_blocks, file, layout, parse), layout.notes)
 
 
 def _text_types(layout: Layout) -> dict[int, pa.DataType]:

@@ -1,7 +1,6 @@
 """The bias baseline, which every run fits. It predicts for unknown users and items, and a model should beat it."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -64,10 +63,9 @@ class BiasBaseline(nn.Module):
         def sum_over_chunks(sum_of_chunk: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
             """Add the sums of all chunks in order, so that threads do not change the total; reuses the first sum."""
             total: Tensor | None = None
-            with ThreadPoolExecutor(num_threads) as pool:
-                for part in map_in_order(pool, lambda chunk: sum_of_chunk(*chunk), chunks, ahead=num_threads):
-                    after_chunk()
-                    total = part if total is None else total.add_(part)
+            for part in map_in_order(lambda chunk: sum_of_chunk(*chunk), chunks, num_threads=num_threads):
+                after_chunk()
+                total = part if total is None else total.add_(part)
             assert total is not None, "there is at least one row"
             return total
 

@@ -9,14 +9,13 @@ Value = TypeVar("Value")
 Result = TypeVar("Result")
 
 
-def map_in_order(
-    threads: ThreadPoolExecutor, function: Callable[[Value], Result], values: Iterable[Value], *, ahead: int
-) -> Iterator[Result]:
-    """Yield the function's result for each value, in order. Computes at most `ahead` values in advance."""
+def map_in_order(function: Callable[[Value], Result], values: Iterable[Value], *, num_threads: int) -> Iterator[Result]:
+    """Yield the function's result for each value, in order. Computes at most `num_threads` values in advance."""
     pending: deque[Future[Result]] = deque()
-    for value in values:
-        pending.append(threads.submit(function, value))
-        if len(pending) > ahead:
+    with ThreadPoolExecutor(num_threads) as threads:
+        for value in values:
+            pending.append(threads.submit(function, value))
+            if len(pending) > num_threads:
+                yield pending.popleft().result()
+        while pending:
             yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()

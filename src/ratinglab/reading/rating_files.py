@@ -137,12 +137,12 @@ def _check_ids(rows: SourceRows) -> None:
 def _read_file(file: InputFile, files: DataFiles) -> FileContent:
     """Read one of the files into memory."""
     layout, notes = files.detect_layout(file), list[str]()
-    with ThreadPoolExecutor(pa.cpu_count()) as threads:  # pyarrow releases the GIL; each thread takes memory
-        if layout is not None:
-            layout, batches = read_text(file, layout, threads)
-            notes = [*layout.notes]
-        else:
-            arrow_batches = read_columnar(file, files.columns, timestamp_format=files.timestamp_format)
+    if layout is not None:
+        layout, batches = read_text(file, layout)
+        notes = [*layout.notes]
+    else:
+        arrow_batches = read_columnar(file, files.columns, timestamp_format=files.timestamp_format)
+        with ThreadPoolExecutor(pa.cpu_count()) as threads:  # pyarrow releases the GIL; each thread takes memory
             batches = list(threads.map(parse_batch_ids, arrow_batches))
     # free each column once it is concatenated: tens of millions of rows take a gigabyte
     user, item, *numbers = (list(column) for column in zip(*batches, strict=True))

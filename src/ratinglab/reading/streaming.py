@@ -3,7 +3,6 @@
 import logging
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
@@ -52,23 +51,22 @@ def stream_rows(files: DataFiles, folder: Path) -> SourceRows:
     _report_disk(files.ratings, folder)
     users, items = DistinctIds(side="user"), DistinctIds(side="item")
     fingerprints = [file.fingerprint() for file in files.ratings]
-    with ThreadPoolExecutor(pa.cpu_count()) as threads:
 
-        def collect_ids(file: InputFile) -> tuple[InputFile, Layout | None, int]:
-            layout, num_rows = files.detect_layout(file), 0
-            for user, item, rating in _read_batches(file, layout, files.columns, threads):
-                users.add(user)
-                items.add(item)
-                num_rows += len(rating)
-            return file, layout, num_rows
+    def collect_ids(file: InputFile) -> tuple[InputFile, Layout | None, int]:
+        layout, num_rows = files.detect_layout(file), 0
+        for user, item, rating in _read_batches(file, layout, files.columns):
+            users.add(user)
+            items.add(item)
+            num_rows += len(rating)
+        return file, layout, num_rows
 
-        files_read, notes = read_each(files.ratings, collect_ids)
-        (user_ids, user_notes), (item_ids, item_notes) = users.assign_indices(), items.assign_indices()
-        with ExitStack() as stack:
-            targets = [stack.enter_context((folder / name).open("wb")) for name in COLUMNS]
-            for file, layout, num_rows in files_read:
-                batches = _read_batches(file, layout, files.columns, threads)
-                _write_rows(file, batches, users, items, targets=targets, num_rows=num_rows)
+    files_read, notes = read_each(files.ratings, collect_ids)
+    (user_ids, user_notes), (item_ids, item_notes) = users.assign_indices(), items.assign_indices()
+    with ExitStack() as stack:
+        targets = [stack.enter_context((folder / name).open("wb")) for name in COLUMNS]
+        for file, layout, num_rows in files_read:
+            batches = _read_batches(file, layout, files.columns)
+            _write_rows(file, batches, users, items, targets=targets, num_rows=num_rows)
     for file, fingerprint in zip(files.ratings, fingerprints, strict=True):
         if file.fingerprint() != fingerprint:
             raise _changed_error(file)
@@ -124,13 +122,11 @@ def map_rows(folder: Path, *, scratch: Path | None) -> Ratings:
     return Ratings(user=user, item=item, rating=rating, folder=scratch)
 
 
-def _read_batches(
-    file: InputFile, layout: Layout | None, columns: ColumnOptions, threads: ThreadPoolExecutor
-) -> Iterator[ParsedBatch]:
+def _read_batches(file: InputFile, layout: Layout | None, columns: ColumnOptions) -> Iterator[ParsedBatch]:
     """Yield batches of a file: user ids, item ids, and ratings as float32. Raises the errors of `stream_rows`."""
     if layout is not None:
-        return stream_text(file, layout, threads)
-    return map_in_order(threads, parse_batch_ids, stream_columnar(file, columns), ahead=2 * pa.cpu_count())
+        return stream_text(file, layout)
+    return map_in_order(parse_batch_ids, stream_columnar(file, columns), num_threads=pa.cpu_count())
 
 
 def _changed_error(file: InputFile) -> UserError:
