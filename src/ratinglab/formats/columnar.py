@@ -4,7 +4,6 @@ import codecs
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,40 +19,44 @@ from ratinglab.formats.inputs import BlockStream, EmptyFileError, InputFile
 from ratinglab.formats.layouts import find_column_positions
 from ratinglab.formats.text_dialects import regroup_by_lines
 from ratinglab.formats.text_options import ColumnOptions
-from ratinglab.formats.timestamps import ISO_DATE_TYPES, detect_time_format, is_time, parse_time_column
+from ratinglab.formats.timestamps import TimeFormat, detect_time_format, is_time, parse_time_column
 
 INTEGER_BOUND = 2.0**53
 """Bound below which float64 represents every integer."""
+CheckRows = Callable[..., None]
+"""`_check_rows` for the rows of a batch."""
 JSON_OPTIONS = pyarrow.json.ReadOptions(block_size=16 << 20)
 """Bytes of JSON Lines parsed at once, which limit the length of a line."""
 
 
-def read_columnar(file: InputFile, columns: ColumnOptions, *, timestamp_format: str | None) -> list[pa.RecordBatch]:
-    """Read the columns user and item (int64 or text), rating (float32) and, if the options name it, timestamp.
+def read_columnar(
+    file: InputFile, columns: ColumnOptions, *, timestamp_format: str | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield batches of user and item (int64 or text), rating (float32) and, if the options name it, timestamp.
 
     Raises:
         UserError: a column is missing, or a cell is invalid; the message gives its row, counted from 1.
     """
-    batches = list(_rating_batches(file, columns))
-    if not any(map(len, batches)):
-        raise EmptyFileError(f"{file} has no ratings")
-    table = pa.Table.from_batches(batches)
-    converted = _convert(table, columns, file=file)
-    if columns.timestamp is not None:
-        times = table[columns.timestamp]
-        _check_rows(pc.is_null(times), f"{columns.timestamp!r} must not be null", file=file)
-        converted["timestamp"] = _convert_times(times, timestamp_format, file=file)
-    return pa.table(converted).to_batches()
-
-
-def stream_columnar(file: InputFile, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
-    """Yield user, item and rating batch by batch, converted and checked like the rows of `read_columnar`."""
-    first_row = 0
-    for batch in _rating_batches(file, replace(columns, timestamp=None)):
-        table = pa.Table.from_batches([batch])
-        yield from pa.table(_convert(table, columns, file=file, first_row=first_row)).to_batches()
-        first_row += len(batch)
-    if first_row == 0:
+    num_rows, time_format = 0, None
+    for batch in filter(len, _rating_batches(file, columns)):
+        check = partial(_check_rows, file=file, first_row=num_rows)
+        converted = {}
+        for role, name in columns.by_role().items():
+            column = batch[name]
+            check(pc.is_null(column), f"{name!r} must not be null")
+            if role == "timestamp":
+                if time_format is None and _is_text(column):
+                    key = "data.timestamp_format" if file.frame is None else "timestamp_format"
+                    text, place = column[0].as_py(), f"{file}, row 1"
+                    time_format = detect_time_format(text, timestamp_format, place=place, key=key)
+                converted[role] = _convert_times(column, time_format, file=file, check=check)
+            elif role == "rating":
+                converted[role] = _convert_ratings(column, file=file, check=check)
+            else:
+                converted[role] = _convert_ids(column, file=file, role=role, check=check)
+        num_rows += len(batch)
+        yield pa.record_batch(converted)
+    if num_rows == 0:
         raise EmptyFileError(f"{file} has no ratings")
 
 
@@ -68,25 +71,13 @@ def _rating_batches(file: InputFile, columns: ColumnOptions) -> Iterator[pa.Reco
         yield from read_batches()
 
 
-def _convert(
-    table: pa.Table, columns: ColumnOptions, *, file: InputFile, first_row: int = 0
-) -> dict[str, pa.ChunkedArray]:
-    """Convert user, item and rating to the types of `read_columnar`. The file has `first_row` rows before these."""
-    converted = {}
-    for role, name in (("user", columns.user), ("item", columns.item), ("rating", columns.rating)):
-        column = table[name]
-        _check_rows(pc.is_null(column), f"{name!r} must not be null", file=file, first_row=first_row)
-        if role == "rating":
-            converted[role] = _convert_ratings(column, file=file, first_row=first_row)
-        else:
-            converted[role] = _convert_ids(column, file=file, role=role, first_row=first_row)
-    return converted
-
-
 def _check_rows(
-    is_wrong: pa.ChunkedArray, rule: str, *, file: InputFile, first_row: int = 0, values: pa.ChunkedArray | None = None
+    is_wrong: pa.Array, rule: str, *, file: InputFile, first_row: int, values: pa.Array | None = None
 ) -> None:
-    """Raise UserError for the first wrong row, if any. The message has its value if `values` are given."""
+    """Raise UserError for the first wrong row, if any, of a batch that begins at `first_row`, counted from 0.
+
+    The message has its value if `values` are given.
+    """
     row = pc.index(is_wrong, True).as_py()
     if row >= 0:
         value = "" if values is None else f", got {values[row].as_py()!r}"
@@ -227,7 +218,9 @@ def _report_damage(file: InputFile) -> Iterator[None]:
 def _open_binary_table(
     file: InputFile, file_format: Format, columns: list[str] | None = None
 ) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
-    """Return the schema of a Parquet, Arrow or ORC file, and a function that reads batches."""
+    """Return the schema of a data frame or a Parquet, Arrow or ORC file, and a function that reads batches."""
+    if file.frame is not None:
+        return file.frame.schema, file.frame.to_batches
     with _report_damage(file):
         if file_format is Format.PARQUET:
             parquet = pyarrow.parquet.ParquetFile(file.open())
@@ -306,57 +299,56 @@ def _format_nested(value: Any) -> str:
     return "" if value is None else json.dumps(value, default=str)
 
 
-def _convert_ids(column: pa.ChunkedArray, *, file: InputFile, role: str, first_row: int) -> pa.ChunkedArray:
+def _convert_ids(column: pa.Array, *, file: InputFile, role: str, check: CheckRows) -> pa.Array:
     if pa.types.is_floating(column.type):  # pandas turns integers into floats where some were missing
         column = column.cast(pa.float64())
         is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), INTEGER_BOUND))
-        rule = f"the {role} id must be an integer or text"
-        _check_rows(pc.invert(is_whole), rule, file=file, first_row=first_row, values=column)
+        check(pc.invert(is_whole), f"the {role} id must be an integer or text", values=column)
         column = column.cast(pa.int64())
     if pa.types.is_integer(column.type):
         return column.cast(pa.string() if pa.types.is_uint64(column.type) else pa.int64())
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    if not _is_text(column):
         raise UserError(f"{file}: the {role} ids must be integers or text, got {column.type}")
     text = column.cast(pa.string())
     try:
         text.validate(full=True)
     except pa.ArrowInvalid as error:
         raise UserError(f"{file}: the {role} ids are not UTF-8 text") from error
-    is_blank = pc.equal(pc.utf8_trim_whitespace(text), "")
-    _check_rows(is_blank, f"the {role} id must not be blank", file=file, first_row=first_row)
+    check(pc.equal(pc.utf8_trim_whitespace(text), ""), f"the {role} id must not be blank")
     return text
 
 
-def _convert_ratings(column: pa.ChunkedArray, *, file: InputFile, first_row: int) -> pa.ChunkedArray:
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+def _convert_ratings(column: pa.Array, *, file: InputFile, check: CheckRows) -> pa.Array:
+    if _is_text(column):
         texts, stripped = column, pc.utf8_trim_whitespace(column.cast(pa.string()))
         is_number = pc.match_substring_regex(stripped, r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$")
         column = pc.if_else(is_number, stripped, None).cast(pa.float64())
-        _check_rows(pc.is_null(column), "the rating must be a number", file=file, first_row=first_row, values=texts)
+        check(pc.is_null(column), "the rating must be a number", values=texts)
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
         raise UserError(f"{file}: the ratings must be numbers, got {column.type}")
     rating = column.cast(pa.float64(), safe=False).cast(pa.float32(), safe=False)
-    is_infinite = pc.invert(pc.is_finite(rating))
-    _check_rows(is_infinite, "the rating must be finite", file=file, first_row=first_row, values=column)
+    check(pc.invert(pc.is_finite(rating)), "the rating must be finite", values=column)
     return rating
 
 
-def _convert_times(column: pa.ChunkedArray, pattern: str | None, *, file: InputFile) -> pa.ChunkedArray:
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+def _convert_times(column: pa.Array, time_format: TimeFormat | None, *, file: InputFile, check: CheckRows) -> pa.Array:
+    """Convert timestamps to dates in UTC, integers or floats. `time_format` is the format of text."""
+    if time_format is not None:
         texts = column.cast(pa.string())
-        key = "timestamp_format" if file.is_frame else "data.timestamp_format"
-        time_format = detect_time_format(texts[0].as_py(), pattern, place=f"{file}, row 1", key=key)
-        parsed = parse_time_column(texts, time_format)
-        if parsed is None:
-            row = next(row for row, text in enumerate(texts) if not is_time(text.as_py(), time_format.any_dates))
-            got = texts[row].as_py()
-            raise UserError(f"{file}, row {row + 1}: the timestamp must be {time_format.rule}, got {got!r}")
-        column = parsed
+        column = parse_time_column(texts, time_format)
+        if column is None:
+            is_wrong = pa.array([not is_time(text.as_py(), time_format.any_dates) for text in texts])
+            check(is_wrong, f"the timestamp must be {time_format.rule}", values=texts)
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        return column.cast(ISO_DATE_TYPES[1] if getattr(column.type, "tz", None) else ISO_DATE_TYPES[0], safe=False)
+        zone = getattr(column.type, "tz", None)
+        return column.cast(pa.timestamp("us", zone), safe=False).cast(pa.timestamp("us"))
     if pa.types.is_integer(column.type):
         return column.cast(pa.float64() if pa.types.is_uint64(column.type) else pa.int64(), safe=False)
     if pa.types.is_floating(column.type):
-        _check_rows(pc.invert(pc.is_finite(column)), "the timestamp must be finite", file=file, values=column)
+        check(pc.invert(pc.is_finite(column)), "the timestamp must be finite", values=column)
         return column
     raise UserError(f"{file}: the timestamps must be dates, numbers or text, got {column.type}")
+
+
+def _is_text(column: pa.Array) -> bool:
+    return pa.types.is_string(column.type) or pa.types.is_large_string(column.type)

@@ -60,11 +60,13 @@ UNSUPPORTED = {
 
 
 def detect_format(file: InputFile) -> Format:
-    """Detect the format of a file from its first bytes; file names do not matter.
+    """Detect the format of a file from its first bytes; file names do not matter. A data frame has the format ARROW.
 
     Raises:
         UserError: the file cannot be read, or its format is unsupported; the message explains how to convert it.
     """
+    if file.frame is not None:
+        return Format.ARROW
     start = file.read_start()
     binary_format = next((value for signature, value in BINARY_SIGNATURES.items() if start.startswith(signature)), None)
     if binary_format is not None and CONTROL_CHARACTER.search(start[:1000]):

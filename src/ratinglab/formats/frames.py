@@ -1,9 +1,8 @@
-"""Data frames, converted to Arrow files in memory and read like files. Messages count their rows from 1."""
+"""Data frames, converted to Arrow tables and read like files. Messages count their rows from 1."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.formats.columnar import read_columnar
-from ratinglab.formats.inputs import BLOCK_BYTES, InputFile
+from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.timestamps import to_milliseconds
 
@@ -33,24 +32,6 @@ class Frames(NamedTuple):
     ratings: Frame | None = None
     users: Frame | None = None
     items: Frame | None = None
-
-
-@dataclass(frozen=True)
-class FrameFile(InputFile):
-    """A data frame as an Arrow file in memory. `path` is the name of the frame in messages."""
-
-    is_frame: ClassVar[bool] = True
-
-    content: pa.Buffer = field(kw_only=True, repr=False)
-
-    def blocks(self) -> Iterator[bytes]:
-        """Yield the bytes of the Arrow file."""
-        for start in range(0, self.content.size, BLOCK_BYTES):
-            yield self.content.slice(start, min(BLOCK_BYTES, self.content.size - start)).to_pybytes()
-
-    def open(self) -> pa.NativeFile:
-        """Open the Arrow file."""
-        return pa.BufferReader(self.content)
 
 
 def read_frame(
@@ -84,8 +65,8 @@ def make_reusable(frame: Frame) -> Frame:
     return frame if is_table else pa.table(frame)
 
 
-def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = None) -> FrameFile:
-    """Convert a data frame to an Arrow file in memory. Messages call the frame `name`.
+def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = None) -> InputFile:
+    """Convert a data frame to an Arrow table. Messages call the frame `name`.
 
     Columns outside `columns` become null, so that they may have types that Arrow lacks. With None, converts all.
 
@@ -103,10 +84,7 @@ def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = Non
         table = pa.table([pa.nulls(num_rows) if array is None else array for array in arrays], names=names)
     except (pa.ArrowException, ValueError) as error:
         raise UserError(f"{name}: {' '.join(str(error).split())}") from error
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    return FrameFile(Path(name), content=sink.getvalue())
+    return InputFile(Path(name), frame=table)
 
 
 def _columns_of(frame: Frame, *, name: str) -> Iterator[tuple[str, Any]]:

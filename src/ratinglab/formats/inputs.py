@@ -10,9 +10,9 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, ClassVar, TypeVar, cast
+from typing import IO, TypeVar, cast
 
 import pyarrow as pa
 
@@ -43,18 +43,17 @@ DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, No
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file, or a member of a zip archive.
+    """A file, a member of a zip archive, or a data frame passed from Python.
 
     Attributes:
-        path: path of the file or archive.
+        path: path of the file or archive, or name of the data frame in messages.
         member: name in the zip archive at `path`, or None if the input is the file itself or the archive's only member.
-        is_frame: whether it holds a data frame, whose options are arguments of a Python function.
+        frame: columns of the data frame, or None for a file.
     """
-
-    is_frame: ClassVar[bool] = False
 
     path: Path
     member: str | None = None
+    frame: pa.Table | None = field(default=None, repr=False, kw_only=True)
 
     def __str__(self) -> str:
         return str(self.path) if self.member is None else f"{self.path}/{self.member}"
@@ -66,7 +65,8 @@ class InputFile:
 
     def is_same(self, other: "InputFile") -> bool:
         """Return whether another input is the same file, or the same member of the same archive."""
-        return not (self.is_frame or other.is_frame) and self.member == other.member and self.path.samefile(other.path)
+        are_files = self.frame is None and other.frame is None
+        return are_files and self.member == other.member and self.path.samefile(other.path)
 
     def detect_compression(self) -> str | None:
         """Detect the compression format from the first bytes. Returns None for a plain file."""

@@ -170,7 +170,7 @@ def find_column_position(names: Sequence[str], name: str, *, key: str, file: Inp
         hint = f"; if these are values, set {prefix}header=false and give columns by position"
         if len(names) > MATRIX_COLUMNS:
             hint = "; if this is a user-item matrix, reshape it to one rating per row"
-    if file.is_frame and key.startswith("data."):
+    if file.frame is not None and key.startswith("data."):
         role = key.rpartition(".")[2]
         argument = f"columns={{'{role}': NAME}}" if group == "data" else f'"{key}=NAME"'
         hint = f"; {argument} names it"

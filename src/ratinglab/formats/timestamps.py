@@ -117,9 +117,7 @@ def find_date_patterns(texts: list[str]) -> list[str]:
 def are_times(texts: list[str], pattern: str | None) -> bool:
     """Return whether a pattern of `TimeFormat` reads all of these texts."""
     time_format = _match_time_format(texts[0], pattern)
-    return (
-        time_format is not None and parse_time_column(pa.chunked_array([texts], pa.string()), time_format) is not None
-    )
+    return time_format is not None and parse_time_column(pa.array(texts, pa.string()), time_format) is not None
 
 
 def parse_times(texts: pa.Array, pattern: str | None) -> pa.Array:
@@ -248,13 +246,12 @@ def parse_times_to_numpy(
     if not texts:
         return np.empty(0, dtype="datetime64[ms]")
     time_format = detect_time_format(first or texts[0], pattern, place=place(0), key="timestamp_format")
-    array = pa.chunked_array([pa.array(texts, pa.string())])
-    column = parse_time_column(array, time_format)
+    column = parse_time_column(pa.array(texts, pa.string()), time_format)
     if column is None or (pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py()):
         wrong = next(row for row, text in enumerate(texts) if not is_time(text, time_format.any_dates))
         rule = "written like the first one" if column is None else "finite"
         raise UserError(f"{place(wrong)}: the timestamp must be {rule}, got {texts[wrong]!r}")
-    time, _ = to_milliseconds(column, pattern, file=place(0), key="timestamp_format")
+    time, _ = to_milliseconds(pa.chunked_array([column]), pattern, file=place(0), key="timestamp_format")
     check_years(time, places=lambda rows: [place(row) for row in rows])
     return time.astype("datetime64[ms]")
 
@@ -276,12 +273,12 @@ def _guess_unit(largest: float) -> str:
     return next(unit for unit, bound in UNIT_BOUNDS.items() if largest < bound)
 
 
-def parse_time_column(texts: pa.ChunkedArray, time_format: TimeFormat) -> pa.ChunkedArray | None:
+def parse_time_column(texts: pa.StringArray, time_format: TimeFormat) -> pa.Array | None:
     """Parse a column of texts in a format, or as ISO dates in several forms. Returns None if a text does not match."""
     try:
         if not pa.types.is_string(time_format.type):
             return texts.cast(time_format.type)
-        return pa.chunked_array([parse_times(chunk, time_format.pattern) for chunk in texts.chunks])
+        return parse_times(texts, time_format.pattern)
     except pa.ArrowInvalid:
         return None if time_format.any_dates == time_format else parse_time_column(texts, time_format.any_dates)
 

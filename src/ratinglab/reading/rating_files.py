@@ -14,6 +14,7 @@ from ratinglab.formats.columnar import read_columnar
 from ratinglab.formats.inputs import InputFile, read_each
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.timestamps import check_years, note_unusual_times, to_milliseconds
+from ratinglab.process.threads import map_in_order
 from ratinglab.ratings.ids import IdColumn, index_column, parse_batch_ids
 from ratinglab.ratings.table import ConfiguredScale, Ratings, RatingTable
 from ratinglab.reading.cleaning import clean, determine_scale, drop_unrated
@@ -142,8 +143,7 @@ def _read_file(file: InputFile, files: DataFiles) -> FileContent:
         notes = [*layout.notes]
     else:
         arrow_batches = read_columnar(file, files.columns, timestamp_format=files.timestamp_format)
-        with ThreadPoolExecutor(pa.cpu_count()) as threads:  # pyarrow releases the GIL; each thread takes memory
-            batches = list(threads.map(parse_batch_ids, arrow_batches))
+        batches = list(map_in_order(parse_batch_ids, arrow_batches, num_threads=pa.cpu_count()))
     # free each column once it is concatenated: tens of millions of rows take a gigabyte
     user, item, *numbers = (list(column) for column in zip(*batches, strict=True))
     del batches

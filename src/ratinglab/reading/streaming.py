@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from ratinglab.errors import UserError
-from ratinglab.formats.columnar import stream_columnar
+from ratinglab.formats.columnar import read_columnar
 from ratinglab.formats.detection import Format, detect_format
 from ratinglab.formats.inputs import InputFile, open_file, read_each
 from ratinglab.formats.layouts import Layout
@@ -126,7 +126,7 @@ def _read_batches(file: InputFile, layout: Layout | None, columns: ColumnOptions
     """Yield batches of a file: user ids, item ids, and ratings as float32. Raises the errors of `stream_rows`."""
     if layout is not None:
         return stream_text(file, layout)
-    return map_in_order(parse_batch_ids, stream_columnar(file, columns), num_threads=pa.cpu_count())
+    return map_in_order(parse_batch_ids, read_columnar(file, columns), num_threads=pa.cpu_count())
 
 
 def _changed_error(file: InputFile) -> UserError:
