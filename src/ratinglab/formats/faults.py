@@ -13,13 +13,7 @@ from ratinglab.errors import UserError
 from ratinglab.formats.inputs import EmptyFileError, InputFile
 from ratinglab.formats.layouts import MATRIX_COLUMNS, Layout
 from ratinglab.formats.literals import parse_number
-from ratinglab.formats.quotes import (
-    QUOTE,
-    find_quote_fault,
-    has_regular_rows,
-    lines_of_quoted_cell,
-    split_as_written,
-)
+from ratinglab.formats.quotes import QUOTE, has_regular_rows
 from ratinglab.formats.row_reader import printable, read_rows
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_parsing import read_row_blocks
@@ -28,19 +22,11 @@ from ratinglab.formats.timestamps import is_time
 LARGEST_RATING = float(np.finfo(np.float32).max)
 
 
-def find_first_fault(
-    file: InputFile,
-    layout: Layout,
-    find_fault: Callable[[list[str], list[bytes], Layout], str | None],
-    *,
-    parse: Callable[[bytes], list[Any]],
-) -> UserError | None:
+def find_first_fault(file: InputFile, layout: Layout, *, parse: Callable[[bytes], list[Any]]) -> UserError | None:
     """Make the error for the first faulty row, with its line number, or for a file without rows, if there is a fault.
 
-    Args:
-        find_fault: describes the fault of a row, given its cells and its lines, or None if it has none.
-        parse: parses the text of whole rows. Searches only blocks that it refuses, and blocks with irregular
-            quotation marks.
+    Without `positions` in the layout, all columns are read. Searches only blocks of rows that `parse` refuses, and
+    blocks with irregular quotation marks.
     """
     has_rows, stop = False, layout.header_lines + 1
     for text in read_row_blocks(file, layout):
@@ -52,7 +38,7 @@ def find_first_fault(
         rows = list(read_rows([text], layout.dialect, file=file, first_line=first_line))
         stops = [*(line for line, _ in rows[1:]), stop]
         for (line, cells), end in zip(rows, stops, strict=False):
-            if (fault := find_fault(cells, lines[line - first_line : end - first_line], layout)) is not None:
+            if (fault := _find_row_fault(cells, lines[line - first_line : end - first_line], layout)) is not None:
                 return UserError(f"{file}, line {line}: {fault}")
     if has_rows:
         return None
@@ -68,38 +54,38 @@ def _can_parse(text: bytes, parse: Callable[[bytes], list[Any]]) -> bool:
         return False
 
 
-def describe_multiline_cell(dialect: TextDialect) -> str:
-    """Describe the fault of a cell that spans lines, to follow `FILE, line N:`."""
-    hint = f"if quotation marks are text, set {dialect.key_prefix}quote=none"
-    return f"a quoted cell must end on the line it starts on; {hint}"
-
-
-def describe_wrong_width(cells: list[str], layout: Layout) -> str:
-    """Describe the fault of a row with too many or too few cells, to follow `FILE, line N:`."""
-    if layout.num_columns > 1:
-        return f"a row must have {layout.num_columns} columns, got {len(cells)}"
-    hint = f"is {layout.dialect.key_prefix}separator right?"
-    return f"a row must have 1 column, as the first line has, got {len(cells)}; {hint}"
-
-
-def find_rating_fault(cells: list[str], lines: list[bytes], layout: Layout) -> str | None:
-    """Describe the fault of a row of ratings, given its cells and lines, to follow `FILE, line N:`. Returns None if
-    the row is correct.
+def _find_row_fault(cells: list[str], lines: list[bytes], layout: Layout) -> str | None:
+    """Describe the fault of a row, given its cells and its lines, to follow `FILE, line N:`. Returns None without one.
 
     If all cells are valid, looks for an irregular quotation mark in a column that is read, and for a cell with lines
     that look like rows, which a stray mark may have joined.
     """
-    return _find_cell_fault(cells, layout) or _find_row_quote_fault(lines, layout)
+    return _find_cell_fault(cells, layout) or _find_quote_fault(lines, layout)
 
 
 def _find_cell_fault(cells: list[str], layout: Layout) -> str | None:
-    """Describe the fault in the cells of a row of ratings. Returns None if they are correct."""
-    for position, cell in enumerate(cells):
-        text = cell.rstrip("\r\n")
-        if ("\n" in text or "\r" in text) and not (layout.spans_lines and position not in layout.positions.values()):
-            return describe_multiline_cell(layout.dialect)
-    if len(cells) != layout.num_columns:
-        return describe_wrong_width(cells, layout)
+    dialect, read = layout.dialect, layout.positions.values()
+    spans_lines = [any(end in cell.rstrip("\r\n") for end in "\r\n") for cell in cells]
+    has_right_width = len(cells) == layout.num_columns
+    may_span_lines = layout.spans_lines and has_right_width
+    if any(spans and not (may_span_lines and position not in read) for position, spans in enumerate(spans_lines)):
+        hint = f"if quotation marks are text, set {dialect.key_prefix}quote=none"
+        return f"a quoted cell must end on the line it starts on; {hint}"
+    if not has_right_width and layout.num_columns > 1:
+        return f"a row must have {layout.num_columns} columns, got {len(cells)}"
+    if not has_right_width:
+        hint = f"is {dialect.key_prefix}separator right?"
+        return f"a row must have 1 column, as the first line has, got {len(cells)}; {hint}"
+    if layout.positions:
+        return _find_rating_fault(cells, layout)
+    undecodable = next((cell for cell in cells if cell != printable(cell)), None)
+    if undecodable is not None:
+        return f"{printable(undecodable)!r} is not UTF-8 text; is {dialect.key_prefix}encoding right?"
+    return None
+
+
+def _find_rating_fault(cells: list[str], layout: Layout) -> str | None:
+    """Describe the fault in the cells of a row of ratings."""
     cell_of = {role: cells[position] for role, position in layout.positions.items()}
     for role in ("user", "item"):
         id_text = printable(cell_of[role])
@@ -131,6 +117,49 @@ def _rating_hint(text: str, cells: list[str], layout: Layout) -> str:
     if text.lower() in ("", "null", "nan", "na", "n/a", "none", "-", "?"):
         return "; drop the rows without a rating"
     return ""
+
+
+def _find_quote_fault(lines: list[bytes], layout: Layout) -> str | None:
+    """Describe the fault in the quotation marks of a row, given by its lines. Returns None if they are regular."""
+    if not any(QUOTE in line for line in lines):
+        return None
+    dialect = layout.dialect
+    keys = f"set {dialect.key_prefix}escape=backslash; if they are text, set {dialect.key_prefix}quote=none"
+    names = {position: role for role, position in layout.positions.items()}
+    for position, cell in enumerate(_split_as_written(lines, dialect)):
+        is_read = position in names or not names
+        is_enclosed = re.fullmatch(r'"(?:[^"]|"")*"\s*', cell)
+        if is_read and cell.strip().startswith('"') and not (is_enclosed or dialect.has_escapes):
+            name = names.get(position, "cell")
+            rule = f"quotation marks must enclose the whole {name}, got {printable(cell)}"
+            return f"{rule}; if a backslash escapes quotation marks, {keys}"
+    for line in _lines_of_quoted_cell(lines, layout):
+        text = line.decode("utf-8", "surrogateescape")
+        cells_of_line = next(csv.reader([text], delimiter=dialect.delimiter), [])
+        if len(cells_of_line) == layout.num_columns and _find_cell_fault(cells_of_line, layout) is None:
+            hint = f"if quotation marks are text, set {dialect.key_prefix}quote=none"
+            return f"a quoted cell spans lines that look like rows; {hint}"
+    return None
+
+
+def _split_as_written(lines: list[bytes], dialect: TextDialect) -> list[str]:
+    """Split a row, given by its lines, into cells that keep their quotation marks."""
+    row = b"".join(lines).decode("utf-8", "surrogateescape")
+    separator = re.escape(dialect.delimiter)
+    cell = rf'"(?:[^"]|"")*"[^{separator}]*|[^{separator}]*'
+    cells: list[str] = re.findall(rf"({cell})(?:{separator}|\Z)", row.rstrip("\r\n"))
+    return cells
+
+
+def _lines_of_quoted_cell(lines: list[bytes], layout: Layout) -> list[bytes]:
+    """Return the lines of a row that may be rows themselves, which a stray mark has joined; see `QuoteScan`.
+
+    The last line, which ends a quoted cell, looks like a row if the cell is in the first column. It may be one only if
+    the first line has all cells of a row too.
+    """
+    begins_whole = lines[0].count(layout.dialect.delimiter.encode()) >= layout.num_columns - 1
+    is_closed = sum(line.count(QUOTE) for line in lines) % 2 == 0
+    return lines[1:-1] if is_closed and not begins_whole else lines[1:]
 
 
 def find_line_numbers(file: InputFile, layout: Layout, rows: list[int]) -> list[int]:
@@ -166,21 +195,3 @@ def _count_nonempty_lines_in(text: bytes) -> int:
     content = np.frombuffer(text, dtype=np.uint8)
     is_end = (content == ord("\n")) | (content == ord("\r"))
     return int(np.count_nonzero(~is_end[1:] & is_end[:-1])) + int(len(content) > 0 and not is_end[0])
-
-
-def _find_row_quote_fault(lines: list[bytes], layout: Layout) -> str | None:
-    """Describe the fault in the quotation marks of a row, given by its lines. Returns None if they are regular."""
-    if not any(QUOTE in line for line in lines):
-        return None
-    dialect = layout.dialect
-    cells = split_as_written(lines, dialect)
-    for role, position in layout.positions.items():
-        fault = find_quote_fault(cells[position], dialect, noun=role) if position < len(cells) else None
-        if fault is not None:
-            return fault
-    for line in lines_of_quoted_cell(lines, layout):
-        text = line.decode("utf-8", "surrogateescape")
-        cells_of_line = next(csv.reader([text], delimiter=dialect.delimiter), [])
-        if len(cells_of_line) == layout.num_columns and _find_cell_fault(cells_of_line, layout) is None:
-            return "a quoted cell spans lines that look like rows; if quotation marks are text, set data.quote=none"
-    return None

@@ -1,4 +1,4 @@
-"""Quotation marks of delimited text: whether they are regular, and faults in single rows."""
+"""Check of the quotation marks of delimited text."""
 
 import re
 
@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.formats.layouts import Layout
-from ratinglab.formats.row_reader import printable
 from ratinglab.formats.text_dialects import TextDialect
 
 QUOTE = b'"'
@@ -81,36 +80,3 @@ def has_regular_rows(text: bytes, layout: Layout) -> bool:
     scan = QuoteScan(layout)
     scan.add(text)
     return scan.fits_layout
-
-
-def split_as_written(lines: list[bytes], dialect: TextDialect) -> list[str]:
-    """Split a row, given by its lines, into cells that keep their quotation marks."""
-    row = b"".join(lines).decode("utf-8", "surrogateescape")
-    separator = re.escape(dialect.delimiter)
-    cell = rf'"(?:[^"]|"")*"[^{separator}]*|[^{separator}]*'
-    cells: list[str] = re.findall(rf"({cell})(?:{separator}|\Z)", row.rstrip("\r\n"))
-    return cells
-
-
-def find_quote_fault(cell: str, dialect: TextDialect, *, noun: str) -> str | None:
-    """Describe the fault of a cell, as written, that begins with a quotation mark but is not enclosed by two.
-
-    None if there is none. Messages call the cell by the noun.
-    """
-    if dialect.has_escapes or not cell.strip().startswith('"') or re.fullmatch(r'"(?:[^"]|"")*"\s*', cell):
-        return None
-    return (
-        f"quotation marks must enclose the whole {noun}, got {printable(cell)}; if a backslash escapes quotation "
-        f"marks, set {dialect.key_prefix}escape=backslash; if they are text, set {dialect.key_prefix}quote=none"
-    )
-
-
-def lines_of_quoted_cell(lines: list[bytes], layout: Layout) -> list[bytes]:
-    """Return the lines of a row that may be rows themselves, which a stray mark has joined; see `QuoteScan`.
-
-    The last line, which ends a quoted cell, looks like a row if the cell is in the first column. It may be one only if
-    the first line has all cells of a row too.
-    """
-    begins_whole = lines[0].count(layout.dialect.delimiter.encode()) >= layout.num_columns - 1
-    is_closed = sum(line.count(QUOTE) for line in lines) % 2 == 0
-    return lines[1:-1] if is_closed and not begins_whole else lines[1:]

@@ -13,16 +13,11 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError
 from ratinglab.formats.columnar import column_to_text, open_batches
 from ratinglab.formats.detection import Format, detect_format
-from ratinglab.formats.faults import (
-    describe_multiline_cell,
-    describe_wrong_width,
-    find_first_fault,
-    find_line_numbers,
-)
+from ratinglab.formats.faults import find_first_fault, find_line_numbers
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import Layout, check_unique, find_column_position, make_layout, separators_in
-from ratinglab.formats.quotes import QuoteScan, find_quote_fault, lines_of_quoted_cell, split_as_written
-from ratinglab.formats.row_reader import printable, read_first_rows
+from ratinglab.formats.quotes import QuoteScan
+from ratinglab.formats.row_reader import read_first_rows
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import SEPARATORS
 from ratinglab.formats.text_parsing import map_row_blocks, parse_rows
@@ -195,7 +190,7 @@ def check_while_reading(
         if result_as_text is not None and not any(map(_encloses_a_cell, unquoted.read_batches())):
             return unquoted, result_as_text
     types = _text_types(layout)
-    fault = find_first_fault(file, layout, _find_row_fault, parse=lambda text: parse_rows(text, layout, types))
+    fault = find_first_fault(file, layout, parse=lambda text: parse_rows(text, layout, types))
     if fault is not None:
         raise fault
     if result is None:
@@ -247,25 +242,3 @@ def _encloses_a_cell(batch: pa.RecordBatch) -> bool:
     """Return whether quotation marks enclose a cell of a batch that was read without quotes."""
     enclosed = (pc.match_substring_regex(column, r'^\s*"([^"]|"")*"\s*$') for column in batch.columns)
     return any(pc.any(column).as_py() for column in enclosed)
-
-
-def _find_row_fault(cells: list[str], lines: list[bytes], layout: Layout) -> str | None:
-    """Describe the fault of a row, to follow `FILE, line N:`. Returns None if it has none.
-
-    A row is faulty if it has too many or too few cells, irregular quotation marks, bytes that are not UTF-8, or a cell
-    with lines that look like rows.
-    """
-    dialect, num_columns = layout.dialect, layout.num_columns
-    separator = dialect.delimiter.encode()
-    looks_joined = any(line.count(separator) == num_columns - 1 for line in lines_of_quoted_cell(lines, layout))
-    if looks_joined or (len(lines) > 1 and len(cells) != num_columns):
-        return describe_multiline_cell(dialect)
-    for cell in split_as_written(lines, dialect):
-        if (fault := find_quote_fault(cell, dialect, noun="cell")) is not None:
-            return fault
-    if len(cells) != num_columns:
-        return describe_wrong_width(cells, layout)
-    undecodable = next((cell for cell in cells if cell != printable(cell)), None)
-    if undecodable is not None:
-        return f"{printable(undecodable)!r} is not UTF-8 text; is {dialect.key_prefix}encoding right?"
-    return None

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ratinglab.errors import UserError
-from ratinglab.formats.faults import count_nonempty_lines, find_first_fault, find_rating_fault
+from ratinglab.formats.faults import count_nonempty_lines, find_first_fault
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.quotes import QuoteScan, has_regular_rows
@@ -118,7 +118,7 @@ def _unreadable_error(file: InputFile, reason: object) -> UserError:
 
 def _find_fault(file: InputFile, layout: Layout) -> UserError | None:
     """Make the error for the first faulty row. Returns None if no row is faulty."""
-    return find_first_fault(file, layout, find_rating_fault, parse=partial(_parse, layout=layout))
+    return find_first_fault(file, layout, parse=partial(_parse, layout=layout))
 
 
 def _parse(text: bytes, layout: Layout, *, refused_ids: str | None = None) -> list[ParsedBatch]:
