@@ -22,7 +22,7 @@ from cached_configs import cache_configs
 from documented import options_of
 from in_process import act_as_command
 
-from ratinglab.process.openmp import SLEEPING_THREADS
+from ratinglab.process.startup import SLEEPING_THREADS
 
 # As commands do before they import torch: let waiting threads sleep. Two threads that spin on one core made a sweep
 # of a small table thirty times slower.

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from measurement import REPOSITORY, argument_parser, environment, print_table
 
-from ratinglab.process.openmp import SLEEPING_THREADS
+from ratinglab.process.startup import SLEEPING_THREADS
 
 os.environ |= SLEEPING_THREADS  # as the server has it, before torch is imported
 

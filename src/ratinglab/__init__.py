@@ -11,7 +11,7 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ratinglab.process.openmp import sleeping_threads
+from ratinglab.process.startup import sleeping_threads
 
 if TYPE_CHECKING:
     from ratinglab.api import cross_validate, lightning, load, train

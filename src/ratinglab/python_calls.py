@@ -19,8 +19,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from ratinglab.errors import UserError
 from ratinglab.process.interrupts import StoppedError
-from ratinglab.process.openmp import sleeping_threads
 from ratinglab.process.program import shown_path
+from ratinglab.process.startup import sleeping_threads
 
 LOGGER_NAMES = ("ratinglab", "pytorch_lightning")
 """Loggers that training writes to."""

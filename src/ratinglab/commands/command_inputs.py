@@ -8,8 +8,7 @@ from pathlib import Path
 from ratinglab.commands.command_options import FoldInOptions, PredictOptions, RatingColumnOptions, RecommendOptions
 from ratinglab.errors import UserError
 from ratinglab.files import is_stream, user_path
-from ratinglab.formats.input_paths import find_file
-from ratinglab.formats.inputs import InputFile
+from ratinglab.formats.inputs import InputFile, find_file
 from ratinglab.formats.literals import is_inline_mapping, parse_inline_mapping
 from ratinglab.formats.text_options import TextOptions
 from ratinglab.formats.text_tables import OpenTable, TextTable, open_text_table, with_separator_of

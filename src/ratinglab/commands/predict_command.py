@@ -18,7 +18,7 @@ from ratinglab.commands.command_inputs import (
 )
 from ratinglab.commands.command_options import PredictOptions
 from ratinglab.errors import UserError
-from ratinglab.formats.input_paths import find_file
+from ratinglab.formats.inputs import find_file
 from ratinglab.formats.text_tables import OpenTable, TextTable
 from ratinglab.formats.timestamps import detect_timestamp_format, parse_times_to_numpy
 from ratinglab.formats.writing import keeps_input_dialect, write_table

@@ -10,8 +10,7 @@ from ratinglab.datasets.sources import CsvOptions, ItemOptions, UserOptions
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
 from ratinglab.formats.detection import Format, detect_format
-from ratinglab.formats.input_paths import find_file, find_rating_files
-from ratinglab.formats.inputs import InputFile
+from ratinglab.formats.inputs import InputFile, find_file, find_rating_files
 from ratinglab.formats.layouts import join_names
 from ratinglab.formats.text_options import ColumnOptions, TextOptions
 from ratinglab.formats.text_tables import open_text_table

@@ -233,7 +233,7 @@ class CsvOptions(TextOptions, DataOptions):
     def _files(self) -> tuple[InputFile, ...]:
         """Find the files of ratings, or convert the data frame."""
         from ratinglab.formats.frames import frame_file
-        from ratinglab.formats.input_paths import find_rating_files
+        from ratinglab.formats.inputs import find_rating_files
 
         if self.frames is not None and self.frames.ratings is not None:
             return (frame_file(self.frames.ratings, name="ratings", columns=self.columns.by_role().values()),)
@@ -246,7 +246,7 @@ class CsvOptions(TextOptions, DataOptions):
     ) -> FeatureFile:
         """Find the file of users or items, or convert the data frame, if there is one."""
         from ratinglab.formats.frames import Frames, frame_file
-        from ratinglab.formats.input_paths import find_file
+        from ratinglab.formats.inputs import find_file
         from ratinglab.ratings.side_information import Origin
         from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
 

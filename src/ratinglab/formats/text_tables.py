@@ -34,19 +34,22 @@ class OpenTable:
         layout: layout of a text file, or None for Parquet, Arrow, ORC and JSON Lines.
         schema: names and types of the columns. In a text file, all types are text.
         read_batches: function that reads the rows.
-        notes: one line each, on the dialect.
     """
 
     file: InputFile
     layout: Layout | None
     schema: pa.Schema
     read_batches: Callable[[], Iterator[pa.RecordBatch]]
-    notes: tuple[str, ...] = ()
 
     @property
     def dialect(self) -> TextDialect | None:
         """Dialect of text, or None for other formats."""
         return None if self.layout is None else self.layout.dialect
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on the dialect, one line each."""
+        return () if self.layout is None else self.layout.notes
 
     def read(self) -> "TextTable":
         """Read all rows."""
@@ -189,8 +192,7 @@ def check_while_reading(
         result_as_text = _read_if_valid(unquoted, read)
         if result_as_text is not None and not any(map(_encloses_a_cell, unquoted.read_batches())):
             return unquoted, result_as_text
-    types = _text_types(layout)
-    fault = find_first_fault(file, layout, parse=lambda text: parse_rows(text, layout, types))
+    fault = find_first_fault(file, layout, parse=partial(_parse, layout=layout))
     if fault is not None:
         raise fault
     if result is None:
@@ -212,13 +214,14 @@ def _open_text(file: InputFile, layout: Layout, scan: QuoteScan | None = None) -
     def parse(text: bytes) -> list[pa.RecordBatch]:
         if scan is not None:
             scan.add(text)
-        return [batch.rename_columns(layout.names) for batch in parse_rows(text, layout, _text_types(layout))]
+        return _parse(text, layout)
 
-    return OpenTable(file, layout, schema, partial(map_row_blocks, file, layout, parse), layout.notes)
+    return OpenTable(file, layout, schema, partial(map_row_blocks, file, layout, parse))
 
 
-def _text_types(layout: Layout) -> dict[int, pa.DataType]:
-    return dict.fromkeys(range(layout.num_columns), pa.string())
+def _parse(text: bytes, layout: Layout) -> list[pa.RecordBatch]:
+    types = dict.fromkeys(range(layout.num_columns), pa.string())
+    return [batch.rename_columns(layout.names) for batch in parse_rows(text, layout, types)]
 
 
 def _read_if_valid(table: OpenTable, read: Callable[[OpenTable], Result]) -> Result | None:

@@ -149,18 +149,9 @@ def parse_times(texts: pa.Array, pattern: str | None) -> pa.Array:
 
 def is_time(text: str, time_format: TimeFormat, *, decimal: str = ".") -> bool:
     """Return whether a text is a finite timestamp in a format."""
-    if pa.types.is_floating(time_format.type):
-        text = text.replace(decimal, ".")
-    try:
-        column = pa.array([text])
-        parsed = (
-            parse_times(column, time_format.pattern)
-            if pa.types.is_string(time_format.type)
-            else column.cast(time_format.type)
-        )
-    except (pa.ArrowInvalid, ValueError):
-        return False
-    return not pa.types.is_floating(time_format.type) or math.isfinite(parsed[0].as_py())
+    is_float = pa.types.is_floating(time_format.type)
+    parsed = _parse_exactly(pa.array([text.replace(decimal, ".") if is_float else text]), time_format)
+    return parsed is not None and not (is_float and not math.isfinite(parsed[0].as_py()))
 
 
 def to_milliseconds(
@@ -275,12 +266,20 @@ def _guess_unit(largest: float) -> str:
 
 def parse_time_column(texts: pa.StringArray, time_format: TimeFormat) -> pa.Array | None:
     """Parse a column of texts in a format, or as ISO dates in several forms. Returns None if a text does not match."""
+    parsed = _parse_exactly(texts, time_format)
+    if parsed is None and time_format.any_dates != time_format:
+        return _parse_exactly(texts, time_format.any_dates)
+    return parsed
+
+
+def _parse_exactly(texts: pa.StringArray, time_format: TimeFormat) -> pa.Array | None:
+    """Parse texts in a format. Returns None if one of them does not match."""
     try:
-        if not pa.types.is_string(time_format.type):
-            return texts.cast(time_format.type)
-        return parse_times(texts, time_format.pattern)
-    except pa.ArrowInvalid:
-        return None if time_format.any_dates == time_format else parse_time_column(texts, time_format.any_dates)
+        if pa.types.is_string(time_format.type):
+            return parse_times(texts, time_format.pattern)
+        return texts.cast(time_format.type)
+    except ValueError:  # also ArrowInvalid
+        return None
 
 
 def check_years(time: NDArray[np.int64], *, places: Callable[[list[int]], list[str]]) -> None:
