@@ -365,9 +365,9 @@ def test_start_of_a_columnar_file_is_read_without_its_rest(tmp_path, monkeypatch
         writer.write_table(table, max_chunksize=10)
     open_batches = columnar.open_batches
 
-    def counted(file, kind):
-        schema, rest = open_batches(file, kind)
-        return schema, lambda: (read.append(batch) or batch for batch in rest())
+    def counted(file):
+        schema, rest = open_batches(file)
+        return schema, lambda names: (read.append(batch) or batch for batch in rest(names))
 
     monkeypatch.setattr(text_tables, "open_batches", counted)
     start = next(open_text_table(InputFile(path), TextDialect(",", "utf-8")).blocks(num_rows))

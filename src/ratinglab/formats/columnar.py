@@ -23,6 +23,8 @@ from ratinglab.formats.timestamps import TimeFormat, detect_time_format, is_time
 
 INTEGER_BOUND = 2.0**53
 """Bound below which float64 represents every integer."""
+ReadBatches = Callable[[list[str] | None], Iterator[pa.RecordBatch]]
+"""Function that reads a table, or at least the named columns of it, in batches."""
 CheckRows = Callable[..., None]
 """`_check_rows` for the rows of a batch."""
 JSON_OPTIONS = pyarrow.json.ReadOptions(block_size=16 << 20)
@@ -62,13 +64,15 @@ def read_columnar(
 
 def _rating_batches(file: InputFile, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
     """Check that the columns exist, and yield their batches in the types of the file."""
-    file_format, names = detect_format(file), list(columns.by_role().values())
-    find_column_positions(column_names(file, file_format), columns, file=file, has_header=None)
-    if file_format is Format.JSON_LINES:
-        yield from _json_rating_batches(file, names, rating=columns.rating)
+    names = list(columns.by_role().values())
+    if detect_format(file) is Format.JSON_LINES:
+        first = _read_first_object(file)
+        find_column_positions(list(first), columns, file=file, has_header=None)
+        yield from _json_rating_batches(file, {name: first[name] for name in names}, rating=columns.rating)
     else:
-        _, read_batches = open_batches(file, file_format, columns=names)
-        yield from read_batches()
+        schema, read_batches = open_batches(file)
+        find_column_positions(schema.names, columns, file=file, has_header=None)
+        yield from read_batches(names)
 
 
 def _check_rows(
@@ -84,28 +88,18 @@ def _check_rows(
         raise UserError(f"{file}, row {first_row + row + 1}: {rule}{value}")
 
 
-def column_names(file: InputFile, file_format: Format) -> list[str]:
-    """List the columns, or the keys of the first object of JSON Lines."""
-    if file_format is Format.JSON_LINES:
-        return list(_read_first_object(file))
-    schema, _ = _open_binary_table(file, file_format)
-    return _decode_names(schema, file)
-
-
-def _decode_names(schema: pa.Schema, file: InputFile) -> list[str]:
-    """List the names of the columns. Raises UserError if pyarrow, which decodes them only now, fails."""
+def _check_names(schema: pa.Schema, file: InputFile) -> None:
+    """Raise UserError if the name of a column is not UTF-8 text, which pyarrow finds only when it is used."""
     try:
-        names: list[str] = schema.names
+        _ = schema.names
     except UnicodeDecodeError as error:
         name = error.object.decode("utf-8", "backslashreplace")
         raise UserError(f"{file}: the name of a column is not UTF-8 text, got {name}") from error
-    return names
 
 
-def _json_rating_batches(file: InputFile, names: list[str], *, rating: str) -> Iterator[pa.RecordBatch]:
-    """Yield the named values of the objects, in the types of the first object. Ratings may mix integers and floats."""
-    first = _read_first_object(file)
-    types = {name: _json_type(first[name], name=name, file=file) for name in names}
+def _json_rating_batches(file: InputFile, first: dict[str, Any], *, rating: str) -> Iterator[pa.RecordBatch]:
+    """Yield the values of the keys of `first`, in its types. Ratings may mix integers and floats."""
+    types = {name: _json_type(value, name=name, file=file) for name, value in first.items()}
     if types[rating] == pa.int64():
         types[rating] = pa.float64()
     schema = pa.schema(list(types.items()))
@@ -170,31 +164,28 @@ def _json_lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
             yield number, line.removeprefix(codecs.BOM_UTF8)
 
 
-def open_batches(
-    file: InputFile, file_format: Format, *, columns: list[str] | None = None
-) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
-    """Return the schema of a table, and a function that reads its rows in batches, with dictionaries decoded.
+def open_batches(file: InputFile) -> tuple[pa.Schema, Callable[[list[str]], Iterator[pa.RecordBatch]]]:
+    """Return the schema of a table, and a function that reads the named columns in batches.
 
-    Text in JSON Lines stays text even if it looks like a date. JSON Lines are read once to find the types, and held in
-    memory if the values of a key change type after the first 16 MiB. `columns` are the columns of Parquet, Arrow or ORC
-    to read. With None, reads all.
+    Decodes dictionaries. Text in JSON Lines stays text even if it looks like a date. JSON Lines are read once to find
+    the types, and held in memory if the values of a key change type after the first 16 MiB.
 
     Raises:
         UserError: the file is damaged or is not a table. The returned function also raises it.
     """
-    if file_format is Format.JSON_LINES:
-        schema, read = _open_json_table(file)
-    else:
-        schema, read = _open_binary_table(file, file_format, columns)
-    _decode_names(schema, file)
-    fields = list(schema) if columns is None else [schema.field(name) for name in columns]
-    schema = pa.schema([field.with_type(_plain_type(field.type)) for field in fields], schema.metadata)
+    file_format = detect_format(file)
+    is_json = file_format is Format.JSON_LINES
+    schema, read = _open_json_table(file) if is_json else _open_binary_table(file, file_format)
+    _check_names(schema, file)
 
-    def read_batches() -> Iterator[pa.RecordBatch]:
+    def read_batches(names: list[str]) -> Iterator[pa.RecordBatch]:
+        wanted = pa.schema([plain.field(name) for name in names], plain.metadata)
         with _report_damage(file):
-            yield from (batch.select(schema.names).cast(schema) if columns else batch.cast(schema) for batch in read())
+            batches = read(None if names == plain.names else names)
+            yield from (batch.select(names).cast(wanted) for batch in batches)
 
-    return schema, read_batches
+    plain = pa.schema([field.with_type(_plain_type(field.type)) for field in schema], schema.metadata)
+    return plain, read_batches
 
 
 def _plain_type(data_type: pa.DataType) -> pa.DataType:
@@ -215,25 +206,24 @@ def _report_damage(file: InputFile) -> Iterator[None]:
         raise UserError(f"{file} is damaged or cut off: {' '.join(str(error).split())}") from error
 
 
-def _open_binary_table(
-    file: InputFile, file_format: Format, columns: list[str] | None = None
-) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
-    """Return the schema of a data frame or a Parquet, Arrow or ORC file, and a function that reads batches."""
-    if file.frame is not None:
-        return file.frame.schema, file.frame.to_batches
+def _open_binary_table(file: InputFile, file_format: Format) -> tuple[pa.Schema, ReadBatches]:
+    """Return the schema of a data frame or a Parquet, Arrow or ORC file, and a function that reads it."""
+    frame = file.frame
+    if frame is not None:
+        return frame.schema, lambda _: iter(frame.to_batches())
     with _report_damage(file):
         if file_format is Format.PARQUET:
             parquet = pyarrow.parquet.ParquetFile(file.open())
-            return parquet.schema_arrow, partial(parquet.iter_batches, columns=columns)
+            return parquet.schema_arrow, lambda names: parquet.iter_batches(columns=names)
         if file_format is Format.ORC:
             orc = pyarrow.orc.ORCFile(file.open())
-            return orc.schema, lambda: (orc.read_stripe(number, columns) for number in range(orc.nstripes))
+            return orc.schema, lambda names: (orc.read_stripe(number, names) for number in range(orc.nstripes))
         arrow = pa.ipc.open_file(file.open())
-        return arrow.schema, lambda: map(arrow.get_batch, range(arrow.num_record_batches))
+        return arrow.schema, lambda _: map(arrow.get_batch, range(arrow.num_record_batches))
 
 
-def _open_json_table(file: InputFile) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
-    """Return the schema of JSON Lines, and a function that reads batches. Reads the whole file to find the types."""
+def _open_json_table(file: InputFile) -> tuple[pa.Schema, ReadBatches]:
+    """Return the schema of JSON Lines, and a function that reads them. Reads the whole file to find the types."""
 
     def open_stream(types: pa.Schema) -> Any:
         return pyarrow.json.open_json(BlockStream(file.blocks()), JSON_OPTIONS, _parse_options(types))
@@ -243,15 +233,15 @@ def _open_json_table(file: InputFile) -> tuple[pa.Schema, Callable[[], Iterator[
         schema = open_stream(types).schema
         for _ in open_stream(types):
             pass
-        return schema, lambda: open_stream(types)
+        return schema, lambda _: open_stream(types)
     except pa.ArrowInvalid:  # the values of a key change type, which only `read_json` accepts
         pass
     try:
         table = pyarrow.json.read_json(BlockStream(file.blocks()), JSON_OPTIONS)
-        _decode_names(table.schema, file)
+        _check_names(table.schema, file)
         if len(types := _dates_to_text(table.schema)) > 0:
             table = pyarrow.json.read_json(BlockStream(file.blocks()), JSON_OPTIONS, _parse_options(types))
-        return table.schema, table.to_batches
+        return table.schema, lambda _: iter(table.to_batches())
     except pa.ArrowInvalid as error:
         raise _json_fault(file, pa.schema([]), fallback=" ".join(str(error).split())) from error
 

@@ -103,7 +103,7 @@ def _find_rating_fault(cells: list[str], layout: Layout) -> str | None:
     if "timestamp" in cell_of:
         assert layout.time_format is not None, "the first row determines it"
         time = printable(cell_of["timestamp"])
-        if not is_time(time.strip(), layout.time_format, decimal=layout.dialect.decimal):
+        if not is_time(time.strip(), layout.time_format.any_dates, decimal=layout.dialect.decimal):
             return f"the timestamp must be {layout.time_format.rule}, got {time!r}"
     return None
 

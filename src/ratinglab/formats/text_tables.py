@@ -202,9 +202,9 @@ def check_while_reading(
 
 def _open_typed_table(file: InputFile) -> OpenTable:
     """Open a table in Parquet, Arrow, ORC or JSON Lines."""
-    schema, read_batches = open_batches(file, detect_format(file))
+    schema, read_batches = open_batches(file)
     check_unique(schema.names, file=file)
-    return OpenTable(file, None, schema, read_batches)
+    return OpenTable(file, None, schema, partial(read_batches, schema.names))
 
 
 def _open_text(file: InputFile, layout: Layout, scan: QuoteScan | None = None) -> OpenTable:

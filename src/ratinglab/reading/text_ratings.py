@@ -38,17 +38,6 @@ def read_text(file: InputFile, layout: Layout) -> tuple[Layout, list[ParsedBatch
         UserError: a row is faulty; the message gives the line of the first one.
     """
     try:
-        return _read(file, layout)
-    except UserError:  # perhaps a date has another form than the first one
-        any_dates = replace(layout, time_format=layout.time_format and layout.time_format.any_dates)
-        if any_dates == layout:
-            raise
-    return _read(file, any_dates)
-
-
-def _read(file: InputFile, layout: Layout) -> tuple[Layout, list[ParsedBatch]]:
-    """Read the rows of a file whose timestamps have the format of the layout."""
-    try:
         return layout, list(stream_text(file, layout))
     except IrregularQuotesError:
         return _read_irregular_quotes(file, layout)
@@ -128,11 +117,8 @@ def _parse(text: bytes, layout: Layout, *, refused_ids: str | None = None) -> li
         ArrowInvalid: a row is faulty, or an id spans lines or matches the pattern `refused_ids`.
     """
     refused_ids = r"[\r\n]" if layout.spans_lines else refused_ids
-    time_type = pa.int64() if layout.time_format is None else layout.time_format.type
-    type_by_role = {"user": pa.string(), "item": pa.string(), "rating": pa.float32(), "timestamp": time_type}
-    types = {layout.positions[role]: kind for role, kind in type_by_role.items() if role in layout.positions}
     batches = []
-    for batch in parse_rows(text, layout, types):
+    for batch in _parse_columns(text, layout):
         numbers = [column for column in batch.columns if pa.types.is_floating(column.type)]
         if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in numbers):
             raise pa.ArrowInvalid("a number is not finite")
@@ -140,8 +126,28 @@ def _parse(text: bytes, layout: Layout, *, refused_ids: str | None = None) -> li
             pc.any(pc.match_substring_regex(ids, refused_ids)).as_py() for ids in batch.columns[:2]
         ):
             raise pa.ArrowInvalid("an id has quotation marks or spans lines")
-        if layout.time_format is not None and pa.types.is_string(layout.time_format.type):
-            times = parse_times(batch.column(3), layout.time_format.pattern)
-            batch = pa.RecordBatch.from_arrays([*batch.columns[:3], times], names=batch.schema.names)
         batches.append(parse_batch_ids(batch))
+    return batches
+
+
+def _parse_columns(text: bytes, layout: Layout) -> list[pa.RecordBatch]:
+    """Parse the cells of `_parse`."""
+    time_format = layout.time_format
+    type_by_role = {"user": pa.string(), "item": pa.string(), "rating": pa.float32()}
+    types = {layout.positions[role]: kind for role, kind in type_by_role.items()}
+    if time_format is None:
+        return parse_rows(text, layout, types)
+    position = layout.positions["timestamp"]
+    if not pa.types.is_string(time_format.type):
+        try:
+            return parse_rows(text, layout, {**types, position: time_format.type})
+        except pa.ArrowInvalid:
+            if time_format.any_dates == time_format:
+                raise
+    batches = []
+    for batch in parse_rows(text, layout, {**types, position: pa.string()}):
+        times = parse_times(batch.column(3), time_format.pattern)
+        if not pa.types.is_string(time_format.type):
+            times = times.cast(time_format.type)
+        batches.append(pa.RecordBatch.from_arrays([*batch.columns[:3], times], names=batch.schema.names))
     return batches
