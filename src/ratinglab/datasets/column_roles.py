@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ratinglab.datasets.first_rows import FirstRows, are_numbers
 from ratinglab.datasets.sources import CsvOptions
@@ -53,7 +53,7 @@ class Roles:
     """
 
     first: FirstRows[CsvOptions]
-    positions: dict[str, int] = field(default_factory=dict)
+    positions: dict[str, int]
 
     def free(self) -> list[int]:
         """Return the positions of the named columns without a role, in order."""
@@ -74,22 +74,14 @@ def guess_roles(first: FirstRows[CsvOptions]) -> tuple[Roles, list[str]]:
 
     Returns the roles, and a list of the roles that were guessed by cells or order.
     """
-    roles = Roles(first)
-    _assign_by_options(roles)
+    named = first.options.columns.by_role().items()
+    roles = Roles(first, {role: first.names.index(name) for role, name in named if name in first.names})
     _assign_by_names(roles)
     certain = roles.names()
     _assign_timestamp_by_cells(roles)
     _assign_rating_by_cells(roles)
     _assign_ids_by_order(roles)
     return roles, [role for role in roles.names() if role not in certain]
-
-
-def _assign_by_options(roles: Roles) -> None:
-    """Assign the columns that the options name, if the file has them."""
-    names = roles.first.names
-    for role, name in roles.first.options.columns.by_role().items():
-        if name in names:
-            roles.positions[role] = names.index(name)
 
 
 def _assign_by_names(roles: Roles) -> None:
@@ -104,11 +96,14 @@ def _assign_by_names(roles: Roles) -> None:
         # such as userId:token in the data sets of RecBole
         named = find_by_name([first.names[position].partition(":")[0] for position in free], COLUMN_NAMES[role])
         positions = [free[index] for index in named]
-        fitting = [position for position in positions if _fits(role, first.columns[position], first.options)]
-        if role == "timestamp":  # timestamps may be in a format that cannot be guessed
-            fitting = fitting or positions
-        if fitting:
-            roles.positions[role] = fitting[0]
+        if role == "rating":
+            decimal = first.options.decimal
+            positions = [at for at in positions if not first.columns[at] or are_numbers(first.columns[at], decimal)]
+        if role == "timestamp":  # prefers a format that can be guessed
+            pattern = first.options.timestamp_format
+            positions.sort(key=lambda at: len(find_timestamp_formats(first.columns[at], pattern)) != 1)
+        if positions:
+            roles.positions[role] = positions[0]
 
 
 def find_by_name(names: Sequence[str], known_names: str) -> list[int]:
@@ -120,13 +115,6 @@ def find_by_name(names: Sequence[str], known_names: str) -> list[int]:
 
 def _normalize(name: str) -> str:
     return re.sub(r"[\W_]", "", name).lower()
-
-
-def _fits(role: str, cells: list[str], options: CsvOptions) -> bool:
-    """Return whether the cells of a column fit its role."""
-    if role == "rating":
-        return not cells or are_numbers(cells, options.decimal)
-    return role != "timestamp" or len(find_timestamp_formats(cells, options.timestamp_format)) == 1
 
 
 def _assign_timestamp_by_cells(roles: Roles) -> None:

@@ -201,7 +201,6 @@ def check_while_reading(
 
 
 def _open_typed_table(file: InputFile) -> OpenTable:
-    """Open a table in Parquet, Arrow, ORC or JSON Lines."""
     schema, read_batches = open_batches(file)
     check_unique(schema.names, file=file)
     return OpenTable(file, None, schema, partial(read_batches, schema.names))
@@ -226,19 +225,11 @@ def _parse(text: bytes, layout: Layout) -> list[pa.RecordBatch]:
 
 def _read_if_valid(table: OpenTable, read: Callable[[OpenTable], Result]) -> Result | None:
     """Return the result of `read`, or None if pyarrow cannot parse a row, or there are no rows."""
-    num_batches = 0
-
-    def read_batches() -> Iterator[pa.RecordBatch]:
-        nonlocal num_batches
-        for batch in table.read_batches():
-            num_batches += 1
-            yield batch
-
     try:
-        result = read(replace(table, read_batches=read_batches))
+        result = read(table)
+        return None if next(table.read_batches(), None) is None else result
     except pa.ArrowInvalid:
         return None
-    return result if num_batches > 0 else None
 
 
 def _encloses_a_cell(batch: pa.RecordBatch) -> bool:

@@ -54,17 +54,14 @@ def _drop_equal_rows(table: TextTable, *, ignored: Collection[str]) -> TextTable
     return replace(table, content=content).take(np.sort(first_rows))
 
 
-def _as_key(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column as Arrow can compare it: lists as text."""
+def _as_key(column: pa.ChunkedArray) -> pa.ChunkedArray:  # Arrow cannot compare lists
     return column_to_text(column) if pa.types.is_nested(column.type) else column
 
 
 def find_first_rows(ids: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
     """Find the first row with the id of each row: (N,) int64."""
-    code = _encode(ids)
-    first_row = np.empty(code.max(initial=-1) + 1, dtype=np.int64)
-    first_row[code[::-1]] = np.arange(len(code))[::-1]  # the last value assigned stays
-    return first_row[code]
+    _, first_row, position = np.unique(_encode(ids), return_index=True, return_inverse=True)
+    return first_row[position]
 
 
 def find_differing_row(cells: pa.ChunkedArray, first_row: NDArray[np.int64]) -> int | None:
