@@ -137,7 +137,6 @@ def _draw_pairs(random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray
 
 
 def _make_titles(random: np.random.Generator) -> list[str]:
-    """Make NUM_ITEMS distinct titles."""
     pairs = random.permutation(len(ADJECTIVES) * len(NOUNS))[:NUM_ITEMS]
     years = random.integers(1950, 2020, NUM_ITEMS)
     return [

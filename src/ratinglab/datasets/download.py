@@ -43,7 +43,6 @@ def download(path: Path, *, address: str, sha256: str | None) -> None:
 
 
 def _published_md5(url: str) -> str:
-    """Download the MD5 that the server publishes for a file."""
     with urllib.request.urlopen(f"{url}.md5", timeout=TIMEOUT_SECONDS) as response:
         match = re.search(r"\b[0-9a-f]{32}\b", response.read(10_000).decode("ascii", "replace").lower())
     if match is None:
@@ -68,7 +67,6 @@ def _fetch(url: str, file: BinaryIO, *, digest: str, expected: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Describe why a download failed."""
     cause = error.reason if type(error) is urllib.error.URLError else error
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"its certificate is not valid ({cause.verify_message})"

@@ -57,7 +57,6 @@ class DataSet:
 
 
 def _headerless(separator: str, encoding: str = "utf-8") -> TextDialect:
-    """Make a dialect without a header."""
     return TextDialect(separator, encoding, has_header=False)
 
 
@@ -155,7 +154,6 @@ def find_data_files(name: str, *, root: Path | None, cache: Path | None, address
 def _feature_file(
     name: str, side: SideName, layouts: dict[str, FeatureLayout], files: dict[str, InputFile]
 ) -> FeatureFile:
-    """Find the first existing file of users or items."""
     for file_name, layout in layouts.items():
         if file_name in files:
             return FeatureFile(Origin(side, file_name, advice=""), files[file_name], layout)
@@ -165,7 +163,6 @@ def _feature_file(
 
 
 def _find_files(data_set: DataSet, root: Path) -> dict[str, InputFile]:
-    """Find the data set's files in a folder or archive, by name."""
     for folder in (root, root / data_set.folder):
         if (folder / data_set.ratings).is_file():
             return {name: InputFile(folder / name) for name in _file_names(data_set) if (folder / name).is_file()}
@@ -181,7 +178,6 @@ def _find_files(data_set: DataSet, root: Path) -> dict[str, InputFile]:
 
 
 def _find_members(data_set: DataSet, path: Path) -> dict[str, InputFile]:
-    """Find the data set's members in a zip archive, by name."""
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {info.filename: info.file_size for info in archive.infolist()}

@@ -85,7 +85,6 @@ def _find_cell_fault(cells: list[str], layout: Layout) -> str | None:
 
 
 def _find_rating_fault(cells: list[str], layout: Layout) -> str | None:
-    """Describe the fault in the cells of a row of ratings."""
     cell_of = {role: cells[position] for role, position in layout.positions.items()}
     for role in ("user", "item"):
         id_text = printable(cell_of[role])
@@ -109,7 +108,6 @@ def _find_rating_fault(cells: list[str], layout: Layout) -> str | None:
 
 
 def _rating_hint(text: str, cells: list[str], layout: Layout) -> str:
-    """Suggest why a rating is not a number. Returns "" without a suggestion."""
     if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", text) and layout.dialect.decimal == ".":
         return "; if the comma is the decimal point, set data.decimal=comma"
     if len(cells) > MATRIX_COLUMNS and not text.strip():
@@ -191,7 +189,6 @@ def count_nonempty_lines(file: InputFile, layout: Layout) -> int:
 
 
 def _count_nonempty_lines_in(text: bytes) -> int:
-    """Count the lines that are not empty."""
     content = np.frombuffer(text, dtype=np.uint8)
     is_end = (content == ord("\n")) | (content == ord("\r"))
     return int(np.count_nonzero(~is_end[1:] & is_end[:-1])) + int(len(content) > 0 and not is_end[0])

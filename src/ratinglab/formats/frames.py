@@ -88,7 +88,6 @@ def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = Non
 
 
 def _columns_of(frame: Frame, *, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the name and the values of each column."""
     if isinstance(frame, pd.DataFrame):
         for position, column_name in enumerate(frame.columns):
             yield str(column_name), frame.iloc[:, position]

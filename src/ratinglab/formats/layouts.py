@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.formats.inputs import InputFile
@@ -127,12 +128,10 @@ def find_column_positions(
         role: find_column_position(names, name, key=f"data.columns.{role}", file=file, has_header=has_header)
         for role, name in name_by_role.items()
     }
-    roles: dict[str, str] = {}
-    for role, name in name_by_role.items():
-        if name in roles:
-            both = f"data.columns.{roles[name]} and data.columns.{role}"
+    for (role, name), (other, other_name) in combinations(name_by_role.items(), 2):
+        if name == other_name:
+            both = f"data.columns.{role} and data.columns.{other}"
             raise UserError(f"{both} must be different columns, got {name} for both")
-        roles[name] = role
     return positions
 
 

@@ -260,7 +260,6 @@ def detect_timestamp_format(texts: list[str]) -> str | None:
 
 
 def _guess_unit(largest: float) -> str:
-    """Guess the unit of Unix time from the largest absolute value."""
     return next(unit for unit, bound in UNIT_BOUNDS.items() if largest < bound)
 
 
@@ -273,7 +272,6 @@ def parse_time_column(texts: pa.StringArray, time_format: TimeFormat) -> pa.Arra
 
 
 def _parse_exactly(texts: pa.StringArray, time_format: TimeFormat) -> pa.Array | None:
-    """Parse texts in a format. Returns None if one of them does not match."""
     try:
         if pa.types.is_string(time_format.type):
             return parse_times(texts, time_format.pattern)

@@ -75,7 +75,6 @@ class ItemNames:
         return index
 
     def _find_title(self, name: object, *, place: str, ids_only: bool) -> int | None:
-        """Find the item with a title. Returns None if no item has it."""
         if self._titles is None or not isinstance(name, str) or (ids_only and re.fullmatch(r"[+-]?\d+(\.0*)?", name)):
             return None
         plain = normalize_titles([name])[0].as_py()
@@ -90,7 +89,6 @@ class ItemNames:
         return None
 
     def _unknown_message(self, name: object) -> str:
-        """Make the message on a name that no item has."""
         if self._titles is None or not isinstance(name, str):
             return f"no item has the id {str(name)!r}{self._ids.did_you_mean(str(name), among=len(self._ids))}"
         plain = normalize_titles([name])[0].as_py()

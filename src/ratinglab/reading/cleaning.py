@@ -156,7 +156,6 @@ def _pack_pairs(ratings: Ratings, *, num_items: int) -> NDArray[np.int64]:
 
 
 def _has_repeated_pairs(ratings: Ratings, *, num_items: int) -> bool:
-    """Return whether a pair of user and item occurs more than once."""
     if (ratings.user[1:] < ratings.user[:-1]).any():
         if ratings.folder is not None:
             return any(len(repeats) > 0 for repeats in _repeated_pairs_by_bucket(ratings, num_items=num_items))

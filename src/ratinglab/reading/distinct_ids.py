@@ -56,7 +56,6 @@ class DistinctIds:
         return True
 
     def _merge(self) -> None:
-        """Merge the pending texts into the distinct texts."""
         self._texts = pc.unique(pa.chunked_array([self._texts, *self._pending]))
         self._pending, self._num_pending = [], 0
 

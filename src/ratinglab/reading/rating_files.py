@@ -91,7 +91,6 @@ def read_table(
 
 
 def _read_rows(files: DataFiles) -> SourceRows:
-    """Read all rows into memory."""
     contents, notes = read_each(files.ratings, lambda file: _read_file(file, files))
     stops = np.cumsum([len(content.rating) for content in contents])
     if files.num_ratings and stops[-1] not in files.num_ratings:
@@ -136,7 +135,6 @@ def _check_ids(rows: SourceRows) -> None:
 
 
 def _read_file(file: InputFile, files: DataFiles) -> FileContent:
-    """Read one of the files into memory."""
     layout, notes = files.detect_layout(file), list[str]()
     if layout is not None:
         layout, batches = read_text(file, layout)

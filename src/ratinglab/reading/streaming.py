@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +17,7 @@ from ratinglab.formats.inputs import InputFile, open_file, read_each
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.process.threads import map_in_order
-from ratinglab.ratings.ids import UNKNOWN, ParsedBatch, parse_batch_ids
+from ratinglab.ratings.ids import ParsedBatch, parse_batch_ids
 from ratinglab.ratings.mapped_arrays import map_file
 from ratinglab.ratings.table import Ratings
 from ratinglab.reading.distinct_ids import DistinctIds
@@ -64,12 +63,15 @@ def stream_rows(files: DataFiles, folder: Path) -> SourceRows:
     (user_ids, user_notes), (item_ids, item_notes) = users.assign_indices(), items.assign_indices()
     with ExitStack() as stack:
         targets = [stack.enter_context((folder / name).open("wb")) for name in COLUMNS]
-        for file, layout, num_rows in files_read:
-            batches = _read_batches(file, layout, files.columns)
-            _write_rows(file, batches, users, items, targets=targets, num_rows=num_rows)
+        for file, layout, _ in files_read:
+            for user, item, rating in _read_batches(file, layout, files.columns):
+                rating_values = np.ascontiguousarray(rating.to_numpy(zero_copy_only=False))
+                row_columns = (users.index_of(user), items.index_of(item), rating_values)
+                for target, column in zip(targets, row_columns, strict=True):
+                    target.write(column.data)
     for file, fingerprint in zip(files.ratings, fingerprints, strict=True):
         if file.fingerprint() != fingerprint:
-            raise _changed_error(file)
+            raise UserError(f"{file} was changed while being read; start again once it is complete")
     layout_notes = [note for _, layout, _ in files_read if layout is not None for note in layout.notes]
     return SourceRows(
         ratings=map_rows(folder, scratch=folder.parent),
@@ -80,32 +82,6 @@ def stream_rows(files: DataFiles, folder: Path) -> SourceRows:
         stops=np.cumsum([num_rows for *_, num_rows in files_read]),
         notes=(*notes, *user_notes, *item_notes, *layout_notes),
     )
-
-
-def _write_rows(
-    file: InputFile,
-    batches: Iterator[ParsedBatch],
-    users: DistinctIds,
-    items: DistinctIds,
-    *,
-    targets: Sequence[IO[bytes]],
-    num_rows: int,
-) -> None:
-    """Append the indices and ratings of a file to the target files, in the order of COLUMNS.
-
-    Raises:
-        UserError: the file has changed since the first pass, in which it had `num_rows` rows.
-    """
-    for user, item, rating in batches:
-        user_index, item_index = users.index_of(user), items.index_of(item)
-        if min(user_index.min(initial=0), item_index.min(initial=0)) == UNKNOWN:
-            raise _changed_error(file)
-        num_rows -= len(rating)
-        rating_values = np.ascontiguousarray(rating.to_numpy(zero_copy_only=False))
-        for target, column in zip(targets, (user_index, item_index, rating_values), strict=True):
-            target.write(column.data)
-    if num_rows != 0:
-        raise _changed_error(file)
 
 
 def map_rows(folder: Path, *, scratch: Path | None) -> Ratings:
@@ -129,10 +105,6 @@ def _read_batches(file: InputFile, layout: Layout | None, columns: ColumnOptions
     return map_in_order(parse_batch_ids, read_columnar(file, columns), num_threads=pa.cpu_count())
 
 
-def _changed_error(file: InputFile) -> UserError:
-    return UserError(f"{file} was changed while being read; start again once it is complete")
-
-
 def _report_disk(files: Sequence[InputFile], folder: Path) -> None:
     """Log the space that rows on disk need. Raises UserError if the disk of the folder has less."""
     num_rows, free = sum(map(_estimate_rows, files)), shutil.disk_usage(folder).free
@@ -144,7 +116,6 @@ def _report_disk(files: Sequence[InputFile], folder: Path) -> None:
 
 
 def _format_bytes(num_bytes: float) -> str:
-    """Format a number of bytes, such as 12.3 GB."""
     unit = next((unit for unit, size in BYTES_PER_UNIT.items() if num_bytes >= size), "kB")
     return f"{num_bytes / BYTES_PER_UNIT[unit]:.3g} {unit}"
 

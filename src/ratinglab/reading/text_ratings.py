@@ -106,7 +106,6 @@ def _unreadable_error(file: InputFile, reason: object) -> UserError:
 
 
 def _find_fault(file: InputFile, layout: Layout) -> UserError | None:
-    """Make the error for the first faulty row. Returns None if no row is faulty."""
     return find_first_fault(file, layout, parse=partial(_parse, layout=layout))
 
 
