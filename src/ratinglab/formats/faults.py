@@ -38,7 +38,8 @@ def find_first_fault(file: InputFile, layout: Layout, *, parse: Callable[[bytes]
         rows = list(read_rows([text], layout.dialect, file=file, first_line=first_line))
         stops = [*(line for line, _ in rows[1:]), stop]
         for (line, cells), end in zip(rows, stops, strict=False):
-            if (fault := _find_row_fault(cells, lines[line - first_line : end - first_line], layout)) is not None:
+            row_lines = lines[line - first_line : end - first_line]
+            if fault := _find_cell_fault(cells, layout) or _find_quote_fault(row_lines, layout):
                 return UserError(f"{file}, line {line}: {fault}")
     if has_rows:
         return None
@@ -54,16 +55,8 @@ def _can_parse(text: bytes, parse: Callable[[bytes], list[Any]]) -> bool:
         return False
 
 
-def _find_row_fault(cells: list[str], lines: list[bytes], layout: Layout) -> str | None:
-    """Describe the fault of a row, given its cells and its lines, to follow `FILE, line N:`. Returns None without one.
-
-    If all cells are valid, looks for an irregular quotation mark in a column that is read, and for a cell with lines
-    that look like rows, which a stray mark may have joined.
-    """
-    return _find_cell_fault(cells, layout) or _find_quote_fault(lines, layout)
-
-
 def _find_cell_fault(cells: list[str], layout: Layout) -> str | None:
+    """Describe the fault of a row, given its cells, to follow `FILE, line N:`. Returns None if it is valid."""
     dialect, read = layout.dialect, layout.positions.values()
     spans_lines = [any(end in cell.rstrip("\r\n") for end in "\r\n") for cell in cells]
     has_right_width = len(cells) == layout.num_columns
@@ -118,7 +111,11 @@ def _rating_hint(text: str, cells: list[str], layout: Layout) -> str:
 
 
 def _find_quote_fault(lines: list[bytes], layout: Layout) -> str | None:
-    """Describe the fault in the quotation marks of a row, given by its lines. Returns None if they are regular."""
+    """Describe the fault in the quotation marks of a row, given its lines, whose cells are valid.
+
+    The fault is an irregular mark in a column that is read, or a cell with lines that look like rows, which a stray
+    mark may have joined. Returns None if there is none.
+    """
     if not any(QUOTE in line for line in lines):
         return None
     dialect = layout.dialect

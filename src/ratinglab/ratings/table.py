@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
-from ratinglab.ratings.mapped_arrays import allocate_array, drop_pages, row_ranges
+from ratinglab.ratings.mapped_arrays import drop_pages, row_ranges
 from ratinglab.ratings.side_information import Column, Needs, Origin, SideInformation, choose_columns, feature_digest
 
 MILLISECONDS_PER_DAY = 86_400_000
@@ -57,16 +57,6 @@ class Ratings:
         """Return the columns by name: user, item, rating and, if needed, day."""
         columns = {"user": self.user, "item": self.item, "rating": self.rating, "day": self.day}
         return {name: column for name, column in columns.items() if column is not None}
-
-    def allocate(self, count: int, *, with_days: bool = False) -> "Ratings":
-        """Allocate `count` rows, uninitialized, in memory or in mapped files like these rows. Days are in memory.
-
-        Raises:
-            OSError: the disk is full.
-        """
-        user, item, rating = (allocate_array(count, dtype, folder=self.folder) for dtype in ("i4", "i4", "f4"))
-        day = np.empty(count, dtype=np.int32) if with_days else None
-        return Ratings(user, item, rating, day, folder=self.folder)
 
     def drop_pages(self) -> None:
         """Free the memory of mapped columns, whose values are read again at the next access."""

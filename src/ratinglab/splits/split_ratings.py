@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.mapped_arrays import count_rows
+from ratinglab.ratings.mapped_arrays import allocate_array, count_rows
 from ratinglab.ratings.side_information import AvailableData, SideInformation, informative_columns
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY, Ratings, RatingTable
 from ratinglab.splits.split import TEST, TRAIN, Split
@@ -70,11 +70,13 @@ class SplitRatings:
         Raises:
             UserError: the disk is full.
         """
-        ratings = self.table.ratings
+        folder, count = self.table.ratings.folder, self.split.count(part)
         try:
-            copy = ratings.allocate(self.split.count(part), with_days=self.side_information.day is not None)
+            user, item, rating = (allocate_array(count, dtype, folder=folder) for dtype in ("i4", "i4", "f4"))
         except OSError as error:
-            raise UserError(f"data.cache: {ratings.folder}: {error.strerror or error}") from error
+            raise UserError(f"data.cache: {folder}: {error.strerror or error}") from error
+        day = None if self.side_information.day is None else np.empty(count, dtype=np.int32)
+        copy = Ratings(user, item, rating, day, folder=folder)
         start = 0
         for rows, block in self._table_blocks():
             part_rows = self._reindex(block.take(self.split.part[rows] == part))
