@@ -21,8 +21,8 @@ from ratinglab.errors import UserError
 from ratinglab.formats import inputs
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import Layout
+from ratinglab.formats.rows_by_pyarrow import read_row_blocks
 from ratinglab.formats.text_dialects import TextDialect
-from ratinglab.formats.text_parsing import read_row_blocks
 from ratinglab.options import check_options
 from ratinglab.reading.cleaning_options import Duplicates
 

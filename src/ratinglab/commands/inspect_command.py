@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ratinglab.commands.command_inputs import check_output_path
 from ratinglab.commands.command_options import InspectOptions
-from ratinglab.datasets.sniffing import guess_layout
+from ratinglab.datasets.guessed_layout import guess_layout
 from ratinglab.datasets.sources import CsvOptions, DataOptions
 from ratinglab.errors import UserError
 from ratinglab.evaluation.plots import plot_overview

@@ -14,9 +14,9 @@ from ratinglab.formats.inputs import EmptyFileError, InputFile
 from ratinglab.formats.layouts import MATRIX_COLUMNS, Layout
 from ratinglab.formats.literals import parse_number
 from ratinglab.formats.quotes import QUOTE, has_regular_rows
-from ratinglab.formats.row_reader import printable, read_rows
+from ratinglab.formats.rows_by_csv import printable, read_rows
+from ratinglab.formats.rows_by_pyarrow import read_row_blocks
 from ratinglab.formats.text_dialects import TextDialect
-from ratinglab.formats.text_parsing import read_row_blocks
 from ratinglab.formats.timestamps import is_time
 
 LARGEST_RATING = float(np.finfo(np.float32).max)

@@ -8,7 +8,7 @@ from itertools import combinations
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.literals import is_number
-from ratinglab.formats.row_reader import printable, read_first_rows
+from ratinglab.formats.rows_by_csv import printable, read_first_rows
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import SEPARATORS, ColumnOptions
 from ratinglab.formats.timestamps import TimeFormat, detect_time_format

@@ -17,10 +17,10 @@ from ratinglab.formats.faults import find_first_fault, find_line_numbers
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import Layout, check_unique, find_column_position, make_layout, separators_in
 from ratinglab.formats.quotes import QuoteScan
-from ratinglab.formats.row_reader import read_first_rows
+from ratinglab.formats.rows_by_csv import read_first_rows
+from ratinglab.formats.rows_by_pyarrow import map_row_blocks, parse_rows
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import SEPARATORS
-from ratinglab.formats.text_parsing import map_row_blocks, parse_rows
 from ratinglab.sides import SideName
 
 Result = TypeVar("Result")

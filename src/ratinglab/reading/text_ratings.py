@@ -13,7 +13,7 @@ from ratinglab.formats.faults import count_nonempty_lines, find_first_fault
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.quotes import QuoteScan, has_regular_rows
-from ratinglab.formats.text_parsing import map_row_blocks, parse_rows
+from ratinglab.formats.rows_by_pyarrow import map_row_blocks, parse_rows
 from ratinglab.formats.timestamps import parse_times
 from ratinglab.ratings.ids import ParsedBatch, parse_batch_ids
 

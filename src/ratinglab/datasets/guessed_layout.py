@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from ratinglab.datasets.column_roles import TITLE_NAMES, Roles, find_by_name, find_timestamp_formats, guess_roles
-from ratinglab.datasets.first_rows import are_numbers, read_first_lines, read_first_ratings
+from ratinglab.datasets.guessed_columns import TITLE_NAMES, Roles, find_by_name, find_timestamp_formats, guess_roles
+from ratinglab.datasets.guessed_dialect import are_numbers, read_first_lines, read_first_ratings
 from ratinglab.datasets.sources import CsvOptions, ItemOptions, UserOptions
 from ratinglab.errors import UserError
 from ratinglab.files import user_path

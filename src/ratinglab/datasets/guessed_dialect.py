@@ -13,7 +13,7 @@ from ratinglab.formats.detection import Format, detect_format
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import MATRIX_NOTE, looks_like_matrix, numbered_names
 from ratinglab.formats.literals import is_number
-from ratinglab.formats.row_reader import read_rows
+from ratinglab.formats.rows_by_csv import read_rows
 from ratinglab.formats.text_dialects import SEPARATOR_LINE, read_utf8_blocks
 from ratinglab.formats.text_options import SEPARATORS, Decimal, Escape, Quote, TextOptions, separator_text
 from ratinglab.formats.text_tables import open_text_table

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ratinglab.datasets.first_rows import FirstRows, are_numbers
+from ratinglab.datasets.guessed_dialect import FirstRows, are_numbers
 from ratinglab.datasets.sources import CsvOptions
 from ratinglab.formats.timestamps import are_times, find_date_patterns
 

@@ -8,7 +8,7 @@ import pytest
 from published_layouts import LAYOUTS
 from tables import csv_options, rows_of
 
-from ratinglab.datasets.sniffing import guess_layout
+from ratinglab.datasets.guessed_layout import guess_layout
 from ratinglab.errors import UserError
 from ratinglab.reading.cleaning_options import Duplicates
 
