@@ -61,7 +61,7 @@ class Roles:
         return [position for position, name in enumerate(self.first.names) if name and position not in taken]
 
     def cells(self, role: str) -> list[str]:
-        """Return the cells of the column with a role, none if no column has it."""
+        """Return the cells of the column with a role. The list is empty if no column has the role."""
         return self.first.columns[self.positions[role]] if role in self.positions else []
 
     def names(self) -> dict[str, str]:

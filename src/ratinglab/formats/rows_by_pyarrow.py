@@ -6,6 +6,7 @@ from itertools import chain
 from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from ratinglab.formats.inputs import InputFile
@@ -40,10 +41,14 @@ def read_row_blocks(file: InputFile, layout: Layout) -> Iterator[bytes]:
         yield pending
 
 
-def parse_rows(text: bytes, layout: Layout, types: dict[int, pa.DataType]) -> list[pa.RecordBatch]:
+def parse_rows(
+    text: bytes, layout: Layout, types: dict[int, pa.DataType], *, refused: str | None = None
+) -> list[pa.RecordBatch]:
     """Parse whole rows into batches of the columns in `types`, each named by its position. Text is never null.
 
-    `types` has the types of the columns to read, by position counted from 0.
+    Args:
+        types: types of the columns to read, by position counted from 0.
+        refused: pattern that no cell of text may match.
 
     Raises:
         ArrowInvalid: a row has too many or too few cells, or a cell does not have the type of its column.
@@ -51,7 +56,7 @@ def parse_rows(text: bytes, layout: Layout, types: dict[int, pa.DataType]) -> li
     names = [str(position) for position in range(layout.num_columns)]
     if text.startswith(codecs.BOM_UTF8):
         text = b"\n" + text  # so that pyarrow keeps the mark, which belongs to a cell
-    rows: list[pa.RecordBatch] = pyarrow.csv.read_csv(
+    batches: list[pa.RecordBatch] = pyarrow.csv.read_csv(
         pa.BufferReader(text),
         read_options=pyarrow.csv.ReadOptions(column_names=names, block_size=max(1, len(text)), use_threads=False),
         parse_options=pyarrow.csv.ParseOptions(
@@ -68,4 +73,7 @@ def parse_rows(text: bytes, layout: Layout, types: dict[int, pa.DataType]) -> li
             decimal_point=layout.dialect.decimal,
         ),
     ).to_batches()
-    return rows
+    texts = [column for batch in batches for column in batch.columns if pa.types.is_string(column.type)]
+    if refused is not None and any(pc.any(pc.match_substring_regex(column, refused)).as_py() for column in texts):
+        raise pa.ArrowInvalid("a cell is enclosed in quotation marks, or spans lines")
+    return batches

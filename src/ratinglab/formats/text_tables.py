@@ -23,6 +23,8 @@ from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import SEPARATORS
 from ratinglab.sides import SideName
 
+ENCLOSED_CELL = r'^\s*"([^"]|"")*"\s*$'
+"""A cell that quotation marks enclose, so that they are not text."""
 Result = TypeVar("Result")
 
 
@@ -184,14 +186,20 @@ def check_while_reading(
     layout = replace(make_layout(line, cells, dialect), spans_lines=dialect.is_quoted)
     check_unique(layout.names, file=file)
     scan = QuoteScan(layout)
-    result = _read_if_valid(_open_text(file, layout, scan), read)
+
+    def parse_and_scan(text: bytes) -> list[pa.RecordBatch]:
+        scan.add(text)
+        return _parse(text, layout)
+
+    result = _read_if_valid(_open_text(file, layout, parse_and_scan), read)
     if result is not None and scan.fits_layout:
         return _open_text(file, layout), result
     if scan.any_quotes:
-        unquoted = _open_text(file, layout.with_quotes_as_text(file))
-        result_as_text = _read_if_valid(unquoted, read)
-        if result_as_text is not None and not any(map(_encloses_a_cell, unquoted.read_batches())):
-            return unquoted, result_as_text
+        as_text = layout.with_quotes_as_text(file)
+        parse_as_text = partial(_parse, layout=as_text, refused=ENCLOSED_CELL)
+        result_as_text = _read_if_valid(_open_text(file, as_text, parse_as_text), read)
+        if result_as_text is not None:
+            return _open_text(file, as_text), result_as_text
     fault = find_first_fault(file, layout, parse=partial(_parse, layout=layout))
     if fault is not None:
         raise fault
@@ -206,21 +214,18 @@ def _open_typed_table(file: InputFile) -> OpenTable:
     return OpenTable(file, None, schema, partial(read_batches, schema.names))
 
 
-def _open_text(file: InputFile, layout: Layout, scan: QuoteScan | None = None) -> OpenTable:
-    """Open a text file whose columns all hold text. `scan` checks the quotation marks while the rows are read."""
+def _open_text(
+    file: InputFile, layout: Layout, parse: Callable[[bytes], list[pa.RecordBatch]] | None = None
+) -> OpenTable:
+    """Open a text file whose columns all hold text. `parse` parses whole rows, by default like `_parse`."""
     schema = pa.schema([(name, pa.string()) for name in layout.names])
-
-    def parse(text: bytes) -> list[pa.RecordBatch]:
-        if scan is not None:
-            scan.add(text)
-        return _parse(text, layout)
-
+    parse = parse or partial(_parse, layout=layout)
     return OpenTable(file, layout, schema, partial(map_row_blocks, file, layout, parse))
 
 
-def _parse(text: bytes, layout: Layout) -> list[pa.RecordBatch]:
+def _parse(text: bytes, layout: Layout, *, refused: str | None = None) -> list[pa.RecordBatch]:
     types = dict.fromkeys(range(layout.num_columns), pa.string())
-    return [batch.rename_columns(layout.names) for batch in parse_rows(text, layout, types)]
+    return [batch.rename_columns(layout.names) for batch in parse_rows(text, layout, types, refused=refused)]
 
 
 def _read_if_valid(table: OpenTable, read: Callable[[OpenTable], Result]) -> Result | None:
@@ -230,9 +235,3 @@ def _read_if_valid(table: OpenTable, read: Callable[[OpenTable], Result]) -> Res
         return None if next(table.read_batches(), None) is None else result
     except pa.ArrowInvalid:
         return None
-
-
-def _encloses_a_cell(batch: pa.RecordBatch) -> bool:
-    """Return whether quotation marks enclose a cell of a batch that was read without quotes."""
-    enclosed = (pc.match_substring_regex(column, r'^\s*"([^"]|"")*"\s*$') for column in batch.columns)
-    return any(pc.any(column).as_py() for column in enclosed)

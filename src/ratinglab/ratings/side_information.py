@@ -42,12 +42,8 @@ class Needs(NamedTuple):
 
     def information(self) -> list[Information]:
         """List the kinds of information that the equation uses besides the ratings."""
-        needed = {
-            Information.times: self.days,
-            Information.user_features: self.user_features,
-            Information.item_features: self.item_features,
-        }
-        return [kind for kind, is_needed in needed.items() if is_needed]
+        needs = (self.days, self.user_features, self.item_features)
+        return [kind for kind, need in zip(Information, needs, strict=True) if need]
 
 
 class AvailableData(NamedTuple):

@@ -64,7 +64,7 @@ class FeatureFile(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Rows of a file of users or items, none if there is no file.
+    """Rows of a file of users or items. Empty if there is no file.
 
     Attributes:
         ids: distinct ids, in file order.

@@ -29,7 +29,7 @@ class FileContent(NamedTuple):
     """Columns of one file.
 
     Attributes:
-        layout: layout of a text file, else None.
+        layout: layout of a text file. None for other formats.
         user, item: ids, in chunks.
         rating: (N,) float32.
         timestamp: (N,) int64, milliseconds since 1970, or None if not read.

@@ -24,7 +24,7 @@ class DataFiles:
         ratings: files of ratings, in the order of their rows. All have this dialect and these columns.
         timestamp_format: data.timestamp_format: a unit of Unix time or a strptime pattern. None if it is detected.
         num_ratings: numbers of ratings that a named data set can have. Empty if it can have any.
-        noise_floor: MSE of a perfect model of synthetic data, else None.
+        noise_floor: MSE of a perfect model if the data are synthetic. None for real data.
     """
 
     name: str

@@ -17,8 +17,8 @@ from ratinglab.formats.rows_by_pyarrow import map_row_blocks, parse_rows
 from ratinglab.formats.timestamps import parse_times
 from ratinglab.ratings.ids import ParsedBatch, parse_batch_ids
 
-ENCLOSED_CELL = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
-"""A cell that is enclosed in quotation marks, or begins with one, so that the marks are not text."""
+MARKED_CELL = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
+"""A cell that quotation marks enclose, or that begins with one, so that they are not text."""
 
 
 class IrregularQuotesError(UserError):
@@ -53,7 +53,7 @@ def _read_irregular_quotes(file: InputFile, layout: Layout) -> tuple[Layout, lis
     """
     as_text = layout.with_quotes_as_text(file)
     with suppress(pa.ArrowInvalid):
-        parse_as_text = partial(_parse, layout=as_text, refused_ids=ENCLOSED_CELL)
+        parse_as_text = partial(_parse, layout=as_text, refused=MARKED_CELL)
         return as_text, list(map_row_blocks(file, as_text, parse_as_text))
     multiline = replace(layout, spans_lines=True)
     scan, reason = QuoteScan(multiline), "a quotation mark is irregular"
@@ -109,42 +109,37 @@ def _find_fault(file: InputFile, layout: Layout) -> UserError | None:
     return find_first_fault(file, layout, parse=partial(_parse, layout=layout))
 
 
-def _parse(text: bytes, layout: Layout, *, refused_ids: str | None = None) -> list[ParsedBatch]:
+def _parse(text: bytes, layout: Layout, *, refused: str | None = None) -> list[ParsedBatch]:
     """Parse whole rows into batches of user, item, rating and, if read, timestamp.
 
     Raises:
-        ArrowInvalid: a row is faulty, or an id spans lines or matches the pattern `refused_ids`.
+        ArrowInvalid: a row is faulty, or an id or a date spans lines or matches the pattern `refused`.
     """
-    refused_ids = r"[\r\n]" if layout.spans_lines else refused_ids
     batches = []
-    for batch in _parse_columns(text, layout):
+    for batch in _parse_columns(text, layout, refused=r"[\r\n]" if layout.spans_lines else refused):
         numbers = [column for column in batch.columns if pa.types.is_floating(column.type)]
         if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in numbers):
             raise pa.ArrowInvalid("a number is not finite")
-        if refused_ids is not None and any(
-            pc.any(pc.match_substring_regex(ids, refused_ids)).as_py() for ids in batch.columns[:2]
-        ):
-            raise pa.ArrowInvalid("an id has quotation marks or spans lines")
         batches.append(parse_batch_ids(batch))
     return batches
 
 
-def _parse_columns(text: bytes, layout: Layout) -> list[pa.RecordBatch]:
-    """Parse the cells of `_parse`."""
+def _parse_columns(text: bytes, layout: Layout, *, refused: str | None) -> list[pa.RecordBatch]:
+    """Parse the columns of `_parse`, with dates in any ISO form if the first one is an ISO date."""
     time_format = layout.time_format
     type_by_role = {"user": pa.string(), "item": pa.string(), "rating": pa.float32()}
     types = {layout.positions[role]: kind for role, kind in type_by_role.items()}
     if time_format is None:
-        return parse_rows(text, layout, types)
+        return parse_rows(text, layout, types, refused=refused)
     position = layout.positions["timestamp"]
     if not pa.types.is_string(time_format.type):
         try:
-            return parse_rows(text, layout, {**types, position: time_format.type})
+            return parse_rows(text, layout, {**types, position: time_format.type}, refused=refused)
         except pa.ArrowInvalid:
             if time_format.any_dates == time_format:
                 raise
     batches = []
-    for batch in parse_rows(text, layout, {**types, position: pa.string()}):
+    for batch in parse_rows(text, layout, {**types, position: pa.string()}, refused=refused):
         times = parse_times(batch.column(3), time_format.pattern)
         if not pa.types.is_string(time_format.type):
             times = times.cast(time_format.type)
