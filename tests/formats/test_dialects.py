@@ -7,6 +7,7 @@ import pytest
 from tables import csv_options, rows_of
 
 from ratinglab.errors import UserError
+from ratinglab.formats import inputs
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.quotes import QuoteScan
 from ratinglab.formats.text_dialects import TextDialect
@@ -248,3 +249,11 @@ def test_quote_scan_pairs_escapes():
     scan = QuoteScan(replace(TWO_COLUMNS, dialect=TextDialect(",", "utf-8", has_escapes=True)))
     scan.add(b'1,a\\\\\\"b\n')
     assert (scan.any_quotes, scan.is_regular) == (False, True)
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress])
+def test_escaped_marks_do_not_end_a_block_within_a_cell(read, monkeypatch, packed):
+    monkeypatch.setattr(inputs, "BLOCK_BYTES", 64)
+    rows = "".join(f'{row},{row},{1 + row % 5},"a \\" b\nc, d"\n' for row in range(50))
+    table = read(packed((HEADER + rows).encode()), escape=Escape.backslash)
+    assert table.user_ids.ids.tolist() == list(range(50))

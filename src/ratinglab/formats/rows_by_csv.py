@@ -6,7 +6,7 @@ from itertools import islice
 
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import EmptyFileError, InputFile
-from ratinglab.formats.text_dialects import TextDialect, read_utf8_blocks
+from ratinglab.formats.text_dialects import TextDialect, read_utf8_blocks, regroup_by_lines
 
 
 def read_first_rows(file: InputFile, dialect: TextDialect, count: int) -> list[tuple[int, list[str]]]:
@@ -55,14 +55,8 @@ def _split_lines(blocks: Iterable[bytes]) -> Iterator[str]:
 
     Keeps bytes that are not UTF-8, as lone surrogates, since their column may not be read.
     """
-    rest = b""
-    for block in blocks:
-        lines = (rest + block).splitlines(keepends=True)
-        # the last line may continue in the next block, and its \r may be half of a line end
-        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
-        yield from (line.decode("utf-8", "surrogateescape") for line in lines)
-    if rest:
-        yield rest.decode("utf-8", "surrogateescape")
+    for lines in regroup_by_lines(blocks):
+        yield from (line.decode("utf-8", "surrogateescape") for line in lines.splitlines(keepends=True))
 
 
 def printable(text: str) -> str:
