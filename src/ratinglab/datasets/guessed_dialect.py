@@ -1,4 +1,4 @@
-"""The first rows of a file, read in the dialect that is guessed for them."""
+"""Guess the dialect of a text file, and read its first rows."""
 
 import re
 from codecs import getincrementaldecoder

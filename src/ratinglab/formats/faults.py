@@ -57,13 +57,13 @@ def _can_parse(text: bytes, parse: Callable[[bytes], list[Any]]) -> bool:
 
 def _find_cell_fault(cells: list[str], layout: Layout) -> str | None:
     """Describe the fault of a row, given its cells, to follow `FILE, line N:`. Returns None if it is valid."""
-    dialect, read = layout.dialect, layout.positions.values()
-    spans_lines = [any(end in cell.rstrip("\r\n") for end in "\r\n") for cell in cells]
-    has_right_width = len(cells) == layout.num_columns
-    may_span_lines = layout.spans_lines and has_right_width
-    if any(spans and not (may_span_lines and position not in read) for position, spans in enumerate(spans_lines)):
-        hint = f"if quotation marks are text, set {dialect.key_prefix}quote=none"
-        return f"a quoted cell must end on the line it starts on; {hint}"
+    dialect, has_right_width = layout.dialect, len(cells) == layout.num_columns
+    for position, cell in enumerate(cells):
+        text = cell.rstrip("\r\n")
+        may_span_lines = layout.spans_lines and has_right_width and position not in layout.positions.values()
+        if ("\n" in text or "\r" in text) and not may_span_lines:
+            hint = f"if quotation marks are text, set {dialect.key_prefix}quote=none"
+            return f"a quoted cell must end on the line it starts on; {hint}"
     if not has_right_width and layout.num_columns > 1:
         return f"a row must have {layout.num_columns} columns, got {len(cells)}"
     if not has_right_width:

@@ -143,12 +143,7 @@ def index_column(chunks: Sequence[IdColumn], *, side: SideName) -> tuple[IdMap, 
     if all(isinstance(chunk, np.ndarray) for chunk in chunks):
         distinct, index = _index_integers(chunks)
         return IdMap(distinct), index, []
-    encoded = pa.chunked_array(
-        [
-            pa.array(chunk).cast(pa.string()).dictionary_encode() if isinstance(chunk, np.ndarray) else chunk
-            for chunk in chunks
-        ]
-    ).combine_chunks()
+    encoded = pa.chunked_array([encode_ids(chunk) for chunk in chunks]).combine_chunks()
     texts = pc.utf8_trim_whitespace(encoded.dictionary)
     with_nul = texts.filter(pc.match_substring(texts, "\0"))
     if len(with_nul) > 0:
@@ -172,6 +167,11 @@ def index_column(chunks: Sequence[IdColumn], *, side: SideName) -> tuple[IdMap, 
         ids, index_of_text = IdMap(distinct.to_pandas()), pc.index_in(texts, value_set=distinct).to_numpy()
         notes += _note_doubtful_ids(distinct, side=side)
     return ids, index_of_text[encoded.indices.to_numpy()], notes
+
+
+def encode_ids(ids: IdColumn) -> pa.DictionaryArray:
+    """Return ids as dictionary-encoded text."""
+    return pa.array(ids).cast(pa.string()).dictionary_encode() if isinstance(ids, np.ndarray) else ids
 
 
 def _index_integers(chunks: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

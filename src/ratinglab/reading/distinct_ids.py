@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ratinglab.ratings.ids import UNKNOWN, IdColumn, IdMap, index_column
+from ratinglab.ratings.ids import UNKNOWN, IdColumn, IdMap, encode_ids, index_column
 from ratinglab.sides import SideName
 
 MAX_RANGE = 1 << 28
@@ -35,7 +35,7 @@ class DistinctIds:
             if self._widen(int(ids.min()), int(ids.max())):
                 self._is_used[ids - np.int64(self._lowest)] = True
                 return
-            ids = _to_texts(ids)
+        ids = encode_ids(ids)
         self._pending.append(ids.dictionary)
         self._num_pending += len(ids.dictionary)
         if self._num_pending > len(self._texts):  # so each id is merged only a few times
@@ -86,9 +86,5 @@ class DistinctIds:
             index[has_flag] = self._index_by_flag[offset[has_flag]]
         # ids outside the table of flags when they were added
         if len(self._text_table) > 0 and len(unknown := np.flatnonzero(index == UNKNOWN)) > 0:
-            index[unknown] = self.index_of(_to_texts(ids[unknown]))
+            index[unknown] = self.index_of(encode_ids(ids[unknown]))
         return index
-
-
-def _to_texts(ids: NDArray[np.int32] | NDArray[np.int64]) -> pa.DictionaryArray:
-    return pa.array(ids).cast(pa.string()).dictionary_encode()
