@@ -66,7 +66,7 @@ def read_first_ratings(options: CsvOptions, file: InputFile) -> FirstRows[CsvOpt
 
 
 def read_first_lines(options: Options, file: InputFile, *, prefix: str) -> FirstRows[Options] | None:
-    """Read the first rows of a text file in the first dialect that fits them; return None if none does.
+    """Read the first rows of a text file in the first dialect that fits them. Returns None if no dialect fits.
 
     Prefers dialects in which no cell spans lines. `prefix` begins the keys in messages, such as `data.`.
     """

@@ -39,7 +39,7 @@ def read_frame(
 ) -> tuple["pd.Series[str]", "pd.Series[str]", NDArray[np.float32], NDArray[np.datetime64] | None]:
     """Read and check the ratings of a data frame.
 
-    `timestamp_format` is a unit of Unix time, a strptime pattern, or None to detect the format.
+    `timestamp_format` is a unit of Unix time or a strptime pattern. With None, the format is detected.
 
     Returns:
         user ids and item ids, (N,) categories of text; ratings, (N,) float32; and timestamps, (N,) datetime64[ms], or

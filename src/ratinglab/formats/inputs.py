@@ -54,7 +54,7 @@ class InputFile:
 
     Attributes:
         path: path of the file or archive, or name of the data frame in messages.
-        member: name in the zip archive at `path`, or None if the input is the file itself or the archive's only member.
+        member: name in the zip archive at `path`. None if the input is the file itself or the archive's only member.
         frame: columns of the data frame, or None for a file.
     """
 
@@ -66,7 +66,7 @@ class InputFile:
         return str(self.path) if self.member is None else f"{self.path}/{self.member}"
 
     def fingerprint(self) -> list[str | int]:
-        """Return path, member, size, and the times of modification and change in nanoseconds."""
+        """Return the path, the member, the size, and the timestamps of modification and change in nanoseconds."""
         stat = self.path.stat()
         return [str(self.path.absolute()), self.member or "", stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 

@@ -33,7 +33,7 @@ class Layout:
         header_lines: number of lines before the first row of data, 0 without a header.
         names: names of the columns from the header, or 1, 2, … if there is no header.
         positions: positions of the columns of ratings, from 0, by role: user, item, rating and, if read, timestamp.
-        time_format: format of the timestamps, or None if none are read.
+        time_format: format of the timestamps. None if the file is read without timestamps.
         spans_lines: whether quoted cells may contain line ends, unless `positions` names their column.
         notes: one line each, on the header and on the shape of the file.
     """

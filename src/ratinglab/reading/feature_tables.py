@@ -55,7 +55,7 @@ class FeatureLayout:
 
 
 class FeatureFile(NamedTuple):
-    """A file of users or items and its layout, both None if there is no file; `origin` describes it in messages."""
+    """A file of users or items, and its layout; both are None without a file. `origin` describes it in messages."""
 
     origin: Origin
     file: InputFile | None = None

@@ -26,7 +26,7 @@ def read_distinct_rows(
             differ between rows of one id is ignored too, since it describes a rating.
 
     Returns:
-        the distinct rows, in the order of the file; and the names of all ignored columns.
+        The distinct rows, in the order of the file, and the names of all ignored columns.
     """
     all_ignored, blocks = set(ignored), list[TextTable]()
     for block in table.blocks(ROWS_AT_ONCE):

@@ -180,7 +180,7 @@ class RandomValidationSplitOptions(SplitOptions):
 
 
 def number_rows(count: int) -> NDArray[np.int32] | NDArray[np.int64]:
-    """Number rows from 0: (count,), int32 if the numbers fit, else int64."""
+    """Number rows from 0: (count,) int32, or int64 if the numbers do not fit."""
     return np.arange(count).astype(np.int64) if count >= 2**31 else np.arange(count, dtype=np.int32)
 
 
