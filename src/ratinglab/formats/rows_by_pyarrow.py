@@ -33,8 +33,9 @@ def read_row_blocks(file: InputFile, layout: Layout) -> Iterator[bytes]:
         pending += block
         while lines_to_skip and (end := LINE_END.search(pending)):
             pending, lines_to_skip = pending[end.end() :], lines_to_skip - 1
-        has_open_cell = layout.dialect.is_quoted and drop_escapes(pending, layout.dialect).count(QUOTE) % 2 == 1
-        if pending and not lines_to_skip and not (has_open_cell and len(pending) < MAX_ROW_BYTES):
+        may_be_open = layout.dialect.is_quoted and QUOTE in pending and len(pending) < MAX_ROW_BYTES
+        is_open = may_be_open and drop_escapes(pending, layout.dialect).count(QUOTE) % 2 == 1
+        if pending and not lines_to_skip and not is_open:
             yield pending
             pending = b""
     if pending and not lines_to_skip:

@@ -113,12 +113,12 @@ def regroup_by_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """Regroup blocks of bytes into blocks of whole lines. The last line may lack its end."""
     rest = b""
     for block in blocks:
-        start, text = max(0, len(rest) - 1), rest + block
-        # a \r at the end may be half of a line end
-        stop = 1 + max(text.rfind(b"\n", start), text.rfind(b"\r", start, -1))
+        stop = 1 + block.rfind(b"\n") or 1 + block.rfind(b"\r", 0, -1)  # a \r at the end may be half of a line end
         if stop > 0:
-            yield text[:stop]
-        rest = text[stop:]
+            yield b"".join([rest, memoryview(block)[:stop]])  # copies a block only once
+            rest = block[stop:]
+        else:
+            rest += block
     if rest:
         yield rest
 
