@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ratinglab.fitting.gibbs.priors import Normal
-from ratinglab.fitting.gibbs.term_draws import draw_term
+from ratinglab.fitting.gibbs.side_state import TermState
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.kernels.column_draws import BLOCK_WIDTH, join_columns, split_columns
 from ratinglab.models.design import Design
@@ -33,12 +33,11 @@ def drawn(*, threads: int, has_days: bool) -> list[np.ndarray]:
     before = numba.get_num_threads()
     numba.set_num_threads(threads)
     try:
-        prior = Normal(np.zeros(20), np.eye(20))
-        solver = TermSolver(design, dim=20)
-        weights, _ = draw_term(solver, residual, weights, term_precision=1.0, prior=prior, random=random)
+        term = TermState(TermSolver(design, dim=20), [torch.from_numpy(weights)], torch.ones(()))
+        term.draw(residual, Normal(np.zeros(20), np.eye(20)), random)
     finally:
         numba.set_num_threads(before)
-    return [weights, residual]
+    return [term.weights(), residual]
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")

@@ -14,7 +14,7 @@ from tables import table_of, table_of_one_factor
 from ratinglab.batches import Blocks, as_tensors
 from ratinglab.fitting.gibbs import gibbs_fit, noise
 from ratinglab.fitting.gibbs.priors import draw_prior
-from ratinglab.fitting.gibbs.term_draws import draw_term
+from ratinglab.fitting.gibbs.side_state import TermState
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.kernels.column_draws import join_columns
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY, RatingTable
@@ -174,15 +174,16 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
 
     drawn_given, precisions_given, precisions_drawn = [], [], []
 
-    def recorded_draw(solver, residual, weights, *, term_precision, prior, random):
-        drawn_given.append(join_columns(residual, weights.shape[1]) + prior.mean)
-        drawn = draw_term(solver, residual, weights, term_precision=term_precision, prior=prior, random=random)
-        precisions_given.append(term_precision)
-        precisions_drawn.append(drawn[1])
-        return drawn
+    draw = TermState.draw
+
+    def recorded_draw(term, residual, prior, random):
+        drawn_given.append(join_columns(residual, len(prior.mean)) + prior.mean)
+        precisions_given.append(float(term.precision))
+        draw(term, residual, prior, random)
+        precisions_drawn.append(float(term.precision))
 
     monkeypatch.setattr(gibbs_fit, "draw_prior", recorded)
-    monkeypatch.setattr(gibbs_fit, "draw_term", recorded_draw)
+    monkeypatch.setattr(TermState, "draw", recorded_draw)
     before = fit(name, epochs=5).module
     fit(name, epochs=6)
     counts = TERMS[name]

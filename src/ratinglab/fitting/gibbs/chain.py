@@ -1,7 +1,5 @@
 """The samples that a sampler keeps, bounded in number, and the estimated gain of more samples."""
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,19 +21,7 @@ SAMPLES_PER_CHECK, MIN_SAMPLES_BEFORE_CHECK = 8, 32
 MIN_THIN_GROWTH = 16
 """Factor by which thin must have grown before a fit with the maximum number of samples can end."""
 MAX_INDEPENDENT_RATIO = 1.3
-"""Highest ratio of actual to independent gain at which samples count as independent."""
-
-
-class Gain(NamedTuple):
-    """Estimates of how much averaging more samples would lower the mean squared error, in squared stars.
-
-    Attributes:
-        actual: estimate from two halves of the chain.
-        independent: the gain if the samples were independent: their variance divided by their number.
-    """
-
-    actual: float
-    independent: float
+"""Highest ratio of the gain to that of independent samples at which the samples count as independent."""
 
 
 class Chain:
@@ -71,8 +57,12 @@ class Chain:
         self.thin *= 2
         return True
 
-    def gain(self) -> Gain:
-        """Estimate the gain from the samples so far; see the class."""
+    def gain(self) -> tuple[float, float]:
+        """Estimate the gain from the samples so far, in squared stars; see the class.
+
+        Returns:
+            The gain, and the gain if the samples were independent: their variance divided by their number.
+        """
         assert self.gain_ratings is not None
         user, item, _, day = self.gain_ratings
         num_samples = len(self._posterior.samples)
@@ -80,7 +70,7 @@ class Chain:
             self._predictions.append(self._posterior.predict_sample(number, user, item, day))
         predicted, half = torch.stack(self._predictions), num_samples // 2
         difference = predicted[:half].mean(dim=0) - predicted[half:].mean(dim=0)
-        return Gain(float(difference.square().mean()) / 4, float(predicted.var(dim=0).mean()) / num_samples)
+        return float(difference.square().mean()) / 4, float(predicted.var(dim=0).mean()) / num_samples
 
     def is_done(self, *, has_dropped: bool, min_gain: float, train_mse: float) -> bool:
         """Return whether more samples would lower the MSE by at most min_gain · train_mse, or are of no more use.
@@ -94,10 +84,9 @@ class Chain:
         min_samples = min(MIN_SAMPLES_BEFORE_CHECK, max(2, self.max_samples // 2))
         if min_gain == 0 or not is_due or num_samples < min_samples:
             return False  # with min_gain=0, the fit never ends itself
-        gain = self.gain()
+        gain, independent_gain = self.gain()
         is_long = has_dropped and self.thin >= MIN_THIN_GROWTH * self._first_thin
-        are_independent = gain.actual <= MAX_INDEPENDENT_RATIO * gain.independent
-        return gain.actual <= min_gain * train_mse or (is_long and are_independent)
+        return gain <= min_gain * train_mse or (is_long and gain <= MAX_INDEPENDENT_RATIO * independent_gain)
 
 
 def choose_gain_ratings(data: RatingDataModule, baseline: BiasBaseline, *, seed: int) -> Batch:

@@ -12,12 +12,11 @@ from ratinglab.fitting.gibbs.chain import Chain, choose_gain_ratings
 from ratinglab.fitting.gibbs.noise import draw_precisions, draw_user_noise
 from ratinglab.fitting.gibbs.priors import Normal, draw_prior
 from ratinglab.fitting.gibbs.side_state import SideState, TermState
-from ratinglab.fitting.gibbs.term_draws import draw_term
-from ratinglab.fitting.row_fit import RowFit, list_tables
+from ratinglab.fitting.row_fit import RowFit, list_tables, write_tables
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
-from ratinglab.kernels.column_draws import compile_loops, join_columns, split_columns
-from ratinglab.kernels.rows import Entries, FloatArray, Regressors, RowPriors, draw_rows, gram, subtract_dots
+from ratinglab.kernels.column_draws import compile_loops
+from ratinglab.kernels.rows import Entries, Regressors, RowPriors, draw_rows, gram, subtract_dots
 from ratinglab.kernels.sorted_ratings import chunk_bounds
 from ratinglab.models.factor_equation import Side
 from ratinglab.models.factors import Factors, SideFactors
@@ -156,7 +155,7 @@ class GibbsFit(RowFit):
         prior = self._draw_prior(side, random)
         mean = prior.mean.astype(np.float32)
         if side.terms:
-            residual = _draw_terms(side, prior, random)
+            residual = side.draw_terms(prior, random)
             row_means = np.subtract(side.rows, residual, out=residual)  # m plus the terms
         else:
             row_means = np.tile(mean, (len(side.rows), 1))
@@ -199,7 +198,7 @@ class GibbsFit(RowFit):
         drawn = np.empty_like(weights)
         draw_rows(ratings_by_owner, regressors, priors, side.noise_precision, normal_draws, drawn)
         side.rows += (drawn - weights)[side.owner]
-        term.write(drawn)
+        write_tables(drawn, term.tables)
 
     def _draw_noise(self, random: np.random.Generator) -> None:
         """Draw the users' noise precisions and, unless noise=one, the items'. Computes train/mse from the errors."""
@@ -240,9 +239,7 @@ class GibbsFit(RowFit):
         has_dropped = self.chain.keep(Factors(user, item, float(self.equation.rating_mean), weights))
         if has_dropped:
             self._prediction_sums.clear()
-        min_gain = self.options.min_gain
-        is_done = self.chain.is_done(has_dropped=has_dropped, min_gain=min_gain, train_mse=self.train_mse)
-        if self.stops_early or is_done:
+        if self.chain.is_done(has_dropped=has_dropped, min_gain=self.options.min_gain, train_mse=self.train_mse):
             self.stop_early()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -267,16 +264,3 @@ class GibbsFit(RowFit):
             total = total + predicted.double()
         self._prediction_sums[block] = total, num_samples
         return (total / num_samples).float()
-
-
-def _draw_terms(side: SideState, prior: Normal, random: np.random.Generator) -> FloatArray:
-    """Draw the terms of a side in turn, given its rows; return the rows minus m and the new terms, (num_rows, D)."""
-    blocks = split_columns(side.own_rows - prior.mean.astype(np.float32))
-    for term in side.terms.values():
-        last = float(term.precision)
-        drawn, precision = draw_term(
-            term.solver, blocks, term.weights(), term_precision=last, prior=prior, random=random
-        )
-        term.write(drawn)
-        term.precision.fill_(precision)
-    return join_columns(blocks, side.own_rows.shape[1])

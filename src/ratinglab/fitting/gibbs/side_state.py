@@ -7,10 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ratinglab.fitting.gibbs.priors import Normal
 from ratinglab.fitting.row_fit import join_tables, write_tables
 from ratinglab.fitting.term_solver import TermSolver
-from ratinglab.kernels.rows import FloatArray
+from ratinglab.kernels.column_draws import draw_columns, join_columns, split_columns
+from ratinglab.kernels.rows import FloatArray, gram
 from ratinglab.sides import SideName
+
+GAMMA_SHAPE, GAMMA_RATE = 1.0, 1.0
+"""Parameters of the gamma prior on λ, the precision of a term's weights."""
 
 
 @dataclass
@@ -28,9 +33,34 @@ class TermState:
         """Copy y: (num_columns, D) float32, the bias entry first."""
         return join_tables(self.tables)
 
-    def write(self, weights: FloatArray) -> None:
-        """Write a draw of y."""
-        write_tables(weights, self.tables)
+    def draw(self, residual: FloatArray, prior: Normal, random: np.random.Generator) -> None:
+        """Draw y and λ, given rows ~ Normal(m + F y + other terms, Λ⁻¹) and each row of y ~ Normal(0, (λ Λ)⁻¹).
+
+        Each row of y is drawn given all others; see draw_columns.
+
+        Args:
+            residual: (B, num_rows, W) float32, the rows minus m and all terms, in blocks; updated in place.
+            prior: m and Λ.
+            random: generator of the draws.
+        """
+        solver, weights, precision = self.solver, self.weights(), np.float32(float(self.precision))
+        num_columns, dim = weights.shape
+        deviations = prior.draw_deviations(num_columns, random) / np.sqrt(solver.diagonal + precision)
+        blocks = split_columns(weights)
+        draw_columns(
+            solver.by_column,
+            solver.scale,
+            solver.selection,
+            solver.diagonal.ravel(),
+            precision,
+            split_columns(deviations),
+            blocks,
+            residual,
+        )
+        drawn = join_columns(blocks, dim)
+        write_tables(drawn, self.tables)
+        squares = float((prior.precision * gram(drawn, drawn)).sum())
+        self.precision.fill_(random.gamma(GAMMA_SHAPE + num_columns * dim / 2, 1 / (GAMMA_RATE + squares / 2)))
 
 
 @dataclass
@@ -61,6 +91,13 @@ class SideState:
         if len(self.tables) == 2:
             self.own_rows[:, 0] -= term_sum[:, 0]
         self.rows = self.own_rows + term_sum
+
+    def draw_terms(self, prior: Normal, random: np.random.Generator) -> FloatArray:
+        """Draw the terms in turn, given the rows; return the rows minus m and the new terms, (num_rows, D) float32."""
+        blocks = split_columns(self.own_rows - prior.mean.astype(np.float32))
+        for term in self.terms.values():
+            term.draw(blocks, prior, random)
+        return join_columns(blocks, self.own_rows.shape[1])
 
     def write(self) -> None:
         """Write the rows to the equation."""

@@ -2,26 +2,31 @@
 
 import numpy as np
 import pytest
+import torch
 from designs import cases, dense, rated_items
 
 from ratinglab.fitting.gibbs.priors import Normal
-from ratinglab.fitting.gibbs.term_draws import draw_term
+from ratinglab.fitting.gibbs.side_state import TermState
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.kernels.column_draws import join_columns, split_columns
 
 PRIOR = Normal(np.array([0.5, -1.0]), np.array([[2.0, 0.5], [0.5, 1.0]]))
-
-
 COPIES = 200
+
+
+def term_of(solver: TermSolver, weights: np.ndarray, *, precision: float) -> TermState:
+    return TermState(solver, [torch.tensor(weights)], torch.tensor(precision))
 
 
 def chains(solver: TermSolver, rows: np.ndarray, *, term_precision: float, length: int) -> np.ndarray:
     """Draw y given rows again and again, each time from the last: (length · COPIES, num_columns, 2)."""
-    random, draws = np.random.default_rng(1), [np.zeros((solver.diagonal.shape[0], 2), dtype=np.float32)]
+    random, draws = np.random.default_rng(1), []
+    term = term_of(solver, np.zeros((solver.diagonal.shape[0], 2), dtype=np.float32), precision=term_precision)
     residual = split_columns((rows - PRIOR.mean).astype(np.float32))
     for _ in range(length + 20):
-        drawn, _ = draw_term(solver, residual, draws[-1], term_precision=term_precision, prior=PRIOR, random=random)
-        draws.append(drawn)
+        term.draw(residual, PRIOR, random)
+        draws.append(term.weights())
+        term.precision.fill_(term_precision)
     expected = rows - PRIOR.mean - solver.multiply(draws[-1])
     assert join_columns(residual, 2) == pytest.approx(expected, abs=1e-4), "the residual is not up to date"
     return np.array(draws[-length:]).reshape(length * COPIES, -1, 2)
@@ -46,19 +51,13 @@ def test_column_is_drawn_given_all_others():
     weights = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32)
     residual = split_columns((rows - matrix @ weights).astype(np.float32))
     prior = Normal(np.zeros(2), 1e12 * np.eye(2))
-    drawn, _ = draw_term(
-        TermSolver(rated_items(), dim=2),
-        residual,
-        weights,
-        term_precision=0.7,
-        prior=prior,
-        random=np.random.default_rng(0),
-    )
+    term = term_of(TermSolver(rated_items(), dim=2), weights, precision=0.7)
+    term.draw(residual, prior, np.random.default_rng(0))
     expected = weights.astype(np.float64)
     for column in range(3):
         rest = rows - np.delete(matrix, column, axis=1) @ np.delete(expected, column, axis=0)
         expected[column] = matrix[:, column] @ rest / (matrix[:, column] @ matrix[:, column] + 0.7)
-    assert drawn == pytest.approx(expected, abs=1e-4)
+    assert term.weights() == pytest.approx(expected, abs=1e-4)
 
 
 def test_precision_is_drawn_given_the_weights():
@@ -66,9 +65,11 @@ def test_precision_is_drawn_given_the_weights():
     solver = TermSolver(rated_items(), dim=2)
     rows = np.full((4, 2), 30, dtype=np.float32)
     random, start = np.random.default_rng(2), np.zeros((3, 2), np.float32)
-    drawn = [
-        draw_term(solver, split_columns(rows), start, term_precision=1.0, prior=PRIOR, random=random)
-        for _ in range(1000)
-    ]
-    expected = [(1 + 3) / (1 + np.einsum("nd,de,ne->", y, PRIOR.precision, y) / 2) for y, _ in drawn]
-    assert np.mean([precision for _, precision in drawn]) == pytest.approx(np.mean(expected), rel=0.05)
+    precisions, expected = [], []
+    for _ in range(1000):
+        term = term_of(solver, start, precision=1.0)
+        term.draw(split_columns(rows), PRIOR, random)
+        y = term.weights()
+        precisions.append(float(term.precision))
+        expected.append((1 + 3) / (1 + np.einsum("nd,de,ne->", y, PRIOR.precision, y) / 2))
+    assert np.mean(precisions) == pytest.approx(np.mean(expected), rel=0.05)
