@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from ratinglab.errors import UserError
@@ -21,11 +20,6 @@ if TYPE_CHECKING:
     from ratinglab.fitting.schedules import Schedule
     from ratinglab.fitting.trainer_options import TrainerOptions
     from ratinglab.models.predictor import Predictor
-
-WHOLE_EPOCHS: Mapping[str, object] = MappingProxyType(
-    {"limit_train_batches": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None}
-)
-"""Trainer values required by fits that work on whole epochs."""
 
 
 class FitSetup(NamedTuple):
@@ -58,12 +52,8 @@ class FitOptions(ABC):
     """Name in records and tables, as in optimizer=NAME."""
     forms: ClassVar[tuple[EquationForm, ...]] = RATING_FORMS
     """Forms of equations that the fit supports."""
-    supports_features: ClassVar[bool] = True
-    """Whether the fit supports features of users and items, which add terms to the rows."""
     train_tag: ClassVar[str | None] = "train/mse"
     """Tag of the training metric of each epoch; None if the fit reports none."""
-    trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({})
-    """Trainer options that must have these values, by key."""
     takes_batches: ClassVar[bool] = True
     """Whether a step takes data.batch_size ratings; otherwise, an epoch takes all training rows at once."""
     keeps_samples: ClassVar[bool] = False
@@ -91,6 +81,16 @@ class FitOptions(ABC):
         """Learning rate at the start; None if the fit has none."""
         return None
 
+    @property
+    def trainer_values(self) -> dict[str, object]:
+        """Trainer options that must have these values, by key."""
+        values = dict[str, object]()
+        if not self.takes_batches:
+            values |= {"limit_train_batches": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None}
+        if self.is_single_epoch:
+            values |= {"check_val_every_n_epoch": 1, "min_epochs": 0}
+        return values
+
     def notes(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
         """Yield notes and warnings for the header, given the number of epochs and the bytes of a sample."""
         yield from ()
@@ -99,9 +99,10 @@ class FitOptions(ABC):
         """Raise UserError if these options conflict with the equation's or the Trainer's."""
         needs = model.needs()
         for key, names in (("user_features", needs.user_features), ("item_features", needs.item_features)):
-            if names and not self.supports_features:
+            # features add terms to the rows of embeddings
+            if names and model.form is EquationForm.embeddings and EquationForm.terms not in self.forms:
                 raise UserError(f"model.{key} must be [] with optimizer={self.name}, got {as_yaml(list(names))}")
-        if self.needs_regularization and vars(model).get("regularization") == 0:
+        if self.needs_regularization and getattr(model, "regularization", None) == 0:
             raise UserError(f"model.regularization must be above 0 with optimizer={self.name}, got 0.0")
 
     @abstractmethod

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.fitting.fit_options import FitSetup, LearningRateOptions
@@ -92,9 +91,11 @@ class SparseAdamOptions(MomentOptions):
 
     name: ClassVar[str] = "sparse_adam"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.function)
-    supports_features: ClassVar[bool] = False
-    trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({"gradient_clip_val": None})
     runs_on_cpu_only: ClassVar[bool] = True
+
+    @property
+    def trainer_values(self) -> dict[str, object]:
+        return {"gradient_clip_val": None}
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         """Make an Adam that updates only the rows of sparse gradients."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pkgutil import resolve_name
-from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError, require
-from ratinglab.fitting.fit_options import WHOLE_EPOCHS, FitOptions, FitSetup, LearningRateOptions
+from ratinglab.fitting.fit_options import FitOptions, FitSetup, LearningRateOptions
 from ratinglab.models.equation_options import EquationForm, EquationOptions
 from ratinglab.options import at_least, within
 
@@ -27,7 +26,6 @@ WARN_ABOVE_BYTES = 1 << 30
 class WholeEpochOptions(FitOptions):
     """Options of the built-in fits whose steps are whole epochs."""
 
-    trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
     takes_batches: ClassVar[bool] = False
     runs_on_cpu_only: ClassVar[bool] = True
     is_compiled: ClassVar[bool] = True
@@ -52,7 +50,6 @@ class BlockSGDOptions(WholeEpochOptions, LearningRateOptions):
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings,)
     update_frequency: ClassVar[str] = "one step per rating"
     supports_on_disk: ClassVar[bool] = True
-    supports_features: ClassVar[bool] = False
     fit_class: ClassVar[str] = "block_sgd:BlockSGDFit"
 
     slices: int | None = field(metadata=within(1, 1024))
@@ -159,29 +156,20 @@ class ImplicitALSOptions(WholeEpochOptions):
 
 
 @dataclass
-class SingleEpochOptions(WholeEpochOptions):
-    """Options of the fits that compute the final weights in one epoch."""
-
-    trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType(
-        {**WHOLE_EPOCHS, "check_val_every_n_epoch": 1, "min_epochs": 0}
-    )
-    is_compiled: ClassVar[bool] = False
-    is_single_epoch: ClassVar[bool] = True
-
-
-@dataclass
-class ClosedFormOptions(SingleEpochOptions):
+class ClosedFormOptions(WholeEpochOptions):
     """The exact solution, in one epoch. The fit ignores data.batch_size, trainer.max_epochs and seed."""
 
     name: ClassVar[str] = "closed_form"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.score_sum,)
     train_tag: ClassVar[str | None] = None
+    is_compiled: ClassVar[bool] = False
+    is_single_epoch: ClassVar[bool] = True
     update_frequency: ClassVar[str] = "closed form"
     fit_class: ClassVar[str] = "closed_form:ClosedFormFit"
 
 
 @dataclass
-class SparkALSOptions(SingleEpochOptions):
+class SparkALSOptions(WholeEpochOptions):
     """Alternating least squares by Spark's MLlib, on a cluster or in threads of this machine, in one epoch.
 
     trainer.max_epochs is the number of iterations; early stopping has no effect on them. Supports mf, and biased_mf
@@ -190,10 +178,11 @@ class SparkALSOptions(SingleEpochOptions):
 
     name: ClassVar[str] = "spark_als"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings,)
+    is_compiled: ClassVar[bool] = False
+    is_single_epoch: ClassVar[bool] = True
     update_frequency: ClassVar[str] = "all iterations"
     ignored_options: ClassVar[tuple[str, ...]] = ("init_std",)
     supports_on_disk: ClassVar[bool] = True
-    supports_features: ClassVar[bool] = False
     needs_regularization: ClassVar[bool] = True
     fit_class: ClassVar[str] = "spark_als:SparkALSFit"
 

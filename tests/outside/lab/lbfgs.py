@@ -1,13 +1,12 @@
 """L-BFGS on all training rows at once."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from torch import optim
 from torch.nn import Parameter
 
-from ratinglab.fitting.fit_options import WHOLE_EPOCHS
 from ratinglab.fitting.gradient_options import GradientOptions
 from ratinglab.options import at_least
 
@@ -17,7 +16,6 @@ class LBFGSOptions(GradientOptions):
     """L-BFGS with a line search (Nocedal 1980): one step per epoch."""
 
     name: ClassVar[str] = "lbfgs"
-    trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
     takes_batches: ClassVar[bool] = False
     update_frequency: ClassVar[str] = "one step per epoch"
 
