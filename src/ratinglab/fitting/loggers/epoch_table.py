@@ -1,57 +1,57 @@
-"""metrics.csv of a run: Lightning's CSVLogger, which continues the table of a resumed run."""
+"""metrics.csv of a run, with one row per epoch, and hparams.yaml."""
 
 import csv
 import io
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.core.saving import save_hparams_to_yaml
 
 from ratinglab.files import write_atomically
 
 
-class EpochTable(CSVLogger):
-    """Lightning's CSV logger, writing metrics.csv and hparams.yaml into the run's folder after every epoch."""
+class EpochTable:
+    """The files of Lightning's CSVLogger. It continues the table of a resumed run, which CSVLogger would delete."""
 
     def __init__(self, run_folder: Path, *, first_epoch: int) -> None:
         """Continue the table in `run_folder`, if there is one, without the rows from first_epoch on."""
-        super().__init__(run_folder, name="", version="", flush_logs_every_n_steps=1)
-        self._experiment = _ResumableWriter(run_folder, first_epoch=first_epoch)
-
-
-class _ResumableWriter(ExperimentWriter):
-    """Lightning's writer, which appends to the rows of an earlier process instead of deleting them."""
-
-    def __init__(self, folder: Path, *, first_epoch: int) -> None:
-        super().__init__(str(folder))
-        path = Path(self.metrics_file_path)
-        if path.exists():
-            with path.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
+        self._folder, self._path = run_folder, run_folder / "metrics.csv"
+        self._columns: list[str] = []
+        rows = self._read_rows()
+        if rows:
+            self._columns = list(rows[0])
             complete = [row for row in rows if None not in row.values()]  # a kill can cut off the last row
-            self.metrics_keys = list(rows[0]) if rows else []
-            self._write_rows([row for row in complete if int(row["step"]) < first_epoch])
+            self._write_rows(row for row in complete if int(row["step"]) < first_epoch)
 
-    def _record_new_keys(self) -> set[str]:
-        """Add columns in the order in which they are logged, so that the curves come before the final metrics."""
-        logged = dict.fromkeys(["step", *(key for row in self.metrics for key in row)])
-        new = [key for key in logged if key not in self.metrics_keys]
-        self.metrics_keys += new
-        return set(new)
+    def log_hyperparams(self, params: dict[str, Any]) -> None:
+        """Write hparams.yaml."""
+        save_hparams_to_yaml(self._folder / "hparams.yaml", params)
 
-    def _check_log_dir_exists(self) -> None:
-        """Do nothing. Lightning's own deletes the table."""
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Add a row, and a column for each new metric."""
+        row = {"step": step, **metrics}
+        new_columns = [column for column in row if column not in self._columns]
+        if new_columns:
+            rows = self._read_rows()
+            self._columns += new_columns
+            self._write_rows([*rows, row])
+        else:
+            with self._path.open("a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
 
-    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        """Add columns. Lightning's own would lose the table if the process were killed meanwhile."""
-        with Path(self.metrics_file_path).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        self._write_rows(rows)
+    def finalize(self, status: str) -> None:
+        """Do nothing: the table is complete after every row."""
 
-    def _write_rows(self, rows: list[dict[str, Any]]) -> None:
+    def _read_rows(self) -> list[dict[str, str]]:
+        if not self._path.exists():
+            return []
+        with self._path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def _write_rows(self, rows: Iterable[Mapping[str, object]]) -> None:
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, self.metrics_keys)
+        writer = csv.DictWriter(text, self._columns)
         writer.writeheader()
         writer.writerows(rows)
-        write_atomically(Path(self.metrics_file_path), lambda file: file.write(text.getvalue().encode()))
+        write_atomically(self._path, lambda file: file.write(text.getvalue().encode()))
