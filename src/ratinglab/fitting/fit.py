@@ -118,19 +118,23 @@ class Fit(LightningModule):
         is_new = self.epochs_done == 0
         if is_new and isinstance(checkpoints, BestAndLast) and checkpoints.monitor is not None:
             value = torch.tensor(self._initial_value(), dtype=torch.float32)  # rounded to float32, as later values are
-            checkpoints.write_initial(self.trainer, float(value))
+            checkpoints.write_best(self.trainer, float(value), epoch=0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the number of finished epochs, the time and the rows.
 
         Lightning's own `epoch` is too low by 1 in a checkpoint that a callback writes at the end of an epoch.
         """
-        checkpoint |= {"run": self.run_id, "epochs": self.epochs_done}
         early_stopping = self.trainer.early_stopping_callback
         has_stopped = early_stopping is not None and early_stopping.stopped_epoch > 0  # not by max_time
-        checkpoint["stopped"] = has_stopped or self.stops_early
-        checkpoint["seconds"] = self.seconds + perf_counter() - self._fit_started
-        checkpoint |= {"step_seconds": self.step_seconds, "rows_trained": self.rows_trained}
+        checkpoint |= {
+            "run": self.run_id,
+            "epochs": self.epochs_done,
+            "stopped": has_stopped or self.stops_early,
+            "seconds": self.seconds + perf_counter() - self._fit_started,
+            "step_seconds": self.step_seconds,
+            "rows_trained": self.rows_trained,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the finished epochs, time and rows of an interrupted fit."""
@@ -178,7 +182,7 @@ class Fit(LightningModule):
         self._is_reported = True
         self.report_training()
         if self.epoch_lr is not None:
-            self._log("train/lr", self.epoch_lr)
+            self._scalars["train/lr"] = self.epoch_lr
 
     def report_training(self) -> None:
         """Report train/mse of the epoch."""
@@ -237,7 +241,7 @@ class Fit(LightningModule):
             blocks = list(self.data.val_dataloader())
             baseline = torch.cat([self.predictor.baseline(user, item) for user, item, *_ in blocks])
             self.baseline_mse = MSE(self.predictor.clip(baseline), torch.cat([block.rating for block in blocks]))
-        self._log("val/mse_above_bias_baseline", mse - self.baseline_mse)
+        self._scalars["val/mse_above_bias_baseline"] = mse - self.baseline_mse
 
     def on_train_epoch_end(self) -> None:
         if not self._is_reported:  # a validation within the epoch made a caller's own Trainer stop
@@ -247,20 +251,20 @@ class Fit(LightningModule):
         for name, parameter in self.predictor.model.named_parameters():
             size = float(parameter.detach().square().mean().sqrt())
             self._check_finite(size, "a weight")
-            self._log(f"weights/{name.removeprefix('equation.').removesuffix('.weight')}", size)
+            self._scalars[f"weights/{name.removeprefix('equation.').removesuffix('.weight')}"] = size
         for logger in self.loggers:
             logger.log_metrics(self._scalars, step=self.epochs_done)
         self._scalars = {}
 
     def _check_finite(self, value: float, what: str) -> None:
-        if not math.isfinite(value):
-            raise RunFailedError(f"{what} is {value} in epoch {self.current_epoch + 1}{self.suggest_remedy()}")
-
-    def suggest_remedy(self) -> str:
-        """Suggest a remedy, to append to the message about a value that is not finite."""
+        if math.isfinite(value):
+            return
+        remedy = ""
         if self._options.needs_regularization:
-            return "; a larger model.regularization may help"
-        return "" if self.epoch_lr is None else f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
+            remedy = "; a larger model.regularization may help"
+        elif self.epoch_lr is not None:
+            remedy = f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
+        raise RunFailedError(f"{what} is {value} in epoch {self.current_epoch + 1}{remedy}")
 
     def report(self, tag: str, value: float, *, what: str | None = None) -> None:
         """Send a value to callbacks, progress bar and loggers; `what` names it in messages.
@@ -270,10 +274,6 @@ class Fit(LightningModule):
         """
         self._check_finite(value, what or tag)
         self.log(tag, torch.tensor(value, dtype=torch.float32), prog_bar=True, logger=False)
-        self._log(tag, value)
-
-    def _log(self, tag: str, value: float) -> None:
-        """Store a scalar for the loggers, which receive all scalars of an epoch at its end."""
         self._scalars[tag] = value
 
 

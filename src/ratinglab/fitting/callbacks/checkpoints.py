@@ -74,32 +74,27 @@ class BestAndLast(Checkpoint):
         self.lost = state_dict["lost"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Make the folder of the checkpoints."""
         if trainer.is_global_zero:
             (self.run_folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-
-    def write_initial(self, trainer: Trainer, value: float) -> None:
-        """Write the initial weights, whose monitored metric has this value, as the best so far."""
-        assert self.monitor is not None
-        self._write_best(trainer, value, self.monitor, epoch=0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files that are due. Lightning runs this after all callbacks but StopOnSignal."""
         if self.monitor is not None and self.best_value is not None and was_validated(trainer):
             value = float(trainer.callback_metrics[f"val/{self.monitor.name}"])
             if self.monitor.is_better(value, than=self.best_value):
-                self._write_best(trainer, value, self.monitor, epoch=trainer.current_epoch + 1)
+                self.write_best(trainer, value, epoch=trainer.current_epoch + 1)
         is_due = monotonic() - self._last_written >= self.last_every_seconds
         if trainer.strategy.broadcast(is_due):  # all processes take part in a write
             self.write_last(trainer)
 
-    def _write_best(self, trainer: Trainer, value: float, monitor: MetricKind, *, epoch: int) -> None:
-        """Write best.ckpt.
+    def write_best(self, trainer: Trainer, value: float, *, epoch: int) -> None:
+        """Write best.ckpt from an epoch whose monitored metric has this value. Epoch 0 has the initial weights.
 
         If that fails, store the epoch in `lost` if it is the best so far, and restore `best_value`.
         """
+        assert self.monitor is not None
         last_value, lost = self.best_value, self.lost
-        is_best = lost is None or not monitor.is_better(lost["value"], than=value)
+        is_best = lost is None or not self.monitor.is_better(lost["value"], than=value)
         self.best_value = value  # before the write: a checkpoint holds its own value
         self.lost = None if is_best else lost
         if not self._write(trainer, BEST):
