@@ -73,7 +73,7 @@ ONLY_ON = {
     "pyarrow": OF_TABLES | {"fitting", "commands"},
     "numba": {"kernels", "python_calls"},
     "matplotlib": {"evaluation", "fitting", "reports"},
-    "optuna": {"fitting"},
+    "optuna": set(),
     "pyspark": {"fitting"},
     "anyio": {"serving"},
     "fastapi": {"serving"},

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ratinglab.errors import UserError, require
+from ratinglab.errors import UserError
 from ratinglab.options import above, at_least
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class CheckpointOptions:
 
 @dataclass
 class PruningOptions:
-    """Early stopping of unpromising jobs of a sweep, by Optuna's MedianPruner."""
+    """Early stopping of unpromising jobs of a sweep, by the rule of Optuna's MedianPruner."""
 
     enabled: bool
     """Whether to end a job whose best value of the monitored metric so far is worse than the median of the finished
@@ -205,12 +205,7 @@ class PruningOptions:
     """Number of epochs at the start of each job during which it is not pruned."""
 
     def build(self, *, curves: Sequence[Curve], monitor: MetricKind) -> MedianPruning:
-        """Make the callback, which compares with the validation curves of finished jobs.
-
-        Raises:
-            UserError: optuna is not installed.
-        """
-        require("optuna", extra="sweep", needed_by="callbacks.pruning.enabled")
+        """Make the callback, which compares with the validation curves of finished jobs."""
         from ratinglab.fitting.callbacks.pruning import MedianPruning
 
         return MedianPruning(

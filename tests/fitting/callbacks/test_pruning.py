@@ -1,4 +1,4 @@
-"""Early end of hopeless jobs, by Optuna's median rule; in a search: tests/training/test_searches.py."""
+"""Early end of hopeless jobs, by the rule of Optuna's MedianPruner; in a search: tests/training/test_searches.py."""
 
 from types import SimpleNamespace
 
@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from ratinglab.evaluation.metrics import MSE, Metric
-
-pruning = pytest.importorskip("ratinglab.fitting.callbacks.pruning", reason="needs pip install 'ratinglab[sweep]'")
+from ratinglab.fitting.callbacks.pruning import MedianPruning
 
 OTHERS = [{1: 5.0, 2: 4.0, 3: 1.0}, {1: 5.0, 2: 3.0, 3: 2.0}, {1: 5.0, 2: 2.0, 3: 3.0}]
 """Curves whose medians are 5, 3 and 2."""
@@ -16,7 +15,7 @@ SHARE = Metric("share", label="share", higher_is_better=True, compute=lambda pre
 
 def pruned_after(values, *, others=OTHERS, monitor=MSE, startup=0, warmup=0, every=1, state=None):
     """Run the callback; return the epoch after which it ended the fit, None if it did not, and the callback."""
-    callback = pruning.MedianPruning(others, monitor=monitor, n_startup_trials=startup, n_warmup_steps=warmup)
+    callback = MedianPruning(others, monitor=monitor, n_startup_trials=startup, n_warmup_steps=warmup)
     if state is not None:
         callback.load_state_dict(state)
     trainer = SimpleNamespace(should_stop=False, check_val_every_n_epoch=every, callback_metrics={})
@@ -59,7 +58,7 @@ def test_resumed_fit_remembers_its_best_value_and_the_decision():
     _, stopped = pruned_after([1.9])
     state = stopped.state_dict()
     assert state["curve"] == {0: pytest.approx(1.9)}
-    callback = pruning.MedianPruning(OTHERS, monitor=MSE, n_startup_trials=0, n_warmup_steps=0)
+    callback = MedianPruning(OTHERS, monitor=MSE, n_startup_trials=0, n_warmup_steps=0)
     callback.load_state_dict(state)
     trainer = SimpleNamespace(should_stop=False, check_val_every_n_epoch=1, current_epoch=1)
     trainer.callback_metrics = {"val/mse": torch.tensor(9.0)}

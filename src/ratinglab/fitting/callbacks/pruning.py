@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import optuna
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ratinglab.evaluation.metric_kinds import MetricKind
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 class MedianPruning(Callback):
     """Callback that ends a fit whose best value so far is worse than the median of other jobs at the same epoch.
 
-    Optuna's MedianPruner decides from the other jobs' learning curves, not from Optuna's study, which a job may not be
-    able to access from a launcher's process. The reason is written into the run's folder at the end of the fit.
+    This is the rule of Optuna's MedianPruner. Optuna's own study would not do: a job may not be able to access it from
+    a launcher's process. The reason is written into the run's folder at the end of the fit.
     """
 
     def __init__(
@@ -31,47 +31,35 @@ class MedianPruning(Callback):
         self.reason: str | None = None
         """Why the fit was pruned; None if it was not."""
         self._monitor, self._curves = monitor, curves
-        optuna.logging.set_verbosity(logging.WARNING)  # else it logs that a study was created
-        self._study = optuna.create_study(
-            direction="maximize" if monitor.higher_is_better else "minimize",
-            pruner=optuna.pruners.MedianPruner(
-                n_startup_trials=n_startup_trials,
-                n_warmup_steps=n_warmup_steps,
-                n_min_trials=max(1, n_startup_trials),  # few jobs are left at late epochs: the best ones
-            ),
-        )
-        for curve in curves:
-            best = (max if monitor.higher_is_better else min)(curve.values())
-            values = {epoch - 1: value for epoch, value in curve.items()}  # Optuna counts steps from 0
-            self._study.add_trial(optuna.trial.create_trial(value=best, intermediate_values=values))
-        self._trial = self._study.ask()
+        self._min_jobs, self._warmup_epochs = max(1, n_startup_trials), n_warmup_steps
+        self._own_curve: dict[int, float] = {}
+        """Values of this job by epoch, counted from 0."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the curve so far and the decision, for resuming."""
-        curve = self._study.trials[self._trial.number].intermediate_values
-        return {"curve": curve, "reason": self.reason}
+        return {"curve": self._own_curve, "reason": self.reason}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.reason = state_dict["reason"]
-        for step, value in state_dict["curve"].items():
-            self._trial.report(value, step)
+        self.reason, self._own_curve = state_dict["reason"], state_dict["curve"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End a resumed fit that had been pruned before it was stopped."""
         trainer.should_stop = trainer.should_stop or self.reason is not None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the epoch's validation metric, and end the fit if Optuna prunes it."""
+        """Compare the best value so far with the other jobs, and end the fit if it is worse than their median."""
         if not was_validated(trainer):
             return
         epoch, tag = trainer.current_epoch + 1, f"val/{self._monitor.name}"
-        value = float(trainer.callback_metrics[tag])
-        self._trial.report(value, epoch - 1)
-        if self._trial.should_prune():
+        self._own_curve[epoch - 1] = float(trainer.callback_metrics[tag])
+        others = [curve[epoch] for curve in self._curves if epoch in curve]
+        if epoch <= self._warmup_epochs or len(others) < self._min_jobs:
+            return
+        best = (max if self._monitor.higher_is_better else min)(self._own_curve.values())
+        if self._monitor.is_better(median(others), than=best):
             trainer.should_stop = True
             epochs = f"{epoch} epoch{'s' if epoch > 1 else ''}"
-            num_jobs = sum(epoch in curve for curve in self._curves)
-            jobs = f"{num_jobs} finished job{'s' if num_jobs > 1 else ''}"
+            jobs = f"{len(others)} finished job{'s' if len(others) > 1 else ''}"
             self.reason = f"after {epochs}, its best {tag} was worse than the median of {jobs}"
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
