@@ -2,6 +2,7 @@
 
 import logging
 import math
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
@@ -56,8 +57,6 @@ class Fit(LightningModule):
         self._setup, self._options = setup, options
         self.validated: list[tuple[Tensor, Tensor]] = []
         """Predicted and true ratings of each block of validation rows in this epoch."""
-        self.baseline_mse: float | None = None
-        """MSE of the bias baseline on the validation rows; None before the first validation."""
         self._monitored_lists: MonitoredLists | None = None
         self.train_mse = math.nan
         """MSE over the epoch's training rows, in squared stars; set by the epoch's last step."""
@@ -229,19 +228,18 @@ class Fit(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         if self._predicts_ratings:
-            self._report_mse(*self._validated_rows())
+            mse = MSE(*self._validated_rows())
+            self.report("val/mse", mse, what="the validation error")
+            self._scalars["val/mse_above_bias_baseline"] = mse - self.baseline_mse
         if self.monitor is not MSE:
             self.report(f"val/{self.monitor.name}", self._monitored_value())
 
-    def _report_mse(self, predicted: Tensor, rating: Tensor) -> None:
-        """Report val/mse, and its difference from the bias baseline's."""
-        mse = MSE(predicted, rating)
-        self.report("val/mse", mse, what="the validation error")
-        if self.baseline_mse is None:  # compute once: the baseline does not change
-            blocks = list(self.data.val_dataloader())
-            baseline = torch.cat([self.predictor.baseline(user, item) for user, item, *_ in blocks])
-            self.baseline_mse = MSE(self.predictor.clip(baseline), torch.cat([block.rating for block in blocks]))
-        self._scalars["val/mse_above_bias_baseline"] = mse - self.baseline_mse
+    @cached_property
+    def baseline_mse(self) -> float:
+        """MSE of the bias baseline on the validation rows."""
+        blocks = list(self.data.val_dataloader())
+        predicted = torch.cat([self.predictor.baseline(user, item) for user, item, *_ in blocks])
+        return MSE(self.predictor.clip(predicted), torch.cat([block.rating for block in blocks]))
 
     def on_train_epoch_end(self) -> None:
         if not self._is_reported:  # a validation within the epoch made a caller's own Trainer stop

@@ -191,8 +191,11 @@ def other_processes(trainer: Trainer, run_folder: Path) -> Iterator[None]:
             if READY not in iter(process.stdout.readline, b""):  # a signal ends this wait, but not torch's own
                 raise RunFailedError(f"{_exit_message(process, rank)}; {resume_hint(run_folder)}")
             threading.Thread(target=_watch, args=[process, rank, is_over, run_folder], daemon=True).start()
-        with _translate_lost_connection(trainer, run_folder):
-            yield
+        yield
+    except RuntimeError as error:
+        if trainer.world_size > 1 and any(name in str(error) for name in ("gloo", "NCCL", "TCPStore")):
+            raise RunFailedError(f"another process of the fit has ended; {resume_hint(run_folder)}") from error
+        raise
     finally:
         is_over.set()
         for process in processes:
@@ -226,14 +229,3 @@ def _watch(process: subprocess.Popen[bytes], rank: int, is_over: threading.Event
     if process.wait() != 0 and not is_over.wait(GRACE_SECONDS):
         print(f"error: {_exit_message(process, rank)}; {resume_hint(run_folder)}", file=sys.stderr, flush=True)
         os._exit(1)
-
-
-@contextmanager
-def _translate_lost_connection(trainer: Trainer, run_folder: Path) -> Iterator[None]:
-    """Raise a lost connection to another process as RunFailedError."""
-    try:
-        yield
-    except RuntimeError as error:
-        if trainer.world_size > 1 and any(name in str(error) for name in ("gloo", "NCCL", "TCPStore")):
-            raise RunFailedError(f"another process of the fit has ended; {resume_hint(run_folder)}") from error
-        raise

@@ -24,7 +24,10 @@ def read_fit(path: Path) -> "Fit":
     record = read_record(folder)
     predictor = build_predictor(record, read_training_data(record, folder), seed=0)
     load_weights(predictor, path, record=record)
-    config = _read_config(folder)
+    # a validation fit, in a subfolder, has no copy of its own
+    config = parse_hydra_file(folder, "config.yaml") or parse_hydra_file(folder.parent, "config.yaml")
+    if config is None:
+        raise UserError(f"{folder} has no .hydra/config.yaml, which its fit is built from")
     setup = FitSetup(
         schedule=_read_options(config, "schedule", base=Schedule),
         trainer=_read_options(config, "trainer", base=TrainerOptions),
@@ -34,15 +37,6 @@ def read_fit(path: Path) -> "Fit":
     )
     optimizer: FitOptions = _read_options(config, "optimizer", base=FitOptions)
     return optimizer.build(predictor, setup)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    """Read the configuration of a run. A validation fit, in a subfolder, has no copy of its own."""
-    for config_folder in (folder, folder.parent):
-        config: dict[str, Any] | None = parse_hydra_file(config_folder, "config.yaml")
-        if config is not None:
-            return config
-    raise UserError(f"{folder} has no .hydra/config.yaml, which its fit is built from")
 
 
 def _read_options(config: dict[str, Any], group: str, *, base: type) -> Any:

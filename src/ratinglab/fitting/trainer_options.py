@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from pytorch_lightning.loggers import Logger
 
     from ratinglab.evaluation.metric_kinds import MetricKind
-    from ratinglab.fitting.callbacks.pruning import MedianPruning
-    from ratinglab.runs.sweep_folder import Curve
-
 
 _ALL_ROWS = "validation and test use all their rows, so that errors can be compared; split.validation holds out fewer"
 NOT_IN_TRAINER = {
@@ -113,15 +110,10 @@ class TrainerOptions:
         """Raise UserError if fields conflict."""
         if self.max_time is not None and not re.fullmatch(r"(?!0+(:00){3})\d+(:\d\d){3}", self.max_time):
             raise UserError(f"trainer.max_time must be DD:HH:MM:SS above 0, as in 00:01:30:00, got {self.max_time}")
-        if self.min_epochs > self.max_epochs:
-            raise UserError(
-                f"trainer.min_epochs must be at most trainer.max_epochs, got {self.min_epochs} and {self.max_epochs}"
-            )
-        if self.check_val_every_n_epoch > self.max_epochs:
-            raise UserError(
-                "trainer.check_val_every_n_epoch must be at most trainer.max_epochs, "
-                f"got {self.check_val_every_n_epoch} and {self.max_epochs}"
-            )
+        for key in ("min_epochs", "check_val_every_n_epoch"):
+            value = getattr(self, key)
+            if value > self.max_epochs:
+                raise UserError(f"trainer.{key} must be at most trainer.max_epochs, got {value} and {self.max_epochs}")
 
     def max_seconds(self) -> float | None:
         """Return max_time in seconds, or None if there is no limit."""
@@ -203,14 +195,6 @@ class PruningOptions:
     """Number of other jobs that must have finished and reached an epoch before a job is pruned at that epoch."""
     n_warmup_steps: int = field(metadata=at_least(0))
     """Number of epochs at the start of each job during which it is not pruned."""
-
-    def build(self, *, curves: Sequence[Curve], monitor: MetricKind) -> MedianPruning:
-        """Make the callback, which compares with the validation curves of finished jobs."""
-        from ratinglab.fitting.callbacks.pruning import MedianPruning
-
-        return MedianPruning(
-            curves, monitor=monitor, n_startup_trials=self.n_startup_trials, n_warmup_steps=self.n_warmup_steps
-        )
 
 
 @dataclass

@@ -17,6 +17,7 @@ from ratinglab.errors import RunFailedError
 from ratinglab.fitting.callbacks.checkpoints import BestAndLast
 from ratinglab.fitting.callbacks.learning_curve import LearningCurve
 from ratinglab.fitting.callbacks.progress import progress_callbacks
+from ratinglab.fitting.callbacks.pruning import MedianPruning
 from ratinglab.fitting.callbacks.stopping import StopOnSignal
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
@@ -141,7 +142,7 @@ def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence
     callbacks.append(LearningCurve(run_folder / EPOCHS, tags=prepared.curve_tags()))
     if options.callbacks.pruning.enabled and prepared.has_validation and not options.split.refit:
         curves = read_sibling_curves(run_folder, f"val/{monitor.name}", split=prepared.ratings.split.identity)
-        callbacks.append(options.callbacks.pruning.build(curves=curves, monitor=monitor))
+        callbacks.append(MedianPruning(options.callbacks.pruning, curves=curves, monitor=monitor))
     callbacks.append(StopOnSignal(run_folder.parent if prepared.record.is_validation_fit else run_folder))
     trainer = options.trainer
     if options.optimizer.runs_on_cpu_only:

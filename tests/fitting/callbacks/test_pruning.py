@@ -7,6 +7,7 @@ import torch
 
 from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.callbacks.pruning import MedianPruning
+from ratinglab.fitting.trainer_options import PruningOptions
 
 OTHERS = [{1: 5.0, 2: 4.0, 3: 1.0}, {1: 5.0, 2: 3.0, 3: 2.0}, {1: 5.0, 2: 2.0, 3: 3.0}]
 """Curves whose medians are 5, 3 and 2."""
@@ -15,7 +16,8 @@ SHARE = Metric("share", label="share", higher_is_better=True, compute=lambda pre
 
 def pruned_after(values, *, others=OTHERS, monitor=MSE, startup=0, warmup=0, every=1, state=None):
     """Run the callback; return the epoch after which it ended the fit, None if it did not, and the callback."""
-    callback = MedianPruning(others, monitor=monitor, n_startup_trials=startup, n_warmup_steps=warmup)
+    options = PruningOptions(enabled=True, n_startup_trials=startup, n_warmup_steps=warmup)
+    callback = MedianPruning(options, curves=others, monitor=monitor)
     if state is not None:
         callback.load_state_dict(state)
     trainer = SimpleNamespace(should_stop=False, check_val_every_n_epoch=every, callback_metrics={})
@@ -58,7 +60,8 @@ def test_resumed_fit_remembers_its_best_value_and_the_decision():
     _, stopped = pruned_after([1.9])
     state = stopped.state_dict()
     assert state["curve"] == {0: pytest.approx(1.9)}
-    callback = MedianPruning(OTHERS, monitor=MSE, n_startup_trials=0, n_warmup_steps=0)
+    options = PruningOptions(enabled=True, n_startup_trials=0, n_warmup_steps=0)
+    callback = MedianPruning(options, curves=OTHERS, monitor=MSE)
     callback.load_state_dict(state)
     trainer = SimpleNamespace(should_stop=False, check_val_every_n_epoch=1, current_epoch=1)
     trainer.callback_metrics = {"val/mse": torch.tensor(9.0)}

@@ -10,6 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.fitting.callbacks.learning_curve import was_validated
+from ratinglab.fitting.trainer_options import PruningOptions
 from ratinglab.runs.run_files import PRUNED
 from ratinglab.runs.sweep_folder import Curve, write_reason
 
@@ -23,15 +24,12 @@ class MedianPruning(Callback):
     a launcher's process. The reason is written into the run's folder at the end of the fit.
     """
 
-    def __init__(
-        self, curves: Sequence[Curve], *, monitor: MetricKind, n_startup_trials: int, n_warmup_steps: int
-    ) -> None:
-        """Compare with the validation curves of finished jobs; see PruningOptions."""
+    def __init__(self, options: PruningOptions, *, curves: Sequence[Curve], monitor: MetricKind) -> None:
+        """Compare with the validation curves of finished jobs."""
         super().__init__()
         self.reason: str | None = None
         """Why the fit was pruned; None if it was not."""
-        self._monitor, self._curves = monitor, curves
-        self._min_jobs, self._warmup_epochs = max(1, n_startup_trials), n_warmup_steps
+        self._options, self._curves, self._monitor = options, curves, monitor
         self._own_curve: dict[int, float] = {}
         """Values of this job by epoch, counted from 0."""
 
@@ -53,7 +51,7 @@ class MedianPruning(Callback):
         epoch, tag = trainer.current_epoch + 1, f"val/{self._monitor.name}"
         self._own_curve[epoch - 1] = float(trainer.callback_metrics[tag])
         others = [curve[epoch] for curve in self._curves if epoch in curve]
-        if epoch <= self._warmup_epochs or len(others) < self._min_jobs:
+        if epoch <= self._options.n_warmup_steps or len(others) < max(1, self._options.n_startup_trials):
             return
         best = (max if self._monitor.higher_is_better else min)(self._own_curve.values())
         if self._monitor.is_better(median(others), than=best):
