@@ -12,17 +12,18 @@ log = logging.getLogger(__name__)
 
 
 class GuardedLogger(Logger):
-    """Lightning logger that starts at its first use. After a failure it warns once and discards everything else."""
+    """Logger that starts at its first use. After a failure, it warns once and discards everything else."""
 
     def __init__(
         self, title: str, start: Callable[[], Any], *, end: Callable[[Any, str], object] | None = None
     ) -> None:
-        """Wrap the logger of Lightning that `start` makes.
+        """Wrap the logger that `start` makes, such as one of Lightning's.
 
         Args:
             title: name of the logger in messages.
             start: makes the logger, at the first use.
-            end: closes the logger, given the logger and the status, "success" or "failed"; None closes nothing.
+            end: closes the logger, given the logger and the status, "success" or "failed". Without it, nothing is
+                closed.
         """
         super().__init__()
         self._title, self._start, self._end = title, start, end

@@ -23,7 +23,10 @@ class LoggerOptions(ABC):
 
     @abstractmethod
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
-        """Make a logger for the epochs from first_epoch on, counted from 1. It writes nothing before its first use."""
+        """Make a logger for the epochs from first_epoch on, counted from 1. It writes nothing before its first use.
+
+        A resumed run continues the files, or the MLflow or W&B run, that it began.
+        """
 
 
 @dataclass
@@ -41,7 +44,6 @@ class TensorBoardOptions(LoggerOptions):
     item takes 12 kB at embedding_dim 64."""
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
-        """Make a logger that writes an event file in the run's folder."""
         from ratinglab.fitting.loggers.tensorboard import EventLog
 
         return EventLog(run_folder, first_epoch=first_epoch)
@@ -54,7 +56,6 @@ class CSVOptions(LoggerOptions):
     name: ClassVar[str] = "csv"
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
-        """Make Lightning's CSVLogger, which keeps the rows of earlier epochs."""
         from ratinglab.fitting.loggers.epoch_table import EpochTable
         from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
 
@@ -77,7 +78,6 @@ class MLflowOptions(LoggerOptions):
         require("mlflow", extra="mlflow", needed_by="logger=mlflow")
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
-        """Make Lightning's MLFlowLogger for a new MLflow run, or for the MLflow run that a resumed run began."""
         from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
         from ratinglab.fitting.loggers.trackers import start_mlflow
 
@@ -109,7 +109,6 @@ class WandbOptions(LoggerOptions):
         require("wandb", extra="wandb", needed_by="logger=wandb")
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
-        """Make Lightning's WandbLogger for a new W&B run, or for the W&B run that a resumed run began."""
         from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
         from ratinglab.fitting.loggers.trackers import end_wandb, start_wandb
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -20,10 +19,10 @@ FIRST_CARDS = {"train/mse": "MSE/train", "val/mse": "MSE/val"}
 
 
 class EventLog(GuardedLogger):
-    """Lightning's TensorBoard logger, with texts, charts, figures and the projector.
+    """Event file of a run: scalars, texts, charts, figures and the projector.
 
-    Lightning closes its logger when the fit ends, and a later event would open a second file. EventLog stays open
-    until `close`, after the test errors are written.
+    Lightning's own logger closes the file when the fit ends, and a later event would open a second file. EventLog keeps
+    it open until `close`, after the test errors are written.
     """
 
     def __init__(self, run_folder: Path, *, first_epoch: int) -> None:
@@ -37,57 +36,56 @@ class EventLog(GuardedLogger):
         purge_step = first_epoch if first_epoch > 1 else None
         super().__init__(
             "TensorBoard's event file",
-            lambda: TensorBoardLogger(run_folder, name="", version="", default_hp_metric=False, purge_step=purge_step),
-            end=lambda logger, _: logger.experiment.close(),
+            lambda: SummaryWriter(str(run_folder), purge_step=purge_step),
+            end=lambda writer, _: writer.close(),
         )
+
+    def log_hyperparams(self, params: dict[str, Any]) -> None:  # type: ignore[override]
+        """Do nothing: `log_results` logs hyperparameters with the results."""
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Log scalars; the step is the number of finished epochs."""
 
-        def write(logger: Any) -> None:  # Lightning's function turns the OSError of a full disk into a ValueError
+        def write(writer: SummaryWriter) -> None:
             for tag, value in metrics.items():
-                logger.experiment.add_scalar(tag, value, step)
+                writer.add_scalar(tag, value, step)
                 if tag in FIRST_CARDS:
-                    logger.experiment.add_scalar(FIRST_CARDS[tag], value, step)
+                    writer.add_scalar(FIRST_CARDS[tag], value, step)
 
         self._try(write)
 
     def log_text(self, name: str, markdown: str) -> None:
         """Log a page of text."""
-        self._try(lambda logger: logger.experiment.add_text(name, markdown))
+        self._try(lambda writer: writer.add_text(name, markdown))
 
     def log_charts(self, charts: dict[str, list[str]]) -> None:
         """Lay out charts of several scalars each, by title, in the custom scalars tab."""
         # TensorBoard treats tags as regular expressions; a bare val/mse also matches longer tags
         patterns = {title: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]] for title, tags in charts.items()}
-        self._try(lambda logger: logger.experiment.add_custom_scalars({"charts": patterns}))
+        self._try(lambda writer: writer.add_custom_scalars({"charts": patterns}))
 
     def log_figure(self, name: str, figure: Figure, *, step: int) -> None:
         """Log a figure."""
-        self._try(lambda logger: logger.experiment.add_figure(name, figure, global_step=step))
+        self._try(lambda writer: writer.add_figure(name, figure, global_step=step))
 
     def log_embeddings(self, name: str, embeddings: Tensor, *, columns: list[str], labels: list[list[str]]) -> None:
         """Log points for the projector: embeddings (N, D) float32, and N rows of labels, one per column name."""
-        self._try(
-            lambda logger: logger.experiment.add_embedding(
-                embeddings, metadata=labels, metadata_header=columns, tag=name
-            )
-        )
+        self._try(lambda writer: writer.add_embedding(embeddings, metadata=labels, metadata_header=columns, tag=name))
 
     def log_results(self, hyperparameters: dict[str, Any], metrics: dict[str, float], *, step: int) -> None:
-        """Log the run's row of the hyperparameter table. Lightning's would log each metric again, at step 0."""
+        """Log the run's metrics, and its row of the hyperparameter table."""
         self.log_metrics(metrics, step)
         plain = format_settings(hyperparameters)
 
-        def write(logger: Any) -> None:
+        def write(writer: SummaryWriter) -> None:  # add_hparams would write a file of its own
             for summary in hparams(plain, metrics):
-                logger.experiment._get_file_writer().add_summary(summary)
+                writer._get_file_writer().add_summary(summary)
 
         self._try(write)
 
     def finalize(self, status: str) -> None:
         """Flush all events to the file."""
-        self._try(lambda logger: logger.experiment.flush())
+        self._try(lambda writer: writer.flush())
 
 
 BAND_TAGS = {column: f"with_interval/{column}" for column in ("mean", "low", "high")}
