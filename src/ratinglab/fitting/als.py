@@ -71,8 +71,14 @@ class ALSFit(RowFit):
             term_sum = sum(products[side].values(), np.zeros_like(rows[side]))
             ridge = np.float32(self.equation.regularization) * counts
             mean = (ridge[:, None] * term_sum + self.damping * rows[side]) / (ridge + self.damping)[:, None]
-            priors = RowPriors(mean, np.eye(mean.shape[1], dtype=np.float32), ridge + self.damping)
-            self.solve_rows(side, rows[side], rows[other_side(side)], priors=priors)
+            self.draw_rows(
+                side,
+                rows[side],
+                self.make_regressors(rows[other_side(side)]),
+                priors=RowPriors(mean, np.eye(mean.shape[1], dtype=np.float32), ridge + self.damping),
+                noise_precision=np.ones_like(counts),
+                normal_draws=np.zeros_like(mean),  # the solution itself
+            )
             write_tables(rows[side] - term_sum, list_tables(self.equation.side(side)))
         errors, _ = self.sum_squared_errors("item", rows["item"], self.make_regressors(rows["user"]))
         self.train_mse = float(errors.sum()) / len(self.data.train_ratings_in_stars)

@@ -35,9 +35,7 @@ class BlockSGDFit(FactorFit):
         for side in self.equation.sides():
             assert not side.terms, "the options refuse an equation with terms"
             assert side.day_rows is None, "the options refuse an equation with several rows per user or item"
-        self._num_slices = options.slices
-        self._block_start: NDArray[np.int64] | None = None
-        """First rating of each block, and the number of ratings; None before they are sorted."""
+        self._slices = options.slices
         compile_loops()  # before the fit is timed
 
     def on_train_start(self) -> None:
@@ -45,26 +43,24 @@ class BlockSGDFit(FactorFit):
         super().on_train_start()
         set_num_threads(torch.get_num_threads())
         ratings = self.data.train_ratings_in_stars
-        num_slices = self._num_slices or (16 if len(ratings) >= MIN_FOR_16_SLICES else 8)
-        user_slice = assign_slices(count_rows(ratings.user, self.data.num_users), num_slices)
-        item_slice = assign_slices(count_rows(ratings.item, self.data.num_items), num_slices)
-        self._block_start = move_to_blocks(ratings, user_slice, item_slice, num_slices)
+        self._num_slices = self._slices or (16 if len(ratings) >= MIN_FOR_16_SLICES else 8)
+        user_slice = assign_slices(count_rows(ratings.user, self.data.num_users), self._num_slices)
+        item_slice = assign_slices(count_rows(ratings.item, self.data.num_items), self._num_slices)
+        self._block_start = move_to_blocks(ratings, user_slice, item_slice, self._num_slices)
         sort_blocks_by_user(ratings, self._block_start)
 
     def training_step(self, batches: list[Batch]) -> None:
         """Run one epoch, one step per rating."""
-        assert self._block_start is not None
         ratings = self.data.train_ratings_in_stars
         user, item, rating = (column.numpy() for column in batches[0][:3])
         equation = self.equation
         factors = [side.embedding.weight for side in equation.sides()]
         biases = [torch.empty(0, 1) if side.bias is None else side.bias.weight for side in equation.sides()]
         weights = tuple(table.detach().numpy() for table in (*factors, *biases))  # not copies
-        num_slices = round((len(self._block_start) - 1) ** 0.5)
-        order = np.random.default_rng([self.seed, self.current_epoch]).permutation(num_slices)
-        errors = np.zeros((num_slices, num_slices))
+        order = np.random.default_rng([self.seed, self.current_epoch]).permutation(self._num_slices)
+        errors = np.zeros((self._num_slices, self._num_slices))
         # the pages of mapped files are released after each diagonal
-        for diagonals in [order] if ratings.folder is None else np.split(order, num_slices):
+        for diagonals in [order] if ratings.folder is None else np.split(order, self._num_slices):
             sgd_over_diagonals(
                 user,
                 item,

@@ -48,7 +48,6 @@ class GradientFit(Fit):
         return sum(table.numel() for table in parameters) + batch_size * values_per_rating < MAX_ONE_THREAD_VALUES
 
     def configure_optimizers(self) -> Optimizer:
-        """Make the optimizer over the model's parameters."""
         return self.make_optimizer(self.predictor.model.parameters())
 
     def on_train_epoch_start(self) -> None:
@@ -90,7 +89,6 @@ class GradientFit(Fit):
         return total
 
     def _step(self) -> None:
-        """Take one step with the pending batches."""
         is_first_evaluation = True
 
         def closure() -> float:

@@ -57,7 +57,6 @@ class LocalProcesses(LightningEnvironment):
 
     @property
     def creates_processes_externally(self) -> bool:
-        """Return True: Lightning starts no process."""
         return True
 
     def local_rank(self) -> int:
@@ -76,7 +75,6 @@ class PooledStrategy(DDPStrategy):
     """
 
     def setup_distributed(self) -> None:
-        """Connect the processes, if there are several."""
         if self.num_nodes * self.num_processes > 1:
             super().setup_distributed()
 

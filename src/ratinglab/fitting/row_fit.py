@@ -68,15 +68,6 @@ class RowFit(FactorFit):
         """Copy the rows of a side without their terms: the bias, if any, and the factors, (num_rows, D) float32."""
         return join_tables(list_tables(self.equation.side(side)))
 
-    def solve_rows(self, side: SideName, rows: FloatArray, other_rows: FloatArray, *, priors: RowPriors) -> None:
-        """Solve for each row of a side given the other side's rows, in place: its least-squares solution.
-
-        Row v minimizes Σ (r − o − v · x)² + s (v − m)ᵀ Λ (v − m) over its ratings, with m, Λ and s from the priors.
-        """
-        noise_precision, no_draws = np.ones(len(rows), dtype=np.float32), np.zeros_like(rows)
-        regressors = self.make_regressors(other_rows)
-        self.draw_rows(side, rows, regressors, priors=priors, noise_precision=noise_precision, normal_draws=no_draws)
-
     def draw_rows(
         self,
         side: SideName,

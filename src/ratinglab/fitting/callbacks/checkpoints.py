@@ -102,7 +102,6 @@ class BestAndLast(Checkpoint):
             self.lost = {"epoch": epoch, "value": value} if is_best else lost
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the last epoch's state."""
         self.write_last(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -23,7 +23,6 @@ class ProgressBar(TQDMProgressBar):
     """
 
     def init_train_tqdm(self) -> Tqdm:
-        """Make the bar of an epoch."""
         return Tqdm(
             disable=self.is_disabled,
             dynamic_ncols=True,
@@ -37,7 +36,6 @@ class ProgressBar(TQDMProgressBar):
         return Tqdm(disable=True)
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Show the epoch number, from 1."""
         super().on_train_epoch_start(trainer)
         self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
@@ -53,7 +51,6 @@ class EpochLines(Callback):
         self._is_first, self._pending_line = True, ""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the epoch's training error, and the validation error and the monitored metric."""
         prefixes = ("train/", "val/") if was_validated(trainer) else ("train/",)
         tags = [tag for prefix in prefixes for tag in trainer.callback_metrics if tag.startswith(prefix)]
         text = "   ".join(f"{tag} {float(trainer.callback_metrics[tag]):.4f}" for tag in tags)
@@ -64,11 +61,9 @@ class EpochLines(Callback):
         self._is_first = False
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the last epoch."""
         self._log()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Log the last epoch before a failure."""
         self._log()
 
     def _log(self) -> None:

@@ -243,12 +243,10 @@ class GibbsFit(RowFit):
             self.stop_early()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the number of epochs between samples."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["thin"] = self.chain.thin
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the number of epochs between samples."""
         super().on_load_checkpoint(checkpoint)
         self.chain.thin = checkpoint["thin"]
 
