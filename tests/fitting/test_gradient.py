@@ -183,12 +183,12 @@ def test_schedule_changes_the_learning_rate_once_per_epoch():
 
 
 def test_error_of_a_diverging_loss_names_epoch_and_learning_rate():
-    with pytest.raises(RunFailedError, match=r"the training loss is (nan|inf) in epoch \d+ at lr 1e\+06"):
+    with pytest.raises(RunFailedError, match=r"train/mse is (nan|inf) in epoch \d+ at lr 1e\+06"):
         fit(SGDOptions(lr=1e6, weight_decay=0.0, momentum=0.0), epochs=50)
 
 
 def test_non_finite_weights_after_the_last_update_are_found():
-    with pytest.raises(RunFailedError, match=r"a weight is (inf|nan) in epoch 1 at lr 1e\+30"):
+    with pytest.raises(RunFailedError, match=r"weights/user_bias is (inf|nan) in epoch 1 at lr 1e\+30"):
         fit(SGDOptions(lr=1e30, weight_decay=0.0, momentum=0.0), epochs=1, batch_size=1_000, validation=0.0)
 
 

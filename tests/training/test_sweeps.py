@@ -155,7 +155,7 @@ def test_refused_and_diverged_jobs_are_rows_and_the_others_run(command, tmp_path
     assert outcome.stderr.startswith(warned)
     diverged = next(row for name, row in rows.items() if name.startswith("5-model-mf+lr-"))
     assert diverged["status"] == "failed"
-    assert diverged["reason"].startswith("the training loss is ")
+    assert diverged["reason"].startswith("train/mse is ")
     assert rows["4-model-mf+lr-0.01+optimizer-sgd"]["status"] == "finished"
     assert f"failed     {refused['run']}: {refusal}" in outcome.stdout
 

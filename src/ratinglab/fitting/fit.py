@@ -181,11 +181,11 @@ class Fit(LightningModule):
         self._is_reported = True
         self.report_training()
         if self.epoch_lr is not None:
-            self._scalars["train/lr"] = self.epoch_lr
+            self._record("train/lr", self.epoch_lr)
 
     def report_training(self) -> None:
         """Report train/mse of the epoch."""
-        self.report("train/mse", self.train_mse * self.predictor.stars.unit**2, what="the training loss")
+        self.report("train/mse", self.train_mse * self.predictor.stars.unit**2)
 
     def on_validation_epoch_start(self) -> None:
         self.validated.clear()
@@ -229,8 +229,8 @@ class Fit(LightningModule):
     def on_validation_epoch_end(self) -> None:
         if self._predicts_ratings:
             mse = MSE(*self._validated_rows())
-            self.report("val/mse", mse, what="the validation error")
-            self._scalars["val/mse_above_bias_baseline"] = mse - self.baseline_mse
+            self.report("val/mse", mse)
+            self._record("val/mse_above_bias_baseline", mse - self.baseline_mse)
         if self.monitor is not MSE:
             self.report(f"val/{self.monitor.name}", self._monitored_value())
 
@@ -248,30 +248,29 @@ class Fit(LightningModule):
         # train/mse may be computed before the last update, so the weights are checked separately
         for name, parameter in self.predictor.model.named_parameters():
             size = float(parameter.detach().square().mean().sqrt())
-            self._check_finite(size, "a weight")
-            self._scalars[f"weights/{name.removeprefix('equation.').removesuffix('.weight')}"] = size
+            self._record(f"weights/{name.removeprefix('equation.').removesuffix('.weight')}", size)
         for logger in self.loggers:
             logger.log_metrics(self._scalars, step=self.epochs_done)
         self._scalars = {}
 
-    def _check_finite(self, value: float, what: str) -> None:
-        if math.isfinite(value):
-            return
-        remedy = ""
-        if self._options.needs_regularization:
-            remedy = "; a larger model.regularization may help"
-        elif self.epoch_lr is not None:
-            remedy = f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
-        raise RunFailedError(f"{what} is {value} in epoch {self.current_epoch + 1}{remedy}")
-
-    def report(self, tag: str, value: float, *, what: str | None = None) -> None:
-        """Send a value to callbacks, progress bar and loggers; `what` names it in messages.
+    def report(self, tag: str, value: float) -> None:
+        """Send a value to callbacks, progress bar and loggers.
 
         Raises:
             RunFailedError: the value is not finite.
         """
-        self._check_finite(value, what or tag)
+        self._record(tag, value)
         self.log(tag, torch.tensor(value, dtype=torch.float32), prog_bar=True, logger=False)
+
+    def _record(self, tag: str, value: float) -> None:
+        """Store a value for the loggers, which receive all values of an epoch at its end."""
+        if not math.isfinite(value):
+            remedy = ""
+            if self._options.needs_regularization:
+                remedy = "; a larger model.regularization may help"
+            elif self.epoch_lr is not None:
+                remedy = f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
+            raise RunFailedError(f"{tag} is {value} in epoch {self.current_epoch + 1}{remedy}")
         self._scalars[tag] = value
 
 
