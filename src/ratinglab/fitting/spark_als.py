@@ -20,7 +20,7 @@ import pyarrow.parquet
 import torch
 from numpy.typing import NDArray
 
-from ratinglab.batches import Batch
+from ratinglab.batches import Batch, as_tensors
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.fitting.fit import FactorFit
 from ratinglab.fitting.fit_options import FitSetup
@@ -88,20 +88,17 @@ class SparkALSFit(FactorFit):
         super().on_train_batch_end(outputs, batch, batch_idx)
         self.rows_trained += (self.iterations - 1) * sum(self.batch_rows)
 
-    def _rating_blocks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Yield user, item and rating of the training rows, (B,) each, B at most ROWS_AT_ONCE."""
+    def _rating_blocks(self) -> Iterator[Batch]:
+        """Yield the training rows, ROWS_AT_ONCE at a time."""
         ratings = self.data.train_ratings_in_stars
-        for start in range(0, len(ratings), ROWS_AT_ONCE):
-            block = slice(start, start + ROWS_AT_ONCE)
-            columns = ratings.user, ratings.item, ratings.rating
-            user, item, rating = (torch.from_numpy(column[block]) for column in columns)
-            yield user, item, rating
+        for block in as_tensors(ratings).split(ROWS_AT_ONCE):
+            yield block
             ratings.drop_pages()
 
     def _residual_blocks(self) -> Iterator[Mapping[str, NDArray[Any] | None]]:
         """Yield the training rows with the residuals r − (μ + b_u + b_i) in place of ratings, in stars."""
         user_bias, item_bias = self.equation.user_side().bias, self.equation.item_side().bias
-        for user, item, rating in self._rating_blocks():
+        for user, item, rating, _ in self._rating_blocks():
             residual = rating - self.equation.rating_mean
             if user_bias is not None and item_bias is not None:
                 residual = residual - user_bias(user)[:, 0] - item_bias(item)[:, 0]
@@ -131,7 +128,7 @@ class SparkALSFit(FactorFit):
     def _mean_squared_error(self) -> float:
         """Compute the MSE of the training rows, in squared stars."""
         squares = 0.0
-        for user, item, rating in self._rating_blocks():
+        for user, item, rating, _ in self._rating_blocks():
             squares += float((self.equation(user, item) - rating).double().square().sum())
         return squares / len(self.data.train_ratings_in_stars)
 

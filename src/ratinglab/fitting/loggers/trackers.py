@@ -46,9 +46,14 @@ def start_mlflow(run_folder: Path, *, tracking_uri: str, experiment_name: str) -
         run = json.loads(id_file.read_text(encoding="utf-8"))
         MlflowClient(run["tracking_uri"]).update_run(run["run_id"], status="RUNNING")
         return SafeNamesMLFlowLogger(tracking_uri=run["tracking_uri"], run_id=run["run_id"])
-    if tracking_uri.startswith(SQLITE_PREFIX):  # a resumed run may have another working folder
-        tracking_uri = f"{SQLITE_PREFIX}{Path(tracking_uri.removeprefix(SQLITE_PREFIX)).absolute()}"
-    with _lock_database(tracking_uri):
+    lock: AbstractContextManager[object] = nullcontext()
+    if tracking_uri.startswith(SQLITE_PREFIX):
+        database = Path(tracking_uri.removeprefix(SQLITE_PREFIX)).absolute()
+        tracking_uri = f"{SQLITE_PREFIX}{database}"  # absolute: a resumed run may have another working folder
+        database.parent.mkdir(parents=True, exist_ok=True)
+        # two processes must not create the tables of a database at once
+        lock = FileLock(database.with_name(f".{database.name}.lock"), timeout=MAX_WAIT_SECONDS)
+    with lock:
         client = MlflowClient(tracking_uri)  # makes the tables of a new database
         if client.get_experiment_by_name(experiment_name) is None:
             with suppress(MlflowException):  # on a server, another job of the sweep has just made it
@@ -62,15 +67,6 @@ def start_mlflow(run_folder: Path, *, tracking_uri: str, experiment_name: str) -
     )
     _write_id(id_file, {"tracking_uri": tracking_uri, "run_id": str(logger.run_id)})
     return logger
-
-
-def _lock_database(tracking_uri: str) -> AbstractContextManager[object]:
-    """Return a lock on a database file, since two processes must not create its tables at once; none for a server."""
-    if not tracking_uri.startswith(SQLITE_PREFIX):
-        return nullcontext()
-    database = Path(tracking_uri.removeprefix(SQLITE_PREFIX))
-    database.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(database.with_name(f".{database.name}.lock"), timeout=MAX_WAIT_SECONDS)
 
 
 def start_wandb(run_folder: Path, *, project: str, is_offline: bool) -> WandbLogger:
