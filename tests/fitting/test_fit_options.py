@@ -57,7 +57,8 @@ def test_initial_lr_is_the_option_lr_or_none():
 
 @pytest.mark.parametrize(("max_epochs", "samples"), [(3, 1), (5, 1), (6, 2), (8, 2), (9, 3)])
 def test_num_samples_follows_from_burn_in_thin_and_max_epochs(max_epochs, samples):
-    assert GIBBS.num_samples(max_epochs) == samples
+    (note,) = replace(GIBBS, max_samples=9).notes(max_epochs=max_epochs, sample_bytes=1 << 31)
+    assert note.startswith(f"warning: {samples} samples take ")
     assert samples == len([epoch for epoch in range(max_epochs) if epoch >= 2 and (epoch - 2) % 3 == 0])
 
 

@@ -65,8 +65,8 @@ class FitOptions(ABC):
     is_compiled: ClassVar[bool] = False
     """Whether numba compiles the whole sweep, rather than a single step as in sparse_adam. If so, numba's threads must
     start before torch is imported; see `kernels.compiled.start_threads`."""
-    update_frequency: ClassVar[str] = "one step per batch"
-    """How often the weights are updated, as shown in the header."""
+    update_frequency: ClassVar[str] = "one step per epoch"
+    """How often a fit without batches updates the weights, as shown in the header."""
     supports_on_disk: ClassVar[bool] = False
     """Whether the fit reads its rows in an order that suits memory-mapped files (data.on_disk)."""
     ignored_options: ClassVar[tuple[str, ...]] = ()

@@ -86,7 +86,7 @@ class RowFit(FactorFit):
     def sum_squared_errors(
         self, side: SideName, rows: FloatArray, regressors: Regressors
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Sum each row's squared errors, plain and times the other row's noise precision: two (num_rows,) float64."""
+        """Sum each row's squared errors, plain and weighted by the other rows' noise precision: (num_rows,) float64."""
         ratings = self._ratings[side]
         plain, weighted = sum_squared_errors_by_row(ratings, rows, regressors)
         drop_pages(ratings.column, ratings.rating)

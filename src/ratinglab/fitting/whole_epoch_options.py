@@ -96,15 +96,12 @@ class GibbsOptions(WholeEpochOptions):
     has the maximum number of samples, thin has grown 16-fold, and the samples are nearly independent. With 0, it runs
     all of trainer.max_epochs."""
 
-    def num_samples(self, max_epochs: int) -> int:
-        """Return the maximum number of samples after max_epochs."""
-        num_draws = -(-(max_epochs - self.burn_in) // self.thin)
-        return num_draws if self.max_samples is None else min(num_draws, self.max_samples)
-
     def notes(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
         """Yield a warning if the samples would take much memory."""
-        num_samples = self.num_samples(max_epochs)
-        if self.max_samples is not None and num_samples * sample_bytes > WARN_ABOVE_BYTES:
+        if self.max_samples is None:
+            return
+        num_samples = min(-(-(max_epochs - self.burn_in) // self.thin), self.max_samples)
+        if num_samples * sample_bytes > WARN_ABOVE_BYTES:
             yield (
                 f"warning: {num_samples} samples take {num_samples * sample_bytes / 1e9:.1f} GB, three times as much "
                 "while a checkpoint is written; a smaller optimizer.max_samples keeps fewer"

@@ -17,7 +17,6 @@ class LBFGSOptions(GradientOptions):
 
     name: ClassVar[str] = "lbfgs"
     takes_batches: ClassVar[bool] = False
-    update_frequency: ClassVar[str] = "one step per epoch"
 
     max_iter: int = field(metadata=at_least(1))
     """Iterations in a step."""

@@ -56,7 +56,7 @@ class BestAndLast(Checkpoint):
         self.failed: dict[str, str] = {}
         """Why the latest attempt to write a file failed, by name, BEST or LAST."""
         self.lost: dict[str, float] | None = None
-        """The best epoch and its monitored value, as keys epoch and value, if best.ckpt could not be written then."""
+        """Set if best.ckpt could not be written after the best epoch: that epoch and its monitored value."""
         self._last_written = monotonic()
 
     @property

@@ -41,6 +41,7 @@ class Chain:
         num_that_fit = MAX_TOTAL_SAMPLE_BYTES // max(1, posterior.sample_bytes)
         self.max_samples = min(max(num_that_fit, MIN_SAMPLES), MAX_SAMPLES) if max_samples is None else max_samples
         self.thin = self._first_thin = thin
+        self._has_dropped = False
         self.gain_ratings: Batch | None = None
         """Ratings over which the gain is estimated, set once before the first estimate."""
         self._posterior = posterior
@@ -50,12 +51,12 @@ class Chain:
     def keep(self, sample: Factors) -> bool:
         """Keep a sample. Return True if every second sample was dropped."""
         self._posterior.samples.append(sample)
-        if len(self._posterior.samples) <= self.max_samples:
-            return False
-        self._posterior.samples = self._posterior.samples[::2]
-        self._predictions = self._predictions[::2]
-        self.thin *= 2
-        return True
+        self._has_dropped = len(self._posterior.samples) > self.max_samples
+        if self._has_dropped:
+            self._posterior.samples = self._posterior.samples[::2]
+            self._predictions = self._predictions[::2]
+            self.thin *= 2
+        return self._has_dropped
 
     def gain(self) -> tuple[float, float]:
         """Estimate the gain from the samples so far, in squared stars; see the class.
@@ -72,7 +73,7 @@ class Chain:
         difference = predicted[:half].mean(dim=0) - predicted[half:].mean(dim=0)
         return float(difference.square().mean()) / 4, float(predicted.var(dim=0).mean()) / num_samples
 
-    def is_done(self, *, has_dropped: bool, min_gain: float, train_mse: float) -> bool:
+    def is_done(self, *, min_gain: float, train_mse: float) -> bool:
         """Return whether more samples would lower the MSE by at most min_gain · train_mse, or are of no more use.
 
         They are of no more use once the number of samples is at its maximum, `thin` has grown by MIN_THIN_GROWTH, and
@@ -80,12 +81,12 @@ class Chain:
         every second sample.
         """
         num_samples = len(self._posterior.samples)
-        is_due = has_dropped or num_samples % SAMPLES_PER_CHECK == 0
+        is_due = self._has_dropped or num_samples % SAMPLES_PER_CHECK == 0
         min_samples = min(MIN_SAMPLES_BEFORE_CHECK, max(2, self.max_samples // 2))
         if min_gain == 0 or not is_due or num_samples < min_samples:
             return False  # with min_gain=0, the fit never ends itself
         gain, independent_gain = self.gain()
-        is_long = has_dropped and self.thin >= MIN_THIN_GROWTH * self._first_thin
+        is_long = self._has_dropped and self.thin >= MIN_THIN_GROWTH * self._first_thin
         return gain <= min_gain * train_mse or (is_long and gain <= MAX_INDEPENDENT_RATIO * independent_gain)
 
 

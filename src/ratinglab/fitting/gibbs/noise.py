@@ -29,7 +29,7 @@ def draw_user_noise(
     Args:
         relative: (N,), a, the last draw.
         counts: (N,), number of ratings of each user.
-        squares: (N,), sum of the squared errors of each user, each times its item's relative precision.
+        squares: (N,), sum of each user's squared errors, each multiplied by its item's relative precision.
         noise: whether each user has its own precision (own), or s = α for all (one).
         max_precision: upper bound of each user's own precision.
     """
