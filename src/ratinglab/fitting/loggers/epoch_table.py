@@ -40,9 +40,6 @@ class EpochTable:
             with self._path.open("a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self._columns).writerow(row)
 
-    def finalize(self, status: str) -> None:
-        """Do nothing: the table is complete after every row."""
-
     def _read_rows(self) -> list[dict[str, str]]:
         if not self._path.exists():
             return []

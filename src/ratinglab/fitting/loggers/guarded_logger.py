@@ -22,8 +22,7 @@ class GuardedLogger(Logger):
         Args:
             title: name of the logger in messages.
             start: makes the logger, at the first use.
-            end: closes the logger, given the logger and the status, "success" or "failed". Without it, nothing is
-                closed.
+            end: ends the logger, given the logger and the status of the fit, if the logger must be ended.
         """
         super().__init__()
         self._title, self._start, self._end = title, start, end
@@ -47,13 +46,11 @@ class GuardedLogger(Logger):
         self._try(lambda logger: logger.log_metrics(metrics, step))
 
     def finalize(self, status: str) -> None:
-        """Record the status, "success" or "failed", and forward it to the logger."""
+        """Record the status of the fit, "success" or "failed". The final metrics are still to come."""
         self._status = status
-        if self._logger is not None:
-            self._try(lambda logger: logger.finalize(status))
 
     def close(self) -> None:
-        """Close the logger, after the final metrics."""
+        """End the logger, after the final metrics."""
         if self._logger is not None and (end := self._end) is not None:
             self._try(lambda logger: end(logger, self._status))
 

@@ -82,7 +82,11 @@ class MLflowOptions(LoggerOptions):
         from ratinglab.fitting.loggers.trackers import start_mlflow
 
         uri, experiment = self.tracking_uri, self.experiment_name
-        return GuardedLogger("MLflow", lambda: start_mlflow(run_folder, tracking_uri=uri, experiment_name=experiment))
+        return GuardedLogger(
+            "MLflow",
+            lambda: start_mlflow(run_folder, tracking_uri=uri, experiment_name=experiment),
+            end=lambda logger, status: logger.finalize(status),
+        )
 
 
 class WandbMode(Enum):
@@ -110,9 +114,12 @@ class WandbOptions(LoggerOptions):
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
         from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
-        from ratinglab.fitting.loggers.trackers import end_wandb, start_wandb
+        from ratinglab.fitting.loggers.trackers import start_wandb
 
         project, is_offline = self.project, self.mode is WandbMode.offline
         return GuardedLogger(
-            "W&B", lambda: start_wandb(run_folder, project=project, is_offline=is_offline), end=end_wandb
+            "W&B",
+            lambda: start_wandb(run_folder, project=project, is_offline=is_offline),
+            # otherwise, the next run of a sweep would log to this W&B run
+            end=lambda logger, status: logger.experiment.finish(exit_code=int(status != "success")),
         )

@@ -96,11 +96,6 @@ def start_wandb(run_folder: Path, *, project: str, is_offline: bool) -> WandbLog
     return WandbLogger(experiment=run)
 
 
-def end_wandb(logger: WandbLogger, status: str) -> None:
-    """End a W&B run; otherwise, the next run of the sweep would log to it."""
-    logger.experiment.finish(exit_code=int(status != "success"))
-
-
 def _run_name(run_folder: Path) -> str:
     """Return the name of the run's folder; a validation fit adds its subfolder."""
     return "/".join(run_folder.parts[-2:]) if run_folder.name == VALIDATION_FIT else run_folder.name
