@@ -29,8 +29,6 @@ class Batch(NamedTuple):
 
     def shard(self, rank: int, *, world_size: int) -> Batch:
         """Return the share of these rows of process `rank`, counted from 0."""
-        if world_size == 1:
-            return self
         day = None if self.day is None else shard(self.day, rank, world_size=world_size)
         user, item, rating = (
             shard(column, rank, world_size=world_size) for column in (self.user, self.item, self.rating)
