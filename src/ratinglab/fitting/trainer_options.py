@@ -115,12 +115,6 @@ class TrainerOptions:
             if value > self.max_epochs:
                 raise UserError(f"trainer.{key} must be at most trainer.max_epochs, got {value} and {self.max_epochs}")
 
-    def max_seconds(self) -> float | None:
-        """Return max_time in seconds, or None if there is no limit."""
-        from pytorch_lightning.callbacks import Timer
-
-        return Timer(self.max_time).time_remaining()
-
     def build(self, *, run_folder: Path, loggers: Sequence[Logger] = (), callbacks: Sequence[Callback] = ()) -> Trainer:
         """Make Lightning's Trainer. Per-batch options go to the fit, which loops over batches itself.
 

@@ -4,6 +4,8 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from pytorch_lightning.callbacks import Timer
+
 from ratinglab.errors import UserError
 from ratinglab.files import remove_temporary_files, user_path
 from ratinglab.fitting.fit_options import named_fits
@@ -150,7 +152,7 @@ def _check_extendable(prepared: Preparation, earlier: RunRecord, run_folder: Pat
     epochs, seconds = 0, 0.0
     if (run_folder / METRICS).exists() or last.exists():
         _, epochs, seconds = read_checkpoint(last, record=earlier)
-    max_seconds = options.trainer.max_seconds()
+    max_seconds = Timer(options.trainer.max_time).time_remaining()  # None without a limit
     if options.optimizer.is_single_epoch and epochs > 0:
         raise UserError(f"a run by optimizer={options.optimizer.name} cannot be extended: it trains in a single epoch")
     if record.max_epochs <= epochs:

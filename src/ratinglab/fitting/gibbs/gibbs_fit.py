@@ -85,7 +85,6 @@ class GibbsFit(RowFit):
         if any(self.equation.side(side).terms for side in SIDE_NAMES):
             compile_loops()  # before the fit is timed
         self.register_buffer("noise_precision", torch.ones(()))
-        self._max_user_precision = float("inf")
         self._prediction_sums: dict[int, tuple[Tensor, int]] = {}
         """Sum of the samples' predictions, and the number of samples, by block of validation rows."""
 
