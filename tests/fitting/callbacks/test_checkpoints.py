@@ -31,7 +31,6 @@ class Trainer:
 
 def run(callback: BestAndLast, values: list[float], before_epoch=lambda epoch: None, tag="val/mse") -> None:
     trainer = Trainer()
-    callback.setup(trainer, SimpleNamespace(), "fit")
     for epoch, value in enumerate(values):
         before_epoch(epoch)
         trainer.current_epoch, trainer.callback_metrics = epoch, {tag: torch.tensor(value)}

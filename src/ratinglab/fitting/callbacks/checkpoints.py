@@ -15,7 +15,7 @@ from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.files import write_atomically
 from ratinglab.fitting.callbacks.learning_curve import was_validated
 from ratinglab.runs.digests import seal_archive
-from ratinglab.runs.run_files import BEST, CHECKPOINTS, LAST
+from ratinglab.runs.run_files import BEST, LAST
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         content = BytesIO()
         torch.save(checkpoint, content)
         seal_archive(content)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(Path(path), lambda file: file.write(content.getbuffer()))
 
 
@@ -72,10 +73,6 @@ class BestAndLast(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_value = state_dict["best_value"]
         self.lost = state_dict["lost"]
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if trainer.is_global_zero:
-            (self.run_folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files that are due. Lightning runs this after all callbacks but StopOnSignal."""

@@ -12,7 +12,10 @@ from ratinglab.files import write_atomically
 
 
 class EpochTable:
-    """The files of Lightning's CSVLogger. It continues the table of a resumed run, which CSVLogger would delete."""
+    """Writer of metrics.csv and hparams.yaml, the files of Lightning's CSVLogger.
+
+    CSVLogger itself would delete the table of a resumed run. EpochTable continues it.
+    """
 
     def __init__(self, run_folder: Path, *, first_epoch: int) -> None:
         """Continue the table in `run_folder`, if there is one, without the rows from first_epoch on."""
