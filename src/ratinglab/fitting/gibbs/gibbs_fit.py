@@ -105,13 +105,13 @@ class GibbsFit(RowFit):
 
     def _make_side(self, name: SideName) -> SideState:
         """Make the state of a side from the equation's tables and the buffers."""
-        side, buffers = self.equation.side(name), dict(self.named_buffers(recurse=False))
+        side = self.equation.side(name)
         num_rows, dim = self.own_rows(name).shape
         terms = {
             term.name: TermState(
                 TermSolver(term.design, dim=dim),
-                [*([buffers[f"term_{term.name}_bias"]] if self.has_biases else []), term.embedding.weight],
-                buffers[f"term_{term.name}_precision"],
+                [*([self.get_buffer(f"term_{term.name}_bias")] if self.has_biases else []), term.embedding.weight],
+                self.get_buffer(f"term_{term.name}_precision"),
             )
             for term in side.terms
         }
@@ -119,7 +119,7 @@ class GibbsFit(RowFit):
             name,
             list_tables(side),
             np.arange(num_rows) if side.day_rows is None else side.day_rows.owner.numpy(),
-            buffers[f"{name}_precision"].numpy(),
+            self.get_buffer(f"{name}_precision").numpy(),
             terms,
             terms.get(self._find_shared_term(side)),
         )
