@@ -12,7 +12,7 @@ from tables import table_of
 
 from ratinglab.commands.similar_command import find_similar
 from ratinglab.errors import UserError
-from ratinglab.inference.lists import SHORT_LIST
+from ratinglab.inference.recommender import SHORT_LIST
 from ratinglab.inference.run import Run
 from ratinglab.models.factors import Factors, SideFactors
 from ratinglab.splits.split import TEST

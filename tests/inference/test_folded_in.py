@@ -1,5 +1,7 @@
 """Users, items and ratings folded into a run from Python."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -117,7 +119,7 @@ def test_a_known_user_keeps_training_ratings_and_a_given_one_replaces_its_own(ru
     assert other.user_ids == ["2"]
     assert other.predict([1])[0] != nothing_new.predict([1])[0]
     assert len(other.explain([1], k=100)) == len(own)
-    rated = other.recommender_of(2).rated_highest(2, k=100).set_index("item_id")["rating"]
+    rated = other.rated_highest(2, k=100).set_index("item_id")["rating"]
     assert rated.index.is_unique
     assert rated[item] == 6 - rating
     seen = run.tables.ratings.loc[run.tables.ratings["user"] == 2, "item"]
@@ -130,7 +132,7 @@ def test_a_new_item_is_folded_in_from_the_ratings_of_known_users(run):
     )
     folded = run.fold_in(frame)
     assert (folded.user_ids, folded.item_ids) == (["ann"], ["new"])
-    assert folded.notes == ("new items folded in: 1, such as new",)
+    assert folded.notes == ("folded in 1 new item, new",)
     low = run.fold_in(frame.assign(rating=[1, 1, 1, 3]))
     pairs = {"item_ids": ["new", "new"], "user_ids": [5, "ann"]}
     assert (folded.predict(**pairs) > low.predict(**pairs)).all()
@@ -408,7 +410,22 @@ def test_lists_of_users_of_a_point_fit_hold_the_items_once(run):
 
 def test_tables_of_folded_in_users_and_items_have_no_parts(run):
     folded = run.fold_in(frame_of(["1", "ann"], ["777", "0"], [5, 5]))
-    for recommender in (folded.other_users, folded.folded_users):
+    for recommender in (folded, folded.folded_users):
         for name in ("train_counts", "train_pairs", "held_out"):
             assert not hasattr(recommender.tables, name)
         assert not hasattr(recommender, "part")
+
+
+@pytest.mark.parametrize(("validation", "part"), [(0.1, "val"), (0.0, "train")])
+def test_noise_of_a_run_without_samples_is_its_error_on_rows_outside_test(tmp_path, validation, part):
+    """On a scale of 1 to 9 ratings, a star is 2 rating units."""
+    scale = {"scale": (1.0, 9.0), "fitted_scale": (1.0, 9.0)}
+    split = replace(SPLIT, validation=validation)
+    write_run_of(tmp_path / "run", options_of("biased_mf"), table_with_features(), split=split, **scale)
+    run = Run.load(tmp_path / "run")
+    rows = run.part(part)
+    error = run.predict(run.user_ids.ids[rows.user], run.item_ids.ids[rows.item]) - rows.rating
+    expected = torch.full((run.record.num_users,), float(2**2 / np.square(error).mean()))
+    (precision,) = run.solvers["user"].trained_rows.noise_precisions()
+    torch.testing.assert_close(precision, expected)
+    assert run.solvers["item"].trained_rows.noise_precisions()[0].tolist() == [1.0] * run.record.num_items

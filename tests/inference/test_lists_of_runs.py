@@ -107,7 +107,7 @@ def test_recommend_gives_ties_to_the_item_with_more_training_ratings(tmp_path):
 def test_items_folded_in_come_after_those_with_training_ratings(tmp_path):
     run = run_of(tmp_path, "biased_mf")
     folded = run.fold_in(pd.DataFrame({"user_id": ["1", "2"], "item_id": ["new", "new"], "rating": [5, 4]}))
-    order = folded.other_users.tables.items_by_popularity.tolist()
+    order = folded.tables.items_by_popularity.tolist()
     assert order == [*run.tables.items_by_popularity.tolist(), run.record.num_items]
 
 

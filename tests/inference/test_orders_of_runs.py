@@ -104,8 +104,7 @@ def test_a_known_user_folded_in_without_new_ratings_keeps_the_interest(run):
     """Ratings of validation and test do not count, as in training."""
     folded = run.fold_in(pd.DataFrame({"user_id": ["3"], "item_id": ["new"], "rating": [4.0]}))
     user = run.user_ids.index_of([3])[0]
-    extended = folded.other_users
-    assert extended.tables.interest.user is run.tables.interest.user
+    assert folded.tables.interest.user is run.tables.interest.user
     folded = run.fold_in(user_id=3)
     found = folded.folded_users.tables.interest.user[0]
     torch.testing.assert_close(found, run.tables.interest.user[user], atol=1e-5, rtol=1e-4)
@@ -116,9 +115,9 @@ def test_new_items_are_of_interest_by_who_rated_them(run):
     ratings = pd.DataFrame({"user_id": users, "item_id": "new", "rating": 5.0})
     folded = run.fold_in(ratings)
     new = run.record.num_items
-    found = folded.other_users.tables.interest.estimate(torch.arange(run.record.num_users), torch.tensor([new]))[:, 0]
+    found = folded.tables.interest.estimate(torch.arange(run.record.num_users), torch.tensor([new]))[:, 0]
     assert found[:4].mean() > found[4:].mean()
-    assert float(folded.other_users.tables.interest.share[new]) == pytest.approx(4 / run.record.num_users)
+    assert float(folded.tables.interest.share[new]) == pytest.approx(4 / run.record.num_users)
     other = run.user_ids.ids[5]
     assert "new" in folded.recommend(other, k=100)["item_id"].astype(str).tolist()
 
@@ -192,7 +191,7 @@ def test_a_folder_that_cannot_be_written_fits_without_keeping(tmp_path, monkeypa
     def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("ratinglab.inference.stored_interest.write_atomically", refuse)
+    monkeypatch.setattr("ratinglab.inference.run_tables.write_atomically", refuse)
     assert len(run.recommend(3, k=2)) == 2
     assert not (run.folder / "interest.npz").exists()
 

@@ -553,6 +553,6 @@ def test_recommend_takes_one_user(run):
 def test_public_names_of_a_run_are_those_for_its_users(run):
     data = {"folder", "record", "predictor", "tables", "best_epoch", "metrics", "user_ids", "item_ids", "part", "load"}
     predictions = {"predict", "predict_table", "standard_deviation", "predictions", "solvers"}
-    lists = {"recommend", "recommend_to_all", "lists_by_block", "similar", "rated_highest"}
-    others = {"fold_in", "explain", "evaluate", "evaluate_ranking", "evaluate_own_ranking"}
+    lists = {"recommend", "recommend_to_all", "lists_by_block", "similar", "rated_highest", "knows_user"}
+    others = {"fold_in", "explain", "explain_list", "evaluate", "evaluate_ranking", "evaluate_own_ranking"}
     assert {name for name in dir(run) if not name.startswith("_")} == data | predictions | lists | others

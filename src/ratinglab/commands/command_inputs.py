@@ -13,8 +13,8 @@ from ratinglab.formats.literals import is_inline_mapping, parse_inline_mapping
 from ratinglab.formats.text_options import TextOptions
 from ratinglab.formats.text_tables import OpenTable, TextTable, open_text_table, with_separator_of
 from ratinglab.formats.writing import check_output_format
+from ratinglab.inference.fold_in_input import DEFAULT_COLUMNS, Pairs, choose_column_names, has_user_column
 from ratinglab.inference.folded_in import FoldedIn, fold_in
-from ratinglab.inference.given_ratings import DEFAULT_COLUMNS, Pairs, choose_column_names, has_user_column
 from ratinglab.inference.run import Run
 from ratinglab.runs.finished_runs import find_named_run
 from ratinglab.runs.record import RunRecord

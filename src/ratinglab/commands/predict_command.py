@@ -23,8 +23,8 @@ from ratinglab.formats.text_tables import OpenTable, TextTable
 from ratinglab.formats.timestamps import detect_timestamp_format, parse_times_to_numpy
 from ratinglab.formats.writing import keeps_input_dialect, write_table
 from ratinglab.inference.folded_in import FoldedIn
+from ratinglab.inference.recommender import Times
 from ratinglab.inference.run import Run
-from ratinglab.inference.trained_recommender import Times
 from ratinglab.reports.table_layout import print_rows
 
 BLOCK_ROWS = 1 << 18

@@ -25,11 +25,10 @@ from ratinglab.evaluation.ranking import OrderBy, OrderOptions, UnknownUsers
 from ratinglab.files import is_stream
 from ratinglab.formats.text_tables import TextTable
 from ratinglab.formats.writing import write_table
-from ratinglab.inference.folded_in import FoldedIn, explain_list
-from ratinglab.inference.lists import ListOptions, check_list_length
-from ratinglab.inference.recommender_tables import Ids
+from ratinglab.inference.folded_in import FoldedIn
+from ratinglab.inference.indexed_tables import Ids
+from ratinglab.inference.recommender import ListOptions, Recommender, check_list_length
 from ratinglab.inference.run import Run
-from ratinglab.inference.trained_recommender import TrainedRecommender
 from ratinglab.reports.table_layout import print_rows
 
 BLOCK_ROWS = 1 << 18
@@ -55,23 +54,24 @@ class _ListsRequest:
     list_options: ListOptions
 
     @property
+    def recommender(self) -> Run | FoldedIn:
+        """What makes the lists."""
+        return self.folded or self.run
+
+    @property
     def user_id(self) -> str | None:
         """Id of the user, or None if there are several."""
         if self.options.user is None and self.folded is not None and len(self.folded.user_ids) == 1:
             return self.folded.user_ids[0]
         return self.options.user
 
-    def recommender_of(self, user_id: str) -> TrainedRecommender:
-        """Return the recommender that predicts for a user."""
-        return self.run if self.folded is None else self.folded.recommender_of(user_id)
-
     def lists_by_block(self, user_ids: list[str] | None) -> Iterator[pd.DataFrame]:
         """Make the lists of users, with reasons if asked for, in blocks of bounded memory."""
-        for block in (self.folded or self.run).lists_by_block(self.list_options, user_ids=user_ids):
+        for block in self.recommender.lists_by_block(self.list_options, user_ids=user_ids):
             if self.options.why:
                 reasons = list[str]()
                 for user_id, item_ids in block.groupby("user_id", sort=False)["item_id"]:
-                    changes = explain_list(self.run, self.folded, str(user_id), item_ids, k=NUM_REASONS)
+                    changes = self.recommender.explain_list(item_ids, user_id=str(user_id), k=NUM_REASONS)
                     reasons += _reasons(changes, item_ids)
                 block["why"] = reasons
             yield block
@@ -91,7 +91,7 @@ def recommend(options: RecommendOptions) -> None:
     folded, fold_in_notes = fold_in_from_options(run, options, user_id=options.user)
     table_notes = [note for table in tables.values() for note in table.opened_from.notes]
     notes += [f"note: {note}" for note in (*table_notes, *fold_in_notes)]
-    recommender = run if folded is None else folded.other_users
+    recommender = folded or run
     check_list_length(options.k, num_items=recommender.record.num_items)
     candidates, candidate_notes = _find_candidates(recommender, options, tables.get("items"))
     notes += candidate_notes
@@ -113,7 +113,7 @@ def recommend(options: RecommendOptions) -> None:
 
 
 def _find_candidates(
-    recommender: TrainedRecommender, options: RecommendOptions, items: TextTable | None
+    recommender: Recommender, options: RecommendOptions, items: TextTable | None
 ) -> tuple[Ids | None, list[str]]:
     """Find the ids of the candidate items, or None if all items are. Also returns a note on skipped items."""
     tables = recommender.tables
@@ -157,7 +157,7 @@ def _recommend_to_one(request: _ListsRequest, user_id: str, output: Path | None,
 
 def _notes_on_user(request: _ListsRequest, user_id: str) -> Iterator[str]:
     """Say which list a user without training ratings gets, or refuse the user if the options say so."""
-    if request.recommender_of(user_id).tables.is_user_trained(user_id):
+    if request.recommender.knows_user(user_id):
         return
     if request.options.unknown is UnknownUsers.error:
         request.run.tables.check_users([user_id], place=lambda _: "user")
@@ -169,7 +169,7 @@ def _notes_on_user(request: _ListsRequest, user_id: str) -> Iterator[str]:
 
 def _print_list(rows: pd.DataFrame, request: _ListsRequest, user_id: str, *, name: str) -> None:
     """Print a user's highest ratings, and then the rows of the list. `name` is the user's name in the titles."""
-    rated = request.recommender_of(user_id).rated_highest(user_id, k=NUM_RATED)
+    rated = request.recommender.rated_highest(user_id, k=NUM_RATED)
     if len(rated) > 0:
         print(f"highest ratings of {name}")
         print_rows(rated.drop(columns="rank"))
@@ -196,7 +196,7 @@ def _reasons(changes: pd.DataFrame, item_ids: pd.Series) -> list[str]:
     """Describe, for each item, the ratings that raised its prediction, and then the ratings that lowered it.
 
     An example is `because of Alien (1979) 5: +0.21; despite Heat (1995) 2: -0.04`. `changes` is the result of
-    `explain_list`. Changes that round to 0 are left out.
+    `Run.explain_list`. Changes that round to 0 are left out.
     """
     changes = changes[changes["change"].round(2) != 0]
     name = changes["rated_title" if "rated_title" in changes else "rated_item_id"]

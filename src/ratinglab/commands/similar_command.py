@@ -6,7 +6,7 @@ from ratinglab.commands.command_inputs import check_table_path, load_run, note_o
 from ratinglab.commands.command_options import SimilarOptions
 from ratinglab.files import is_stream
 from ratinglab.formats.writing import write_table
-from ratinglab.inference.lists import check_list_length
+from ratinglab.inference.recommender import check_list_length
 from ratinglab.reports.table_layout import print_rows
 
 

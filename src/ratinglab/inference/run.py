@@ -16,14 +16,12 @@ from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.metrics import Predictions
 from ratinglab.evaluation.ranking import METRIC_LABELS, OrderOptions, check_threshold, like_threshold
 from ratinglab.files import user_path
-from ratinglab.formats.frames import Frame, frame_file, read_frame
-from ratinglab.formats.text_dialects import TextDialect
+from ratinglab.formats.frames import Frame, read_frame
 from ratinglab.formats.text_options import ColumnOptions, check_timestamp_format
-from ratinglab.formats.text_tables import TextTable, open_text_table
+from ratinglab.inference.fold_in_input import DEFAULT_COLUMNS, to_pairs_or_table, to_table
 from ratinglab.inference.folded_in import FoldedIn, fold_in
-from ratinglab.inference.given_ratings import DEFAULT_COLUMNS, Pairs
-from ratinglab.inference.lists import SHORT_LIST, check_k, parse_order
-from ratinglab.inference.recommender_tables import Ids
+from ratinglab.inference.indexed_tables import Ids
+from ratinglab.inference.recommender import SHORT_LIST, Recommender, Times, check_k, parse_order, predict_by_block
 from ratinglab.inference.run_evaluation import (
     BASELINES,
     PART_LABELS,
@@ -34,21 +32,23 @@ from ratinglab.inference.run_evaluation import (
     predict_rows,
 )
 from ratinglab.inference.run_tables import RunTables
-from ratinglab.inference.trained_recommender import Times, predict_by_block
-from ratinglab.inference.trained_run import TrainedRun
+from ratinglab.models.factors import SideSamples
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
+from ratinglab.recommend.fold_in_solver import FoldInSolver
 from ratinglab.recommend.item_similarity import ItemSimilarity
+from ratinglab.recommend.orders import ExpectedGain
 from ratinglab.runs.record import read_metrics, read_record
-from ratinglab.runs.storage import check_part
+from ratinglab.runs.storage import check_part, read_part
 from ratinglab.runs.weights import load_predictor
+from ratinglab.sides import SideName
 
 FRAME_COLUMNS = ColumnOptions(**DEFAULT_COLUMNS, timestamp=None)
 """Default column names of a data frame of ratings to evaluate."""
 
 
-class Run(TrainedRun):
+class Run(Recommender):
     """A trained run, loaded from its folder.
 
     Attributes:
@@ -58,6 +58,8 @@ class Run(TrainedRun):
         tables: the ids, items and ratings in the run's folder.
         record: contents of run.json.
     """
+
+    tables: RunTables
 
     def __init__(self, predictor: Predictor, tables: RunTables, *, best_epoch: int) -> None:
         """Wrap a loaded predictor and its tables; use `load` to read both from a folder."""
@@ -117,6 +119,11 @@ class Run(TrainedRun):
         """The id of each item index."""
         return self.tables.item_ids
 
+    def part(self, name: str) -> Ratings:
+        """Read the run's rows of a part: train, val or test."""
+        days = ["day"] if self.predictor.model.takes_day else []
+        return Ratings(*read_part(self.tables.folder, name, ["user", "item", "rating", *days]))
+
     def predict(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Predict the rating of each pair of a user and an item.
 
@@ -137,6 +144,16 @@ class Run(TrainedRun):
         """
         return predict_by_block(self.predictor, self._look_up_pairs(user_ids, item_ids, times)).numpy()
 
+    def predict_table(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> pd.DataFrame:
+        """Predict like `predict`, with the basis of each prediction.
+
+        Returns:
+            prediction (float32); standard_deviation (float32, as from `standard_deviation`) for a run of
+            optimizer=gibbs; basis: known, or user_unknown, item_unknown or both_unknown if these have no training
+            ratings.
+        """
+        return self._predict_pairs(user_ids, item_ids, times)
+
     def standard_deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Compute the standard deviation of each pair's rating around its prediction, for a run of optimizer=gibbs.
 
@@ -153,6 +170,21 @@ class Run(TrainedRun):
             raise UserError(f"{self.folder} has no samples, so no standard deviation")
         pairs = self._look_up_pairs(user_ids, item_ids, times)
         return predict_by_block(self.predictor.standard_deviation, pairs).numpy()
+
+    @cached_property
+    def _noise_variance(self) -> float:
+        """MSE of validation rows or, if there are none, training rows, in squared rating units."""
+        rows = self.part("val") or self.part("train")
+        return float((predict_by_block(self.predictor, rows) - torch.from_numpy(rows.rating)).double().square().mean())
+
+    def _build_expected_gain(self, threshold: float | None) -> ExpectedGain:
+        return ExpectedGain.from_rating_levels(
+            self.tables.interest,
+            self.tables.rating_levels,
+            threshold=like_threshold(threshold, self.record.stars),
+            mse=self._noise_variance,
+            stars=self.record.stars,
+        )
 
     def similar(self, item: int | str, *, k: int = SHORT_LIST, candidates: Ids | None = None) -> pd.DataFrame:
         """List the k items most similar to an item, by the model's factors.
@@ -237,9 +269,9 @@ class Run(TrainedRun):
         _check_roles(columns or {}, DEFAULT_COLUMNS)
         return fold_in(
             self,
-            ratings=_to_pairs_or_table(ratings, name="ratings"),
-            users=_to_pairs_or_table(users, name="users"),
-            items=None if items is None else _to_table(items, name="items"),
+            ratings=to_pairs_or_table(ratings, name="ratings"),
+            users=to_pairs_or_table(users, name="users"),
+            items=None if items is None else to_table(items, name="items"),
             user_id=user_id,
             columns=columns,
         )
@@ -255,6 +287,40 @@ class Run(TrainedRun):
         """
         self.tables.check_users([user_id], place=lambda _: "user_id", for_lists=False)
         return fold_in(self, user_id=user_id).explain(item_ids, k=k)
+
+    def explain_list(self, item_ids: Ids, *, user_id: int | str, k: int) -> pd.DataFrame:
+        """Explain a list like `explain`, but without the items that have no training ratings.
+
+        The result is empty for a user without training ratings.
+        """
+        item_ids = pd.Series(item_ids, dtype=object)[self.tables.are_items_trained(item_ids)]
+        if len(item_ids) == 0 or not self.knows_user(user_id):
+            return pd.DataFrame(dict.fromkeys(("item_id", "rated_item_id", "rating", "change"), np.empty(0)))
+        return fold_in(self, user_id=user_id).explain(item_ids, k=k)
+
+    @cached_property
+    def solvers(self) -> dict[SideName, FoldInSolver]:
+        """The solvers for the weights of folded-in users and of folded-in items.
+
+        Raises:
+            UserError: the model has no factors.
+        """
+        users, items = self._side_rows("user"), self._side_rows("item")
+        return {"user": FoldInSolver(users, items, is_item=False), "item": FoldInSolver(items, users, is_item=True)}
+
+    def _side_rows(self, side: SideName) -> SideSamples:
+        """Return the weights of a side, with the noise precision of a rating, in stars.
+
+        Without samples, the noise is constant.
+        """
+        rows = self.predictor.model.side_samples(side)
+        if rows is None:
+            raise UserError(f"model={self.record.model} cannot fold in or explain ratings: it has no factors")
+        if rows.samples[0].noise_precision is not None:
+            return rows
+        precision = self.record.stars.unit**2 / self._noise_variance if side == "user" else 1.0
+        precisions = torch.full((rows.num_owners,), precision)
+        return rows._replace(samples=[sample._replace(noise_precision=precisions) for sample in rows.samples])
 
     def predictions(self, part: str) -> Predictions:
         """Predict the rows of a part, val or test. Later calls return the same arrays.
@@ -372,18 +438,3 @@ def _check_roles(columns: Mapping[str, str], roles: Collection[str]) -> None:
     """Raise UserError if `columns` names a role that is not one of `roles`."""
     if unknown := sorted(set(columns) - set(roles)):
         raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], roles)}")
-
-
-def _to_pairs_or_table(values: Mapping[Any, Any] | Frame | None, *, name: str) -> Pairs | TextTable | None:
-    """Convert a mapping of single values to pairs, and anything else to a table."""
-    if values is None:
-        return None
-    if isinstance(values, Mapping) and all(np.ndim(value) == 0 for value in values.values()):
-        return list(values.items())
-    return _to_table(values, name=name)
-
-
-def _to_table(frame: Frame, *, name: str) -> TextTable:
-    if isinstance(frame, str | Path):
-        raise UserError(f"{name} must be a data frame or a mapping, got {str(frame)!r}; read the file first")
-    return open_text_table(frame_file(frame, name=name), TextDialect(",", "utf-8")).read()

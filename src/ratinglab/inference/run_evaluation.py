@@ -1,6 +1,7 @@
 """Evaluation of a run: the errors of its predictions, and the quality of its lists on held-out ratings."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -8,15 +9,17 @@ from torch import Tensor
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import Predictions, find_metrics
-from ratinglab.inference.recommender_tables import is_trained
-from ratinglab.inference.trained_recommender import TrainedRecommender, predict_by_block
-from ratinglab.inference.trained_run import TrainedRun
+from ratinglab.inference.indexed_tables import is_trained
+from ratinglab.inference.recommender import predict_by_block
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.held_out_lists import HeldOutLists
 from ratinglab.recommend.orders import Order
 from ratinglab.runs.storage import read_part
 from ratinglab.stars import is_liked
+
+if TYPE_CHECKING:
+    from ratinglab.inference.run import Run
 
 PART_LABELS = {"val": "validation", "test": "test"}
 """Name of each held-out part in printed tables, by its name in tags."""
@@ -28,7 +31,7 @@ HALF_WIDTH_90 = 1.6449
 """Half-width of the 90% interval of a normal distribution, in standard deviations."""
 
 
-def predict_rows(run: TrainedRecommender, rows: Ratings) -> Predictions:
+def predict_rows(run: "Run", rows: Ratings) -> Predictions:
     """Predict rows by the model and by the bias baseline."""
     predictor = run.predictor
 
@@ -39,7 +42,7 @@ def predict_rows(run: TrainedRecommender, rows: Ratings) -> Predictions:
     return Predictions(rows, predicted=predicted.numpy(), baseline=baseline.numpy())
 
 
-def measure_errors(run: TrainedRecommender, predictions: Predictions, *, prefix: str) -> dict[str, float]:
+def measure_errors(run: "Run", predictions: Predictions, *, prefix: str) -> dict[str, float]:
     """Measure the errors of all rows, and of warm and cold rows separately, by tag; see `Run.evaluate`."""
     metrics: dict[str, float] = {}
     is_warm = is_trained(predictions.rows.user, run.record.num_users)
@@ -57,7 +60,7 @@ def measure_errors(run: TrainedRecommender, predictions: Predictions, *, prefix:
 
 
 @torch.inference_mode()
-def _measure_group(run: TrainedRecommender, predictions: Predictions, *, prefix: str) -> dict[str, float]:
+def _measure_group(run: "Run", predictions: Predictions, *, prefix: str) -> dict[str, float]:
     """Measure the errors of the model and of the baselines, by tag."""
     rating, predictor = torch.from_numpy(predictions.rows.rating), run.predictor
     systems = {
@@ -73,7 +76,7 @@ def _measure_group(run: TrainedRecommender, predictions: Predictions, *, prefix:
     }
 
 
-def _compute_coverage(run: TrainedRecommender, rows: Ratings) -> float:
+def _compute_coverage(run: "Run", rows: Ratings) -> float:
     """Compute the share of ratings within 1.645 standard deviations of their prediction."""
     distance = (predict_by_block(run.predictor.predict_unclipped, rows) - torch.from_numpy(rows.rating)).abs()
     inside = distance <= HALF_WIDTH_90 * predict_by_block(run.predictor.standard_deviation, rows)
@@ -87,7 +90,7 @@ def check_held_out(parts: Sequence[str]) -> None:
 
 
 def measure_lists(
-    run: TrainedRun, lengths: Sequence[int], order: Order | None, *, threshold: float, parts: Sequence[str]
+    run: "Run", lengths: Sequence[int], order: Order | None, *, threshold: float, parts: Sequence[str]
 ) -> dict[str, float]:
     """Measure the lists of the model and of the most popular items on parts, by tag; see `Run.evaluate_ranking`."""
     metrics: dict[str, float] = {}
@@ -113,7 +116,7 @@ def measure_lists(
     return metrics
 
 
-def _read_history(run: TrainedRun, part: str) -> Batch | None:
+def _read_history(run: "Run", part: str) -> Batch | None:
     """Read the rows from which a part's users are folded in, with ratings in stars. None if there are no such rows."""
     columns = read_part(run.tables.folder, f"{part}_history", ["user", "item", "rating"])
     user, item, rating = map(torch.from_numpy, columns)

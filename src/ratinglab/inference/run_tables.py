@@ -1,17 +1,20 @@
 """The tables in a run's folder: ids, items, the ratings of each part, and what is counted or fitted from them."""
 
+import hashlib
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import like_threshold
-from ratinglab.inference.recommender_tables import RecommenderTables
-from ratinglab.inference.stored_interest import read_interest, write_interest
+from ratinglab.files import write_atomically
+from ratinglab.inference.indexed_tables import IndexedTables
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Column
@@ -19,8 +22,9 @@ from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.interest import Interest, fit_interest
 from ratinglab.recommend.orders import find_rating_levels
 from ratinglab.recommend.topk import order_by_popularity
+from ratinglab.runs.digests import DIFFERS, read_digests
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.run_files import ITEMS, RATINGS, USERS
+from ratinglab.runs.run_files import INTEREST, ITEMS, RATINGS, USERS
 from ratinglab.runs.storage import count_rows, count_training_ratings, read_parquet, read_part, read_stored_features
 from ratinglab.sides import SideName
 from ratinglab.stars import is_liked
@@ -29,7 +33,7 @@ MAX_RATINGS_IN_MEMORY = 200_000_000
 """Number of ratings, about 10 GB, above which they are never read all at once."""
 
 
-class RunTables(RecommenderTables):
+class RunTables(IndexedTables):
     """The tables in a run's folder. Each is read when it is first used.
 
     Attributes:
@@ -133,3 +137,37 @@ class RunTables(RecommenderTables):
     def read_feature(self, side: SideName, name: str) -> Column:
         """Read a feature of all users or items by index. The equation must use it."""
         return read_stored_features(self.folder / (USERS if side == "user" else ITEMS), (name,))[name]
+
+
+def read_interest(folder: Path) -> Interest | None:
+    """Read the interest model; None if it has not been fitted yet."""
+    path = folder / INTEREST
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as tables:
+            interest = Interest(*(torch.from_numpy(tables[name]) for name in Interest._fields))
+            if str(tables["digest"]) != _digest_of_interest(folder, interest):
+                raise ValueError(DIFFERS)
+    except Exception as error:  # an incomplete or foreign file can raise anything
+        raise UserError(f"{path} is damaged or belongs to another run: delete it to have it refitted") from error
+    return interest
+
+
+def write_interest(folder: Path, interest: Interest) -> None:
+    """Write the interest model. Does nothing if the folder is read-only: each process then fits the model again."""
+    tables = {name: table.numpy() for name, table in interest._asdict().items()}
+    tables["digest"] = np.array(_digest_of_interest(folder, interest))
+    with suppress(OSError):
+        write_atomically(folder / INTEREST, lambda file: np.savez(file, **tables))
+
+
+def _digest_of_interest(folder: Path, interest: Interest) -> str:
+    """Compute the SHA-256 of the interest model and of the ratings' digest.
+
+    interest.npz holds it, because only the training process may write digests.json.
+    """
+    sha256 = hashlib.sha256(str(read_digests(folder).get(RATINGS)).encode())
+    for table in interest:
+        sha256.update(np.ascontiguousarray(table.numpy()).tobytes())
+    return sha256.hexdigest()

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.inference.folded_in import FoldedIn, explain_list
+from ratinglab.inference.folded_in import FoldedIn
 from ratinglab.inference.run import Run
 from ratinglab.runs.record import has_finished
 from ratinglab.serving import schemas
@@ -87,7 +87,7 @@ class Service:
     def recommend(self, request: schemas.RecommendRequest) -> schemas.RecommendResponse:
         """Recommend items to a known user, as Run.recommend does."""
         self._check_request(request)
-        recommended = self._list_items(None, request.user_id, request, unknown=request.unknown)
+        recommended = self._list_items(self.run, request.user_id, request, unknown=request.unknown)
         return schemas.RecommendResponse(recommended=recommended)
 
     def fold_in(self, request: schemas.FoldInRequest) -> schemas.FoldInResponse:
@@ -104,10 +104,10 @@ class Service:
         )
 
     def _list_items(
-        self, folded: FoldedIn | None, user_id: int | str, request: schemas.ListRequest, *, unknown: str
+        self, recommender: Run | FoldedIn, user_id: int | str, request: schemas.ListRequest, *, unknown: str
     ) -> list[schemas.Recommended]:
         """List items for a user, each with the user's ratings that moved its prediction most, at most `request.why`."""
-        table = (folded or self.run).recommend(
+        table = recommender.recommend(
             user_id,
             k=request.k,
             candidates=request.candidates,
@@ -118,7 +118,8 @@ class Service:
         )
         reasons: dict[int | str, list[schemas.Reason]] = {}
         if request.why > 0:
-            for row in _to_dicts(explain_list(self.run, folded, user_id, table["item_id"].tolist(), k=request.why)):
+            changes = recommender.explain_list(table["item_id"].tolist(), user_id=user_id, k=request.why)
+            for row in _to_dicts(changes):
                 item_id, title = row["rated_item_id"], row.get("rated_title")
                 reason = schemas.Reason(item_id=item_id, title=title, rating=row["rating"], change=row["change"])
                 reasons.setdefault(row["item_id"], []).append(reason)

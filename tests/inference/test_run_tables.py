@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ratinglab.errors import UserError
-from ratinglab.inference.stored_interest import read_interest, write_interest
+from ratinglab.inference.run_tables import read_interest, write_interest
 from ratinglab.recommend.interest import DIMS, Interest
 from ratinglab.runs.digests import write_with_digests
 

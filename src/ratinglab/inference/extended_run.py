@@ -1,4 +1,4 @@
-"""Tables of a recommender to which items or users were folded in."""
+"""The predictor and the tables of a run to which items or users were folded in."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -6,22 +6,57 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 
-from ratinglab.inference.given_ratings import find_positions
-from ratinglab.inference.recommender_tables import RecommenderTables
+from ratinglab.inference.fold_in_input import find_positions
+from ratinglab.inference.indexed_tables import IndexedTables
+from ratinglab.inference.new_rows import NewRows
 from ratinglab.inference.run_tables import RunTables
-from ratinglab.inference.users_or_items import UsersOrItems
+from ratinglab.models.bias_baseline import SHRINKAGE, BiasBaseline
+from ratinglab.models.factors import Factors, SideSamples
+from ratinglab.models.posterior import PlaceholderEquation, Posterior
+from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import IdMap
 from ratinglab.recommend.interest import Interest
 from ratinglab.runs.storage import FEATURE_PREFIX
 
 
-class TablesWithItems(RecommenderTables):
+def extend_predictor(old: Predictor, new: NewRows, user_rows: SideSamples, item_rows: SideSamples) -> Predictor:
+    """Replace the users of a predictor and of its baseline by new users, or append new items to its items.
+
+    `user_rows` and `item_rows` are the weights of all users and items of the result, in as many samples.
+    """
+    pairs = zip(user_rows.samples, item_rows.samples, strict=True)
+    samples = [Factors(user, item, user_rows.mean) for user, item in pairs]
+    posterior = Posterior(PlaceholderEquation(samples[0]))
+    posterior.samples = samples
+    baseline = _extend_baseline(old.baseline, new)
+    return Predictor(posterior, baseline, stars=old.stars, scale=old.scale).eval()
+
+
+def _extend_baseline(old: BiasBaseline, new: NewRows) -> BiasBaseline:
+    """Solve for the biases of new users or items: b = Σ (r − μ − b of the other side) / (λ + n)."""
+    observed, other_bias = new.observations, old.item_bias if new.side == "user" else old.user_bias
+    residual = new.rating - old.mean - other_bias[observed.other]
+    total = torch.bincount(observed.row, residual, minlength=observed.num_rows)
+    new_bias = (total / (SHRINKAGE + torch.bincount(observed.row, minlength=observed.num_rows))).float()
+    user_bias, item_bias = old.user_bias[:-1], old.item_bias[:-1]
+    if new.side == "user":
+        user_bias = new_bias
+    else:
+        item_bias = torch.cat([item_bias, new_bias])
+    baseline = BiasBaseline(num_users=len(user_bias), num_items=len(item_bias))
+    baseline.mean.copy_(old.mean)
+    baseline.user_bias[:-1], baseline.item_bias[:-1] = user_bias, item_bias
+    return baseline
+
+
+class TablesWithItems(IndexedTables):
     """A run's tables with folded-in items, which follow the items with training ratings."""
 
-    def __init__(self, old: RunTables, items: UsersOrItems, ratings: pd.DataFrame) -> None:
-        """Add items to the tables `old`; `ratings` are all given ratings, from `look_up_ratings`."""
+    def __init__(self, old: RunTables, items: NewRows, ratings: pd.DataFrame) -> None:
+        """Add items to the tables `old`; `ratings` are all given ratings, as in `GivenData`."""
         self.record = replace(old.record, num_items=old.record.num_items + len(items.ids), is_sampled=True)
         self._old, self._new_items, self._given = old, items, ratings
 
@@ -62,11 +97,11 @@ class TablesWithItems(RecommenderTables):
         return self._old.interest.with_items(self._new_items.pairs().transpose(), len(self._new_items.ids))
 
 
-class TablesWithUsers(RecommenderTables):
+class TablesWithUsers(IndexedTables):
     """Tables whose users are the folded-in ones, instead of the run's."""
 
-    def __init__(self, old: RecommenderTables, users: UsersOrItems, ratings: pd.DataFrame) -> None:
-        """Replace the users of the tables `old`; `ratings` are all given ratings, from `look_up_ratings`."""
+    def __init__(self, old: IndexedTables, users: NewRows, ratings: pd.DataFrame) -> None:
+        """Replace the users of the tables `old`; `ratings` are all given ratings, as in `GivenData`."""
         self.record = replace(old.record, num_users=len(users.ids), is_sampled=not old.record.predicts_scores)
         self._old, self._new_users, self._given = old, users, ratings
 

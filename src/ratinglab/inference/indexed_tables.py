@@ -1,4 +1,4 @@
-"""Ids, items and ratings of a recommender, by index."""
+"""Ids, items and ratings by index: the tables behind predictions and lists."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -37,7 +37,7 @@ def check_pairs(user_ids: Ids, item_ids: Ids) -> None:
         raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
 
 
-class RecommenderTables(ABC):
+class IndexedTables(ABC):
     """Ids, items and ratings of a recommender, by index.
 
     The users and items that the model predicts have the lowest indices: those with training ratings, and those that
@@ -122,10 +122,6 @@ class RecommenderTables(ABC):
     def are_items_trained(self, item_ids: Ids) -> NDArray[np.bool_]:
         """Return whether each item has training ratings or was folded in: (B,) bool."""
         return is_trained(self.item_ids.index_of(item_ids), self.record.num_items)
-
-    def is_user_trained(self, user_id: int | str) -> bool:
-        """Return whether a user has training ratings or was folded in."""
-        return bool(self.are_users_trained([user_id])[0])
 
     def check_users(self, user_ids: Ids, *, place: Callable[[int], str], for_lists: bool = True) -> None:
         """Raise UserError if a user has no training ratings and was not folded in.

@@ -1,6 +1,9 @@
-"""Users or items to fold in, with their ratings and features by index."""
+"""The users or items to fold in, with their ratings and features by index, and notes on what was left out."""
 
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -8,24 +11,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ratinglab.inference.given_data import GivenData, GivenFeatures
-from ratinglab.inference.given_ratings import find_positions
-from ratinglab.inference.recommender_tables import is_trained
-from ratinglab.inference.trained_run import TrainedRun
+from ratinglab.inference.fold_in_input import GivenData, GivenFeatures, find_positions
+from ratinglab.inference.indexed_tables import is_trained
 from ratinglab.models.design import Design
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.side_information import is_numeric
 from ratinglab.recommend.fold_in_solver import Observations
+from ratinglab.runs.record import RunRecord
 from ratinglab.sides import SideName, other_side
 from ratinglab.splits.split import TRAIN
+from ratinglab.stars import is_liked
+
+if TYPE_CHECKING:
+    from ratinglab.inference.run import Run
 
 
 @dataclass(frozen=True)
-class UsersOrItems:
+class NewRows:
     """The users, or the items, to fold in.
 
     Attributes:
+        side: whether they are users or items.
         ids: (B,) their ids, as text.
         run_index: (B,) int32, their indices in the run; UNKNOWN if the run lacks them.
         observations: their ratings of items (or by users) with training ratings, and their features.
@@ -33,6 +40,7 @@ class UsersOrItems:
         features: the features given by the caller; None if there are none.
     """
 
+    side: SideName
     ids: list[str]
     run_index: NDArray[np.int32]
     observations: Observations
@@ -44,35 +52,31 @@ class UsersOrItems:
         return RatedPairs(self.observations.row.int().numpy(), self.observations.other.int().numpy())
 
 
-def collect(run: TrainedRun, side: SideName, given: GivenData) -> UsersOrItems:
+def collect_rows(run: "Run", side: SideName, given: GivenData) -> NewRows:
     """Collect the users or items to fold in: those with features or with a usable rating, and the single user.
 
     A given rating is usable if its other side has training ratings. A user with training ratings keeps them, but
     a given rating replaces the training rating of the same item. An item with training ratings is not folded in.
     """
-    record, features = run.record, given.features[side]
-    index_of = _find_ids(run, side, given)
+    features = given.features[side]
+    num_others = run.record.num_items if side == "user" else run.record.num_users
+    usable = given.ratings[is_trained(given.ratings[f"{other_side(side)}_index"].to_numpy(), num_others)]
+    index_of = _find_ids(run, side, usable, given)
     ids, run_index = list(index_of), np.array(list(index_of.values()), dtype=np.int32)
-    ratings = _collect_ratings(run, side, given.ratings, ids, run_index)
+    ratings = _collect_ratings(run, side, usable, ids, run_index)
     dtypes = {"row": np.int64, "other": np.int64, "rating": np.float64}
     row, other, rating = (torch.from_numpy(ratings[name].to_numpy(dtype, copy=True)) for name, dtype in dtypes.items())
     designs = _build_designs(run, side, ids, run_index, features)
-    observations = Observations(row, other, record.stars.to_stars(rating), len(ids), designs)
-    return UsersOrItems(ids, run_index, observations, rating, features)
+    observations = Observations(row, other, run.record.stars.to_stars(rating), len(ids), designs)
+    return NewRows(side, ids, run_index, observations, rating, features)
 
 
-def _select_usable(run: TrainedRun, side: SideName, ratings: pd.DataFrame) -> pd.DataFrame:
-    """Select the given ratings whose other side has training ratings."""
-    num_others = run.record.num_items if side == "user" else run.record.num_users
-    return ratings[is_trained(ratings[f"{other_side(side)}_index"].to_numpy(), num_others)]
-
-
-def _find_ids(run: TrainedRun, side: SideName, given: GivenData) -> dict[str, int]:
+def _find_ids(run: "Run", side: SideName, usable: pd.DataFrame, given: GivenData) -> dict[str, int]:
     """Find the users or items to fold in: the index in the run of each id, UNKNOWN if the run lacks it."""
-    run_ids = run.tables.user_ids if side == "user" else run.tables.item_ids
-    rated, features = _select_usable(run, side, given.ratings), given.features[side]
-    index_of = dict(zip(rated[side], rated[f"{side}_index"], strict=True))
+    features = given.features[side]
+    index_of = dict(zip(usable[side], usable[f"{side}_index"], strict=True))
     if features is not None:
+        run_ids = run.user_ids if side == "user" else run.item_ids
         index_of |= dict(zip(features.ids, run_ids.index_of(features.ids), strict=True))
     if side == "item":
         return {name: index for name, index in index_of.items() if not 0 <= index < run.record.num_items}
@@ -82,18 +86,17 @@ def _find_ids(run: TrainedRun, side: SideName, given: GivenData) -> dict[str, in
 
 
 def _collect_ratings(
-    run: TrainedRun, side: SideName, given: pd.DataFrame, ids: list[str], run_index: NDArray[np.int32]
+    run: "Run", side: SideName, usable: pd.DataFrame, ids: list[str], run_index: NDArray[np.int32]
 ) -> pd.DataFrame:
     """Collect the usable given ratings and, of users, the training ratings.
 
     Returns row (position in `ids`), other (index on the other side) and rating, sorted by row.
     """
-    rated = _select_usable(run, side, given)
     ratings = pd.DataFrame(
         {
-            "row": find_positions(ids, rated[side]),
-            "other": rated[f"{other_side(side)}_index"],
-            "rating": rated["rating"],
+            "row": find_positions(ids, usable[side]),
+            "other": usable[f"{other_side(side)}_index"],
+            "rating": usable["rating"],
         }
     )
     if side == "user":
@@ -106,7 +109,7 @@ def _collect_ratings(
 
 
 def _build_designs(
-    run: TrainedRun,
+    run: "Run",
     side: SideName,
     ids: list[str],
     run_index: NDArray[np.int32],
@@ -130,3 +133,47 @@ def _build_designs(
             features.replace_values(values, name, ids, trained)
         designs.append(Design.from_new_rows(values, trained))
     return designs
+
+
+def notes_on_fold_in(record: RunRecord, ratings: pd.DataFrame, users: NewRows, items: NewRows) -> Iterator[str]:
+    """Describe the folded-in items, and the ratings and users that were left out.
+
+    `ratings` are all given ratings, as in `GivenData`.
+    """
+    if items.ids:
+        yield f"folded in {_count_with_example(items.ids, 'new item')}"
+    is_user_trained = is_trained(ratings["user_index"].to_numpy(), record.num_users)
+    is_item_trained = is_trained(ratings["item_index"].to_numpy(), record.num_items)
+    left_out = ratings[~is_user_trained & ~is_item_trained]
+    if len(left_out) > 0:
+        rating = _count_with_example(left_out["item"].tolist(), "rating", example="that of item ")
+        yield f"skipped {rating}: neither the item nor the user has training ratings"
+    users_left_out = sorted(set(left_out["user"]) - set(users.ids))
+    if users_left_out:
+        yield f"skipped {_count_with_example(users_left_out, 'user')}: they have rated no item with training ratings"
+    if record.predicts_scores:
+        yield from notes_on_likes(record, ratings, users)
+
+
+def notes_on_likes(record: RunRecord, ratings: pd.DataFrame, users: NewRows) -> Iterator[str]:
+    """Describe the users who have neither training rows nor a rating that counts as a like, for a ranking model."""
+    min_stars = record.model_options["min_stars"]
+    if min_stars is None:
+        return
+    is_like = is_liked(record.stars.to_stars(ratings["rating"].to_numpy()), min_stars)
+    is_like &= is_trained(ratings["item_index"].to_numpy(), record.num_items)
+    users_with_likes = set(ratings["user"][is_like])
+    is_known = is_trained(users.run_index, record.num_users)
+    without_likes = [user for user in itertools.compress(users.ids, ~is_known) if user not in users_with_likes]
+    if without_likes:
+        lowest = record.stars.to_rating(min_stars)
+        yield (
+            f"no rating of {_count_with_example(without_likes, 'user')}, is at least {lowest:g} (model.min_stars): "
+            "they get the most popular items, with scores of 0"
+        )
+
+
+def _count_with_example(names: Sequence[str], noun: str, *, example: str = "") -> str:
+    """Count things, and name the first: `1 user, ann` or `3 users, such as ann`."""
+    first = f"{example}{names[0]}"
+    return f"1 {noun}, {first}" if len(names) == 1 else f"{len(names):,} {noun}s, such as {first}"

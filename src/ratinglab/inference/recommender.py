@@ -1,0 +1,294 @@
+"""Predictions and recommendation lists by id, from a predictor and the tables of its users and items."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+from numbers import Integral
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ratinglab.batches import Blocks
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, UnknownUsers
+from ratinglab.inference.indexed_tables import Ids, IndexedTables, check_ids, check_pairs, is_trained
+from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.ids import UNKNOWN
+from ratinglab.ratings.table import Ratings
+from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order
+from ratinglab.recommend.topk import select_top_k
+
+SHORT_LIST = 10
+"""Default length of lists, also in conf/recommend.yaml and conf/similar.yaml. Always valid, even with fewer items."""
+Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]
+"""Timestamps of ratings, in any unit. Timestamps without a time zone are in UTC."""
+BASES = ("known", "user_unknown", "item_unknown", "both_unknown")
+"""Values of `basis`: the model predicts known pairs, the bias baseline all other pairs."""
+Choice = TypeVar("Choice", bound=Enum)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """Options of lists: the arguments of `Recommender.recommend`, with `by` and `threshold` in `order`."""
+
+    k: int
+    candidates: Ids | None
+    exclude_seen: bool
+    unknown: UnknownUsers
+    order: OrderOptions
+
+    def __post_init__(self) -> None:
+        """Raise UserError for an invalid number of items."""
+        check_k(self.k)
+
+
+class Recommender:
+    """A predictor with the ids, items and ratings of its users and items.
+
+    Attributes:
+        predictor: predicts from indices of users and items; with the best weights, on the CPU.
+        tables: the ids, items and ratings.
+        record: contents of run.json, with the numbers of users and items that the model predicts.
+    """
+
+    def __init__(self, predictor: Predictor, tables: IndexedTables, run: "Recommender | None" = None) -> None:
+        """Combine a predictor and its tables. After a fold-in, `run` is the run that was extended."""
+        self.predictor, self.tables, self.record, self._run = predictor, tables, tables.record, run
+
+    def _predict_pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None = None) -> pd.DataFrame:
+        """Predict pairs of users and items; see `Run.predict_table`."""
+        pairs = self._look_up_pairs(user_ids, item_ids, times)
+        is_new_user = ~is_trained(pairs.user, self.record.num_users)
+        is_new_item = ~is_trained(pairs.item, self.record.num_items)
+        basis = pd.Categorical.from_codes(1 * is_new_user + 2 * is_new_item, pd.Index(BASES))
+        return pd.DataFrame(self._predict_columns(pairs) | {"basis": basis})
+
+    def _look_up_pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None = None) -> Ratings:
+        """Look up pairs of users and items. Their ratings are 0 in the result."""
+        self.record.check_predicts_ratings()
+        check_pairs(user_ids, item_ids)
+        if times is not None:
+            if not self.predictor.model.takes_day:
+                raise UserError(f"{self.record.model} takes no times: it predicts the same on all days")
+            if len(times) != len(user_ids):
+                raise UserError(f"predict needs as many times as users, got {len(times)} and {len(user_ids)}")
+            times = _to_utc(times)
+            if np.isnat(times).any():
+                raise UserError(f"times: entry {int(np.isnat(times).argmax())} is NaT")
+        return Ratings(
+            day=None if times is None else times.astype("datetime64[D]").astype(np.int32),
+            user=self.tables.user_ids.index_of(user_ids),
+            item=self.tables.item_ids.index_of(item_ids),
+            rating=np.zeros(len(user_ids), dtype=np.float32),
+        )
+
+    def _predict_columns(self, rows: Ratings) -> dict[str, NDArray[np.generic]]:
+        """Predict rows: score, or prediction and, for a run with samples, standard_deviation. (N,) float32 each."""
+        predicted = predict_by_block(self.predictor, rows).numpy()
+        if self.record.predicts_scores:
+            return {"score": predicted}
+        if not self.record.is_sampled:
+            return {"prediction": predicted}
+        deviation = predict_by_block(self.predictor.standard_deviation, rows).numpy()
+        return {"prediction": predicted, "standard_deviation": deviation}
+
+    def recommend(
+        self,
+        user_id: int | str | None = None,
+        *,
+        k: int = SHORT_LIST,
+        candidates: Ids | None = None,
+        exclude_seen: bool = True,
+        unknown: str = "error",
+        by: str = "expected_gain",
+        threshold: float | None = None,
+    ) -> pd.DataFrame:
+        """Recommend k items.
+
+        By default, the expected gain orders the list. It is the user's interest in the item, estimated from implicit
+        feedback (who rated what), times the probability of a rating of at least `threshold`; see `recommend.orders`.
+        Ties go to the item with more training ratings.
+
+        Args:
+            user_id: the user's id, as in the data; by default the only folded-in user.
+            k: maximum number of items, at least 1.
+            candidates: ids of the items to choose from, by default all; items without training ratings are ignored.
+            exclude_seen: whether to exclude items that the user has rated in any part.
+            unknown: `error` refuses a user without training ratings; `baseline` uses the bias baseline or, with a
+                ranking model, lists the most popular items.
+            by: `expected_gain`; `prediction`, before clipping; or `lower_bound`, the prediction minus its standard
+                deviation, for a run of optimizer=gibbs and for folded-in users. A model that predicts scores orders by
+                scores, and refuses `lower_bound`.
+            threshold: lowest rating that counts as liked, in rating units; by default 4 of 5 stars, on any scale.
+
+        Returns:
+            rank from 1, item_id, title (if the data had titles), prediction and, for a run of optimizer=gibbs and after
+            fold-in, standard_deviation (NaN where there is none), or score for a model that predicts scores; best
+            first.
+
+        Raises:
+            UserError: k is not an integer of at least 1, or the user or every candidate has no training ratings.
+        """
+        user_id = self._resolve_user(user_id)
+        if np.ndim(user_id) > 0:
+            raise UserError(f"user_id must be one id, got {user_id!r}; recommend_to_all takes several")
+        lists = self.recommend_to_all(
+            k=k,
+            user_ids=[user_id],
+            candidates=candidates,
+            exclude_seen=exclude_seen,
+            unknown=unknown,
+            by=by,
+            threshold=threshold,
+        )
+        return lists.drop(columns="user_id")
+
+    def recommend_to_all(
+        self,
+        *,
+        k: int = SHORT_LIST,
+        user_ids: Ids | None = None,
+        candidates: Ids | None = None,
+        exclude_seen: bool = True,
+        unknown: str = "error",
+        by: str = "expected_gain",
+        threshold: float | None = None,
+    ) -> pd.DataFrame:
+        """Recommend k items to each of several users. Users for whom no candidate is left get no rows.
+
+        Takes the arguments of `recommend`, and raises its errors. `user_ids` are the users in the order of the result.
+        None stands for all folded-in users. If there are none, it stands for all users with training ratings, by index,
+        or with unknown=`baseline` for all users of the run.
+
+        Returns:
+            user_id and the columns of `recommend`, best first.
+        """
+        if user_ids is not None:
+            check_ids(user_ids, name="user_ids")
+        options = ListOptions(
+            k=k,
+            candidates=candidates,
+            exclude_seen=exclude_seen,
+            unknown=_parse_choice(UnknownUsers, unknown, name="unknown"),
+            order=parse_order(by, threshold),
+        )
+        return pd.concat(self.lists_by_block(options, user_ids=user_ids), ignore_index=True)
+
+    def _resolve_user(self, user_id: int | str | None) -> int | str:
+        """Return the id of the user to recommend to. None is allowed if there is a single user."""
+        if user_id is None:
+            raise UserError("user_id must be given; recommend_to_all recommends to all users")
+        return user_id
+
+    def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
+        """Yield the rows of `recommend_to_all` in blocks of bounded memory, at least one block."""
+        tables = self.tables
+        if user_ids is None:
+            includes_unknown = options.unknown is UnknownUsers.baseline
+            user = np.arange(len(tables.user_ids) if includes_unknown else self.record.num_users, dtype=np.int32)
+            ids = tables.user_ids.ids[user]
+        else:
+            if options.unknown is UnknownUsers.error:
+                tables.check_users(user_ids, place=lambda row: "user_ids" if len(user_ids) > 1 else "user_id")
+            user = tables.user_ids.index_of(user_ids)
+            ids = tables.user_ids.ids[user] if (user != UNKNOWN).all() else pd.Index(user_ids).astype(str)
+        candidates, seen = tables.candidates(options.candidates), None
+        if options.exclude_seen and len(user) == 1:
+            candidates = candidates[~np.isin(candidates, tables.ratings_of_users(user)["item"])]
+        elif options.exclude_seen:
+            seen = tables.seen_items()
+        first, order = 0, self._build_order(options.order)
+        for best in select_top_k(self.predictor, user, candidates=candidates, seen=seen, k=options.k, order=order):
+            row, column = np.nonzero(best >= 0)
+            item = best[row, column]
+            rows = Ratings(user[first + row], item, rating=np.zeros(len(item), dtype=np.float32))
+            lists = tables.list_items(item, self._predict_columns(rows)).assign(rank=column + 1)
+            lists.insert(0, "user_id", ids[first + row])
+            first += len(best)
+            yield lists
+
+    def _build_order(self, options: OrderOptions) -> Order | None:
+        """Build the order of lists. Returns None if the model's own ratings or scores order them.
+
+        Raises:
+            UserError: lower bounds need samples, which the run lacks.
+        """
+        if options.by is OrderBy.lower_bound:
+            if not self.record.is_sampled:
+                raise UserError(
+                    "by=lower_bound needs standard deviations: a run of optimizer=gibbs, or folded-in users"
+                )
+            return LowerBound(self.predictor)
+        if options.by is OrderBy.prediction or self.record.predicts_scores:
+            return None
+        return self._build_expected_gain(options.threshold)
+
+    def _build_expected_gain(self, threshold: float | None) -> ExpectedGain:
+        """Build the order by expected gain. A rating of at least `threshold` (None: 4 of 5 stars) counts as liked.
+
+        After a fold-in, the noise and the scale are still those of the run's own ratings, but the interest is new.
+        """
+        assert self._run is not None, "a run has its own method"
+        return replace(self._run._build_expected_gain(threshold), interest=self.tables.interest)
+
+    def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
+        """List the k items that a user rated highest: rank, item_id, title, rating. An unknown user has none."""
+        user = self.tables.user_ids.index_of([user_id])
+        rows = self.tables.ratings_of_users(user).nlargest(k, "rating", keep="first")
+        return self.tables.list_items(rows["item"].to_numpy(), {"rating": rows["rating"].to_numpy()})
+
+    def knows_user(self, user_id: int | str) -> bool:
+        """Return whether a user has training ratings or was folded in."""
+        return bool(self.tables.are_users_trained([user_id])[0])
+
+
+def check_k(k: int) -> None:
+    """Raise UserError unless k is an integer of at least 1."""
+    if not isinstance(k, Integral) or isinstance(k, bool):
+        raise UserError(f"k must be an integer, got {k!r}")
+    if k < 1:
+        raise UserError(f"k must be at least 1, got {k}")
+
+
+def _parse_choice(choices: type[Choice], text: str, *, name: str) -> Choice:
+    """Parse the argument `name`. Raises UserError if there is no such choice."""
+    names = [choice.value for choice in choices]
+    if text not in names:
+        raise UserError(f"{name} must be one of {', '.join(names)}, got {text!r}{did_you_mean(str(text), names)}")
+    return choices(text)
+
+
+def check_list_length(k: int, *, num_items: int) -> None:
+    """Raise UserError if k exceeds both the number of items and SHORT_LIST."""
+    if k > max(num_items, SHORT_LIST):
+        raise UserError(f"k must be at most {num_items}, the number of items, got {k}")
+
+
+def parse_order(by: str, threshold: float | None) -> OrderOptions:
+    """Parse the arguments for the order of lists; see `Recommender.recommend`.
+
+    Raises:
+        UserError: there is no such order, or the threshold is not finite.
+    """
+    if threshold is not None and not np.isfinite(threshold):
+        raise UserError(f"threshold must be finite, got {threshold}")
+    return OrderOptions(_parse_choice(OrderBy, by, name="by"), threshold)
+
+
+def _to_utc(times: Times) -> NDArray[np.datetime64]:
+    """Convert timestamps to datetime64 in UTC. Timestamps without a time zone are in UTC."""
+    index = pd.Index(times)
+    if index.inferred_type not in ("datetime64", "datetime", "date", "empty"):
+        raise UserError(f"times must be dates with times, such as datetime64, got {index.inferred_type} values")
+    return pd.DatetimeIndex(pd.to_datetime(index, utc=True)).tz_localize(None).to_numpy()
+
+
+def predict_by_block(predict: Callable[[Tensor, Tensor, Tensor | None], Tensor], rows: Ratings) -> Tensor:
+    """Predict rows in blocks, with bounded memory: (N,) float32."""
+    with torch.inference_mode():
+        return torch.cat([torch.empty(0), *(predict(user, item, day) for user, item, _, day in Blocks(rows))])
