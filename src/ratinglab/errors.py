@@ -1,4 +1,4 @@
-"""Errors whose message is one line for the user, and suggestions of names."""
+"""Errors whose message is one line for the user, and the words of messages: suggestions of names, and counts."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -31,6 +31,11 @@ def require(*packages: str, extra: str, needed_by: str) -> None:
 def refuse_arguments(message: str) -> NoReturn:
     """Raise UserError, in place of `ArgumentParser.error`, which prints the usage first."""
     raise UserError(f"{message}; see --help")
+
+
+def format_count(number: int, noun: str) -> str:
+    """Format a number of things in a message, such as `1 user` or `1,200 users`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def did_you_mean(name: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str:

@@ -32,7 +32,7 @@ def test_inspect_data_summarizes_a_file(command, folder):
     assert lines[2] == "ratings    from 1 to 5; mean 3.75, standard deviation 1.60"
     assert lines[3] == "time       2020-01-01 00:00 to 2021-01-01 00:00 UTC"
     assert re.fullmatch(r" {11}times [0-9a-f]{32}", lines[5])
-    assert lines[6].startswith("note: user ids that differ from another id only in white space, read as the same id: 1")
+    assert lines[6].startswith("note: read 1 user id as another id, since only white space differs")
     histogram = [line.split() for line in lines[9:12]]
     assert [row[:3] for row in histogram] == [["1", "1", "25.0%"], ["4.5", "2", "50.0%"], ["5", "1", "25.0%"]]
     assert [len(row[3]) for row in histogram] == [20, 40, 20]

@@ -117,8 +117,8 @@ def test_notes_count_the_pairs_of_all_blocks(run, here, capsys):
     predict(run, "input=in.csv", "output=out.csv")
     assert capsys.readouterr().out.splitlines() == [
         "7 predictions in out.csv",
-        "note: pairs predicted by the bias baseline, since the user has no training ratings: 2",
-        "note: pairs predicted by the bias baseline, since the item has no training ratings: 2",
+        "note: the bias baseline predicts 2 pairs: the user has no training ratings",
+        "note: the bias baseline predicts 2 pairs: the item has no training ratings",
     ]
 
 
@@ -305,7 +305,7 @@ def test_predictions_are_printed_without_an_output(run, here, capsys):
     first, second = run.predict([1, 99], [1, 2])
     assert rows[0].split() == ["1", "1", "4.5", f"{first:.2f}", "known"]
     assert rows[1].split() == ["99", "2", "3", f"{second:.2f}", "user_unknown"]
-    assert note == "note: pairs predicted by the bias baseline, since the user has no training ratings: 1"
+    assert note == "note: the bias baseline predicts 1 pair: the user has no training ratings"
     assert [path.name for path in here.iterdir()] == ["pairs.csv"]
 
 
@@ -316,7 +316,7 @@ def test_first_predictions_are_printed_with_the_number_of_others(run, here, caps
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:3]] == ["1", "99"]
     assert lines[3] == "note: 5 more pairs: set output=FILE to write all of them"
-    assert "note: pairs predicted by the bias baseline, since the user has no training ratings: 2" in lines
+    assert "note: the bias baseline predicts 2 pairs: the user has no training ratings" in lines
 
 
 def test_standard_deviations_are_printed_where_there_are_any(run, here, capsys):

@@ -70,7 +70,7 @@ def test_every_format_holds_the_same_recommendations(run, here, capsys, extensio
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-5)
     assert capsys.readouterr().out.splitlines() == [
         f"90 recommendations for 30 users in out.{extension}",
-        "note: skipped users without training ratings: 1; unknown=baseline recommends the bias baseline's list",
+        "note: skipped 1 user without training ratings; unknown=baseline recommends the bias baseline's list",
     ]
 
 
@@ -81,7 +81,7 @@ def test_baseline_for_unknown_users_covers_all_users(run, here, capsys):
     assert found.loc[found["user_id"] == 30, "item_id"].tolist() == run.item_ids.ids[popular].tolist()
     assert capsys.readouterr().out == (
         "62 recommendations for 31 users in out.csv\n"
-        "note: users without training ratings, who got the bias baseline's list: 1\n"
+        "note: 1 user without training ratings got the bias baseline's list\n"
     )
 
 
@@ -91,7 +91,7 @@ def test_users_without_a_list_are_counted(run, here, capsys):
     items = [item for item in run.item_ids.ids if item in seen - others]
     pd.DataFrame({"item_id": items}).to_csv("items.csv", index=False)
     recommend(run, "users=users.csv", "items=items.csv", "output=out.csv", "k=2")
-    assert "note: skipped users for whom no candidates are left: 1\n" in capsys.readouterr().out
+    assert "note: skipped 1 user, for whom no candidates are left\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_items_of_a_file_are_the_candidates(run, here, capsys):
     pd.DataFrame({"id": [3, 4, 5, 20, 404]}).to_parquet(here / "items.parquet")
     recommend(run, "items=items.parquet", "columns.item=id", "output=out.csv", "exclude_seen=false")
     assert set(pd.read_csv(here / "out.csv")["item_id"]) == {3, 4, 5}
-    note = "note: skipped items without training ratings: 2 of the 5 in items.parquet, such as 20"
+    note = "note: skipped 2 of the 5 items in items.parquet, such as 20: they have no training ratings"
     assert note in capsys.readouterr().out.splitlines()
 
 

@@ -192,7 +192,7 @@ def test_folder_of_spark_part_files_is_read(tmp_path, suffix):
         rows.to_parquet(path) if suffix == "parquet" else rows.to_csv(path, index=False)
     table = csv_options(str(folder)).load()
     assert rows_of(table) == EXPECTED
-    assert table.notes == (f"files without ratings: 1 of 3, such as {folder}/part-00001-c000.{suffix}",)
+    assert table.notes == (f"found no ratings in 1 of 3 files, such as {folder}/part-00001-c000.{suffix}",)
     assert [source.stop for source in table.sources] == [2, 3]
 
 

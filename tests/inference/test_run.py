@@ -266,7 +266,7 @@ def test_predict_command_adds_a_column(command, biased, tmp_path):
     assert written["note"].tolist() == ['a, "b"', ""]
     assert written["prediction"].tolist() == pytest.approx(expected.tolist())
     assert "2 predictions" in outcome.stdout
-    assert "note: pairs predicted by the bias baseline, since the user has no training ratings: 1\n" in outcome.stdout
+    assert "note: the bias baseline predicts 1 pair: the user has no training ratings\n" in outcome.stdout
     assert "the item has no" not in outcome.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.csv", "predictions.csv"]
 
@@ -492,7 +492,7 @@ def test_recommend_command_writes_no_rows_when_all_items_are_rated(command, tmp_
     trained = command(tmp_path, "train", "data=csv", "data.path=dense.csv", "trainer.max_epochs=1", "logger=none")
     outcome = command(tmp_path, "recommend", f"run={trained.run}", "output=all.csv")
     assert outcome.stdout == (
-        "0 recommendations for 0 users in all.csv\nnote: skipped users for whom no candidates are left: 8\n"
+        "0 recommendations for 0 users in all.csv\nnote: skipped 8 users, for whom no candidates are left\n"
     )
     assert (tmp_path / "all.csv").read_text() == "user_id,rank,item_id,prediction\n"
 

@@ -47,7 +47,7 @@ def test_whole_numbers_with_a_decimal_point_are_integers(first, second):
     assert notes[0].endswith("were read as integers")
 
 
-ALIKE = "user ids that differ from another id only in case or accent encoding, kept as separate ids"
+ALIKE = "apart from another id, although only case or accent encoding differs"
 MISSING = "user ids that look like missing values, kept as ids"
 
 
@@ -56,9 +56,9 @@ MISSING = "user ids that look like missing values, kept as ids"
     [
         (["NULL", "a"], [f"{MISSING}: 'NULL'"]),
         (["nan", "N/A", "a"], [f"{MISSING}: 'N/A', 'nan'"]),
-        (["caf\u00e9", "cafe\u0301"], [f"{ALIKE}: 1, such as 'cafe\\u0301' and 'caf\\xe9'"]),
-        (["Bob", "bob", "BOB"], [f"{ALIKE}: 2, such as 'BOB' and 'Bob'"]),
-        (["None", "none"], [f"{ALIKE}: 1, such as 'None' and 'none'", f"{MISSING}: 'None', 'none'"]),
+        (["caf\u00e9", "cafe\u0301"], [f"kept 1 user id {ALIKE}, such as 'cafe\\u0301' and 'caf\\xe9'"]),
+        (["Bob", "bob", "BOB"], [f"kept 2 user ids {ALIKE}, such as 'BOB' and 'Bob'"]),
+        (["None", "none"], [f"kept 1 user id {ALIKE}, such as 'None' and 'none'", f"{MISSING}: 'None', 'none'"]),
         (["Bob", "Alice"], []),
     ],
 )

@@ -525,7 +525,7 @@ def test_repeated_pairs_are_merged_by_the_duplicates_policy(read, policy, rating
         (2, 1, 1.0, 900_000_008_000),
         (1, 1, pytest.approx(rating), 900_000_009_000),
     ]
-    assert table.notes == (f"data.duplicates={policy}: rows merged into others of the same user and item: 2",)
+    assert table.notes == (f"data.duplicates={policy} merged 2 rows into other rows of the same user and item",)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 1000])
@@ -567,10 +567,10 @@ def test_low_ratings_are_dropped_before_users_are_counted_and_the_scale_stays(re
 @pytest.mark.parametrize(
     ("ids", "note"),
     [
-        (["1", " 1", "x"], "user ids that differ from another id only in white space"),
-        (["7", "007", "x"], "user ids that differ from another id only in how a number is written"),
-        (["+7", "7", "x"], "user ids that differ from another id only in how a number is written"),
-        (["7.0", "7", "x"], "user ids that differ from another id only in how a number is written"),
+        (["1", " 1", "x"], "read 1 user id as another id, since only white space differs"),
+        (["7", "007", "x"], "kept 1 user id apart from another id, although only the spelling of a number differs"),
+        (["+7", "7", "x"], "kept 1 user id apart from another id, although only the spelling of a number differs"),
+        (["7.0", "7", "x"], "kept 1 user id apart from another id, although only the spelling of a number differs"),
         (["7", "8", "9"], None),
     ],
 )

@@ -93,7 +93,7 @@ def test_leave_last_takes_the_last_rows_by_time_then_row_number():
     split = LeaveLastSplitOptions(refit=False, validation=1, test=1).apply(table)
     assert rows(split, TEST) == [2, 7]
     assert rows(split, VALIDATION) == [1, 5]
-    assert split.notes == ("users with at most 2 ratings, all used for training: 1",)
+    assert split.notes == ("all ratings of 1 user with at most 2 ratings are used for training",)
     two = LeaveLastSplitOptions(refit=False, validation=0, test=2).apply(table)
     assert rows(two, TEST) == [1, 2, 5, 7]
 
@@ -305,7 +305,7 @@ def test_conflicting_options_are_refused(split, message):
         ),
         (
             TemporalSplitOptions(refit=False, validation=0.0, test=0.1),
-            "to train on: rows with equal timestamps stay together; distinct timestamps: 1$",
+            "to train on: rows with equal timestamps stay together, and the data has 1 timestamp$",
         ),
         (
             FilesSplitOptions(refit=False, test_files="b.tst", validation_files=None, seed=0, validation=0.0),
@@ -411,4 +411,4 @@ def test_leave_last_notes_ties_of_most_users(time, ties):
     table = table_of([0, 0, 1, 1], [0, 1, 0, 1], [1, 2, 3, 4], timestamp=time)
     notes = LeaveLastSplitOptions(refit=False, validation=0, test=1).apply(table).notes
     assert len(notes) == (ties > 0)
-    assert all(note.endswith(f"their order in the file decides which one is held out: {ties} of 2") for note in notes)
+    assert all(note.startswith(f"for {ties} of 2 users, the first test rating and the") for note in notes)

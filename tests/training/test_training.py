@@ -275,7 +275,7 @@ def test_repeated_pairs_are_refused_or_merged_with_a_note(command, tmp_path):
     arguments = ["data=csv", "data.path=ratings.csv", "trainer=debug", "logger=none"]
     assert "repeat an earlier row's user and item: 3 (" in command(tmp_path, "train", *arguments, status=2).stderr
     outcome = command(tmp_path, "train", *arguments, "data.duplicates=last")
-    assert "note: data.duplicates=last: rows merged into others of the same user and item: 3" in outcome.stdout
+    assert "note: data.duplicates=last merged 3 rows into other rows of the same user and item" in outcome.stdout
     assert "400 ratings of 20 users" in outcome.stdout
 
 

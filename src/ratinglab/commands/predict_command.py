@@ -17,7 +17,7 @@ from ratinglab.commands.command_inputs import (
     print_notes,
 )
 from ratinglab.commands.command_options import PredictOptions
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, format_count
 from ratinglab.formats.inputs import find_file
 from ratinglab.formats.text_tables import OpenTable, TextTable
 from ratinglab.formats.timestamps import detect_timestamp_format, parse_times_to_numpy
@@ -70,8 +70,8 @@ def predict(options: PredictOptions) -> None:
     for side in ("user", "item"):
         count = counts[f"{side}_unknown"] + counts["both_unknown"]
         if count > 0:
-            reason = f"since the {side} has no training ratings"
-            notes.append(f"note: pairs predicted by the bias baseline, {reason}: {count:,}")
+            predicted_pairs = format_count(count, "pair")
+            notes.append(f"note: the bias baseline predicts {predicted_pairs}: the {side} has no training ratings")
     print_notes(output, *notes)
 
 

@@ -20,7 +20,7 @@ from ratinglab.commands.command_inputs import (
     read_table,
 )
 from ratinglab.commands.command_options import RecommendOptions
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, format_count
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, UnknownUsers
 from ratinglab.files import is_stream
 from ratinglab.formats.text_tables import TextTable
@@ -127,8 +127,8 @@ def _find_candidates(
     file, notes = items.opened_from.file, []
     untrained = item_ids[~tables.are_items_trained(item_ids)]
     if len(untrained) > 0:
-        count = f"{len(untrained):,} of the {len(item_ids):,} in {file}, such as {untrained[0]}"
-        notes = [f"note: skipped items without training ratings: {count}"]
+        count = f"{len(untrained):,} of the {len(item_ids):,} items in {file}, such as {untrained[0]}"
+        notes = [f"note: skipped {count}: they have no training ratings"]
     if with_genre is not None:
         has_genre = np.isin(tables.item_ids.index_of(item_ids), tables.item_ids.index_of(with_genre))
         item_ids = item_ids[has_genre]
@@ -246,13 +246,12 @@ def _notes_on_users(request: _ListsRequest, user_ids: list[str] | None, *, num_l
     num_requested = num_all if unknown is UnknownUsers.baseline else num_trained
     instead = run.record.baseline_list
     if num_untrained > 0 and unknown is UnknownUsers.baseline:
-        yield f"note: users without training ratings, who got {instead}: {num_untrained:,}"
+        yield f"note: {format_count(num_untrained, 'user')} without training ratings got {instead}"
     elif num_untrained > 0:
-        yield (
-            f"note: skipped users without training ratings: {num_untrained:,}; unknown=baseline recommends {instead}"
-        )
+        skipped = format_count(num_untrained, "user")
+        yield f"note: skipped {skipped} without training ratings; unknown=baseline recommends {instead}"
     if num_listed < num_requested:
-        yield f"note: skipped users for whom no candidates are left: {num_requested - num_listed:,}"
+        yield f"note: skipped {format_count(num_requested - num_listed, 'user')}, for whom no candidates are left"
 
 
 def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> tuple[int, int]:

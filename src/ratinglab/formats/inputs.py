@@ -131,7 +131,7 @@ def read_each(files: Sequence[InputFile], read: Callable[[InputFile], Result]) -
         raise UserError(f"data.path: none of the {len(files)} files has ratings; the first is {empty[0]}")
     if not empty:
         return results, []
-    return results, [f"files without ratings: {len(empty):,} of {len(files):,}, such as {empty[0]}"]
+    return results, [f"found no ratings in {len(empty):,} of {len(files):,} files, such as {empty[0]}"]
 
 
 def open_file(path: Path) -> pa.OSFile:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ratinglab.errors import format_count
 from ratinglab.inference.fold_in_input import GivenData, GivenFeatures, find_positions
 from ratinglab.inference.indexed_tables import is_trained
 from ratinglab.models.design import Design
@@ -176,4 +177,4 @@ def notes_on_likes(record: RunRecord, ratings: pd.DataFrame, users: NewRows) -> 
 def _count_with_example(names: Sequence[str], noun: str, *, example: str = "") -> str:
     """Count things, and name the first: `1 user, ann` or `3 users, such as ann`."""
     first = f"{example}{names[0]}"
-    return f"1 {noun}, {first}" if len(names) == 1 else f"{len(names):,} {noun}s, such as {first}"
+    return f"{format_count(len(names), noun)},{'' if len(names) == 1 else ' such as'} {first}"

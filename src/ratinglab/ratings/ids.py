@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ratinglab.errors import UserError, did_you_mean
+from ratinglab.errors import UserError, did_you_mean, format_count
 from ratinglab.sides import SideName
 
 UNKNOWN = -1
@@ -150,8 +150,8 @@ def index_column(chunks: Sequence[IdColumn], *, side: SideName) -> tuple[IdMap, 
         raise UserError(f"the {side} id {with_nul[0].as_py()!r} has a NUL character: is the file damaged, or UTF-16?")
     notes: list[str] = []
     if not texts.equals(encoded.dictionary):
-        note = f"{side} ids that differ from another id only in white space, read as the same id"
-        notes = _note_similar_ids(encoded.dictionary.sort(), str.strip, note)
+        note = "read {} as another id, since only white space differs"
+        notes = _note_similar_ids(encoded.dictionary.sort(), str.strip, note, side=side)
     integers = _parse_integers(texts)
     if integers is None:
         integers = _parse_integers(pc.replace_substring_regex(texts, WHOLE_NUMBER, r"\1"))
@@ -221,14 +221,16 @@ def _note_doubtful_ids(texts: pa.StringArray, *, side: SideName) -> list[str]:
     notes = _note_similar_ids(
         numbers,
         lambda text: int(text.partition(".")[0]),
-        f"{side} ids that differ from another id only in how a number is written, kept as separate ids",
+        "kept {} apart from another id, although only the spelling of a number differs",
+        side=side,
     )
     folded = pc.utf8_lower(pc.utf8_normalize(texts, form="NFC"))
     if pc.count_distinct(folded).as_py() < len(texts):
         notes += _note_similar_ids(
             texts,
             lambda text: normalize("NFC", text).lower(),
-            f"{side} ids that differ from another id only in case or accent encoding, kept as separate ids",
+            "kept {} apart from another id, although only case or accent encoding differs",
+            side=side,
         )
     missing = texts.filter(pc.is_in(pc.utf8_lower(texts), pa.array(MISSING_VALUES)))
     if len(missing) > 0:
@@ -237,8 +239,10 @@ def _note_doubtful_ids(texts: pa.StringArray, *, side: SideName) -> list[str]:
     return notes
 
 
-def _note_similar_ids(texts: pa.StringArray, key: Callable[[str], int | str], note: str) -> list[str]:
-    """Make a note, with an example, if texts have the same key as earlier texts."""
+def _note_similar_ids(
+    texts: pa.StringArray, key: Callable[[str], int | str], note: str, *, side: SideName
+) -> list[str]:
+    """Make a note, with an example, if texts have the same key as earlier texts. Their number replaces {} in `note`."""
     first: dict[int | str, str] = {}
     pairs = [(first.setdefault(key(text), text), text) for text in texts.to_pylist()]
     similar = [pair for pair in pairs if pair[0] != pair[1]]
@@ -246,4 +250,4 @@ def _note_similar_ids(texts: pa.StringArray, key: Callable[[str], int | str], no
         return []
     one, other = similar[0]
     quote = ascii if normalize("NFC", one) == normalize("NFC", other) else repr  # the two encodings of é look the same
-    return [f"{note}: {len(similar):,}, such as {quote(one)} and {quote(other)}"]
+    return [f"{note.format(format_count(len(similar), f'{side} id'))}, such as {quote(one)} and {quote(other)}"]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, format_count
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.mapped_arrays import allocate_array, count_rows, drop_pages
 from ratinglab.ratings.table import ConfiguredScale, Ratings
@@ -128,7 +128,8 @@ def merge_duplicates(rows: SourceRows, *, policy: str) -> SourceRows:
     source_row = np.arange(len(pair)) if rows.source_row is None else rows.source_row
     file_index = np.searchsorted(rows.stops, source_row[order], side="right")
     is_across_files = np.maximum.reduceat(file_index, start) != np.minimum.reduceat(file_index, start)
-    note = f"data.duplicates={policy}: rows merged into others of the same user and item: {(~is_first).sum():,}"
+    merged = format_count(int((~is_first).sum()), "row")
+    note = f"data.duplicates={policy} merged {merged} into other rows of the same user and item"
     return replace(rows.take(np.sort(last)).with_notes(note), merged_across_files=int(is_across_files.sum()))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ratinglab.errors import format_count
 from ratinglab.options import at_least
 from ratinglab.splits.split import (
     TEST,
@@ -15,7 +16,6 @@ from ratinglab.splits.split import (
     VALIDATION,
     FractionSplitOptions,
     SplitOptions,
-    format_count,
     hold_out_first_rows,
 )
 
@@ -48,20 +48,21 @@ class LeaveLastSplitOptions(SplitOptions):
     def notes(self, table: RatingTable) -> tuple[str, ...]:
         """Report users without held-out ratings, and users whose last ratings have equal timestamps."""
         notes = []
-        count = np.count_nonzero(self._has_too_few(table))
+        count = int(np.count_nonzero(self._has_too_few(table)))
         if count > 0:
-            notes.append(f"users with at most {self.test + self.validation} ratings, all used for training: {count:,}")
+            few = format_count(self.test + self.validation, "rating")
+            notes.append(f"all ratings of {format_count(count, 'user')} with at most {few} are used for training")
         ties, num_users = self._num_ties(table), table.num_users - count
         if ties > num_users / 2:
             notes.append(
-                "users whose first test rating and the rating before it have equal timestamps, so that their order in "
-                f"the file decides which one is held out: {ties:,} of {num_users:,}"
+                f"for {ties:,} of {num_users:,} users, the first test rating and the rating before it have equal "
+                "timestamps, so that their order in the file decides which one is held out"
             )
         return tuple(notes)
 
     def empty_part_reason(self, table: RatingTable) -> str:
         most = np.bincount(table.ratings.user).max()
-        return f": no user has more than {format_count(most)}, and at least one must stay for training"
+        return f": no user has more than {format_count(most, 'rating')}, and at least one must stay for training"
 
     def _num_ties(self, table: RatingTable) -> int:
         """Count the users whose first test row has the same timestamp as the row before it."""
@@ -94,4 +95,4 @@ class TemporalSplitOptions(FractionSplitOptions):
 
     def empty_part_reason(self, table: RatingTable) -> str:
         count = len(np.unique(table.times(needed_by=f"split={self.name}")))
-        return f": rows with equal timestamps stay together; distinct timestamps: {count:,}"
+        return f": rows with equal timestamps stay together, and the data has {format_count(count, 'timestamp')}"

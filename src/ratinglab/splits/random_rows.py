@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ratinglab.errors import format_count
 from ratinglab.options import at_least, valid_seed
 from ratinglab.splits.split import (
     TEST,
     TRAIN,
     VALIDATION,
     FractionSplitOptions,
-    format_count,
     hold_out_first_rows,
     number_rows,
 )
@@ -66,4 +66,4 @@ class PerUserSplitOptions(RandomSplitOptions):
 
     def empty_part_reason(self, table: RatingTable) -> str:
         most = np.bincount(table.ratings.user).max()
-        return f": the number of rows is rounded per user, and no user has more than {format_count(most)}"
+        return f": the number of rows is rounded per user, and no user has more than {format_count(most, 'rating')}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, format_count
 from ratinglab.options import at_least, valid_seed
 from ratinglab.targets import name_line_of_fault
 
@@ -90,7 +90,7 @@ class SplitOptions(ABC):
 
     def empty_part_reason(self, table: RatingTable) -> str:
         """Explain why a part is empty, to complete the message `split=… leaves no row of TABLE …`."""
-        return f": it has {format_count(len(table.ratings))}"
+        return f": it has {format_count(len(table.ratings), 'rating')}"
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows.
@@ -182,11 +182,6 @@ class RandomValidationSplitOptions(SplitOptions):
 def number_rows(count: int) -> NDArray[np.int32] | NDArray[np.int64]:
     """Number rows from 0: (count,) int32, or int64 if the numbers do not fit."""
     return np.arange(count).astype(np.int64) if count >= 2**31 else np.arange(count, dtype=np.int32)
-
-
-def format_count(number: int) -> str:
-    """Format a number of ratings, such as `1,000 ratings`."""
-    return f"{number:,} rating{'s' if number != 1 else ''}"
 
 
 def hold_out_first_rows(
