@@ -52,7 +52,7 @@ class Fitted(NamedTuple):
     @property
     def equation(self) -> Equation:
         """Fitted equation; of samples, the one whose weights were drawn last."""
-        return self.module.predictor.base_equation
+        return self.module.predictor.equation
 
     @property
     def weights(self) -> torch.Tensor:

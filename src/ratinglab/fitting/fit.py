@@ -280,6 +280,6 @@ class FactorFit(Fit):
     @property
     def equation(self) -> FactorEquation:
         """The equation being fitted. If the model is a posterior, this is the equation of the current draw."""
-        equation = self.predictor.base_equation
+        equation = self.predictor.equation
         assert isinstance(equation, FactorEquation), "the options refuse other equations"
         return equation

@@ -29,8 +29,8 @@ class Predictor(nn.Module):
         self.scale = scale
 
     @property
-    def base_equation(self) -> Equation:
-        """The equation without its samples: the model or, if it is a posterior, the equation of the current draw."""
+    def equation(self) -> Equation:
+        """The model or, if it is a posterior, its equation, which holds the weights of the current draw."""
         return self.model.equation if isinstance(self.model, Posterior) else self.model
 
     def with_users(self, rows: Batch, *, num_users: int) -> "Predictor":

@@ -120,7 +120,7 @@ def load_equation(predictor: Predictor, path: Path, *, record: RunRecord, key: s
     weights, epoch, _ = read_checkpoint(path, record=record, key=key)
     prefix = "model.equation." if record.is_sampled else "model."
     try:
-        predictor.base_equation.load_state_dict(
+        predictor.equation.load_state_dict(
             {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
         )
     except RuntimeError as error:

@@ -78,7 +78,7 @@ class Preparation:
             item_features=side_information.item_features,
         )
         predictor = build_predictor(self.record, equation_data, seed=options.seed)
-        check_equation(predictor.base_equation, rows, name=options.model.name)
+        check_equation(predictor.equation, rows, name=options.model.name)
         if options.model.predicts_scores:
             predictor.baseline.fit_popularity(rows.item)
             return predictor

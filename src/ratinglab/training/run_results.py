@@ -114,7 +114,7 @@ def _log_error_figures(logger: EventLog, run: Run, *, part: str, step: int) -> N
 
 def _log_embeddings(logger: EventLog, run: Run, *, num_items: int) -> None:
     """Log the embeddings of the most rated items, if the equation has any."""
-    factors = run.predictor.base_equation.factors()
+    factors = run.predictor.equation.factors()
     if factors is None:
         return
     embedding = factors.item.factors.detach()
