@@ -55,7 +55,9 @@ def build_app(current: CurrentRun, options: ServeOptions) -> Guard:
     )
     app.router.route_class = _StrictRoute
     _add_endpoints(app, current)
-    _add_pages(app)
+    for path, (name, media_type) in PAGES.items():
+        page = Response(files("ratinglab.serving").joinpath(name).read_bytes(), media_type=media_type)
+        app.add_route(path, page, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(UserError, _on_mistake)
     app.add_exception_handler(RequestValidationError, _on_mistake)
     app.add_exception_handler(HTTPException, partial(_on_refusal, app))
@@ -166,13 +168,6 @@ def _add_endpoints(app: FastAPI, current: CurrentRun) -> None:
     @app.get("/health", summary="Describe the run that answers.")
     def health(response: Response) -> schemas.Health:
         return service_for(response).health()
-
-
-def _add_pages(app: FastAPI) -> None:
-    """Add the pages and the files that they load."""
-    for path, (name, media_type) in PAGES.items():
-        content = files("ratinglab.serving").joinpath(name).read_bytes()
-        app.add_route(path, Response(content, media_type=media_type), methods=["GET"], include_in_schema=False)
 
 
 async def _on_mistake(_: Request, error: Exception) -> JSONResponse:

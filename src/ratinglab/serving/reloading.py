@@ -13,8 +13,6 @@ from ratinglab.serving.service import Service
 log = logging.getLogger(__name__)
 FILES = (RUN_RECORD, METRICS, *TABLES, BEST)
 """Files of a run that the server reads."""
-Fingerprint = tuple[str, *tuple[tuple[int, int, int] | None, ...]]
-"""Folder of a run; and the time, size and inode of each of FILES, None for a missing file."""
 
 
 class CurrentRun:
@@ -61,14 +59,14 @@ def _load(folder: Path, options: ServeOptions) -> Service:
     return Service(Run.load(folder.resolve()), options)
 
 
-def _fingerprint(folder: Path) -> Fingerprint:
-    """Return a value that changes with the run."""
+def _fingerprint(folder: Path) -> list[object]:
+    """List what changes with the run: its folder, and the time, size and inode of each file, None without the file."""
     folder = folder.resolve()
-    states: list[tuple[int, int, int] | None] = []
+    states: list[object] = [folder]
     for name in FILES:
         try:
             status = (folder / name).stat()
             states.append((status.st_mtime_ns, status.st_size, status.st_ino))
         except OSError:
             states.append(None)
-    return str(folder), *states
+    return states

@@ -1,7 +1,6 @@
 """A loaded run, which answers requests like the methods of `Run` with the same names."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -82,13 +81,13 @@ class Service:
             raise UserError(f"pairs[{index}].time must be given, since other pairs have a time")
         ids = {name: [getattr(pair, name) for pair in request.pairs] for name in ("user_id", "item_id")}
         table = self.run.predict_table(*ids.values(), times=times or None).assign(**ids)
-        return schemas.PredictResponse(predictions=[schemas.Prediction(**row) for row in _to_dicts(table)])
+        return schemas.PredictResponse.model_validate({"predictions": _to_dicts(table)})
 
     def recommend(self, request: schemas.RecommendRequest) -> schemas.RecommendResponse:
         """Recommend items to a known user, as Run.recommend does."""
         self._check_request(request)
-        recommended = self._list_items(self.run, request.user_id, request, unknown=request.unknown)
-        return schemas.RecommendResponse(recommended=recommended)
+        recommended = _list_items(self.run, request.user_id, request, unknown=request.unknown)
+        return schemas.RecommendResponse.model_validate({"recommended": recommended})
 
     def fold_in(self, request: schemas.FoldInRequest) -> schemas.FoldInResponse:
         """Recommend items to a user with these ratings, as Run.fold_in and FoldedIn.recommend do."""
@@ -98,40 +97,19 @@ class Service:
         folded = self.run.fold_in(request.ratings, user_id=request.user_id)
         (user_id,) = folded.user_ids
         predictions = folded.predict_table(request.item_ids).assign(item_id=request.item_ids)
-        return schemas.FoldInResponse(
-            recommended=self._list_items(folded, user_id, request, unknown="error"),
-            predictions=[schemas.ItemPrediction(**row) for row in _to_dicts(predictions)],
+        recommended = _list_items(folded, user_id, request, unknown="error")
+        return schemas.FoldInResponse.model_validate(
+            {"recommended": recommended, "predictions": _to_dicts(predictions)}
         )
-
-    def _list_items(
-        self, recommender: Run | FoldedIn, user_id: int | str, request: schemas.ListRequest, *, unknown: str
-    ) -> list[schemas.Recommended]:
-        """List items for a user, each with the user's ratings that moved its prediction most, at most `request.why`."""
-        table = recommender.recommend(
-            user_id,
-            k=request.k,
-            candidates=request.candidates,
-            exclude_seen=request.exclude_seen,
-            unknown=unknown,
-            by=request.by,
-            threshold=request.threshold,
-        )
-        reasons: dict[int | str, list[schemas.Reason]] = {}
-        if request.why > 0:
-            changes = recommender.explain_list(table["item_id"].tolist(), user_id=user_id, k=request.why)
-            for row in _to_dicts(changes):
-                item_id, title = row["rated_item_id"], row.get("rated_title")
-                reason = schemas.Reason(item_id=item_id, title=title, rating=row["rating"], change=row["change"])
-                reasons.setdefault(row["item_id"], []).append(reason)
-        return [schemas.Recommended(**row, why=reasons.get(row["item_id"], [])) for row in _to_dicts(table)]
 
     def similar(self, request: schemas.SimilarRequest) -> schemas.SimilarResponse:
         """Find the items most similar to one, as Run.similar does."""
         self._check_request(request)
         (item,) = self.run.tables.item_names.find([request.item], place=lambda _: "item")
         table = self.run.similar(request.item, k=request.k, candidates=request.candidates)
-        similar = [schemas.Similar(**row) for row in _to_dicts(table)]
-        return schemas.SimilarResponse(item=self._describe_item(int(item)), similar=similar)
+        return schemas.SimilarResponse.model_validate(
+            {"item": self._describe_item(int(item)), "similar": _to_dicts(table)}
+        )
 
     def items(self, request: schemas.ItemsRequest) -> schemas.ItemsResponse:
         """Search for items by title or id."""
@@ -143,7 +121,7 @@ class Service:
     def _describe_item(self, item: int) -> schemas.Item:
         """Describe the item with this index."""
         tables = self.run.tables
-        title = None if tables.titles is None else _none_if_missing(tables.titles[item])
+        title = None if tables.titles is None else tables.titles[item]
         (item_id,) = tables.item_ids.ids[[item]].tolist()
         count = int(self._num_ratings[item]) if item < len(self._num_ratings) else 0
         return schemas.Item(item_id=item_id, title=title, num_ratings=count)
@@ -159,15 +137,31 @@ class Service:
             raise UserError(f"{key} must have at most {limit:,} entries, got {len(values):,}")
 
 
-def _to_dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def _list_items(
+    recommender: Run | FoldedIn, user_id: int | str, request: schemas.ListRequest, *, unknown: str
+) -> list[dict[Hashable, Any]]:
+    """List items for a user, each with the user's ratings that moved its prediction most, at most `request.why`."""
+    table = recommender.recommend(
+        user_id,
+        k=request.k,
+        candidates=request.candidates,
+        exclude_seen=request.exclude_seen,
+        unknown=unknown,
+        by=request.by,
+        threshold=request.threshold,
+    )
+    reasons: dict[Hashable, list[dict[Hashable, Any]]] = {item_id: [] for item_id in table["item_id"].tolist()}
+    if request.why > 0:
+        changes = recommender.explain_list(table["item_id"].tolist(), user_id=user_id, k=request.why)
+        named = changes.drop(columns="item_id").rename(columns={"rated_item_id": "item_id", "rated_title": "title"})
+        for item_id, reason in zip(changes["item_id"].tolist(), _to_dicts(named), strict=True):
+            reasons[item_id].append(reason)
+    return [{**row, "why": reasons[row["item_id"]]} for row in _to_dicts(table)]
+
+
+def _to_dicts(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
     """Convert the rows of a data frame to dictionaries of plain values; None for NaN."""
-    columns = [[_none_if_missing(value) for value in frame[name].tolist()] for name in frame]
-    return [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
-
-
-def _none_if_missing(value: Any) -> Any:
-    is_missing = value is None or (isinstance(value, float) and not math.isfinite(value))
-    return None if is_missing else value
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def rating_deviation(
