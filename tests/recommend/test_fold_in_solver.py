@@ -42,8 +42,8 @@ def ratings(own=OWN, other=OTHER, rating=RATING, num_rows=4) -> Observations:
     return Observations(torch.tensor(own), torch.tensor(other), torch.tensor(rating, dtype=torch.float64), num_rows)
 
 
-def features_of(solver: FoldInSolver, items: torch.Tensor) -> torch.Tensor:
-    return solver.compute_regressors(solver.fixed_rows.repeat_samples(solver.num_draws), items)
+def influences(solver: FoldInSolver, given: Observations, items: torch.Tensor) -> torch.Tensor:
+    return solver.rating_influences(given, solver.fixed_rows.repeat_samples(solver.num_draws), items)
 
 
 def joined(rows: SideSamples, sample: int) -> np.ndarray:
@@ -161,7 +161,7 @@ def test_changes_are_the_differences_to_predictions_without_each_rating(has_term
     solver = build_solver(samples=3, has_term=has_term)
     given = ratings([0, 0, 0], OTHER[:3], RATING[:3], 1)
     items = torch.tensor([1, 2, 9])
-    changes = solver.rating_influences(given, features_of(solver, items)).numpy()
+    changes = influences(solver, given, items).numpy()
     assert changes.shape == (3, 3)
 
     def predicted(other, rating):
@@ -179,7 +179,7 @@ def test_changes_are_the_differences_to_predictions_without_each_rating(has_term
 def test_the_change_of_the_only_rating_is_the_difference_to_the_prior():
     solver = build_solver(has_term=True)
     given = ratings([0], [2], [5.0], 1)
-    change = solver.rating_influences(given, features_of(solver, torch.tensor([4]))).item()
+    change = influences(solver, given, torch.tensor([4])).item()
     item = joined(solver.fixed_rows, 0)[4]
     means = expected(solver, 0, [2], [5.0])[0] - expected(solver, 0, [], [], prior_of=1)[0]
     assert change == pytest.approx(means[0] + item[1:] @ means[1:], rel=1e-5)

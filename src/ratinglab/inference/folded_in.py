@@ -194,27 +194,15 @@ class FoldedIn(Recommender):
             raise UserError(f"item_ids: item {name!r} has no training ratings and was not folded in")
         item = tables.item_ids.index_of(item_ids)
         (user,) = tables.user_ids.index_of([user_id]).tolist()
-        rated_item, rating, changes = self._compute_changes(user, item)
+        observed, index = self._users.observations, torch.from_numpy(item).long()
+        influences = self._solver.rating_influences(observed.extract_row(user), self._item_rows, index)
+        changes = self.record.stars.unit * influences.numpy()
+        rated_item, rating = (column[observed.row == user].numpy() for column in (observed.other, self._users.rating))
         largest = np.argsort(-np.abs(changes), axis=1, kind="stable")[:, :k]
         row, rated = np.repeat(np.arange(len(item)), largest.shape[1]), largest.ravel()
         columns = {"item_id": tables.item_ids.ids[item[row]], "rated_item_id": tables.item_ids.ids[rated_item[rated]]}
         titles = {} if tables.titles is None else {"rated_title": tables.titles[rated_item[rated]]}
         return pd.DataFrame({**columns, **titles, "rating": rating[rated], "change": changes[row, rated]})
-
-    def _compute_changes(
-        self, user: int, item: NDArray[np.int32]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-        """Compute how much each rating of one folded-in user changes the predictions of items: item (C,) int32.
-
-        Returns:
-            (E,) the items that the user rated; (E,) the ratings; (C, E) the changes. Both are in rating units.
-        """
-        observed = self._users.observations
-        regressors = self._solver.compute_regressors(self._item_rows, torch.from_numpy(item).long())
-        changes = self._solver.rating_influences(observed.extract_row(user), regressors).numpy()
-        is_own = observed.row == user
-        rated_item, rating = observed.other[is_own].numpy(), self._users.rating[is_own].numpy()
-        return rated_item, rating, changes * self.record.stars.unit
 
     def explain_list(self, item_ids: Ids, *, user_id: int | str, k: int) -> pd.DataFrame:
         """Explain a list by the ratings of a folded-in user, or like `Run.explain_list` for any other user."""

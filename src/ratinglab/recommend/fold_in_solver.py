@@ -171,7 +171,7 @@ class FoldInSolver:
         ]
         return SideSamples(samples, self.trained_rows.mean)
 
-    def rating_influences(self, observed: Observations, regressors: Tensor) -> Tensor:
+    def rating_influences(self, observed: Observations, other_rows: SideSamples, index: Tensor) -> Tensor:
         """Compute the influence of each rating of one new row on its predictions for rows of the other side.
 
         The influence is the prediction minus the prediction without the rating, with equal α, m, C and Λ. It is exact:
@@ -183,7 +183,8 @@ class FoldInSolver:
 
         Args:
             observed: the ratings and features of one row.
-            regressors: (S, C, D) float64, x of these rows of the other side, from `compute_regressors`.
+            other_rows: rows of the other side, some of which may be new, with `num_draws` draws from each sample.
+            index: (C,) int64, selects from `other_rows`.
 
         Returns:
             (C, E) float64, in stars, averaged over the samples.
@@ -201,6 +202,9 @@ class FoldInSolver:
         if shifts is not None:
             solved_shifts = torch.cholesky_solve(precision @ shifts.mT, posterior.root[:, 0]).mT  # A⁻¹ Λ C δ
             change += solved_shifts + (weight * (x * solved_shifts).sum(dim=2))[..., None] * solved_x / (1 - leverage)
+        regressors = other_rows.stack_rows(index).unflatten(0, (self.num_samples, self.num_draws)).mean(dim=1)
+        if other_rows.has_biases:
+            regressors[..., 0] = 1
         return -(regressors @ change.mT).mean(dim=0)
 
     def _compute_prior_shifts(self, other: Tensor) -> Tensor | None:
@@ -247,17 +251,6 @@ class FoldInSolver:
                 pending = []
             pending.append(row)
         return [*blocks, torch.tensor(pending)]
-
-    def compute_regressors(self, other_rows: SideSamples, index: Tensor) -> Tensor:
-        """Return x of rows of the other side, some of which may be new, with `num_draws` draws from each sample.
-
-        index (C,) int64 → (S, C, D) float64, averaged over the draws of each sample.
-        """
-        draws = other_rows.stack_rows(index)
-        regressors = draws.unflatten(0, (self.num_samples, self.num_draws)).mean(dim=1)
-        if other_rows.has_biases:
-            regressors[..., 0] = 1
-        return regressors
 
     def _solve_block(
         self, observed: Observations, counts: Tensor, rows: Tensor, prior_mean: Tensor, prior_precision: Tensor
