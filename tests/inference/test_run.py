@@ -531,7 +531,7 @@ def test_unknown_users_and_items_of_other_ratings_are_cold(biased):
         (
             {"user_id": [1], "item_id": [2], "rating": [1.0], "t": [5]},
             {"timestamp": "t"},
-            "biased_mf takes no times: it predicts the same on all days",
+            "biased_mf takes no timestamps: it predicts the same on all days",
         ),
     ],
 )

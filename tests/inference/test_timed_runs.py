@@ -135,7 +135,7 @@ def test_predict_uses_the_baseline_for_unknown_ids_and_refuses_invalid_times(tim
     assert mixed[2] == alone[0] != run.predict([7], known[:1])[0]
     with pytest.raises(UserError, match="times: entry 1 is NaT"):
         run.predict([7, 7], known, times=np.array(["1970-01-02", "NaT"], dtype="datetime64[D]"))
-    with pytest.raises(UserError, match="predict needs as many times as users, got 3 and 2"):
+    with pytest.raises(UserError, match="predict needs as many timestamps as users, got 3 and 2"):
         run.predict([7, 7], known, times=times)
 
 
@@ -201,7 +201,7 @@ def test_model_without_days_refuses_times(command, tmp_path):
     folder = command(tmp_path, "train", *FILES, "model=mf", "trainer.max_epochs=1", "logger=none").run
     assert "day" not in pd.read_parquet(folder / "ratings.parquet")
     run = Run.load(folder)
-    with pytest.raises(UserError, match="mf takes no times: it predicts the same on all days"):
+    with pytest.raises(UserError, match="mf takes no timestamps: it predicts the same on all days"):
         run.predict([1], [2], times=np.array(["1970-01-02"], dtype="datetime64[D]"))
 
 
@@ -222,7 +222,7 @@ def test_times_can_be_any_dates(timed):
     for times in given:
         np.testing.assert_array_equal(run.predict(*ids, times=times), expected)
     for wrong in ([1, 2], ["1970-01-01", "1970-01-03"]):
-        with pytest.raises(UserError, match="times must be dates with times, such as datetime64, got"):
+        with pytest.raises(UserError, match="times must be timestamps, such as datetime64, got"):
             run.predict(*ids, times=wrong)
 
 

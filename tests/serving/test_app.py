@@ -217,7 +217,7 @@ def test_predict_takes_times_for_all_pairs_or_none(client):
     message = "pairs[1].time must be given, since other pairs have a time"
     assert mistake(client.post("/predict", json={"pairs": pairs})) == message
     message = mistake(client.post("/predict", json={"pairs": pairs[:1]}))
-    assert message == "biased_mf takes no times: it predicts the same on all days"
+    assert message == "biased_mf takes no timestamps: it predicts the same on all days"
 
 
 @pytest.mark.parametrize(

@@ -113,8 +113,8 @@ class GivenData:
     Attributes:
         ratings: user and item, text as spelled in the run; user_index and item_index, UNKNOWN if the run lacks them;
             and rating, in rating units.
-        features: the features of users and of items; None if there are none.
-        single_user: the user who gave all ratings and user features; None if the tables name the users.
+        features: the features of users and of items, or None if there are none.
+        single_user: the user who gave all ratings and user features, or None if the tables name the users.
         is_anonymous: whether the single user has no id.
     """
 
@@ -160,7 +160,7 @@ def read_given_data(
 
 
 def _look_up_user(ids: IdMap, user_id: int | str | None) -> GivenUser:
-    """Look up the user of ratings without a user column; None is a new user.
+    """Look up the user of ratings without a user column. None stands for a new user.
 
     Raises:
         UserError: the id is missing, or a number that is not whole.

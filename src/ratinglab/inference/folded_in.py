@@ -44,7 +44,7 @@ class FoldedIn(Recommender):
         item_ids: ids of the folded-in items, as text.
         is_anonymous: whether a single user was folded in without an id.
         notes: notes on ratings and users that were left out.
-        folded_users: recommender for the folded-in users; None if no user was folded in.
+        folded_users: recommender for the folded-in users, or None if no user was folded in.
         predictor: predicts for all other users of the run, also the folded-in items.
         tables: the ids, items and ratings of all other users, with the folded-in items.
     """

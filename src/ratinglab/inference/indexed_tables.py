@@ -40,9 +40,8 @@ def check_pairs(user_ids: Ids, item_ids: Ids) -> None:
 class IndexedTables(ABC):
     """Ids, items and ratings of a recommender, by index.
 
-    The users and items that the model predicts have the lowest indices: those with training ratings, and those that
-    were folded in. `RunTables` reads the tables of a run; `TablesWithItems` and `TablesWithUsers` add folded-in items
-    and users.
+    The users and items that the model predicts have the lowest indices. They have training ratings or were folded in.
+    `RunTables` reads the tables of a run. `TablesWithItems` and `TablesWithUsers` add folded-in items and users.
 
     Attributes:
         record: contents of run.json, with the numbers of users and items that the model predicts.
@@ -82,7 +81,7 @@ class IndexedTables(ABC):
 
     @cached_property
     def titles(self) -> NDArray[np.object_] | None:
-        """The title of each item index; None if the data had no titles."""
+        """The title of each item index, or None if the data had no titles."""
         return self.items["title"].to_numpy(dtype=object) if "title" in self.items else None
 
     @cached_property

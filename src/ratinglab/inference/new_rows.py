@@ -38,7 +38,7 @@ class NewRows:
         run_index: (B,) int32, their indices in the run; UNKNOWN if the run lacks them.
         observations: their ratings of items (or by users) with training ratings, and their features.
         rating: (E,) float64, the ratings of `observations` in rating units.
-        features: the features given by the caller; None if there are none.
+        features: the features given by the caller, or None if there are none.
     """
 
     side: SideName
@@ -54,7 +54,7 @@ class NewRows:
 
 
 def collect_rows(run: "Run", side: SideName, given: GivenData) -> NewRows:
-    """Collect the users or items to fold in: those with features or with a usable rating, and the single user.
+    """Collect the users or items that have features or a usable rating, and the single user.
 
     A given rating is usable if its other side has training ratings. A user with training ratings keeps them, but
     a given rating replaces the training rating of the same item. An item with training ratings is not folded in.

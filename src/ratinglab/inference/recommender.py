@@ -74,9 +74,9 @@ class Recommender:
         check_pairs(user_ids, item_ids)
         if times is not None:
             if not self.predictor.model.takes_day:
-                raise UserError(f"{self.record.model} takes no times: it predicts the same on all days")
+                raise UserError(f"{self.record.model} takes no timestamps: it predicts the same on all days")
             if len(times) != len(user_ids):
-                raise UserError(f"predict needs as many times as users, got {len(times)} and {len(user_ids)}")
+                raise UserError(f"predict needs as many timestamps as users, got {len(times)} and {len(user_ids)}")
             times = _to_utc(times)
             if np.isnat(times).any():
                 raise UserError(f"times: entry {int(np.isnat(times).argmax())} is NaT")
@@ -231,7 +231,7 @@ class Recommender:
     def _build_expected_gain(self, threshold: float | None) -> ExpectedGain:
         """Build the order by expected gain. A rating of at least `threshold` (None: 4 of 5 stars) counts as liked.
 
-        After a fold-in, the noise and the scale are still those of the run's own ratings, but the interest is new.
+        After a fold-in, the noise and the scale still come from the run's own ratings, but the interest is new.
         """
         assert self._run is not None, "a run has its own method"
         return replace(self._run._build_expected_gain(threshold), interest=self.tables.interest)
@@ -284,7 +284,7 @@ def _to_utc(times: Times) -> NDArray[np.datetime64]:
     """Convert timestamps to datetime64 in UTC. Timestamps without a time zone are in UTC."""
     index = pd.Index(times)
     if index.inferred_type not in ("datetime64", "datetime", "date", "empty"):
-        raise UserError(f"times must be dates with times, such as datetime64, got {index.inferred_type} values")
+        raise UserError(f"times must be timestamps, such as datetime64, got {index.inferred_type} values")
     return pd.DatetimeIndex(pd.to_datetime(index, utc=True)).tz_localize(None).to_numpy()
 
 

@@ -140,7 +140,7 @@ class RunTables(IndexedTables):
 
 
 def read_interest(folder: Path) -> Interest | None:
-    """Read the interest model; None if it has not been fitted yet."""
+    """Read the interest model. Returns None if it has not been fitted yet."""
     path = folder / INTEREST
     if not path.is_file():
         return None

@@ -56,7 +56,7 @@ class _RowPrior(NamedTuple):
     Attributes:
         mean: (S, D) float64, m.
         precision: (S, D, D) float64, Λ.
-        slope: (S, D, D) float64, Cᵀ; None for a side without implicit feedback.
+        slope: (S, D, D) float64, Cᵀ, or None for a side without implicit feedback.
     """
 
     mean: Tensor
@@ -208,7 +208,7 @@ class FoldInSolver:
         return -(regressors @ change.mT).mean(dim=0)
 
     def _compute_prior_shifts(self, other: Tensor) -> Tensor | None:
-        """Compute C δ, the change of one row's prior mean without each rating: (S, E, D); None without a slope C."""
+        """Compute C δ, the change of one row's prior mean without each rating: (S, E, D). Returns None without C."""
         shifts, count = list[Tensor](), len(other)
         slope = self._estimate_prior(_round_down(count)).slope
         for term in self._rated_terms:

@@ -52,7 +52,7 @@ class HeldOutLists:
             liked: rows of the part whose items are relevant.
             train: the training rows.
             validation_pairs: the validation rows, if the part is test.
-            history: rows of users to fold in, with ratings in stars; None if the users have training rows.
+            history: rows of users to fold in, with ratings in stars, or None if the users have training rows.
             num_users: number of users with training rows, which have the lowest indices.
             num_items: number of items with training rows, which have the lowest indices.
         """

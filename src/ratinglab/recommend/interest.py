@@ -58,7 +58,7 @@ class Interest(NamedTuple):
         return Interest(self.user, items, torch.cat([self.share, share]))
 
     def with_users(self, pairs: RatedPairs, count: int) -> "Interest":
-        """Replace the users by `count` others, solved for from what they rated."""
+        """Replace the users by `count` new ones, solved for from what they rated."""
         return self._replace(user=_solve_factors(pairs, count, self.item))
 
 

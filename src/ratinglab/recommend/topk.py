@@ -50,7 +50,7 @@ def select_top_k(
     Args:
         users: (U,) int32 indices; users without training rows, and UNKNOWN, get the baseline's ranking.
         candidates: (C,) distinct indices of items with training rows, in the order of `order_by_popularity`.
-        seen: items to exclude for each user, from `build_seen_matrix`; None excludes none.
+        seen: items to exclude for each user, from `build_seen_matrix`. With None, no item is excluded.
         k: number of items per user.
         order: computes the scores from the predicted ratings, which by default are the scores.
 

@@ -73,7 +73,7 @@ class Guard:
         return True
 
     async def _body(self, receive: Receive) -> bytes | None:
-        """Read the body; None if it is too large.
+        """Read the body. Returns None if it is too large.
 
         Reads on after `max_body_bytes`, up to a limit, because clients read the response only after sending.
         """

@@ -46,7 +46,7 @@ class ItemSearch:
         return np.array(list(chain.from_iterable(by_rank)), dtype=np.int64)
 
     def _rank(self, item: int, query_words: str, beginnings: list[str], query_id: str) -> int | None:
-        """Rank the match of an item, from 0 (best) to NUM_RANKS − 1; None without a match."""
+        """Rank the match of an item, from 0 (best) to NUM_RANKS − 1. Returns None without a match."""
         text = self._texts[item]
         if self._ids[item] == query_id or text[1:] == query_words:
             return 0

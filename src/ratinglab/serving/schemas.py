@@ -77,11 +77,11 @@ Candidates = Annotated[
 StandardDeviation = Annotated[
     float | None,
     Field(
-        description="Standard deviation of the rating around its prediction, in rating units; null for a user or an "
-        "item without training ratings, and for known users of a run without samples."
+        description="Standard deviation of the rating around its prediction, in rating units. It is null for a user "
+        "or an item without training ratings, and for known users of a run without samples."
     ),
 ]
-Title = Annotated[str | None, Field(description="Title; null if the data had none.")]
+Title = Annotated[str | None, Field(description="Title, or null if the data had none.")]
 
 
 class RequestModel(BaseModel):
@@ -184,10 +184,10 @@ class Recommended(BaseModel):
     item_id: IdInResponse
     title: Title = None
     prediction: float | None = Field(
-        default=None, description="Predicted rating, clipped to the rating scale; null if the run predicts scores."
+        default=None, description="Predicted rating, clipped to the rating scale, or null if the run predicts scores."
     )
     score: float | None = Field(
-        default=None, description="Score that orders the list, not a rating; null if the run predicts ratings."
+        default=None, description="Score that orders the list, not a rating, or null if the run predicts ratings."
     )
     standard_deviation: StandardDeviation = None
     why: list[Reason] = Field(description="The user's own ratings that moved the prediction most; [] if `why` was 0.")
@@ -243,7 +243,7 @@ class Similar(BaseModel):
     title: Title = None
     similarity: float = Field(description="Similarity of the two items' factors, from −1 to 1.")
     standard_deviation: float | None = Field(
-        default=None, description="Of the similarity over the samples; null if the run has none."
+        default=None, description="Of the similarity over the samples, or null if the run has none."
     )
     shared_raters: int = Field(description="Number of users who rated both.")
 

@@ -25,7 +25,7 @@ class ServeOptions(RunOptions):
     that run while the current one answers; if it cannot be loaded, the current one stays. With null, it never
     checks. The signal SIGUSR1 reloads the run at once."""
     threads: int = field(metadata=at_least(1))
-    """Number of requests computed at the same time; others wait."""
+    """Number of requests computed at the same time. Further requests wait."""
     max_body_bytes: int = field(metadata=at_least(1))
     """Largest body of a request, in bytes."""
     max_pairs: int = field(metadata=at_least(1))

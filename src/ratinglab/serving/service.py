@@ -160,7 +160,7 @@ def _list_items(
 
 
 def _to_dicts(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    """Convert the rows of a data frame to dictionaries of plain values; None for NaN."""
+    """Convert the rows of a data frame to dictionaries of plain values. NaN becomes None."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
