@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from itertools import chain
 from unicodedata import combining, normalize
 
 import numpy as np
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.ratings.item_names import normalize_titles
 
-NUM_RANKS = 4
+NO_MATCH = 4
+"""Rank of an item that the query does not match."""
 
 
 class ItemSearch:
@@ -38,15 +38,12 @@ class ItemSearch:
         if not query_words:
             return self._by_information
         beginnings = [f" {word}" for word in query_words.split()]
-        by_rank: list[list[int]] = [[] for _ in range(NUM_RANKS)]
-        for item in self._by_count.tolist():
-            rank = self._rank(item, query_words, beginnings, query_id)
-            if rank is not None:
-                by_rank[rank].append(item)
-        return np.array(list(chain.from_iterable(by_rank)), dtype=np.int64)
+        ranks = {item: self._rank(item, query_words, beginnings, query_id) for item in self._by_count.tolist()}
+        matches = [item for item, rank in ranks.items() if rank < NO_MATCH]
+        return np.array(sorted(matches, key=ranks.__getitem__), dtype=np.int64)
 
-    def _rank(self, item: int, query_words: str, beginnings: list[str], query_id: str) -> int | None:
-        """Rank the match of an item, from 0 (best) to NUM_RANKS − 1. Returns None without a match."""
+    def _rank(self, item: int, query_words: str, beginnings: list[str], query_id: str) -> int:
+        """Rank the match of an item, from 0, the best, to NO_MATCH."""
         text = self._texts[item]
         if self._ids[item] == query_id or text[1:] == query_words:
             return 0
@@ -54,7 +51,7 @@ class ItemSearch:
             return 1
         if all(beginning in text for beginning in beginnings):
             return 2
-        return 3 if query_words in text else None
+        return 3 if query_words in text else NO_MATCH
 
 
 def _words(titles: list[str]) -> Iterator[str]:

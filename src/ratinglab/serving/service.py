@@ -30,7 +30,7 @@ class Service:
         self._limits = limits
         train = run.part("train")
         self._num_ratings = run.tables.train_counts[1][: run.record.num_items]
-        deviation = rating_deviation(train.item, train.rating, self._num_ratings)
+        deviation = rating_deviation(train.item, train.rating, num_items=run.record.num_items)
         self._search = ItemSearch(run.tables, deviation=deviation)
         self._rating_scale = find_rating_scale(train.rating, scale=run.record.scale)
         self._loaded_at = datetime.now(UTC)
@@ -164,17 +164,10 @@ def _to_dicts(frame: pd.DataFrame) -> list[dict[Hashable, Any]]:
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
-def rating_deviation(
-    item: NDArray[np.int32], rating: NDArray[np.float32], count: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Compute the standard deviation of each item's ratings, 0 for an item without ratings.
-
-    item (N,), rating (N,), count of ratings per item (num_items,) → (num_items,).
-    """
-    centered = rating.astype(np.float64) - rating.mean(dtype=np.float64)  # avoids cancellation below
-    sums, squares = (np.bincount(item, centered**power, minlength=len(count))[: len(count)] for power in (1, 2))
-    divisor = np.maximum(count, 1)
-    return np.sqrt(np.maximum(squares / divisor - (sums / divisor) ** 2, 0))
+def rating_deviation(item: NDArray[np.int32], rating: NDArray[np.float32], *, num_items: int) -> NDArray[np.float64]:
+    """Compute the standard deviation of each item's ratings: (N,), (N,) → (num_items,). It is 0 without ratings."""
+    deviation = pd.Series(rating.astype(np.float64)).groupby(item).std(ddof=0)
+    return np.asarray(deviation.reindex(range(num_items), fill_value=0.0), dtype=np.float64)
 
 
 def find_rating_scale(rating: NDArray[np.float32], *, scale: Sequence[float] | None) -> schemas.RatingScale:
