@@ -55,7 +55,10 @@ def measure_errors(run: "Run", predictions: Predictions, *, prefix: str) -> dict
         if len(group.rows) > 0:
             metrics |= _measure_group(run, group, prefix=group_prefix)
     if run.record.is_sampled and is_warm.any():
-        metrics[f"{prefix}coverage_90"] = _compute_coverage(run, predictions.rows.take(is_warm))
+        rows = predictions.rows.take(is_warm)
+        distance = (predict_by_block(run.predictor.predict_unclipped, rows) - torch.from_numpy(rows.rating)).abs()
+        is_inside = distance <= HALF_WIDTH_90 * predict_by_block(run.predictor.standard_deviation, rows)
+        metrics[f"{prefix}coverage_90"] = int(is_inside.sum()) / len(rows)
     return metrics
 
 
@@ -74,13 +77,6 @@ def _measure_group(run: "Run", predictions: Predictions, *, prefix: str) -> dict
         for system, predicted in systems.items()
         for metric in metrics
     }
-
-
-def _compute_coverage(run: "Run", rows: Ratings) -> float:
-    """Compute the share of ratings within 1.645 standard deviations of their prediction."""
-    distance = (predict_by_block(run.predictor.predict_unclipped, rows) - torch.from_numpy(rows.rating)).abs()
-    inside = distance <= HALF_WIDTH_90 * predict_by_block(run.predictor.standard_deviation, rows)
-    return int(inside.sum()) / len(rows)
 
 
 def check_held_out(parts: Sequence[str]) -> None:

@@ -1,7 +1,5 @@
 """Similarity of items, by their factors."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -43,7 +41,7 @@ class ItemSimilarity:
         """
         weights = [(count / count.sum()).float()[:, None] for count in (user_count, item_count)]
         with torch.inference_mode():
-            self._samples = [_Sample.from_factors(factors, *weights) for factors in model.factors_of_samples()]
+            self._samples = [_SampleMetric(factors, *weights) for factors in model.factors_of_samples()]
 
     @property
     def is_empty(self) -> bool:
@@ -69,36 +67,23 @@ class ItemSimilarity:
             return (weight * mean).float(), (weight * deviation).float()
 
 
-class _Sample(NamedTuple):
-    """The items' factors and the metric of one sample: v_i · v_j = (y_i − ȳ)ᵀ M (y_j − ȳ).
+class _SampleMetric:
+    """Metric of the items' factors in one sample: v_i · v_j = (y_i − ȳ)ᵀ M (y_j − ȳ)."""
 
-    Attributes:
-        item: (num_items, D) float32, y.
-        mean: (D,) float32, ȳ.
-        metric: (D, D) float32, M.
-        length: (num_items, 1) float32, ‖v_i‖.
-    """
-
-    item: Tensor
-    mean: Tensor
-    metric: Tensor
-    length: Tensor
-
-    @classmethod
-    def from_factors(cls, factors: Factors, user_weight: Tensor, item_weight: Tensor) -> "_Sample":
-        """Compute the metric from the weighted covariances of the factors."""
-        item = factors.item.factors
+    def __init__(self, factors: Factors, user_weight: Tensor, item_weight: Tensor) -> None:
+        """Compute ȳ (D,), M (D, D) and ‖v_i‖ (num_items,) from the weighted covariances of the factors."""
+        self._item = factors.item.factors
         _, user_covariance = _moments(factors.user.factors, user_weight)
-        mean, item_covariance = _moments(item, item_weight)
+        self._mean, item_covariance = _moments(self._item, item_weight)
         transform = _balancing_transform(user_covariance, item_covariance).float()
-        length = ((item - mean) @ transform).norm(dim=1)
-        return cls(item, mean, transform @ transform.T, length)
+        self._metric = transform @ transform.T
+        self._length = ((self._item - self._mean) @ transform).norm(dim=1)
 
     def cosine(self, item: int) -> Tensor:
         """Compute the cosines of an item with all items: (num_items,) float32; 0 for items of length 0."""
-        direction = self.metric @ (self.item[item] - self.mean)
-        product = self.item @ direction - self.mean @ direction
-        return product / (self.length[item] * self.length).clamp(min=torch.finfo(torch.float32).tiny)
+        direction = self._metric @ (self._item[item] - self._mean)
+        product = self._item @ direction - self._mean @ direction
+        return product / (self._length[item] * self._length).clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def _moments(factors: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,33 +19,28 @@ function element(tag, properties = {}, ...children) {
 
 // ---------------------------------------------------------------------------------------------------------- requests
 
-/** A channel of requests, of which only the latest counts: a new one aborts the one before. */
-class Latest {
-  #controller = null;
+const controllers = new Map(); // of the current request on each channel
 
-  /** Ask the server; returns null if a newer request has taken over. */
-  async ask(path, body) {
-    this.cancel();
-    const controller = (this.#controller = new AbortController());
-    const options = { signal: controller.signal };
-    if (body) Object.assign(options, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-    try {
-      const response = await fetch(path, options);
-      const answer = await response.json();
-      if (controller.signal.aborted) return null;
-      if (!response.ok) throw new Error(answer.detail);
-      return { answer, run: decodeURIComponent(response.headers.get("ratinglab-run") ?? "") };
-    } catch (error) {
-      if (controller.signal.aborted) return null;
-      throw error instanceof TypeError || error instanceof SyntaxError ? new Error("The server does not answer.") : error;
-    }
-  }
-
-  /** Abort the current request, if there is one. */
-  cancel() {
-    this.#controller?.abort();
+/** Ask the server. A newer request on the same channel aborts this one, which then returns null. */
+async function ask(channel, path, body) {
+  cancel(channel);
+  const controller = new AbortController();
+  controllers.set(channel, controller);
+  const options = { signal: controller.signal };
+  if (body) Object.assign(options, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+  try {
+    const response = await fetch(path, options);
+    const answer = await response.json();
+    if (controller.signal.aborted) return null;
+    if (!response.ok) throw new Error(answer.detail);
+    return { answer, run: decodeURIComponent(response.headers.get("ratinglab-run") ?? "") };
+  } catch (error) {
+    if (controller.signal.aborted) return null;
+    throw error instanceof TypeError || error instanceof SyntaxError ? new Error("The server does not answer.") : error;
   }
 }
+
+const cancel = (channel) => controllers.get(channel)?.abort();
 
 // -------------------------------------------------------------------------------------------------------------- state
 
@@ -222,12 +217,10 @@ function showRatings(focused = null, { scrolls = false } = {}) {
 
 // --------------------------------------------------------------------------------------------------------- suggestions
 
-const suggestions = new Latest();
-
 /** Fetch items worth rating, enough to fill the list beside those already rated. */
 async function suggest() {
   const limit = Math.min(100, NUM_SUGGESTED + ratings.size + 6);
-  const found = await suggestions.ask(`items?limit=${limit}&offset=${offset}`);
+  const found = await ask("suggestions", `items?limit=${limit}&offset=${offset}`);
   if (found === null) return;
   suggested = found.answer.items;
   hasMore = found.answer.more && limit < 100;
@@ -242,7 +235,6 @@ const suggestOrSay = () => suggest().catch((error) => showError(error.message, s
 
 // -------------------------------------------------------------------------------------------------------------- search
 
-const searches = new Latest();
 let matches = [];
 let active = -1;
 let searchTimer = 0;
@@ -251,7 +243,7 @@ async function search() {
   const query = $("query").value.trim();
   if (!query) return closeMatches();
   try {
-    const found = await searches.ask(`items?limit=${NUM_MATCHES}&query=${encodeURIComponent(query)}`);
+    const found = await ask("search", `items?limit=${NUM_MATCHES}&query=${encodeURIComponent(query)}`);
     if (found === null) return;
     matches = found.answer.items;
     showMatches(query);
@@ -290,7 +282,7 @@ function activate(number) {
 }
 
 function closeMatches() {
-  searches.cancel();
+  cancel("search");
   clearTimeout(searchTimer);
   matches = [];
   $("matches").replaceChildren();
@@ -326,7 +318,6 @@ function onSearchKey(event) {
 
 // ----------------------------------------------------------------------------------------------------- recommendations
 
-const recommendations = new Latest();
 let isListVisible = false;
 let recommendTimer = 0;
 
@@ -338,7 +329,7 @@ function recommendSoon() {
 async function recommend() {
   const rated = given();
   if (rated.length === 0) {
-    recommendations.cancel();
+    cancel("recommendations");
     showWaiting(false);
     showRecommended([]);
     return;
@@ -346,7 +337,7 @@ async function recommend() {
   const slow = setTimeout(() => showWaiting(true), SHOW_WAITING);
   const request = { ratings: Object.fromEntries(rated.map(({ id, rating }) => [id, rating])), k: NUM_RECOMMENDED, why: run.predicts_scores ? 0 : NUM_REASONS };
   try {
-    const found = await recommendations.ask("fold_in", request);
+    const found = await ask("recommendations", "fold_in", request);
     if (found === null) return;
     $("error").hidden = true;
     showRecommended(found.answer.recommended);
@@ -512,12 +503,10 @@ function showRun() {
   $("highest").textContent = run.rating.highest.toLocaleString("en");
 }
 
-const starts = new Latest();
-
 /** Ask which run answers, and show the ratings kept for its data. */
 async function start() {
   try {
-    const found = await starts.ask("health");
+    const found = await ask("start", "health");
     if (found === null) return;
     const isOther = run?.data !== found.answer.data;
     run = found.answer;
