@@ -76,11 +76,6 @@ function restore() {
 
 // ------------------------------------------------------------------------------------------------------------- ratings
 
-/** List the ratings of the scale. */
-function levels({ lowest, highest, step }) {
-  return Array.from({ length: Math.round((highest - lowest) / step) + 1 }, (_, n) => +(lowest + n * step).toFixed(6));
-}
-
 /** Return whether the scale is shown as stars: whole or half ones, not too many for a phone. */
 function hasStars({ lowest, highest, step }) {
   const most = step === 1 ? 10 : step === 0.5 ? 5 : 0;
@@ -99,18 +94,15 @@ function shown(value) {
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
-/** Make the control of a rating: stars as radio buttons, or a slider. */
-function ratingControl(item, rating) {
-  return hasStars(run.rating) ? starControl(item, rating) : slideControl(item, rating);
-}
-
+/** Make the stars of an item, as radio buttons. */
 function starControl(item, rating) {
   const group = element("div", { className: "stars", role: "radiogroup", ariaLabel: `Your rating of ${name(item)}` });
   const paint = (state, upTo) => {
     for (const label of group.children) label.classList.toggle(state, +label.firstChild.value <= upTo);
   };
+  const { lowest, highest, step } = run.rating;
   let before = 0;
-  for (const level of levels(run.rating)) {
+  for (let level = lowest; level <= highest; level += step) { // exact: the steps are 1 or 0.5
     const input = element("input", { type: "radio", name: `rating ${item.item_id}`, value: level, ariaLabel: inWords(level) });
     input.checked = level === rating;
     const label = element("label", { title: inWords(level) }, input, element("span"));
@@ -131,6 +123,7 @@ function starControl(item, rating) {
   return group;
 }
 
+/** Make the slider of an item, for other scales. */
 function slideControl(item, rating) {
   const { lowest, highest, step } = run.rating;
   const input = element("input", { type: "range", min: lowest, max: highest, step, ariaLabel: `Your rating of ${name(item)}` });
@@ -180,7 +173,8 @@ const rowOf = (id) => $("ratings").querySelector(`[data-id="${CSS.escape(id)}"]`
 
 /** Make the row of an item that has been or may be rated. */
 function ratingRow(item, rating, extra) {
-  const row = element("li", {}, nameElement(item), ratingControl(item, rating), ...extra);
+  const control = hasStars(run.rating) ? starControl(item, rating) : slideControl(item, rating);
+  const row = element("li", {}, nameElement(item), control, ...extra);
   row.dataset.id = item.item_id;
   return row;
 }
