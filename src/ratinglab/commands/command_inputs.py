@@ -13,8 +13,14 @@ from ratinglab.formats.literals import is_inline_mapping, parse_inline_mapping
 from ratinglab.formats.text_options import TextOptions
 from ratinglab.formats.text_tables import OpenTable, TextTable, open_text_table, with_separator_of
 from ratinglab.formats.writing import check_output_format
-from ratinglab.inference.fold_in_input import DEFAULT_COLUMNS, Pairs, choose_column_names, has_user_column
-from ratinglab.inference.folded_in import FoldedIn, fold_in
+from ratinglab.inference.fold_in_input import (
+    DEFAULT_COLUMNS,
+    Pairs,
+    choose_column_names,
+    has_user_column,
+    read_given_data,
+)
+from ratinglab.inference.folded_in import FoldedIn
 from ratinglab.inference.run import Run
 from ratinglab.runs.finished_runs import find_named_run
 from ratinglab.runs.record import RunRecord
@@ -120,8 +126,8 @@ def fold_in_from_options(
     if isinstance(ratings, TextTable):
         rating_columns = columns_in(ratings.names, options.columns, run.record)
         user_id = None if has_user_column(ratings.names, rating_columns) else user_id
-    folded = fold_in(
-        run,
+    given = read_given_data(
+        run.tables,
         ratings=ratings,
         users=users,
         items=items,
@@ -129,6 +135,7 @@ def fold_in_from_options(
         columns=_by_role(options.columns),
         keys=("user_features", "item_features"),
     )
+    folded = FoldedIn(run, given)
     tables = [table for table in (ratings, users, items) if isinstance(table, TextTable)]
     return folded, [*(note for table in tables for note in table.opened_from.notes), *folded.notes]
 

@@ -127,17 +127,22 @@ class GivenData:
 def read_given_data(
     tables: RunTables,
     *,
-    ratings: Pairs | TextTable | None,
-    users: Pairs | TextTable | None,
-    items: TextTable | None,
-    user_id: int | str | None,
-    columns: Mapping[str, str | None],
-    keys: tuple[str, str],
+    ratings: Pairs | TextTable | None = None,
+    users: Pairs | TextTable | None = None,
+    items: TextTable | None = None,
+    user_id: int | str | None = None,
+    columns: Mapping[str, str | None] | None = None,
+    keys: tuple[str, str] = ("users", "items"),
 ) -> GivenData:
-    """Check the arguments of `Run.fold_in`, and look up their users and items in a run."""
+    """Check the arguments of `Run.fold_in`, and look up their users and items in a run.
+
+    Without ratings, users and items, the training ratings of the user `user_id` are folded in. `keys` are the names of
+    the arguments `users` and `items` in messages.
+    """
 
     def choose_columns(table: TextTable) -> dict[str, str]:
-        return choose_column_names(table.names, requested=columns, run_columns=tables.record.provenance["columns"])
+        run_columns = tables.record.provenance["columns"]
+        return choose_column_names(table.names, requested=columns or {}, run_columns=run_columns)
 
     rating_columns = choose_columns(ratings) if isinstance(ratings, TextTable) else DEFAULT_COLUMNS
     has_users = isinstance(ratings, TextTable) and has_user_column(ratings.names, rating_columns)

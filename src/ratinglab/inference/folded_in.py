@@ -1,13 +1,13 @@
 """New users, new items, and known users with additional ratings, folded into a run without retraining it.
 
-`fold_in` works in three stages. `read_given_data` checks the given ratings and features, and looks them up in the run.
-`collect_rows` finds the users and items to fold in, each with ratings and features by index. `FoldedIn` then predicts
-for them: a ranking model takes the users' ratings as they are; for a model with factors, `FoldInSolver` solves for the
-weights.
+A fold-in has three stages. `read_given_data` checks the given ratings and features, and looks them up in the run.
+`collect_users_and_items` finds the users and items to fold in, each with ratings and features by index. `FoldedIn` then
+predicts for them: a ranking model takes the users' ratings as they are; for a model with factors, `FoldInSolver` solves
+for the weights.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError
-from ratinglab.formats.text_tables import TextTable
 from ratinglab.inference.extended_run import TablesWithItems, TablesWithUsers, extend_predictor
-from ratinglab.inference.fold_in_input import GivenData, Pairs, read_given_data
+from ratinglab.inference.fold_in_input import GivenData
 from ratinglab.inference.indexed_tables import Ids, IndexedTables, check_ids, check_pairs
-from ratinglab.inference.new_rows import NewRows, collect_rows, notes_on_fold_in
+from ratinglab.inference.new_rows import collect_users_and_items, notes_on_fold_in
 from ratinglab.inference.recommender import BASES, ListOptions, Recommender, check_k
 from ratinglab.models.factors import SideSamples
 from ratinglab.recommend.fold_in_solver import FoldInSolver
@@ -51,8 +50,14 @@ class FoldedIn(Recommender):
 
     _run: "Run"
 
-    def __init__(self, run: "Run", given: GivenData, users: NewRows, items: NewRows) -> None:
-        """Fold the users and items that `collect_rows` found in the given data into a run."""
+    def __init__(self, run: "Run", given: GivenData) -> None:
+        """Fold given ratings and features into a run.
+
+        Raises:
+            UserError: there is nothing to fold in, the model has no factors, or it is a ranking model and an item is
+                new.
+        """
+        users, items = collect_users_and_items(run, given)
         self.user_ids, self.item_ids, self.is_anonymous = users.ids, items.ids, given.is_anonymous
         self.notes = tuple(notes_on_fold_in(run.record, given.ratings, users, items))
         self._users = users
@@ -217,33 +222,6 @@ class FoldedIn(Recommender):
         if len(self.user_ids) != 1:
             raise UserError(f"set user_id: {len(self.user_ids):,} users were folded in")
         return self.user_ids[0]
-
-
-def fold_in(
-    run: "Run",
-    *,
-    ratings: Pairs | TextTable | None = None,
-    users: Pairs | TextTable | None = None,
-    items: TextTable | None = None,
-    user_id: int | str | None = None,
-    columns: Mapping[str, str | None] | None = None,
-    keys: tuple[str, str] = ("users", "items"),
-) -> FoldedIn:
-    """Fold ratings and features into a run; see `Run.fold_in`.
-
-    Without ratings, users and items, solves again for the user `user_id` from the training ratings. `keys` are the
-    names of the arguments `users` and `items` in messages.
-    """
-    given = read_given_data(
-        run.tables, ratings=ratings, users=users, items=items, user_id=user_id, columns=columns or {}, keys=keys
-    )
-    new_users, new_items = collect_rows(run, "user", given), collect_rows(run, "item", given)
-    if not new_users.ids and not new_items.ids:
-        raise UserError("nothing to fold in: neither the users nor the items of these ratings have training ratings")
-    if run.record.predicts_scores and new_items.ids:
-        name = new_items.ids[0]
-        raise UserError(f"items: {run.record.model} folds in users, not items, and {name} has no training ratings")
-    return FoldedIn(run, given, new_users, new_items)
 
 
 def _repeat_last_day(rows: SideSamples, solver: FoldInSolver) -> SideSamples:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ratinglab.errors import format_count
+from ratinglab.errors import UserError, format_count
 from ratinglab.inference.fold_in_input import GivenData, GivenFeatures, find_positions
 from ratinglab.inference.indexed_tables import is_trained
 from ratinglab.models.design import Design
@@ -53,12 +53,26 @@ class NewRows:
         return RatedPairs(self.observations.row.int().numpy(), self.observations.other.int().numpy())
 
 
-def collect_rows(run: "Run", side: SideName, given: GivenData) -> NewRows:
-    """Collect the users or items that have features or a usable rating, and the single user.
+def collect_users_and_items(run: "Run", given: GivenData) -> tuple[NewRows, NewRows]:
+    """Collect the users and the items that have features or a usable rating, and the single user.
 
     A given rating is usable if its other side has training ratings. A user with training ratings keeps them, but
     a given rating replaces the training rating of the same item. An item with training ratings is not folded in.
+
+    Raises:
+        UserError: there are neither users nor items, or there are items but the model folds in only users.
     """
+    users, items = _collect_rows(run, "user", given), _collect_rows(run, "item", given)
+    if not users.ids and not items.ids:
+        raise UserError("nothing to fold in: neither the users nor the items of these ratings have training ratings")
+    if run.record.predicts_scores and items.ids:
+        name = items.ids[0]
+        raise UserError(f"items: {run.record.model} folds in users, not items, and {name} has no training ratings")
+    return users, items
+
+
+def _collect_rows(run: "Run", side: SideName, given: GivenData) -> NewRows:
+    """Collect the users, or the items, to fold in."""
     features = given.features[side]
     num_others = run.record.num_items if side == "user" else run.record.num_users
     usable = given.ratings[is_trained(given.ratings[f"{other_side(side)}_index"].to_numpy(), num_others)]

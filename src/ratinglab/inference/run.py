@@ -18,8 +18,8 @@ from ratinglab.evaluation.ranking import METRIC_LABELS, OrderOptions, check_thre
 from ratinglab.files import user_path
 from ratinglab.formats.frames import Frame, read_frame
 from ratinglab.formats.text_options import ColumnOptions, check_timestamp_format
-from ratinglab.inference.fold_in_input import DEFAULT_COLUMNS, to_pairs_or_table, to_table
-from ratinglab.inference.folded_in import FoldedIn, fold_in
+from ratinglab.inference.fold_in_input import DEFAULT_COLUMNS, read_given_data, to_pairs_or_table, to_table
+from ratinglab.inference.folded_in import FoldedIn
 from ratinglab.inference.indexed_tables import Ids
 from ratinglab.inference.recommender import SHORT_LIST, Recommender, Times, check_k, parse_order, predict_by_block
 from ratinglab.inference.run_evaluation import (
@@ -267,14 +267,15 @@ class Run(Recommender):
                 factors.
         """
         _check_roles(columns or {}, DEFAULT_COLUMNS)
-        return fold_in(
-            self,
+        given = read_given_data(
+            self.tables,
             ratings=to_pairs_or_table(ratings, name="ratings"),
             users=to_pairs_or_table(users, name="users"),
             items=None if items is None else to_table(items, name="items"),
             user_id=user_id,
             columns=columns,
         )
+        return FoldedIn(self, given)
 
     def explain(self, user_id: int | str, item_ids: Ids, *, k: int = 3) -> pd.DataFrame:
         """List, for each item, the user's training ratings that most changed its prediction.
@@ -286,7 +287,7 @@ class Run(Recommender):
             UserError: the user or an item has no training ratings.
         """
         self.tables.check_users([user_id], place=lambda _: "user_id", for_lists=False)
-        return fold_in(self, user_id=user_id).explain(item_ids, k=k)
+        return self.fold_in(user_id=user_id).explain(item_ids, k=k)
 
     def explain_list(self, item_ids: Ids, *, user_id: int | str, k: int) -> pd.DataFrame:
         """Explain a list like `explain`, but without the items that have no training ratings.
@@ -296,7 +297,7 @@ class Run(Recommender):
         item_ids = pd.Series(item_ids, dtype=object)[self.tables.are_items_trained(item_ids)]
         if len(item_ids) == 0 or not self.knows_user(user_id):
             return pd.DataFrame(dict.fromkeys(("item_id", "rated_item_id", "rating", "change"), np.empty(0)))
-        return fold_in(self, user_id=user_id).explain(item_ids, k=k)
+        return self.fold_in(user_id=user_id).explain(item_ids, k=k)
 
     @cached_property
     def solvers(self) -> dict[SideName, FoldInSolver]:

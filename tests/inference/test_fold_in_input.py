@@ -11,7 +11,8 @@ from ratinglab.errors import UserError
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_tables import TextTable, open_text_table
-from ratinglab.inference.folded_in import fold_in
+from ratinglab.inference.fold_in_input import read_given_data
+from ratinglab.inference.folded_in import FoldedIn
 from ratinglab.inference.run import Run
 
 
@@ -31,7 +32,7 @@ def table(path, content: str, *, decimal: str) -> TextTable:
 def test_ratings_and_features_can_have_a_decimal_comma(run, tmp_path):
     ratings = table(tmp_path / "ratings", "user_id;item_id;rating\nann;7;4,5\nbob;8;3\n", decimal=",")
     users = table(tmp_path / "users", "user_id;age\nann;0,5\n", decimal=",")
-    folded = fold_in(run, ratings=ratings, users=users)
+    folded = FoldedIn(run, read_given_data(run.tables, ratings=ratings, users=users))
     frame = pd.DataFrame({"user_id": ["ann", "bob"], "item_id": [7, 8], "rating": [4.5, 3.0]})
     expected = run.fold_in(frame, users=pd.DataFrame({"user_id": ["ann"], "age": [0.5]}))
     pairs = {"item_ids": [1, 1], "user_ids": ["ann", "bob"]}
@@ -44,4 +45,4 @@ def test_rating_that_is_no_number_is_named_with_its_line(run, tmp_path, rating, 
     with pytest.raises(
         UserError, match=rf"ratings, line 3, column rating: the rating of '8' must be a number, got '{rating}'$"
     ):
-        fold_in(run, ratings=ratings)
+        read_given_data(run.tables, ratings=ratings)
