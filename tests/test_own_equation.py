@@ -26,8 +26,12 @@ def test_documented_equation_trains_and_its_run_evaluates(command, lab):
     trained = command(lab, "train", *chosen)
     assert "model      centered_mf: embedding_dim=8" in trained.stdout
     assert json.loads((trained.run / "metrics.json").read_text())["test/mse"] < 2
-    evaluated = command(lab, "evaluate", "--config-dir", "lab", f"run={trained.run}")
-    assert "equal to metrics.json to the last digit" in evaluated.stdout
+    for folder in (["--config-dir", "lab"], []):  # a run remembers the folder
+        evaluated = command(lab, "evaluate", *folder, f"run={trained.run}")
+        assert "equal to metrics.json to the last digit" in evaluated.stdout
+    (lab / "lab").rename(lab / "moved")
+    moved = command(lab, "evaluate", "--config-dir", "moved", f"run={trained.run}")
+    assert "equal to metrics.json to the last digit" in moved.stdout
     lost = command(lab, "evaluate", f"run={trained.run}", status=2)
     assert lost.stderr.startswith(f"error: {trained.run}/run.json: model_target: there is no module centered_mf; ")
     assert lost.stderr.count("\n") == 1

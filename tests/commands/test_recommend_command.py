@@ -282,13 +282,14 @@ def test_python_refuses_mistakes(run, arguments, message):
 def test_new_user_of_typed_ratings_gets_a_list_with_reasons(run, capsys):
     recommend(run, "ratings='{0: 5, title 3: 1}'", "k=2", "why=true")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "highest ratings of new user"
+    assert lines[0] == "highest ratings of the new user"
     assert lines[1].split() == ["item_id", "title", "rating"]
-    assert lines[-5].startswith("recommended to new user, by expected gain: interest times probability of a rating of")
-    assert lines[-4].split() == ["rank", "item_id", "title", "prediction", "±", "why"]
-    assert "title 0 5: " in lines[-2]
-    assert "title 3 1: " in lines[-2]
-    assert lines[-1] == "±: standard deviation of the rating around its prediction"
+    assert lines[-6].startswith("recommended to the new user, by expected gain: interest times probability of a ")
+    assert lines[-5].split() == ["rank", "item_id", "title", "prediction", "±", "why"]
+    assert "title 0 5: " in lines[-3]
+    assert "title 3 1: " in lines[-3]
+    assert lines[-2] == "±: standard deviation of the rating around its prediction"
+    assert lines[-1] == "why: the ratings that change the prediction most, and by how much"
 
 
 def test_users_of_a_file_of_ratings_get_lists(run, here, capsys):
@@ -310,7 +311,7 @@ def test_users_of_a_file_of_ratings_get_lists(run, here, capsys):
 
 def test_reasons_for_a_known_user_are_those_of_explain(run, capsys):
     recommend(run, "user=1", "k=1", "why=true")
-    line = capsys.readouterr().out.splitlines()[-1]
+    line = capsys.readouterr().out.splitlines()[-2]
     item = run.recommend(1, k=1)["item_id"][0]
     top = run.explain(1, [item], k=1).iloc[0]
     assert f"{top.rated_title} {top.rating:g}: {top.change:+.2f}" in line

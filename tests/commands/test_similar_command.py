@@ -96,12 +96,15 @@ def test_item_is_never_similar_to_itself(run):
 
 def test_command_prints_the_item_and_an_aligned_table(run, point, capsys):
     similar(run, "item='Film 7, The'", "k=2")
-    title, head, first, _, explained = capsys.readouterr().out.splitlines()
+    title, head, first, _, *explained = capsys.readouterr().out.splitlines()
     found = run.similar(7, k=2).loc[0]
     assert title == f"similar to {TITLES[7]} (id 7), which has {run.tables.train_counts[1][7]} training ratings"
     assert head.split() == ["rank", "item_id", "title", "similarity", "±", "shared_raters"]
     assert first.split()[-3:-1] == [f"{found[name]:.2f}" for name in ("similarity", "standard_deviation")]
-    assert explained == "±: standard deviation of the similarity over the samples"
+    assert explained == [
+        "±: standard deviation of the similarity over the samples",
+        "similarity: cosine of the items' factors, lowered for items with few shared raters",
+    ]
     similar(point, "item=7", "k=20", "genres=[z]")
     *table, note = capsys.readouterr().out.splitlines()
     assert not any("±" in line for line in table)

@@ -62,7 +62,7 @@ def test_new_user_gets_predictions_lists_and_reasons_from_every_model_with_facto
 
 @pytest.mark.parametrize("name", ["bias", "mean"])
 def test_a_model_without_factors_is_refused(name, tmp_path):
-    with pytest.raises(UserError, match=f"model={name} cannot fold in or explain ratings: it has no factors"):
+    with pytest.raises(UserError, match=f"model={name} cannot fold in or explain ratings: only factor equations can"):
         write(tmp_path / "run", name).fold_in(NEW)
 
 
@@ -90,7 +90,7 @@ def test_users_of_a_data_frame_are_predicted_as_each_alone(run):
     pd.testing.assert_frame_equal(
         listed[:2].drop(columns="user_id"), alone.recommend(k=2).astype({"rank": int}), check_dtype=False, rtol=1e-5
     )
-    with pytest.raises(UserError, match="set user_id: 2 users were folded in"):
+    with pytest.raises(UserError, match="set user_id: 2 users were folded in; recommend_to_all lists items for"):
         folded.recommend(k=1)
 
 

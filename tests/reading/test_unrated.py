@@ -72,11 +72,12 @@ def read(tmp_path):
 
 def test_note_gives_the_count_and_the_option(read):
     assert read([1, 2, 3, 4, 5, -1, -1]).notes == (
-        "the rating -1 is the only negative one (2 of 7 rows); if these rows are unrated, set data.unrated=[-1]",
+        "the rating -1 is the only negative one (2 of 7 rows); if these rows are errors or unrated, "
+        "data.unrated=[-1] drops them",
     )
     assert read([1, 2, 3, 4, 5, 99]).notes == (
-        "the rating 99 is far from all others, which range from 1 to 5 (1 of 6 rows); if these rows are unrated, set "
-        "data.unrated=[99]",
+        "the rating 99 is far from all others, which range from 1 to 5 (1 of 6 rows); if these rows are errors "
+        "or unrated, data.unrated=[99] drops them",
     )
 
 

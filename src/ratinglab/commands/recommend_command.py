@@ -146,7 +146,7 @@ def _recommend_to_one(request: _ListsRequest, user_id: str, output: Path | None,
     notes_on_user = list(_notes_on_user(request, user_id))
     (rows,) = request.lists_by_block([user_id])
     is_new = request.folded is not None and request.folded.is_anonymous
-    name = user_id if is_new else f"user {user_id}"
+    name = "the new user" if is_new else f"user {user_id}"
     if output is not None:
         _write(output, [rows.assign(user_id=user_id)])
         print_notes(output, f"{len(rows):,} recommendations for {name} in {output}")
@@ -176,6 +176,8 @@ def _print_list(rows: pd.DataFrame, request: _ListsRequest, user_id: str, *, nam
         print()
     print(f"recommended to {name}, {_order_text(request.run, request.options.ranking)}")
     print_rows(rows)
+    if "why" in rows:
+        print("why: the ratings that change the prediction most, and by how much")
     if len(rows) < request.options.k:
         print(note_on_length(len(rows), requested=request.options.k))
 

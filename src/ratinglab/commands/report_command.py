@@ -1,7 +1,6 @@
 """Compare runs with one another and with published results, and evaluate the best runs of a sweep on test rows."""
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from ratinglab.reports.comparison import tabulate_comparisons
 from ratinglab.reports.groups import divide_jobs
 from ratinglab.reports.sweep_report import report_sweep
 from ratinglab.runs.finished_runs import FinishedRun
-from ratinglab.runs.record import read_config_dir, write_metrics
+from ratinglab.runs.record import write_metrics
 from ratinglab.runs.run_files import SWEEP_RECORD
 from ratinglab.runs.storage import write_predictions
 from ratinglab.runs.sweep_folder import read_jobs
@@ -66,8 +65,6 @@ def _test_metrics(run: FinishedRun) -> dict[str, float]:
     """Return a run's metrics. Without test errors, measures them and rewrites metrics.json and predictions.parquet."""
     if any(tag.startswith("test/") for tag in run.metrics):
         return run.metrics
-    if (config_dir := read_config_dir(run.folder)) is not None:
-        sys.path.insert(0, config_dir)  # for the run's own equation
     loaded = Run.load(run.folder)
     metrics = run.metrics | loaded.evaluate(parts=("test",)) | loaded.evaluate_own_ranking(parts=("test",))
     if not run.record.predicts_scores:

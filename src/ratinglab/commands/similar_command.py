@@ -32,5 +32,6 @@ def find_similar(options: SimilarOptions) -> None:
         return
     print(f"similar to {name}, which has {tables.train_counts[1][item]:,} training ratings")
     print_rows(similar)
+    print("similarity: cosine of the items' factors, lowered for items with few shared raters")
     if len(similar) < options.k:
         print(note_on_length(len(similar), requested=options.k))

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.batches import Batch
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, format_count
 from ratinglab.inference.extended_run import TablesWithItems, TablesWithUsers, extend_predictor
 from ratinglab.inference.fold_in_input import GivenData
 from ratinglab.inference.indexed_tables import Ids, IndexedTables, check_ids, check_pairs
@@ -220,7 +220,8 @@ class FoldedIn(Recommender):
         if user_id is not None:
             return user_id
         if len(self.user_ids) != 1:
-            raise UserError(f"set user_id: {len(self.user_ids):,} users were folded in")
+            count = format_count(len(self.user_ids), "user")
+            raise UserError(f"set user_id: {count} were folded in; recommend_to_all lists items for all of them")
         return self.user_ids[0]
 
 

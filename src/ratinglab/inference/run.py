@@ -39,7 +39,7 @@ from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.fold_in_solver import FoldInSolver
 from ratinglab.recommend.item_similarity import ItemSimilarity
 from ratinglab.recommend.orders import ExpectedGain
-from ratinglab.runs.record import read_metrics, read_record
+from ratinglab.runs.record import put_config_dir_on_path, read_metrics, read_record
 from ratinglab.runs.storage import check_part, read_part
 from ratinglab.runs.weights import load_predictor
 from ratinglab.sides import SideName
@@ -76,6 +76,7 @@ class Run(Recommender):
         """
         folder = user_path(str(folder), key="run")
         record = read_record(folder)
+        put_config_dir_on_path(folder)
         predictor, best_epoch = load_predictor(record, folder)
         return cls(predictor, RunTables(folder, record), best_epoch=best_epoch)
 
@@ -316,7 +317,7 @@ class Run(Recommender):
         """
         rows = self.predictor.model.side_samples(side)
         if rows is None:
-            raise UserError(f"model={self.record.model} cannot fold in or explain ratings: it has no factors")
+            raise UserError(f"model={self.record.model} cannot fold in or explain ratings: only factor equations can")
         if rows.samples[0].noise_precision is not None:
             return rows
         precision = self.record.stars.unit**2 / self._noise_variance if side == "user" else 1.0

@@ -65,7 +65,7 @@ def determine_scale(rows: SourceRows, configured: ConfiguredScale, *, name: str)
         raise UserError(
             f"{rows.places([row])[0]}: the rating {rating[row]:g} is outside data.scale, {lowest:g} to {highest:g}; "
             f"rows outside it in total: {is_outside.sum():,} of {len(rating):,}; "
-            "data.unrated drops rows without a rating"
+            f"data.unrated=[{rating[row]:g}] drops the rows with this rating"
         )
     if minimum == maximum:
         raise UserError(

@@ -74,6 +74,6 @@ def _note(values: NDArray[np.float32], count: int, reason: str, *, num_rows: int
     texts = [f"{value:g}" for value in values]
     subject = f"the rating {texts[0]} is" if len(texts) == 1 else f"the ratings {' and '.join(texts)} are"
     return (
-        f"{subject} {reason} ({count:,} of {num_rows:,} rows); if these rows are unrated, set "
-        f"data.unrated=[{','.join(texts)}]"
+        f"{subject} {reason} ({count:,} of {num_rows:,} rows); if these rows are errors or "
+        f"unrated, data.unrated=[{','.join(texts)}] drops them"
     )

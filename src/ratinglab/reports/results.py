@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
+from ratinglab.errors import format_count
 from ratinglab.evaluation.ranking import METRIC_LABELS, OrderOptions
 from ratinglab.inference.run_evaluation import BASELINES, PART_LABELS, POPULARITY
 from ratinglab.inference.run_tables import RunTables
@@ -85,7 +86,7 @@ def describe_results(values: Mapping[str, float], tables: RunTables) -> Iterator
     record = tables.record
     yield from tabulate_metrics(values, record)
     yield from tabulate_lists(values, tables, order=record.order_options())
-    epochs = f"{values['fit/epochs']} epoch{'s' if values['fit/epochs'] != 1 else ''}"
+    epochs = format_count(int(values["fit/epochs"]), "epoch")
     if not record.is_sampled:  # a sampler averages its samples, so that no epoch is the best
         epochs += f", best after {values['fit/best_epoch']}"
     yield f"fit        {values['fit/seconds']:.1f} s, {epochs}; {values['fit/ratings_per_second']:,.0f} ratings/s"

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -249,6 +250,13 @@ def read_config_dir(run: Path) -> str | None:
     """Read the --config-dir that the run was started with. Returns None if there was none."""
     sources = (read_hydra(run).get("runtime") or {}).get("config_sources", [])
     return next((source["path"] for source in sources if source["provider"] == "command-line"), None)
+
+
+def put_config_dir_on_path(run: Path) -> None:
+    """Let Python find the run's own classes in the folder of --config-dir, after all other folders, if it exists."""
+    config_dir = read_config_dir(run)
+    if config_dir is not None and config_dir not in sys.path and Path(config_dir).is_dir():
+        sys.path.append(config_dir)
 
 
 def read_hydra(run: Path) -> dict[str, Any]:

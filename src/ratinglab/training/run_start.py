@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ratinglab.errors import format_count
 from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
 from ratinglab.fitting.loggers.tensorboard import EventLog
 from ratinglab.models.best import choose_best_equation
@@ -51,10 +52,11 @@ def _describe_fit(prepared: Preparation, model: Equation) -> Iterator[str]:
         if key not in options.optimizer.ignored_options
     ]
     yield f"model      {options.model.name}: {', '.join(settings)}; {parameters:,} parameters"
-    epochs = f"{refit_epochs} epoch{'s' if refit_epochs != 1 else ''}"
     if refit_epochs is None:
         limit = "" if options.trainer.max_time is None else f" in {options.trainer.max_time}"
-        epochs = f"at most {options.trainer.max_epochs} epoch{'s' if options.trainer.max_epochs != 1 else ''}{limit}"
+        epochs = f"at most {format_count(options.trainer.max_epochs, 'epoch')}{limit}"
+    else:
+        epochs = format_count(refit_epochs, "epoch")
     if options.optimizer.is_single_epoch:
         epochs = "one epoch"
     yield f"optimizer  {options.optimizer.name}: {_fit_settings(options)}, {epochs}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from ratinglab.errors import format_count
 from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.fitting.callbacks.learning_curve import was_validated
 from ratinglab.fitting.trainer_options import PruningOptions
@@ -57,8 +58,7 @@ class MedianPruning(Callback):
         best = (max if self._monitor.higher_is_better else min)(self._own_curve.values())
         if self._monitor.is_better(median(others), than=best):
             trainer.should_stop = True
-            epochs = f"{epoch} epoch{'s' if epoch > 1 else ''}"
-            jobs = f"{len(others)} finished job{'s' if len(others) > 1 else ''}"
+            epochs, jobs = format_count(epoch, "epoch"), format_count(len(others), "finished job")
             self.reason = f"after {epochs}, its best {tag} was worse than the median of {jobs}"
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
