@@ -13,7 +13,7 @@ from ratinglab.reading.unrated import is_unrated, note_suspected_unrated
 def suspected(values):
     """Return the values in data.unrated=[…] of the notes on ratings."""
     notes = note_suspected_unrated(np.array(values, dtype=np.float32), expected=[])
-    return [note.rpartition("data.unrated=")[2] for note in notes]
+    return [note.rpartition("data.unrated=")[2].removesuffix(" drops them") for note in notes]
 
 
 STARS = [1, 2, 3, 4, 5] * 4

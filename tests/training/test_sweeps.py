@@ -174,6 +174,9 @@ def test_search_leaves_the_test_rows_closed_until_asked(command, tmp_path):
     assert "\ntest        mf " in command(tmp_path, "train", *arguments).stdout
     # report --test evaluates the best run itself, and only that
     line = next(line for line in outcome.stdout.splitlines() if line.startswith("test    "))
+    first = min(rows_of(outcome.run), key=lambda row: float(row["val/mse"]))
+    damaged = outcome.run / first["run"] / "predictions.parquet"  # the report rewrites it
+    damaged.write_bytes(damaged.read_bytes() + b"x")
     shown = command(tmp_path, "report", *shlex.split(line)[3:]).stdout
     tested = [path.parent for path in outcome.run.glob("*/metrics.json") if "test/mse" in path.read_text()]
     (best,) = tested

@@ -116,11 +116,11 @@ def _train(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun
         return
 
     def train(_: DictConfig) -> None:  # Hydra calls it after it has set up the logs
-        with clean_exit():  # here, since Hydra adds a line to an exception
-            if job.earlier_run is not None and not job.is_resumed:
-                job.save(folder)  # the original's configuration in place of the one that Hydra has saved
+        with clean_exit(), translate_exceptions(conf):  # here, since Hydra adds a line to an exception
             try:
                 with _exit_on_failure(folder):
+                    if job.earlier_run is not None and not job.is_resumed:
+                        job.save(folder)  # the original's configuration in place of the one that Hydra has saved
                     task(job.options, folder)
             except StoppedError as error:
                 if has_started(folder):

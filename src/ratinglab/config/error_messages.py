@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import yaml
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
@@ -229,9 +230,7 @@ def _suggest_key(key: str, keys: Sequence[str], choices: Mapping[str, Sequence[s
         return nearest
     for group in conf.groups() if not parent else ():
         choices_with_key = [
-            f"{group}={choice}"
-            for choice, path in conf.choices(group).items()
-            if key in flatten(yaml.safe_load(path.read_text(encoding="utf-8")))
+            f"{group}={choice}" for choice, path in conf.choices(group).items() if key in flatten(OmegaConf.load(path))
         ]
         if choices_with_key and group not in OVERLAY_GROUPS:
             return f"; {group}.{key} belongs to {', '.join(choices_with_key)}"

@@ -48,7 +48,7 @@ class DataOptions(CleaningOptions, ABC):
     @property
     def default_timestamp_format(self) -> str | None:
         """Format of the timestamps in files that are read later; None to detect it."""
-        return None
+        return getattr(self, "timestamp_format", None)
 
     @property
     def keeps_rows_on_disk(self) -> bool:
@@ -194,10 +194,6 @@ class CsvOptions(TextOptions, DataOptions):
     def column_names(self) -> dict[str, str]:
         """Return the names of columns by role. Leaves out positions, which do not apply to other files."""
         return {role: name for role, name in self.columns.by_role().items() if not name.isdigit()}
-
-    @property
-    def default_timestamp_format(self) -> str | None:
-        return self.timestamp_format
 
     @property
     def keeps_rows_on_disk(self) -> bool:

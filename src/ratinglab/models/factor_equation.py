@@ -221,13 +221,13 @@ class BiasedFactorEquation(FactorEquation):
 
     def user_side(self) -> Side:
         """Return b_u, p_u and the users' terms."""
-        return Side(self.user_embedding, self.user_bias, self.terms("user"))
+        return Side(self.user_embedding, self.user_bias, self.side_terms("user"))
 
     def item_side(self) -> Side:
         """Return b_i, q_i and the items' terms."""
-        return Side(self.item_embedding, self.item_bias, self.terms("item"))
+        return Side(self.item_embedding, self.item_bias, self.side_terms("item"))
 
-    def terms(self, side: SideName) -> tuple[Term, ...]:
+    def side_terms(self, side: SideName) -> tuple[Term, ...]:
         """Make the terms of a side: one per feature, none without `add_features`. Subclasses may add others."""
         weights = getattr(self, f"{side}_features", ())
         if len(weights) == 0:  # the usual case, and each step calls this

@@ -67,9 +67,9 @@ class SVDpp(BiasedFactorEquation):
             self.item_implicit = normal_embedding(num_users, dim, std=std, generator=generator)
         self.add_features(options, training, generator=generator)
 
-    def terms(self, side: SideName) -> tuple[Term, ...]:
+    def side_terms(self, side: SideName) -> tuple[Term, ...]:
         """Make the terms of a side: the implicit feedback, if the side has it, and the features."""
-        features = super().terms(side)
+        features = super().side_terms(side)
         if not self.has_implicit[side]:
             return features
         design, weights = getattr(self, f"{side}_interactions"), getattr(self, f"{side}_implicit")

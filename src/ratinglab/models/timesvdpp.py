@@ -81,7 +81,7 @@ class TimeSVDpp(SVDpp):
             (
                 Term("user_embedding", self.day_of_user, self.user_embedding, self.user_bias),
                 Term("user_drift", self.drift_of_user, self.user_drift, self.user_drift_bias),
-                *self.terms("user"),
+                *self.side_terms("user"),
             ),
             day_rows=self.user_days,
         )

@@ -128,7 +128,7 @@ class ComparableJobs(NamedTuple):
 
 
 def divide_jobs(jobs: Sequence[SweepJob]) -> list[ComparableJobs]:
-    """Divide jobs into comparable sets, group each set by settings, and rank and test the groups by monitored metric.
+    """Divide jobs into comparable sets, group each set by settings, and rank the groups by monitored metric.
 
     Jobs that have not started training join the first set.
     """
@@ -143,7 +143,7 @@ def divide_jobs(jobs: Sequence[SweepJob]) -> list[ComparableJobs]:
         settings = [key for key in keys if key not in REPLICATES]
         replicates = [key for key in keys if key in REPLICATES]
         groups = rank_groups(group_jobs(members, settings=settings, replicates=replicates), columns[0])
-        divided.append(ComparableJobs(dict(items), replicates, columns, compare_with_best(groups, columns[0])))
+        divided.append(ComparableJobs(dict(items), replicates, columns, groups))
     return divided
 
 

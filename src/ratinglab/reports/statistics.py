@@ -229,9 +229,12 @@ def compute_explained_share(values: Sequence[str], metric: NDArray[np.float64]) 
 
 def _bin_by_quantiles(values: Sequence[str]) -> NDArray[np.generic]:
     """Bin numbers by quantiles if there are more than NUM_BINS of them. Returns texts unchanged."""
-    numbers = pd.to_numeric(pd.Series(values), errors="coerce")
-    if numbers.isna().any():
+    try:
+        numbers = np.array([float(value) for value in values])
+    except ValueError:
         return np.array(values)
-    if numbers.nunique() <= NUM_BINS:
-        return numbers.to_numpy()
-    return pd.qcut(numbers, NUM_BINS, labels=False, duplicates="drop").to_numpy()
+    if len(set(numbers)) <= NUM_BINS:
+        return numbers
+    # not pandas.qcut, which puts a frequent lowest value into one bin with the next values
+    borders = np.quantile(numbers, np.linspace(0, 1, NUM_BINS + 1)[1:-1])
+    return np.searchsorted(borders, numbers)

@@ -22,6 +22,7 @@ from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.groups import (
     ComparableJobs,
     Group,
+    compare_with_best,
     divide_jobs,
     explain_columns,
     find_differing_keys,
@@ -90,7 +91,7 @@ def report_sweep(started_jobs: Sequence[SweepJob]) -> SweepReport:
     """
     if not started_jobs:
         raise UserError("no job of the sweep has started")
-    sets = divide_jobs(started_jobs)
+    sets = [jobs._replace(groups=compare_with_best(jobs.groups, jobs.columns[0])) for jobs in divide_jobs(started_jobs)]
     tables = [_table(jobs) for jobs in sets]
     lines: list[str] = []
     for jobs, table in zip(sets, tables, strict=True):
