@@ -44,6 +44,8 @@ from ratinglab.runs.record import read_config_dir
 from ratinglab.runs.run_files import HYDRA_FOLDER
 from ratinglab.runs.sweep_folder import SweepJob
 
+HALF_DECIMAL = 0.5 * 10**-DECIMALS
+"""Smaller differences of a metric are invisible in its printed decimals."""
 MAX_SHOWN, NUM_BEST = 8, 5
 """The terminal shows tables of up to MAX_SHOWN rows, and the NUM_BEST best rows of longer ones."""
 MIN_GROUPS = 8
@@ -181,7 +183,7 @@ def _notes(jobs: ComparableJobs) -> Iterator[str]:
         yield f"note: only {len(folds)} of the split's {total} folds were run"
     yield from explain_columns(jobs.groups, jobs.columns[0].name)
     yield from _importance(jobs)
-    yield from _keys_without_effect(jobs)
+    yield from _describe_keys(jobs)
     pruned = sum(job.status == "pruned" for job in jobs.members)
     if pruned:
         yield f"pruned     {pruned} of {len(jobs.members)} jobs ended early: they were worse than the median"
@@ -204,17 +206,35 @@ def _importance(jobs: ComparableJobs) -> Iterator[str]:
     yield f"importance {shares_text} (share of the variance in {column.label} ranks that each key explains alone)"
 
 
-def _keys_without_effect(jobs: ComparableJobs) -> Iterator[str]:
-    """Name the swept keys that change the metric by less than its printed decimals, all other keys being equal."""
-    column, rounding = jobs.columns[0], 0.5 * 10**-DECIMALS
+def _describe_keys(jobs: ComparableJobs) -> Iterator[str]:
+    """Name the swept keys without effect, and the keys whose best value lies at an end of the tried values."""
+    column, groups = jobs.columns[0], _complete_groups(jobs)
     for key in jobs.groups[0].settings:
-        means: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
-        for group in _complete_groups(jobs):
-            other_values = tuple(value for other, value in group.settings.items() if other != key)
-            means[other_values].append(mean_of(group.runs, column.name))
-        ranges = [max(alike) - min(alike) for alike in means.values() if len(alike) > 1]
-        if ranges and max(ranges) < rounding:
-            yield f"note: {key} has no effect here: it changes {column.label} by less than {rounding:.5f}"
+        if _has_no_effect(key, groups, column):
+            yield f"note: {key} has no effect here: it changes {column.label} by less than {HALF_DECIMAL:.5f}"
+        elif jobs.best is not None and (end := _end_of(key, jobs.best, groups)):
+            value = short_number(jobs.best.settings[key])
+            yield f"note: the best {key}, {value}, is the {end} that was tried; the optimum may lie beyond it"
+
+
+def _has_no_effect(key: str, groups: Sequence[Group], column: MetricKind) -> bool:
+    """Return whether the key changes the metric by less than its printed decimals, all other keys being equal."""
+    means: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
+    for group in groups:
+        other_values = tuple(value for other, value in group.settings.items() if other != key)
+        means[other_values].append(mean_of(group.runs, column.name))
+    ranges = [max(alike) - min(alike) for alike in means.values() if len(alike) > 1]
+    return len(ranges) > 0 and max(ranges) < HALF_DECIMAL
+
+
+def _end_of(key: str, best: Group, groups: Sequence[Group]) -> str | None:
+    """Say whether the best value of a numeric key is the lowest or the highest of at least three. None if neither."""
+    try:
+        tried = {float(group.settings[key]) for group in groups}
+    except ValueError:  # names, such as models
+        return None
+    ends = {min(tried): "lowest", max(tried): "highest"}
+    return ends.get(float(best.settings[key])) if len(tried) > 2 else None
 
 
 def _complete_groups(jobs: ComparableJobs) -> list[Group]:
