@@ -14,8 +14,8 @@ from ratinglab.evaluation.ranking import METRIC_LABELS
 from ratinglab.fitting.fit import Fit
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import RunTables
+from ratinglab.reports.groups import comparison_conditions
 from ratinglab.reports.results import tabulate_lists
-from ratinglab.runs.finished_runs import comparison_conditions
 from ratinglab.runs.record import read_record
 from ratinglab.training.training import build_lightning, train_run
 

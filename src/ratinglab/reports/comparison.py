@@ -14,7 +14,14 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.metric_kinds import parse_metric_at_k
 from ratinglab.evaluation.metrics import METRICS
 from ratinglab.options import as_yaml, short_number
-from ratinglab.reports.groups import Group, compare_with_best, explain_columns, rank_groups
+from ratinglab.reports.groups import (
+    Group,
+    compare_with_best,
+    comparison_conditions,
+    describe_conditions,
+    explain_columns,
+    rank_groups,
+)
 from ratinglab.reports.protocols import (
     USES,
     USES_NOTE,
@@ -31,7 +38,7 @@ from ratinglab.reports.statistics import (
     values_of,
 )
 from ratinglab.reports.table_layout import align, drop_empty_columns, format_markdown
-from ratinglab.runs.finished_runs import FinishedRun, comparison_conditions, describe_conditions, find_runs
+from ratinglab.runs.finished_runs import FinishedRun, find_runs
 
 
 def tabulate_comparisons(folders: Sequence[str], *, only_protocols: bool) -> Iterator[str]:

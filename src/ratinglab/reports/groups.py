@@ -13,6 +13,7 @@ import numpy as np
 
 from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.evaluation.metrics import MSE, RMSE
+from ratinglab.options import as_yaml
 from ratinglab.reports.statistics import (
     DECIMALS,
     HALF_WIDTH_HEADER,
@@ -22,13 +23,18 @@ from ratinglab.reports.statistics import (
     paired_difference,
     values_of,
 )
-from ratinglab.runs.finished_runs import REPLICATES, FinishedRun, comparison_conditions
+from ratinglab.runs.finished_runs import FinishedRun
+from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run_files import PRUNED
 from ratinglab.runs.sweep_folder import SweepJob
 
+FOLD = "split.fold"
+REPLICATES = (FOLD, "seed", "split.seed")
+"""Keys over which runs are averaged."""
+
 
 class Group(NamedTuple):
-    """Runs that differ only in `finished_runs.REPLICATES`: seed, split.seed or split.fold.
+    """Runs that differ only in REPLICATES: seed, split.seed or split.fold.
 
     Attributes:
         settings: the settings in which the groups of a table differ, by key.
@@ -97,6 +103,24 @@ def explain_columns(groups: Sequence[Group], tag: str) -> Iterator[str]:
     best = "the best that was not pruned" if groups[0].is_pruned else "the best"
     tests = dict.fromkeys(group.behind.test for group in groups if group.behind is not None)
     yield from (f"behind     difference from {best} and its 95% interval, by {test}" for test in tests)
+
+
+def comparison_conditions(record: RunRecord) -> dict[str, str]:
+    """Collect what comparable runs share, by key: data, split except fold and seed, and monitored metric."""
+    conditions = {
+        "data": record.provenance["data"],
+        "data_digest": record.provenance["data_digest"],
+        **{key: value for key, value in record.split.items() if key not in (*REPLICATES, "split.refit")},
+        **record.monitor_settings(),
+    }
+    return {key: as_yaml(value) for key, value in conditions.items()}
+
+
+def describe_conditions(conditions: dict[str, str], *, among: list[dict[str, str]]) -> str:
+    """Describe the conditions of a comparison: data, split, and other values that vary `among` all conditions."""
+    varying = [key for key in conditions if len({other.get(key) for other in among}) > 1]
+    options = [f"{key}={conditions[key]}" for key in varying if key not in ("data", "split")]
+    return ", ".join([conditions["data"], f"split {conditions['split']}", *options])
 
 
 class ComparableJobs(NamedTuple):

@@ -20,9 +20,11 @@ from ratinglab.options import short_number
 from ratinglab.process.program import shell_command
 from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.groups import (
+    FOLD,
     ComparableJobs,
     Group,
     compare_with_best,
+    describe_conditions,
     divide_jobs,
     explain_columns,
     find_differing_keys,
@@ -39,7 +41,7 @@ from ratinglab.reports.statistics import (
     values_of,
 )
 from ratinglab.reports.table_layout import align, format_latex, format_markdown
-from ratinglab.runs.finished_runs import FOLD, FinishedRun, describe_conditions
+from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.record import read_config_dir
 from ratinglab.runs.run_files import HYDRA_FOLDER
 from ratinglab.runs.sweep_folder import SweepJob

@@ -1,4 +1,4 @@
-"""Finished runs, found below folders or by name, and the conditions under which they are comparable."""
+"""Finished runs, found below folders or by name."""
 
 import os
 from collections.abc import Sequence
@@ -7,14 +7,10 @@ from typing import NamedTuple
 
 from ratinglab.errors import UserError
 from ratinglab.files import suggest_sibling, user_path
-from ratinglab.options import as_yaml
 from ratinglab.runs.digests import check_file
 from ratinglab.runs.record import RunRecord, read_metrics, read_record
 from ratinglab.runs.run_files import HYDRA_FOLDER, METRICS, RUN_RECORD, VALIDATION_FIT
 
-FOLD = "split.fold"
-REPLICATES = (FOLD, "seed", "split.seed")
-"""Keys over which runs are averaged."""
 OUTPUTS = "outputs"
 """Folder of the runs, in the current folder."""
 NAMES = ("latest", "best")
@@ -57,24 +53,6 @@ def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]
         except UserError as error:
             faults.append(str(error))
     return finished, unfinished, faults
-
-
-def comparison_conditions(record: RunRecord) -> dict[str, str]:
-    """Collect what comparable runs share, by key: data, split except fold and seed, and monitored metric."""
-    conditions = {
-        "data": record.provenance["data"],
-        "data_digest": record.provenance["data_digest"],
-        **{key: value for key, value in record.split.items() if key not in (*REPLICATES, "split.refit")},
-        **record.monitor_settings(),
-    }
-    return {key: as_yaml(value) for key, value in conditions.items()}
-
-
-def describe_conditions(conditions: dict[str, str], *, among: list[dict[str, str]]) -> str:
-    """Describe the conditions of a comparison: data, split, and other values that vary `among` all conditions."""
-    varying = [key for key in conditions if len({other.get(key) for other in among}) > 1]
-    options = [f"{key}={conditions[key]}" for key in varying if key not in ("data", "split")]
-    return ", ".join([conditions["data"], f"split {conditions['split']}", *options])
 
 
 def find_named_run(text: str) -> tuple[Path, list[str]]:
