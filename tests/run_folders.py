@@ -28,7 +28,8 @@ from ratinglab.training.new_record import make_metric_records
 
 PROVENANCE: Any = {
     "data": "ratings.csv", "seed": 0, "columns": {}, "timestamp_format": None, "command": [],
-    "data_digest": "d1", "split": "random(seed=0)", "side_digest": "s1", "threads": 1, "versions": {"torch": "2"},
+    "data_digest": "d1", "split": "random(seed=0)", "side_digest": "s1", "threads": 1, "cpu": "skylake",
+    "versions": {"torch": "2"},
 }  # fmt: skip
 
 RUN_ID = "0123456789abcdef"

@@ -131,5 +131,10 @@ def test_link_and_picture_targets_exist(page):
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
+def test_readme_caps_torch_like_pyproject():
+    (cap,) = re.findall(r'"torch>=[\d.]+,(<[\d.]+)"', (REPOSITORY / "pyproject.toml").read_text())
+    assert f"pip install 'torch{cap}' --index-url" in README
+
+
 def test_readme_has_at_most_200_lines():
     assert len(README.splitlines()) <= 200

@@ -349,7 +349,7 @@ def test_run_without_a_checkpoint_is_refused(copy):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 0}, "has format 0; this version of ratinglab reads format 4"),
+        ({"format_version": 0}, "has format 0; this version of ratinglab reads format 5"),
         (
             {"model_target": "os"},
             "run.json: model_target must be the dotted path of a class, as in module.Class, got os",

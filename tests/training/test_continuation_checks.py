@@ -54,6 +54,7 @@ def test_changed_metrics_are_refused(folder):
     [
         ({}, {}, []),
         ({"versions": {"torch": "0"}}, {}, ["the versions of the packages differ"]),
+        ({"cpu": "znver4"}, {}, ["the processor (znver4, not skylake) differs"]),
         ({"threads": 2}, {}, []),
         ({"threads": 2}, {"model_target": "lab.autorec.AutoRecOptions"}, ["the number of threads differs"]),
         ({"threads": 2}, {"fit": {"optimizer": "spark_als"}}, ["the number of threads differs"]),

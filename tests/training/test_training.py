@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import REPOSITORY
+from llvmlite.binding import get_host_cpu_name
 from run_folders import metrics_of, run_json_of
 
 from ratinglab.training import training
@@ -112,6 +113,8 @@ def test_metrics_are_flat_and_complete(textbook):
 def test_run_records_its_provenance(textbook):
     provenance = run_json_of(textbook.run)["provenance"]
     assert provenance["versions"]["torch"] == torch.__version__
+    assert {"numba", "scipy"} < set(provenance["versions"]), "they compute weights, too"
+    assert provenance["cpu"] == get_host_cpu_name()
     assert provenance["command"][1:] == []
     assert provenance["columns"] == {}  # synthetic data have no names
     assert re.fullmatch("[0-9a-f]{32}", provenance["data_digest"])

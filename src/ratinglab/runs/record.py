@@ -43,6 +43,7 @@ Provenance = TypedDict(
         "git_dirty": bool | None,
         "python": str,
         "platform": str,
+        "cpu": str,  # the kind of processor, for which numba compiles
         "versions": dict[str, str],  # by package
         "side_digests": dict[str, str],  # digest of the timestamps and of each feature, by name
     },

@@ -4,7 +4,7 @@ Readers verify each file of a run, and raise UserError if it is missing or damag
 files, train.log and the loggers' files have no digests, because no command needs them.
 """
 
-RUN_RECORD, RUN_FORMAT = "run.json", 4
+RUN_RECORD, RUN_FORMAT = "run.json", 5
 """The record, which marks a folder as a run, with Hydra's files about its start; the version of the folder's format."""
 DIGESTS = "digests.json"
 """Digests of the files beside it; each checkpoint ends with its own."""

@@ -40,8 +40,8 @@ def check_same_rows(earlier: RunRecord, record: RunRecord, *, folder: Path, key:
 def check_same_data_and_metrics(run_folder: Path, record: RunRecord, *, key: str) -> RunRecord:
     """Check that a run used the data, split and metrics of `record`, and return its own record.
 
-    Logs a note if the versions of the packages differ or, where this can change the weights, if the number of threads
-    differs. Messages of errors begin with `key`.
+    Logs a note if the versions of the packages or the kind of processor differ or, where this can change the weights,
+    the number of threads. Messages of errors begin with `key`.
 
     Raises:
         UserError: the data, the side information, the split or a metric has changed since.
@@ -54,6 +54,8 @@ def check_same_data_and_metrics(run_folder: Path, record: RunRecord, *, key: str
     changes = []
     if then["versions"] != now["versions"]:
         changes.append("the versions of the packages differ")
+    if then["cpu"] != now["cpu"]:
+        changes.append(f"the processor ({now['cpu']}, not {then['cpu']}) differs")
     if then["threads"] != now["threads"] and _depends_on_threads(record):
         changes.append("the number of threads differs")
     for change in changes:

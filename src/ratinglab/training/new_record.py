@@ -11,6 +11,7 @@ from secrets import token_hex
 from typing import Any
 
 import torch
+from llvmlite.binding import get_host_cpu_name
 
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.evaluation.metrics import find_metrics
@@ -21,7 +22,10 @@ from ratinglab.splits.split import VALIDATION, Split
 from ratinglab.splits.split_ratings import SplitRatings
 from ratinglab.training.train_options import TrainOptions
 
-PACKAGES = ("ratinglab", "torch", "pytorch-lightning", "numpy", "pandas", "pyarrow", "hydra-core")
+PACKAGES = (
+    "ratinglab", "torch", "pytorch-lightning", "numba", "numpy", "scipy", "pandas", "pyarrow", "hydra-core", "omegaconf"
+)  # fmt: skip
+"""Packages that can change the weights, the splits or the options of a run."""
 STEP_KEYS = "limit_train_batches accumulate_grad_batches gradient_clip_val min_epochs check_val_every_n_epoch".split()
 """Keys of the Trainer that affect the weights. The number of epochs is recorded separately."""
 
@@ -109,6 +113,7 @@ def _collect_provenance(
         "git_dirty": None if status is None else status != "",
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "cpu": get_host_cpu_name(),
         "versions": {name: version(name) for name in PACKAGES},
         "side_digests": side_digests,
     }
