@@ -7,11 +7,13 @@ import pytest
 from tables import csv_options, rows_of
 
 from ratinglab.errors import UserError
-from ratinglab.formats import inputs
+from ratinglab.formats import inputs, rows_by_pyarrow
+from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.quotes import QuoteScan
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import Decimal, Escape, Quote
+from ratinglab.formats.text_tables import open_text_table
 
 HEADER = "user_id,item_id,rating,note\n"
 AS_TEXT = "quotation marks were read as text, as with data.quote=none"
@@ -257,3 +259,35 @@ def test_escaped_marks_do_not_end_a_block_within_a_cell(read, monkeypatch, packe
     rows = "".join(f'{row},{row},{1 + row % 5},"a \\" b\nc, d"\n' for row in range(50))
     table = read(packed((HEADER + rows).encode()), escape=Escape.backslash)
     assert table.user_ids.ids.tolist() == list(range(50))
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress])
+@pytest.mark.parametrize("size", [16, 17, 23, 64])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_cells_of_many_lines_are_never_cut(read, monkeypatch, packed, size, newline):
+    monkeypatch.setattr(inputs, "BLOCK_BYTES", size)
+    monkeypatch.setattr(rows_by_pyarrow, "MAX_BLOCK_BYTES", 2 * size)
+    note = "a line\n" * 30
+    rows = "".join(f'{row},{row},{1 + row % 5},"{note}"\n' for row in range(30))
+    table = read(packed((HEADER + rows).replace("\n", newline).encode()))
+    assert table.user_ids.ids.tolist() == list(range(30))
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress])
+@pytest.mark.parametrize("size", [16, 17, 23, 64])
+def test_escaped_line_ends_do_not_end_a_block(read, monkeypatch, packed, size):
+    monkeypatch.setattr(inputs, "BLOCK_BYTES", size)
+    rows = "".join(f"{row},{row},{1 + row % 5},a\\\nb\\, c\\\nd\n" for row in range(30))
+    table = read(packed((HEADER + rows).encode()), escape=Escape.backslash)
+    assert table.user_ids.ids.tolist() == list(range(30))
+
+
+def test_row_without_an_end_is_cut_and_refused_in_one_short_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(inputs, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(rows_by_pyarrow, "MAX_BLOCK_BYTES", 128)
+    monkeypatch.setattr(rows_by_pyarrow, "MAX_ROW_BYTES", 256)
+    path = tmp_path / "items.csv"
+    path.write_text('item_id,title\n1,"never closed' + "".join(f"\n{row},text" for row in range(2, 60)) + '\n60,"x"\n')
+    with pytest.raises(UserError, match='quotation marks must enclose the whole cell, got "never closed; ') as caught:
+        open_text_table(InputFile(path), TextDialect(",", "utf-8", key_prefix="data.items.")).read()
+    assert "\n" not in str(caught.value)

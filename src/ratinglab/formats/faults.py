@@ -19,6 +19,8 @@ from ratinglab.formats.rows_by_pyarrow import read_row_blocks
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.timestamps import is_time
 
+MAX_SHOWN = 80
+"""Number of characters of a faulty cell in a message."""
 LARGEST_RATING = float(np.finfo(np.float32).max)
 
 
@@ -60,7 +62,7 @@ def _find_cell_fault(cells: list[str], layout: Layout) -> str | None:
     dialect, has_right_width = layout.dialect, len(cells) == layout.num_columns
     for position, cell in enumerate(cells):
         text = cell.rstrip("\r\n")
-        may_span_lines = layout.spans_lines and has_right_width and position not in layout.positions.values()
+        may_span_lines = layout.spans_lines and not (has_right_width and position in layout.positions.values())
         if ("\n" in text or "\r" in text) and not may_span_lines:
             hint = f"if quotation marks are text, set {dialect.key_prefix}quote=none"
             return f"a quoted cell must end on the line it starts on; {hint}"
@@ -126,7 +128,8 @@ def _find_quote_fault(lines: list[bytes], layout: Layout) -> str | None:
         is_enclosed = re.fullmatch(r'"(?:[^"]|"")*"\s*', cell)
         if is_read and cell.strip().startswith('"') and not (is_enclosed or dialect.has_escapes):
             name = names.get(position, "cell")
-            rule = f"quotation marks must enclose the whole {name}, got {printable(cell)}"
+            shown = printable(cell[:MAX_SHOWN]).splitlines()[0]  # a message is one line
+            rule = f"quotation marks must enclose the whole {name}, got {shown}"
             return f"{rule}; if a backslash escapes quotation marks, {keys}"
     for line in _lines_of_quoted_cell(lines, layout):
         text = line.decode("utf-8", "surrogateescape")

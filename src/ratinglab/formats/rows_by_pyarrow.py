@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -12,11 +13,13 @@ import pyarrow.csv
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.quotes import QUOTE, drop_escapes
-from ratinglab.formats.text_dialects import LINE_END, read_utf8_blocks, regroup_by_lines
+from ratinglab.formats.text_dialects import LINE_END, TextDialect, read_utf8_blocks, regroup_by_lines
 from ratinglab.process.threads import map_in_order
 
+MAX_BLOCK_BYTES = 1 << 21
+"""Approximate bytes of a block, unless a row has more."""
 MAX_ROW_BYTES = 1 << 24
-"""Bytes after which a quoted cell that spans lines is cut: it is probably due to a stray quotation mark."""
+"""Bytes after which a row that has not ended is cut: it is probably due to a stray quotation mark."""
 Batch = TypeVar("Batch")
 
 
@@ -33,13 +36,34 @@ def read_row_blocks(file: InputFile, layout: Layout) -> Iterator[bytes]:
         pending += block
         while lines_to_skip and (end := LINE_END.search(pending)):
             pending, lines_to_skip = pending[end.end() :], lines_to_skip - 1
-        may_be_open = layout.dialect.is_quoted and QUOTE in pending and len(pending) < MAX_ROW_BYTES
-        is_open = may_be_open and drop_escapes(pending, layout.dialect).count(QUOTE) % 2 == 1
-        if pending and not lines_to_skip and not is_open:
-            yield pending
-            pending = b""
+        if lines_to_skip:
+            continue
+        stop = _find_end_of_rows(pending, layout.dialect)
+        if stop == 0 and len(pending) >= MAX_ROW_BYTES:
+            stop = len(pending)
+        # a stray mark can make the end of a line in a cell look like the end of a row: better end with the block
+        if stop > 0 and (stop == len(pending) or len(pending) >= MAX_BLOCK_BYTES):
+            yield pending[:stop]
+            pending = pending[stop:]
     if pending and not lines_to_skip:
         yield pending
+
+
+def _find_end_of_rows(lines: bytes, dialect: TextDialect) -> int:
+    """Find the end of the last whole row of these lines: the last line end outside quoted cells that is not escaped.
+
+    Returns 0 if there is none.
+    """
+    if not (dialect.has_escapes or (dialect.is_quoted and QUOTE in lines)):
+        return len(lines)
+    content = np.frombuffer(drop_escapes(lines, dialect), dtype=np.uint8)
+    line_ends = np.flatnonzero(content == ord("\n"))
+    if len(line_ends) == 0:
+        line_ends = np.flatnonzero(content == ord("\r"))
+    if dialect.is_quoted:
+        marks_before = np.searchsorted(np.flatnonzero(content == ord(QUOTE)), line_ends)
+        line_ends = line_ends[marks_before % 2 == 0]
+    return int(line_ends[-1]) + 1 if len(line_ends) > 0 else 0
 
 
 def parse_rows(

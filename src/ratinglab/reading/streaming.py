@@ -17,7 +17,7 @@ from ratinglab.formats.inputs import InputFile, open_file, read_each
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.process.threads import map_in_order
-from ratinglab.ratings.ids import ParsedBatch, parse_batch_ids
+from ratinglab.ratings.ids import UNKNOWN, ParsedBatch, parse_batch_ids
 from ratinglab.ratings.mapped_arrays import map_file
 from ratinglab.ratings.table import Ratings
 from ratinglab.reading.distinct_ids import DistinctIds
@@ -63,15 +63,19 @@ def stream_rows(files: DataFiles, folder: Path) -> SourceRows:
     (user_ids, user_notes), (item_ids, item_notes) = users.assign_indices(), items.assign_indices()
     with ExitStack() as stack:
         targets = [stack.enter_context((folder / name).open("wb")) for name in COLUMNS]
-        for file, layout, _ in files_read:
+        for file, layout, num_rows in files_read:
+            num_known = 0
             for user, item, rating in _read_batches(file, layout, files.columns):
+                user_index, item_index = users.index_of(user), items.index_of(item)
+                num_known += int(np.count_nonzero((user_index != UNKNOWN) & (item_index != UNKNOWN)))
                 rating_values = np.ascontiguousarray(rating.to_numpy(zero_copy_only=False))
-                row_columns = (users.index_of(user), items.index_of(item), rating_values)
-                for target, column in zip(targets, row_columns, strict=True):
+                for target, column in zip(targets, (user_index, item_index, rating_values), strict=True):
                     target.write(column.data)
+            if num_known != num_rows:  # on some disks, a change does not show in the fingerprint
+                raise _changed_error(file)
     for file, fingerprint in zip(files.ratings, fingerprints, strict=True):
         if file.fingerprint() != fingerprint:
-            raise UserError(f"{file} was changed while being read; start again once it is complete")
+            raise _changed_error(file)
     layout_notes = [note for _, layout, _ in files_read if layout is not None for note in layout.notes]
     return SourceRows(
         ratings=map_rows(folder, scratch=folder.parent),
@@ -82,6 +86,10 @@ def stream_rows(files: DataFiles, folder: Path) -> SourceRows:
         stops=np.cumsum([num_rows for *_, num_rows in files_read]),
         notes=(*notes, *user_notes, *item_notes, *layout_notes),
     )
+
+
+def _changed_error(file: InputFile) -> UserError:
+    return UserError(f"{file} was changed while being read; start again once it is complete")
 
 
 def map_rows(folder: Path, *, scratch: Path | None) -> Ratings:
