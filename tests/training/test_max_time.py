@@ -14,7 +14,7 @@ def ended(command_apart, tmp_path_factory):
     """Train a run that the clock ends."""
     folder = tmp_path_factory.mktemp("ended")
     outcome = command_apart(folder, "train", *OPTIONS, "callbacks.early_stopping.patience=null", pause=0.2)
-    assert "at most 100000 epochs in 00:00:00:01" in outcome.stdout
+    assert "at most 100,000 epochs in 00:00:00:01" in outcome.stdout
     return outcome.run
 
 

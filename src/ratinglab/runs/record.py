@@ -253,11 +253,15 @@ def read_config_dir(run: Path) -> str | None:
     return next((source["path"] for source in sources if source["provider"] == "command-line"), None)
 
 
-def put_config_dir_on_path(run: Path) -> None:
-    """Let Python find the run's own classes in the folder of --config-dir, after all other folders, if it exists."""
-    config_dir = read_config_dir(run)
-    if config_dir is not None and config_dir not in sys.path and Path(config_dir).is_dir():
-        sys.path.append(config_dir)
+def put_config_dir_on_path(run: Path, record: RunRecord) -> None:
+    """Let Python find the run's own equation and metrics in the folder of --config-dir, after all other folders."""
+    targets = [record.model_target, *(metric["target"] for metric in record.metrics)]
+    if all(target.startswith("ratinglab.") or "." not in target for target in targets):
+        return
+    with suppress(UserError):  # hydra.yaml is damaged: the user may still give the folder
+        config_dir = read_config_dir(run)
+        if config_dir is not None and config_dir not in sys.path and Path(config_dir).is_dir():
+            sys.path.append(config_dir)
 
 
 def read_hydra(run: Path) -> dict[str, Any]:
