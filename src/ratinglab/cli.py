@@ -36,7 +36,7 @@ Keys (KEY=VALUE):
 """
 
 
-def _train(options: TrainOptions, run_folder: Path) -> float | None:
+def _train_and_print(options: TrainOptions, run_folder: Path) -> float | None:
     """Train a run, and print its folder. Compares a reproduction with its original."""
     from ratinglab.training.run_results import compare_with_original
     from ratinglab.training.training import train_run
@@ -90,14 +90,14 @@ def report() -> None:
 
 
 COMMANDS = {
-    "train": make_command(_train, config_name="train", find_run=find_resumed_run),
+    "train": make_command(_train_and_print, config_name="train", find_run=find_resumed_run),
     "report": report,
     "recommend": _make_command("recommend", "commands.recommend_command:recommend", "run", "user"),
     "similar": _make_command("similar", "commands.similar_command:find_similar", "run", "item"),
     "predict": _make_command("predict", "commands.predict_command:predict", "run", "input"),
     "evaluate": _make_command("evaluate", "commands.evaluate_command:evaluate", "run"),
     "reproduce": make_command(
-        _train, config_name="train", positional=["run"], find_run=find_reproduced_run, usage=REPRODUCE_USAGE
+        _train_and_print, config_name="train", positional=["run"], find_run=find_reproduced_run, usage=REPRODUCE_USAGE
     ),
     "export": _make_command("export", "commands.export_command:export", "run"),
     "serve": _make_command("serve", "serving.server:serve", "run"),

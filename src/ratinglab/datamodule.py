@@ -20,8 +20,8 @@ class RatingDataModule(LightningDataModule):
     ) -> None:
         """Copy the training rows, in stars, the validation rows, and the history of users held out for validation.
 
-        `batch_size` is the number of training rows per batch, in all processes
-        together; with None, one batch holds all rows. ShuffledBatches describes the other arguments.
+        `batch_size` is the number of training rows per batch, in all processes together. With None, one batch holds all
+        rows. ShuffledBatches describes the other arguments.
         """
         super().__init__()
         self.num_users = ratings.num_users

@@ -75,7 +75,7 @@ def make_command(
             elif values.multirun:
                 train_sweep(task, conf, line, find_run)
             else:
-                _train(task, conf, line, find_run)
+                _train_one_run(task, conf, line, find_run)
 
     return run_command
 
@@ -108,7 +108,7 @@ def _run_task(task: Task, conf: PrimaryConfig, line: CommandLine) -> None:
         raise UserError("".join([str(error), *(f" ({note})" for note in notes)])) from error
 
 
-def _train(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun) -> None:
+def _train_one_run(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: FindRun) -> None:
     """Train one run: a new one, or an earlier one that is resumed or reproduced."""
     job = compose_job(conf, line.overrides, find_run=find_run)
     if process_rank() > 0 and job.options.trainer.num_processes > 1:

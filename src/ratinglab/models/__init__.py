@@ -43,20 +43,27 @@ __all__ = [
     "zero_embedding",
 ]
 
-_TORCH_MODULES = (
-    "ratinglab.batches",
-    "ratinglab.models.design",
-    "ratinglab.models.day_rows",
-    "ratinglab.models.equation",
-    "ratinglab.models.factors",
-    "ratinglab.models.factor_equation",
-    "ratinglab.models.item_weights",
-)
+_TORCH_MODULES = {
+    "Batch": "ratinglab.batches",
+    "BiasedFactorEquation": "ratinglab.models.factor_equation",
+    "ColumnSource": "ratinglab.models.factors",
+    "DayRows": "ratinglab.models.day_rows",
+    "Design": "ratinglab.models.design",
+    "Equation": "ratinglab.models.equation",
+    "FactorEquation": "ratinglab.models.factor_equation",
+    "ItemWeights": "ratinglab.models.item_weights",
+    "ItemWeightsOptions": "ratinglab.models.item_weights",
+    "ScoreEquation": "ratinglab.models.equation",
+    "Side": "ratinglab.models.factor_equation",
+    "Term": "ratinglab.models.factor_equation",
+    "TrainingData": "ratinglab.models.equation",
+    "normal_embedding": "ratinglab.models.equation",
+    "zero_embedding": "ratinglab.models.equation",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name that needs torch on first use, so that the commands read the options without torch."""
-    for module in map(import_module, _TORCH_MODULES if name in __all__ else ()):
-        if hasattr(module, name):
-            return getattr(module, name)
-    raise AttributeError(f"module 'ratinglab.models' has no attribute {name!r}")
+    if name not in _TORCH_MODULES:
+        raise AttributeError(f"module 'ratinglab.models' has no attribute {name!r}")
+    return getattr(import_module(_TORCH_MODULES[name]), name)

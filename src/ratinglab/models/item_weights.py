@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -56,7 +57,7 @@ class ItemWeights(ScoreEquation):
     def weighted_sums(self, rated: csr_array) -> Tensor:
         """Sum the weights of rated items: (B, num_items), 1 where row u has rated item j → (B, num_items) float32."""
 
-    def co_ratings(self, start: int, stop: int) -> np.ndarray:
+    def co_ratings(self, start: int, stop: int) -> NDArray[np.float32]:
         """Count the users who rated each pair of items: (stop − start, num_items) float32, for items start … stop−1."""
         by_item = self._rated[:, start:stop].T.tocsr()
         return (by_item @ self._rated).toarray()
