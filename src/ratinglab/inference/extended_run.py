@@ -1,8 +1,9 @@
-"""The predictor and the tables of a run to which items or users were folded in."""
+"""A run to which items or users were folded in: its predictor, its tables and its recommender."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from ratinglab.inference.fold_in_input import find_positions
 from ratinglab.inference.indexed_tables import IndexedTables
 from ratinglab.inference.new_rows import NewRows
+from ratinglab.inference.recommender import Recommender
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.models.bias_baseline import SHRINKAGE, BiasBaseline
 from ratinglab.models.factors import Factors, SideSamples
@@ -19,7 +21,11 @@ from ratinglab.models.posterior import PlaceholderEquation, Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import IdMap
 from ratinglab.recommend.interest import Interest
+from ratinglab.recommend.orders import ExpectedGain
 from ratinglab.runs.storage import FEATURE_PREFIX
+
+if TYPE_CHECKING:
+    from ratinglab.inference.run import Run
 
 
 def extend_predictor(old: Predictor, new: NewRows, user_rows: SideSamples, item_rows: SideSamples) -> Predictor:
@@ -126,6 +132,19 @@ class TablesWithUsers(IndexedTables):
     @cached_property
     def interest(self) -> Interest:
         return self._old.interest.with_users(self._new_users.pairs(), len(self._new_users.ids))
+
+
+class ExtendedRun(Recommender):
+    """Recommender for a run to which items or users were folded in."""
+
+    def __init__(self, run: "Run", predictor: Predictor, tables: IndexedTables) -> None:
+        """Combine the extended predictor and the extended tables of `run`."""
+        super().__init__(predictor, tables)
+        self._run = run
+
+    def _build_expected_gain(self, threshold: float | None) -> ExpectedGain:
+        """Build the order from the noise and the rating levels of the run's own ratings, and the new interest."""
+        return replace(self._run._build_expected_gain(threshold), interest=self.tables.interest)
 
 
 def _merge_ratings(given: pd.DataFrame, old: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError, format_count
-from ratinglab.inference.extended_run import TablesWithItems, TablesWithUsers, extend_predictor
+from ratinglab.inference.extended_run import ExtendedRun, TablesWithItems, TablesWithUsers, extend_predictor
 from ratinglab.inference.fold_in_input import GivenData
 from ratinglab.inference.indexed_tables import Ids, IndexedTables, check_ids, check_pairs
 from ratinglab.inference.new_rows import collect_users_and_items, notes_on_fold_in
@@ -32,7 +32,7 @@ FOLDED_IN = "folded_in"
 """Basis of predictions of pairs with a folded-in user or item."""
 
 
-class FoldedIn(Recommender):
+class FoldedIn(ExtendedRun):
     """Users and items folded into a run; see `Run.fold_in`.
 
     Methods accept folded-in users and all other users of the run. `user_id` is optional if exactly one user was folded
@@ -47,8 +47,6 @@ class FoldedIn(Recommender):
         predictor: predicts for all other users of the run, also the folded-in items.
         tables: the ids, items and ratings of all other users, with the folded-in items.
     """
-
-    _run: "Run"
 
     def __init__(self, run: "Run", given: GivenData) -> None:
         """Fold given ratings and features into a run.
@@ -78,10 +76,10 @@ class FoldedIn(Recommender):
             if users.ids:
                 user_rows = self._solver.solve(users.observations)
                 user_predictor = extend_predictor(predictor, users, user_rows, self._item_rows)
-        super().__init__(predictor, tables, run)
+        super().__init__(run, predictor, tables)
         self.folded_users: Recommender | None = None
         if user_predictor is not None:
-            self.folded_users = Recommender(user_predictor, TablesWithUsers(tables, users, given.ratings), run)
+            self.folded_users = ExtendedRun(run, user_predictor, TablesWithUsers(tables, users, given.ratings))
 
     def __repr__(self) -> str:
         return f"FoldedIn({len(self.user_ids):,} users, {len(self.item_ids):,} new items)"

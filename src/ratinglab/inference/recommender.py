@@ -1,7 +1,8 @@
 """Predictions and recommendation lists by id, from a predictor and the tables of its users and items."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from numbers import Integral
@@ -47,7 +48,7 @@ class ListOptions:
         check_k(self.k)
 
 
-class Recommender:
+class Recommender(ABC):
     """A predictor with the ids, items and ratings of its users and items.
 
     Attributes:
@@ -56,9 +57,9 @@ class Recommender:
         record: contents of run.json, with the numbers of users and items that the model predicts.
     """
 
-    def __init__(self, predictor: Predictor, tables: IndexedTables, run: "Recommender | None" = None) -> None:
-        """Combine a predictor and its tables. After a fold-in, `run` is the run that was extended."""
-        self.predictor, self.tables, self.record, self._run = predictor, tables, tables.record, run
+    def __init__(self, predictor: Predictor, tables: IndexedTables) -> None:
+        """Combine a predictor and its tables."""
+        self.predictor, self.tables, self.record = predictor, tables, tables.record
 
     def _predict_pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None = None) -> pd.DataFrame:
         """Predict pairs of users and items; see `Run.predict_table`."""
@@ -228,13 +229,9 @@ class Recommender:
             return None
         return self._build_expected_gain(options.threshold)
 
+    @abstractmethod
     def _build_expected_gain(self, threshold: float | None) -> ExpectedGain:
-        """Build the order by expected gain. A rating of at least `threshold` (None: 4 of 5 stars) counts as liked.
-
-        After a fold-in, the noise and the scale still come from the run's own ratings, but the interest is new.
-        """
-        assert self._run is not None, "a run has its own method"
-        return replace(self._run._build_expected_gain(threshold), interest=self.tables.interest)
+        """Build the order by expected gain. A rating counts as liked from `threshold`, by default 4 of 5 stars."""
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
         """List the k items that a user rated highest: rank, item_id, title, rating. An unknown user has none."""
