@@ -29,7 +29,7 @@ def rated_term(samples: int, each: int) -> NewRowTerm:
     weights = [torch.randn(NUM_ITEMS, DIM + 1, generator=random) for _ in range(samples)]
     user, item = torch.arange(NUM_USERS).repeat_interleave(each), torch.arange(each * NUM_USERS) % NUM_ITEMS
     design = Design.from_sets(user, item.int(), num_rows=NUM_USERS, num_columns=NUM_ITEMS)
-    return NewRowTerm("", design, weights)
+    return NewRowTerm(None, design, weights)
 
 
 def build_solver(*, samples: int = 1, has_term: bool = False, each: int = 2, **options) -> FoldInSolver:
@@ -190,7 +190,7 @@ def test_the_fewer_ratings_the_less_who_rated_what_moves_the_prior():
     user, item = torch.arange(400).repeat_interleave(30), torch.randint(200, (12_000,), generator=random)
     weights = [torch.randn(200, DIM, generator=random)]
     design = Design.from_sets(user, item.int(), num_rows=400, num_columns=200)
-    term = NewRowTerm("", design, weights)
+    term = NewRowTerm(None, design, weights)
     rows = term.design.multiply(weights[0]) + 0.1 * torch.randn(400, DIM, generator=random)
     own = SideSamples([SideFactors(rows, None, torch.ones(400))], MEAN, new_row_terms=(term,))
     solver = FoldInSolver(own, side(200, samples=1, precision=1.0, seed=1, biases=False), is_item=False)

@@ -136,7 +136,7 @@ def _build_designs(
             features.check_used([], side=side)
         return []
     trained_rows = run.solvers[side].trained_rows
-    names = [term.feature for term in trained_rows.new_row_terms if term.feature]
+    names = [term.feature for term in trained_rows.new_row_terms if term.feature is not None]
     if features is not None and not (side == "item" and "title" in features.cells):
         features.check_used(names, side=side)
     designs = []

@@ -25,7 +25,7 @@ class Term(NamedTuple):
         embedding: w, (num_columns, D).
         bias: weights added to the row's bias, (num_columns, 1); None if the term adds nothing to the bias.
         source: origin of a new row's columns, for fold-in.
-        feature: name of the feature if `source` is feature.
+        feature: name of the feature if `source` is feature, else None.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Term(NamedTuple):
     embedding: nn.Embedding
     bias: nn.Embedding | None = None
     source: ColumnSource = ColumnSource.own
-    feature: str = ""
+    feature: str | None = None
 
 
 class Side(NamedTuple):

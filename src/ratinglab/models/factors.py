@@ -76,12 +76,12 @@ class NewRowTerm(NamedTuple):
     """A term of a side's rows that new rows also have: its columns follow from their ratings or features.
 
     Attributes:
-        feature: name of the feature whose values are the columns; "" if the columns are the rated items, or the raters.
+        feature: name of the feature whose values are the columns. None if they are the rated items or the raters.
         design: F, over all rows.
         weights: w in each sample, (num_columns, D) float32 each, the bias first if there are biases.
     """
 
-    feature: str
+    feature: str | None
     design: Design
     weights: list[Tensor]
 

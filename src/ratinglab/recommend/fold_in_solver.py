@@ -113,8 +113,8 @@ class FoldInSolver:
         dim = trained_rows.samples[0].as_matrix().shape[1]
         self.num_draws = 2 if self.num_samples > 1 else 4 * dim
         """Number of draws from each sample."""
-        self._rated_terms = [term for term in trained_rows.new_row_terms if not term.feature]
-        self._feature_terms = [term for term in trained_rows.new_row_terms if term.feature]
+        self._rated_terms = [term for term in trained_rows.new_row_terms if term.feature is None]
+        self._feature_terms = [term for term in trained_rows.new_row_terms if term.feature is not None]
         self._priors: dict[int, _RowPrior] = {}
 
     @cached_property

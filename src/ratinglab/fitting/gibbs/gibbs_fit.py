@@ -121,19 +121,19 @@ class GibbsFit(RowFit):
             np.arange(num_rows) if side.day_rows is None else side.day_rows.owner.numpy(),
             self.get_buffer(f"{name}_precision").numpy(),
             terms,
-            terms.get(self._find_shared_term(side)),
+            self._find_shared_term(side, terms),
         )
 
-    def _find_shared_term(self, side: Side) -> str:
-        """Find the name of the term that all rows of an owner share; "" if there are enough ratings per row."""
+    def _find_shared_term(self, side: Side, terms: dict[str, TermState]) -> TermState | None:
+        """Find the term that all rows of an owner share. Returns None if there is none, or enough ratings per row."""
         day_rows = side.day_rows
         if day_rows is None or len(self.data.train_ratings_in_stars) >= MIN_RATINGS_PER_ROW * len(day_rows):
-            return ""
+            return None
         for term in side.terms:
             design = term.design
             if design.is_one_hot and torch.equal(design.column, day_rows.owner.int()) and (design.scale == 1).all():
-                return term.name
-        return ""
+                return terms[term.name]
+        return None
 
     def training_step(self, batches: list[Batch]) -> None:
         """Run one sweep: the users' prior, terms and rows, then the items', then the noise."""
