@@ -363,7 +363,7 @@ def test_files_may_have_the_column_names_of_the_runs_own_data(tmp_path, capsys):
     recommend(run, "ratings=new.csv", "output=lists.csv", "k=1")
     assert pd.read_csv("lists.csv")["user_id"].tolist() == ["ann", "bob"]
     new = pd.read_csv("new.csv")
-    assert run.fold_in(new).user_ids == ["ann", "bob"]
+    assert run.fold_in(new).folded_user_ids == ["ann", "bob"]
     edit_record(tmp_path / "run", provenance=PROVENANCE | {"columns": {"user": "usr"}})
     with pytest.raises(UserError, match=r"^columns\.user: users\.csv has no column 'user_id'; it has userId"):
         recommend(run, "users=users.csv", "output=lists.csv")

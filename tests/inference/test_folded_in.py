@@ -82,7 +82,7 @@ def test_reasons_are_the_differences_to_folding_in_without_each_rating(run):
 def test_users_of_a_data_frame_are_predicted_as_each_alone(run):
     frame = pd.DataFrame({"user_id": ["ann", "bob", "ann"], "item_id": [0, 3, 7], "rating": [5, 2, 4]})
     folded = run.fold_in(frame)
-    assert folded.user_ids == ["ann", "bob"]
+    assert folded.folded_user_ids == ["ann", "bob"]
     alone = run.fold_in({0: 5, 7: 4})
     np.testing.assert_allclose(folded.predict([1, 2], user_ids=["ann", "ann"]), alone.predict([1, 2]), atol=1e-6)
     listed = folded.recommend_to_all(k=2)
@@ -116,7 +116,7 @@ def test_a_known_user_keeps_training_ratings_and_a_given_one_replaces_its_own(ru
     assert len(same) == len(own)
     np.testing.assert_allclose(same["change"], nothing_new.explain([1], k=100)["change"], atol=1e-9)
     other = run.fold_in({item: 6 - rating}, user_id=2)
-    assert other.user_ids == ["2"]
+    assert other.folded_user_ids == ["2"]
     assert other.predict([1])[0] != nothing_new.predict([1])[0]
     assert len(other.explain([1], k=100)) == len(own)
     rated = other.rated_highest(2, k=100).set_index("item_id")["rating"]
@@ -131,7 +131,7 @@ def test_a_new_item_is_folded_in_from_the_ratings_of_known_users(run):
         {"user_id": ["1", "2", "3", "ann"], "item_id": ["new", "new", "new", "0"], "rating": [5, 5, 5, 3]}
     )
     folded = run.fold_in(frame)
-    assert (folded.user_ids, folded.item_ids) == (["ann"], ["new"])
+    assert (folded.folded_user_ids, folded.folded_item_ids) == (["ann"], ["new"])
     assert folded.notes == ("folded in 1 new item, new",)
     low = run.fold_in(frame.assign(rating=[1, 1, 1, 3]))
     pairs = {"item_ids": ["new", "new"], "user_ids": [5, "ann"]}
@@ -146,7 +146,7 @@ def test_a_new_item_is_folded_in_from_the_ratings_of_known_users(run):
 def test_ratings_of_new_items_by_new_users_are_left_out_with_a_note(run):
     frame = pd.DataFrame({"user_id": ["ann", "ann"], "item_id": ["new", "0"], "rating": [5, 5]})
     folded = run.fold_in(frame)
-    assert folded.item_ids == []
+    assert folded.folded_item_ids == []
     reason = "neither the item nor the user has training ratings"
     assert folded.notes == (f"skipped 1 rating, that of item new: {reason}",)
     of_others = pd.DataFrame({"user_id": ["zoe", "bob"], "item_id": ["new", "odd"], "rating": [5, 5]})
@@ -266,7 +266,7 @@ def frame_of(user_ids, item_ids, ratings) -> pd.DataFrame:
 def test_features_of_items_alone_fold_in_no_user(featured):
     items = pd.DataFrame({"item_id": ["p"], "genres": ["x"]})
     folded = featured.fold_in(items=items)
-    assert (folded.user_ids, folded.item_ids) == ([], ["p"])
+    assert (folded.folded_user_ids, folded.folded_item_ids) == ([], ["p"])
     np.testing.assert_allclose(folded.predict([1], user_ids=[2]), featured.predict([2], [1]), atol=1e-5)
     assert set(folded.recommend_to_all(k=1)["user_id"]) == set(featured.recommend_to_all(k=1)["user_id"])
 
@@ -278,13 +278,13 @@ def test_a_user_called_new_user_is_not_anonymous(run):
 
 def test_spellings_of_an_id_are_one_user_and_one_item(run):
     spelled = run.fold_in(frame_of(["2.0", "new.0"], ["0", "0"], [5, 5]))
-    assert spelled.user_ids == ["2", "new.0"]
-    assert run.fold_in({0: 5}, user_id=2.0).user_ids == ["2"]
+    assert spelled.folded_user_ids == ["2", "new.0"]
+    assert run.fold_in({0: 5}, user_id=2.0).folded_user_ids == ["2"]
     np.testing.assert_allclose(
         spelled.predict([1], user_ids=[2]), run.fold_in({0: 5}, user_id=2).predict([1]), atol=1e-6
     )
     new = run.fold_in(frame_of(["1", "2"], ["777", "777.0"], [5, 4]))
-    assert new.item_ids == ["777"]
+    assert new.folded_item_ids == ["777"]
     assert new.predict_table([777.0], user_ids=[5])["basis"].tolist() == ["folded_in"]
     with pytest.raises(UserError, match=r"row 2, column item_id: '777' and '777\.0' are the same item"):
         run.fold_in(frame_of(["1", "1.0"], ["777", "777.0"], [5, 4]))
@@ -305,7 +305,7 @@ def test_a_new_item_that_a_new_user_has_rated_is_not_recommended_to_that_user(ru
 
 def test_titles_are_found_in_a_data_frame_with_users(run):
     by_title, by_id = (run.fold_in(frame_of(["ann"], [name], [5])) for name in ("Title 3", "3"))
-    assert by_title.item_ids == []
+    assert by_title.folded_item_ids == []
     np.testing.assert_array_equal(by_title.predict([1]), by_id.predict([1]))
 
 
@@ -327,7 +327,7 @@ def test_a_user_and_an_item_of_other_parts_keep_what_the_run_knows(tmp_path):
     assert not run.tables.are_users_trained([30])[0]
     assert not run.tables.are_items_trained([20])[0]
     untrained = run.fold_in(frame_of(["30", "30"], ["777", "0"], [5, 5]))
-    assert (untrained.user_ids, untrained.item_ids) == (["30"], [])
+    assert (untrained.folded_user_ids, untrained.folded_item_ids) == (["30"], [])
     user = run.fold_in({0: 5}, user_id=30)
     assert 20 not in user.recommend(k=100)["item_id"].tolist()
     (index,), tables = run.user_ids.index_of([30]), run.tables

@@ -61,8 +61,8 @@ class _ListsRequest:
     @property
     def user_id(self) -> str | None:
         """Id of the user, or None if there are several."""
-        if self.options.user is None and self.folded is not None and len(self.folded.user_ids) == 1:
-            return self.folded.user_ids[0]
+        if self.options.user is None and self.folded is not None and len(self.folded.folded_user_ids) == 1:
+            return self.folded.folded_user_ids[0]
         return self.options.user
 
     def lists_by_block(self, user_ids: list[str] | None) -> Iterator[pd.DataFrame]:
@@ -107,7 +107,7 @@ def recommend(options: RecommendOptions) -> None:
         _recommend_to_one(request, request.user_id, output, notes)
         return
     if output is None:
-        count = len(tables["users"].content) if folded is None else len(folded.user_ids) or run.record.num_users
+        count = len(tables["users"].content) if folded is None else len(folded.folded_user_ids) or run.record.num_users
         raise UserError(f"set output=FILE to recommend to {count:,} users, or user=ID for one of them")
     _recommend_to_several(request, tables.get("users"), output, notes)
 

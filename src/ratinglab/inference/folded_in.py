@@ -39,8 +39,8 @@ class FoldedIn(ExtendedRun):
     in. Predictions for folded-in users do not depend on the day.
 
     Attributes:
-        user_ids: ids of the folded-in users, as text.
-        item_ids: ids of the folded-in items, as text.
+        folded_user_ids: ids of the folded-in users, as text.
+        folded_item_ids: ids of the folded-in items, as text.
         is_anonymous: whether a single user was folded in without an id.
         notes: notes on ratings and users that were left out.
         folded_users: recommender for the folded-in users, or None if no user was folded in.
@@ -56,7 +56,7 @@ class FoldedIn(ExtendedRun):
                 new.
         """
         users, items = collect_users_and_items(run, given)
-        self.user_ids, self.item_ids, self.is_anonymous = users.ids, items.ids, given.is_anonymous
+        self.folded_user_ids, self.folded_item_ids, self.is_anonymous = users.ids, items.ids, given.is_anonymous
         self.notes = tuple(notes_on_fold_in(run.record, given.ratings, users, items))
         self._users = users
         tables: IndexedTables = run.tables
@@ -82,7 +82,7 @@ class FoldedIn(ExtendedRun):
             self.folded_users = ExtendedRun(run, user_predictor, TablesWithUsers(tables, users, given.ratings))
 
     def __repr__(self) -> str:
-        return f"FoldedIn({len(self.user_ids):,} users, {len(self.item_ids):,} new items)"
+        return f"FoldedIn({len(self.folded_user_ids):,} users, {len(self.folded_item_ids):,} new items)"
 
     def predict(self, item_ids: Ids, *, user_ids: Ids | None = None) -> NDArray[np.float32]:
         """Predict the ratings of items by the folded-in user, or of pairs of users and items.
@@ -217,10 +217,10 @@ class FoldedIn(ExtendedRun):
         """Return the id, by default of the only folded-in user."""
         if user_id is not None:
             return user_id
-        if len(self.user_ids) != 1:
-            count = format_count(len(self.user_ids), "user")
+        if len(self.folded_user_ids) != 1:
+            count = format_count(len(self.folded_user_ids), "user")
             raise UserError(f"set user_id: {count} were folded in; recommend_to_all lists items for all of them")
-        return self.user_ids[0]
+        return self.folded_user_ids[0]
 
 
 def _repeat_last_day(rows: SideSamples, solver: FoldInSolver) -> SideSamples:

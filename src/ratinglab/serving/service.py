@@ -95,7 +95,7 @@ class Service:
         self._check_length("ratings", request.ratings, self._limits.max_ratings)
         self._check_length("item_ids", request.item_ids, self._limits.max_pairs)
         folded = self.run.fold_in(request.ratings, user_id=request.user_id)
-        (user_id,) = folded.user_ids
+        (user_id,) = folded.folded_user_ids
         predictions = folded.predict_table(request.item_ids).assign(item_id=request.item_ids)
         recommended = _list_items(folded, user_id, request, unknown="error")
         return schemas.FoldInResponse.model_validate(
