@@ -342,8 +342,9 @@ def test_equation_without_factors_predicts_and_recommends(tmp_path):
     assert (
         len(answer(client.post("/recommend", json={"user_id": 0, "k": 2, "exclude_seen": False}))["recommended"]) == 2
     )
-    for path, body in (("fold_in", {"ratings": {"0": 5}}), ("similar", {"item": 0})):
-        assert "no factors" in mistake(client.post(f"/{path}", json=body))
+    refused = mistake(client.post("/fold_in", json={"ratings": {"0": 5}}))
+    assert refused == "model=bias cannot fold in or explain ratings: only factor equations can"
+    assert "no factors" in mistake(client.post("/similar", json={"item": 0}))
 
 
 @pytest.mark.parametrize("recipe", ["ials", "ease"])
