@@ -48,7 +48,7 @@ def _train_and_print(options: TrainOptions, run_folder: Path) -> float | None:
     return objective
 
 
-def _inspect_data(options: InspectOptions) -> None:
+def _inspect_data(options: InspectOptions, _: Path) -> None:
     from ratinglab.commands.inspect_command import inspect_data
 
     def defaults() -> DataOptions:
@@ -64,7 +64,7 @@ def _make_command(config_name: str, function: str, *positional: str) -> Callable
     The command imports the function only when it runs.
     """
 
-    def task(options: Any) -> None:
+    def task(options: Any, _: Path) -> None:
         resolve_name(f"ratinglab.{function}")(options)
 
     return make_command(task, config_name=config_name, positional=positional)

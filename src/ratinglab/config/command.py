@@ -45,7 +45,7 @@ def make_command(
     ratinglab keeps its traceback.
 
     Args:
-        task: a function of the options and, if the command trains, of the run's folder.
+        task: a function of the options and of the folder to write to.
         config_name: the primary config in conf/, such as `train`.
         positional: keys that arguments without a key set, in this order.
         find_run: finds the earlier run that the arguments resume or reproduce. None for a command that trains
@@ -100,9 +100,10 @@ def _run_task(task: Task, conf: PrimaryConfig, line: CommandLine) -> None:
     if line.values.multirun:
         raise UserError(f"{conf.config_name} does not support sweeps: leave out -m")
     options = compose_job(conf, line.overrides, find_run=None).options
+    folder = Path.cwd()
     try:
-        with _exit_on_failure(Path.cwd()):
-            task(options)
+        with _exit_on_failure(folder):
+            task(options, folder)
     except UserError as error:
         notes = find_named_run(options.run)[1] if isinstance(options, RunOptions) else []
         raise UserError("".join([str(error), *(f" ({note})" for note in notes)])) from error

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
@@ -45,8 +45,13 @@ class EarlierRun:
     """
 
     folder: Path
-    key: str
+    key: Literal["resume", "run"]
     settings: list[str]
+
+    @property
+    def is_resumed(self) -> bool:
+        """Whether the run continues in its folder. A reproduction has a new folder."""
+        return self.key == "resume"
 
     def arguments(self) -> list[str]:
         """List the overrides that the run was started with, with the new settings in place of the old ones.
@@ -139,7 +144,7 @@ class EarlierRun:
 
         A reproduction that is resumed for more epochs no longer reproduces the original.
         """
-        if self.key == "run":
+        if not self.is_resumed:
             return {"resume": None, "reproduces": str(self.folder)}
         is_extended = is_extended or any(text.startswith(LIMIT_KEYS) for text in self.settings)
         reproduces = None if is_extended else OmegaConf.select(saved, "reproduces")

@@ -2,12 +2,13 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -46,9 +47,13 @@ OPTIONS_CLASSES: dict[str, type] = {
     "serve": ServeOptions,
 }
 """Options class of each primary config in conf/."""
-FindRun = Callable[..., EarlierRun | None]
-"""Function that finds the earlier run named in the overrides, such as `find_resumed_run`. Returns None for a new
-run."""
+
+
+class FindRun(Protocol):
+    """Function that finds the earlier run that the overrides name, such as `find_resumed_run`."""
+
+    def __call__(self, overrides: Sequence[Override], *, multirun: bool) -> EarlierRun | None:
+        """Return the earlier run, or None for a new run."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,8 @@ class Job:
 
     @property
     def is_resumed(self) -> bool:
-        """Whether the job continues an earlier run in its folder. A reproduction has a new folder."""
-        return self.earlier_run is not None and self.earlier_run.key == "resume"
+        """Whether the job continues an earlier run in its folder."""
+        return self.earlier_run is not None and self.earlier_run.is_resumed
 
     def output_folder(self, kind: Literal["run", "sweep"]) -> Path:
         """Return the folder of a resumed run, or else the absolute path of hydra.run.dir or hydra.sweep.dir.
@@ -147,9 +152,9 @@ def compose_job(conf: PrimaryConfig, overrides: Sequence[str], *, find_run: Find
     if conf.user_folder is None and config_dir is not None and Path(config_dir).is_dir():
         conf.add_folder(config_dir)
     config, hydra = earlier_run.compose(conf)
-    options = convert_config(config, conf, overrides=earlier_run.arguments())
+    options = start_threads_and_convert(config, conf, overrides=earlier_run.arguments())
     # a resumed run keeps the files that Hydra wrote when it was started
-    app_overrides = ["hydra.output_subdir=null"] if earlier_run.key == "resume" else []
+    app_overrides = ["hydra.output_subdir=null"] if earlier_run.is_resumed else []
     return Job(options, config, hydra, app_overrides, conf, earlier_run)
 
 
@@ -158,17 +163,14 @@ def compose_new_job(conf: PrimaryConfig, overrides: Sequence[str]) -> Job:
     overrides = conf.keep_typed_choices(overrides)
     config, hydra = conf.compose(overrides)
     try:
-        return Job(convert_config(config, conf, overrides=overrides), config, hydra, overrides, conf)
+        options = start_threads_and_convert(config, conf, overrides=overrides)
     except UnknownKeyError as error:
         raise name_file_of_key(error, conf, overrides) from error
+    return Job(options, config, hydra, overrides, conf)
 
 
-def convert_config(config: DictConfig, conf: PrimaryConfig, *, overrides: Sequence[str]) -> Any:
-    """Convert a config to options, as `to_options` does.
-
-    Also starts the threads of a compiled fit, and lets Python find the classes in the folder of --config-dir.
-    """
-    conf.put_on_path()
+def start_threads_and_convert(config: DictConfig, conf: PrimaryConfig, *, overrides: Sequence[str]) -> Any:
+    """Start the threads of a compiled fit, and convert the config to options, as `to_options` does."""
     _start_threads_of_compiled_fit(config)
     return to_options(config, OPTIONS_CLASSES[conf.config_name], conf.parse(overrides))
 

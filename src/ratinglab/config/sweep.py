@@ -21,7 +21,7 @@ from yaml import YAMLError
 
 from ratinglab.config.arguments import CommandLine, jobs_to_check, swept_values
 from ratinglab.config.hydra_api import is_search, run_hydra_app
-from ratinglab.config.job import FindRun, Job, compose_new_job, convert_config, find_earlier_run
+from ratinglab.config.job import FindRun, Job, compose_new_job, find_earlier_run, start_threads_and_convert
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.errors import ConflictError, RunFailedError, UserError
 from ratinglab.options import quote_for_hydra, short_keys, short_number
@@ -40,9 +40,9 @@ from ratinglab.runs.sweep_folder import (
 
 log = logging.getLogger(__name__)
 
-Task = Callable[..., float | None]
-"""Function behind a command. Takes its options and, if the command trains, the run's folder. Returns the objective of a
-search, if any."""
+Task = Callable[[Any, Path], float | None]
+"""Function behind a command. Takes its options and the folder to write to: the run's folder or, if the command trains
+no run, the current folder. Returns the objective of a search, if any."""
 PRINTED_PREFIXES = ("note:", "warning:", "resume", "pruned")
 """Lines of a job's log that begin with one of these texts are also printed."""
 PRINTED_NOTES = set[str]()
@@ -126,7 +126,8 @@ def _train_job(task: Task, conf: PrimaryConfig, config: DictConfig, hydra: Hydra
         OmegaConf.save(config, folder / HYDRA_FOLDER / "config.yaml")  # Hydra saved the overlay's values
     if has_started(folder):
         OmegaConf.update(config, "resume", str(folder))
-    return task(convert_config(config, conf, overrides=overrides), folder)
+    conf.put_on_path()  # in a worker process, `add_folder` has not been called
+    return task(start_threads_and_convert(config, conf, overrides=overrides), folder)
 
 
 def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, monitor: str) -> float | None:
