@@ -1,6 +1,6 @@
 """Tables of text: columns, and characters that Markdown or LaTeX would read as commands."""
 
-from ratinglab.reports.table_layout import align, drop_empty_columns, format_latex, format_markdown
+from ratinglab.reports.table_layout import align, drop_empty_columns, format_latex, format_markdown, format_metric
 
 ROWS = [["key", "MSE"], ["a|b_1", "0.5 ± 0.1"], ["c", ""]]
 
@@ -8,6 +8,10 @@ ROWS = [["key", "MSE"], ["a|b_1", "0.5 ± 0.1"], ["c", ""]]
 def test_columns_are_as_wide_as_their_widest_cell():
     assert list(align(ROWS)) == ["key    MSE", "a|b_1  0.5 ± 0.1", "c"]
     assert list(align(ROWS[:2], right=[1])) == ["key          MSE", "a|b_1  0.5 ± 0.1"]
+
+
+def test_cell_of_an_undefined_metric_is_empty():
+    assert [format_metric(value) for value in (0.90006, None, float("nan"))] == ["0.9001", "", ""]
 
 
 def test_columns_that_are_empty_below_the_header_are_dropped():

@@ -30,14 +30,8 @@ from ratinglab.reports.protocols import (
     join_departures,
     metric_of,
 )
-from ratinglab.reports.statistics import (
-    HALF_WIDTH_HEADER,
-    format_metric,
-    half_width_of,
-    mean_of,
-    values_of,
-)
-from ratinglab.reports.table_layout import align, drop_empty_columns, format_markdown
+from ratinglab.reports.statistics import HALF_WIDTH_HEADER, half_width_of, mean_of, values_of
+from ratinglab.reports.table_layout import align, drop_empty_columns, format_markdown, format_metric
 from ratinglab.runs.finished_runs import FinishedRun, find_runs
 
 

@@ -15,7 +15,6 @@ from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.evaluation.metrics import MSE, RMSE
 from ratinglab.options import as_yaml
 from ratinglab.reports.statistics import (
-    DECIMALS,
     HALF_WIDTH_HEADER,
     PairedDifference,
     group_by_split,
@@ -23,6 +22,7 @@ from ratinglab.reports.statistics import (
     paired_difference,
     values_of,
 )
+from ratinglab.reports.table_layout import METRIC_DECIMALS
 from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run_files import PRUNED
@@ -72,7 +72,7 @@ def rank_groups(groups: Sequence[Group], metric: MetricKind) -> list[Group]:
         mean = mean_of(group.runs, metric.name)
         cost = math.inf if math.isnan(mean) else -mean if metric.higher_is_better else mean
         parameters = float(np.nan_to_num(mean_of(group.runs, "fit/parameters")))
-        return group.num_missing > 0, round(cost, DECIMALS), parameters, cost
+        return group.num_missing > 0, round(cost, METRIC_DECIMALS), parameters, cost
 
     return sorted(groups, key=sort_key)
 

@@ -7,7 +7,7 @@ from ratinglab.errors import format_count
 from ratinglab.evaluation.ranking import METRIC_LABELS, OrderOptions
 from ratinglab.inference.run_evaluation import BASELINES, PART_LABELS, POPULARITY
 from ratinglab.inference.run_tables import RunTables
-from ratinglab.reports.table_layout import align
+from ratinglab.reports.table_layout import align, format_metric
 from ratinglab.runs.record import RunRecord
 
 
@@ -24,11 +24,11 @@ def tabulate_metrics(values: Mapping[str, float], record: RunRecord) -> Iterator
                 continue
             # on cold rows, the model predicts what the bias baseline predicts
             for prefix, name in (BASELINES if group == "/cold" else systems).items():
-                cells = [_cell(values.get(f"{prefix}{part}{group}/{metric.name}")) for metric in metrics]
+                cells = [format_metric(values.get(f"{prefix}{part}{group}/{metric.name}")) for metric in metrics]
                 rows.append([f"{label}{group.replace('/', ' ')}", name, *cells])
     if record.noise_floor is not None:
         floor = {"mse": record.noise_floor, "rmse": record.noise_floor**0.5}
-        rows.append(["", "noise floor", *(_cell(floor.get(metric.name)) for metric in metrics)])
+        rows.append(["", "noise floor", *(format_metric(floor.get(metric.name)) for metric in metrics)])
     yield from align(rows, right=range(2, 2 + len(metrics)))
     for part, label in PART_LABELS.items():
         if f"{part}/cold/rows" in values:
@@ -51,7 +51,7 @@ def tabulate_lists(values: Mapping[str, float], tables: RunTables, *, order: Ord
         for part, label in PART_LABELS.items():
             for prefix, name in (("", record.model), (POPULARITY, "most popular")):
                 if f"{prefix}{part}/ndcg@{k}" in values:
-                    cells = [_cell(values.get(f"{prefix}{part}/{metric}@{k}")) for metric in METRIC_LABELS]
+                    cells = [format_metric(values.get(f"{prefix}{part}/{metric}@{k}")) for metric in METRIC_LABELS]
                     rows.append([label, name, *cells])
         yield from align(rows, right=range(2, 2 + len(METRIC_LABELS)))
     by = "score" if record.predicts_scores else order.by.value.replace("_", " ")
@@ -74,11 +74,6 @@ def tabulate_lists(values: Mapping[str, float], tables: RunTables, *, order: Ord
                 f"warning: the lists of {record.model} are worse than the most popular items on {PART_LABELS[part]} "
                 f"rows: NDCG@{k} {model:.4f} against {popular:.4f}"
             )
-
-
-def _cell(value: float | None) -> str:
-    """Format a value. Returns "" if it is undefined."""
-    return "" if value is None else f"{value:.4f}"
 
 
 def describe_results(values: Mapping[str, float], tables: RunTables) -> Iterator[str]:

@@ -18,8 +18,6 @@ from ratinglab.runs.storage import count_rows, read_part, read_squared_errors
 from ratinglab.runs.sweep_folder import Curve
 from ratinglab.splits.split import PART_NAMES
 
-DECIMALS = 4
-"""Decimals of a printed metric."""
 HALF_WIDTH_HEADER = "± 95%"
 """Header of a column of half-widths."""
 NUM_RESAMPLES, MAX_BLOCKS = 2000, 1000
@@ -62,11 +60,6 @@ def half_width_of(runs: Sequence[FinishedRun], tag: str) -> float:
         return math.nan
     interval = corrected_t(values, share=share)
     return (interval.high - interval.low) / 2
-
-
-def format_metric(value: float) -> str:
-    """Format a metric. Returns "" for NaN."""
-    return "" if math.isnan(value) else f"{value:.{DECIMALS}f}"
 
 
 def average_curves(curves: Sequence[Curve]) -> pd.DataFrame:

@@ -32,21 +32,19 @@ from ratinglab.reports.groups import (
 )
 from ratinglab.reports.protocols import compared_tag, tabulate_with_references
 from ratinglab.reports.statistics import (
-    DECIMALS,
     HALF_WIDTH_HEADER,
     compute_explained_share,
-    format_metric,
     half_width_of,
     mean_of,
     values_of,
 )
-from ratinglab.reports.table_layout import align, format_latex, format_markdown
+from ratinglab.reports.table_layout import METRIC_DECIMALS, align, format_latex, format_markdown, format_metric
 from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.record import read_config_dir
 from ratinglab.runs.run_files import HYDRA_FOLDER
 from ratinglab.runs.sweep_folder import SweepJob
 
-HALF_DECIMAL = 0.5 * 10**-DECIMALS
+HALF_DECIMAL = 0.5 * 10**-METRIC_DECIMALS
 """Smaller differences of a metric are invisible in its printed decimals."""
 MAX_SHOWN, NUM_BEST = 8, 5
 """The terminal shows tables of up to MAX_SHOWN rows, and the NUM_BEST best rows of longer ones."""

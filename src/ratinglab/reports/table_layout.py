@@ -1,10 +1,13 @@
 """Tables of text: aligned for a terminal, in Markdown, or in LaTeX."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-DECIMALS = {"prediction": 2, "similarity": 2, "score": 3, "standard_deviation": 2}
+METRIC_DECIMALS = 4
+"""Decimal places of a metric."""
+COLUMN_DECIMALS = {"prediction": 2, "similarity": 2, "score": 3, "standard_deviation": 2}
 """Decimal places of the columns that `print_rows` rounds."""
 
 LATEX = str.maketrans(
@@ -12,6 +15,11 @@ LATEX = str.maketrans(
     | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "±": r"$\pm$"}
 )
 """The LaTeX command for each character that LaTeX would interpret, and for ±; for `str.translate`."""
+
+
+def format_metric(value: float | None) -> str:
+    """Format a metric. Returns "" for None and NaN."""
+    return "" if value is None or math.isnan(value) else f"{value:.{METRIC_DECIMALS}f}"
 
 
 def align(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterator[str]:
@@ -37,7 +45,7 @@ def drop_empty_columns(rows: Sequence[Sequence[str]]) -> list[list[str]]:
 def print_rows(rows: pd.DataFrame) -> None:
     """Print rows with their predictions, scores or similarities, and explain the column of standard deviations, ±."""
     cells = rows.copy()
-    for name, decimals in DECIMALS.items():
+    for name, decimals in COLUMN_DECIMALS.items():
         if name in rows and pd.api.types.is_float_dtype(rows[name]):  # not a user's own column of text
             cells[name] = rows[name].map(f"{{:.{decimals}f}}".format).where(rows[name].notna(), "")
     cells = cells.rename(columns={"standard_deviation": "±"}).astype(str)
