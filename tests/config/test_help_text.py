@@ -1,11 +1,14 @@
 """Text of --help."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from ratinglab.cli import COMMANDS, OVERVIEW
 from ratinglab.config.help_text import find_key_comments, read_file_comment
+
+CONF = Path(__file__).parents[2] / "conf"
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,11 @@ def test_help_and_overview_show_arguments_without_a_key(help_of, script, keys):
 def test_overview_lists_every_command():
     listed = OVERVIEW.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
     assert [line.split()[0] for line in listed] == list(COMMANDS)
+    for line in listed:
+        call, summary = re.split("  +", line.strip())
+        name = call.split()[0]
+        if name not in ("report", "reproduce"):  # they have no primary config of their own
+            assert (CONF / f"{name}.yaml").read_text().startswith(f"# {summary}\n")
 
 
 def test_help_of_hydra_ignores_keys_of_the_run(command, tmp_path):
