@@ -31,6 +31,7 @@ from pytorch_lightning import Callback, Trainer
 import ratinglab
 from ratinglab import api
 from ratinglab.process import interrupts
+from ratinglab.runs.record import read_config_dir
 from ratinglab.training import run_trainer, training
 
 pytestmark = pytest.mark.slow
@@ -207,6 +208,12 @@ def test_calls_leave_the_process_as_it_was(frame, imported, tmp_path, settings):
     after = state()
     for name, value in before.items():
         assert after[name] == value, name
+
+
+def test_run_of_a_call_records_the_folder_of_own_classes(frame):
+    lab = Path(__file__).parent / "outside" / "lab"
+    run = train(ratings=frame, model="dropout_mf", config_dir=lab)
+    assert read_config_dir(run.folder) == str(lab)
 
 
 @pytest.mark.parametrize("value", ["${nokey}", "${nores:1}", "???"])
