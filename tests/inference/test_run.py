@@ -120,7 +120,7 @@ def test_predict_falls_back_to_bias_then_mean(run):
 
 def test_predict_accepts_no_pairs_and_refuses_unequal_lengths(run):
     assert run.predict([], []).shape == (0,)
-    with pytest.raises(UserError, match="as many users as items, got 1 and 2"):
+    with pytest.raises(UserError, match="user_ids and item_ids must have the same length, got 1 and 2"):
         run.predict([1], [1, 2])
 
 

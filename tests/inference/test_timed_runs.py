@@ -135,7 +135,7 @@ def test_predict_uses_the_baseline_for_unknown_ids_and_refuses_invalid_times(tim
     assert mixed[2] == alone[0] != run.predict([7], known[:1])[0]
     with pytest.raises(UserError, match="times: entry 1 is NaT"):
         run.predict([7, 7], known, times=np.array(["1970-01-02", "NaT"], dtype="datetime64[D]"))
-    with pytest.raises(UserError, match="predict needs as many timestamps as users, got 3 and 2"):
+    with pytest.raises(UserError, match="times and user_ids must have the same length, got 3 and 2"):
         run.predict([7, 7], known, times=times)
 
 

@@ -24,11 +24,12 @@ from ratinglab.process.program import shell_command
 
 MAPPING_KEYS = ("ratings", "user_features")
 """Keys whose values are mappings. They are passed to Hydra as text, because Hydra would not accept quoted names, and
-would keep only the last of equal names."""
+would keep only the last of repeated names."""
 KEY = r"[\w$-]+([./][\w$-]+)*"
 """Pattern of a key or a group."""
 ID_KEYS = ("item", "user")
-"""Keys whose values are ids or titles. A comma is part of such a value, and never separates the values of a sweep."""
+"""Keys whose values are ids or titles. A comma in such a value is part of it and never separates the values of a
+sweep."""
 MAX_CHECKED_JOBS = 24
 """A sweep of at most this many jobs checks all of them, at 0.1 s per job. A larger sweep checks each value once."""
 
@@ -52,7 +53,7 @@ def parse_arguments(*, positional: Sequence[str]) -> CommandLine:
 
     An argument without a key sets the next key in `positional` that is not set by name, as in `predict.py FOLDER FILE`.
 
-    Takes a value literally, except in a sweep, if Hydra cannot parse it, or if Hydra would parse it as a sweep although
+    Outside sweeps, a value is taken literally if Hydra cannot parse it, or if Hydra would parse it as a sweep although
     it names a file, an id or a title: `run=a b/c=d,e`, `item=Matrix, The`.
 
     Raises:
@@ -136,7 +137,7 @@ def _quote_text(argument: str) -> str:
 def jobs_to_check(overrides: Sequence[Override]) -> Iterator[list[str]]:
     """Yield the overrides of every job of a sweep. If a key is given twice, the last one counts.
 
-    Of more than MAX_CHECKED_JOBS jobs, yields the first one and all that differ from it in one key.
+    With more than MAX_CHECKED_JOBS jobs, yields only the first one and those that differ from it in one key.
     """
     values = {override.get_key_element(): swept_values(override) for override in overrides}
     if math.prod(map(len, values.values())) <= MAX_CHECKED_JOBS:

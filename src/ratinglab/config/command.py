@@ -65,7 +65,7 @@ def make_command(
             conf.add_folder(values.config_dir)
             if values.help:
                 text = _help(conf, line) if usage is None else adapt_commands(usage.strip())
-                print(text, flush=True)  # here, where a closed pipe is no bug
+                print(text, flush=True)  # here, where a closed pipe is not a bug
             elif values.hydra_help or values.info or values.shell_completion:
                 print_hydra_information(config_name, [*line.flags, *line.overrides])
             elif values.cfg:
@@ -87,7 +87,7 @@ def _help(conf: PrimaryConfig, line: CommandLine) -> str:
 
 
 def _print_config(conf: PrimaryConfig, line: CommandLine, find_run: FindRun | None) -> None:
-    """Let Hydra print the configuration of a new run, without a check of its values."""
+    """Let Hydra print the configuration of a new run, without checking its values."""
     earlier_run = find_earlier_run(conf, line.overrides, find_run=find_run)
     if earlier_run is not None:
         path = earlier_run.folder / HYDRA_FOLDER / "config.yaml"

@@ -27,11 +27,11 @@ from ratinglab.runs.record import parse_hydra_file, read_hydra, read_run_json
 from ratinglab.runs.run_files import HYDRA_FOLDER
 
 LIMIT_KEYS = ("trainer.max_epochs", "trainer.max_time")
-"""Keys that can change on resume, so that a run gets more epochs."""
+"""Keys that can change on resume, to give a run more epochs."""
 DEVICE_KEYS = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
-"""Keys that can change on resume, because the batches do not depend on the devices."""
+"""Keys that can change on resume because the batches do not depend on the devices."""
 PATH_KEY = re.compile(r"data\.(\w+\.)*(path|root|cache)")
-"""Pattern of the keys of paths. They can change on resume, because the files are then compared with the run's data."""
+"""Pattern of the keys of paths. They can change on resume because the files are then compared with the run's data."""
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def _check_file(conf: PrimaryConfig, name: str) -> None:
 def name_file_of_key(error: UnknownKeyError, conf: PrimaryConfig, overrides: Sequence[str]) -> UserError:
     """Return an error that also names the chosen file that sets the unknown key.
 
-    If no file sets the key, returns the same error.
+    If no file sets the key, returns the error unchanged.
     """
     files = conf.chosen_files(overrides)
     if error.key in OPTIONAL_GROUPS:
@@ -248,7 +248,7 @@ def _choices_with_key(key: str, conf: PrimaryConfig) -> list[str]:
     choices: list[str] = []
     files = (path for folder in conf.folders() for path in folder.rglob("*.yaml"))
     if not any(last in path.read_text(encoding="utf-8") for path in files):
-        return choices  # composing every choice takes a second, in vain if the key is mistyped
+        return choices  # composing every choice takes a second, which is wasted if the key is mistyped
     for name in conf.choices(group):
         with suppress(HydraException):
             config, _ = conf.compose([f"{group}={name}"])

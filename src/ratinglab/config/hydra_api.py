@@ -20,7 +20,7 @@ PACKAGE = "ratinglab.conf"
 """Package that holds the configs."""
 IS_1_3 = hydra.__version__.startswith("1.3.")
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if IS_1_3 else {}
-"""Hydra 1.3 warns if the version is missing, Hydra 1.4 if it is given."""
+"""Hydra 1.3 warns if the version is missing, and Hydra 1.4 warns if it is given."""
 argument_parser = get_args_parser
 """Builds Hydra's parser of the command line."""
 

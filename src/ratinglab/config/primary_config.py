@@ -27,7 +27,7 @@ FOLDER = (Path(__file__).parents[1] / "conf").resolve()
 OPTIONAL_GROUPS = ("recipe", "search", "experiment")
 """Groups without a default choice."""
 OVERLAY_GROUPS = ("protocol", *OPTIONAL_GROUPS)
-"""Groups whose files, the overlays, set keys of other groups."""
+"""Groups of overlays: files that set keys of other groups."""
 MULTIPLE_CHOICE_GROUPS = ("logger",)
 """Groups with several choices per run, as in logger=[tensorboard,csv]. The keys of each choice are below its name."""
 
@@ -169,7 +169,7 @@ class PrimaryConfig:
         return {group: [name for other, _, name in labels if other == group] for group in self.groups()}
 
     def keep_typed_choices(self, overrides: Sequence[str]) -> list[str]:
-        """Put overrides before the given ones, so that the files that the user chose keep their values.
+        """Prepend overrides so that the files that the user chose keep their values.
 
         Hydra reads overlays, such as recipes and experiments, after the files of the groups. With trainer=debug and an
         experiment, the experiment's trainer.max_epochs would win. An overlay that makes the same choice as the user

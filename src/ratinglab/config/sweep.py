@@ -134,7 +134,7 @@ def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, moni
     """Run one job of a sweep, and return its objective, which is infinite if the job fails.
 
     Prints the job's notes and warnings, then one line with the swept values, the monitored metric and the seconds of
-    the fit. train.log has all lines. A failure is recorded in the job's folder, and the other jobs run all the same.
+    the fit. train.log has all lines. A failure is recorded in the job's folder, and the other jobs still run.
     """
     swept = read_swept_arguments(folder)
     values_text = " ".join(f"{short}={short_number(str(swept[key]))}" for key, short in short_keys(swept).items())

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 def extend_predictor(old: Predictor, new: NewRows, user_rows: SideSamples, item_rows: SideSamples) -> Predictor:
     """Replace the users of a predictor and of its baseline by new users, or append new items to its items.
 
-    `user_rows` and `item_rows` are the weights of all users and items of the result, in as many samples.
+    `user_rows` and `item_rows` hold the weights of all users and items of the result. Both have the same number of
+    samples.
     """
     pairs = zip(user_rows.samples, item_rows.samples, strict=True)
     samples = [Factors(user, item, user_rows.mean) for user, item in pairs]
@@ -157,7 +158,7 @@ def _merge_ratings(given: pd.DataFrame, old: pd.DataFrame) -> pd.DataFrame:
 
 
 def _convert_ids(ids: Iterable[str], *, like: IdMap) -> pd.Index:
-    """Convert ids to integers if the run's ids, `like`, are integers and all of these ids can be."""
+    """Convert ids to integers if the run's ids, `like`, are integers and all of these ids can be converted."""
     texts = pd.Index(list(ids), dtype=object)
     is_whole = like.are_integers and bool(texts.str.fullmatch(r"0|-?[1-9]\d{0,17}").all())
     return texts.astype(np.int64) if is_whole else texts

@@ -34,8 +34,8 @@ def choose_column_names(
 ) -> dict[str, str]:
     """Choose the columns of a table by role, given the names of all its columns.
 
-    The column of a role is the requested one. If that is None, it is the default column or, if the table lacks that,
-    the column in the run's own data.
+    The column of a role is the requested one. If that is None, it is the default column or, if the table has none, the
+    column in the run's own data.
     """
     columns = {
         role: run_columns[role] if default not in names and run_columns.get(role) in names else default
@@ -62,7 +62,7 @@ class GivenFeatures:
     """Features of users or items.
 
     Attributes:
-        ids: (B,) their ids, as text as spelled in the run.
+        ids: (B,) their ids, as text, spelled as in the run.
         cells: (B,) text per feature, empty if unknown.
         place: returns the place of a cell for messages, given its row and feature.
         key: name of the argument in messages.
@@ -111,8 +111,8 @@ class GivenData:
     """Ratings and features to fold in.
 
     Attributes:
-        ratings: user and item, text as spelled in the run; user_index and item_index, UNKNOWN if the run lacks them;
-            and rating, in rating units.
+        ratings: user and item, as text, spelled as in the run; user_index and item_index, UNKNOWN if the run lacks
+            them; and rating, in rating units.
         features: the features of users and of items, or None if there are none.
         single_user: the user who gave all ratings and user features, or None if the tables name the users.
         is_anonymous: whether the single user has no id.
@@ -188,7 +188,7 @@ def _look_up_ratings(
     by role. `single_user` gave all ratings, unless the table has a column of users.
 
     Returns:
-        user and item, text as spelled in the run; user_index and item_index, UNKNOWN if the run lacks them; rating.
+        user and item, as text, spelled as in the run; user_index and item_index, UNKNOWN if the run lacks them; rating.
 
     Raises:
         UserError: there is no rating; a rating is not a number on the run's scale; an item is unknown (unless users are

@@ -44,8 +44,8 @@ class FoldedIn(ExtendedRun):
         is_anonymous: whether a single user was folded in without an id.
         notes: notes on ratings and users that were left out.
         folded_users: recommender for the folded-in users, or None if no user was folded in.
-        predictor: predicts for all other users of the run, also the folded-in items.
-        tables: the ids, items and ratings of all other users, with the folded-in items.
+        predictor: predicts for all other users of the run, including for the folded-in items.
+        tables: the ids, items and ratings of all other users, including the folded-in items.
     """
 
     def __init__(self, run: "Run", given: GivenData) -> None:
@@ -95,8 +95,8 @@ class FoldedIn(ExtendedRun):
             (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
 
         Raises:
-            UserError: item_ids and user_ids differ in length, user_ids is None although not exactly one user was folded
-                in, or the model predicts scores.
+            UserError: item_ids and user_ids differ in length, user_ids is None but more or fewer than one user was
+                folded in, or the model predicts scores.
         """
         return self.predict_table(item_ids, user_ids=user_ids)["prediction"].to_numpy()
 
@@ -208,7 +208,7 @@ class FoldedIn(ExtendedRun):
         return pd.DataFrame({**columns, **titles, "rating": rating[rated], "change": changes[row, rated]})
 
     def explain_list(self, item_ids: Ids, *, user_id: int | str, k: int) -> pd.DataFrame:
-        """Explain a list by the ratings of a folded-in user, or like `Run.explain_list` for any other user."""
+        """Explain a list by the ratings of a folded-in user. For any other user, works like `Run.explain_list`."""
         if len(item_ids) > 0 and self._are_folded_in([user_id])[0]:
             return self.explain(item_ids, user_id=user_id, k=k)
         return self._run.explain_list(item_ids, user_id=user_id, k=k)

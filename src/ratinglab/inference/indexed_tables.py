@@ -34,7 +34,7 @@ def check_pairs(user_ids: Ids, item_ids: Ids) -> None:
     check_ids(user_ids, name="user_ids")
     check_ids(item_ids, name="item_ids")
     if len(user_ids) != len(item_ids):
-        raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
+        raise UserError(f"user_ids and item_ids must have the same length, got {len(user_ids)} and {len(item_ids)}")
 
 
 class IndexedTables(ABC):
@@ -137,9 +137,7 @@ class IndexedTables(ABC):
     def candidates(self, item_ids: Ids | None) -> NDArray[np.int32]:
         """Return the distinct indices of those items that can be recommended, most popular first.
 
-        With None, returns all items with training ratings and all that were folded in.
-
-        Items without training ratings that were not folded in are left out.
+        With None, returns all items that have training ratings or were folded in. All other items are left out.
 
         Raises:
             UserError: `item_ids` is not a list, or none of the items can be recommended.

@@ -77,7 +77,7 @@ class Recommender(ABC):
             if not self.predictor.model.takes_day:
                 raise UserError(f"{self.record.model} takes no timestamps: it predicts the same on all days")
             if len(times) != len(user_ids):
-                raise UserError(f"predict needs as many timestamps as users, got {len(times)} and {len(user_ids)}")
+                raise UserError(f"times and user_ids must have the same length, got {len(times)} and {len(user_ids)}")
             times = _to_utc(times)
             if np.isnat(times).any():
                 raise UserError(f"times: entry {int(np.isnat(times).argmax())} is NaT")

@@ -193,7 +193,7 @@ class Run(Recommender):
         `recommend.item_similarity.ItemSimilarity` has the equation. The similarity ignores the items' biases.
 
         Args:
-            item: the item's id or title; the case, the place of the article and the year may differ from the title's.
+            item: the item's id or title. The case, the position of the article and the year need not match.
             k: maximum number of items, at least 1.
             candidates: ids of the items to choose from, by default all; items without training ratings are ignored.
 
@@ -244,7 +244,7 @@ class Run(Recommender):
         items: Frame | None = None,
         columns: Mapping[str, str] | None = None,
     ) -> FoldedIn:
-        """Add users, items and ratings that the model was not trained on, without retraining it.
+        """Fold in users, items and ratings that the model was not trained on, without retraining it.
 
         Solves for the weights of a new user with the item weights fixed, and of a new item with the user weights fixed,
         in closed form. For a run of optimizer=gibbs, it solves in each sample. A known user keeps the training ratings
@@ -281,7 +281,7 @@ class Run(Recommender):
     def explain(self, user_id: int | str, item_ids: Ids, *, k: int = 3) -> pd.DataFrame:
         """List, for each item, the user's training ratings that most changed its prediction.
 
-        Solves again for the user's weights, with the item weights fixed; see `FoldedIn.explain`. For an equation with
+        Solves for the user's weights again, with the item weights fixed; see `FoldedIn.explain`. For an equation with
         days, this excludes the user's drift, so that the explained prediction differs from `predict`.
 
         Raises:
@@ -345,8 +345,8 @@ class Run(Recommender):
     ) -> dict[str, float]:
         """Evaluate the model and the baselines on the run's own validation and test rows, or on other ratings.
 
-        A row is cold if its user or item has no training ratings, else warm. If there are cold rows, the result
-        includes their number and separate metrics for cold and warm rows.
+        A row is cold if its user or item has no training ratings, and warm otherwise. If there are cold rows, the
+        result includes their number and separate metrics for cold and warm rows.
 
         Args:
             ratings: data frame with the columns user_id, item_id and rating; by default the run's own rows.
@@ -394,7 +394,7 @@ class Run(Recommender):
 
         Candidates are the items with training ratings that the user has not rated in training or, for test, in
         validation. The metrics are means over the users with training ratings and at least one relevant rating in the
-        part; `evaluation.ranking` has the equations.
+        part. The equations are in `evaluation.ranking`.
 
         Args:
             k: number of items per list, at least 1.
@@ -411,7 +411,7 @@ class Run(Recommender):
 
         Raises:
             UserError: k is below 1, a part is not val or test, no held-out rating reaches the threshold, or the run
-                cannot order lists so.
+                cannot order lists that way.
         """
         check_k(k)
         order = parse_order(by, threshold)

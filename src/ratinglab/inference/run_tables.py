@@ -30,7 +30,7 @@ from ratinglab.sides import SideName
 from ratinglab.stars import is_liked
 
 MAX_RATINGS_IN_MEMORY = 200_000_000
-"""Number of ratings, about 10 GB, above which they are never read all at once."""
+"""Number of ratings (about 10 GB) above which they are never all read at once."""
 
 
 class RunTables(IndexedTables):
