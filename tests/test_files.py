@@ -1,3 +1,5 @@
+"""Paths, atomic writes, and removal of temporary files."""
+
 import errno
 import os
 

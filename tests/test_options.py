@@ -1,3 +1,5 @@
+"""Options dataclasses: ranges of fields, and conversion to and from JSON values."""
+
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar

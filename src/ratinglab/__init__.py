@@ -25,7 +25,7 @@ _MODULES = {"Run": "ratinglab.inference.run", "RunFailedError": "ratinglab.error
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on first use, so that the commands start without torch."""
+    """Import a public name on first use, so the commands start without torch."""
     if name not in __all__:
         raise AttributeError(f"module 'ratinglab' has no attribute {name!r}")
     # the import may load OpenMP, and Lightning adds warning filters

@@ -33,10 +33,10 @@ class Settings(TypedDict, total=False):
     Attributes:
         ratings: data frame of ratings with the columns user_id, item_id and rating, or the path of a file, or a list of
             paths. By default, the data of the override data=NAME, or synthetic ratings.
-        users: table of users. Its column of ids has the same name as in `ratings`; its other columns are features.
+        users: table of users. Its id column has the same name as in `ratings`; its other columns are features.
         items: table of items, like `users`. Its column `title`, if any, holds the titles.
         columns: names of the columns in `ratings`, if they differ, by role: user, item, rating, timestamp.
-        timestamp_format: format of timestamps, such as "%d.%m.%Y %H:%M". Unix times and ISO dates need none.
+        timestamp_format: timestamp format, such as "%d.%m.%Y %H:%M". Unix times and ISO dates need none.
         recipe: name of a model with its fit and settings.
         model: name of the equation.
         optimizer: name of the algorithm that fits the equation.
@@ -47,7 +47,7 @@ class Settings(TypedDict, total=False):
         seed: seed of the initial weights, the order of the training rows, and the random draws of a fit.
         folder: folder of the run, new or empty. By default, it is below outputs/ in the working folder.
         config_dir: folder with your own YAML files and classes.
-        verbose: whether to print the output of the command and a progress bar. By default, they are printed.
+        verbose: whether to print the command's output and a progress bar. On by default.
     """
 
     ratings: Table | Sequence[str | os.PathLike[str]] | None
@@ -86,7 +86,7 @@ CROSS_VALIDATION_KEYS = {"split.fold", "split.folds", "hydra.run.dir"}
 PATH_KEYS = {"ratings": "data.path", "users": "data.users.path", "items": "data.items.path"}
 """Key of each table's path."""
 ID_COLUMNS = {"users": ("user", "data.users.user"), "items": ("item", "data.items.item")}
-"""Role and key of the column of ids in the table of users and in the table of items."""
+"""Role and key of the id column in the table of users and in the table of items."""
 
 
 class Lightning(NamedTuple):
@@ -110,7 +110,7 @@ def _document_keywords(function: Callable[P, R]) -> Callable[P, R]:
 
 @_document_keywords
 def train(*overrides: str, **settings: Unpack[Settings]) -> Run:
-    """Train a run, as `ratinglab train` does.
+    """Train a run, like `ratinglab train`.
 
         ratinglab.train(ratings=frame, recipe="biased_mf_gibbs", embedding_dim=16)
         ratinglab.train("split=temporal", "optimizer.weight_decay=0.01", ratings="ratings.csv", model="biased_mf")
@@ -140,7 +140,7 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
     Args:
         overrides: arguments of the command line. They can choose another split with folds, or a protocol with such a
             split.
-        folds: number of folds. With None, the split decides, as with kfold, which has 5.
+        folds: number of folds. With None, the split decides; kfold has 5.
         settings: the keyword arguments below. `folder` holds one run per fold. By default, it is below outputs/sweeps.
             `verbose` prints one line per fold.
 
@@ -203,10 +203,10 @@ def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
         module.predictor(user, item)
 
     The predictor takes indices of users and items, (B,) int32, and returns ratings, (B,) float32. Pass the number of
-    epochs to both `lightning` and the Trainer: schedules and the burn-in of Gibbs sampling depend on it. Gradient
-    fits loop over batches themselves: set trainer.accumulate_grad_batches, trainer.gradient_clip_val and
-    trainer.limit_train_batches as overrides, not in your Trainer, which refuses the first two and counts steps of up
-    to 64 batches. Your Trainer decides everything else: other overrides of trainer, logger and callbacks have no
+    epochs to both `lightning` and the Trainer: schedules and the burn-in of Gibbs sampling depend on it. Gradient fits
+    loop over batches themselves, so set trainer.accumulate_grad_batches, trainer.gradient_clip_val and
+    trainer.limit_train_batches as overrides, not in your Trainer, which refuses the first two and counts steps of up to
+    64 batches. Your Trainer decides everything else, so other overrides of trainer, logger and callbacks have no
     effect, and neither do `folder` and `verbose`.
 
     Args:

@@ -48,8 +48,8 @@ def shard(column: Tensor, rank: int, *, world_size: int) -> Tensor:
 BATCHES_PER_STEP = 64
 """Number of batches in one step of Lightning, whose overhead they share."""
 EVALUATION_BLOCK_ROWS = 1 << 15
-"""Number of rows evaluated at once. Torch sums up to this many rows on one thread, so that the number of threads does
-not change the last digit of an error."""
+"""Number of rows evaluated at once. Torch sums up to this many rows on one thread, so the number of threads does not
+change the last digit of an error."""
 CPU = torch.device("cpu")
 
 
@@ -76,10 +76,10 @@ class Blocks:
 class ShuffledBatches:
     """An epoch of training rows in random order, as lists of BATCHES_PER_STEP batches. The last batches may be smaller.
 
-    Each process of a fit gets its shard of every batch. A shard of a small batch may have no rows.
+    Each process of a fit gets its shard of every batch. If a batch is small, a shard may be empty.
 
-    The order depends only on the seed and the epoch number: a run that resumes at epoch e sees the batches of an
-    uninterrupted run. The rows stay on the device, which avoids a transfer per batch.
+    The order depends only on the seed and the epoch number, so a run that resumes at epoch e sees the same batches as
+    an uninterrupted run. The rows stay on the device to avoid a transfer per batch.
     """
 
     def __init__(

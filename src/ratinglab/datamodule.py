@@ -63,7 +63,7 @@ class RatingDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> Blocks:
-        """Make blocks of the validation rows, in order. There are none without validation rows."""
+        """Make blocks of the validation rows, in order, if there are any."""
         return Blocks(self.validation_ratings, device=self._device)
 
     @property

@@ -15,7 +15,7 @@ class ArgumentError(UserError, TypeError):
 
 
 class ConflictError(UserError):
-    """Options that are valid separately but not together, or that need a package that is missing."""
+    """Options that are valid on their own but not together, or that need a package that is missing."""
 
 
 class RunFailedError(RuntimeError):
@@ -41,7 +41,7 @@ def format_count(number: int, noun: str) -> str:
 def did_you_mean(name: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Return `; did you mean NAME?` for the closest valid name, or "" if none is close.
 
-    `cutoff` is the required similarity, from 0 to 1. File names need a higher cutoff, because equal extensions make
+    `cutoff` is the required similarity, from 0 to 1. File names need a higher cutoff, because a shared extension makes
     them similar.
     """
     nearest = get_close_matches(name, list(valid), n=1, cutoff=cutoff)

@@ -87,9 +87,9 @@ def is_stream(path: Path) -> bool:
 
 
 def _open_stream(path: Path) -> BinaryIO:
-    """Open a stream for writing. Duplicates this process's own descriptors, so that all writers share a position.
+    """Open a stream for writing. Duplicates this process's own descriptors, so all writers share a position.
 
-    Flushes stdout and stderr first, so that lines stay in order.
+    Flushes stdout and stderr first, to keep lines in order.
     """
     own_stream = re.fullmatch(r"/dev/(stdout|stderr|fd/\d+)|/proc/self/fd/\d+", str(path.absolute()))
     if own_stream is None:
@@ -104,8 +104,8 @@ def _open_stream(path: Path) -> BinaryIO:
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Replace a file atomically by the output of `write`.
 
-    Writes a temporary file beside the old one, syncs it, and renames it, so that neither a full disk nor a kill leaves
-    a partial file. `remove_temporary_files` removes the temporary files of killed processes.
+    Writes a temporary file beside the old one, syncs it, and renames it, so neither a full disk nor a kill leaves a
+    partial file. `remove_temporary_files` removes the temporary files of killed processes.
 
     Raises:
         OSError: the file cannot be written; the old one is unchanged.
@@ -130,7 +130,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def to_json(content: Mapping[str, Any]) -> bytes:
-    """Serialize the content of a JSON file. Raises ValueError for NaN and infinity, which JSON lacks."""
+    """Serialize the content of a JSON file. Raises ValueError for NaN and infinity, which JSON cannot represent."""
     return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 

@@ -78,7 +78,7 @@ def short_number(value: str) -> str:
 def check_options(options: Any, prefix: str = "") -> None:
     """Check every field of an options dataclass, and of nested ones, against its rule, and then `check_together`.
 
-    Accepts None, because the field's type decides whether it may be None. Classes with rules between their fields have
+    Accepts None, because the field's type decides whether it may be None. A class whose fields depend on each other has
     the method `check_together`.
 
     Raises:
@@ -118,7 +118,7 @@ def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
     """Convert values from `to_plain` back to an options object.
 
     Raises:
-        UserError: the run lacks an option of the class, or has one that the class lacks.
+        UserError: the run does not have an option of the class, or has one that the class does not have.
         KeyError: an Enum has no such member.
     """
     values = dict(plain)

@@ -19,8 +19,8 @@ Values = TypeVar("Values", float, "Tensor", NDArray[np.float32])
 class Stars(NamedTuple):
     """A linear map of a rating scale to 1 to 5 stars.
 
-    Models are fitted on stars, so that settings such as lr, init_std and λ mean the same on every rating scale, and
-    ratings of a · r + b give the same weights as r. On a scale of 1 to 5 the map is the identity, bit for bit.
+    Models are fitted on stars, so settings such as lr, init_std and λ mean the same on every rating scale, and ratings
+    of a · r + b give the same weights as r. On a scale of 1 to 5 the map is exactly the identity.
 
     Attributes:
         lowest: the rating of 1 star.

@@ -21,8 +21,8 @@ def target_class(dotted_path: Any, *, base: type, key: str) -> type:
     """Import the dataclass that a `_target_` names.
 
     Raises:
-        UserError: the class cannot be imported, is not a dataclass derived from `base`, or lacks a method or
-            its `name`.
+        UserError: the class cannot be imported, or is not a dataclass derived from `base`, or a method or its `name` is
+            missing.
     """
     if not (isinstance(dotted_path, str) and re.fullmatch(r"\w+(\.\w+)+", dotted_path)):
         raise UserError(f"{key} must be the dotted path of a class, as in module.Class, got {dotted_path}")
@@ -43,8 +43,8 @@ def import_attribute(dotted_path: str, *, key: str, kind: type) -> Any:
     """Import MODULE.NAME.
 
     Raises:
-        UserError: the module cannot be imported, or lacks the name. The message suggests the nearest name in the module
-            of an object of type `kind`.
+        UserError: the module cannot be imported, or has no such name. The message suggests the nearest name in the
+            module of an object of type `kind`.
     """
     module_name, _, name = dotted_path.rpartition(".")
     module = import_named(module_name, key=key)
@@ -100,7 +100,7 @@ def name_line_of_fault(cls: type, *, place: str) -> Iterator[None]:
 
 
 def named_subclasses(base: type[Any], *modules: str) -> list[Any]:
-    """List the subclasses of `base` that have their own name, as in optimizer=NAME. Of equal names, the last counts.
+    """List the subclasses of `base` with their own name, as in optimizer=NAME. If names repeat, the last one counts.
 
     First imports these modules, and all modules in those that are packages.
     """

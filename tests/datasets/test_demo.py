@@ -1,3 +1,5 @@
+"""The demo data: known noise, and files that are generated once."""
+
 import numpy as np
 import pytest
 import torch

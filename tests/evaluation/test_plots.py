@@ -1,3 +1,5 @@
+"""Figures of predictions and of the data."""
+
 import numpy as np
 import pytest
 from tables import table_of

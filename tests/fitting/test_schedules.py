@@ -1,3 +1,5 @@
+"""Learning-rate schedules."""
+
 from dataclasses import replace
 
 import pytest

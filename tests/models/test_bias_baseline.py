@@ -1,3 +1,5 @@
+"""The bias baseline: its closed form, unknown users and items, and rows in chunks."""
+
 import numpy as np
 import pytest
 import torch

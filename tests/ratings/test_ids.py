@@ -1,3 +1,5 @@
+"""Ids: integers and text, lookups, and notes on similar ids."""
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa

@@ -1,3 +1,5 @@
+"""Cleaning of rows: missing and repeated ratings, the rating scale, users and items with few ratings."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Figures of a sweep."""
+
 import io
 from itertools import pairwise
 

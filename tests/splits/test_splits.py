@@ -1,3 +1,5 @@
+"""Splits: the part of each row, their identities, and the messages about empty parts."""
+
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -305,7 +307,7 @@ def test_conflicting_options_are_refused(split, message):
         ),
         (
             TemporalSplitOptions(refit=False, validation=0.0, test=0.1),
-            "to train on: rows with equal timestamps stay together, and the data has 1 timestamp$",
+            "to train on: rows with equal timestamps stay together, and the data have 1 timestamp$",
         ),
         (
             FilesSplitOptions(refit=False, test_files="b.tst", validation_files=None, seed=0, validation=0.0),

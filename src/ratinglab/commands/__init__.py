@@ -1,1 +1,1 @@
-"""Commands that use a trained run or a file of ratings: each in NAME_command.py, with its options and files."""
+"""Commands that use a trained run or a ratings file: each in NAME_command.py, with its options and files."""

@@ -93,7 +93,7 @@ def read_table(options: TextOptions, name: str, *, key: str) -> TextTable:
 
 
 def columns_in(names: Collection[str], columns: RatingColumnOptions, record: RunRecord) -> dict[str, str]:
-    """Choose the column of each role among the names of a file's columns: the option's, or the default one."""
+    """Choose each role's column from a file's column names: the one in the options, or else the default."""
     return choose_column_names(names, requested=_by_role(columns), run_columns=record.provenance["columns"])
 
 

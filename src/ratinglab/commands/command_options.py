@@ -64,17 +64,17 @@ class RatingColumnOptions:
     """Names of the columns of user ids, item ids and ratings."""
 
     user: str | None
-    """Column of the user ids. With null, it is user_id or, if a file lacks that, the column in the run's own data."""
+    """Column of user ids. With null, it is user_id or, failing that, the column in the run's own data."""
     item: str | None
-    """Column of the item ids. With null, it is item_id or, if a file lacks that, the column in the run's own data."""
+    """Column of item ids. With null, it is item_id or, failing that, the column in the run's own data."""
     rating: str | None
-    """Column of the ratings in the file `ratings`. With null, it is rating or, if that file lacks it, the column in the
-    run's own data."""
+    """Column of the ratings in the file `ratings`. With null, it is rating or, failing that, the column in the run's
+    own data."""
 
 
 @dataclass
 class ItemColumns:
-    """Name of the column of genres."""
+    """Name of the genre column."""
 
     genres: str
     """Column of genres, or of other categories, in the data's table of items."""
@@ -90,7 +90,7 @@ class RecommendOptions(RunOptions, FoldInOptions):
     """Options for recommending items."""
 
     user: str | None
-    """User id, as in the data. With null, the lists are for the users of `ratings` or of the file `users`, if one of
+    """User id, as in the data. With null, the lists are for the users in `ratings` or in the file `users`, if one of
     them is given, and otherwise for all users."""
     users: str | None
     """File with one user per row: text, JSON Lines, Parquet, Arrow or ORC. With null, the lists are for all users
@@ -103,9 +103,9 @@ class RecommendOptions(RunOptions, FoldInOptions):
     exclude_seen: bool
     """Whether to leave out items that the user has rated."""
     unknown: UnknownUsers
-    """Treatment of users without training ratings. error stops with an error, or skips them when it recommends to all
-    users. baseline recommends the same list to all of them: by the bias baseline or, with a ranking model, the most
-    popular items."""
+    """How to treat users without training ratings. error stops with an error or, when recommending to all users, skips
+    them. baseline gives all of them the same list: the bias baseline's or, with a ranking model, the most popular
+    items."""
     output: str | None
     """File to write, one recommendation per row. With null, the list of one user is printed. The extension
     decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or .feather. Any other extension gives CSV. Add .gz, .bz2,
@@ -140,8 +140,8 @@ class SimilarOptions(RunOptions):
     """Options for finding similar items."""
 
     item: str
-    """Id or title of the item. A title's case is ignored, its article may stand first or last, and its year may be left
-    out: the matrix finds Matrix, The (1999)."""
+    """Id or title of the item. In a title, case is ignored, the article may come first or last, and the year may be
+    left out: the matrix finds Matrix, The (1999)."""
     genres: list[str]
     """Find only items with at least one of these genres, such as [Comedy,Drama]. [] allows all items."""
     output: str | None
@@ -165,7 +165,7 @@ class PairColumns(RatingColumnOptions):
 
     timestamp: str | None
     """Column of the timestamps, for a model that uses days. With null, it is the column in the run's own data. If the
-    file lacks the column, predictions are for each user's last day in training."""
+    file does not have that column, predictions are for each user's last day in training."""
 
 
 @dataclass
@@ -173,18 +173,18 @@ class PredictOptions(RunOptions, FoldInOptions):
     """Options for predicting the ratings of the pairs in a file."""
 
     input: str
-    """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC. It can be larger than
-    memory. The separator of text is detected if the header has only one besides spaces. The user column may be missing
-    if `ratings` belong to a single new user."""
+    """File with one user-item pair per row: text, JSON Lines, Parquet, Arrow or ORC. It can be larger than memory. In a
+    text file, the separator is detected if the header contains only one candidate besides spaces. The user column may
+    be missing if `ratings` belong to a single new user."""
     output: str | None
     """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (for a run of
     optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in. With
     null, the first 20 rows are printed. The extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or
-    .feather. Any other extension, or the same as a text input's, gives text with the input's separator and encoding, or
-    CSV if the input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
+    .feather. Any other extension, or the extension of a text input, gives text with the input's separator and encoding,
+    or CSV if the input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
     timestamp_format: str | None
     """Format of the timestamps, as in data.timestamp_format. With null, it is the format in the run's own data if the
-    column has the same name, and is otherwise detected."""
+    column has the same name. Otherwise it is detected."""
     columns: PairColumns
     """Columns of the input."""
 

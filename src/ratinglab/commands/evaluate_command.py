@@ -8,7 +8,7 @@ from ratinglab.runs.record import read_metrics
 from ratinglab.runs.run_files import METRICS
 
 MAX_ROUNDING = 1e-4
-"""Largest difference that other processors or libraries can cause in a metric. For a metric above 1, it is relative."""
+"""Largest difference in a metric that another processor or library version can cause; relative for metrics above 1."""
 
 
 def evaluate(options: EvaluateOptions) -> None:

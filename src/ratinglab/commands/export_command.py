@@ -25,7 +25,7 @@ MAX_INT32 = np.iinfo(np.int32).max
 
 
 class Parity(NamedTuple):
-    """Comparison of an export's predictions with its run's, on the rows of a part and on pairs with an unknown id.
+    """Comparison of an export's predictions with the run's, on the rows of a part and on pairs with an unknown id.
 
     Both differences are absolute, in rating units.
     """
@@ -68,7 +68,7 @@ def export(options: ExportOptions) -> None:
 def measure_parity(run: Run, written: WrittenExport) -> Parity:
     """Compare an export with its run on test rows (if none, validation or training rows) and on cold pairs.
 
-    Of more than MAX_ROWS_COMPARED rows, compares every n-th row.
+    With more than MAX_ROWS_COMPARED rows, compares every n-th row.
     """
     part = next((name for name in ("test", "val") if len(run.part(name)) > 0), "train")
     rows = run.part(part)

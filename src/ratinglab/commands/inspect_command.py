@@ -44,7 +44,7 @@ def inspect_data(options: InspectOptions, defaults: Callable[[], DataOptions]) -
     """Read a table with the checks of training, print its description, and draw a figure if requested.
 
     For a user's own file, guesses the options that do not fit it. The last line is then the command that trains on the
-    file, without the keys whose values equal `defaults()`. Merges repeated pairs of user and item.
+    file, without the keys whose values equal `defaults()`. Merges repeated user-item pairs.
 
     Raises:
         UserError: the table or an option is wrong, or the figure cannot be written.
@@ -70,8 +70,8 @@ def inspect_data(options: InspectOptions, defaults: Callable[[], DataOptions]) -
 def _load_guessed(given: CsvOptions) -> tuple[RatingTable, CsvOptions, tuple[str, ...]]:
     """Load a table in its guessed layout. Also returns the options and notes.
 
-    Leaves out titles in the file of ratings, with a note, if the whole file shows that they are none, such as titles of
-    reviews.
+    Drops titles from the ratings file, with a note, if the whole file shows that they are not item titles but, say,
+    review titles.
     """
     guessed, notes = guess_layout(given)
     try:
@@ -85,7 +85,7 @@ def _load_guessed(given: CsvOptions) -> tuple[RatingTable, CsvOptions, tuple[str
 
 
 def _load_merged(data: Data) -> tuple[RatingTable, Data]:
-    """Load a table, merging repeated pairs of user and item. Also returns the options with which training loads it."""
+    """Load a table, merging repeated user-item pairs. Also returns the options with which training loads it."""
     try:
         return data.load(), data
     except RepeatedPairsError:

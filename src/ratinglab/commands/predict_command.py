@@ -104,7 +104,7 @@ def _predict_block(
 def _append_predictions(
     pairs: OpenTable, predict_block: Callable[[TextTable], pd.DataFrame], schema: pa.Schema, counts: Counter[Hashable]
 ) -> Iterator[pa.Table]:
-    """Yield blocks of the pairs with their predictions, and add the numbers of each `basis` to `counts`."""
+    """Yield blocks of the pairs with their predictions, and count each `basis` in `counts`."""
     for block in pairs.blocks(BLOCK_ROWS):
         predicted = predict_block(block)
         counts.update(predicted["basis"].value_counts().to_dict())
@@ -123,9 +123,9 @@ def _print_first(predicted: Iterator[pa.Table], counts: Counter[Hashable]) -> No
 
 
 def _find_times(names: Sequence[str], options: PredictOptions, run: Run) -> tuple[ParseTimes | None, list[str]]:
-    """Find the column of timestamps in the file of pairs. Also returns a note if the options do not name the column.
+    """Find the timestamp column in the file of pairs. Also returns a note if the options do not name the column.
 
-    Returns no column if the file has none, or if the model takes no days and the options name no column.
+    The column is None if the file has none, or if the model takes no days and the options name no column.
     """
     column, trained_column = options.columns.timestamp, run.record.provenance["columns"].get("timestamp")
     notes = list[str]()
@@ -142,9 +142,9 @@ def _find_times(names: Sequence[str], options: PredictOptions, run: Run) -> tupl
 
 
 def _time_parser(column: str, pattern: str | None) -> ParseTimes:
-    """Return a function that parses the timestamps of one block after another, in the format of the first timestamp.
+    """Return a function that parses the timestamps of successive blocks, in the format of the first timestamp.
 
-    The function raises UserError if a cell is no timestamp in that format.
+    It raises UserError if a cell is not a timestamp in that format.
     """
     first: str | None = None
 

@@ -55,7 +55,7 @@ class _ListsRequest:
 
     @property
     def recommender(self) -> Run | FoldedIn:
-        """What makes the lists."""
+        """The recommender that makes the lists."""
         return self.folded or self.run
 
     @property
@@ -66,7 +66,7 @@ class _ListsRequest:
         return self.options.user
 
     def lists_by_block(self, user_ids: list[str] | None) -> Iterator[pd.DataFrame]:
-        """Make the lists of users, with reasons if asked for, in blocks of bounded memory."""
+        """Make the users' lists block by block, in bounded memory, with reasons if requested."""
         for block in self.recommender.lists_by_block(self.list_options, user_ids=user_ids):
             if self.options.why:
                 reasons = list[str]()
@@ -225,7 +225,7 @@ def _recommend_to_several(request: _ListsRequest, users: TextTable | None, outpu
 
 
 def _read_user_ids(request: _ListsRequest, users: TextTable) -> list[str]:
-    """Read the ids of the users in a table, once each. Refuses users without training ratings if the options say so."""
+    """Read the distinct user ids in a table. Refuses users without training ratings if the options say so."""
     name = columns_in(users.names, request.options.columns, request.run.record)["user"]
     user_ids = list(dict.fromkeys(users.ids(name, key="columns.user", side="user").to_pylist()))
     if request.options.unknown is UnknownUsers.error:
@@ -259,7 +259,7 @@ def _notes_on_users(request: _ListsRequest, user_ids: list[str] | None, *, num_l
 def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> tuple[int, int]:
     """Write blocks of recommendations, at least one, and return the numbers of rows and of users.
 
-    Merges small blocks, since Parquet should have few row groups.
+    Merges small blocks, because a Parquet file should have few row groups.
     """
     num_rows = num_users = 0
 

@@ -62,7 +62,7 @@ def _test_best(sweep: Path) -> Iterator[str]:
 
 
 def _test_metrics(run: FinishedRun) -> dict[str, float]:
-    """Return a run's metrics. Without test errors, measures them and rewrites metrics.json and predictions.parquet."""
+    """Return a run's metrics. Measures missing test errors, and rewrites metrics.json and predictions.parquet."""
     if any(tag.startswith("test/") for tag in run.metrics):
         return run.metrics
     loaded = Run.load(run.folder)

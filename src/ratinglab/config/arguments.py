@@ -28,8 +28,7 @@ would keep only the last of repeated names."""
 KEY = r"[\w$-]+([./][\w$-]+)*"
 """Pattern of a key or a group."""
 ID_KEYS = ("item", "user")
-"""Keys whose values are ids or titles. A comma in such a value is part of it and never separates the values of a
-sweep."""
+"""Keys whose values are ids or titles. A comma is part of such a value, and never separates the values of a sweep."""
 MAX_CHECKED_JOBS = 24
 """A sweep of at most this many jobs checks all of them, at 0.1 s per job. A larger sweep checks each value once."""
 

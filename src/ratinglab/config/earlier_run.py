@@ -119,7 +119,7 @@ class EarlierRun:
     def _apply_settings(self, conf: PrimaryConfig, config: DictConfig) -> None:
         """Set the new settings in the restored config.
 
-        If users or items were read from the file of ratings, they are read from its new path too.
+        If users or items were read from the ratings file, they are read from its new path too.
         """
         keys, settings = flatten(config), conf.parse(self.settings)
         changed = {str(setting.key_or_group) for setting in settings}

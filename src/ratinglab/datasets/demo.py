@@ -52,7 +52,7 @@ def make_demo_files(cache: Path, *, seed: int) -> DataFiles:
     """Return the demo files of a seed in the cache folder. Generates them if they are missing."""
     folder = cache / f"demo-v{VERSION}-seed{seed}"
     facts = folder / "facts.json"
-    if not facts.exists():  # written last; runs that write at the same time write equal files
+    if not facts.exists():  # written last; runs that write at the same time write identical files
         folder.mkdir(parents=True, exist_ok=True)
         generated = generate(seed)
         write_bytes(folder / "ratings.csv", generated.ratings.to_csv(index=False).encode())
@@ -123,7 +123,7 @@ def generate(seed: int) -> SyntheticTable:
 
 
 def _draw_pairs(random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw distinct pairs of user and item in random order, long-tailed in both: (NUM_RATINGS,) indices each."""
+    """Draw distinct user-item pairs in random order, long-tailed in both: (NUM_RATINGS,) indices each."""
     activity = random.lognormal(0, 0.8, NUM_USERS)
     popularity = (np.arange(NUM_ITEMS) + 20.0) ** -0.9
     random.shuffle(popularity)

@@ -15,7 +15,7 @@ from ratinglab.errors import UserError
 from ratinglab.files import write_atomically
 
 TIMEOUT_SECONDS = 30
-"""Time without a byte after which a download fails."""
+"""Seconds without data after which a download fails."""
 CHUNK_BYTES = 1 << 18
 """Bytes between two updates of the progress bar."""
 

@@ -34,7 +34,7 @@ COLUMN_NAMES = {
 }
 """Names of columns by role, the most likely first. Case and characters other than letters and digits are ignored."""
 TITLE_NAMES = "title, titel, name, movie title, movie name, film title, film name, book title, product title, item name"
-"""Names of the column of titles, by the same rules."""
+"""Names of the title column, by the same rules."""
 UNIX_TIME_PATTERN = re.compile(r"([6-9]\d{8}|[12]\d{9})(\d{3}){0,3}(\.\d*)?")
 """Unix times from 1990 on, in any unit."""
 FRACTION = re.compile(r"[.,]0*[1-9]")
@@ -45,7 +45,7 @@ ITEM_CODE = re.compile(r"B[0-9A-Z]{9}|\d{9}[\dX]")
 
 @dataclass
 class Roles:
-    """The columns of a file of ratings by role: user, item, rating and timestamp.
+    """The columns of a ratings file by role: user, item, rating and timestamp.
 
     Attributes:
         first: first rows of the file.
@@ -139,7 +139,7 @@ def _look_like_times(cells: list[str]) -> bool:
 def _assign_rating_by_cells(roles: Roles) -> None:
     """Assign the column of numbers with the fewest distinct values, or the last of several such columns.
 
-    Prefers columns that hold a fraction, since ids have none.
+    Prefers columns with fractions, since ids have none.
     """
     if "rating" in roles.positions:
         return
@@ -155,8 +155,8 @@ def _assign_rating_by_cells(roles: Roles) -> None:
 def _assign_ids_by_order(roles: Roles) -> None:
     """Assign users and items, in this order, to the columns that are left.
 
-    In a file with a header, does nothing if further columns are left. In a file without a header, prefers columns of
-    more than two values.
+    In a file with a header, does nothing if further columns are left. In a file without a header, prefers columns with
+    more than two distinct values.
     """
     columns, free = roles.first.columns, roles.free()
     missing = [role for role in ("user", "item") if role not in roles.positions]

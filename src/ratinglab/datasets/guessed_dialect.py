@@ -23,7 +23,7 @@ Options = TypeVar("Options", bound=TextOptions)
 SAMPLE_ROWS = 1000
 """Number of first rows used to guess the layout."""
 SEPARATOR_ORDER = ("tab", "double_colon", "semicolon", "pipe", "comma", "spaces")
-"""Separators in the order of trying. Characters that are rare in texts come first."""
+"""Separators, in the order in which they are tried. Characters that are rare in text come first."""
 COMMENT_START = re.compile(r"#[#\s]|%[%\s]")
 """Start of a line that is likely a comment, not a row or a header."""
 
@@ -36,7 +36,7 @@ class FirstRows(Generic[Options]):
         options: the options that the rows were read with, some of them guessed.
         names: names of the columns from the header, or 1, 2, … if there is no header.
         columns: the cells of each column below the header, without surrounding white space.
-        spans_lines: whether a cell spans lines, which may be due to a stray quotation mark.
+        spans_lines: whether a cell spans lines, perhaps because of a stray quotation mark.
         notes: one line each, on guesses that may be wrong.
     """
 
@@ -48,7 +48,7 @@ class FirstRows(Generic[Options]):
 
 
 def read_first_ratings(options: CsvOptions, file: InputFile) -> FirstRows[CsvOptions]:
-    """Read the first rows of a file of ratings.
+    """Read the first rows of a ratings file.
 
     Raises:
         UserError: no dialect fits a text file, or the file is a matrix of users and items.
@@ -113,8 +113,8 @@ def _candidate_options(options: Options, file: InputFile, *, prefix: str) -> Ite
 def _try_options(options: Options, file: InputFile, *, prefix: str) -> FirstRows[Options] | None:
     """Try to read the first rows with these options, and guess the decimal point and whether there is a header.
 
-    Returns None unless all rows have the same number of cells: at least two or, in a file of ratings, at least three
-    with a column of numbers.
+    Returns None unless all rows have the same number of cells: at least two or, in a ratings file, at least three with
+    a column of numbers.
     """
     dialect, are_ratings = options.dialect(prefix).adapt_to(file), isinstance(options, CsvOptions)
     try:

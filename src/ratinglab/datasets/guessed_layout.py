@@ -1,4 +1,4 @@
-"""Guess the layout of the files of ratings, users and items: dialect, columns and format of timestamps."""
+"""Guess the layout of the files of ratings, users and items: dialect, columns and timestamp format."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -17,17 +17,17 @@ from ratinglab.formats.text_tables import open_text_table
 from ratinglab.sides import SideName
 
 MIN_DISTINCT_SHARE = 0.9
-"""Minimum share of distinct cells in a column that counts as titles although its name is not in TITLE_NAMES."""
+"""Minimum share of distinct cells for a column to count as titles even though its name is not in TITLE_NAMES."""
 MIN_RATED_SHARE = 0.5
-"""Minimum share of the ids in the first ratings that must occur in a table's column of ids."""
+"""Minimum share of the ids in the first ratings that must occur in a table's id column."""
 
 
 def guess_layout(options: CsvOptions) -> tuple[CsvOptions, tuple[str, ...]]:
     """Guess the format options and the columns of the files of ratings, users and items.
 
-    If no table of items is given, but the file of ratings seems to have titles, it becomes the table of items too.
-    Returns the options, with guesses in place of those that do not fit the files, and one-line notes on guesses that
-    may be wrong and on options that could not be guessed.
+    If no table of items is given, but the ratings file seems to have titles, it becomes the table of items too. Options
+    that do not fit the files are replaced by guesses. Returns the options, with one-line notes on guesses that may be
+    wrong and on options that could not be guessed.
 
     Raises:
         UserError: a file cannot be read or does not have one rating per row, or a required column cannot be guessed.
@@ -91,10 +91,10 @@ def _describe_missing(
 def _guess_table(
     options: UserOptions | ItemOptions, *, side: SideName, ratings: InputFile, roles: Roles
 ) -> tuple[UserOptions | ItemOptions, tuple[str, ...], list[str]]:
-    """Guess the layout of a table of users or items, and its columns of ids and titles.
+    """Guess the layout of a table of users or items, and its id and title columns.
 
-    `ratings` is the first file of ratings, which may be the table too, and `roles` its columns. Returns the options of
-    the table, notes, and messages on missing columns.
+    `ratings` is the first ratings file, which may be the table too, and `roles` its columns. Returns the options of the
+    table, notes, and messages on missing columns.
     """
     key, notes = f"data.{side}s", tuple[str, ...]()
     assert options.path is not None, "the caller has checked"
@@ -123,9 +123,9 @@ def _guess_table(
 def _guess_columns(
     cells: dict[str, list[str]], options: UserOptions | ItemOptions, *, side: SideName, rated_ids: set[str]
 ) -> dict[str, str | None]:
-    """Guess the columns of ids and titles of a table in a file of its own, from the `cells` of each column.
+    """Guess the id and title columns of a table in a file of its own, from the `cells` of each column.
 
-    `rated_ids` are the ids in the first ratings. They are empty if the column of ids in the ratings is unknown.
+    `rated_ids` are the ids in the first ratings. They are empty if the id column in the ratings is unknown.
     """
     ids, title = getattr(options, side), getattr(options, "title", None)
     if ids not in cells:
@@ -141,9 +141,9 @@ def _guess_columns(
 
 
 def _find_titles(roles: Roles) -> str | None:
-    """Find a column of titles in the file of ratings by its name in the header.
+    """Find a title column in the ratings file by its name in the header.
 
-    Returns None if no such column has a single title for each item of the first rows. Titles of reviews differ.
+    Returns None if no such column has a single title for each item in the first rows. Review titles differ.
     """
     if not roles.first.options.header or "item" not in roles.positions:
         return None

@@ -38,7 +38,7 @@ class DataSet:
         sha256: SHA-256 of the archive, or None if the publisher provides an MD5.
         folder: folder in the archive.
         num_ratings: number of ratings of each edition, to recognize other data sets in the same dialect.
-        ratings: name of the file of ratings; `dialect` and `columns` describe it.
+        ratings: name of the ratings file; `dialect` and `columns` describe it.
         items: layouts of the possible files of titles and genres, by name. The first file that exists is read.
         users: layouts of the possible files of users, by name.
     """
@@ -122,7 +122,7 @@ DATA_SETS = {
 
 
 def find_data_files(name: str, *, root: Path | None, cache: Path | None, address: str) -> DataFiles:
-    """Find the files of a data set in the user's folder or archive, or in the cache, after downloading it if necessary.
+    """Find a data set's files in the user's folder or archive, or in the cache, and download the data set if necessary.
 
     Members of a zip archive are read in place, without extracting them. `root` is the user's folder or archive. With
     None, the data set is in the folder `cache`, or is downloaded into it. With `cache` None, downloads are an error.

@@ -70,7 +70,7 @@ class DataOptions(CleaningOptions, ABC):
         scale: ConfiguredScale = (None, None),
         unrated: tuple[float, ...] = (),
     ) -> RatingTable:
-        """Read the files, or load the table from the cache. The ratings determine a bound of the scale that is None."""
+        """Read the files, or load the table from the cache. The ratings provide a bound of the scale that is None."""
         from ratinglab.reading.rating_files import read_table
         from ratinglab.reading.table_cache import load_table
 
@@ -89,7 +89,7 @@ class DataOptions(CleaningOptions, ABC):
 
 @dataclass
 class ScaleOptions:
-    """Lowest and highest possible rating, for data that does not contain them."""
+    """Lowest and highest possible rating, for data that do not contain them."""
 
     lowest: float | None = field(metadata=finite())
     """Minimum of the rating scale; lower ratings are an error. If null, the minimum of all ratings outside
@@ -108,7 +108,7 @@ class UserOptions(TextOptions):
     """Optional table of users. Each column besides the ids is a feature."""
 
     path: str | None
-    """File that describes the users. Rows that repeat a user must be equal. It may be the ratings file itself. If
+    """File that describes the users. Rows that repeat a user must be identical. It may be the ratings file itself. If
     null, there are no user features."""
     user: str
     """Column of user ids in that file."""
@@ -121,7 +121,7 @@ class ItemOptions(TextOptions):
     """Optional table of items. Each column besides ids and titles is a feature."""
 
     path: str | None
-    """File that describes the items. Rows that repeat an item must be equal. It may be the ratings file itself. If
+    """File that describes the items. Rows that repeat an item must be identical. It may be the ratings file itself. If
     null, there are no item features, and recommendations show only ids."""
     item: str
     """Column of item ids in that file."""
@@ -141,8 +141,8 @@ class CsvOptions(TextOptions, DataOptions):
     name: ClassVar[str] = "csv"
 
     path: list[str]
-    """File of ratings. Several files are given as '[a.csv,b.csv]', as a pattern such as ratings-*.csv, or as a folder
-    of part files."""
+    """Ratings file. For several files, give '[a.csv,b.csv]', a pattern such as ratings-*.csv, or a folder of part
+    files."""
     columns: ColumnOptions
     """Columns of user, item, rating and timestamp. All other columns are ignored."""
     timestamp_format: str | None
@@ -151,21 +151,21 @@ class CsvOptions(TextOptions, DataOptions):
     unrated: list[float]
     """Values that mean unrated, such as [0,-1] or [99]. Their rows are dropped and counted."""
     scale: ScaleOptions
-    """Rating scale, used to clip predictions. Set it if the data lack the lowest or the highest rating."""
+    """Rating scale, used to clip predictions. Set it if the lowest or the highest rating does not occur in the data."""
     users: UserOptions
     """Optional table of users. Its columns are features for model.user_features."""
     items: ItemOptions
     """Optional table of items. Its columns are features for model.item_features."""
     on_disk: bool
-    """Whether the rows stay in files of data.cache that are mapped into memory, for tables larger than memory. Takes 12
-    bytes of disk per row, and 20 more while a run trains. For optimizer=block_sgd, als or
-    spark_als, without timestamps."""
+    """Whether the rows stay on disk, in files of data.cache that are mapped into memory, for tables larger than memory.
+    They take 12 bytes of disk per row, and 20 more while a run trains. Requires optimizer=block_sgd, als or spark_als,
+    and no timestamps."""
 
     frames = cast("Frames | None", None)
     """Data frames to read instead of files, set by `with_frames`. It has no annotation, so it is not an option."""
 
     def check_together(self) -> None:
-        """Raise UserError for an invalid dialect, format of timestamps or unrated value."""
+        """Raise UserError for an invalid dialect, timestamp format or unrated value."""
         for prefix, options in (("data.", self), ("data.users.", self.users), ("data.items.", self.items)):
             options.check_text(prefix)
         check_timestamp_format(self.timestamp_format, key="data.timestamp_format")
@@ -192,7 +192,7 @@ class CsvOptions(TextOptions, DataOptions):
             raise UserError("data.cache must be a folder with data.on_disk=true, got null")
 
     def column_names(self) -> dict[str, str]:
-        """Return the names of columns by role. Leaves out positions, which do not apply to other files."""
+        """Return the names of columns by role. Leaves out positions, which apply only to this file."""
         return {role: name for role, name in self.columns.by_role().items() if not name.isdigit()}
 
     @property
@@ -227,7 +227,7 @@ class CsvOptions(TextOptions, DataOptions):
         return self._load(files, scale=scale, unrated=tuple(self.unrated))
 
     def _files(self) -> tuple[InputFile, ...]:
-        """Find the files of ratings, or convert the data frame."""
+        """Find the ratings files, or convert the data frame."""
         from ratinglab.formats.frames import frame_file
         from ratinglab.formats.inputs import find_rating_files
 
@@ -274,7 +274,7 @@ class CsvOptions(TextOptions, DataOptions):
 
 
 def _lost_frame(key: str, *, keyword: str) -> UserError:
-    """Make the error for resuming a run without its data frame, which the argument `keyword` passes."""
+    """Make the error for resuming a run without its data frame, which is passed as the argument `keyword`."""
     return UserError(
         f"{key}: the run was trained on a data frame: resume it from Python, with "
         f"ratinglab.train('resume=FOLDER', {keyword}=frame)"

@@ -43,7 +43,7 @@ def plot_error_by_count(predictions: Predictions, count: NDArray[np.int64], *, s
     """
     name = "item popularity" if side == "item" else "user activity"
     figure, axes = _new_figure(f"Error by {name}", x=f"training ratings of the {side} (deciles of the rows)", y="MSE")
-    # a group is a range of counts, so that equal counts stay together
+    # a group is a range of counts, so equal counts stay together
     borders = np.unique(np.quantile(count, np.linspace(0, 1, NUM_GROUPS + 1)))
     group = np.clip(np.searchsorted(borders, count, side="right") - 1, 0, max(len(borders) - 2, 0))
     present = np.unique(group)

@@ -39,7 +39,7 @@ class ReferenceResult:
 
 @dataclass
 class ProtocolOptions:
-    """Options of the group `protocol`. By themselves, they stand for no protocol."""
+    """Options of the group `protocol`. This base class means that there is no protocol."""
 
 
 @dataclass

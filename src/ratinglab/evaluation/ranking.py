@@ -85,8 +85,8 @@ class RankingOptions(OrderOptions):
     """Options for measuring recommendation lists. A held-out rating of at least `threshold` makes an item relevant."""
 
     k: int | None = field(metadata=at_least(1))
-    """Number of items per list. With null, only the lists that the monitored metric, such as val/ndcg@10, or the
-    protocol needs are measured."""
+    """Number of items per list. With null, measures only the lists that the monitored metric, such as val/ndcg@10, or
+    the protocol needs."""
 
 
 def like_threshold(threshold: float | None, stars: Stars) -> float:

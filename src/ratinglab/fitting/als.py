@@ -23,7 +23,7 @@ class ALSFit(RowFit):
 
     where x are the other side's rows, with 1 in place of the bias, o collects the terms that do not depend on v,
     and z is the sum of the row's terms. The damping ρ pulls the row towards its value v' before the sweep: a row with
-    few ratings takes several sweeps to its minimum, so that early stopping can end the fit before such rows overfit.
+    few ratings takes several sweeps to reach its minimum, so early stopping can end the fit before such rows overfit.
 
     Before its rows, each side updates the weights y of each term F y. They solve
 

@@ -14,8 +14,8 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import count_rows
 
 MIN_FOR_16_SLICES = 8_000_000
-"""Number of ratings from which each side has 16 slices instead of 8. The number of threads does not matter, so that
-results are reproducible."""
+"""Number of ratings from which each side has 16 slices instead of 8. Independent of the number of threads, so results
+are reproducible."""
 
 
 class BlockSGDFit(FactorFit):
@@ -23,8 +23,8 @@ class BlockSGDFit(FactorFit):
 
     The fit orders the training rows once. It cuts users and items into slices with about equal numbers of ratings; a
     user slice and an item slice make a block, sorted by user. An epoch visits the diagonals of blocks in an order drawn
-    from the seed and the epoch number, and runs the blocks of a diagonal in parallel. The weights are therefore the
-    same, bit for bit, for any number of threads. train/mse predicts each row before its own step.
+    from the seed and the epoch number, and runs the blocks of a diagonal in parallel. The weights are therefore
+    bit-for-bit identical for any number of threads. train/mse predicts each row before its own step.
 
     Source: Zhuang, Chin, Juan, Lin, "A Fast Parallel SGD for Matrix Factorization in Shared Memory Systems", RecSys
     2013.

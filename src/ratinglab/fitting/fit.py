@@ -32,7 +32,7 @@ class Fit(LightningModule):
     """Base class for fits. The objective is (r − r̂)² + penalty, with r̂ the model's unclipped prediction.
 
     It logs these tags once per epoch, with the number of finished epochs as the step:
-    train/mse: over the epoch's rows, without penalty or clipping; each fit documents at which weights;
+    train/mse: over the epoch's rows, without penalty or clipping; each fit documents which weights it uses;
     val/mse: pooled over the validation rows, as the run predicts them (with fallback and clipping);
     val/mse_above_bias_baseline: val/mse minus the bias baseline's; negative if the model is better;
     val/NAME: the monitored metric, unless it is MSE;
@@ -41,7 +41,7 @@ class Fit(LightningModule):
     A model that predicts scores has no MSE; its fit documents its training metric.
 
     Several processes train on shards of the same batches and predict shards of the validation rows. Errors are pooled
-    over all processes, so that all have equal values and equal weights.
+    over all processes, so all of them have the same values and the same weights.
     """
 
     predictor: Predictor
@@ -80,11 +80,11 @@ class Fit(LightningModule):
     def load_from_checkpoint(cls, checkpoint_path: str | Path) -> Self:  # type: ignore[override]
         """Load the fit of a run from its best.ckpt or last.ckpt, with its weights.
 
-        The other files of the run's folder must be there: the equation is built from them.
+        The run's other files must be there, because the equation is built from them.
 
         Raises:
             UserError: the checkpoint is missing or damaged, or is not in the folder of a run.
-            TypeError: the checkpoint belongs to another class of fits.
+            TypeError: the checkpoint belongs to a fit of another class.
         """
         fit = read_fit(Path(checkpoint_path))
         if not isinstance(fit, cls):

@@ -57,7 +57,7 @@ class FitOptions(ABC):
     takes_batches: ClassVar[bool] = True
     """Whether a step takes data.batch_size ratings; otherwise, an epoch takes all training rows at once."""
     keeps_samples: ClassVar[bool] = False
-    """Whether the fit keeps samples of the weights, so that the last epoch is the best."""
+    """Whether the fit keeps samples of the weights. If so, the last epoch is the best."""
     supports_processes: ClassVar[bool] = False
     """Whether several processes can share a batch."""
     runs_on_cpu_only: ClassVar[bool] = False
@@ -72,7 +72,7 @@ class FitOptions(ABC):
     ignored_options: ClassVar[tuple[str, ...]] = ()
     """Names of the equation's options that this fit ignores."""
     needs_regularization: ClassVar[bool] = False
-    """Whether model.regularization must be above 0. At 0, the solution for rows with few ratings is not unique."""
+    """Whether model.regularization must be above 0. At 0, rows with few ratings have no unique solution."""
     is_single_epoch: ClassVar[bool] = False
     """Whether the first epoch computes the final weights."""
 

@@ -24,7 +24,7 @@ class GradientFit(Fit):
     """Minibatch gradient descent on (r − r̂)² + penalty, both averaged over a batch.
 
     train/mse predicts each row before its batch's step. If several processes share each batch, the gradient is the sum
-    of the gradients of all shards, of equal size or not.
+    over all shards, even if they differ in size.
 
     Each step passes the optimizer a closure, so optimizers that evaluate the loss several times, such as LBFGS, also
     work. The seed and the epoch number determine an equation's randomness, such as dropout.
@@ -42,7 +42,7 @@ class GradientFit(Fit):
         self._rows_done = 0
 
     def wants_one_thread(self, batch_size: int) -> bool:
-        """Return True for steps of little work, in which several threads mostly wait for each other."""
+        """Return True if a step does so little work that several threads would mostly wait for each other."""
         parameters = list(self.predictor.model.parameters())
         values_per_rating = sum(table.numel() // len(table) if table.dim() > 0 else 1 for table in parameters)
         return sum(table.numel() for table in parameters) + batch_size * values_per_rating < MAX_ONE_THREAD_VALUES
@@ -110,7 +110,7 @@ class GradientFit(Fit):
     def _sum_over_processes(self, loss: Tensor) -> None:
         """Sum the loss and the gradients over all processes, in place.
 
-        DistributedDataParallel would average them, as if all shards had equally many rows, and would wait for a
+        DistributedDataParallel would average them, as if all shards had the same number of rows, and would wait for a
         gradient of every parameter in each process.
         """
         model = self.predictor.model
@@ -154,6 +154,6 @@ class GradientFit(Fit):
 
 
 def empty_sparse_gradient(table: Tensor) -> Tensor:
-    """Make the sparse gradient, (N, D), of a table of which no row was read."""
+    """Make the sparse gradient, (N, D), of a table from which no row was read."""
     index = torch.zeros((1, 0), dtype=torch.int64, device=table.device)
     return torch.sparse_coo_tensor(index, table.new_zeros((0, *table.shape[1:])), table.shape, check_invariants=False)

@@ -28,7 +28,7 @@ class ImplicitALSFit(Fit):
 
     by a few steps of conjugate gradients from its last value, and likewise for items. The sums over a row's pairs take
     time proportional to the number of factors, not to its square. train/loss is the objective before the sweep,
-    divided by the number of pairs. The weights are the same, bit for bit, for any number of threads.
+    divided by the number of pairs. The weights are bit-for-bit identical for any number of threads.
 
     Source: Takács, Pilászy, Tikk, "Applications of the Conjugate Gradient Method for Implicit Feedback Collaborative
     Filtering", RecSys 2011.

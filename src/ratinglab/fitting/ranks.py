@@ -3,7 +3,7 @@
 Rank 0 writes the run. The other ranks start in one of two ways:
 
 - The user types one command. Once rank 0 has made the run's folder, `other_processes` starts the same command again for
-  each other rank. A started process reads the data, then writes READY to its stdout, on which rank 0 waits.
+  each other rank. A started process reads the data, then writes READY to its stdout. Rank 0 waits for that line.
 - A launcher, torchrun or srun, starts all ranks at once. The others wait in `wait_for_rank_zero` while rank 0 checks
   and writes the run's files. Rank 0 answers True once it is about to fit, or False if there is nothing to fit.
 
@@ -47,8 +47,8 @@ READY = b"ready\n"
 class LocalProcesses(LightningEnvironment):
     """The environment of a fit in one process, or in several of one machine, which `other_processes` starts.
 
-    Lightning's own launcher would add Hydra overrides to their command lines. A resumed run refuses these, and so does
-    the installed command.
+    Lightning's own launcher would add Hydra overrides to their command lines. A resumed run refuses such overrides, and
+    so does the installed command.
     """
 
     def __init__(self, num_processes: int) -> None:
@@ -70,8 +70,8 @@ class LocalProcesses(LightningEnvironment):
 class PooledStrategy(DDPStrategy):
     """Lightning's DDP without DistributedDataParallel, for fits that sum the gradients themselves.
 
-    DistributedDataParallel would copy all gradients. The weights are equal in all processes without it, since all start
-    from equal weights and take equal steps.
+    DistributedDataParallel would copy all gradients. The weights stay identical in all processes without it, because
+    all start from the same weights and take the same steps.
     """
 
     def setup_distributed(self) -> None:
@@ -113,7 +113,7 @@ def wait_for_rank_zero(trainer: Trainer) -> bool:
     """Wait, in another rank, until rank 0 is about to fit. Return whether there is anything to fit.
 
     Before that, this rank must not read files that rank 0 still checks, writes or removes. A process started by rank 0
-    need not wait: rank 0 has made the files.
+    need not wait, because rank 0 has already made the files.
     """
     if _starts_processes(trainer):
         return True
@@ -146,7 +146,7 @@ def wait_for_all_ranks(trainer: Trainer, *, digests: Sequence[str | None]) -> No
     distributed.all_gather_object(by_rank, digests)
     for rank, theirs in enumerate(by_rank):
         if theirs != by_rank[0]:
-            raise UserError(f"the data of process {rank} differ from those of process 0: {theirs}, {by_rank[0]}")
+            raise UserError(f"process {rank} and process 0 have different data: {theirs}, {by_rank[0]}")
 
 
 def _connect(trainer: Trainer) -> None:

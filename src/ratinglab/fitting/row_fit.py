@@ -28,10 +28,10 @@ from ratinglab.sides import SIDE_NAMES, SideName, other_side
 
 
 class RowFit(FactorFit):
-    """Base class for fits that update a factor equation row by row. A row is its bias, if any, then its factors.
+    """Base class for fits that update a factor equation row by row. A row is its bias, if any, followed by its factors.
 
-    An epoch is one sweep over both sides. The rows of a side are independent: they are solved in parallel and are the
-    same, bit for bit, for any number of threads. train/mse uses the weights after the sweep.
+    An epoch is one sweep over both sides. The rows of a side are independent, so they are solved in parallel. They are
+    bit-for-bit identical for any number of threads. train/mse uses the weights after the sweep.
     """
 
     def __init__(self, predictor: Predictor, setup: FitSetup, options: FitOptions) -> None:

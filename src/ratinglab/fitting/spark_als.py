@@ -49,7 +49,7 @@ class SparkALSFit(FactorFit):
     drawn from the run's seed, and ignores the equation's initial values and the weights of a run in `from=`.
 
     MLlib has no biases. For an equation with biases, MLlib fits p_u · q_i to the residuals r − (μ + b_u + b_i), where
-    b_u and b_i are the biases of the bias baseline, at which such an equation starts. The biases stay fixed, whereas
+    b_u and b_i are the bias baseline's biases, from which such an equation starts. The biases stay fixed, whereas
     optimizer=als fits them together with the factors.
 
     Training rows and factors are exchanged as Parquet files in a folder that is removed afterwards. Executors need
@@ -156,8 +156,8 @@ def read_factors(folder: Path, rows: NDArray[np.float32]) -> None:
 class SparkProcess:
     """A JVM with its own Spark session, and the folder of the files exchanged with it.
 
-    The JVM reads a pipe from this process, so that it ends with this process, even after SIGKILL. A `with` block ends
-    the JVM and removes the folder.
+    The JVM reads a pipe from this process, so it ends with this process, even after SIGKILL. A `with` block ends the
+    JVM and removes the folder.
     """
 
     def __init__(self, options: SparkALSOptions) -> None:

@@ -87,13 +87,13 @@ class TrainerOptions:
     limit_train_batches: float = field(metadata=above(0, at_most=1))
     """Fraction of each epoch's batches to train on, above 0 and at most 1. Lower it for a quick trial."""
     check_val_every_n_epoch: int = field(metadata=at_least(1))
-    """Number of epochs between two validations. Raise it if validation is slow."""
+    """Number of epochs between validations. Raise it if validation is slow."""
     accumulate_grad_batches: int = field(metadata=at_least(1))
     """Number of batches whose gradients each step averages. Raise it if one large batch would not fit into memory."""
     gradient_clip_val: float | None = field(metadata=above(0))
     """Maximum norm of the gradient, or null for no clipping. Set it if the loss spikes."""
     deterministic: bool
-    """Whether to raise an error on operations that are not reproducible bit for bit. Only GPUs have such operations."""
+    """Whether to raise an error if an operation is not bit-for-bit reproducible. Only GPUs have such operations."""
     profiler: Profiler | None
     """Lightning's profiler, simple or advanced, which reports the time per operation, or null for none."""
     enable_progress_bar: bool
@@ -174,8 +174,8 @@ class CheckpointOptions:
     """When to write the checkpoint for resuming."""
 
     last_every_seconds: float = field(metadata=at_least(0))
-    """Minimum number of seconds between two writes of last.ckpt, which happen at the end of an epoch. With 0, every
-    epoch writes it. Resuming repeats the epochs since the last write."""
+    """Minimum number of seconds between two writes of last.ckpt, which is written at the end of an epoch. With 0, it is
+    written after every epoch. Resuming repeats the epochs since the last write."""
 
 
 @dataclass
@@ -186,7 +186,7 @@ class PruningOptions:
     """Whether to end a job whose best value of the monitored metric so far is worse than the median of the finished
     jobs at the same epoch. On by default in Optuna searches. It has no effect with split.refit=true."""
     n_startup_trials: int = field(metadata=at_least(0))
-    """Number of other jobs that must have finished and reached an epoch before a job is pruned at that epoch."""
+    """Number of other jobs that must have finished and reached an epoch before a job can be pruned at that epoch."""
     n_warmup_steps: int = field(metadata=at_least(0))
     """Number of epochs at the start of each job during which it is not pruned."""
 

@@ -42,8 +42,8 @@ class WholeEpochOptions(FitOptions):
 class BlockSGDOptions(WholeEpochOptions, LearningRateOptions):
     """Stochastic gradient descent, one step per rating, in compiled loops on several cores (Zhuang et al. 2013).
 
-    A step is −lr times the gradient of (r − r̂)² + penalty. Papers often drop the factor 2, so their learning rate
-    of 0.01 is 0.005 here. The fit ignores data.batch_size.
+    A step is −lr times the gradient of (r − r̂)² + penalty. Papers often drop the factor 2, so a learning rate of 0.01
+    in a paper is 0.005 here. The fit ignores data.batch_size.
     """
 
     name: ClassVar[str] = "block_sgd"
@@ -53,15 +53,15 @@ class BlockSGDOptions(WholeEpochOptions, LearningRateOptions):
     fit_class: ClassVar[str] = "block_sgd:BlockSGDFit"
 
     slices: int | None = field(metadata=within(1, 1024))
-    """Number of slices into which users, and likewise items, are divided. It is also the maximum number of threads.
-    With null, it is 8, or 16 from 8 million ratings on."""
+    """Number of slices into which the users and the items are each divided. It is also the maximum number of threads.
+    With null, it is 8, or 16 for 8 million ratings or more."""
 
 
 class Noise(Enum):
-    """Which ratings share a noise variance around their predictions."""
+    """Choice of the ratings that share a noise variance around their predictions."""
 
     own = "own"
-    """Each user and each item has a factor of its own; a rating's variance is the product of both."""
+    """Each user and each item has its own factor, and a rating's variance is the product of the two."""
     one = "one"
     """All ratings have the same variance."""
 
@@ -70,7 +70,7 @@ class Noise(Enum):
 class GibbsOptions(WholeEpochOptions):
     """Gibbs sampling: Bayesian matrix factorization, one sweep per epoch (Salakhutdinov and Mnih 2008).
 
-    The fit has no learning rate and no regularization to tune. Predictions are means over the kept samples, and have a
+    There is no learning rate and no regularization to tune. Predictions are means over the kept samples, and have a
     standard deviation. The fit stops by min_gain, not by early stopping, and ignores data.batch_size and
     model.regularization.
     """
@@ -88,9 +88,9 @@ class GibbsOptions(WholeEpochOptions):
     thin: int = field(metadata=at_least(1))
     """Number of epochs from one kept sample to the next, until max_samples is reached."""
     max_samples: int | None = field(metadata=at_least(2))
-    """Maximum number of samples. Beyond it, every second sample is dropped, and thin doubles. A sample takes as much
-    memory as the model, and three times that while a checkpoint is written. null keeps as many as fit in 400 MB,
-    between 16 and 1000."""
+    """Maximum number of samples. Beyond it, every other sample is dropped, and thin doubles. A sample takes the same
+    memory as the model, and three times that while a checkpoint is written. With null, the limit is the number that
+    fits in 400 MB, but at least 16 and at most 1000."""
     min_gain: float = field(metadata=at_least(0, below=1))
     """The fit ends once more samples would lower the MSE by at most this fraction of train/mse. It also ends once it
     has the maximum number of samples, thin has grown 16-fold, and the samples are nearly independent. With 0, it runs

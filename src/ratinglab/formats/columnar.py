@@ -22,7 +22,7 @@ from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.timestamps import TimeFormat, detect_time_format, is_time, parse_time_column
 
 INTEGER_BOUND = 2.0**53
-"""Bound below which float64 represents every integer."""
+"""Bound below which float64 represents every integer exactly."""
 ReadBatches = Callable[[list[str] | None], Iterator[pa.RecordBatch]]
 """Function that reads a table, or at least the named columns of it, in batches."""
 CheckRows = Callable[..., None]
@@ -123,7 +123,7 @@ def _json_type(value: Any, *, name: str, file: InputFile) -> pa.DataType:
 
 
 def _json_fault(file: InputFile, schema: pa.Schema, *, fallback: str) -> UserError:
-    """Make the error for the first line that is not an object, lacks a key, or has a value of the wrong type.
+    """Make the error for the first line that is not an object, is missing a key, or has a value of the wrong type.
 
     If there is no such line, the message gives `fallback` as the reason.
     """

@@ -19,7 +19,7 @@ class Format(Enum):
 
 
 BINARY_SIGNATURES = {b"PAR1": Format.PARQUET, b"ARROW1": Format.ARROW, b"ORC": Format.ORC}
-"""First bytes of the supported binary formats. Control characters follow in all of them, but not in text."""
+"""First bytes of the supported binary formats. In all of them, unlike in text, control characters follow."""
 CONTROL_CHARACTER = re.compile(rb"[\x00-\x08]")
 AS_CSV = "save it as CSV or Parquet and use that file"
 WITH_PANDAS = "read it with pandas.read_{} and save it as CSV or Parquet"

@@ -152,8 +152,8 @@ def _split_as_written(lines: list[bytes], dialect: TextDialect) -> list[str]:
 def _lines_of_quoted_cell(lines: list[bytes], layout: Layout) -> list[bytes]:
     """Return the lines of a row that may be rows themselves, which a stray mark has joined; see `QuoteScan`.
 
-    The last line, which ends a quoted cell, looks like a row if the cell is in the first column. It may be one only if
-    the first line has all cells of a row too.
+    The last line, which ends a quoted cell, looks like a row if the cell is in the first column. It counts only if the
+    first line also has all cells of a row.
     """
     begins_whole = lines[0].count(layout.dialect.delimiter.encode()) >= layout.num_columns - 1
     is_closed = sum(line.count(QUOTE) for line in lines) % 2 == 0

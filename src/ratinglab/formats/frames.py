@@ -68,10 +68,10 @@ def make_reusable(frame: Frame) -> Frame:
 def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = None) -> InputFile:
     """Convert a data frame to an Arrow table. Messages call the frame `name`.
 
-    Columns outside `columns` become null, so that they may have types that Arrow lacks. With None, converts all.
+    Columns outside `columns` become null, so their types need not exist in Arrow. With None, converts all.
 
     Raises:
-        UserError: a column has values of several types, or of a type that Arrow lacks.
+        UserError: a column has values of several types, or of a type that does not exist in Arrow.
     """
     names, arrays = list[str](), list[Any]()
     for column_name, values in _columns_of(frame, name=name):

@@ -96,7 +96,7 @@ class InputFile:
         """Yield the decompressed bytes in blocks.
 
         Raises:
-            UserError: the file is damaged; or the archive lacks the member, or has several and `member` is None.
+            UserError: the file is damaged, the archive has no such member, or it has several and `member` is None.
         """
         compression = self.detect_compression()
         try:
@@ -114,7 +114,7 @@ class EmptyFileError(UserError):
 
 
 def read_each(files: Sequence[InputFile], read: Callable[[InputFile], Result]) -> tuple[list[Result], list[str]]:
-    """Read files, and return the results, with a note if some of several files have no ratings.
+    """Read files, and return the results, with a note if some of the files have no ratings.
 
     Raises:
         UserError: no file has ratings.

@@ -33,7 +33,7 @@ class Layout:
         header_lines: number of lines before the first row of data, 0 without a header.
         names: names of the columns from the header, or 1, 2, … if there is no header.
         positions: positions of the columns of ratings, from 0, by role: user, item, rating and, if read, timestamp.
-        time_format: format of the timestamps. None if the file is read without timestamps.
+        time_format: timestamp format. None if the file is read without timestamps.
         spans_lines: whether quoted cells may contain line ends, unless `positions` names their column.
         notes: one line each, on the header and on the shape of the file.
     """
@@ -52,7 +52,7 @@ class Layout:
         return len(self.names)
 
     def with_quotes_as_text(self, file: InputFile) -> "Layout":
-        """Return the layout with quotation marks as text, and a note that they were read so."""
+        """Return the layout with quotation marks as text, and a note that says so."""
         note = f"{file}: quotation marks were read as text, as with {self.dialect.key_prefix}quote=none"
         dialect = replace(self.dialect, has_quotes=False)
         return replace(self, dialect=dialect, spans_lines=False, notes=(*self.notes, note))
@@ -61,7 +61,7 @@ class Layout:
 def detect_layout(
     file: InputFile, dialect: TextDialect, *, columns: ColumnOptions, timestamp_format: str | None
 ) -> Layout:
-    """Find the columns of a file of ratings and the format of its timestamps from its first rows.
+    """Find the columns of a ratings file and the format of its timestamps from its first rows.
 
     A byte-order mark and Excel's `sep=` line in the file override the dialect.
 
@@ -119,7 +119,7 @@ def find_column_positions(
     name_by_role = columns.by_role()
     missing = {role: name for role, name in name_by_role.items() if name not in names}
     looks_like_header = len(names) > 1 and not any(is_number(name) for name in names)
-    if len(missing) > 1 and looks_like_header:  # list all missing columns, so that the user can correct them at once
+    if len(missing) > 1 and looks_like_header:  # list all missing columns, so the user can correct them at once
         suggestions = {role: did_you_mean(name, names).removeprefix("; ") for role, name in missing.items()}
         hints = {role: f" ({hint})" if hint else "" for role, hint in suggestions.items()}
         keys = ", ".join(f"data.columns.{role}={quote_for_hydra(name)}{hints[role]}" for role, name in missing.items())

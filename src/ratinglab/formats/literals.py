@@ -35,7 +35,7 @@ def is_inline_mapping(text: str) -> bool:
 
 
 def parse_inline_mapping(text: str, *, key: str) -> list[tuple[str, str]]:
-    """Parse a mapping in YAML. Names and values stay text, so that 007 is not 7.
+    """Parse a mapping in YAML. Names and values stay text, so 007 does not become 7.
 
     Raises:
         UserError: the text is not a mapping of single values; the message begins with the key.

@@ -29,7 +29,7 @@ def read_parquet_blocks(path: Path, columns: list[str]) -> Iterator[list[NDArray
     """Yield the arrays of the columns, in the given order, block by block.
 
     Raises:
-        OSError, ValueError, KeyError: the file is missing or damaged, or lacks a column.
+        OSError, ValueError, KeyError: the file is missing or damaged, or has no such column.
     """
     with pyarrow.parquet.ParquetFile(open_file(path)) as content:
         for batch in content.iter_batches(ROWS_PER_BLOCK, columns=columns):

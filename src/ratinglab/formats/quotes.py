@@ -21,9 +21,9 @@ class QuoteScan:
         any_quotes: whether the text has a quotation mark.
         is_regular: whether all marks are regular.
         spans_lines: whether a quoted cell contains a line end. Valid only if all marks are regular.
-        may_join_rows: whether stray marks may have joined rows: a line that begins inside a quoted cell has as many
-            separators as a row. A line that ends the cell counts only if the first line of its row has at least as many
-            too. Valid only if all marks are regular.
+        may_join_rows: whether stray marks may have joined rows: a line that begins inside a quoted cell has the same
+            number of separators as a row. A line that ends the cell counts only if the first line of its row also has
+            at least that many. Valid only if all marks are regular.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -41,7 +41,7 @@ class QuoteScan:
         dialect = self._layout.dialect
         if not dialect.is_quoted or QUOTE not in rows:
             return
-        # begins and ends with line ends, so that every line and every mark is between two bytes
+        # begins and ends with line ends, so every line and every mark is between two bytes
         content = np.frombuffer(b"\n" + drop_escapes(rows, dialect) + b"\n", dtype=np.uint8)
         quotes = np.flatnonzero(content == QUOTE[0])
         beside = np.append(content[quotes[::2] - 1], content[quotes[1::2] + 1])
@@ -60,9 +60,10 @@ class QuoteScan:
                 self.may_join_rows = True
 
     def _finds_joined_rows(self, num_separators: NDArray[np.int64], is_inside: NDArray[np.bool_]) -> bool:
-        """Return whether one of N lines fulfils `may_join_rows`.
+        """Return whether one of N lines meets the condition of `may_join_rows`.
 
-        num_separators: (N,), of each line; is_inside: (N + 1,), whether the line end before and after each is inside.
+        num_separators: (N,), in each line; is_inside: (N + 1,), whether the line end before and after each line is
+            inside a quoted cell.
         """
         first_line = np.maximum.accumulate(np.where(is_inside[:-1], -1, np.arange(len(num_separators))))
         begins_whole = num_separators[first_line] >= self._layout.num_columns - 1

@@ -110,7 +110,7 @@ def read_utf8_blocks(file: InputFile, dialect: TextDialect) -> Iterator[bytes]:
 
 
 def regroup_by_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Regroup blocks of bytes into blocks of whole lines. The last line may lack its end."""
+    """Regroup blocks of bytes into blocks of whole lines. The last line may have no line end."""
     rest = b""
     for block in blocks:
         stop = 1 + block.rfind(b"\n") or 1 + block.rfind(b"\r", 0, -1)  # a \r at the end may be half of a line end

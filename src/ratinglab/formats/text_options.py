@@ -49,14 +49,14 @@ class TextOptions:
     encoding: str
     """Encoding of the text: utf-8, latin-1, utf-16 or any other encoding of Python. A byte-order mark overrides it."""
     quote: Quote
-    """Quoting. With double, a cell in double quotes may contain separators, and two double quotes in it mean one. With
-    none, quotation marks are text."""
+    """Quoting. With double, a cell in double quotes may contain separators, and a doubled quote in it stands for one
+    quote. With none, quotation marks are text."""
     escape: Escape
     """Escape character. With backslash, the character after a backslash is literal. With none, there are no escapes."""
     decimal: Decimal
     """Decimal point of numbers: point or comma."""
     comment: str | None
-    """Prefix of comment lines, such as '#', which are skipped. If null, there are no comments."""
+    """Prefix of comment lines, such as '#'. Comment lines are skipped. If null, there are none."""
 
     def dialect(self, prefix: str) -> TextDialect:
         """Return the dialect. Messages put `prefix`, such as `data.`, before its keys."""
@@ -74,7 +74,8 @@ class TextOptions:
         )
 
     def check_text(self, prefix: str) -> None:
-        """Raise UserError if the separator or encoding is unknown, or the comment blank. For `prefix` see `dialect`."""
+        """Raise UserError if the separator or encoding is unknown, or the comment is blank. For `prefix`, see
+        `dialect`."""
         separator_text(self.separator, key=f"{prefix}separator")
         try:
             text = "ratings 1\n".encode(self.encoding).decode(self.encoding)
@@ -83,7 +84,7 @@ class TextOptions:
         except (LookupError, UnicodeError):
             raise UserError(f"{prefix}encoding: there is no encoding {self.encoding!r}") from None
         if self.comment is not None and not self.comment.strip():
-            raise UserError(f"{prefix}comment must not be blank, got {self.comment!r}; null skips no lines")
+            raise UserError(f"{prefix}comment must not be blank, got {self.comment!r}; with null, no lines are skipped")
 
 
 @dataclass
@@ -91,9 +92,9 @@ class ColumnOptions:
     """Columns by role: names from the header or, without a header, positions counted from 1."""
 
     user: str
-    """Column of the user ids: integers or text. A name, or a position from 1 if data.header is false."""
+    """Column of user ids: integers or text. A name, or a position from 1 if data.header is false."""
     item: str
-    """Column of the item ids: integers or text. A name, or a position from 1 if data.header is false."""
+    """Column of item ids: integers or text. A name, or a position from 1 if data.header is false."""
     rating: str
     """Column of the ratings: finite numbers, higher is better."""
     timestamp: str | None
@@ -119,7 +120,7 @@ def separator_text(text: str, *, key: str) -> str:
 
 
 def check_timestamp_format(pattern: str | None, *, key: str) -> None:
-    """Raise UserError unless a format of timestamps is None, a unit of Unix time, or has a directive of strptime."""
+    """Raise UserError unless a timestamp format is None, a unit of Unix time, or has a directive of strptime."""
     units = ("s", "ms", "us", "ns")
     if pattern is not None and pattern not in units and "%" not in pattern:
         raise UserError(f"{key} must be one of {', '.join(units)}, or a pattern such as '%d.%m.%Y', got {pattern!r}")

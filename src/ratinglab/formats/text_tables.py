@@ -24,7 +24,7 @@ from ratinglab.formats.text_options import SEPARATORS
 from ratinglab.sides import SideName
 
 ENCLOSED_CELL = r'^\s*"([^"]|"")*"\s*$'
-"""A cell that quotation marks enclose, so that they are not text."""
+"""A cell that quotation marks enclose. These marks are not text."""
 Result = TypeVar("Result")
 
 

@@ -40,12 +40,12 @@ DATE_PATTERNS = [
 EARLIEST_MS, LATEST_MS = -62_135_596_800_000, 253_402_300_799_999
 """First and last millisecond of the years 1 to 9999, since 1970."""
 LIKELY_TIMES_MS = (631_152_000_000, 4_102_444_800_000)
-"""Start of 1990 and end of 2099 in milliseconds since 1970. Timestamps of ratings outside them are unlikely."""
+"""Start of 1990 and end of 2099 in milliseconds since 1970. Few ratings have timestamps outside this range."""
 
 
 @dataclass(frozen=True)
 class TimeFormat:
-    """Format of a column of timestamps.
+    """Format of a timestamp column.
 
     Attributes:
         type: pyarrow's type to parse the text: int64 or float64 for Unix time, a timestamp for ISO dates, or a string
@@ -68,14 +68,14 @@ class TimeFormat:
 
     @property
     def any_dates(self) -> "TimeFormat":
-        """This format or, if it reads only the ISO dates that pyarrow parses, the format that reads all ISO dates."""
+        """This format or, if it covers only the ISO dates that pyarrow parses, the format that covers all ISO dates."""
         return replace(self, type=pa.string()) if pa.types.is_timestamp(self.type) else self
 
 
 def detect_time_format(
     text: str, pattern: str | None, *, place: str, decimal: str = ".", key: str = "data.timestamp_format"
 ) -> TimeFormat:
-    """Detect the format of a column of timestamps from its first text; `TimeFormat` explains `pattern` and `key`.
+    """Detect the format of a timestamp column from its first text; `TimeFormat` explains `pattern` and `key`.
 
     Raises:
         UserError: the text is neither a number nor an ISO date, or does not match the pattern.
@@ -157,7 +157,7 @@ def is_time(text: str, time_format: TimeFormat, *, decimal: str = ".") -> bool:
 def to_milliseconds(
     column: pa.ChunkedArray, pattern: str | None, *, file: object, key: str
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """Convert a column of timestamps to milliseconds since 1970 in UTC, (N,) int64, and make notes on doubtful ones.
+    """Convert a timestamp column to milliseconds since 1970 in UTC, (N,) int64, and make notes on doubtful ones.
 
     Without a pattern, integers are read as dates if all of them are valid dates such as 20060131. Otherwise the largest
     value determines the unit of Unix time, and a note reports values that seem to be in another unit.

@@ -65,7 +65,7 @@ def _extensions(path: Path) -> tuple[str, str]:
 
 
 def keeps_input_dialect(path: Path, file: InputFile) -> bool:
-    """Return whether text output has the dialect of the input file: not if only the output ends with .csv or .tsv."""
+    """Return whether text output has the input's dialect. It does unless only the output ends with .csv or .tsv."""
     (extension, _), (input_extension, _) = _extensions(path), _extensions(Path(str(file)))
     return extension == input_extension or extension not in DIALECTS
 
@@ -108,7 +108,7 @@ def write_table(
 
     try:
         write_output(path, write, key="output")
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:  # a type that the format lacks
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:  # a type that the format does not have
         reason = " ".join(str(error).split())
         raise UserError(f"output: a column of the input cannot be written to {path}: {reason}") from error
 
@@ -149,7 +149,7 @@ class _TextWriter:
 
 
 class _JsonLinesWriter:
-    """Writer of one JSON object per row. NaN and infinity, which JSON lacks, become null."""
+    """Writer of one JSON object per row. NaN and infinity, which JSON cannot represent, become null."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

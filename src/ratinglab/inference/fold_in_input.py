@@ -284,7 +284,7 @@ def _read_features(
     the argument in messages.
 
     Raises:
-        UserError: a name or an id occurs twice, or there is no column of ids.
+        UserError: a name or an id occurs twice, or there is no id column.
     """
     if features is None:
         return None

@@ -118,7 +118,7 @@ def _collect_ratings(
         is_known = is_trained(run_index, run.record.num_users)
         run_ratings = run.tables.ratings_of_users(np.where(is_known, run_index, UNKNOWN))
         train = run_ratings[run_ratings["part"] == TRAIN].rename(columns={"user": "row", "item": "other"})
-        # the given ratings come first, so that they replace training ratings
+        # the given ratings come first, so they replace training ratings
         ratings = pd.concat([ratings, train[list(ratings)]]).drop_duplicates(["row", "other"])
     return ratings[ratings["row"] >= 0].sort_values("row", kind="stable")
 

@@ -217,7 +217,7 @@ class Recommender(ABC):
         """Build the order of lists. Returns None if the model's own ratings or scores order them.
 
         Raises:
-            UserError: lower bounds need samples, which the run lacks.
+            UserError: lower bounds need samples, and the run has none.
         """
         if options.by is OrderBy.lower_bound:
             if not self.record.is_sampled:

@@ -282,7 +282,7 @@ class Run(Recommender):
         """List, for each item, the user's training ratings that most changed its prediction.
 
         Solves for the user's weights again, with the item weights fixed; see `FoldedIn.explain`. For an equation with
-        days, this excludes the user's drift, so that the explained prediction differs from `predict`.
+        days, this excludes the user's drift, so the explained prediction differs from `predict`.
 
         Raises:
             UserError: the user or an item has no training ratings.

@@ -8,7 +8,7 @@ from ratinglab.kernels.compiled import njit
 
 @njit(parallel=True, fastmath=True)
 def step_rows(rows, gradient, weights, moments, slots, lr, betas, corrections, epsilon):  # type: ignore[no-untyped-def]
-    """Take one step of Adam on these rows of weights, in place. Sums the gradients of a row that occurs more than once.
+    """Take one step of Adam on these rows of weights, in place. The gradients of a repeated row are summed.
 
     Args:
         rows: (n,) int64.

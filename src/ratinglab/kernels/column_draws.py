@@ -1,7 +1,7 @@
-"""Gibbs draws of a term's weights, one column of its design after the other.
+"""Gibbs draws of a term's weights, one column of its design at a time.
 
-Given the precision Λ of the rows, the D dimensions of a weight row do not depend on each other. Blocks of dimensions
-run in parallel. A dimension's sums have the same order in any block.
+Given the precision Λ of the rows, the D dimensions of a weight row are independent, so blocks of dimensions run in
+parallel. A dimension's sums have the same order in any block.
 """
 
 from typing import NamedTuple

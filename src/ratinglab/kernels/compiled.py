@@ -1,4 +1,4 @@
-"""numba's decorator, which keeps compiled code on disk where it can, and numba's threads."""
+"""numba's decorator, which caches compiled code on disk if possible, and numba's threads."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def set_num_threads(count: int) -> None:
 def start_threads() -> None:
     """Start numba's threads, by a parallel loop over one value. Must run before torch is imported.
 
-    numba and torch then share one OpenMP. In the other order, each has an OpenMP of its own, whose threads spin for a
-    while after their work and slow down the threads of the other.
+    numba and torch then share one OpenMP. In the other order, each has its own OpenMP, whose threads keep spinning for
+    a while after their work and slow down the other's threads.
     """
     _fill_with_ones(np.zeros(1))

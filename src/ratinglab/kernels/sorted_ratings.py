@@ -12,7 +12,7 @@ from ratinglab.ratings.mapped_arrays import allocate_array, count_rows, drop_pag
 RATINGS_PER_PASS = 1 << 26
 """Approximate number of ratings that a pass writes to mapped files: 512 MB."""
 ROW_CHUNKS = 64
-"""Number of chunks of rows that run in parallel. Independent of the thread count, so that results are reproducible."""
+"""Number of chunks of rows that run in parallel. Independent of the thread count, so results are reproducible."""
 
 
 def chunk_bounds(start: NDArray[np.int64], *, dim: int) -> NDArray[np.int64]:
@@ -52,7 +52,7 @@ def sort_ratings(
     sorted_column = allocate_array(len(row), column.dtype, folder=folder)
     sorted_rating = allocate_array(len(row), rating.dtype, folder=folder)
     next_slot = start[:-1].copy()
-    # mapped files are written range by range, each in a pass over all ratings, so that only its pages are in memory
+    # mapped files are written range by range, each in a pass over all ratings, so only its pages are in memory
     per_pass = len(row) if folder is None else RATINGS_PER_PASS
     borders = np.unique(np.searchsorted(start, [*range(0, len(row), per_pass), len(row)]))
     for first_row, end_row in pairwise(borders.tolist()):

@@ -63,7 +63,7 @@ _TORCH_MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name that needs torch on first use, so that the commands read the options without torch."""
+    """Import a public name that needs torch on first use, so the commands read the options without torch."""
     if name not in _TORCH_MODULES:
         raise AttributeError(f"module 'ratinglab.models' has no attribute {name!r}")
     return getattr(import_module(_TORCH_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""The model with every term that the data support, so that the user does not have to choose."""
+"""The model with every term that the data support, so the user does not have to choose."""
 
 from dataclasses import dataclass
 from typing import ClassVar

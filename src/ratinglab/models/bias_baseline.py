@@ -1,4 +1,4 @@
-"""The bias baseline, which every run fits. It predicts for unknown users and items, and a model should beat it."""
+"""The bias baseline, which every run fits. It predicts for unknown users and items, and every model should beat it."""
 
 from collections.abc import Callable
 
@@ -48,8 +48,8 @@ class BiasBaseline(nn.Module):
 
         The users' biases have the closed form b_u = Σ_{i of u} (r − μ − b_i) / (λ + n_u). Substituting it leaves a
         linear system in the items' biases, which conjugate gradients solve in passes over the rows. Memory: a few MiB
-        for any number of rows, and for each user 100 bytes and 8 more per thread. Calls `after_chunk` between chunks of
-        each pass, so that rows in mapped files can be dropped from memory.
+        for any number of rows, and for each user 100 bytes and 8 more per thread. Calls `after_chunk` between the
+        chunks of each pass, to let the caller drop the rows of mapped files from memory.
         """
         mean, num_users, num_items = float(rating.numpy().mean(dtype=np.float64)), self.num_users, self.num_items
         after_chunk()
@@ -61,7 +61,7 @@ class BiasBaseline(nn.Module):
         num_threads = torch.get_num_threads() if is_compiled else 1  # torch's functions have threads of their own
 
         def sum_over_chunks(sum_of_chunk: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-            """Add the sums of all chunks in order, so that threads do not change the total; reuses the first sum."""
+            """Add the sums of all chunks in order, so threads do not change the total; reuses the first sum."""
             total: Tensor | None = None
             for part in map_in_order(lambda chunk: sum_of_chunk(*chunk), chunks, num_threads=num_threads):
                 after_chunk()

@@ -22,7 +22,7 @@ def build_equation(options: EquationOptions, training: TrainingData, *, seed: in
 
     Raises:
         UserError: the user's code has a fault, or the options declare scores and the equation is not a ScoreEquation,
-            or the reverse.
+            or vice versa.
     """
     # nn.Embedding draws from torch's global generator
     torch.manual_seed(seed)

@@ -86,7 +86,7 @@ class Design(nn.Module):
     def sample_columns(self, row: Tensor, *, max_columns: int) -> "Design":
         """Draw at most `max_columns` columns of each of these rows of F, scaled by their number^−½: row (B,).
 
-        Equal rows give equal columns.
+        A row that occurs twice gets the same columns.
         """
         rows = self._inner_rows(row)
         count = self.start[rows + 1] - self.start[rows]
@@ -117,7 +117,7 @@ class Design(nn.Module):
         rows, position = torch.unique(row, return_inverse=True)  # sum each row once per batch
         column, begin = self._entries(rows)
         total = functional.embedding_bag(column, embedding.weight, begin.to(column.dtype), mode="sum")
-        # not indexing, whose gradient adds up equal rows in any order on several threads
+        # not indexing, whose gradient adds up repeated rows in any order on several threads
         return functional.embedding(position, total * self.scale[rows, None])
 
     def multiply(self, weights: Tensor) -> Tensor:

@@ -44,8 +44,8 @@ class EASE(ItemWeights):
 
         P = (Xᵀ X + λ I)⁻¹,   w_ji = −P_ji / P_ii for j ≠ i
 
-    The weights take 4 I² bytes for I items, fitting and saving take about three times as much; the time grows as I³.
-    Any number of threads gives equal weights, bit for bit.
+    For I items, the weights take 4 I² bytes, and fitting and saving take about three times that. The time grows as I³.
+    The weights are bit-for-bit identical for any number of threads.
 
     Source: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
     """
@@ -88,8 +88,8 @@ class EASE(ItemWeights):
 def _invert(matrix: NDArray[np.float32]) -> None:
     """Replace the upper triangle of a symmetric positive definite matrix A by the upper triangle of −A⁻¹, in place.
 
-    Sweeps one block of PIVOTS rows and columns at a time. The result is the same, bit for bit, for any number of
-    threads, unlike LAPACK's Cholesky factorization.
+    Sweeps one block of PIVOTS rows and columns at a time. The result is bit-for-bit identical for any number of
+    threads, unlike with LAPACK's Cholesky factorization.
 
     Source: Goodnight, "A Tutorial on the SWEEP Operator", The American Statistician, 1979.
     """

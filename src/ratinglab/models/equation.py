@@ -68,7 +68,7 @@ class Equation(nn.Module, ABC):
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
         """Average the penalty over these ratings: user (B,) int32, item (B,) int32 → () float32.
 
-        0 by default; an equation that takes days must override it.
+        0 by default. An equation that takes days must override it.
         """
         return torch.zeros((), device=user.device)
 
@@ -101,7 +101,7 @@ class Equation(nn.Module, ABC):
     def predict_table(self, user: Tensor, item: Tensor) -> Tensor:
         """Predict each user's ratings of all these items on the last day: (B,) int32, (C,) int32 → (B, C) float32.
 
-        Predicts pair by pair, unless overridden.
+        Predicts pair by pair unless overridden.
         """
         blocks = user.split(max(1, PAIRS_PREDICTED_AT_ONCE // max(1, len(item))))
         pairs = ((block.repeat_interleave(len(item)), item.repeat(len(block))) for block in blocks)

@@ -44,7 +44,7 @@ class Side(NamedTuple):
         bias: the rows' own biases, (num_rows, 1); None in an equation without biases.
         terms: further terms of the sum.
         day_rows: finds the row of a user or item on a given day; every row has training ratings. None if each has a
-            single row, for all days.
+            single row for all days.
     """
 
     embedding: nn.Embedding
@@ -179,7 +179,7 @@ class BiasedFactorEquation(FactorEquation):
     """A factor equation with μ, biases, embeddings and, after `add_features`, a term per user and item feature.
 
     μ is fixed at the mean of the training ratings. The biases start at the bias baseline's, and the embeddings at
-    Normal(0, init_std²), so that the first predictions are close to the baseline's if init_std is small. With
+    Normal(0, init_std²), so the first predictions are close to the baseline's if init_std is small. With
     optimizer=gibbs, the biases start at 0.
     """
 

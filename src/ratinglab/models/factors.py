@@ -112,7 +112,7 @@ class SideSamples(NamedTuple):
         return self._replace(samples=[sample for sample in self.samples for _ in range(times)])
 
     def append(self, new: "SideSamples") -> "SideSamples":
-        """Return these rows followed by new ones, in as many samples. Both have one row per user or item."""
+        """Return these rows followed by new ones. Both have one row per user or item and the same number of samples."""
         pairs = zip(self.samples, new.samples, strict=True)
         return self._replace(samples=[sample.append(added) for sample, added in pairs])
 

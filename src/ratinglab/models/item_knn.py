@@ -28,7 +28,7 @@ class ItemKNNOptions(ItemWeightsOptions):
     num_neighbors: int = field(metadata=within(1, 65_536))
     """Number of neighbors of each item."""
     shrinkage: float = field(metadata=at_least(0))
-    """Number of users added to the denominator of a similarity, so that items with few raters in common count less."""
+    """Number of users added to the denominator of a similarity, so items with few raters in common count less."""
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "ItemKNN":
         return ItemKNN(self, training)
@@ -41,8 +41,7 @@ class ItemKNN(ItemWeights):
 
         sim(i, j) = n_ij / (√(n_i n_j) + shrinkage)
 
-    with n_i the number of users who rated i, and n_ij the number who rated both. Among items of equal similarity, those
-    with more raters are chosen.
+    with n_i the number of users who rated i, and n_ij the number who rated both. Ties go to the items with more raters.
 
     Source: Deshpande, Karypis, "Item-Based Top-N Recommendation Algorithms", ACM TOIS 2004, without their
     normalization; Bell, Koren, "Improved Neighborhood-Based Collaborative Filtering", KDD Cup 2007, for the shrinkage.

@@ -34,7 +34,7 @@ class ItemWeightsOptions(ScoreOptions):
 class ItemWeights(ScoreEquation):
     """s_ui = Σ_{j ∈ N(u)} w_ji, with N(u) the items that the user has rated: a score, not a rating.
 
-    Only ratings of at least min_stars count, all equally. Until `solve` computes the weights, they are 0: all scores
+    Only ratings of at least min_stars count, all equally. Until `solve` computes the weights, they are 0, so all scores
     are equal, and lists show the most popular items.
     """
 

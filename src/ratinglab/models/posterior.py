@@ -129,7 +129,7 @@ class Posterior(Equation):
     def standard_deviation_table(self, user: Tensor, item: Tensor, mean: Tensor) -> Tensor:
         """Compute the square root of the variance of `moments` for each of these users and items, on the last day.
 
-        One matrix product per sample, several times faster than pair by pair.
+        Takes one matrix product per sample, which is several times faster than pair by pair.
 
         user: (B,) int, item: (C,) int, mean predictions in stars: (B, C) float32 → (B, C) float32 in stars.
         """
@@ -212,7 +212,7 @@ class Posterior(Equation):
 
 
 class PlaceholderEquation(FactorEquation):
-    """Stands in for the equation of a Posterior whose samples hold all weights, as after fold-in.
+    """Placeholder for the equation of a Posterior whose samples hold all weights, as after fold-in.
 
     It has the shapes of the rows and their mean, and one row per user and item. It never predicts.
     """

@@ -14,8 +14,8 @@ MAX_COLUMNS = 1024
 class TraceableRows(Equation):
     """r̂_ui = μ + b_u + b_i + x_u · y_i over the rows of a fitted equation, for torch.export.
 
-    Stores the rating of every pair of rows instead of the factors if it takes less memory, as with many samples of few
-    users and items.
+    Stores the rating of every pair of rows instead of the factors if that takes less memory, as with many samples of
+    few users and items.
     """
 
     def __init__(self, rows: Factors, *, user_days: DayRows | None, item_days: DayRows | None) -> None:

@@ -29,7 +29,7 @@ def clean_exit() -> Iterator[None]:
     pipe.
 
     The exit status is 2 for a mistake, 128 + the number of a signal, and 141 for a closed pipe. Also makes stdout and
-    stderr print `?` for characters that the terminal's encoding lacks.
+    stderr print `?` for characters that the terminal's encoding does not have.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

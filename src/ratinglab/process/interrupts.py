@@ -1,6 +1,6 @@
 """Signals that stop a process: SIGINT (Ctrl-C), SIGTERM and SIGHUP.
 
-A command stops at once, by a StoppedError (`raise_on_signals`). A fit first finishes its epoch (`StopRequest`).
+A command stops at once with a StoppedError (`raise_on_signals`). A fit finishes its epoch first (`StopRequest`).
 """
 
 import os
@@ -23,7 +23,7 @@ SAME_REQUEST_SECONDS = 1.0
 
 
 class StoppedError(BaseException):
-    """Request by a signal to stop the process. Not an Exception, so that no library handles it as a failure.
+    """Request by a signal to stop the process. Not an Exception, so no library handles it as a failure.
 
     Attributes:
         status: exit status by convention, 128 + the signal's number.
@@ -36,7 +36,7 @@ class StoppedError(BaseException):
 
 
 _is_command = False
-"""Whether the process runs a command, so that ratinglab handles its signals."""
+"""Whether the process runs a command. If so, ratinglab handles its signals."""
 
 
 @contextmanager
@@ -87,7 +87,7 @@ class StopRequest:
     """A signal's request to stop a fit after the current epoch. A second signal ends a command at once.
 
     A thread reads the signals, because Python's own handlers run only between bytecodes, and compiled code can run for
-    many seconds. In a call from Python, the second signal raises StoppedError instead, so that a notebook keeps its
+    many seconds. In a call from Python, the second signal raises StoppedError instead, so a notebook keeps its
     variables.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Lock on a folder, so that two processes do not train in it at once."""
+"""Lock on a folder, which keeps two processes from training in it at once."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ class LockedError(UserError):
 LOCK = ".lock"
 """Name of the lock file. The operating system releases the lock when the process ends."""
 WRITTEN_IN_PLACE = ("train.log", "multirun.yaml")
-"""Files that Hydra overwrites, so that they must be writable. Other files are replaced, which needs only a writable
+"""Files that Hydra overwrites, so they must be writable. Other files are replaced, which needs only a writable
 folder."""
 
 

@@ -13,8 +13,8 @@ SLEEPING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 """Settings of OpenMP that let threads sleep after a short wait.
 
 By default, OpenMP's threads spin while they wait, which makes small batches 20 times as slow beside a busy process. If
-they slept at once, compiled loops would be slower, because their threads wait for each other for microseconds. More
-spins would not make these loops faster.
+they slept at once, compiled loops would be slower, because their threads wait for each other for only microseconds.
+More spins would not make these loops faster.
 """
 
 
@@ -38,8 +38,8 @@ def configure_process() -> None:
     # A line that cannot be printed, for example into a closed pipe, must not cause a traceback.
     logging.raiseExceptions = False
     silence_storage_faults_of_threads()
-    # matplotlib would report that a new or read-only home folder lacks its font cache.
+    # matplotlib would report that its font cache is missing in a new or read-only home folder.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    # Imports create a million long-lived objects. To scan them for garbage took 0.5 s at start, 1 s at exit.
+    # Imports create a million long-lived objects. Scanning them for garbage took 0.5 s at start and 1 s at exit.
     gc.set_threshold(10_000, 50, 100)
     atexit.register(gc.freeze)

@@ -18,7 +18,7 @@ from ratinglab.sides import SideName
 UNKNOWN = -1
 """Index of an id that is not in the table."""
 VALUES_PER_LOOKUP = 1 << 16
-"""Values per lookup, so that they fit the processor's cache."""
+"""Values per lookup, chosen to fit the processor's cache."""
 NUM_SAMPLED_IDS = 100
 """Number of ids that are parsed first, to find out whether a column is text."""
 WHOLE_NUMBER = r"^([+-]?\d+)\.0*$"
@@ -34,9 +34,9 @@ ParsedBatch: TypeAlias = "list[Any]"
 
 
 class IdMap:
-    """The ids of users or items in index order: `ids[index]` is the id of an index.
+    """The ids of users or items in index order: `ids[index]` is the id at an index.
 
-    All ids are int64, or all are text, if at least one id is not a plain integer (`007` and `1e5` are text).
+    All ids are int64 unless at least one is not a plain integer (such as `007` or `1e5`). Then all are text.
     """
 
     def __init__(self, ids: "NDArray[np.int64] | Sequence[int] | Sequence[str] | pd.Index") -> None:
@@ -125,9 +125,9 @@ def parse_batch_ids(batch: pa.RecordBatch) -> ParsedBatch:
 def index_column(chunks: Sequence[IdColumn], *, side: SideName) -> tuple[IdMap, NDArray[np.int32], list[str]]:
     """Index the ids of a column.
 
-    Strips white space around ids. The ids are integers in numeric order if all of them are plain decimal int64, or end
-    with a decimal point and zeros as in 42.0; otherwise they are text in code-point order. So the indices do not depend
-    on the order of rows in a file.
+    Strips white space around ids. If all ids are plain decimal int64, or end with a decimal point and zeros as in 42.0,
+    they become integers in numeric order. Otherwise they stay text, in code-point order. The indices therefore do not
+    depend on the order of rows in a file.
 
     Args:
         chunks: the ids of all rows, in chunks from `parse_ids`.

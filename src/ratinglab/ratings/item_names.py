@@ -124,7 +124,7 @@ class ItemNames:
         """
         items = self._items_by_title[1 if re.search(FINAL_YEAR, plain) else 3]
         titles = pa.array(items, pa.string())
-        after_space = pc.binary_join_element_wise("", titles, " ")  # so that each word follows a space
+        after_space = pc.binary_join_element_wise("", titles, " ")  # so each word follows a space
         containing = titles.filter(pc.match_substring(after_space, f" {plain}")).to_pylist() if plain else []
         if containing:
             return f"; did you mean {self._title_of(items[min(containing, key=len)][0])}?"
@@ -148,7 +148,7 @@ def _group_by_title(titles: Sequence[str] | NDArray[np.object_]) -> ItemsByTitle
 
 
 def normalize_titles(titles: Sequence[str] | NDArray[np.object_]) -> pa.StringArray:
-    """Convert titles to lower case, composed (NFC), with single spaces, straight apostrophes and the article first."""
+    """Normalize titles: lower case, composed (NFC), single spaces, straight apostrophes, the article first."""
     text = pc.utf8_lower(pc.utf8_normalize(pa.array(titles, pa.string()), form="NFC"))
     for pattern, replacement in TITLE_REPLACEMENTS.items():
         text = pc.replace_substring_regex(text, pattern, replacement)

@@ -62,7 +62,7 @@ class AvailableData(NamedTuple):
 
 
 def informative_columns(columns: dict[str, Column], *, is_trained: NDArray[np.bool_]) -> tuple[str, ...]:
-    """List the columns that are informative about the users (or items) with training ratings: is_trained (N,) bool.
+    """List the columns that say something about the users (or items) with training ratings: is_trained (N,) bool.
 
     Leaves out columns that are constant or unknown, columns of categories with fewer than two rows per category, such
     as web addresses, and columns of numbers for which there is a column of groups, NAME_group.
@@ -127,7 +127,7 @@ def feature_digest(column: Column) -> str:
 
 
 def _hash_labelled(hasher: "blake2b", label: list[str], content: bytes) -> None:
-    """Hash some content with its label and length, so that different lists of contents never hash the same bytes."""
+    """Hash some content with its label and length, so different lists of contents never hash the same bytes."""
     hasher.update(json.dumps([*label, len(content)]).encode())
     hasher.update(content)
 

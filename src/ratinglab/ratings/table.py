@@ -85,7 +85,7 @@ class RatingTable:
         scale: lowest and highest possible rating, configured or found in the rows before cleaning.
         configured_scale: lowest and highest possible rating in the options. None if not set.
         sources: the files, in the order of their rows.
-        merged_across_files: number of pairs of user and item merged from rows in several files.
+        merged_across_files: number of user-item pairs merged from rows in several files.
         notes: one line each, on cleaning and on unusual rows.
         noise_floor: MSE of a perfect model, in squared rating units, or None unless the data are synthetic.
     """
@@ -118,7 +118,7 @@ class RatingTable:
 
     @property
     def density(self) -> float:
-        """Share of the pairs of user and item that have a rating."""
+        """Share of the user-item pairs that have a rating."""
         return len(self.ratings) / (self.num_users * self.num_items)
 
     def times(self, *, needed_by: str) -> NDArray[np.int64]:
@@ -131,8 +131,8 @@ class RatingTable:
         """Select the days and columns that an equation needs. Interactions follow from the ratings.
 
         Raises:
-            UserError: no timestamps were read, as the message about `needed_by` says, or a column is missing, empty or
-                named twice.
+            UserError: no timestamps were read, or a column is missing, empty or named twice. The message names
+                `needed_by`.
         """
         day = (self.times(needed_by=needed_by) // MILLISECONDS_PER_DAY).astype(np.int32) if needs.days else None
         items = None if self.titles is None else self.item_columns

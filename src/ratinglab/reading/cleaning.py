@@ -93,11 +93,11 @@ def clean(rows: SourceRows, options: CleaningOptions, *, name: str) -> SourceRow
 
 
 class RepeatedPairsError(UserError):
-    """Rows repeat a pair of user and item."""
+    """Rows repeat a user-item pair."""
 
 
 def merge_duplicates(rows: SourceRows, *, policy: str) -> SourceRows:
-    """Merge the rows of each pair of user and item into the latest row or, without timestamps, the last in the files.
+    """Merge the rows of each user-item pair into the latest row or, without timestamps, the last in the files.
 
     The policy "last" keeps the rating of that row, and "mean" the mean rating. Rows in mapped files need "error".
 

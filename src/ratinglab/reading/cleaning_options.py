@@ -9,7 +9,7 @@ from ratinglab.options import at_least, finite
 
 
 class Duplicates(Enum):
-    """Treatment of rows that repeat a pair of user and item."""
+    """How to treat rows that repeat a user-item pair."""
 
     error = "error"
     last = "last"
@@ -21,8 +21,8 @@ class CleaningOptions:
     """Rows to merge or drop, in data of any source."""
 
     duplicates: Duplicates
-    """Treatment of rows that repeat a pair of user and item. error stops with an error; last keeps the latest
-    row or, without timestamps, the last one in the file; mean keeps that row with the mean rating."""
+    """How to treat rows that repeat a user-item pair. error stops with an error. last keeps the latest row or, without
+    timestamps, the last one in the file. mean keeps that row with the mean rating."""
     min_rating: float | None = field(metadata=finite())
     """Lowest rating to keep, for lists of liked items. Lower ratings are dropped before users and items are counted,
     but the scale includes them. If null, all are kept."""

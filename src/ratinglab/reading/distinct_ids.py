@@ -16,7 +16,7 @@ MAX_RANGE = 1 << 28
 class DistinctIds:
     """Distinct ids of a column: a first pass over its batches collects the ids, a second one looks up their indices.
 
-    The indices equal those of `index_column` on all batches at once.
+    Gives the same indices as `index_column` on all batches at once.
     """
 
     def __init__(self, *, side: SideName) -> None:
@@ -42,7 +42,7 @@ class DistinctIds:
             self._merge()
 
     def _widen(self, lowest: int, highest: int) -> bool:
-        """Widen the table of flags to cover these integers, unless it would be too large: then return False."""
+        """Widen the table of flags to cover these integers, or return False if it would be too large."""
         count = len(self._is_used)
         first = min(lowest, self._lowest) if count else lowest
         stop = max(highest + 1, self._lowest + count) if count else highest + 1

@@ -19,7 +19,7 @@ from ratinglab.ratings.side_information import NO_GENRES, Column, Origin, is_num
 from ratinglab.reading.repeated_rows import find_differing_row, find_first_rows, read_distinct_rows
 
 MIN_COVERAGE = 0.5
-"""Share of the users or items with ratings that have a row in their table. A note reports a lower share."""
+"""Share of the users or items with ratings that should have a row in their table. A note reports a lower share."""
 NUM_GROUPS = 10
 """Number of quantile groups of a numeric column."""
 
@@ -29,14 +29,14 @@ class FeatureLayout:
     """Format and columns of a file of users or items.
 
     Attributes:
-        id: name of the column of ids.
-        title: name of the column of titles, if there is one.
+        id: name of the id column.
+        title: name of the title column, if there is one.
         numeric: names of the numeric columns. All other columns hold categories.
         may_lack_numeric: whether numeric columns may be missing.
         names: names of all columns of a file without a header, by default 1, 2, …
         flags: columns of genres, with 1 if an item has the genre. They become a single feature, `genres`.
-        rating_columns: columns of the ratings if the file is also the file of ratings, else (). They are not features,
-            and neither are other columns whose values differ between the rows of one id, such as reviews.
+        rating_columns: columns of the ratings if the file is also the ratings file, else (). They are not features, and
+            neither are other columns whose values differ between the rows of one id, such as reviews.
     """
 
     dialect: TextDialect
@@ -105,7 +105,7 @@ class FeatureTable:
         return titles, columns, (*self.notes, self._note_on_coverage(has_row, index, ids))
 
     def _note_on_coverage(self, has_row: NDArray[np.bool_], index: NDArray[np.int32], ids: IdMap) -> str:
-        """Make the note that few ids have a row, with an example of an id that has none."""
+        """Make the note that few ids have a row, with an example of an id without one."""
         side, place = self.origin.side, self.origin.place
         without_row = str(ids.ids[int(np.argmin(has_row))])
         number = f"only {has_row.sum():,}" if has_row.any() else "none"
@@ -127,7 +127,7 @@ def _by_index(column: NDArray, index: NDArray[np.int32], *, count: int) -> NDArr
 def quantile_groups(numbers: NDArray[np.float64]) -> NDArray[np.object_]:
     """Cut numbers into NUM_GROUPS quantile groups, each named by its lowest and highest value, as in `30–36`.
 
-    Equal values share a group, so repeated values can give fewer groups, of less equal size.
+    Equal values share a group, so repeated values can lead to fewer and more uneven groups.
 
     Args:
         numbers: (N,), NaN if unknown.
@@ -196,7 +196,7 @@ def _find_distinct_ids(
     """Return the first row of each id, sorted, and the columns that differ between the rows of one id.
 
     Raises:
-        UserError: a column differs that must not, because it is required or the file is not the file of ratings.
+        UserError: a column differs that must not, because it is required or the file is not the ratings file.
     """
     plain_ids = pc.replace_substring_regex(ids.dictionary, WHOLE_NUMBER, r"\1").take(ids.indices)  # 1.0 finds user 1
     first_row = find_first_rows(plain_ids)

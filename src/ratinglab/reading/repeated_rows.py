@@ -1,4 +1,4 @@
-"""Rows of a table of users or items that repeat an id, as in the file of ratings itself."""
+"""Rows of a table of users or items that repeat an id, as in the ratings file itself."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -11,7 +11,7 @@ from ratinglab.formats.columnar import column_to_text
 from ratinglab.formats.text_tables import OpenTable, TextTable
 
 ROWS_AT_ONCE = 1 << 17
-"""Approximate number of rows that are searched for equal rows at once, since the file of ratings may be large."""
+"""Approximate number of rows that are searched for identical rows at once, since the ratings file may be large."""
 
 
 def read_distinct_rows(
@@ -20,7 +20,7 @@ def read_distinct_rows(
     """Read a table without the rows that equal an earlier row in all columns but the ignored ones.
 
     Args:
-        id_name: name of the column of ids.
+        id_name: name of the id column.
         ignored: names of columns to ignore.
         fixed: names of the columns that describe a user or item, or None if all do. Any other column whose values
             differ between rows of one id is ignored too, since it describes a rating.

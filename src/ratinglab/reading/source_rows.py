@@ -21,7 +21,7 @@ class DataFiles:
     """Files of ratings, users and items.
 
     Attributes:
-        ratings: files of ratings, in the order of their rows. All have this dialect and these columns.
+        ratings: ratings files, in the order of their rows. All have this dialect and these columns.
         timestamp_format: data.timestamp_format: a unit of Unix time or a strptime pattern. None if it is detected.
         num_ratings: numbers of ratings that a named data set can have. Empty if it can have any.
         noise_floor: MSE of a perfect model if the data are synthetic. None for real data.
@@ -38,7 +38,7 @@ class DataFiles:
     noise_floor: float | None = None
 
     def detect_layout(self, file: InputFile) -> Layout | None:
-        """Detect the layout of a file of ratings. Returns None if it is not text."""
+        """Detect the layout of a ratings file. Returns None if it is not text."""
         if detect_format(file) is not Format.TEXT:
             return None
         return detect_layout(file, self.dialect, columns=self.columns, timestamp_format=self.timestamp_format)
@@ -56,7 +56,7 @@ class SourceRows:
         stops: for each file, the row after its last row, before cleaning.
         notes: one line each, on files, ids and dropped rows.
         source_row: (N,) int64, position of each row among all rows before cleaning. None if no row was dropped.
-        merged_across_files: number of pairs of user and item merged from rows in several files.
+        merged_across_files: number of user-item pairs merged from rows in several files.
     """
 
     ratings: Ratings

@@ -1,4 +1,4 @@
-"""Two-pass reader for files of ratings larger than memory. It writes one file per column."""
+"""Two-pass reader for ratings files larger than memory. It writes one file per column."""
 
 import logging
 import shutil

@@ -28,7 +28,7 @@ from ratinglab.reading.streaming import COLUMNS, map_rows
 VERSION = 8
 """Increment with any change to the result of reading or to the format of the cache."""
 MIN_CACHED_BYTES = 8 << 20
-"""Minimum total size of files to cache. Smaller files are read as fast."""
+"""Minimum total size of files to cache. Reading smaller files is just as fast."""
 SETTLED_NS = 2_000_000_000
 """Minimum age, in nanoseconds, of files to cache. A file rewritten within a clock tick would look unchanged."""
 MAX_CACHED_TABLES = 8
@@ -46,8 +46,8 @@ def load_table(
 ) -> RatingTable:
     """Call `read`, or load the table from the cache folder if the files and all options of reading are unchanged.
 
-    Entries are renamed into place once they are complete on disk, so that two runs may write one at once, and a killed
-    run leaves no partial entry. Unreadable entries are replaced.
+    Entries are renamed into place once they are complete on disk, so two runs may write the same entry at once, and a
+    killed run leaves no partial entry. Unreadable entries are replaced.
 
     Args:
         read: reads the files, like `read_table`, given the folder for their rows if they stay on disk.
@@ -84,7 +84,7 @@ def load_table(
         note = f"the table was not cached for the next run: {error.filename or entry}: {reason}"
         table = replace(table, notes=(*table.notes, note))
     _remove_old_entries(entry, now=now_ns / 1e9)
-    return _load(entry) or table  # the mapped copy, so that the arrays in memory are freed
+    return _load(entry) or table  # the mapped copy, to free the arrays in memory
 
 
 def _write_entry(entry: Path, table: RatingTable | None, read: Callable[..., RatingTable]) -> RatingTable:

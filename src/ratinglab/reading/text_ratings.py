@@ -18,11 +18,11 @@ from ratinglab.formats.timestamps import parse_times
 from ratinglab.ratings.ids import ParsedBatch, parse_batch_ids
 
 MARKED_CELL = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
-"""A cell that quotation marks enclose, or that begins with one, so that they are not text."""
+"""A cell that quotation marks enclose, or that begins with one. These marks are not text."""
 
 
 class IrregularQuotesError(UserError):
-    """Quotation marks are irregular, or cells span lines. Only reading into memory can go on."""
+    """Quotation marks are irregular, or cells span lines. Only reading into memory can handle this."""
 
     def __init__(self, file: InputFile) -> None:
         super().__init__(

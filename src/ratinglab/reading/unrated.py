@@ -55,8 +55,8 @@ def _find_suspects(rating: NDArray[np.float32]) -> list[tuple[NDArray[np.float32
 def _is_outlier(values: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Return whether each sorted value lies beyond a gap that is wider than the range of all others: (n,) bool.
 
-    Outliers are at most MAX_OUTLIERS values that are close together. If the other values also have a wide gap, as
-    counts of events do, there are no outliers.
+    There are at most MAX_OUTLIERS outliers, which are close together. If the other values also have a wide gap, like
+    counts of events, there are no outliers.
     """
     is_outlier = np.zeros(len(values), dtype=np.bool_)
     for count in range(1, min(MAX_OUTLIERS, (len(values) - 1) // 2) + 1):

@@ -90,16 +90,16 @@ class FoldInSolver:
     A new row v has the prior Normal(m + C z + Σ F y, Λ⁻¹). F y are the terms from features; z is the term from implicit
     feedback, the items that the user has rated. m, C and Λ are the intercept, the slopes and the residual precision of
     a linear regression of the trained rows, without their features, on z. If the new row has n ratings, z of each
-    trained row is computed from n of its ratings, drawn at random: with few ratings, C is small because implicit
-    feedback carries little information. With ratings r ~ Normal(o + v · x, 1 / (α β)), v is normal with precision A and
-    mean A⁻¹ b:
+    trained row is computed from n of its ratings, drawn at random: with few ratings, C is small, because implicit
+    feedback then carries little information. With ratings r ~ Normal(o + v · x, 1 / (α β)), v is normal with precision
+    A and mean A⁻¹ b:
 
         A = Λ + α Σ β x xᵀ,   b = Λ (m + C z + Σ F y) + α Σ β x (r − o)
 
     x are the other side's factors, preceded by 1 if there are biases, and o is the rest of the prediction. With samples
     of the weights, v is computed in each. If each user (or item) has a noise precision α, updates of v and of
     α = E[α | r, v] alternate, with the prior Gamma(ν/2, γ) fitted to the trained precisions. If these are all equal, α
-    is fixed to them.
+    is fixed at that value.
 
     Source: Salakhutdinov, Mnih, "Bayesian Probabilistic Matrix Factorization using Markov Chain Monte Carlo", ICML
     2008, equations 11 to 13, for A and b; Efron, Morris, "Stein's Estimation Rule and Its Competitors", JASA 1973, for
@@ -131,7 +131,7 @@ class FoldInSolver:
     def _estimate_prior(self, count: int) -> _RowPrior:
         """Estimate the prior of a row with `count` ratings, one of PRIOR_COUNTS.
 
-        Shrinks both covariances towards their diagonals, with the weight of D rows, so that they are invertible.
+        Shrinks both covariances towards their diagonals, with the weight of D rows, to make them invertible.
         """
         if count not in self._priors:
             index, rows = self._prior_rows
@@ -152,7 +152,7 @@ class FoldInSolver:
         """Solve for new rows, and draw `num_draws` times from their distribution in each sample: S · num_draws samples.
 
         The draws of a sample have the mean of the distribution. They also have its variance: exactly for point
-        estimates, else on average over the samples. Equal ratings give equal draws.
+        estimates, else on average over the samples. Identical ratings give identical draws.
         """
         feature_sums, rated_sums = self._compute_terms(observed)
         counts = torch.bincount(observed.row, minlength=observed.num_rows)
@@ -174,8 +174,8 @@ class FoldInSolver:
     def rating_influences(self, observed: Observations, other_rows: SideSamples, index: Tensor) -> Tensor:
         """Compute the influence of each rating of one new row on its predictions for rows of the other side.
 
-        The influence is the prediction minus the prediction without the rating, with equal α, m, C and Λ. It is exact:
-        with h = α β xᵀ A⁻¹ x and e the rating's error, leaving it out moves v by
+        The influence is the prediction minus the prediction without the rating, with the same α, m, C and Λ. It is
+        exact: with h = α β xᵀ A⁻¹ x and e the rating's error, leaving it out moves v by
 
             −α β e A⁻¹ x / (1 − h) + A₋⁻¹ Λ C δ,   A₋ = A − α β x xᵀ,
 

@@ -17,7 +17,7 @@ FACTORIZATIONS = [
     (128, ImplicitObjective(unrated_weight=0.2, regularization=6.0, frequency_exponent=0.0)),
 ]
 """Number of factors and objective of each factorization, found by NDCG@10 on validation rows of MovieLens 100K,
-latest-small and FilmTrust. Lists ordered by their sum beat lists ordered by either of them."""
+latest-small and FilmTrust. Lists ordered by their sum beat lists ordered by either one."""
 DIMS = [dim for dim, _ in FACTORIZATIONS]
 ALS_ITERATIONS, CG_STEPS, FINAL_CG_STEPS = 12, 3, 40
 """Number of iterations, of conjugate gradient steps per side in each, and of steps for the users at the end."""
@@ -65,7 +65,7 @@ class Interest(NamedTuple):
 def fit_interest(pairs: RatedPairs, *, num_users: int, num_items: int) -> Interest:
     """Fit by alternating least squares: each iteration improves all items, then all users.
 
-    Finally, the users' rows are solved for nearly to convergence, so that a user folded in gets the row of a trained
+    Finally, the users' rows are solved for nearly to convergence, so a folded-in user gets the same row as a trained
     user with the same ratings.
     """
     from ratinglab.kernels.sorted_ratings import sort_ratings  # numba is slow to import

@@ -19,8 +19,8 @@ class ItemSimilarity:
 
     n_ij is the number of users who rated both items. v_i is row i of V S^½ in the singular value decomposition U S Vᵀ
     of the matrix of interactions, R_ui = (x_u − x̄) · (y_i − ȳ): the predicted ratings without the terms that depend
-    only on the user or only on the item, so that item biases do not matter. Means and decomposition weight each user
-    and item by its number of training ratings. The cosine depends only on the predictions. The cosine of the factors y
+    only on the user or only on the item, so item biases do not matter. Means and decomposition weight each user and
+    item by its number of training ratings. The cosine depends only on the predictions. The cosine of the factors y
     would not: shifting or scaling them changes it even if x compensates. With samples, the cosine is computed in each
     and averaged, which shrinks it for items with uncertain factors.
 

@@ -86,6 +86,7 @@ Order = ExpectedGain | LowerBound
 def find_rating_levels(rating: NDArray[np.float32]) -> NDArray[np.float32]:
     """Find the distinct ratings, ascending: (N,) → (L,).
 
-    Looks at every n-th of more than MAX_LEVEL_ROWS ratings, because the first rows of a sorted table lack some.
+    With more than MAX_LEVEL_ROWS ratings, looks at every n-th one, because the first rows of a sorted table may miss
+    some levels.
     """
     return np.unique(rating[:: max(1, math.ceil(len(rating) / MAX_LEVEL_ROWS))])

@@ -43,9 +43,9 @@ def select_top_k(
 ) -> Iterator[NDArray[np.int32]]:
     """Select the best candidates of each user, best first.
 
-    Does not clip predictions, so that items that would clip to the highest rating stay distinct. Equal scores keep the
-    candidates' order. For an equation with factors, one matrix product scores a block of users; it rounds differently
-    from the scores of a single user, so that items whose scores differ only in the last digit may swap places.
+    Does not clip predictions, so items that would clip to the highest rating stay distinct. Equal scores keep the
+    candidates' order. For an equation with factors, one matrix product scores a block of users. It rounds differently
+    from the scores of a single user, so items whose scores differ only in the last digit may swap places.
 
     Args:
         users: (U,) int32 indices; users without training rows, and UNKNOWN, get the baseline's ranking.
@@ -157,7 +157,7 @@ def _multiply_factors(
 def _find_best_columns(scores: Tensor, k: int) -> NDArray[np.int64]:
     """Find the columns of the k highest scores of each row, best first; −1 for a score of −∞."""
     score, column = scores.topk(min(k + 1, scores.shape[1]))  # one more than k detects a tie at the border
-    # topk promises no order of equal scores, nor which of them it returns
+    # topk guarantees neither the order of equal scores nor which of them it returns
     is_tied = ((score[:, 1:] == score[:, :-1]) & (score[:, 1:] > -torch.inf)).any(dim=1)
     score[is_tied], column[is_tied] = (
         ranked[:, : score.shape[1]] for ranked in scores[is_tied].sort(dim=1, descending=True, stable=True)

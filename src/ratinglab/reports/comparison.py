@@ -139,10 +139,11 @@ def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
 
 
 def _group_runs(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[Group]:
-    """Group runs by model and settings. A group has the settings in which it differs from others of its model and fit.
+    """Group runs by model and settings. A group shows only settings that vary between groups of its model and fit.
 
-    The runs may come from anywhere, so all recorded settings count. Of runs with the same settings, seed, fold and
-    protocol, only the last one counts. Runs on different splits get separate groups, unless `across_splits` joins them.
+    The runs may come from anywhere, so all recorded settings count. If several runs have the same settings, seed, fold
+    and protocol, only the last one counts. Runs on different splits get separate groups, unless `across_splits` joins
+    them.
     """
     by_settings: defaultdict[tuple[str, tuple[Any, ...]], dict[tuple[Any, ...], FinishedRun]] = defaultdict(dict)
     for run in runs:
@@ -243,7 +244,7 @@ def _count_missing(runs: Sequence[FinishedRun], folds: set[int | None]) -> int:
 
 
 def _missing_folds(runs: Sequence[FinishedRun], folds: set[int | None]) -> str:
-    """Describe the missing folds, naming a seed unless all seeds lack the same. Returns "" if none is missing."""
+    """Describe the missing folds, naming a seed unless all seeds miss the same folds. Returns "" if none is missing."""
     by_seed = _folds_by_seed(runs)
     are_equal = len(set(map(frozenset, by_seed.values()))) == 1
     for (seed, _), finished in by_seed.items():

@@ -39,7 +39,7 @@ class Group(NamedTuple):
     Attributes:
         settings: the settings in which the groups of a table differ, by key.
         runs: the finished runs.
-        num_missing: number of runs that the group lacks, compared with other groups: other seeds or folds.
+        num_missing: number of missing runs: seeds or folds that other groups have.
         jobs: all jobs of the group, finished or not. Empty if the runs are not jobs of a sweep.
         behind: difference from the best testable group, or None if it was not tested.
     """
@@ -57,15 +57,15 @@ class Group(NamedTuple):
 
     @property
     def is_testable(self) -> bool:
-        """Whether no run is missing or pruned, so that the group can be tested against others."""
+        """Whether the group can be tested against others, because no run is missing or pruned."""
         return self.num_missing == 0 and not self.is_pruned
 
 
 def rank_groups(groups: Sequence[Group], metric: MetricKind) -> list[Group]:
     """Sort groups by the mean of a metric, named by its tag, best first.
 
-    Of groups whose printed means are equal, the one with fewer parameters is first. Groups without the metric follow.
-    Groups with missing runs are last, because their means cover different rows.
+    If printed means are equal, the group with fewer parameters comes first. Groups without the metric follow. Groups
+    with missing runs come last, because their means cover different rows.
     """
 
     def sort_key(group: Group) -> tuple[bool, float, float, float]:
@@ -172,7 +172,7 @@ def divide_jobs(jobs: Sequence[SweepJob]) -> list[ComparableJobs]:
 
 
 def group_jobs(jobs: Sequence[SweepJob], *, settings: Sequence[str], replicates: Sequence[str]) -> list[Group]:
-    """Group jobs by the arguments `settings`. Of jobs that also agree in the `replicates`, the last counts."""
+    """Group jobs by the arguments `settings`. If jobs also agree in the `replicates`, the last one counts."""
     by_settings: defaultdict[tuple[str, ...], dict[tuple[str, ...], SweepJob]] = defaultdict(dict)
     for job in jobs:
         arguments = job.arguments

@@ -83,7 +83,7 @@ def describe_results(values: Mapping[str, float], tables: RunTables) -> Iterator
     yield from tabulate_metrics(values, record)
     yield from tabulate_lists(values, tables, order=record.order_options())
     epochs = format_count(int(values["fit/epochs"]), "epoch")
-    if not record.is_sampled:  # a sampler averages its samples, so that no epoch is the best
+    if not record.is_sampled:  # a sampler averages its samples, so no epoch is the best
         epochs += f", best after {values['fit/best_epoch']}"
     yield f"fit        {values['fit/seconds']:.1f} s, {epochs}; {values['fit/ratings_per_second']:,.0f} ratings/s"
     if values["fit/best_epoch"] == 0:

@@ -110,7 +110,7 @@ def paired_difference(
     bootstrap of the paired squared errors.
 
     Returns:
-        The difference, or None if a run lacks the metric or its predictions, or if the two share no split.
+        The difference, or None if a run lacks the metric or its predictions, or if the two have no split in common.
     """
     tag = metric.name
     if not all(tag in run.metrics for run in (*best, *other)):

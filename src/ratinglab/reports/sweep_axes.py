@@ -28,7 +28,7 @@ class SweptRun(NamedTuple):
     """A finished run of a sweep.
 
     Attributes:
-        values: the swept arguments by key, as typed; a run may lack keys of other runs.
+        values: the swept arguments by key, as typed; a run need not have the keys of other runs.
         metric: value of the monitored validation metric.
         seconds: duration of the fit.
     """

@@ -48,8 +48,8 @@ LEGEND_STYLE: dict[str, Any] = {"loc": "outside lower left", "frameon": False, "
 def plot_marginal_effects(runs: Sequence[SweptRun], column: MetricKind) -> Figure:
     """Plot the metric against each swept key, one panel per key, with the mean over the other keys.
 
-    Keys with few distinct values have a mean per value, and other keys a mean per bin of equally many runs. Means
-    exclude runs beyond the axis. There must be at least one key.
+    Keys with few distinct values have one mean per value. Other keys have one mean per bin, and all bins have about the
+    same number of runs. Means exclude runs beyond the axis. There must be at least one key.
     """
     keys = read_keys(runs)
     metric, limits, order = _read(runs, column)
@@ -141,7 +141,7 @@ def plot_metric_against_seconds(runs: Sequence[SweptRun], column: MetricKind) ->
 def find_pareto_front(seconds: Numbers, metric: Numbers, *, higher_is_better: bool) -> NDArray[np.intp]:
     """Find the Pareto front: runs that no other run beats in time or metric while being at least equal in the other.
 
-    Returns their indices, by increasing seconds. Equal runs are all on the front, or none is.
+    Returns their indices, by increasing seconds. Either all of several equal runs are on the front, or none is.
     """
     cost = -metric if higher_is_better else metric
     points, point = np.unique(np.column_stack([seconds, cost]), axis=0, return_inverse=True)

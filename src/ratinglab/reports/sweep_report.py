@@ -168,7 +168,7 @@ def _mean_and_interval(jobs: ComparableJobs) -> Cells:
 
 
 def _best_rows(table: Cells, *, is_ranked: bool) -> Iterator[str]:
-    """Align the table for the terminal. Of a long ranked table, only the best rows are shown."""
+    """Align the table for the terminal. If a ranked table is long, only its best rows are shown."""
     hidden = len(table) - 1 - NUM_BEST if is_ranked and len(table) - 1 > MAX_SHOWN else 0
     yield from align(table[: len(table) - hidden])
     if hidden:
@@ -296,7 +296,7 @@ def _results_csv(jobs: Sequence[SweepJob]) -> bytes:
 
 
 def _as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Format rows with a header. Values that are NaN, or that a row lacks, are blank."""
+    """Format rows with a header. Values that are NaN or missing are blank."""
     return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n").encode()
 
 

@@ -25,7 +25,7 @@ def format_metric(value: float | None) -> str:
 def align(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterator[str]:
     """Format rows of cells as lines, each column as wide as its widest cell.
 
-    All rows have equally many cells. `right` holds the indices of right-aligned columns.
+    All rows have the same number of cells. `right` holds the indices of right-aligned columns.
     """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -1,9 +1,9 @@
 """Digests that detect damage to the files of a run.
 
 `digests.json` in a run's folder lists the SHA-256 of each file beside it. It is written before a file is replaced, with
-the digests of both the old and the new one, so that a kill in between leaves a valid run. Checkpoints are written too
-often to update a second file, or to hash all their bytes, each time. They are zip archives with a directory, which
-holds the CRC-32 of each part; the archive's comment has the SHA-256 of the directory.
+the digests of both the old and the new one, so a kill in between leaves a valid run. Checkpoints are written too often
+to update a second file, or to hash all their bytes, each time. They are zip archives with a directory, which holds the
+CRC-32 of each part; the archive's comment has the SHA-256 of the directory.
 """
 
 import hashlib
@@ -123,7 +123,7 @@ def _check_archive_once(path: Path, _: tuple[int, ...]) -> None:
     """Check an archive, but only once in each state."""
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         if not archive.comment.startswith(SEAL_PREFIX):
-            raise ValueError("it lacks the digest with which the run wrote it")
+            raise ValueError("the digest that the run stored in it is missing")
         file.seek(archive.start_dir)
         directory = file.read()  # its flags also decide how torch reads the parts
         digest = hashlib.sha256(directory[:-64]).hexdigest()

@@ -64,7 +64,7 @@ def find_named_run(text: str) -> tuple[Path, list[str]]:
     data, split and monitored metric of the latest one. `FOLDER/latest` searches another folder.
 
     Raises:
-        UserError: there is no finished run; or, for `best`, the latest run lacks its monitored metric.
+        UserError: there is no finished run; or, for `best`, the latest run does not have its monitored metric.
     """
     path = user_path(text, key="run")
     if path.parent == Path() and path.name not in NAMES and not path.exists():

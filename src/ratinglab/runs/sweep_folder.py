@@ -34,14 +34,23 @@ Curve = dict[int, float]
 
 
 class SweepJob(NamedTuple):
-    """A job of a sweep."""
+    """A job of a sweep.
 
-    folder: Path  # folder of its run
-    arguments: dict[str, str]  # its arguments, swept and fixed
-    failure: str | None  # why the job failed, such as a damaged file; None if it did not fail
-    pruned: str | None  # why the job was pruned; None if it was not pruned
-    record: RunRecord | None  # record of its run; None before training begins
-    metrics: dict[str, float]  # metrics of its run; {} before it finishes
+    Attributes:
+        folder: the folder of its run.
+        arguments: its arguments, swept and fixed.
+        failure: why the job failed, such as a damaged file. None if it did not fail.
+        pruned: why the job was pruned. None if it was not pruned.
+        record: the record of its run. None before training begins.
+        metrics: the metrics of its run. {} before it finishes.
+    """
+
+    folder: Path
+    arguments: dict[str, str]
+    failure: str | None
+    pruned: str | None
+    record: RunRecord | None
+    metrics: dict[str, float]
 
     @property
     def status(self) -> str:

@@ -137,7 +137,7 @@ def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> None:
 
 
 def _add_endpoints(app: FastAPI, current: CurrentRun) -> None:
-    """Add the endpoints. They are plain functions, so that FastAPI runs them in threads."""
+    """Add the endpoints. They are plain functions, so FastAPI runs them in threads."""
 
     def service_for(response: Response) -> Service:
         """Return the current service, and name its run in a header of the response."""

@@ -63,8 +63,8 @@ class Guard:
     def _is_known(self, host: str) -> bool:
         """Return whether a host is one of the names, or an IP address.
 
-        By DNS rebinding, a page of evil.com can point that name to 127.0.0.1, so that the browser counts this server as
-        part of evil.com. A page cannot do so with an address.
+        By DNS rebinding, a page of evil.com can point that name to 127.0.0.1, so the browser counts this server as part
+        of evil.com. A page cannot do so with an address.
         """
         try:
             ipaddress.ip_address(host)

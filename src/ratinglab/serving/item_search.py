@@ -22,7 +22,7 @@ class ItemSearch:
         count = tables.train_counts[1][: tables.record.num_items]
         self._ids = tables.item_ids.ids[: len(count)].astype(str).str.casefold().tolist()
         titles = self._ids if tables.titles is None else [str(title) for title in tables.titles[: len(count)]]
-        # texts begin with a space, so that " toy" matches beginnings of words
+        # texts begin with a space, so " toy" matches beginnings of words
         self._texts = [f" {words}" for words in _words(titles)]
         self._by_count = np.argsort(-count, kind="stable")
         self._by_information = np.argsort(-count * deviation, kind="stable")

@@ -19,7 +19,7 @@ class CurrentRun:
     """The served run.
 
     Attributes:
-        service: the loaded run. A request reads this attribute once, so that it finishes on the run it began with.
+        service: the loaded run. A request reads this attribute once, so it finishes on the run it began with.
         notes: a note on which run `latest` or `best` is; none if the user named a folder.
     """
 
@@ -41,7 +41,7 @@ class CurrentRun:
             fingerprint = _fingerprint(folder)
             if fingerprint == self._loaded and not force:
                 return
-            self._loaded = fingerprint  # before loading, so that a broken run is retried only after it changes
+            self._loaded = fingerprint  # before loading, so a broken run is retried only after it changes
             self.service = _load(folder, self._options)
         except UserError as error:
             if force or str(error) != self._last_fault:

@@ -243,7 +243,7 @@ class Similar(BaseModel):
     title: Title = None
     similarity: float = Field(description="Similarity of the two items' factors, from −1 to 1.")
     standard_deviation: float | None = Field(
-        default=None, description="Of the similarity over the samples, or null if the run has none."
+        default=None, description="Standard deviation of the similarity over the samples. null without samples."
     )
     shared_raters: int = Field(description="Number of users who rated both.")
 
@@ -276,7 +276,7 @@ class ItemsRequest(RequestModel):
 
 
 class ItemsResponse(BaseModel):
-    """Items, the best match first; without a query, the most rated on which opinions differ first."""
+    """Items, the best match first; without a query, items with many and differing ratings come first."""
 
     items: list[Item]
     more: bool = Field(description="Whether further items match.")
@@ -303,7 +303,7 @@ class Health(BaseModel):
     num_items: int = Field(description="Items with training ratings.")
     rating: RatingScale
     predicts_scores: bool = Field(description="Whether lists are ordered by scores, and no ratings are predicted.")
-    is_sampled: bool = Field(description="Whether the run holds samples, so that it knows standard deviations.")
+    is_sampled: bool = Field(description="Whether the run has samples, and therefore standard deviations.")
     loaded_at: datetime
 
 

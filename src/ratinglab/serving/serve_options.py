@@ -12,18 +12,18 @@ class ServeOptions(RunOptions):
     """Options of the prediction server."""
 
     host: str
-    """Address to listen on. 127.0.0.1 answers this computer only; 0.0.0.0 answers every computer that reaches it, and
-    the server asks for no password."""
+    """Address to listen on. With 127.0.0.1, the server answers only this computer. With 0.0.0.0, it answers every
+    computer that can reach it, and it asks for no password."""
     port: int = field(metadata=within(0, 65535))
     """Port to listen on. 0 takes any free port."""
     names: list[str]
     """Names by which the server may be addressed, besides localhost and IP addresses, such as [ratings.example.org].
-    Requests to other names are refused: a web page could otherwise point its own name at this server and read its
-    answers."""
+    Requests to other names are refused, because a web page could otherwise point its own name at this server and read
+    its answers."""
     reload_seconds: float | None = field(metadata=above(0))
-    """Seconds between checks whether `run` names another run, or whether its files have changed. The server then loads
-    that run while the current one answers; if it cannot be loaded, the current one stays. With null, it never
-    checks. The signal SIGUSR1 reloads the run at once."""
+    """Seconds between checks for whether `run` names another run or its files have changed. If so, the server loads
+    that run while the current one answers. If it cannot be loaded, the current one stays. With null, it never checks.
+    The signal SIGUSR1 reloads the run at once."""
     threads: int = field(metadata=at_least(1))
     """Number of requests computed at the same time. Further requests wait."""
     max_body_bytes: int = field(metadata=at_least(1))

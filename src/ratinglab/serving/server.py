@@ -42,7 +42,7 @@ def serve(options: ServeOptions) -> None:
             backlog=BACKLOG,
             timeout_graceful_shutdown=SECONDS_TO_FINISH,
         )
-        config.load()  # imports its protocols now, so that the server is ready when the line below appears
+        config.load()  # imports its protocols now, so the server is ready when the line below appears
         for note in current.notes:
             print(note)
         print(f"serving {current.service.run.folder} at {_url(options.host, listener)} (Ctrl-C to stop)", flush=True)

@@ -34,8 +34,8 @@ class LeaveLastSplitOptions(SplitOptions):
     """Number of ratings of each user for validation: the last ones before the test ratings. 0 turns off validation and
     early stopping."""
     test: int = field(metadata=at_least(1))
-    """Number of each user's last ratings for test. Of ratings with equal timestamps, the later one in the file counts
-    as the last."""
+    """Number of each user's last ratings for test. If timestamps are equal, the rating that comes later in the file
+    counts as the last."""
 
     def assign(self, table: RatingTable) -> NDArray[np.int8]:
         """Return the part of each row. All rows of a user with too few of them are training rows."""
@@ -56,7 +56,7 @@ class LeaveLastSplitOptions(SplitOptions):
         if ties > num_users / 2:
             notes.append(
                 f"for {ties:,} of {num_users:,} users, the first test rating and the rating before it have equal "
-                "timestamps, so that their order in the file decides which one is held out"
+                "timestamps, so their order in the file decides which one is held out"
             )
         return tuple(notes)
 
@@ -79,7 +79,7 @@ class LeaveLastSplitOptions(SplitOptions):
 class TemporalSplitOptions(FractionSplitOptions):
     """The latest rows of all users for test, and the latest of the remaining rows for validation.
 
-    All training rows precede all validation rows, which precede all test rows. To this end, rows with equal timestamps
+    All training rows precede all validation rows, which precede all test rows. Rows with equal timestamps therefore
     stay together, in the later part.
     """
 
@@ -95,4 +95,4 @@ class TemporalSplitOptions(FractionSplitOptions):
 
     def empty_part_reason(self, table: RatingTable) -> str:
         count = len(np.unique(table.times(needed_by=f"split={self.name}")))
-        return f": rows with equal timestamps stay together, and the data has {format_count(count, 'timestamp')}"
+        return f": rows with equal timestamps stay together, and the data have {format_count(count, 'timestamp')}"

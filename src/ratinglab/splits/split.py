@@ -125,7 +125,7 @@ class SplitOptions(ABC):
     def _identity(self, table: RatingTable) -> str:
         """Compute the identity of the split; see `Split`. The hash leaves out the options `fold` and `refit`."""
         options = {name: value for name, value in asdict(self).items() if name not in ("fold", "refit")}
-        # the digest leaves out the borders of files; sorting makes the order of fields irrelevant
+        # the digest leaves out the borders of files, and sorting makes the order of fields irrelevant
         borders = [source.stop for source in table.sources] if self.uses_files else []
         content = (VERSION, table.digest, self.name, sorted(options.items()), borders)
         hashed = blake2b(repr(content).encode(), digest_size=6)

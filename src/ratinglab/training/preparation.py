@@ -33,15 +33,25 @@ from ratinglab.training.train_options import TrainOptions
 
 @dataclass(frozen=True)
 class Preparation:
-    """The rows, the record and the metric of a run, from which its fit is built."""
+    """The rows, the record and the metric of a run, from which its fit is built.
 
-    options: TrainOptions  # the options, with the equation that model=best chooses for the data
-    requested_model: str  # value of the option `model`, which may be best
+    Attributes:
+        options: the options, with the equation that model=best chooses for the data.
+        requested_model: value of the option `model`, which may be best.
+        monitor: the monitored metric.
+        available: the side information in the data.
+        ratings: the rows of each part, with the side information that the equation needs.
+        data: the training and validation rows, in batches.
+        record: the record of a new run.
+    """
+
+    options: TrainOptions
+    requested_model: str
     monitor: Metric | MetricAtK
-    available: AvailableData  # side information in the data
-    ratings: SplitRatings  # the rows of each part, with the side information that the equation needs
-    data: RatingDataModule  # training and validation rows in batches
-    record: RunRecord  # the record of a new run
+    available: AvailableData
+    ratings: SplitRatings
+    data: RatingDataModule
+    record: RunRecord
 
     @property
     def has_validation(self) -> bool:

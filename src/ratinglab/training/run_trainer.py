@@ -64,14 +64,23 @@ def set_up_process(options: TrainOptions, run_folder: Path, *, rank: int) -> Non
 
 
 class ReadyFit(NamedTuple):
-    """A new or resumed fit, ready to run. It does not need the table: its data take only 12 or 16 bytes per row."""
+    """A new or resumed fit, ready to run. It does not need the table: its data take only 12 or 16 bytes per row.
+
+    Attributes:
+        trainer: Lightning's Trainer.
+        fit: the fit, with its initial weights or the weights of the last checkpoint.
+        data: the training and validation rows.
+        loggers: the Trainer's loggers.
+        epochs_done: number of epochs that trained the last checkpoint; 0 for a new fit.
+        digests: digests of the data, the side information and the split that this process has read.
+    """
 
     trainer: Trainer
-    fit: Fit  # has its initial weights or the weights of the last checkpoint
-    data: RatingDataModule  # training and validation rows
-    loggers: list[GuardedLogger]  # the Trainer's loggers
-    epochs_done: int  # number of epochs that have trained the last checkpoint; 0 for a new fit
-    digests: Sequence[str | None]  # of the data, the side information and the split that this process has read
+    fit: Fit
+    data: RatingDataModule
+    loggers: list[GuardedLogger]
+    epochs_done: int
+    digests: Sequence[str | None]
 
     def run(self, run_folder: Path) -> dict[str, float]:
         """Run the fit in all its processes, which must have read the same data, and return its metrics fit/….

@@ -38,7 +38,7 @@ class TrainOptions:
     logger: dict[str, LoggerOptions]
     """Loggers of the metrics, besides metrics.json. logger=[tensorboard,csv] chooses several."""
     protocol: ProtocolOptions
-    """Data, split and published results, fixed so that runs are comparable."""
+    """Data, split and published results, fixed to make runs comparable."""
     seed: int = field(metadata=valid_seed())
     """Seed of the initial weights, the order of the training rows, and the random draws of a fit."""
     metrics: list[str]
@@ -142,7 +142,7 @@ class TrainOptions:
             raise UserError(f"trainer.{key} must be 1 with split.refit=true, got {value}; set split.refit=false")
 
     def _check_order(self) -> None:
-        """Raise UserError if lists are ordered by lower bounds that the run lacks, always or in its first epochs."""
+        """Raise UserError if lists are ordered by lower bounds that do not exist, at all or in the first epochs."""
         if self.ranking.by is not OrderBy.lower_bound:
             return
         if not self.optimizer.keeps_samples:

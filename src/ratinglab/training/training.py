@@ -29,7 +29,7 @@ def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]
     """Train a run into an empty folder, or resume the run in the folder. `command` is stored in the run's record.
 
     Prints a header, the progress and a table of results. The best weights, read back from the run's folder, give the
-    metrics. A resumed run ends with the same weights, bit for bit, as an uninterrupted one. The fit's other
+    metrics. A resumed run ends with weights that are bit-for-bit identical to an uninterrupted run's. The fit's other
     processes call `join_fit`.
 
     With split.refit, a validation fit finds the number of epochs. It is a separate run in the subfolder `validation`,
@@ -93,7 +93,7 @@ def _fit_and_evaluate(
 ) -> AvailableData:
     """Fit a model into a run's folder and evaluate it, unless the run is finished.
 
-    `refit_epochs` is None for a fit that is no refit. Returns the side information in the data.
+    `refit_epochs` is None for a fit that is not a refit. Returns the side information in the data.
     """
     prepared = prepare(options, command=command, refit_epochs=refit_epochs)
     options, available = prepared.options, prepared.available

@@ -1,3 +1,5 @@
+"""The event file of a run for TensorBoard."""
+
 import errno
 import logging
 import os

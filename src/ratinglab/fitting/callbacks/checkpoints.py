@@ -40,12 +40,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class BestAndLast(Checkpoint):
     """Writer of best.ckpt, the best epoch by the monitored metric, and last.ckpt, from which a run resumes.
 
-    With a monitored metric, the initial weights are the first candidate for best.ckpt, as epoch 0, so that a fit never
-    ends with a worse value of the metric than it began with. Writes best.ckpt after every epoch that is the best so
-    far. Writes last.ckpt at the end of the fit, and after an epoch if at least `last_every_seconds` have passed since
-    the last write. Without a monitored metric, the last epoch counts as the best, and both are written together.
+    With a monitored metric, the initial weights are the first candidate for best.ckpt, as epoch 0, so a fit never ends
+    with a worse metric than it started with. Writes best.ckpt after every epoch that is the best so far. Writes
+    last.ckpt at the end of the fit, and after an epoch if at least `last_every_seconds` have passed since the last
+    write. Without a monitored metric, the last epoch counts as the best, and both are written together.
 
-    If a checkpoint cannot be written, warns and keeps the previous one: a full disk does not stop training.
+    If a checkpoint cannot be written, warns and keeps the previous one, so a full disk does not stop training.
     """
 
     def __init__(self, run_folder: Path, *, monitor: MetricKind | None, last_every_seconds: float) -> None:

@@ -17,19 +17,19 @@ MIN_SAMPLES, MAX_SAMPLES = 16, 1000
 NUM_GAIN_RATINGS = 4096
 """Number of ratings over which the gain of more samples is estimated."""
 SAMPLES_PER_CHECK, MIN_SAMPLES_BEFORE_CHECK = 8, 32
-"""Number of samples between checks whether the fit is done, and before the first check."""
+"""Number of samples between checks for whether the fit is done, and before the first check."""
 MIN_THIN_GROWTH = 16
 """Factor by which thin must have grown before a fit with the maximum number of samples can end."""
 MAX_INDEPENDENT_RATIO = 1.3
-"""Highest ratio of the gain to that of independent samples at which the samples count as independent."""
+"""The samples count as independent if their gain is at most this multiple of the gain of independent samples."""
 
 
 class Chain:
     """The kept samples of a posterior: one of every `thin` draws.
 
-    Beyond the maximum, drops every second sample and doubles `thin`. The gain is how much averaging more samples would
-    lower the mean squared error: the squared Monte Carlo error of the mean prediction. Its estimate is
-    mean (ā − b̄)² / 4 over `gain_ratings`, with ā and b̄ the mean predictions of the first and the second half of the
+    Beyond the maximum, drops every other sample and doubles `thin`. The gain is how much averaging more samples would
+    lower the mean squared error: the squared Monte Carlo error of the mean prediction. Its estimate, over the ratings
+    `gain_ratings`, is mean (ā − b̄)² / 4, with ā and b̄ the mean predictions of the first and the second half of the
     samples. Autocorrelation and lack of convergence increase the estimate.
 
     Source: Flegal, Jones, "Batch Means and Spectral Variance Estimators in Markov Chain Monte Carlo", Annals of
@@ -37,7 +37,7 @@ class Chain:
     """
 
     def __init__(self, posterior: Posterior, *, thin: int, max_samples: int | None) -> None:
-        """Start without samples; max_samples=None keeps as many as fit into MAX_TOTAL_SAMPLE_BYTES."""
+        """Start without samples; max_samples=None limits them to MAX_TOTAL_SAMPLE_BYTES."""
         num_that_fit = MAX_TOTAL_SAMPLE_BYTES // max(1, posterior.sample_bytes)
         self.max_samples = min(max(num_that_fit, MIN_SAMPLES), MAX_SAMPLES) if max_samples is None else max_samples
         self.thin = self._first_thin = thin
@@ -49,7 +49,7 @@ class Chain:
         """Predictions of each sample for gain_ratings, (R,) float32."""
 
     def keep(self, sample: Factors) -> bool:
-        """Keep a sample. Return True if every second sample was dropped."""
+        """Keep a sample. Return True if every other sample was dropped."""
         self._posterior.samples.append(sample)
         self._has_dropped = len(self._posterior.samples) > self.max_samples
         if self._has_dropped:
@@ -74,17 +74,17 @@ class Chain:
         return float(difference.square().mean()) / 4, float(predicted.var(dim=0).mean()) / num_samples
 
     def is_done(self, *, min_gain: float, train_mse: float) -> bool:
-        """Return whether more samples would lower the MSE by at most min_gain · train_mse, or are of no more use.
+        """Return whether more samples would lower the MSE by at most min_gain · train_mse, or would no longer help.
 
-        They are of no more use once the number of samples is at its maximum, `thin` has grown by MIN_THIN_GROWTH, and
-        the samples are nearly independent. Checks after every SAMPLES_PER_CHECK samples, and if `keep` has just dropped
-        every second sample.
+        They no longer help once the number of samples is at its maximum, `thin` has grown by MIN_THIN_GROWTH, and the
+        samples are nearly independent. Checks after every SAMPLES_PER_CHECK samples, and if `keep` has just dropped
+        every other sample.
         """
         num_samples = len(self._posterior.samples)
         is_due = self._has_dropped or num_samples % SAMPLES_PER_CHECK == 0
         min_samples = min(MIN_SAMPLES_BEFORE_CHECK, max(2, self.max_samples // 2))
         if min_gain == 0 or not is_due or num_samples < min_samples:
-            return False  # with min_gain=0, the fit never ends itself
+            return False  # with min_gain=0, the fit never ends by itself
         gain, independent_gain = self.gain()
         is_long = self._has_dropped and self.thin >= MIN_THIN_GROWTH * self._first_thin
         return gain <= min_gain * train_mse or (is_long and gain <= MAX_INDEPENDENT_RATIO * independent_gain)

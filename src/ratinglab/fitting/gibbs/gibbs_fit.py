@@ -46,11 +46,11 @@ class GibbsFit(RowFit):
     sweep draws whole rows, and all rows of a side in parallel.
 
     If rows are sums of terms, a row's mean is m + Σ F y over the side's terms, with y ~ Normal(0, (λ Λ)⁻¹) and one
-    λ ~ Gamma(1, 1) per term. A sweep draws y one column of F at a time, each given all others. With biases, each y also
-    has a bias entry. The row's own bias is stored with the sum of these entries included. If a user has several rows,
-    such as one per day in timesvdpp, they share the user's a_u. If most of these rows have a single rating, p_u hardly
-    moves given the rows, which stay close to their mean. A sweep then also draws p_u given the ratings and the rows'
-    differences from p_u.
+    λ ~ Gamma(1, 1) per term. A sweep draws y one column of F at a time, each column given all the others. With biases,
+    each y also has a bias entry. The row's own bias is stored with the sum of these entries included. If a user has
+    several rows, such as one per day in timesvdpp, they share the user's a_u. If most of these rows have a single
+    rating, p_u hardly moves given the rows, which stay close to their mean. A sweep then also draws p_u given the
+    ratings and the rows' differences from p_u.
 
     No draw depends on the number of threads.
 
@@ -74,7 +74,7 @@ class GibbsFit(RowFit):
         super().__init__(predictor, setup, options)
         self.options = options
         self.chain = Chain(self.posterior, thin=options.thin, max_samples=options.max_samples)
-        # buffers, so that checkpoints keep them
+        # buffers, so checkpoints keep them
         for side in SIDE_NAMES:
             self.register_buffer(f"{side}_precision", torch.ones(len(self.equation.side(side).last_rows())))
             for term in self.equation.side(side).terms:

@@ -9,8 +9,8 @@ from ratinglab.kernels.rows import FloatArray
 
 Float64Array = NDArray[np.float64]
 DEGREES = 2.0 ** np.arange(1, 10.5, 0.5)
-"""Values of ν, the degrees of freedom, with equal prior probabilities: 2 to 1024. At the highest, the precisions have a
-standard deviation of 4%."""
+"""Values of ν, the degrees of freedom, from 2 to 1024, with equal prior probabilities. At the highest value, the
+precisions have a standard deviation of 4%."""
 COMMON_SHAPE, COMMON_RATE = 1.0, 1.0
 """Parameters of the gamma prior on the common precision."""
 
@@ -80,7 +80,7 @@ def draw_precisions(
 
         p(ν | errors) ∝ Π_u Γ((ν + n)/2) / Γ(ν/2) · (ν/2)^(−n/2) · (1 + S/ν)^(−(ν + n)/2)
 
-    A draw of ν given a would mix slowly where ν is large.
+    Drawing ν given a would mix slowly for large ν.
 
     Args:
         counts: (N,), n of each user.

@@ -1,6 +1,6 @@
 """MLflow and W&B runs. Neither sends anything over the network, unless the options say so.
 
-A file in the run's folder has the id of the MLflow or W&B run, so that a resumed run continues it.
+A file in the run's folder has the id of the MLflow or W&B run, so a resumed run can continue it.
 """
 
 import json
