@@ -111,5 +111,5 @@ def test_unknown_enum_value_is_refused():
 @pytest.mark.parametrize("key", ["count", "color"])
 def test_option_missing_in_the_run_is_refused(key):
     plain = {name: value for name, value in PLAIN.items() if name != key}
-    with pytest.raises(UserError, match=rf"^Paint has the option {key}, which the run lacks$"):
+    with pytest.raises(UserError, match=rf"^Paint has the option {key}, which the run does not have$"):
         from_plain(plain, Paint)

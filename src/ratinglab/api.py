@@ -36,7 +36,7 @@ class Settings(TypedDict, total=False):
         users: table of users. Its id column has the same name as in `ratings`; its other columns are features.
         items: table of items, like `users`. Its column `title`, if any, holds the titles.
         columns: names of the columns in `ratings`, if they differ, by role: user, item, rating, timestamp.
-        timestamp_format: timestamp format, such as "%d.%m.%Y %H:%M". Unix times and ISO dates need none.
+        timestamp_format: format of the timestamps, such as "%d.%m.%Y %H:%M". Not needed for Unix times and ISO dates.
         recipe: name of a model with its fit and settings.
         model: name of the equation.
         optimizer: name of the algorithm that fits the equation.
@@ -163,7 +163,8 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
         fold_1 = _compose_job(overrides, given)
         folds = getattr(fold_1.options.split, "folds", None)
         if folds is None:
-            raise UserError(f"cross_validate needs a split with folds, as split=kfold, got {fold_1.options.split.name}")
+            name = fold_1.options.split.name
+            raise UserError(f"cross_validate needs a split with folds, such as split=kfold, got {name}")
         parent = fold_1.output_folder("run" if "folder" in given else "sweep")
         rows: list[dict[str, Any]] = []
         for fold in range(1, folds + 1):

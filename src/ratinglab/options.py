@@ -126,7 +126,7 @@ def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
         raise UserError(f"{cls.__name__} has no option {unknown[0]}, which the run has")
     for field in fields(cls):
         if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
-            raise UserError(f"{cls.__name__} has the option {field.name}, which the run lacks")
+            raise UserError(f"{cls.__name__} has the option {field.name}, which the run does not have")
     for name, hint in get_type_hints(cls).items():
         for kind in get_args(hint) or [hint]:
             if isinstance(kind, type) and issubclass(kind, Enum) and values.get(name) is not None:

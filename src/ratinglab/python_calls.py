@@ -33,8 +33,8 @@ def isolated() -> Iterator[None]:
     """Run a call with the process settings that training needs, and restore the caller's settings afterwards.
 
     The settings are threads, random states, warning filters, logging levels, garbage collection, environment variables,
-    the module search path, and torch's modes and default type. A UserError loses its causes, which a notebook would
-    print above its one line.
+    the module search path, and torch's modes and default type. The causes of a UserError are removed, because a
+    notebook would print them above its one line.
     """
     with CALL_LOCK, ExitStack() as restored:
         restored.enter_context(warnings.catch_warnings())

@@ -35,7 +35,7 @@ def target_class(dotted_path: Any, *, base: type, key: str) -> type:
     if "name" in inspect.get_annotations(base) and not hasattr(cls, "name"):
         missing.add("name")
     if missing:
-        raise UserError(f"{key}: {dotted_path} lacks {', '.join(sorted(missing))}")
+        raise UserError(f"{key}: {dotted_path} has no {', '.join(sorted(missing))}")
     return cls
 
 

@@ -126,7 +126,7 @@ def test_strings_keep_the_text_typed_on_the_command_line():
         (f"{__name__}.Chosem", f"group._target_: {__name__} has no Chosem; did you mean Chosen?"),
         (f"{__name__}.Root", f"group._target_ must be a subclass of {__name__}.Base, got {__name__}.Root"),
         ("os.system", f"group._target_ must be a subclass of {__name__}.Base, got os.system"),
-        (f"{__name__}.Unfinished", f"group._target_: {__name__}.Unfinished lacks build"),
+        (f"{__name__}.Unfinished", f"group._target_: {__name__}.Unfinished has no build"),
         (f"{__name__}.Forgotten", f"group._target_: {__name__}.Forgotten needs the decorator @dataclass"),
     ],
 )

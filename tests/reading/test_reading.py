@@ -759,6 +759,6 @@ def test_all_missing_columns_are_named_at_once(tmp_path, write):
     with pytest.raises(UserError) as error:
         csv_options(str(path), columns=("usr", "movei", "stars")).load()
     assert str(error.value) == (
-        f"{path} lacks 2 columns: data.columns.user='usr' (did you mean user?), data.columns.item='movei' (did you "
-        "mean movie?); it has user, movie, stars"
+        f"{path} is missing 2 columns: data.columns.user='usr' (did you mean user?), data.columns.item='movei' (did "
+        "you mean movie?); it has user, movie, stars"
     )

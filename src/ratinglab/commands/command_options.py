@@ -44,12 +44,12 @@ class FoldInOptions(TextOptions):
     """Options of commands that fold in users, items and ratings."""
 
     ratings: str | None
-    """Ratings that the run was not trained on: {ITEM: RATING, …} of one user, with ids or titles as ITEM, or a file
+    """Ratings that the run was not trained on: {ITEM: RATING, …} for one user, with ids or titles as ITEM, or a file
     with one rating per row. Users and items that the run does not know are folded in without training. Ratings of known
     users are added to their training ratings. With null, there are none."""
     user_features: str | None
-    """Features of new users that the model uses: {NAME: VALUE, …} of one user, or a file with one user per row.
-    With null, there are none."""
+    """Features of new users that the model uses: {NAME: VALUE, …} for one user, or a file with one user per row. With
+    null, there are none."""
     item_features: str | None
     """File with the features and the titles of new items. With null, there are none."""
 
@@ -115,7 +115,7 @@ class RecommendOptions(RunOptions, FoldInOptions):
     ranking: OrderOptions
     """Order of the lists."""
     why: bool
-    """Whether to show, with each item, the user's ratings that most raised or lowered its prediction."""
+    """Whether to show the ratings of the user that most raised or lowered each item's prediction."""
     columns: RecommendColumns
     """Columns of the files."""
 

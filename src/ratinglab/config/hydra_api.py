@@ -28,7 +28,7 @@ argument_parser = get_args_parser
 def run_hydra_app(task: Callable[[DictConfig], Any], *, config_name: str, arguments: Sequence[str]) -> None:
     """Run a Hydra app with these command-line arguments. Hydra calls the task once per job.
 
-    While a task runs, sys.argv has the arguments that the user typed, also in a launcher's worker process.
+    While a task runs, sys.argv has the arguments that the user typed, even in a launcher's worker process.
     """
     typed = list(sys.argv)
 

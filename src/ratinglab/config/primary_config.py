@@ -90,7 +90,7 @@ class PrimaryConfig:
         self.put_on_path()
 
     def put_on_path(self) -> None:
-        """Let Python find the classes in the user's folder, also in a launcher's worker process."""
+        """Let Python find the classes in the user's folder, even in a launcher's worker process."""
         if self.user_folder is not None and str(self.user_folder) not in sys.path:
             sys.path.insert(0, str(self.user_folder))
 

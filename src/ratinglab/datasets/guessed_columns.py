@@ -172,8 +172,8 @@ def _assign_ids_by_order(roles: Roles) -> None:
 def find_timestamp_formats(cells: list[str], configured: str | None) -> list[str | None]:
     """Find values of data.timestamp_format that fit all cells.
 
-    Returns the configured value alone if it fits, None alone if reading detects the format, or else all date patterns
-    that fit.
+    Returns only the configured value if it fits, only None if reading detects the format, and otherwise all date
+    patterns that fit.
     """
     for pattern in (configured, None):
         if not cells or are_times(cells, pattern):

@@ -36,8 +36,8 @@ class DataOptions(CleaningOptions, ABC):
     """Base class of the sources of ratings."""
 
     cache: str | None
-    """Folder for synthetic, downloaded and converted data. If null, none are kept. Defaults to $RATINGLAB_DATA, or the
-    user's cache folder."""
+    """Folder for synthetic, downloaded and converted data. If null, nothing is kept. Defaults to $RATINGLAB_DATA, or
+    the user's cache folder."""
     batch_size: int = field(metadata=within(1, 2**31 - 1))
     """Number of ratings per training step. Larger batches run faster and may need a larger optimizer.lr."""
 

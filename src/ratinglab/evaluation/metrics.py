@@ -1,4 +1,4 @@
-"""Metrics of predicted ratings, by name. They pool all rows of a part, without averages over batches or users.
+"""Metrics of predicted ratings, by name. They pool all rows of a part instead of averaging over batches or users.
 
 To add your own, define a Metric in any module and name it: `metrics=[mse,rmse,mae,my_metrics.within_half]`.
 """

@@ -61,7 +61,7 @@ class OrderBy(Enum):
 
 
 class UnknownUsers(Enum):
-    """Treatment of users without training ratings in recommendation lists."""
+    """How to treat users without training ratings in recommendation lists."""
 
     error = "error"
     baseline = "baseline"

@@ -53,7 +53,7 @@ class FitOptions(ABC):
     forms: ClassVar[tuple[EquationForm, ...]] = RATING_FORMS
     """Forms of equations that the fit supports."""
     train_tag: ClassVar[str | None] = "train/mse"
-    """Tag of the training metric of each epoch; None if the fit reports none."""
+    """Tag of the training metric of each epoch; None if there is no such metric."""
     takes_batches: ClassVar[bool] = True
     """Whether a step takes data.batch_size ratings; otherwise, an epoch takes all training rows at once."""
     keeps_samples: ClassVar[bool] = False
@@ -63,7 +63,7 @@ class FitOptions(ABC):
     runs_on_cpu_only: ClassVar[bool] = False
     """Whether the fit runs only on the CPU."""
     is_compiled: ClassVar[bool] = False
-    """Whether numba compiles the whole sweep, rather than a single step as in sparse_adam. If so, numba's threads must
+    """Whether numba compiles the whole sweep, not just a single step as in sparse_adam. If so, numba's threads must
     start before torch is imported; see `kernels.compiled.start_threads`."""
     update_frequency: ClassVar[str] = "one step per epoch"
     """How often a fit without batches updates the weights, as shown in the header."""
@@ -78,7 +78,7 @@ class FitOptions(ABC):
 
     @property
     def initial_lr(self) -> float | None:
-        """Learning rate at the start; None if the fit has none."""
+        """Initial learning rate; None if the fit has no learning rate."""
         return None
 
     @property

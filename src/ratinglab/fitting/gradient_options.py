@@ -83,7 +83,7 @@ class AdamWOptions(MomentOptions):
 
 @dataclass
 class SparseAdamOptions(MomentOptions):
-    """Adam on a batch's rows only, for tables much larger than a batch. Not equivalent to Adam.
+    """Adam that updates only a batch's rows, for tables much larger than a batch. Not equivalent to Adam.
 
     All other rows keep their weights and moments; Adam would decay those moments and also move these rows. The
     equation must read its weights by row lookup only, so terms and features are not supported.

@@ -1,4 +1,4 @@
-"""Adam on a batch's rows only, for tables too large to update in full at every step."""
+"""Adam that updates only a batch's rows, for tables that are too large to update in full at every step."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -67,7 +67,7 @@ def make_sparse(model: Equation) -> None:
     """Make the gradients of all embeddings sparse, in place.
 
     Raises:
-        UserError: the model has weights outside nn.Embedding, or reads them other than by row lookup.
+        UserError: the model has weights outside nn.Embedding, or does not read them only by row lookup.
     """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for name, parameter in model.named_parameters():

@@ -252,7 +252,8 @@ def _dates_to_text(schema: pa.Schema) -> pa.Schema:
 
 
 def _parse_options(types: pa.Schema, *, other_keys: str = "infer") -> pyarrow.json.ParseOptions:
-    """Make options for keys of known types. The types of other keys are inferred, or the keys ignored ("ignore")."""
+    """Make options for keys of known types. The types of other keys are inferred, or the keys are ignored
+    ("ignore")."""
     schema = types if len(types) > 0 else None
     return pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=other_keys)
 

@@ -33,7 +33,7 @@ class Layout:
         header_lines: number of lines before the first row of data, 0 without a header.
         names: names of the columns from the header, or 1, 2, … if there is no header.
         positions: positions of the columns of ratings, from 0, by role: user, item, rating and, if read, timestamp.
-        time_format: timestamp format. None if the file is read without timestamps.
+        time_format: format of the timestamps. None if the file is read without timestamps.
         spans_lines: whether quoted cells may contain line ends, unless `positions` names their column.
         notes: one line each, on the header and on the shape of the file.
     """
@@ -123,7 +123,7 @@ def find_column_positions(
         suggestions = {role: did_you_mean(name, names).removeprefix("; ") for role, name in missing.items()}
         hints = {role: f" ({hint})" if hint else "" for role, hint in suggestions.items()}
         keys = ", ".join(f"data.columns.{role}={quote_for_hydra(name)}{hints[role]}" for role, name in missing.items())
-        raise UserError(f"{file} lacks {len(missing)} columns: {keys}; it has {join_names(names)}")
+        raise UserError(f"{file} is missing {len(missing)} columns: {keys}; it has {join_names(names)}")
     positions = {
         role: find_column_position(names, name, key=f"data.columns.{role}", file=file, has_header=has_header)
         for role, name in name_by_role.items()

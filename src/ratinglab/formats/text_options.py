@@ -98,7 +98,7 @@ class ColumnOptions:
     rating: str
     """Column of the ratings: finite numbers, higher is better."""
     timestamp: str | None
-    """Column of the timestamps. If null, none are read. Splits by time and timesvdpp require it."""
+    """Timestamp column. If null, timestamps are not read. Splits by time and timesvdpp require it."""
 
     def by_role(self) -> dict[str, str]:
         """Return the names of the columns to read, by role: user, item, rating and, if not None, timestamp."""

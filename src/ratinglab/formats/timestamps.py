@@ -36,7 +36,7 @@ DATE_PATTERNS = [
     *("%m %d, %Y", "%B %d, %Y", "%b %d, %Y", "%d %B %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d %B, %Y"),
     *("%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z"),
 ]
-"""Patterns of the dates other than ISO that messages suggest."""
+"""Patterns of non-ISO dates that messages suggest."""
 EARLIEST_MS, LATEST_MS = -62_135_596_800_000, 253_402_300_799_999
 """First and last millisecond of the years 1 to 9999, since 1970."""
 LIKELY_TIMES_MS = (631_152_000_000, 4_102_444_800_000)

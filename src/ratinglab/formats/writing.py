@@ -59,7 +59,7 @@ def check_output_format(path: Path) -> None:
 
 
 def _extensions(path: Path) -> tuple[str, str]:
-    """Return the extensions of format and compression in lower case, or "" for none."""
+    """Return the format and compression extensions in lower case, or "" if missing."""
     *_, before, last = ["", "", *map(str.lower, path.suffixes)]
     return (before, last) if last in COMPRESSORS else (last, "")
 

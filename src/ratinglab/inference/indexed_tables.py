@@ -135,7 +135,7 @@ class IndexedTables(ABC):
             raise UserError(f"{place(row)}: {str(user_ids[row])!r} has no training ratings{advice}{nearest}")
 
     def candidates(self, item_ids: Ids | None) -> NDArray[np.int32]:
-        """Return the distinct indices of those items that can be recommended, most popular first.
+        """Return the distinct indices of the items that can be recommended, most popular first.
 
         With None, returns all items that have training ratings or were folded in. All other items are left out.
 

@@ -25,7 +25,7 @@ from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order
 from ratinglab.recommend.topk import select_top_k
 
 SHORT_LIST = 10
-"""Default length of lists, also in conf/recommend.yaml and conf/similar.yaml. Always valid, even with fewer items."""
+"""Default length of lists, also in conf/recommend.yaml and conf/similar.yaml. Valid even if there are fewer items."""
 Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]
 """Timestamps of ratings, in any unit. Timestamps without a time zone are in UTC."""
 BASES = ("known", "user_unknown", "item_unknown", "both_unknown")

@@ -53,7 +53,7 @@ class Posterior(Equation):
         return self._average_predictions(self.samples, user, item, day)
 
     def predict_sample(self, number: int, user: Tensor, item: Tensor, day: Tensor | None) -> Tensor:
-        """Predict from one sample alone, counted from 0: (B,) float32."""
+        """Predict from a single sample, counted from 0: (B,) float32."""
         return self._average_predictions([self.samples[number]], user, item, day)
 
     def _average_predictions(self, samples: list[Factors], user: Tensor, item: Tensor, day: Tensor | None) -> Tensor:

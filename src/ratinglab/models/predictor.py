@@ -88,8 +88,8 @@ class Predictor(nn.Module):
     ) -> Tensor:
         """Predict without clipping, since a ranking must distinguish items that clip to the highest rating.
 
-        Predicts from one sample of a Posterior alone if `sample` is its number, from 0. Does not branch on values while
-        torch.export or torch.onnx.export traces it.
+        If `sample` is given, predicts from only that sample of a Posterior, counted from 0. Does not branch on values
+        while torch.export or torch.onnx.export traces it.
         """
         predict = self.model.predict
         if sample is not None:

@@ -33,7 +33,7 @@ class TimeSVDppOptions(SVDppOptions):
 class TimeSVDpp(SVDpp):
     """timeSVD++: SVD++ whose user biases and factors change from day to day.
 
-    r̂_ui(t) = μ + b_u(t) + b_i + (p_u(t) + |N(u)|^−½ Σ_{j ∈ N(u)} y_j) · (q_i + …), else as svdpp
+    r̂_ui(t) = μ + b_u(t) + b_i + (p_u(t) + |N(u)|^−½ Σ_{j ∈ N(u)} y_j) · (q_i + …), otherwise as in svdpp
 
     b_u(t) = b_u + a_u dev_u(t) + b_u,t and p_u(t) = p_u + α_u dev_u(t) + p_u,t, with separate weights b_u,t and p_u,t
     for every day t on which the user has training rows; dev_u(t) = sign(t − t_u) |t − t_u|^0.4 / s, in days from the

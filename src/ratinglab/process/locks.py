@@ -1,4 +1,4 @@
-"""Lock on a folder, which keeps two processes from training in it at once."""
+"""Lock on a folder, which keeps two processes from training in it at the same time."""
 
 import errno
 import os

@@ -27,7 +27,7 @@ FINAL_YEAR = r" \(\d{4}\)$"
 FINAL_BRACKETS = r"( \([^()]*\))+$"
 """Other titles and the year at the end of a title, as in `amelie (fabuleux destin d'amélie poulain, le) (2001)`."""
 MAX_LISTED = 3
-"""Maximum number of items in the message if several items have a title."""
+"""Maximum number of items listed in the message that several items have a title."""
 MAX_COMPARED_TITLES = 200
 """Maximum number of titles to compare letter by letter with an unknown title."""
 ItemsByTitle = dict[str, list[int]]

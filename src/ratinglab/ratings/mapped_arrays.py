@@ -17,7 +17,7 @@ BLOCK_ROWS = 1 << 24
 def allocate_array(count: int, dtype: DTypeLike, *, folder: Path | None) -> NDArray[Any]:
     """Allocate an uninitialized array of `count` values, in memory or in an unnamed file of a folder.
 
-    Reserves the file's space at once, since writing to a mapped page of a full disk would kill the process. The
+    Reserves the file's space immediately, because writing to a mapped page of a full disk would kill the process. The
     operating system frees the file when the array is deleted or the process ends.
 
     Raises:

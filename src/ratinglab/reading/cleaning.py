@@ -134,7 +134,7 @@ def merge_duplicates(rows: SourceRows, *, policy: str) -> SourceRows:
 
 
 def _repeats_message(rows: SourceRows, repeats: NDArray[np.intp], pair: NDArray[np.int64]) -> str:
-    """Make the message on the rows that repeat the pair of an earlier row; pair: (N,), the pair of each row."""
+    """Make the message about rows that repeat the pair of an earlier row; pair: (N,), the pair of each row."""
     late = repeats[:MAX_EXAMPLES]
     places = rows.places([*late, *(int(np.argmax(pair == pair[row])) for row in late)])
     user_ids, item_ids = rows.user_ids.ids[rows.ratings.user[late]], rows.item_ids.ids[rows.ratings.item[late]]

@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 def stream_rows(files: DataFiles, folder: Path) -> SourceRows:
     """Read the columns user, item and rating, and write them to files in a folder: 12 bytes per row.
 
-    Its parent folder is for further arrays of this size: the cache renames the folder itself.
+    Further arrays of this size belong in its parent folder, because the cache renames the folder itself.
 
     Reads the files twice: to find the distinct ids, then to look up their indices. Memory holds the ids and a few
     batches of rows.

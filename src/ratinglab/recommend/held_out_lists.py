@@ -97,7 +97,7 @@ def _renumber_users(rows: Ratings, history: Batch) -> tuple[Ratings, Batch, int]
 
 
 class MonitoredLists:
-    """Lists measured on the validation rows; their metric decides which epoch is the best.
+    """Lists measured on the validation rows. Their metric decides which epoch is the best.
 
     The users, their relevant items and the interest do not change: they are computed once, at the first measurement.
     """

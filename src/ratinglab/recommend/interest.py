@@ -52,13 +52,13 @@ class Interest(NamedTuple):
         return interest.clamp_(min=0)
 
     def with_items(self, pairs: RatedPairs, count: int) -> "Interest":
-        """Append `count` items, solved for from who rated them; in the pairs, the first of them is item 0."""
+        """Append `count` items, whose rows are solved for from their raters. In the pairs, they are numbered from 0."""
         share = torch.from_numpy(np.bincount(pairs.item, minlength=count) / len(self.user)).float()
         items = torch.cat([self.item, _solve_factors(pairs.transpose(), count, self.user)])
         return Interest(self.user, items, torch.cat([self.share, share]))
 
     def with_users(self, pairs: RatedPairs, count: int) -> "Interest":
-        """Replace the users by `count` new ones, solved for from what they rated."""
+        """Replace the users by `count` new ones, whose rows are solved for from the items that they rated."""
         return self._replace(user=_solve_factors(pairs, count, self.item))
 
 

@@ -94,7 +94,7 @@ def _read_curves(group: Group, tag: str) -> list[Curve]:
 
 
 def _name(group: Group, *, is_job: bool) -> str:
-    """Name a group by its settings, such as `embedding_dim=8 lr=0.01`; a single job, also by its number."""
+    """Name a group by its settings, such as `embedding_dim=8 lr=0.01`. A single job's name also has its number."""
     short = short_keys(group.settings)
     texts = [f"{short[key]}={short_number(value)}" for key, value in group.settings.items()]
     return " ".join([*([f"{group.jobs[0].number}:"] if is_job else []), *texts]) or "all runs"

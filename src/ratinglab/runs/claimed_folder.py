@@ -1,4 +1,4 @@
-"""Exclusive use of a run's or sweep's folder, with clean-up if nothing was trained."""
+"""Exclusive use of the folder of a run or sweep, with clean-up if nothing was trained."""
 
 import shutil
 from collections.abc import Iterator

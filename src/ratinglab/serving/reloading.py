@@ -34,7 +34,7 @@ class CurrentRun:
     def reload(self, *, force: bool) -> None:
         """Load the run that the option `run` names now, if it or its files have changed; with `force`, in any case.
 
-        On failure, keeps the current run, and logs a line, but not the same line as at the last failure.
+        On failure, keeps the current run and logs a line, unless it would repeat the line of the last failure.
         """
         try:
             folder, _ = find_named_run(self._options.run)
@@ -60,7 +60,8 @@ def _load(folder: Path, options: ServeOptions) -> Service:
 
 
 def _fingerprint(folder: Path) -> list[object]:
-    """List what changes with the run: its folder, and the time, size and inode of each file, None without the file."""
+    """List what changes with the run: its folder, and the time, size and inode of each file, or None if there is no
+    such file."""
     folder = folder.resolve()
     states: list[object] = [folder]
     for name in FILES:

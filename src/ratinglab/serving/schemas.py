@@ -70,7 +70,7 @@ Time = Annotated[
     datetime, BeforeValidator(_parse_time), WithJsonSchema({"type": "string", "examples": ["1998-04-04T12:30:00"]})
 ]
 Rating = Annotated[float, Field(allow_inf_nan=False)]
-NumItems = Annotated[int, Field(ge=1, description="Number of items; fewer if fewer are left.", examples=[10])]
+NumItems = Annotated[int, Field(ge=1, description="Number of items. There may be fewer.", examples=[10])]
 Candidates = Annotated[
     list[Id] | None, Field(description="Ids of the items to choose from. null means all items with training ratings.")
 ]
@@ -123,7 +123,9 @@ class Prediction(BaseModel):
     item_id: IdInResponse
     prediction: float = Field(description="In rating units, clipped to the rating scale.")
     standard_deviation: StandardDeviation = None
-    basis: str = Field(description="known, or what has no training ratings: user_unknown, item_unknown, both_unknown.")
+    basis: str = Field(
+        description="known, or the side without training ratings: user_unknown, item_unknown, both_unknown."
+    )
 
 
 class PredictResponse(BaseModel):
@@ -163,7 +165,7 @@ class RecommendRequest(ListRequest):
     user_id: Id = Field(description="User id, as in the data.", examples=[42])
     unknown: Literal["error", "baseline"] = Field(
         default="error",
-        description="Treatment of a user without training ratings: an error, or the bias baseline's list or, if the "
+        description="How to treat a user without training ratings: an error, or the bias baseline's list or, if the "
         "run predicts scores, the most popular items.",
     )
 

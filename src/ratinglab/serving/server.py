@@ -17,7 +17,7 @@ from ratinglab.serving.serve_options import ServeOptions
 SECONDS_TO_FINISH = 30
 """Grace period in seconds for requests in progress after a signal to stop."""
 BACKLOG = 512
-"""Maximum number of connections that wait to be accepted, such as while the run loads."""
+"""Maximum number of connections that wait to be accepted, for example while the run loads."""
 
 
 def serve(options: ServeOptions) -> None:

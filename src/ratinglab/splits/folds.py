@@ -26,7 +26,7 @@ class KFoldSplitOptions(RandomValidationSplitOptions):
     name: ClassVar[str] = "kfold"
 
     folds: int = field(metadata=at_least(2))
-    """Number of folds. If the rows do not divide evenly, the first folds have one row more."""
+    """Number of folds. If the rows do not divide evenly, the first folds have one more row."""
     fold: int = field(metadata=at_least(1))
     """Fold held out for test, counted from 1. Sweep over all folds with -m split.fold=1,2,…"""
 

@@ -23,7 +23,7 @@ class HeldOutUsersSplitOptions(SplitOptions):
     Ranking metrics fold in some rows of each held-out user, the history, and compare the recommended list with the
     user's other rows. Rows of items without training rows always belong to the history.
 
-    With the same seed and the same order of rows, the code of Liang et al. makes the same split.
+    With the same seed and row order, the code of Liang et al. makes the same split.
 
     Source: Liang, Krishnan, Hoffman, Jebara, "Variational Autoencoders for Collaborative Filtering", WWW 2018.
     """
@@ -36,7 +36,7 @@ class HeldOutUsersSplitOptions(SplitOptions):
     test: int = field(metadata=at_least(0))
     """Number of users held out for test. 0 turns off the test."""
     hidden: float = field(metadata=at_least(0, below=1))
-    """Fraction of a held-out user's ratings that lists are measured against, rounded down to whole ratings. The user's
+    """Fraction of a held-out user's ratings against which lists are measured, rounded down to whole ratings. The user's
     other ratings are folded in."""
     seed: int = field(metadata=valid_seed())
     """Seed of the split, independent of the training `seed`."""

@@ -45,7 +45,7 @@ class RandomSplitOptions(FractionSplitOptions):
 
 @dataclass
 class PerUserSplitOptions(RandomSplitOptions):
-    """Random rows of each user for validation and test. Their numbers are rounded for each user."""
+    """Random rows of each user for validation and test. The number of rows is rounded for each user."""
 
     name: ClassVar[str] = "per_user"
     supports_on_disk: ClassVar[bool] = False

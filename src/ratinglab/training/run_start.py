@@ -114,7 +114,8 @@ def best_recipe_tip(available: AvailableData) -> str:
 
 
 def _fit_settings(options: TrainOptions) -> str:
-    """List the learning rate and schedule, or all options without a learning rate, and how often weights change."""
+    """List the learning rate and schedule (or all options, if there is no learning rate) and how often weights
+    change."""
     optimizer = options.optimizer
     lr, update_frequency = optimizer.initial_lr, optimizer.update_frequency
     if optimizer.takes_batches:

@@ -53,8 +53,8 @@ class TrainOptions:
     resume: str | None
     """Folder of a run to resume, with the options that it was started with. null starts a new run."""
     from_: str | None
-    """Folder of a run with the same model, data and split, to start from its best weights, or from the last draw of a
-    sampler. null starts from random weights."""
+    """Folder of a run with the same model, data and split. This run starts from its best weights or, for a sampler,
+    from its last draw. null starts from random weights."""
     reproduces: str | None
     """Folder of the run to reproduce. reproduce.py sets it."""
     clip_predictions: bool

@@ -80,7 +80,7 @@ def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
 
 
 def _find_refit_epochs(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) -> int:
-    """Find the number of epochs of a refit, by a fit on the training rows alone."""
+    """Find the number of epochs of a refit, by a fit on the training rows only."""
     folder = run_folder / VALIDATION_FIT
     _fit_and_evaluate(options, folder, command=command, refit_epochs=None)
     epochs = int(read_metrics(folder)["fit/best_epoch"])

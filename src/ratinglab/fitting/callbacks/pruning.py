@@ -22,8 +22,8 @@ class MedianPruning(Callback):
     """Callback that ends a fit whose best value so far is worse than the median of other jobs at the same epoch.
 
     This is the rule of Optuna's MedianPruner, which reads the other jobs' values from Optuna's study. A job in a
-    launcher's process may not be able to access the study, so this callback gets the learning curves of finished jobs.
-    At the end of the fit, it writes the reason into the run's folder.
+    launcher's process may not be able to access the study, so this callback gets the learning curves of finished jobs
+    instead. At the end of the fit, it writes the reason into the run's folder.
     """
 
     def __init__(self, options: PruningOptions, *, curves: Sequence[Curve], monitor: MetricKind) -> None:

@@ -41,7 +41,7 @@ class StopOnSignal(Checkpoint):
             raise StoppedError(number, f"after {done} of {trainer.max_epochs} epochs")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise StoppedError if a signal has arrived since the last epoch. A later signal raises it at once."""
+        """Raise StoppedError if a signal has arrived since the last epoch. A later signal raises it immediately."""
         self._request.close()
         number = self._find_signal(trainer)
         if number is not None:

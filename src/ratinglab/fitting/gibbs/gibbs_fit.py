@@ -25,8 +25,8 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.sides import SIDE_NAMES, SideName
 
 MIN_NOISE_STD = 0.01
-"""Lowest standard deviation of a user's noise, in standard deviations of the ratings. Otherwise the precision of
-perfectly fitted ratings grows without bound."""
+"""Lowest standard deviation of a user's noise, in standard deviations of the ratings. Without it, the precision of
+perfectly fitted ratings would grow without bound."""
 MIN_RATINGS_PER_ROW = 2
 """Average number of ratings per row below which a sweep also shifts all rows of a user or item together."""
 FIRST_PRIOR_STD = 0.1

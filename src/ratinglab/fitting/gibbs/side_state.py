@@ -68,7 +68,7 @@ class SideState:
     """The last draw of one side's rows. A row is a sum: the row's own weights, and its terms F y.
 
     In the equation, the terms have no biases: its table of biases holds whole biases, with the bias entries of all
-    terms added. `read` and `write` alone know this.
+    terms added. Only `read` and `write` know this.
     """
 
     name: SideName

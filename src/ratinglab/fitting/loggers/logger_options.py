@@ -69,7 +69,7 @@ class MLflowOptions(LoggerOptions):
     name: ClassVar[str] = "mlflow"
 
     tracking_uri: str
-    """Where MLflow keeps its runs. sqlite:///FILE is a database file, http://HOST:5000 a server."""
+    """Where MLflow keeps its runs: in a database file, sqlite:///FILE, or on a server, http://HOST:5000."""
     experiment_name: str
     """MLflow experiment that the run belongs to."""
 

@@ -77,7 +77,7 @@ class EventLog(GuardedLogger):
         self.log_metrics(metrics, step)
         plain = format_settings(hyperparameters)
 
-        def write(writer: SummaryWriter) -> None:  # add_hparams would write a file of its own
+        def write(writer: SummaryWriter) -> None:  # add_hparams would write a separate file
             for summary in hparams(plain, metrics):
                 writer._get_file_writer().add_summary(summary)
 
@@ -93,9 +93,9 @@ BAND_TAGS = {column: f"with_interval/{column}" for column in ("mean", "low", "hi
 
 
 def write_band(folder: Path, band: pd.DataFrame, *, title: str) -> None:
-    """Write a mean curve with a band as a run of its own, with a chart in the custom scalars tab.
+    """Write a mean curve with a band as a separate run, with a chart in the custom scalars tab.
 
-    `band` has the columns mean, low and high, indexed by step. Runs with equal titles share a chart.
+    `band` has the columns mean, low and high, indexed by step. Runs with the same title share a chart.
     """
     with SummaryWriter(str(folder)) as writer:
         for column, tag in BAND_TAGS.items():

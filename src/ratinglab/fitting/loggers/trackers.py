@@ -21,7 +21,7 @@ MLFLOW_RUN, WANDB_RUN = "mlflow_run.json", "wandb_run.json"
 """Files in a run's folder with the ids of its MLflow run and its W&B run."""
 SQLITE_PREFIX = "sqlite:///"
 MAX_WAIT_SECONDS = 60
-"""Seconds to wait while other processes make the tables of a database."""
+"""Seconds to wait while other processes create the tables of a database."""
 STEP_METRIC = "trainer/global_step"
 """W&B metric under which Lightning's WandbLogger logs the step."""
 
@@ -51,7 +51,7 @@ def start_mlflow(run_folder: Path, *, tracking_uri: str, experiment_name: str) -
         database = Path(tracking_uri.removeprefix(SQLITE_PREFIX)).absolute()
         tracking_uri = f"{SQLITE_PREFIX}{database}"  # absolute: a resumed run may have another working folder
         database.parent.mkdir(parents=True, exist_ok=True)
-        # two processes must not create the tables of a database at once
+        # two processes must not create the tables of a database at the same time
         lock = FileLock(database.with_name(f".{database.name}.lock"), timeout=MAX_WAIT_SECONDS)
     with lock:
         client = MlflowClient(tracking_uri)  # makes the tables of a new database
