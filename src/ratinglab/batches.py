@@ -41,8 +41,7 @@ class Batch(NamedTuple):
 
 
 def shard(column: Tensor, rank: int, *, world_size: int) -> Tensor:
-    """Return the slice of process `rank`, counted from 0. The slices partition the column and have nearly equal
-    lengths."""
+    """Return the slice of process `rank`, counted from 0. The slices divide the column into nearly equal parts."""
     return column[len(column) * rank // world_size : len(column) * (rank + 1) // world_size]
 
 

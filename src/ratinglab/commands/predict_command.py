@@ -47,7 +47,7 @@ def predict(options: PredictOptions) -> None:
     run, notes = load_run(options.run)
     run.record.check_predicts_ratings()
     folded, fold_in_notes = fold_in_from_options(run, options, user_id=None)
-    pairs = open_table(options, file)  # last: it may read ahead
+    pairs = open_table(options, file)  # last, because it may read ahead
     columns = columns_in(pairs.schema.names, options.columns, run.record)
     if folded is not None and folded.is_anonymous and columns["user"] in pairs.schema.names:
         raise UserError(

@@ -45,8 +45,7 @@ def job_name(dirname: str) -> str:
 
 
 def cache_folder() -> str | None:
-    """Return the folder of synthetic and downloaded data: $RATINGLAB_DATA if it is set, or else the user's cache
-    folder.
+    """Return the folder of synthetic and downloaded data: $RATINGLAB_DATA if set, or else the user's cache folder.
 
     Returns None if the user's cache folder cannot be written to, for example because the home folder is read-only.
     """

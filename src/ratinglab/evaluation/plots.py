@@ -11,7 +11,7 @@ from ratinglab.ratings.table import Ratings, RatingTable
 from ratinglab.sides import SideName
 
 NUM_GROUPS = 10
-"""Number of groups of users or items: deciles with equal numbers of rows, except for ties."""
+"""Number of groups of users or items. The groups are deciles, with the same number of rows except for ties."""
 SIZE_INCHES = (7.0, 4.2)
 """Size in inches, at 100 dots per inch; fits a card in TensorBoard's image tab."""
 

@@ -6,7 +6,7 @@ from ratinglab.models.item_weights import ItemWeights
 
 
 class ClosedFormFit(Fit):
-    """A single epoch that computes all weights; the number of epochs and the seed have no effect."""
+    """A single epoch that computes all weights. The number of epochs and the seed have no effect."""
 
     def training_step(self, batches: list[Batch]) -> None:
         """Compute the weights."""

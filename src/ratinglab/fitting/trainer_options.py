@@ -91,7 +91,7 @@ class TrainerOptions:
     accumulate_grad_batches: int = field(metadata=at_least(1))
     """Number of batches whose gradients each step averages. Raise it if one large batch would not fit into memory."""
     gradient_clip_val: float | None = field(metadata=above(0))
-    """Maximum norm of the gradient, or null for no clipping. Set it if the loss spikes."""
+    """Maximum norm of the gradient; null for no clipping. Set it if the loss spikes."""
     deterministic: bool
     """Whether to raise an error if an operation is not bit-for-bit reproducible. Only GPUs have such operations."""
     profiler: Profiler | None

@@ -252,8 +252,7 @@ def _dates_to_text(schema: pa.Schema) -> pa.Schema:
 
 
 def _parse_options(types: pa.Schema, *, other_keys: str = "infer") -> pyarrow.json.ParseOptions:
-    """Make options for keys of known types. The types of other keys are inferred, or the keys are ignored
-    ("ignore")."""
+    """Make options for keys of known types. Other keys are ignored ("ignore"), or their types are inferred."""
     schema = types if len(types) > 0 else None
     return pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=other_keys)
 

@@ -8,8 +8,7 @@ from ratinglab.errors import UserError
 
 
 def parse_number(text: str, *, decimal: str) -> float:
-    """Parse a number like pyarrow, including `nan`, `inf` and `1e400`. Raises ValueError if the text is not a
-    number."""
+    """Parse a number like pyarrow, including `nan`, `inf` and `1e400`. Raises ValueError for other texts."""
     # only Python accepts 1_000, digits of other scripts, and exotic white space around numbers
     if not text.isascii() or "_" in text or text.strip() != text.strip(" \t") or (decimal != "." and "." in text):
         raise ValueError

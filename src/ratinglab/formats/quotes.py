@@ -62,8 +62,8 @@ class QuoteScan:
     def _finds_joined_rows(self, num_separators: NDArray[np.int64], is_inside: NDArray[np.bool_]) -> bool:
         """Return whether one of N lines meets the condition of `may_join_rows`.
 
-        num_separators: (N,), in each line; is_inside: (N + 1,), whether the line end before and after each line is
-            inside a quoted cell.
+        num_separators: (N,), in each line; is_inside: (N + 1,), whether the line end before and after each is in a
+            quoted cell.
         """
         first_line = np.maximum.accumulate(np.where(is_inside[:-1], -1, np.arange(len(num_separators))))
         begins_whole = num_separators[first_line] >= self._layout.num_columns - 1

@@ -92,7 +92,7 @@ class TextDialect:
 
 
 def read_utf8_blocks(file: InputFile, dialect: TextDialect) -> Iterator[bytes]:
-    """Yield the file's text as UTF-8, with the dialect's delimiter between cells and empty lines for comments.
+    """Yield the file's text as UTF-8, with the dialect's delimiter between cells and empty lines in place of comments.
 
     Leaves out a byte-order mark.
     """

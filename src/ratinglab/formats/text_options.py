@@ -74,8 +74,7 @@ class TextOptions:
         )
 
     def check_text(self, prefix: str) -> None:
-        """Raise UserError if the separator or encoding is unknown, or the comment is blank. For `prefix`, see
-        `dialect`."""
+        """Raise UserError for an unknown separator or encoding, or a blank comment. For `prefix`, see `dialect`."""
         separator_text(self.separator, key=f"{prefix}separator")
         try:
             text = "ratings 1\n".encode(self.encoding).decode(self.encoding)
@@ -92,11 +91,11 @@ class ColumnOptions:
     """Columns by role: names from the header or, without a header, positions counted from 1."""
 
     user: str
-    """Column of user ids: integers or text. A name, or a position from 1 if data.header is false."""
+    """Column of user ids, which are integers or text. A name or, if data.header is false, a position counted from 1."""
     item: str
-    """Column of item ids: integers or text. A name, or a position from 1 if data.header is false."""
+    """Column of item ids, which are integers or text. A name or, if data.header is false, a position counted from 1."""
     rating: str
-    """Column of the ratings: finite numbers, higher is better."""
+    """Column of the ratings, which are finite numbers. Higher is better."""
     timestamp: str | None
     """Timestamp column. If null, timestamps are not read. Splits by time and timesvdpp require it."""
 

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 def extend_predictor(old: Predictor, new: NewRows, user_rows: SideSamples, item_rows: SideSamples) -> Predictor:
     """Replace the users of a predictor and of its baseline by new users, or append new items to its items.
 
-    `user_rows` and `item_rows` hold the weights of all users and items of the result. Both have the same number of
-    samples.
+    `user_rows` and `item_rows` hold the weights of all resulting users and items, with the same number of samples.
     """
     pairs = zip(user_rows.samples, item_rows.samples, strict=True)
     samples = [Factors(user, item, user_rows.mean) for user, item in pairs]

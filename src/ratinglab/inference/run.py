@@ -403,9 +403,9 @@ class Run(Recommender):
             parts: the run's own parts to measure on.
 
         Returns:
-            test/ndcg@10 and so on for precision, recall, map, mrr, hit_rate, coverage and novelty, and the same of the
-            most popular items as baseline/popularity/test/ndcg@10 …; numbers of users: test/ranked_users (measured),
-            test/users_without_relevant (left out: none of their ratings in the part is relevant) and
+            test/ndcg@10 and so on for precision, recall, map, mrr, hit_rate, coverage and novelty, and the same metrics
+            for the most popular items as baseline/popularity/test/ndcg@10 …; numbers of users: test/ranked_users
+            (measured), test/users_without_relevant (left out: none of their ratings in the part is relevant) and
             test/users_without_training (left out: a relevant rating, but no training ratings). No entries for a part
             without rows, and no metrics for one without users.
 

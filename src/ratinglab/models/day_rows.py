@@ -32,7 +32,7 @@ class DayRows(nn.Module):
         return _day_of(self.key)
 
     def find(self, index: Tensor, day: Tensor | None) -> Tensor:
-        """Find the row of the nearest day with training rows (the earlier on a tie); day=None means the last day.
+        """Find the row of the nearest day with training rows (on a tie, the earlier day). day=None means the last day.
 
         index: (B,) int32, day: (B,) int32 → (B,) int64.
         """

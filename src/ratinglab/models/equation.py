@@ -126,8 +126,7 @@ class ScoreEquation(Equation):
 
     @abstractmethod
     def with_users(self, rows: Batch, *, num_users: int) -> "ScoreEquation":
-        """Return the equation with other users, 0 to num_users − 1, given their ratings in stars. Shares everything
-        else."""
+        """Return the equation with other users, 0 to num_users − 1, given their ratings in stars. Shares the rest."""
 
 
 def normal_embedding(

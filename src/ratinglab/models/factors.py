@@ -44,7 +44,7 @@ class Factors(NamedTuple):
     """The factors and biases of μ + b_u + b_i + x_u · y_i, in one sample of the weights.
 
     Attributes:
-        user: x and b_u of all users: of their rows on the last day or, for tracing and in a sample, of all rows.
+        user: x and b_u of all users, on the last day only or, for tracing and in a sample, in all rows.
         item: y and b_i of all items.
         mean: μ, in stars.
         term_weights: in a sample, the weights of the terms that new rows also have, by name: (num_columns, D) float32,

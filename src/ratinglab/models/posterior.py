@@ -258,7 +258,7 @@ def _collect_tables(samples: list[Factors], name: SideName, field: str) -> list[
 
 
 def _select_rows(samples: list[Factors], name: SideName, field: str, row: Tensor) -> Tensor:
-    """Select rows of a table of a side: (N, …) each, row (B,) → (S, B, …). Reads consecutive identical tables once."""
+    """Select rows of one side's table: (N, …) each, row (B,) → (S, B, …). Reads consecutive identical tables once."""
     selected, previous = list[Tensor](), None
     for table in _collect_tables(samples, name, field):
         selected.append(selected[-1] if table is previous else table.index_select(0, row))

@@ -68,7 +68,7 @@ class SVDpp(BiasedFactorEquation):
         self.add_features(options, training, generator=generator)
 
     def side_terms(self, side: SideName) -> tuple[Term, ...]:
-        """Make the terms of a side: the implicit feedback, if the side has it, and the features."""
+        """Make a side's terms: the implicit feedback, if the side has it, and the features."""
         features = super().side_terms(side)
         if not self.has_implicit[side]:
             return features

@@ -35,8 +35,7 @@ def started_by_torchrun() -> bool:
 
 
 def started_by_slurm() -> bool:
-    """Return whether srun has started this process as one of several. A process in an interactive shell does not
-    count."""
+    """Return whether srun has started this process as one of several. This excludes interactive shells."""
     is_job = "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
     is_job = is_job and RANK_VARIABLE not in os.environ and not started_by_torchrun()
     return is_job and int(os.environ.get("SLURM_NTASKS", "1")) > 1

@@ -65,7 +65,7 @@ def informative_columns(columns: dict[str, Column], *, is_trained: NDArray[np.bo
     """List the columns that say something about the users (or items) with training ratings: is_trained (N,) bool.
 
     Leaves out columns that are constant or unknown, columns of categories with fewer than two rows per category, such
-    as web addresses, and columns of numbers for which there is a column of groups, NAME_group.
+    as web addresses, and columns of numbers that also have a column of groups, NAME_group.
     """
 
     def is_informative(column: Column) -> bool:

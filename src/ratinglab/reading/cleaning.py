@@ -113,7 +113,7 @@ def merge_duplicates(rows: SourceRows, *, policy: str) -> SourceRows:
     pair = _pack_pairs(ratings, num_items=num_items)
     if policy == "error" or rows.timestamp is None:
         order = np.argsort(pair, kind="stable")
-    else:  # by time; among rows at the same time, the last in the files counts as the latest
+    else:  # by time; if times are equal, the last row in the files counts as the latest
         order = np.lexsort((rows.timestamp, pair))
     is_first = np.concatenate([[True], np.diff(pair[order]) != 0])
     if policy == "error":

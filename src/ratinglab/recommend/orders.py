@@ -86,7 +86,6 @@ Order = ExpectedGain | LowerBound
 def find_rating_levels(rating: NDArray[np.float32]) -> NDArray[np.float32]:
     """Find the distinct ratings, ascending: (N,) → (L,).
 
-    With more than MAX_LEVEL_ROWS ratings, looks at every n-th one, because the first rows of a sorted table may miss
-    some levels.
+    With more than MAX_LEVEL_ROWS ratings, looks at every n-th, since the first rows of a sorted table may miss some.
     """
     return np.unique(rating[:: max(1, math.ceil(len(rating) / MAX_LEVEL_ROWS))])

@@ -141,9 +141,8 @@ def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
 def _group_runs(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[Group]:
     """Group runs by model and settings. A group shows only settings that vary between groups of its model and fit.
 
-    The runs may come from anywhere, so all recorded settings count. If several runs have the same settings, seed, fold
-    and protocol, only the last one counts. Runs on different splits get separate groups, unless `across_splits` joins
-    them.
+    The runs may come from anywhere, so all recorded settings count. If runs have the same settings, seed, fold and
+    protocol, the last one counts. Runs on different splits get separate groups, unless `across_splits` joins them.
     """
     by_settings: defaultdict[tuple[str, tuple[Any, ...]], dict[tuple[Any, ...], FinishedRun]] = defaultdict(dict)
     for run in runs:

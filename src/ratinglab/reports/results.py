@@ -41,9 +41,8 @@ def tabulate_metrics(values: Mapping[str, float], record: RunRecord) -> Iterator
 def tabulate_lists(values: Mapping[str, float], tables: RunTables, *, order: OrderOptions) -> Iterator[str]:
     """Tabulate the ranking metrics of the model and of the most popular items, one table per length of the lists.
 
-    Also counts the measured users, and warns if the most popular items have a higher NDCG than the model. The
-    comparison uses the test rows if they are measured, and the validation rows otherwise. Yields nothing if `values`
-    has no ranking metrics.
+    Also counts the measured users, and warns if the most popular items have a higher NDCG than the model on test rows
+    (or, if these are not measured, on validation rows). Yields nothing if `values` has no ranking metrics.
     """
     record = tables.record
     lengths = sorted({int(match[1]) for tag in values if (match := re.fullmatch(r"(?:val|test)/ndcg@(\d+)", tag))})

@@ -155,7 +155,7 @@ def _metric_cells(group: Group, columns: Sequence[MetricKind]) -> list[str]:
 
 
 def _mean_and_interval(jobs: ComparableJobs) -> Cells:
-    """Format the rows with the mean of each column and its 95% interval, blank unless every job has finished."""
+    """Format the rows with each column's mean and its 95% interval, which are blank unless every job has finished."""
     keys = find_differing_keys(jobs.members)
     if not keys:
         return []

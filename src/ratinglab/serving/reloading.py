@@ -60,8 +60,7 @@ def _load(folder: Path, options: ServeOptions) -> Service:
 
 
 def _fingerprint(folder: Path) -> list[object]:
-    """List what changes with the run: its folder, and the time, size and inode of each file, or None if there is no
-    such file."""
+    """List what changes with the run: its folder, and each file's time, size and inode, or None if it is missing."""
     folder = folder.resolve()
     states: list[object] = [folder]
     for name in FILES:

@@ -76,7 +76,7 @@ def _log_end(options: TrainOptions, loggers: Sequence[GuardedLogger], run: Run, 
 def _log_results(
     logger: EventLog, options: TrainOptions, wanted: TensorBoardOptions, *, run: Run, metrics: Mapping[str, float]
 ) -> None:
-    """Log the final metrics, the `wanted` figures and the hyperparameters. A sweep logs only the swept ones."""
+    """Log the final metrics, the `wanted` figures and the hyperparameters (in a sweep, only the swept ones)."""
     step = int(metrics["fit/epochs"])
     tests = [f"test/{metric.name}" for metric in find_metrics(options.metrics) if metric is not MSE]
     tests += [f"test/{name}@{k}" for k in run.record.list_lengths() for name in METRIC_LABELS]

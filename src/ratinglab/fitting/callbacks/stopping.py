@@ -17,8 +17,8 @@ class StopOnSignal(Checkpoint):
     A signal to any process ends the fit in all processes.
 
     Lightning runs Checkpoint callbacks last, in their own order, and this one must follow BestAndLast.
-    Trainer.should_stop is not enough, because Lightning ignores it until min_epochs, and a resumed fit would mistake it
-    for early stopping.
+    Trainer.should_stop is not enough: Lightning ignores it until min_epochs, and a resumed fit would mistake it for
+    early stopping.
     """
 
     def __init__(self, run_folder: Path) -> None:

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class GuardedLogger(Logger):
-    """Logger that starts at its first use. After a failure, it warns once and discards everything else."""
+    """Logger that starts when it is first used. After a failure, it warns once and discards everything else."""
 
     def __init__(
         self, title: str, start: Callable[[], Any], *, end: Callable[[Any, str], object] | None = None

@@ -23,7 +23,7 @@ class LoggerOptions(ABC):
 
     @abstractmethod
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
-        """Make a logger for the epochs from first_epoch on, counted from 1. It writes nothing before its first use.
+        """Make a logger for the epochs from first_epoch on, counted from 1. It writes nothing before it is first used.
 
         A resumed run continues the files, or the MLflow or W&B run, that it began.
         """
