@@ -20,9 +20,9 @@ class RatingDataModule(LightningDataModule):
     ) -> None:
         """Copy the training rows, in stars, the validation rows, and the history of users held out for validation.
 
-                        `batch_size` is the number of training rows per batch, over all processes. With None, one batch holds all rows.
-                ShuffledBatches describes the other arguments.
-                """
+        `batch_size` is the number of training rows per batch, over all processes. With None, one batch holds all rows.
+        ShuffledBatches describes the other arguments.
+        """
         super().__init__()
         self.num_users = ratings.num_users
         """Number of users with training rows."""

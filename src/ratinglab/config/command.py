@@ -40,7 +40,7 @@ def make_command(
     """Make a command from a task.
 
     The command reports a user's mistake as one line on stderr, with exit status 2. If the configuration alone shows the
-    mistake, the command creates no folder; otherwise it removes the folder. A run that diverges keeps its folder, and
+    mistake, the command creates no folder. Otherwise it removes the folder. A run that diverges keeps its folder, and
     the exit status is 1. In a sweep, such a run has an infinite objective, and the other runs continue. A bug in
     ratinglab keeps its traceback.
 

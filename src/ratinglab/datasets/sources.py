@@ -47,7 +47,7 @@ class DataOptions(CleaningOptions, ABC):
 
     @property
     def default_timestamp_format(self) -> str | None:
-        """Format of the timestamps in files that are read later; None to detect it."""
+        """Format of the timestamps in files that are read later, or None to detect it."""
         return getattr(self, "timestamp_format", None)
 
     @property
@@ -92,11 +92,11 @@ class ScaleOptions:
     """Lowest and highest possible rating, for data that do not contain them."""
 
     lowest: float | None = field(metadata=finite())
-    """Minimum of the rating scale; lower ratings are an error. If null, the minimum of all ratings outside
-    the test rows."""
+    """Minimum of the rating scale. Lower ratings are an error. If null, it is the minimum of all ratings outside the
+    test rows."""
     highest: float | None = field(metadata=finite())
-    """Maximum of the rating scale; higher ratings are an error. If null, the maximum of all ratings outside
-    the test rows."""
+    """Maximum of the rating scale. Higher ratings are an error. If null, it is the maximum of all ratings outside the
+    test rows."""
 
     def check_together(self) -> None:
         if self.lowest is not None and self.highest is not None and self.lowest >= self.highest:
@@ -113,7 +113,8 @@ class UserOptions(TextOptions):
     user: str
     """Column of user ids in that file."""
     numeric: list[str]
-    """Columns of numbers in that file, such as [age]. All other columns hold categories; | joins several of them."""
+    """Columns of numbers in that file, such as [age]. All other columns hold categories, several of which can be joined
+    by |."""
 
 
 @dataclass

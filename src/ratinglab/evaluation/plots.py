@@ -13,11 +13,11 @@ from ratinglab.sides import SideName
 NUM_GROUPS = 10
 """Number of groups of users or items. The groups are deciles, with the same number of rows except for ties."""
 SIZE_INCHES = (7.0, 4.2)
-"""Size in inches, at 100 dots per inch; fits a card in TensorBoard's image tab."""
+"""Size in inches, at 100 dots per inch, which fits a card in TensorBoard's image tab."""
 
 
 def plot_predicted_against_true(predictions: Predictions) -> Figure:
-    """Plot a heat map of the predictions for each true rating; each column sums to one."""
+    """Plot a heat map of the predictions for each true rating. Each column sums to one."""
     figure, axes = _new_figure("Predicted against true ratings", x="true rating", y="predicted rating")
     rating = predictions.rows.rating
     lowest, highest = float(rating.min()), float(rating.max())

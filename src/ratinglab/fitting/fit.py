@@ -38,7 +38,7 @@ class Fit(LightningModule):
     val/NAME: the monitored metric, unless it is MSE;
     train/lr: the learning rate of the epoch, if the fit has one;
     weights/…: the root mean square of each parameter after the epoch.
-    A model that predicts scores has no MSE; its fit documents its training metric.
+    A model that predicts scores has no MSE. Its fit documents its training metric.
 
     Several processes train on shards of the same batches and predict shards of the validation rows. Errors are pooled
     over all processes, so all of them have the same values and the same weights.

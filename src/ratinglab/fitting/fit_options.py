@@ -40,7 +40,7 @@ class FitSetup(NamedTuple):
     seed: int
 
     def lr(self, epoch: int, *, initial: float | None) -> float | None:
-        """Compute the learning rate in an epoch, counted from 0; None for a fit without a learning rate."""
+        """Compute the learning rate in an epoch, counted from 0, or None for a fit without a learning rate."""
         return None if initial is None else initial * self.schedule.factor(epoch, self.trainer.max_epochs)
 
 
@@ -53,9 +53,9 @@ class FitOptions(ABC):
     forms: ClassVar[tuple[EquationForm, ...]] = RATING_FORMS
     """Forms of equations that the fit supports."""
     train_tag: ClassVar[str | None] = "train/mse"
-    """Tag of the training metric of each epoch; None if there is no such metric."""
+    """Tag of the training metric of each epoch, or None if there is no such metric."""
     takes_batches: ClassVar[bool] = True
-    """Whether a step takes data.batch_size ratings; otherwise, an epoch takes all training rows at once."""
+    """Whether a step takes data.batch_size ratings. If not, an epoch takes all training rows at once."""
     keeps_samples: ClassVar[bool] = False
     """Whether the fit keeps samples of the weights. If so, the last epoch is the best."""
     supports_processes: ClassVar[bool] = False
@@ -78,7 +78,7 @@ class FitOptions(ABC):
 
     @property
     def initial_lr(self) -> float | None:
-        """Initial learning rate; None if the fit has no learning rate."""
+        """Initial learning rate, or None if the fit has no learning rate."""
         return None
 
     @property
@@ -119,7 +119,7 @@ class LearningRateOptions(FitOptions):
     """Options of fits with a learning rate."""
 
     lr: float = field(metadata=above(0))
-    """Learning rate of the first epoch; the schedule changes it. Try halving it if train/mse oscillates."""
+    """Learning rate of the first epoch, which the schedule then changes. Try halving it if train/mse oscillates."""
 
     @property
     def initial_lr(self) -> float | None:

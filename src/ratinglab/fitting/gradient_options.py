@@ -85,7 +85,7 @@ class AdamWOptions(MomentOptions):
 class SparseAdamOptions(MomentOptions):
     """Adam that updates only a batch's rows, for tables much larger than a batch. Not equivalent to Adam.
 
-    All other rows keep their weights and moments; Adam would decay those moments and also move these rows. The
+    All other rows keep their weights and moments, whereas Adam would decay their moments and also move them. The
     equation must read its weights by row lookup only, so terms and features are not supported.
     """
 

@@ -23,7 +23,7 @@ class Schedule(ABC):
 
 @dataclass
 class ConstantSchedule(Schedule):
-    """A constant lr."""
+    """A constant learning rate."""
 
     name: ClassVar[str] = "constant"
 

@@ -318,7 +318,7 @@ class SparkProcess:
 
 
 def check_reachable(master: str) -> None:
-    """Raise UserError if no host of a spark:// or k8s:// master accepts connections; Spark would try for a minute."""
+    """Raise UserError if no host of a spark:// or k8s:// master responds, because Spark would try for a minute."""
     match = re.fullmatch(r"(?:spark|k8s)://(?:(?P<scheme>https?)://)?(?P<addresses>[^/]+)/?", master)
     if match is None:
         return

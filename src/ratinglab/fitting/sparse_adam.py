@@ -15,7 +15,7 @@ from ratinglab.models.equation import Equation
 
 
 class SparseRowAdam(Optimizer):
-    """Adam (Kingma and Ba 2015) on the rows that have a gradient; all other rows keep their moments.
+    """Adam (Kingma and Ba 2015) on the rows that have a gradient. All other rows keep their moments.
 
     Takes the same steps as torch.optim.SparseAdam, in one pass and without sorting the rows.
     """

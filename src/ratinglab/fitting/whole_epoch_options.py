@@ -84,7 +84,7 @@ class GibbsOptions(WholeEpochOptions):
     burn_in: int = field(metadata=at_least(0))
     """Number of epochs before the first kept sample. Must be below trainer.max_epochs."""
     noise: Noise
-    """Noise variance of the ratings. With own, each user and each item has its own; with one, all have the same."""
+    """Noise variance of the ratings: own (each user and each item has its own) or one (the same for all)."""
     thin: int = field(metadata=at_least(1))
     """Number of epochs from one kept sample to the next, until max_samples is reached."""
     max_samples: int | None = field(metadata=at_least(2))

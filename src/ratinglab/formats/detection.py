@@ -60,7 +60,7 @@ UNSUPPORTED = {
 
 
 def detect_format(file: InputFile) -> Format:
-    """Detect the format of a file from its first bytes; file names do not matter. A data frame has the format ARROW.
+    """Detect the format of a file from its first bytes, whatever its name is. A data frame has the format ARROW.
 
     Raises:
         UserError: the file cannot be read, or its format is unsupported; the message explains how to convert it.

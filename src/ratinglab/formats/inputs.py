@@ -215,7 +215,7 @@ def find_file(name: str, *, key: str) -> InputFile:
     """Find a file, or a member of a zip archive given as `archive.zip/folder/name`.
 
     Raises:
-        UserError: the file does not exist; the message names the key, and suggests a file with a similar name.
+        UserError: the file does not exist. The message names the key and suggests a file with a similar name.
     """
     path = user_path(name, key=key)
     if path.is_file():

@@ -318,7 +318,7 @@ def spell_as_in_run(names: Sequence[object], ids: IdMap, index: NDArray[np.int32
 
 
 def find_positions(ids: list[str], wanted_ids: Sequence[str] | pd.Series) -> NDArray[np.intp]:
-    """Find the position of each wanted id among distinct ids; −1 for a missing id."""
+    """Find the position of each wanted id among distinct ids, or −1 for a missing id."""
     return pd.Index(ids, dtype=object).get_indexer(pd.Index(wanted_ids, dtype=object))
 
 

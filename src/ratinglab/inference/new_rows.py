@@ -35,7 +35,7 @@ class NewRows:
     Attributes:
         side: whether they are users or items.
         ids: (B,) their ids, as text.
-        run_index: (B,) int32, their indices in the run; UNKNOWN if the run lacks them.
+        run_index: (B,) int32, their indices in the run, or UNKNOWN if the run lacks them.
         observations: their ratings of items (or by users) with training ratings, and their features.
         rating: (E,) float64, the ratings of `observations` in rating units.
         features: the features given by the caller, or None if there are none.

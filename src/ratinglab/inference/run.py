@@ -162,7 +162,7 @@ class Run(Recommender):
         nearest day with some, and the deviation excludes the user's drift since.
 
         Returns:
-            (B,) float32, in rating units; NaN for a user or item without training ratings.
+            (B,) float32, in rating units, or NaN for a user or item without training ratings.
 
         Raises:
             UserError: the run has no samples.
@@ -421,7 +421,7 @@ class Run(Recommender):
         return self._measure_lists([k], order, parts)
 
     def evaluate_own_ranking(self, *, parts: Sequence[str]) -> dict[str, float]:
-        """Measure the lists that the run's options request, by the metrics of `evaluate_ranking`; {} if none.
+        """Measure the lists that the run's options request, by the metrics of `evaluate_ranking`, or {} if none.
 
         Raises:
             UserError: a part is not val or test.

@@ -118,8 +118,8 @@ def _select_bias(bias: Tensor, index: Tensor) -> Tensor:
 def solve_by_conjugate_gradients(multiply: Callable[[Tensor], Tensor], right: Tensor, *, diagonal: Tensor) -> Tensor:
     """Solve A x = b, preconditioned by a diagonal, from x = 0: (N,) float64.
 
-    Stops once no entry of x moves by more than TOLERANCE. On 25 million ratings, the biases take six steps; alternating
-    between users and items had not converged as far after 200 steps. scipy's solver stops by another rule.
+    Stops once no entry of x moves by more than TOLERANCE. On 25 million ratings, the biases take six steps, whereas
+    alternating between users and items had not converged as far after 200 steps. scipy's solver stops by another rule.
 
     Args:
         multiply: computes A x of a vector x; A is symmetric and positive definite.

@@ -19,7 +19,7 @@ class Design(nn.Module):
         start: (num_inner + 1,) int64, where the columns of each row of F begin.
         column: (E,) int32.
         scale: (num_inner,) float32, s.
-        inner_row: (num_rows,) int64, the row of F that each row of S selects; None if the matrix is F itself.
+        inner_row: (num_rows,) int64, the row of F that each row of S selects, or None if the matrix is F itself.
         num_columns: columns of F.
     """
 

@@ -58,7 +58,7 @@ class Equation(nn.Module, ABC):
 
     @property
     def sample_bytes(self) -> int:
-        """Bytes of one sample in memory and in a checkpoint; 0 for an equation without samples."""
+        """Bytes of one sample in memory and in a checkpoint, or 0 for an equation without samples."""
         return 0
 
     @abstractmethod
@@ -89,12 +89,12 @@ class Equation(nn.Module, ABC):
         """
 
     def factors(self) -> Factors | None:
-        """Return the equation as one product of matrices; None if it has another form."""
+        """Return the equation as one product of matrices, or None if it has another form."""
         return None
 
     @torch.no_grad()
     def side_samples(self, name: SideName) -> SideSamples | None:
-        """Return the rows of the side `name` for fold-in; None for an equation without factors."""
+        """Return the rows of the side `name` for fold-in, or None for an equation without factors."""
         factors = self.factors()
         return None if factors is None else SideSamples([factors.side(name)], factors.mean)
 

@@ -23,7 +23,7 @@ class Term(NamedTuple):
         name: unique in the equation; a key in Gibbs checkpoints.
         design: F, (num_rows, num_columns).
         embedding: w, (num_columns, D).
-        bias: weights added to the row's bias, (num_columns, 1); None if the term adds nothing to the bias.
+        bias: weights added to the row's bias, (num_columns, 1), or None if the term adds nothing to the bias.
         source: origin of a new row's columns, for fold-in.
         feature: name of the feature if `source` is feature, else None.
     """

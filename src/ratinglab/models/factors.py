@@ -17,7 +17,7 @@ class SideFactors(NamedTuple):
 
     Attributes:
         factors: (num_rows, D) float32, a row per user or item, or per user and day.
-        bias: (num_rows, 1) float32; None for an equation without biases.
+        bias: (num_rows, 1) float32, or None for an equation without biases.
         noise_precision: (num_owners,) float32, one per user or item. A rating varies around its prediction with the
             variance 1 / (user's noise precision · item's). None if unknown, as for an equation without samples.
     """
@@ -92,7 +92,7 @@ class SideSamples(NamedTuple):
     Attributes:
         samples: the rows in each sample.
         mean: μ, in stars.
-        last_row: (num_owners,) int64, the row of each user or item on its last day; None if each has a single row.
+        last_row: (num_owners,) int64, the row of each user or item on its last day, or None if each has a single row.
         new_row_terms: the terms that new rows also have. The rows include them.
     """
 

@@ -64,7 +64,7 @@ class Predictor(nn.Module):
     def standard_deviation(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """Compute the standard deviation of a rating around its prediction. The model must be a Posterior.
 
-        user: (B,) int32, item: (B,) int32, day: (B,) int32 → (B,) float32, in rating units; NaN where the baseline
+        user: (B,) int32, item: (B,) int32, day: (B,) int32 → (B,) float32, in rating units, or NaN where the baseline
         predicts.
         """
         assert isinstance(self.model, Posterior), "only a run with samples has standard deviations"

@@ -72,7 +72,7 @@ class _RowPosterior(NamedTuple):
         root: (S, B, D, D) float64, L with L Lᵀ = A.
         precision: (S, B) float64, α.
         regressors: (S, B, n, D) float64, x.
-        weight: (S, B, n) float64, α β; 0 for padding.
+        weight: (S, B, n) float64, α β, or 0 for padding.
         error: (S, B, n) float64, r − o − v · x.
     """
 

@@ -73,7 +73,7 @@ class HeldOutLists:
         self._seen = build_seen_matrix(user, item, num_users=int(user.max(initial=self._num_users - 1)) + 1)
 
     def measure(self, predictor: Predictor, *, k: int, order: Order | None) -> dict[str, float]:
-        """Measure the predictor's lists in an order, by the metrics of `evaluation.ranking`; {} without users.
+        """Measure the predictor's lists in an order, by the metrics of `evaluation.ranking`, or {} without users.
 
         Ties go to the more popular item; see `recommend.topk`. Users with a history need a ranking model.
         """

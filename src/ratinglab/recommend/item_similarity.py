@@ -80,7 +80,7 @@ class _SampleMetric:
         self._length = ((self._item - self._mean) @ transform).norm(dim=1)
 
     def cosine(self, item: int) -> Tensor:
-        """Compute the cosines of an item with all items: (num_items,) float32; 0 for items of length 0."""
+        """Compute the cosines of an item with all items: (num_items,) float32, or 0 for items of length 0."""
         direction = self._metric @ (self._item[item] - self._mean)
         product = self._item @ direction - self._mean @ direction
         return product / (self._length[item] * self._length).clamp(min=torch.finfo(torch.float32).tiny)

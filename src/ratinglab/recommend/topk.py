@@ -155,7 +155,7 @@ def _multiply_factors(
 
 
 def _find_best_columns(scores: Tensor, k: int) -> NDArray[np.int64]:
-    """Find the columns of the k highest scores of each row, best first; −1 for a score of −∞."""
+    """Find the columns of the k highest scores of each row, best first, or −1 for a score of −∞."""
     score, column = scores.topk(min(k + 1, scores.shape[1]))  # one more than k detects a tie at the border
     # topk guarantees neither the order of equal scores nor which of them it returns
     is_tied = ((score[:, 1:] == score[:, :-1]) & (score[:, 1:] > -torch.inf)).any(dim=1)

@@ -63,7 +63,7 @@ class SweepJob(NamedTuple):
 
     @property
     def run(self) -> FinishedRun | None:
-        """The run if it has finished, whether pruned or not; None if it has not finished."""
+        """The run if it has finished, whether pruned or not, or None if it has not finished."""
         if self.record is None or self.status not in ("finished", "pruned"):
             return None
         return FinishedRun(self.folder, self.record, self.metrics)

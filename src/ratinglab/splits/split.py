@@ -73,7 +73,7 @@ class SplitOptions(ABC):
 
     @property
     def chosen_fold(self) -> int | None:
-        """The fold that the field `fold` chooses; None for a split without folds."""
+        """The fold that the field `fold` chooses, or None for a split without folds."""
         return getattr(self, "fold", None)
 
     @abstractmethod

@@ -71,7 +71,7 @@ class ReadyFit(NamedTuple):
         fit: the fit, with its initial weights or the weights of the last checkpoint.
         data: the training and validation rows.
         loggers: the Trainer's loggers.
-        epochs_done: number of epochs that trained the last checkpoint; 0 for a new fit.
+        epochs_done: number of epochs that trained the last checkpoint, or 0 for a new fit.
         digests: digests of the data, the side information and the split that this process has read.
     """
 

@@ -117,7 +117,7 @@ class BestAndLast(Checkpoint):
         self._last_written = monotonic()
 
     def _write(self, trainer: Trainer, name: str) -> bool:
-        """Write a file; return whether it could be written. All processes call it, and rank 0 writes."""
+        """Write a file, and return whether it could be written. All processes call it, and rank 0 writes."""
         path = self.run_folder / name
         try:
             trainer.save_checkpoint(path)

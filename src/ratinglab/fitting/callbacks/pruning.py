@@ -30,7 +30,7 @@ class MedianPruning(Callback):
         """Compare with the validation curves of finished jobs."""
         super().__init__()
         self.reason: str | None = None
-        """Why the fit was pruned; None if it was not."""
+        """Why the fit was pruned, or None if it was not."""
         self._options, self._curves, self._monitor = options, curves, monitor
         self._own_curve: dict[int, float] = {}
         """Values of this job by epoch, counted from 0."""

@@ -48,7 +48,7 @@ class StopOnSignal(Checkpoint):
             raise StoppedError(number, "after the last epoch")
 
     def _find_signal(self, trainer: Trainer) -> int | None:
-        """Return the number of a signal that any process has received; None without a signal."""
+        """Return the number of a signal that any process has received, or None without a signal."""
         if trainer.world_size == 1:
             return self._request.signal_number
         number = torch.tensor(self._request.signal_number or 0, device=trainer.strategy.root_device)

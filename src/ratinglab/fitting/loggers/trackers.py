@@ -102,7 +102,7 @@ def _run_name(run_folder: Path) -> str:
 
 
 def _sweep_name(run_folder: Path) -> str | None:
-    """Return the name of the sweep's folder; None if the run is not part of a sweep."""
+    """Return the name of the sweep's folder, or None if the run is not part of a sweep."""
     folder = run_folder.parent if run_folder.name == VALIDATION_FIT else run_folder
     return folder.parent.name if (folder.parent / SWEEP_RECORD).exists() else None
 
