@@ -102,7 +102,7 @@ def name_line_of_fault(cls: type, *, place: str) -> Iterator[None]:
 def named_subclasses(base: type[Any], *modules: str) -> list[Any]:
     """List the subclasses of `base` with their own name, as in optimizer=NAME. If names repeat, the last one counts.
 
-    First imports these modules, and all modules in those that are packages.
+    First imports these modules, and all modules in the packages among them.
     """
     for module in map(importlib.import_module, modules):
         for part in pkgutil.iter_modules(getattr(module, "__path__", []), prefix=f"{module.__name__}."):

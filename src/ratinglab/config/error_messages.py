@@ -201,7 +201,7 @@ def _explain_missing_config(error: MissingConfigException, conf: PrimaryConfig) 
 
 
 def _explain_unknown_key(key: str, conf: PrimaryConfig) -> str:
-    """Name the choice that lacks the key and the choices that have it. If no choice has it, suggest the nearest key."""
+    """Name the choice without the key and the choices with it. If no choice has it, suggest the nearest key."""
     group, _, name = key.partition(".")
     keys, choices = _keys_and_choices(conf)  # first, because `_choices_with_key` composes other choices
     if group == "trainer" and name in NOT_IN_TRAINER:

@@ -51,7 +51,7 @@ def has_user_column(names: Collection[str], columns: Mapping[str, str]) -> bool:
 
 
 class GivenUser(NamedTuple):
-    """The user who gave all ratings: the id, as text, and the index in the run, UNKNOWN if the run lacks the user."""
+    """The user who gave all ratings: the id, as text, and the index in the run, UNKNOWN if not in the run."""
 
     id: str
     run_index: int
@@ -111,8 +111,8 @@ class GivenData:
     """Ratings and features to fold in.
 
     Attributes:
-        ratings: user and item, as text, spelled as in the run; user_index and item_index, UNKNOWN if the run lacks
-            them; and rating, in rating units.
+        ratings: user and item, as text, spelled as in the run; user_index and item_index, UNKNOWN if not in the run;
+            and rating, in rating units.
         features: the features of users and of items, or None if there are none.
         single_user: the user who gave all ratings and user features, or None if the tables name the users.
         is_anonymous: whether the single user has no id.
@@ -188,7 +188,7 @@ def _look_up_ratings(
     by role. `single_user` gave all ratings, unless the table has a column of users.
 
     Returns:
-        user and item, as text, spelled as in the run; user_index and item_index, UNKNOWN if the run lacks them; rating.
+        user and item, as text, spelled as in the run; user_index and item_index, UNKNOWN if not in the run; rating.
 
     Raises:
         UserError: there is no rating; a rating is not a number on the run's scale; an item is unknown (unless users are

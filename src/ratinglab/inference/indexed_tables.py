@@ -86,7 +86,7 @@ class IndexedTables(ABC):
 
     @cached_property
     def item_names(self) -> ItemNames:
-        """All items by id and title. An item may lack training ratings."""
+        """All items by id and title. Some items may have no training ratings."""
         return ItemNames(self.item_ids, self.titles)
 
     def ratings_of_users(self, user: NDArray[np.int32]) -> pd.DataFrame:

@@ -35,7 +35,7 @@ class NewRows:
     Attributes:
         side: whether they are users or items.
         ids: (B,) their ids, as text.
-        run_index: (B,) int32, their indices in the run, or UNKNOWN if the run lacks them.
+        run_index: (B,) int32, their indices in the run, or UNKNOWN if not in the run.
         observations: their ratings of items (or by users) with training ratings, and their features.
         rating: (E,) float64, the ratings of `observations` in rating units.
         features: the features given by the caller, or None if there are none.
@@ -87,7 +87,7 @@ def _collect_rows(run: "Run", side: SideName, given: GivenData) -> NewRows:
 
 
 def _find_ids(run: "Run", side: SideName, usable: pd.DataFrame, given: GivenData) -> dict[str, int]:
-    """Find the users or items to fold in: the index in the run of each id, UNKNOWN if the run lacks it."""
+    """Find the users or items to fold in: the index in the run of each id, UNKNOWN if not in the run."""
     features = given.features[side]
     index_of = dict(zip(usable[side], usable[f"{side}_index"], strict=True))
     if features is not None:
@@ -130,7 +130,7 @@ def _build_designs(
     run_index: NDArray[np.int32],
     features: GivenFeatures | None,
 ) -> list[Design]:
-    """Build the design of each feature. A value that is not given is the run's, or unknown if the run lacks it."""
+    """Build the design of each feature. A value that is not given is the run's, or unknown if the run has none."""
     if run.record.predicts_scores:  # ranking models have no features
         if features is not None and side == "user":
             features.check_used([], side=side)

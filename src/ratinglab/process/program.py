@@ -42,7 +42,7 @@ def started_by_slurm() -> bool:
 
 
 def process_rank() -> int:
-    """Return the rank of this process among those started together. The first or only process has rank 0."""
+    """Return the rank of this process among all that were started together. The first or only process has rank 0."""
     if started_by_torchrun():
         return int(os.environ["RANK"])
     if started_by_slurm():

@@ -145,7 +145,7 @@ class ComparableJobs(NamedTuple):
 
     @property
     def best(self) -> Group | None:
-        """The group with the best validation metric. None if it is incomplete, lacks the metric or is the only one."""
+        """The group with the best validation metric. None if it is incomplete, has no metric or is the only one."""
         first = self.groups[0]
         has_metric = not math.isnan(mean_of(first.runs, self.columns[0].name))
         return first if first.num_missing == 0 and first.settings and has_metric else None

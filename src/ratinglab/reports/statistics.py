@@ -27,7 +27,7 @@ NUM_BINS = 4
 
 
 def values_of(runs: Sequence[FinishedRun], tag: str) -> list[float]:
-    """List the values of a metric to average, one per run. Returns [] if a run lacks the metric.
+    """List the values of a metric to average, one per run. Returns [] if a run does not have the metric.
 
     With several splits, such as folds, there is one value per split, the mean over its runs, because runs on the same
     rows are not independent.
@@ -39,7 +39,7 @@ def values_of(runs: Sequence[FinishedRun], tag: str) -> list[float]:
 
 
 def mean_of(runs: Sequence[FinishedRun], tag: str) -> float:
-    """Average a metric over the runs. Returns NaN if a run lacks it."""
+    """Average a metric over the runs. Returns NaN if a run does not have it."""
     values = values_of(runs, tag)
     return float(np.mean(values)) if values else math.nan
 
@@ -110,7 +110,7 @@ def paired_difference(
     bootstrap of the paired squared errors.
 
     Returns:
-        The difference, or None if a run lacks the metric or its predictions, or if the two have no split in common.
+        The difference, or None if a run has no such metric or no predictions, or if the two have no split in common.
     """
     tag = metric.name
     if not all(tag in run.metrics for run in (*best, *other)):

@@ -141,7 +141,7 @@ def _read_job(run: Path, arguments: dict[str, str]) -> SweepJob:
 
 
 def read_curve(folder: Path, tag: str) -> Curve:
-    """Read a metric by epoch from epochs.csv. Returns {} if the run lacks the file or the metric.
+    """Read a metric by epoch from epochs.csv. Returns {} if the run does not have the file or the metric.
 
     Raises:
         UserError: the file is damaged.

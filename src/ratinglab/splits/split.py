@@ -81,7 +81,7 @@ class SplitOptions(ABC):
         """Return the part of each row, (N,): TRAIN, VALIDATION or TEST; with `holds_out_users`, any of the five codes.
 
         Raises:
-            UserError: the table lacks data that the split needs.
+            UserError: the table does not have the data that the split needs.
         """
 
     def notes(self, table: RatingTable) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ class SplitOptions(ABC):
         """Split the table's rows.
 
         Raises:
-            UserError: the table lacks data that the split needs, `assign` is wrong, or a part is empty.
+            UserError: the table does not have the data that the split needs, `assign` is wrong, or a part is empty.
         """
         num_rows = len(table.ratings)
         with name_line_of_fault(type(self), place=f"split={self.name}"):
@@ -167,7 +167,7 @@ class RandomValidationSplitOptions(SplitOptions):
         """Choose the test rows: a range, positions, or a mask (N,).
 
         Raises:
-            UserError: the table lacks data that the split needs.
+            UserError: the table does not have the data that the split needs.
         """
 
     def assign(self, table: RatingTable) -> NDArray[np.integer]:
