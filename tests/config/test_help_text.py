@@ -60,8 +60,8 @@ def test_help_refuses_several_values_without_a_sweep(command, tmp_path):
 
 def test_other_commands_have_a_help_text(help_of):
     text = help_of("predict")
-    assert re.search(r"^    input=\?\?\?  +File with one pair[^=]*Must", text, re.M)
-    assert re.search(r"^    columns\.item=null  +Column of the item ids\. With null, it is item_id", text, re.M)
+    assert re.search(r"^    input=\?\?\?  +File with one user-item pair[^=]*Must", text, re.M)
+    assert re.search(r"^    columns\.item=null  +Column of item ids\. With null, it is item_id", text, re.M)
     assert " -m " not in text
     assert "* csv" in help_of("inspect_data")
 
