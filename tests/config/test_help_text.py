@@ -28,7 +28,8 @@ def test_help_lists_choices_and_keys_with_descriptions(help_of):
     assert re.search(r"^    seed=0  +Seed of the initial weights", text, re.M)
     assert "_target_" not in text
     assert "hydra." not in text.replace("--hydra-help", "")
-    assert max(map(len, text.splitlines())) <= 120
+    folder = f"{CONF.parent}/"  # commands name the script as this process was started
+    assert max(len(line.replace(folder, "")) for line in text.splitlines()) <= 120
 
 
 def test_help_shows_the_keys_of_the_chosen_recipe(help_of):
