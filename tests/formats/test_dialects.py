@@ -247,6 +247,12 @@ def test_fault_behind_many_quoted_rows_is_reported_with_its_line(read, packed):
         read(packed((HEADER + many_lines + "1,2,bad,x\n").encode()))
 
 
+def test_row_of_the_wrong_width_is_named_though_cells_may_span_lines(read):
+    rows = '1,1,1,"two\nlines"\n2,1,3,"two\nlines",x\n'
+    with pytest.raises(UserError, match="line 4: a row must have 4 columns, got 5"):
+        read(HEADER + rows)
+
+
 def test_quote_scan_pairs_escapes():
     scan = QuoteScan(replace(TWO_COLUMNS, dialect=TextDialect(",", "utf-8", has_escapes=True)))
     scan.add(b'1,a\\\\\\"b\n')

@@ -60,9 +60,11 @@ def _can_parse(text: bytes, parse: Callable[[bytes], list[Any]]) -> bool:
 def _find_cell_fault(cells: list[str], layout: Layout) -> str | None:
     """Describe the fault of a row, given its cells, to follow `FILE, line N:`. Returns None if it is valid."""
     dialect, has_right_width = layout.dialect, len(cells) == layout.num_columns
+    read = layout.positions.values()
     for position, cell in enumerate(cells):
         text = cell.rstrip("\r\n")
-        may_span_lines = layout.spans_lines and not (has_right_width and position in layout.positions.values())
+        # without `positions`, a row of the wrong width is probably several rows, which a stray mark has joined
+        may_span_lines = layout.spans_lines and (position not in read if read else has_right_width)
         if ("\n" in text or "\r" in text) and not may_span_lines:
             hint = f"if quotation marks are text, set {dialect.key_prefix}quote=none"
             return f"a quoted cell must end on the line it starts on; {hint}"
