@@ -398,7 +398,7 @@ def test_wrong_kinds_of_arguments_are_user_errors_and_type_errors(frame):
     with pytest.raises(TypeError, match="unexpected keyword argument 'embeding_dim'; did you mean embedding_dim"):
         ratinglab.train(ratings=frame, embeding_dim=4)
     with pytest.raises(
-        TypeError, match=r"arguments must be text.*got DataFrame; a data frame is given as ratings=frame"
+        TypeError, match=r"arguments must be overrides.*got DataFrame; pass a data frame as ratings=frame"
     ):
         ratinglab.train(frame)
     with pytest.raises(TypeError, match="columns must be names by role"):

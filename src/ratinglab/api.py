@@ -234,8 +234,8 @@ def _check_arguments(overrides: Sequence[str], settings: Settings) -> dict[str, 
     for text in overrides:
         if not isinstance(text, str):
             raise ArgumentError(
-                f"arguments must be text, such as 'split=temporal', got {type(text).__name__}; "
-                "a data frame is given as ratings=frame"
+                f"positional arguments must be overrides, such as 'split=temporal', got {type(text).__name__}; "
+                "pass a data frame as ratings=frame"
             )
         if text.startswith("-"):
             raise UserError(f"{text}: flags work only on the command line; use config_dir=FOLDER for --config-dir")

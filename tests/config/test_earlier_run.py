@@ -167,7 +167,7 @@ def test_path_that_was_null_may_be_set(command, tmp_path):
     command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=4")
 
 
-LACKS, IS_OTHER = "it lacks groups of options", "its content has the wrong type"
+LACKS, IS_OTHER = "groups of options are missing", "its content has the wrong type"
 
 
 @pytest.mark.parametrize(

@@ -317,6 +317,12 @@ def test_best_value_at_an_end_of_the_tried_values_is_named(tmp_path, errors, end
     assert [line.startswith(note) for line in lines if line.startswith("note: the best")] == [True] * (end is not None)
 
 
+def test_nothing_lies_below_zero(tmp_path):
+    for number in range(3):
+        write_job(tmp_path, number, metrics=number + 1, model__regularization=0.1 * number)
+    assert not any(line.startswith("note: the best") for line in report_sweep(read_jobs(tmp_path)).lines)
+
+
 def test_two_values_have_no_inside(tmp_path):
     for number in range(2):
         write_job(tmp_path, number, metrics=number + 1, optimizer__lr=number)

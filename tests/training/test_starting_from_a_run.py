@@ -108,5 +108,5 @@ def test_run_of_a_version_without_an_option_is_not_resumed(command, tmp_path):
     edit_record(run, fit=fit)
     outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3", status=2)
     assert outcome.stderr == (
-        f"error: resume: optimizer.damping is 20.0 now, but {run} was started with a version that lacks it\n"
+        f"error: resume: optimizer.damping is 20.0 now, but {run} was started with a version without it\n"
     )

@@ -56,7 +56,7 @@ class FoldInOptions(TextOptions):
     @property
     def folds_in(self) -> bool:
         """Whether there is anything to fold in."""
-        return (self.ratings, self.user_features, self.item_features) != (None, None, None)
+        return any(file is not None for file in (self.ratings, self.user_features, self.item_features))
 
 
 @dataclass

@@ -184,7 +184,7 @@ def _unsupported(run: Run, format: ExportFormat, problem: str, error: Exception)
 
 
 def search_left(ordered: Tensor, values: Tensor) -> Tensor:
-    """Compute torch.searchsorted, which ONNX lacks, by bisection: ordered (n,), values (B,) → (B,) int64."""
+    """Compute torch.searchsorted, which ONNX does not have, by bisection: ordered (n,), values (B,) → (B,) int64."""
     count = torch.zeros_like(values)  # number of entries known to be below each value
     for bit in reversed(range(len(ordered).bit_length())):
         larger = count + (1 << bit)

@@ -101,7 +101,7 @@ class EarlierRun:
         groups = [group for group in groups if not choices or group in choices]
         if not set(groups) <= set(saved):
             path = self.folder / HYDRA_FOLDER / "config.yaml"
-            raise UserError(f"{self.key}: {path} is damaged: it lacks groups of options")
+            raise UserError(f"{self.key}: {path} is damaged: groups of options are missing")
         existing = {
             group: choices[group] for group in groups if set(choices.get(group, [""])) <= set(conf.choices(group))
         }

@@ -91,7 +91,8 @@ def _check_sweep(conf: PrimaryConfig, arguments: Sequence[str]) -> tuple[list[st
     last = {override.key_or_group: override for override in overrides}
     swept = {key for key, override in last.items() if override.is_sweep_override()}
     conflicts = list[str]()
-    for job_overrides in (jobs := list(jobs_to_check(overrides))):
+    jobs = list(jobs_to_check(overrides))
+    for job_overrides in jobs:
         try:
             job = _compose_job_of_sweep(conf, job_overrides)
         except ConflictError as error:

@@ -32,12 +32,14 @@ class Fit(LightningModule):
     """Base class for fits. The objective is (r − r̂)² + penalty, with r̂ the model's unclipped prediction.
 
     It logs these tags once per epoch, with the number of finished epochs as the step:
-    train/mse: over the epoch's rows, without penalty or clipping; each fit documents which weights it uses;
-    val/mse: pooled over the validation rows, as the run predicts them (with fallback and clipping);
-    val/mse_above_bias_baseline: val/mse minus the bias baseline's; negative if the model is better;
-    val/NAME: the monitored metric, unless it is MSE;
-    train/lr: the learning rate of the epoch, if the fit has one;
-    weights/…: the root mean square of each parameter after the epoch.
+
+    - train/mse: over the epoch's rows, without penalty or clipping. Each fit documents which weights it uses.
+    - val/mse: pooled over the validation rows, as the run predicts them (with fallback and clipping).
+    - val/mse_above_bias_baseline: val/mse minus the bias baseline's. It is negative if the model is better.
+    - val/NAME: the monitored metric, unless it is MSE.
+    - train/lr: the learning rate of the epoch, if the fit has one.
+    - weights/…: the root mean square of each parameter after the epoch.
+
     A model that predicts scores has no MSE. Its fit documents its training metric.
 
     Several processes train on shards of the same batches and predict shards of the validation rows. Errors are pooled

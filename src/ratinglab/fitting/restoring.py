@@ -10,7 +10,7 @@ from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer_options import TrainerOptions
 from ratinglab.options import from_plain
-from ratinglab.runs.record import parse_hydra_file, read_record
+from ratinglab.runs.record import parse_hydra_file, put_config_dir_on_path, read_record
 from ratinglab.runs.weights import build_predictor, load_weights, read_training_data
 from ratinglab.targets import target_class
 
@@ -22,6 +22,7 @@ def read_fit(path: Path) -> "Fit":
     """Rebuild the fit that wrote a checkpoint of a run, with the checkpoint's weights."""
     folder = path.absolute().parents[1]
     record = read_record(folder)
+    put_config_dir_on_path(folder)
     predictor = build_predictor(record, read_training_data(record, folder), seed=0)
     load_weights(predictor, path, record=record)
     # a validation fit, in a subfolder, has no copy of its own

@@ -276,8 +276,8 @@ class SparkProcess:
         while context._jsc.sc().getExecutorMemoryStatus().size() < 2:  # the driver also counts
             if time.monotonic() > end:
                 raise UserError(
-                    f"optimizer.master={master} has started no executor in {EXECUTOR_SECONDS:.0f} s; it may lack the "
-                    "memory or cores that optimizer.conf asks for"
+                    f"optimizer.master={master} has started no executor in {EXECUTOR_SECONDS:.0f} s; "
+                    "it may not have the memory or cores that optimizer.conf asks for"
                 )
             time.sleep(0.2)
 
@@ -318,7 +318,7 @@ class SparkProcess:
 
 
 def check_reachable(master: str) -> None:
-    """Raise UserError if no host of a spark:// or k8s:// master responds, because Spark would try for a minute."""
+    """Raise UserError if no host of a spark:// or k8s:// master accepts connections. Spark would try for a minute."""
     match = re.fullmatch(r"(?:spark|k8s)://(?:(?P<scheme>https?)://)?(?P<addresses>[^/]+)/?", master)
     if match is None:
         return

@@ -67,7 +67,7 @@ def make_sparse(model: Equation) -> None:
     """Make the gradients of all embeddings sparse, in place.
 
     Raises:
-        UserError: the model has weights outside nn.Embedding, or does not read them only by row lookup.
+        UserError: the model has weights outside nn.Embedding, or reads them in another way than by row lookup.
     """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for name, parameter in model.named_parameters():

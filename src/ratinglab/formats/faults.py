@@ -41,7 +41,8 @@ def find_first_fault(file: InputFile, layout: Layout, *, parse: Callable[[bytes]
         stops = [*(line for line, _ in rows[1:]), stop]
         for (line, cells), end in zip(rows, stops, strict=False):
             row_lines = lines[line - first_line : end - first_line]
-            if fault := _find_cell_fault(cells, layout) or _find_quote_fault(row_lines, layout):
+            is_closed = sum(line.count(QUOTE) for line in row_lines) % 2 == 0
+            if fault := _find_cell_fault(cells, layout, is_closed=is_closed) or _find_quote_fault(row_lines, layout):
                 return UserError(f"{file}, line {line}: {fault}")
     if has_rows:
         return None
@@ -57,15 +58,18 @@ def _can_parse(text: bytes, parse: Callable[[bytes], list[Any]]) -> bool:
         return False
 
 
-def _find_cell_fault(cells: list[str], layout: Layout) -> str | None:
-    """Describe the fault of a row, given its cells, to follow `FILE, line N:`. Returns None if it is valid."""
+def _find_cell_fault(cells: list[str], layout: Layout, *, is_closed: bool = True) -> str | None:
+    """Describe the fault of a row, given its cells, to follow `FILE, line N:`. Returns None if it is valid.
+
+    `is_closed` is false if the row ends within a quoted cell, at the end of the file.
+    """
     dialect, has_right_width = layout.dialect, len(cells) == layout.num_columns
     read = layout.positions.values()
+    # a row of the wrong width is probably several rows, which a stray mark has joined
+    may_span_lines = layout.spans_lines and (has_right_width or (is_closed and len(read) > 0))
     for position, cell in enumerate(cells):
         text = cell.rstrip("\r\n")
-        # without `positions`, a row of the wrong width is probably several rows, which a stray mark has joined
-        may_span_lines = layout.spans_lines and (position not in read if read else has_right_width)
-        if ("\n" in text or "\r" in text) and not may_span_lines:
+        if ("\n" in text or "\r" in text) and not (may_span_lines and position not in read):
             hint = f"if quotation marks are text, set {dialect.key_prefix}quote=none"
             return f"a quoted cell must end on the line it starts on; {hint}"
     if not has_right_width and layout.num_columns > 1:

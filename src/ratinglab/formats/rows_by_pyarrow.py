@@ -57,9 +57,8 @@ def _find_end_of_rows(lines: bytes, dialect: TextDialect) -> int:
     if not (dialect.has_escapes or (dialect.is_quoted and QUOTE in lines)):
         return len(lines)
     content = np.frombuffer(drop_escapes(lines, dialect), dtype=np.uint8)
-    line_ends = np.flatnonzero(content == ord("\n"))
-    if len(line_ends) == 0:
-        line_ends = np.flatnonzero(content == ord("\r"))
+    is_line_feed = content == ord("\n")
+    line_ends = np.flatnonzero(is_line_feed | ((content == ord("\r")) & ~np.append(is_line_feed[1:], False)))
     if dialect.is_quoted:
         marks_before = np.searchsorted(np.flatnonzero(content == ord(QUOTE)), line_ends)
         line_ends = line_ends[marks_before % 2 == 0]

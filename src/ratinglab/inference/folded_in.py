@@ -44,7 +44,7 @@ class FoldedIn(ExtendedRun):
         is_anonymous: whether a single user was folded in without an id.
         notes: notes on ratings and users that were left out.
         folded_users: recommender for the folded-in users, or None if no user was folded in.
-        predictor: predicts for all other users of the run, including for the folded-in items.
+        predictor: predicts for all other users of the run, including their ratings of the folded-in items.
         tables: the ids, items and ratings of all other users, including the folded-in items.
     """
 
@@ -95,8 +95,8 @@ class FoldedIn(ExtendedRun):
             (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
 
         Raises:
-            UserError: item_ids and user_ids differ in length, user_ids is None but more or fewer than one user was
-                folded in, or the model predicts scores.
+            UserError: item_ids and user_ids differ in length, user_ids is None but the number of folded-in users is
+                not 1, or the model predicts scores.
         """
         return self.predict_table(item_ids, user_ids=user_ids)["prediction"].to_numpy()
 

@@ -76,7 +76,8 @@ class Run(Recommender):
         """
         folder = user_path(str(folder), key="run")
         record = read_record(folder)
-        put_config_dir_on_path(folder, record)
+        if record.has_own_classes:
+            put_config_dir_on_path(folder)
         predictor, best_epoch = load_predictor(record, folder)
         return cls(predictor, RunTables(folder, record), best_epoch=best_epoch)
 

@@ -228,12 +228,17 @@ def _has_no_effect(key: str, groups: Sequence[Group], column: MetricKind) -> boo
 
 
 def _end_of(key: str, best: Group, groups: Sequence[Group]) -> str | None:
-    """Say whether the best value of a numeric key is the lowest or the highest of at least three. None if neither."""
+    """Say whether the best value of a numeric key is the lowest or the highest of at least three.
+
+    Returns None if it is neither, or if it is a lowest value of 0, the lower bound of most keys.
+    """
     try:
         tried = {float(group.settings[key]) for group in groups}
     except ValueError:  # names, such as models
         return None
     ends = {min(tried): "lowest", max(tried): "highest"}
+    if min(tried) == 0:
+        del ends[0]
     return ends.get(float(best.settings[key])) if len(tried) > 2 else None
 
 

@@ -110,6 +110,12 @@ class RunRecord:
         """Description of the list for a user without training ratings, with unknown=baseline."""
         return "the most popular items" if self.predicts_scores else "the bias baseline's list"
 
+    @property
+    def has_own_classes(self) -> bool:
+        """Whether the equation or a metric is not from ratinglab."""
+        targets = [self.model_target, *(metric["target"] for metric in self.metrics)]
+        return any("." in target and not target.startswith("ratinglab.") for target in targets)
+
     def metric_kinds(self) -> list[MetricKind]:
         """List the names and directions of the metrics of every part, without importing user modules."""
         return [MetricKind(metric["name"], metric["label"], metric["higher_is_better"]) for metric in self.metrics]
@@ -253,11 +259,8 @@ def read_config_dir(run: Path) -> str | None:
     return next((source["path"] for source in sources if source["provider"] == "command-line"), None)
 
 
-def put_config_dir_on_path(run: Path, record: RunRecord) -> None:
-    """Let Python find the run's own equation and metrics in the folder of --config-dir, after all other folders."""
-    targets = [record.model_target, *(metric["target"] for metric in record.metrics)]
-    if all(target.startswith("ratinglab.") or "." not in target for target in targets):
-        return
+def put_config_dir_on_path(run: Path) -> None:
+    """Let Python find the run's own classes in the folder of --config-dir, after all other folders."""
     with suppress(UserError):  # hydra.yaml is damaged: the user may still give the folder
         config_dir = read_config_dir(run)
         if config_dir is not None and config_dir not in sys.path and Path(config_dir).is_dir():

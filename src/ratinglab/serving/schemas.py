@@ -70,7 +70,7 @@ Time = Annotated[
     datetime, BeforeValidator(_parse_time), WithJsonSchema({"type": "string", "examples": ["1998-04-04T12:30:00"]})
 ]
 Rating = Annotated[float, Field(allow_inf_nan=False)]
-NumItems = Annotated[int, Field(ge=1, description="Number of items. There may be fewer.", examples=[10])]
+NumItems = Annotated[int, Field(ge=1, description="Maximum number of items.", examples=[10])]
 Candidates = Annotated[
     list[Id] | None, Field(description="Ids of the items to choose from. null means all items with training ratings.")
 ]

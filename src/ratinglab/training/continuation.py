@@ -53,13 +53,13 @@ def check_same_data_and_metrics(run_folder: Path, record: RunRecord, *, key: str
     then, now = earlier.provenance, record.provenance
     changes = []
     if then["versions"] != now["versions"]:
-        changes.append("the versions of the packages differ")
+        changes.append("the versions of the packages differ from when the run was started")
     if then["cpu"] != now["cpu"]:
-        changes.append(f"the processor ({now['cpu']}, not {then['cpu']}) differs")
+        changes.append(f"the processor is {now['cpu']}; the run was started on {then['cpu']}")
     if then["threads"] != now["threads"] and _depends_on_threads(record):
-        changes.append("the number of threads differs")
+        changes.append("the number of threads differs from when the run was started")
     for change in changes:
-        log.info("note: %s from when the run was started; results may not match bit for bit", change)
+        log.info("note: %s; results may not match bit for bit", change)
     return earlier
 
 
@@ -128,7 +128,7 @@ def check_resumable(prepared: Preparation, run_folder: Path) -> RunRecord | None
     for name, value in record.fit.items():
         if name not in earlier.fit:
             raise UserError(
-                f"resume: {name} is {as_yaml(value)} now, but {run_folder} was started with a version that lacks it"
+                f"resume: {name} is {as_yaml(value)} now, but {run_folder} was started with a version without it"
             )
     if (run_folder / METRICS).exists() or (prepared.has_best and (run_folder / LAST).exists()):
         read_checkpoint(run_folder / BEST, record=earlier, key="resume")

@@ -185,7 +185,7 @@ def describe_departures(
 
 
 def _look_up(options: TrainOptions, key: str) -> Any:
-    """Look up the plain value of a key such as split.seed; "not set" if the chosen groups lack the key."""
+    """Look up the plain value of a key such as split.seed; "not set" if the chosen groups do not have the key."""
     value: Any = options
     for name in key.split("."):
         value = getattr(value, name, "not set")

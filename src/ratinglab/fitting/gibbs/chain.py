@@ -37,7 +37,9 @@ class Chain:
     """
 
     def __init__(self, posterior: Posterior, *, thin: int, max_samples: int | None) -> None:
-        """Start without samples; max_samples=None limits them to MAX_TOTAL_SAMPLE_BYTES."""
+        """Start without samples; with max_samples=None, as many as fit in MAX_TOTAL_SAMPLE_BYTES are kept,
+        but at least MIN_SAMPLES and at most MAX_SAMPLES.
+        """
         num_that_fit = MAX_TOTAL_SAMPLE_BYTES // max(1, posterior.sample_bytes)
         self.max_samples = min(max(num_that_fit, MIN_SAMPLES), MAX_SAMPLES) if max_samples is None else max_samples
         self.thin = self._first_thin = thin
