@@ -76,7 +76,7 @@ def draw_columns(by_column, scale, selection, squares, term_precision, deviation
     for block in prange(len(residual)):
         is_identity = len(selection.inner_row) == 0
         sums = residual[block] if is_identity else _sum_by_inner(selection, residual[block])
-        change = sums.copy()
+        change = sums if is_identity else sums.copy()
         _draw_block(
             by_column, scale, selection.repeats, squares, term_precision, deviations[block], weights[block], sums
         )
