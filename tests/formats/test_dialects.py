@@ -254,9 +254,9 @@ def test_row_of_the_wrong_width_is_named_though_cells_may_span_lines(read):
 
 
 def test_mark_that_is_never_closed_gets_the_hint_on_quotes(read):
-    rows = '1,100,1,"two\nlines"\n' + "".join(f"{row},7,1,x\n" for row in range(2, 9))
+    rows = '1,100,"two\nlines",1\n' + "".join(f"{row},7,x,1\n" for row in range(2, 9))
     with pytest.raises(UserError, match=r"line 11: a quoted cell must end on the line it starts on; .*quote=none"):
-        read(f'{HEADER}{rows}40,2,"Hello,3\n40,3,4,x\n')
+        read(f'user_id,item_id,note,rating\n{rows}40,2,"Hello,3\n40,3,x,4\n')
 
 
 def test_quote_scan_pairs_escapes():

@@ -325,7 +325,7 @@ def test_nothing_lies_below_zero(tmp_path):
 
 def test_two_values_have_no_inside(tmp_path):
     for number in range(2):
-        write_job(tmp_path, number, metrics=number + 1, optimizer__lr=number)
+        write_job(tmp_path, number, metrics=number + 1, optimizer__lr=number + 1)
     assert not any(line.startswith("note: the best") for line in report_sweep(read_jobs(tmp_path)).lines)
 
 
