@@ -115,7 +115,7 @@ def recommend(options: RecommendOptions) -> None:
 def _find_candidates(
     recommender: Recommender, options: RecommendOptions, items: TextTable | None
 ) -> tuple[Ids | None, list[str]]:
-    """Find the ids of the candidate items, or None if all items are. Also returns a note on skipped items."""
+    """Find the ids of the candidate items, or None if every item is one. Also returns a note on skipped items."""
     tables = recommender.tables
     with_genre: Ids | None = None
     if options.genres:

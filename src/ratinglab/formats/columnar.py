@@ -322,7 +322,7 @@ def _convert_ratings(column: pa.Array, *, file: InputFile, check: CheckRows) -> 
 
 
 def _convert_times(column: pa.Array, time_format: TimeFormat | None, *, file: InputFile, check: CheckRows) -> pa.Array:
-    """Convert timestamps to dates in UTC, integers or floats. `time_format` is the format of text."""
+    """Convert timestamps to dates in UTC, integers or floats. Texts are parsed in `time_format`."""
     if time_format is not None:
         texts = column.cast(pa.string())
         column = parse_time_column(texts, time_format)

@@ -31,7 +31,7 @@ SIGNATURES = {
 START_BYTES = 1 << 16
 """Bytes read to detect the file format."""
 BLOCK_BYTES = 1 << 20
-"""Bytes that are read or decompressed, or parsed by one thread, at a time."""
+"""Bytes that are read or decompressed at a time."""
 OFFICE_MEMBERS = {
     "xl/workbook.xml": ("an Excel workbook", "save the sheet as CSV and use that file"),
     "META-INF/manifest.xml": ("an OpenDocument sheet", "save it as CSV and use that file"),

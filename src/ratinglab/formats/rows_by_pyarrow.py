@@ -19,7 +19,7 @@ from ratinglab.process.threads import map_in_order
 MAX_BLOCK_BYTES = 1 << 21
 """Approximate bytes of a block, unless a row has more."""
 MAX_ROW_BYTES = 1 << 24
-"""Bytes after which a row that has not ended is cut, probably because of a stray quotation mark."""
+"""Bytes after which a row is cut if it has not ended, probably because of a stray quotation mark."""
 Batch = TypeVar("Batch")
 
 

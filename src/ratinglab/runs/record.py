@@ -112,7 +112,7 @@ class RunRecord:
 
     @property
     def has_own_classes(self) -> bool:
-        """Whether the equation or a metric is not from ratinglab."""
+        """Whether the equation or a metric is the user's own."""
         targets = [self.model_target, *(metric["target"] for metric in self.metrics)]
         return any("." in target and not target.startswith("ratinglab.") for target in targets)
 
@@ -260,7 +260,7 @@ def read_config_dir(run: Path) -> str | None:
 
 
 def put_config_dir_on_path(run: Path) -> None:
-    """Let Python find the run's own classes in the folder of --config-dir, after all other folders."""
+    """Let Python find the user's own classes in the run's folder of --config-dir, which it searches last."""
     with suppress(UserError):  # hydra.yaml is damaged: the user may still give the folder
         config_dir = read_config_dir(run)
         if config_dir is not None and config_dir not in sys.path and Path(config_dir).is_dir():

@@ -114,7 +114,7 @@ def best_recipe_tip(available: AvailableData) -> str:
 
 
 def _fit_settings(options: TrainOptions) -> str:
-    """List the learning rate and schedule (without a learning rate, all options) and how often weights change."""
+    """List the learning rate and schedule or, without a learning rate, all options; and how often weights change."""
     optimizer = options.optimizer
     lr, update_frequency = optimizer.initial_lr, optimizer.update_frequency
     if optimizer.takes_batches:
