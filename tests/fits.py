@@ -11,9 +11,9 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from ratinglab.batches import as_tensors
 from ratinglab.datamodule import RatingDataModule
+from ratinglab.evaluation.list_options import OrderBy, OrderOptions
 from ratinglab.evaluation.metric_kinds import MetricAtK
 from ratinglab.evaluation.metrics import MSE, Metric
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.fitting.schedules import Schedule

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 import ratinglab
-from ratinglab.evaluation.ranking import RelevantItems, like_threshold, mean_ranking_metrics
+from ratinglab.evaluation.ranking import RelevantItems, mean_ranking_metrics
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_evaluation import POPULARITY
 from ratinglab.stars import is_liked
@@ -117,7 +117,7 @@ class Split:
 
     def __init__(self, run: Run) -> None:
         self._rows = {part: run.part(part) for part in ("train", "val", "test")}
-        self._threshold, self._unit = like_threshold(None, run.record.stars), run.record.stars.unit
+        self._threshold, self._unit = run.record.stars.lowest_liked(None), run.record.stars.unit
         self._shape = run.record.num_users, run.record.num_items
         self.matrix = self.rated(liked_only=False)
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-3
 """Largest rounding error of a rating converted to stars, or to stars and back, in stars."""
+LIKED_STARS = 4.0
+"""Lowest rating in stars that counts as liked, unless ranking.threshold is set."""
 
 Values = TypeVar("Values", float, "Tensor", NDArray[np.float32])
 
@@ -47,6 +49,10 @@ class Stars(NamedTuple):
     def to_rating(self, stars: Values) -> Values:
         """Convert stars to ratings."""
         return stars * self.unit + self._zero
+
+    def lowest_liked(self, threshold: float | None) -> float:
+        """Return the lowest rating that counts as liked, in rating units: the threshold, by default LIKED_STARS."""
+        return self.to_rating(LIKED_STARS) if threshold is None else threshold
 
 
 def is_liked(rating: NDArray[np.floating], threshold: float, *, unit: float = 1.0) -> NDArray[np.bool_]:

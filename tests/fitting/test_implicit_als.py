@@ -10,8 +10,8 @@ from tables import table_with_features
 
 from ratinglab.batches import as_tensors
 from ratinglab.errors import RunFailedError, UserError
+from ratinglab.evaluation.list_options import OrderBy, OrderOptions
 from ratinglab.evaluation.metric_kinds import parse_metric_at_k
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
 from ratinglab.kernels.implicit_rows import improve_rows
 from ratinglab.kernels.sorted_ratings import sort_ratings

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ratinglab.datasets.sources import DataOptions
 from ratinglab.errors import UserError, require
-from ratinglab.evaluation.ranking import OrderOptions, RankingOptions, UnknownUsers
+from ratinglab.evaluation.list_options import OrderOptions, RankingOptions, UnknownUsers
 from ratinglab.formats.text_options import TextOptions, check_timestamp_format
 from ratinglab.options import at_least
 

@@ -2,7 +2,7 @@
 
 from ratinglab.commands.command_inputs import load_run
 from ratinglab.commands.command_options import EvaluateOptions
-from ratinglab.evaluation.ranking import OrderOptions, like_threshold
+from ratinglab.evaluation.list_options import OrderOptions
 from ratinglab.reports.results import tabulate_lists, tabulate_metrics
 from ratinglab.runs.record import read_metrics
 from ratinglab.runs.run_files import METRICS
@@ -23,7 +23,7 @@ def evaluate(options: EvaluateOptions) -> None:
     k = options.ranking.k
     order: OrderOptions = options.ranking
     recorded_order = record.order_options()
-    thresholds = {like_threshold(value, record.stars) for value in (order.threshold, recorded_order.threshold)}
+    thresholds = {record.stars.lowest_liked(value) for value in (order.threshold, recorded_order.threshold)}
     is_same_order = (record.predicts_scores or order.by is recorded_order.by) and len(thresholds) == 1
     list_metrics = {} if k is None else run.evaluate_ranking(k=k, by=order.by.value, threshold=order.threshold)
     if record.predicts_scores and k is None:  # there is nothing else to measure

@@ -21,7 +21,7 @@ from ratinglab.commands.command_inputs import (
 )
 from ratinglab.commands.command_options import RecommendOptions
 from ratinglab.errors import UserError, format_count
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions, UnknownUsers
+from ratinglab.evaluation.list_options import OrderBy, OrderOptions, UnknownUsers
 from ratinglab.files import is_stream
 from ratinglab.formats.text_tables import TextTable
 from ratinglab.formats.writing import write_table

@@ -27,15 +27,12 @@ Relevance in Novelty and Diversity Metrics for Recommender Systems", RecSys 2011
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.options import at_least, finite
-from ratinglab.stars import Stars, is_liked
+from ratinglab.stars import is_liked
 
 PER_USER_LABELS = {
     "precision": "precision",
@@ -48,50 +45,6 @@ PER_USER_LABELS = {
 """Labels of metrics averaged over users; higher is better."""
 METRIC_LABELS = PER_USER_LABELS | {"coverage": "coverage", "novelty": "novelty"}
 """Labels of all metrics. Coverage and novelty describe all lists together, and do not depend on relevance."""
-LIKED_STARS = 4.0
-"""Lowest rating in stars that counts as liked, unless ranking.threshold is set."""
-
-
-class OrderBy(Enum):
-    """Value that orders the items of a list, highest first."""
-
-    expected_gain = "expected_gain"
-    prediction = "prediction"
-    lower_bound = "lower_bound"
-
-
-class UnknownUsers(Enum):
-    """How to treat users without training ratings in recommendation lists."""
-
-    error = "error"
-    baseline = "baseline"
-
-
-@dataclass
-class OrderOptions:
-    """Options of the order of recommendation lists."""
-
-    by: OrderBy
-    """Value that orders a list. prediction is the predicted rating. expected_gain is the user's interest in the item,
-    estimated from implicit feedback (who rated what), times the probability of a rating of at least `threshold`.
-    lower_bound, for optimizer=gibbs and folded-in users, is the prediction minus its standard deviation."""
-    threshold: float | None = field(metadata=finite())
-    """Lowest rating that counts as liked, in rating units. null means 4 on a scale of 1 to 5, and the equivalent on
-    other scales."""
-
-
-@dataclass
-class RankingOptions(OrderOptions):
-    """Options for measuring recommendation lists. A held-out rating of at least `threshold` makes an item relevant."""
-
-    k: int | None = field(metadata=at_least(1))
-    """Number of items per list. With null, measures only the lists that the monitored metric, such as val/ndcg@10, or
-    the protocol needs."""
-
-
-def like_threshold(threshold: float | None, stars: Stars) -> float:
-    """Return the lowest rating that counts as liked, in rating units."""
-    return stars.to_rating(LIKED_STARS) if threshold is None else threshold
 
 
 def check_threshold(threshold: float, ratings: Iterable[NDArray[np.float32]], *, unit: float) -> None:

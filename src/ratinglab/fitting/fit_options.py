@@ -13,9 +13,9 @@ from ratinglab.options import above, as_yaml
 from ratinglab.targets import named_subclasses
 
 if TYPE_CHECKING:
+    from ratinglab.evaluation.list_options import OrderOptions
     from ratinglab.evaluation.metric_kinds import MetricAtK
     from ratinglab.evaluation.metrics import Metric
-    from ratinglab.evaluation.ranking import OrderOptions
     from ratinglab.fitting.fit import Fit
     from ratinglab.fitting.schedules import Schedule
     from ratinglab.fitting.trainer_options import TrainerOptions

@@ -18,7 +18,7 @@ from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_tables import TextTable, open_text_table
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
-from ratinglab.ratings.side_information import Column, is_unknown, parse_new_values
+from ratinglab.ratings.side_information import GROUP_SUFFIX, Column, is_unknown, parse_new_values
 from ratinglab.sides import SideName
 
 Pairs = Sequence[tuple[Any, Any]]
@@ -79,7 +79,7 @@ class GivenFeatures:
         """Raise UserError if none of the features is one of `names`, which the model uses."""
         if not names:
             raise UserError(f"{self.key}: the model uses no features of {side}s")
-        sources = [*names, *(name.removesuffix("_group") for name in names)]
+        sources = [*names, *(name.removesuffix(GROUP_SUFFIX) for name in names)]
         if not any(name in self.cells for name in sources):
             given = ", ".join(self.cells) or "none"
             hint = next(filter(None, (did_you_mean(name, sources) for name in self.cells)), "")
@@ -93,7 +93,7 @@ class GivenFeatures:
         `values` (N,) belong to the users or items `ids`. A value stays unchanged if its cell here is empty or missing.
         `trained` is the column that the model was trained on.
         """
-        source = name if name in self.cells else name.removesuffix("_group")
+        source = name if name in self.cells else name.removesuffix(GROUP_SUFFIX)
         if source in self.cells:
             cells, place = self.cells[source], lambda row: self.place(row, source)
             new = parse_new_values(cells, trained, place=place, decimal=self.decimal)

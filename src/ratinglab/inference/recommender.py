@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ratinglab.batches import Blocks
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions, UnknownUsers
+from ratinglab.evaluation.list_options import OrderBy, OrderOptions, UnknownUsers
 from ratinglab.inference.indexed_tables import Ids, IndexedTables, check_ids, check_pairs, is_trained
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import UNKNOWN

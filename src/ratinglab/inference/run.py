@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
+from ratinglab.evaluation.list_options import OrderOptions
 from ratinglab.evaluation.metrics import Predictions
-from ratinglab.evaluation.ranking import METRIC_LABELS, OrderOptions, check_threshold, like_threshold
+from ratinglab.evaluation.ranking import METRIC_LABELS, check_threshold
 from ratinglab.files import user_path
 from ratinglab.formats.frames import Frame, read_frame
 from ratinglab.formats.text_options import ColumnOptions, check_timestamp_format
@@ -183,7 +184,7 @@ class Run(Recommender):
         return ExpectedGain.from_rating_levels(
             self.tables.interest,
             self.tables.rating_levels,
-            threshold=like_threshold(threshold, self.record.stars),
+            threshold=self.record.stars.lowest_liked(threshold),
             mse=self._noise_variance,
             stars=self.record.stars,
         )
@@ -417,7 +418,7 @@ class Run(Recommender):
         check_k(k)
         order = parse_order(by, threshold)
         check_held_out(parts)
-        liked, held_out = like_threshold(threshold, self.record.stars), self.tables.held_out
+        liked, held_out = self.record.stars.lowest_liked(threshold), self.tables.held_out
         check_threshold(liked, [held_out[part].rating for part in parts], unit=self.record.stars.unit)
         return self._measure_lists([k], order, parts)
 
@@ -433,7 +434,7 @@ class Run(Recommender):
 
     def _measure_lists(self, lengths: Sequence[int], order: OrderOptions, parts: Sequence[str]) -> dict[str, float]:
         """Measure lists of each length, in an order, on parts."""
-        liked = like_threshold(order.threshold, self.record.stars)
+        liked = self.record.stars.lowest_liked(order.threshold)
         return measure_lists(self, lengths, self._build_order(order), threshold=liked, parts=parts)
 
 

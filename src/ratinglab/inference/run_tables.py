@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.ranking import like_threshold
 from ratinglab.files import write_atomically
 from ratinglab.inference.indexed_tables import IndexedTables
 from ratinglab.models.rated_pairs import RatedPairs
@@ -120,7 +119,7 @@ class RunTables(IndexedTables):
 
     def lowest_liked(self, threshold: float | None) -> float:
         """Return the lowest training rating that counts as liked; the threshold if none reaches it."""
-        threshold = like_threshold(threshold, self.record.stars)
+        threshold = self.record.stars.lowest_liked(threshold)
         levels = self.rating_levels
         return float(min(levels[is_liked(levels, threshold, unit=self.record.stars.unit)], default=threshold))
 

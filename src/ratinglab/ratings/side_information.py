@@ -16,6 +16,8 @@ from ratinglab.sides import SideName
 
 NO_GENRES = "(no genres listed)"
 """MovieLens's marker for items without a genre."""
+GROUP_SUFFIX = "_group"
+"""Suffix of the column with the quantile groups of a column of numbers, as in age_group for age."""
 
 Column: TypeAlias = NDArray[np.object_] | NDArray[np.float64]
 """One feature of all users or items: categories or numbers.
@@ -75,8 +77,8 @@ def informative_columns(columns: dict[str, Column], *, is_trained: NDArray[np.bo
         row, _, names = encode_categories(column)
         return len(names) > 1 and 2 * len(names) <= len(np.unique(row))
 
-    candidates = {name: column[is_trained] for name, column in columns.items() if f"{name}_group" not in columns}
-    return tuple(name for name, column in candidates.items() if is_informative(column))
+    candidates = [name for name in columns if f"{name}{GROUP_SUFFIX}" not in columns]
+    return tuple(name for name in candidates if is_informative(columns[name][is_trained]))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ratinglab.formats.literals import number_or_nan
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_tables import TextTable, check_while_reading
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
-from ratinglab.ratings.side_information import NO_GENRES, Column, Origin, is_numeric
+from ratinglab.ratings.side_information import GROUP_SUFFIX, NO_GENRES, Column, Origin, is_numeric
 from ratinglab.reading.repeated_rows import find_differing_row, find_first_rows, read_distinct_rows
 
 MIN_COVERAGE = 0.5
@@ -96,8 +96,8 @@ class FeatureTable:
         columns: dict[str, Column] = {}
         for name, column in self.columns.items():
             columns[name] = values = _by_index(column, index, count=num_ids)
-            if is_numeric(column) and f"{name}_group" not in self.columns:
-                columns[f"{name}_group"] = quantile_groups(values)
+            if is_numeric(column) and f"{name}{GROUP_SUFFIX}" not in self.columns:
+                columns[f"{name}{GROUP_SUFFIX}"] = quantile_groups(values)
         has_row = np.zeros(num_ids, dtype=np.bool_)
         has_row[index[index != UNKNOWN]] = True
         if has_row.mean() >= MIN_COVERAGE:

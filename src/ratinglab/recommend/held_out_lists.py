@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from ratinglab.batches import Batch, as_tensors
+from ratinglab.evaluation.list_options import OrderBy, OrderOptions
 from ratinglab.evaluation.metric_kinds import MetricAtK
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions, RelevantItems, like_threshold, mean_ranking_metrics
+from ratinglab.evaluation.ranking import RelevantItems, mean_ranking_metrics
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
@@ -109,7 +110,7 @@ class MonitoredLists:
         self._monitor, self._stars = monitor, data.stars
         pairs = RatedPairs(train.user, train.item)
         num_users, num_items = data.num_users, data.num_items
-        self._threshold = like_threshold(order.threshold, data.stars)
+        self._threshold = data.stars.lowest_liked(order.threshold)
         self._levels = data.stars.to_rating(find_rating_levels(train.rating))
         held_out = data.validation_ratings
         self._held_out = HeldOutLists(

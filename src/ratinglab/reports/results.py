@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from ratinglab.errors import format_count
-from ratinglab.evaluation.ranking import METRIC_LABELS, OrderOptions
+from ratinglab.evaluation.list_options import OrderOptions
+from ratinglab.evaluation.ranking import METRIC_LABELS
 from ratinglab.inference.run_evaluation import BASELINES, PART_LABELS, POPULARITY
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.reports.table_layout import align, format_metric

@@ -13,8 +13,8 @@ from typing import Any, TypedDict
 import yaml
 
 from ratinglab.errors import RunFailedError, UserError
+from ratinglab.evaluation.list_options import OrderBy, OrderOptions
 from ratinglab.evaluation.metric_kinds import MetricAtK, MetricKind, find_monitored_metric, parse_metric_at_k
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.files import suggest_sibling, to_json
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.options import check_options, from_plain

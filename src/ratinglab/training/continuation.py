@@ -16,7 +16,7 @@ from ratinglab.runs.record import RunRecord, has_finished, read_record
 from ratinglab.runs.run_files import BEST, CHECKPOINTS, LAST, METRICS, RUN_RECORD, TABLES, VALIDATION_FIT
 from ratinglab.runs.storage import find_damaged_files
 from ratinglab.runs.weights import load_equation, read_checkpoint
-from ratinglab.training.preparation import Preparation
+from ratinglab.training.preparation import PreparedRun
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def _depends_on_threads(record: RunRecord) -> bool:
     return not record.model_target.startswith("ratinglab.") or record.fit["optimizer"] not in safe_fits
 
 
-def load_initial_weights(prepared: Preparation, predictor: Predictor) -> None:
+def load_initial_weights(prepared: PreparedRun, predictor: Predictor) -> None:
     """Load the best weights of the run that `from=` names, if any, into the predictor's equation, before it is fitted.
 
     Both runs must have the same rows in the same parts: otherwise the weights may have been fitted on rows that this
@@ -105,7 +105,7 @@ def load_initial_weights(prepared: Preparation, predictor: Predictor) -> None:
     log.info("from       %s, after %d epochs", folder, epoch)
 
 
-def check_resumable(prepared: Preparation, run_folder: Path) -> RunRecord | None:
+def check_resumable(prepared: PreparedRun, run_folder: Path) -> RunRecord | None:
     """Check that the run in a folder is the same experiment as the prepared one, and remove incomplete files.
 
     A run that was killed before it wrote its record counts as new. A finished run whose tables or metrics.json are
@@ -143,7 +143,7 @@ def check_resumable(prepared: Preparation, run_folder: Path) -> RunRecord | None
     return earlier if damaged else None
 
 
-def _check_extendable(prepared: Preparation, earlier: RunRecord, run_folder: Path) -> None:
+def _check_extendable(prepared: PreparedRun, earlier: RunRecord, run_folder: Path) -> None:
     """Raise UserError if the earlier run cannot train on to the prepared limits."""
     options, record, last = prepared.options, prepared.record, run_folder / LAST
     if options.split.refit:

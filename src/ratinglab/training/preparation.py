@@ -13,7 +13,7 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metric_kinds import MetricAtK, find_monitored_metric
 from ratinglab.evaluation.metrics import MSE, Metric, find_metrics
-from ratinglab.evaluation.ranking import check_threshold, like_threshold
+from ratinglab.evaluation.ranking import check_threshold
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.models.bias_baseline import BiasBaseline
@@ -32,7 +32,7 @@ from ratinglab.training.train_options import TrainOptions
 
 
 @dataclass(frozen=True)
-class Preparation:
+class PreparedRun:
     """The rows, the record and the metric of a run, from which its fit is built.
 
     Attributes:
@@ -100,7 +100,7 @@ class Preparation:
         return predictor
 
 
-def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs: int | None = None) -> Preparation:
+def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs: int | None = None) -> PreparedRun:
     """Load the table, split the rows, and select the side information that the equation needs.
 
     `command` is the command line, for the record. `refit_epochs` is the number of epochs of a refit, which also trains
@@ -127,12 +127,12 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
     )
     record = make_record(options, data, ratings, command=command, refit_epochs=refit_epochs)
     _check_lists(options, data, ratings)
-    return Preparation(options, requested_model, monitor, available, ratings, data, record)
+    return PreparedRun(options, requested_model, monitor, available, ratings, data, record)
 
 
 def _check_lists(options: TrainOptions, data: RatingDataModule, ratings: SplitRatings) -> None:
     """Raise UserError if lists will be measured but no held-out rating is relevant."""
-    threshold = like_threshold(options.ranking.threshold, data.stars)
+    threshold = data.stars.lowest_liked(options.ranking.threshold)
     rows = data.validation_ratings
     if options.monitors_lists or options.ranking.k is not None:
         held_out = [rows.rating, *([ratings.copy_rows(TEST).rating] if options.test else [])]

@@ -13,11 +13,11 @@ from ratinglab.options import as_yaml, group_to_plain, to_plain
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.runs.record import read_hydra_files, read_swept_arguments
 from ratinglab.splits.split import TEST, TEST_HISTORY, TRAIN, VALIDATION, VALIDATION_HISTORY
-from ratinglab.training.preparation import Preparation
+from ratinglab.training.preparation import PreparedRun
 from ratinglab.training.train_options import TrainOptions
 
 
-def describe_start(prepared: Preparation, model: Equation, *, epochs_done: int) -> Iterator[str]:
+def describe_start(prepared: PreparedRun, model: Equation, *, epochs_done: int) -> Iterator[str]:
     """Yield the lines of the header: data, split, model and fit, and notes on anything unusual.
 
     `model` is the equation being fitted, or its posterior. `epochs_done` counts the epochs trained before this process.
@@ -27,7 +27,7 @@ def describe_start(prepared: Preparation, model: Equation, *, epochs_done: int) 
     yield from _describe_exceptions(prepared, model, epochs_done=epochs_done)
 
 
-def _describe_rows(prepared: Preparation) -> Iterator[str]:
+def _describe_rows(prepared: PreparedRun) -> Iterator[str]:
     """Describe the table, and the number of rows in each part."""
     table, split = prepared.ratings.table, prepared.ratings.split
     lowest, highest = prepared.ratings.scale
@@ -42,7 +42,7 @@ def _describe_rows(prepared: Preparation) -> Iterator[str]:
     yield f"split      {prepared.options.split.name} {split.identity}: {rows}"
 
 
-def _describe_fit(prepared: Preparation, model: Equation) -> Iterator[str]:
+def _describe_fit(prepared: PreparedRun, model: Equation) -> Iterator[str]:
     """Describe the equation with its number of parameters, and the fit with its number of epochs."""
     options, refit_epochs = prepared.options, prepared.record.refit_epochs
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -62,7 +62,7 @@ def _describe_fit(prepared: Preparation, model: Equation) -> Iterator[str]:
     yield f"optimizer  {options.optimizer.name}: {_fit_settings(options)}, {epochs}"
 
 
-def _describe_exceptions(prepared: Preparation, model: Equation, *, epochs_done: int) -> Iterator[str]:
+def _describe_exceptions(prepared: PreparedRun, model: Equation, *, epochs_done: int) -> Iterator[str]:
     """Describe anything unusual, in notes and warnings."""
     options, table, split = prepared.options, prepared.ratings.table, prepared.ratings.split
     lowest, highest = prepared.ratings.scale
@@ -125,7 +125,7 @@ def _fit_settings(options: TrainOptions) -> str:
 
 
 def log_start(
-    prepared: Preparation, loggers: Sequence[GuardedLogger], header: Sequence[str], *, run_folder: Path, is_new: bool
+    prepared: PreparedRun, loggers: Sequence[GuardedLogger], header: Sequence[str], *, run_folder: Path, is_new: bool
 ) -> None:
     """Log texts and a chart to TensorBoard and, if the run is new, hyperparameters to the other loggers."""
     for logger in loggers:

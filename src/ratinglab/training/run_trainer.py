@@ -28,7 +28,7 @@ from ratinglab.runs.run_files import EPOCHS, LAST, PRUNED, VALIDATION_FIT
 from ratinglab.runs.sweep_folder import read_sibling_curves
 from ratinglab.runs.weights import describe_intact_checkpoints, load_weights, read_checkpoint
 from ratinglab.training.continuation import check_same_data_and_metrics, load_initial_weights
-from ratinglab.training.preparation import Preparation
+from ratinglab.training.preparation import PreparedRun
 from ratinglab.training.train_options import TrainOptions
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class ReadyFit(NamedTuple):
         }
 
 
-def build_ready_fit(prepared: Preparation, record: RunRecord, run_folder: Path) -> ReadyFit:
+def build_ready_fit(prepared: PreparedRun, record: RunRecord, run_folder: Path) -> ReadyFit:
     """Build the fit of a new run, or of one that resumes from its last checkpoint. `record` is the run's own record.
 
     Raises:
@@ -143,7 +143,7 @@ def build_ready_fit(prepared: Preparation, record: RunRecord, run_folder: Path) 
     return ReadyFit(trainer, fit, prepared.data, loggers, epochs_done, digests)
 
 
-def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence[GuardedLogger]) -> Trainer:
+def _build_trainer(prepared: PreparedRun, run_folder: Path, *, loggers: Sequence[GuardedLogger]) -> Trainer:
     """Build the Trainer of a run. Neither trainer.max_epochs nor trainer.max_time limits a fit with exact epochs."""
     options, monitor = prepared.options, prepared.monitor
     callbacks = options.callbacks.build(run_folder=run_folder, monitor=monitor if prepared.has_best else None)
@@ -164,7 +164,7 @@ def _build_trainer(prepared: Preparation, run_folder: Path, *, loggers: Sequence
     return trainer.build(run_folder=run_folder, loggers=loggers, callbacks=callbacks)
 
 
-def _find_exact_epochs(prepared: Preparation) -> int | None:
+def _find_exact_epochs(prepared: PreparedRun) -> int | None:
     """Return the number of epochs of a refit or of a reproduction, or None if the fit itself decides."""
     options, record = prepared.options, prepared.record
     if options.reproduces is None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from ratinglab.datasets.sources import DataOptions
 from ratinglab.errors import UserError
+from ratinglab.evaluation.list_options import OrderBy, OrderOptions, RankingOptions
 from ratinglab.evaluation.protocol_options import ProtocolOptions
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions, RankingOptions
 from ratinglab.fitting.fit_options import FitOptions, named_fits
 from ratinglab.fitting.loggers.logger_options import LoggerOptions
 from ratinglab.fitting.schedules import Schedule
