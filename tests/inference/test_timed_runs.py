@@ -65,7 +65,8 @@ def test_timesvdpp_learns_days_and_its_run_stores_them(timed):
     assert rows["day"].tolist() == (given["timestamp"] // DAY).tolist()
     equation = run.predictor.model.get_submodule("equation" if run.record.is_sampled else "")
     assert [weights.weight.shape for weights in equation.item_features] == [(2, 4)]
-    assert equation.item_feature_designs[0].start.diff()[run.item_ids.index_of([0, 1, 2, 3])].tolist() == [2, 0, 1, 0]
+    genres = next(term.design for term in equation.side_terms("item") if term.feature == "genres")
+    assert genres.start.diff()[run.item_ids.index_of([0, 1, 2, 3])].tolist() == [2, 0, 1, 0]
 
 
 def test_evaluate_and_reproduce_give_equal_metrics(command, timed, tmp_path):

@@ -1,5 +1,7 @@
 """Equations against values computed by hand."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from equations import equation_of
@@ -242,6 +244,17 @@ FACTORED = {
     "svdpp": {"item_features": ["genres"]},
     "timesvdpp": {"user_features": ["gender"]},
 }
+
+
+@pytest.mark.parametrize("name", ["biased_mf", "svdpp", "timesvdpp"])
+def test_designs_and_weights_of_terms_belong_to_the_equation_and_to_its_copy(name):
+    model = build(name, **FACTORED[name])
+    for equation in (model, deepcopy(model)):
+        modules = set(equation.modules())
+        terms = [term for side in equation.sides() for term in side.terms]
+        assert len(terms) > 0
+        for term in terms:
+            assert {term.design, term.embedding} <= modules, "a move to a device would leave it behind"
 
 
 @pytest.mark.parametrize("name", FACTORED)

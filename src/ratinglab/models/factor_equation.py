@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +98,12 @@ class FactorEquation(Equation):
     regularization: float
     """λ per rating."""
     rating_mean: Tensor | float
-    """μ, in stars, or 0.0 for an equation without a mean."""
+    """μ, in stars: () float32, or 0.0 for an equation without a mean."""
+
+    @property
+    def mean(self) -> float:
+        """μ, in stars."""
+        return float(self.rating_mean)
 
     @abstractmethod
     def user_side(self) -> Side:
@@ -139,7 +144,7 @@ class FactorEquation(Equation):
     def factors(self) -> Factors:
         """Compute the values of both sides on the last day, all terms summed."""
         users, items = (side.compute(side.last_rows()) for side in self.sides())
-        return Factors(users, items, float(self.rating_mean))
+        return Factors(users, items, self.mean)
 
     @torch.no_grad()
     def side_samples(self, name: SideName) -> SideSamples:
@@ -147,7 +152,7 @@ class FactorEquation(Equation):
         side = self.side(name)
         weights = {term.name: _prepend_bias(term, side) for term in side.terms_of_new_rows}
         sample = side.compute(side.last_rows())
-        return SideSamples([sample], float(self.rating_mean), new_row_terms=self.new_row_terms(name, [weights]))
+        return SideSamples([sample], self.mean, new_row_terms=self.new_row_terms(name, [weights]))
 
     def new_row_terms(self, name: SideName, samples: Sequence[Mapping[str, Tensor]]) -> tuple[NewRowTerm, ...]:
         """Collect the terms that new rows of a side also have, given their weights by name in each sample."""
@@ -163,7 +168,7 @@ class FactorEquation(Equation):
         """Sum the terms of all rows in advance: torch.export cannot trace the sums of a design."""
         users, items = self.sides()
         user, item = (side.compute(torch.arange(side.embedding.num_embeddings)) for side in (users, items))
-        rows = Factors(user, item, float(self.rating_mean))
+        rows = Factors(user, item, self.mean)
         return TraceableRows(rows, user_days=users.day_rows, item_days=items.day_rows)
 
 
@@ -187,8 +192,6 @@ class BiasedFactorEquation(FactorEquation):
     user_features: nn.ModuleList
     """Weights of each user feature, (num_categories, D), in the order of the options."""
     item_features: nn.ModuleList
-    user_feature_designs: nn.ModuleList
-    item_feature_designs: nn.ModuleList
 
     def __init__(self, options: FactorOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         super().__init__()
@@ -199,25 +202,34 @@ class BiasedFactorEquation(FactorEquation):
         dim, std = options.embedding_dim, options.init_std
         self.user_embedding = normal_embedding(training.num_users, dim, std=std, generator=generator)
         self.item_embedding = normal_embedding(training.num_items, dim, std=std, generator=generator)
+        self._terms: dict[SideName, tuple[Term, ...]] = {"user": (), "item": ()}
+        self._designs = nn.ModuleDict()
 
     @torch.no_grad()
     def start_from_baseline(self, user_bias: Tensor, item_bias: Tensor) -> None:
         self.user_bias.weight.copy_(user_bias[:, None])
         self.item_bias.weight.copy_(item_bias[:, None])
 
+    def set_terms(self, side: SideName, terms: Sequence[Term]) -> None:
+        """Set the terms of a side. The caller also makes their weights attributes, which name them in checkpoints."""
+        self._terms[side] = tuple(terms)
+        self._designs[side] = nn.ModuleList(term.design for term in terms)  # moves to a device with the equation
+
     def add_features(self, options: FeatureOptions, training: TrainingData, *, generator: torch.Generator) -> None:
-        """Draw the weights of the features that the options name."""
-        self.user_feature_names, self.item_feature_names = options.user_features, options.item_features
-        self.user_feature_designs = nn.ModuleList(training.user_features[name] for name in options.user_features)
-        self.item_feature_designs = nn.ModuleList(training.item_features[name] for name in options.item_features)
+        """Add a term for each feature that the options name, and draw its weights."""
 
-        def draw_weights(designs: nn.ModuleList) -> nn.ModuleList:
-            counts = [cast(Design, design).num_columns for design in designs]
-            dim, std = options.embedding_dim, options.init_std
-            return nn.ModuleList(normal_embedding(count, dim, std=std, generator=generator) for count in counts)
+        def add_terms(side: SideName, names: Sequence[str], designs: Mapping[str, Design]) -> nn.ModuleList:
+            dim, std, source = options.embedding_dim, options.init_std, ColumnSource.feature
+            terms, weights = list(self.side_terms(side)), nn.ModuleList()
+            for number, name in enumerate(names):
+                embedding = normal_embedding(designs[name].num_columns, dim, std=std, generator=generator)
+                terms.append(Term(f"{side}_feature_{number}", designs[name], embedding, source=source, feature=name))
+                weights.append(embedding)
+            self.set_terms(side, terms)
+            return weights
 
-        self.user_features = draw_weights(self.user_feature_designs)
-        self.item_features = draw_weights(self.item_feature_designs)
+        self.user_features = add_terms("user", options.user_features, training.user_features)
+        self.item_features = add_terms("item", options.item_features, training.item_features)
 
     def user_side(self) -> Side:
         """Return b_u, p_u and the users' terms."""
@@ -228,12 +240,5 @@ class BiasedFactorEquation(FactorEquation):
         return Side(self.item_embedding, self.item_bias, self.side_terms("item"))
 
     def side_terms(self, side: SideName) -> tuple[Term, ...]:
-        """Make the terms of a side: one per feature, none without `add_features`. Subclasses may add others."""
-        weights = getattr(self, f"{side}_features", ())
-        if len(weights) == 0:  # the usual case, and each step calls this
-            return ()
-        names, designs = getattr(self, f"{side}_feature_names"), getattr(self, f"{side}_feature_designs")
-        return tuple(
-            Term(f"{side}_feature_{number}", design, embedding, source=ColumnSource.feature, feature=name)
-            for number, (name, design, embedding) in enumerate(zip(names, designs, weights, strict=True))
-        )
+        """Return the terms of a side. Subclasses may add others."""
+        return self._terms[side]

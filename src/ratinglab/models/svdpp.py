@@ -12,7 +12,6 @@ from ratinglab.models.equation_options import EquationForm, FeatureOptions
 from ratinglab.models.factor_equation import BiasedFactorEquation, Term
 from ratinglab.models.factors import ColumnSource
 from ratinglab.ratings.side_information import Needs
-from ratinglab.sides import SideName
 
 
 class ImplicitSide(Enum):
@@ -57,20 +56,15 @@ class SVDpp(BiasedFactorEquation):
     def __init__(self, options: SVDppOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         super().__init__(options, training, generator=generator)
         rows, num_users, num_items = training.interactions(), training.num_users, training.num_items
-        self.has_implicit = {side: options.implicit.name in (side, "both") for side in ("user", "item")}
         dim, std = options.embedding_dim, options.init_std
-        if self.has_implicit["user"]:
-            self.user_interactions = Design.from_sets(rows.user, rows.item, num_rows=num_users, num_columns=num_items)
+        if options.implicit is not ImplicitSide.item:
+            design = Design.from_sets(rows.user, rows.item, num_rows=num_users, num_columns=num_items)
             self.user_implicit = normal_embedding(num_items, dim, std=std, generator=generator)
-        if self.has_implicit["item"]:
-            self.item_interactions = Design.from_sets(rows.item, rows.user, num_rows=num_items, num_columns=num_users)
+            term = Term("user_implicit", design, self.user_implicit, source=ColumnSource.rated)
+            self.set_terms("user", [term])
+        if options.implicit is not ImplicitSide.user:
+            design = Design.from_sets(rows.item, rows.user, num_rows=num_items, num_columns=num_users)
             self.item_implicit = normal_embedding(num_users, dim, std=std, generator=generator)
+            term = Term("item_implicit", design, self.item_implicit, source=ColumnSource.rated)
+            self.set_terms("item", [term])
         self.add_features(options, training, generator=generator)
-
-    def side_terms(self, side: SideName) -> tuple[Term, ...]:
-        """Make a side's terms: the implicit feedback, if the side has it, and the features."""
-        features = super().side_terms(side)
-        if not self.has_implicit[side]:
-            return features
-        design, weights = getattr(self, f"{side}_interactions"), getattr(self, f"{side}_implicit")
-        return (Term(f"{side}_implicit", design, weights, source=ColumnSource.rated), *features)

@@ -1,10 +1,10 @@
 """timeSVD++: SVD++ with user weights that change from day to day."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ratinglab.models.day_rows import DayRows
 from ratinglab.models.design import Design
@@ -60,31 +60,24 @@ class TimeSVDpp(SVDpp):
         num_users, dim = training.num_users, options.embedding_dim
         self.user_days = DayRows(user, day)
         owner = self.user_days.owner
-        self.day_of_user = Design.one_hot(owner, num_columns=num_users)
         self.register_buffer("drift", self._compute_drift(user, day, num_users), persistent=False)
         largest = self.drift.abs().max()
         self.register_buffer("drift_unit", torch.where(largest > 0, largest, 1))
-        self.drift_of_user = Design.one_hot(owner, num_columns=num_users, scale=self.drift / self.drift_unit)
-        if self.has_implicit["user"]:
-            self.user_interactions = self.user_interactions.select_rows(owner)
-        designs = [cast(Design, design).select_rows(owner) for design in self.user_feature_designs]
-        self.user_feature_designs = nn.ModuleList(designs)
         self.user_day_bias = zero_embedding(len(self.user_days))
         self.user_day_embedding = zero_embedding(len(self.user_days), dim)
         self.user_drift_bias, self.user_drift = zero_embedding(num_users), zero_embedding(num_users, dim)
+        user_of_row = Design.one_hot(owner, num_columns=num_users)
+        self.drift_of_user = Design.one_hot(owner, num_columns=num_users, scale=self.drift / self.drift_unit)
+        terms = [
+            Term("user_embedding", user_of_row, self.user_embedding, self.user_bias),
+            Term("user_drift", self.drift_of_user, self.user_drift, self.user_drift_bias),
+            *(term._replace(design=term.design.select_rows(owner)) for term in self.side_terms("user")),
+        ]
+        self.set_terms("user", terms)
 
     def user_side(self) -> Side:
         """Return b_u,t and p_u,t, a row per user and day, plus b_u and p_u, the drift, the y and the user features."""
-        return Side(
-            self.user_day_embedding,
-            self.user_day_bias,
-            (
-                Term("user_embedding", self.day_of_user, self.user_embedding, self.user_bias),
-                Term("user_drift", self.drift_of_user, self.user_drift, self.user_drift_bias),
-                *self.side_terms("user"),
-            ),
-            day_rows=self.user_days,
-        )
+        return Side(self.user_day_embedding, self.user_day_bias, self.side_terms("user"), day_rows=self.user_days)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
         """Load weights together with s, their unit."""
