@@ -52,7 +52,7 @@ def drawn(normal_draws):
     for row in range(NUM_USERS):
         part = slice(side.start[row], side.start[row + 1])
         column = side.column[part]
-        x, y = regressors[column].astype(np.float64), side.rating[part] - offset[column]
+        x, y = regressors[column].astype(np.float64), side.value[part] - offset[column]
         weights = precision[row] * other_precision[column].astype(np.float64)
         a = scale[row] * prior_precision + (x.T * weights) @ x
         b = scale[row] * prior_precision @ mean[row] + (x.T * weights) @ y
@@ -116,10 +116,10 @@ def test_squared_errors_are_summed_per_row():
 
 def test_dots_are_subtracted_in_the_order_of_the_ratings():
     entries, rows, regressors = by_user(), numbers(NUM_USERS, DIM), numbers(NUM_ITEMS, DIM, seed=2)
-    out = np.empty_like(entries.rating)
+    out = np.empty_like(entries.value)
     subtract_dots(entries, rows, regressors, out)
     user = np.repeat(np.arange(NUM_USERS), np.diff(entries.start))
-    assert out == pytest.approx(entries.rating - (rows[user] * regressors[entries.column]).sum(axis=1), abs=1e-5)
+    assert out == pytest.approx(entries.value - (rows[user] * regressors[entries.column]).sum(axis=1), abs=1e-5)
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")

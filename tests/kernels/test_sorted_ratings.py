@@ -19,7 +19,7 @@ def test_ratings_are_grouped_by_row_in_their_original_order(row, column, num_row
     for index in range(num_rows):
         entries = slice(side.start[index], side.start[index + 1])
         assert side.column[entries].tolist() == column[row == index].tolist()
-        assert side.rating[entries].tolist() == RATING[row == index].tolist()
+        assert side.value[entries].tolist() == RATING[row == index].tolist()
     assert side.counts.tolist() == np.bincount(row).tolist()
 
 
@@ -35,7 +35,7 @@ def test_mapped_files_hold_all_ratings_whatever_is_written_in_a_pass(monkeypatch
     order = np.argsort(row, kind="stable")
     for side in (mapped, in_memory):
         assert side.column.tolist() == column[order].tolist()
-        assert side.rating.tolist() == rating[order].tolist()
+        assert side.value.tolist() == rating[order].tolist()
         assert side.start.tolist() == [0, *np.cumsum(np.bincount(row))]
 
 

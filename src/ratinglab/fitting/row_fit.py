@@ -81,7 +81,7 @@ class RowFit(FactorFit):
         """Draw each row of a side given the other side's rows, in place; see kernels.rows.draw_rows."""
         ratings = self._ratings[side]
         draw_rows(ratings, regressors, priors, noise_precision, normal_draws, rows)
-        drop_pages(ratings.column, ratings.rating)
+        drop_pages(ratings.column, ratings.value)
 
     def sum_squared_errors(
         self, side: SideName, rows: FloatArray, regressors: Regressors
@@ -89,7 +89,7 @@ class RowFit(FactorFit):
         """Sum each row's squared errors, plain and weighted by the other rows' noise precision: (num_rows,) float64."""
         ratings = self._ratings[side]
         plain, weighted = sum_squared_errors_by_row(ratings, rows, regressors)
-        drop_pages(ratings.column, ratings.rating)
+        drop_pages(ratings.column, ratings.value)
         return plain, weighted
 
     def make_regressors(self, rows: FloatArray, *, noise_precision: FloatArray | None = None) -> Regressors:

@@ -35,11 +35,11 @@ class TermSolver:
         start, column = design.start.numpy(), design.column.numpy()
         scale, inner_row = design.scale.numpy(), design.inner_row
         row = np.repeat(np.arange(len(scale), dtype=np.int32), np.diff(start))
-        no_ratings = np.empty(0, dtype=np.float32)
-        self._by_row = Entries(chunk_bounds(start, dim=dim), start, column, no_ratings)
+        no_values = np.empty(0, dtype=np.float32)
+        self._by_row = Entries(chunk_bounds(start, dim=dim), start, column, no_values)
         unused = np.empty(len(column), np.float32)
         by_column = sort_ratings(column, row, unused, num_rows=design.num_columns, dim=dim)
-        self.by_column = by_column._replace(rating=no_ratings)
+        self.by_column = by_column._replace(value=no_values)
         self._outer = None
         if inner_row is not None:
             outer_scale = None if row_weight is None else torch.from_numpy(row_weight)

@@ -134,6 +134,6 @@ def _distribute_change(selection, change, rows):  # type: ignore[no-untyped-def]
 def compile_loops() -> None:
     """Compile the loop."""
     by_column, blocks = empty_entries(), np.zeros((1, 0, 1), np.float32)
-    value = by_column.rating
+    value = by_column.value
     selection = Selection(by_column.column, value)
     draw_columns(by_column, value, selection, value, np.float32(1), blocks, blocks, blocks)

@@ -96,4 +96,4 @@ def compile_loops() -> None:
     """Compile the loop, and the loops of `rows`."""
     compile_row_loops()
     pairs, table = empty_entries(), np.zeros((0, 1), np.float32)
-    improve_rows(pairs, table, np.ones((1, 1), np.float32), pairs.rating, 1, table)
+    improve_rows(pairs, table, np.ones((1, 1), np.float32), pairs.value, 1, table)

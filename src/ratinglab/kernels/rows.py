@@ -21,13 +21,13 @@ class Entries(NamedTuple):
             equal work.
         start: (num_rows + 1,) int64, where the entries of each row begin.
         column: (E,) int32, the column of each entry. For a rating, it is the row of the other side.
-        rating: (E,) float32. A design has no ratings, so its array is empty.
+        value: (E,) float32, the rating or residual of each entry. Empty for a design, whose values are kept by row.
     """
 
     bounds: NDArray[np.int64]
     start: NDArray[np.int64]
     column: NDArray[np.int32]
-    rating: NDArray[np.float32]
+    value: NDArray[np.float32]
 
     @property
     def counts(self) -> NDArray[np.float32]:
@@ -114,7 +114,7 @@ def draw_rows(ratings, regressors, priors, noise_precision, normal_draws, out): 
         normal_draws: (num_rows, D) float32, z: draws from the standard normal distribution, or 0.
         out: (num_rows, D) float32, written.
     """
-    bounds, start, column, rating = ratings.bounds, ratings.start, ratings.column, ratings.rating
+    bounds, start, column, rating = ratings.bounds, ratings.start, ratings.column, ratings.value
     values, offset, other_precision = regressors.values, regressors.offset, regressors.noise_precision
     mean, prior_precision, scale = priors.mean, priors.precision, priors.scale
     dim = values.shape[1]
@@ -170,7 +170,7 @@ def multiply_sparse(entries, row_scale, column_scale, values, out):  # type: ign
     """Write diag(row_scale) M diag(column_scale) values, where M has the value 1 at each entry.
 
     Args:
-        entries: Entries, M; its ratings are not read.
+        entries: Entries, M; its values are not read.
         row_scale: (num_rows,) float32.
         column_scale: (num_columns,) float32.
         values: (num_columns, D) float32.
@@ -240,7 +240,7 @@ def sum_squared_errors_by_row(ratings, rows, regressors):  # type: ignore[no-unt
         rows: (num_rows, D) float32, v.
         regressors: Regressors, x, o and β.
     """
-    bounds, start, column, rating = ratings.bounds, ratings.start, ratings.column, ratings.rating
+    bounds, start, column, rating = ratings.bounds, ratings.start, ratings.column, ratings.value
     values, offset, other_precision = regressors.values, regressors.offset, regressors.noise_precision
     plain, weighted = np.zeros(len(rows), dtype=np.float64), np.zeros(len(rows), dtype=np.float64)
     dim = values.shape[1]
@@ -266,7 +266,7 @@ def subtract_dots(ratings, rows, values, out):  # type: ignore[no-untyped-def]
         values: (num_others, D) float32, x.
         out: (E,) float32, written.
     """
-    bounds, start, column, rating = ratings.bounds, ratings.start, ratings.column, ratings.rating
+    bounds, start, column, rating = ratings.bounds, ratings.start, ratings.column, ratings.value
     dim = values.shape[1]
     for chunk in prange(len(bounds) - 1):
         for row in range(bounds[chunk], bounds[chunk + 1]):
@@ -285,7 +285,7 @@ def empty_entries() -> Entries:
 def compile_loops() -> None:
     """Compile the loops."""
     ratings, table, unit = empty_entries(), np.zeros((0, 1), np.float32), np.ones((1, 1), np.float32)
-    index, value = ratings.column, ratings.rating
+    index, value = ratings.column, ratings.value
     regressors = Regressors(table, value, value)
     sort_by_row(index, index, value, 0, 0, ratings.start, index, value)
     draw_rows(ratings, regressors, RowPriors(table, unit, value), value, table, table)

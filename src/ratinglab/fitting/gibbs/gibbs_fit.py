@@ -99,7 +99,7 @@ class GibbsFit(RowFit):
         """Sort the training ratings by row and build the term solvers."""
         super().on_train_start()
         self.users, self.items = (self._make_side(side) for side in SIDE_NAMES)
-        rating_std = float(self._ratings["user"].rating.std(dtype=np.float64)) or 1.0
+        rating_std = float(self._ratings["user"].value.std(dtype=np.float64)) or 1.0
         self._max_user_precision = (MIN_NOISE_STD * rating_std) ** -2
         self.chain.gain_ratings = choose_gain_ratings(self.data, self.predictor.baseline, seed=self.seed)
 
@@ -187,7 +187,7 @@ class GibbsFit(RowFit):
     ) -> None:
         """Draw a shared term given the ratings and each row's difference from it. Shifts the rows in place."""
         ratings, weights = self._ratings[side.name], term.weights()
-        residual = np.empty_like(ratings.rating)
+        residual = np.empty_like(ratings.value)
         subtract_dots(ratings, side.rows - weights[side.owner], regressors.values, residual)
         start = ratings.start[np.searchsorted(side.owner, np.arange(len(weights) + 1))]
         ratings_by_owner = Entries(chunk_bounds(start, dim=weights.shape[1]), start, ratings.column, residual)
