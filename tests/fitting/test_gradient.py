@@ -132,7 +132,7 @@ def test_bias_baseline_of_validation_is_clipped_too():
     free = baseline(torch.from_numpy(rows.user), torch.from_numpy(rows.item)).numpy()
     assert np.abs(free - 3).max() > 0.5, "else clipping would change nothing"
     expected = np.square(free.clip(2.9, 3.1) - rows.rating).mean()
-    assert fitted.module.baseline_mse == pytest.approx(expected, rel=1e-5)
+    assert fitted.module.validation.baseline_mse == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

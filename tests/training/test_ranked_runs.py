@@ -11,7 +11,7 @@ from run_folders import metrics_of
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import METRIC_LABELS
-from ratinglab.fitting.fit import Fit
+from ratinglab.fitting.validation import Validation
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.reports.groups import comparison_conditions
@@ -93,7 +93,7 @@ def test_initial_weights_are_the_best_by_lists_if_no_epoch_is_better(train_here)
 
 
 def test_initial_value_is_rounded_like_those_of_the_epochs(train_here, monkeypatch):
-    monkeypatch.setattr(Fit, "_monitored_value", lambda _: 0.1)  # float32 has a higher one
+    monkeypatch.setattr(Validation, "measure_monitored", lambda _: 0.1)  # float32 has a higher one
     metrics = metrics_of(train_here(*MONITORED, "trainer.max_epochs=1"))
     assert metrics["fit/best_epoch"] == 0
 

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
@@ -11,19 +10,18 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, distributed
 from torch.optim import Optimizer
-from torchmetrics.utilities.distributed import gather_all_tensors
 
 from ratinglab.batches import Batch
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
-from ratinglab.evaluation.metrics import MSE, Metric
+from ratinglab.evaluation.metrics import MSE
 from ratinglab.fitting.callbacks.checkpoints import BestAndLast
 from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.fitting.restoring import read_fit
+from ratinglab.fitting.validation import Validation
 from ratinglab.models.equation import ScoreEquation
 from ratinglab.models.factor_equation import FactorEquation
 from ratinglab.models.predictor import Predictor
-from ratinglab.recommend.held_out_lists import MonitoredLists
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +55,6 @@ class Fit(LightningModule):
         self._predicts_ratings = not isinstance(predictor.model, ScoreEquation)
         self.monitor, self.seed = setup.monitor, setup.seed
         self._setup, self._options = setup, options
-        self.validated: list[tuple[Tensor, Tensor]] = []
-        """Predicted and true ratings of each block of validation rows in this epoch."""
-        self._monitored_lists: MonitoredLists | None = None
         self.train_mse = math.nan
         """MSE over the epoch's training rows, in squared stars; set by the epoch's last step."""
         self._scalars: dict[str, float] = {}
@@ -110,6 +105,9 @@ class Fit(LightningModule):
     def wants_one_thread(self, batch_size: int) -> bool:
         """Return whether torch should use one thread during this fit."""
         return False
+
+    def setup(self, stage: str) -> None:
+        self.validation = Validation(self.predictor, self.data, self._setup)
 
     def on_fit_start(self) -> None:
         self._fit_started = perf_counter()
@@ -190,17 +188,17 @@ class Fit(LightningModule):
         self.report("train/mse", self.train_mse * self.predictor.stars.unit**2)
 
     def on_validation_epoch_start(self) -> None:
-        self.validated.clear()
+        self.validation.clear()
 
     def predict_block(self, batch: Batch, block: int) -> Tensor:
         """Compute the unclipped predictions for validation block number `block`, the same rows in every epoch."""
         return self.predictor.predict_unclipped(batch.user, batch.item, batch.day)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Predict and clip this process's shard of a block of validation rows; does nothing for ranking models."""
+        """Predict this process's shard of a block of validation rows. Does nothing for ranking models."""
         if self._predicts_ratings:
             shard = batch.shard(self.global_rank, world_size=self.trainer.world_size)
-            self.validated.append((self.predictor.clip(self.predict_block(shard, batch_idx)), shard.rating))
+            self.validation.add(self.predict_block(shard, batch_idx), shard.rating)
 
     @torch.no_grad()
     def _initial_value(self) -> float:
@@ -208,40 +206,17 @@ class Fit(LightningModule):
         self.predictor.eval()
         for block, batch in enumerate(self.data.val_dataloader()):
             self.validation_step(batch, block)
-        value = self._monitored_value()
+        value = self.validation.measure_monitored()
         self.predictor.train()
         return value
 
-    def _validated_rows(self) -> tuple[Tensor, Tensor]:
-        """Return the predicted and the true rating of all validation rows: (N,) float32 each."""
-        predicted, rating = (torch.cat(column) for column in zip(*self.validated, strict=True))
-        if self.trainer.world_size > 1:
-            predicted, rating = (torch.cat(gather_all_tensors(column)) for column in (predicted, rating))
-        return predicted, rating
-
-    def _monitored_value(self) -> float:
-        """Compute the monitored metric of the validation rows, or of their lists."""
-        if isinstance(self.monitor, Metric):
-            return self.monitor(*self._validated_rows())
-        if self._monitored_lists is None:
-            self._monitored_lists = MonitoredLists(self.monitor, self.data, order=self._setup.order)
-        mse = MSE(*self._validated_rows()) if self._predicts_ratings else None
-        return self._monitored_lists.measure(self.predictor, mse=mse)
-
     def on_validation_epoch_end(self) -> None:
         if self._predicts_ratings:
-            mse = MSE(*self._validated_rows())
+            mse = self.validation.measure(MSE)
             self.report("val/mse", mse)
-            self._record("val/mse_above_bias_baseline", mse - self.baseline_mse)
+            self._record("val/mse_above_bias_baseline", mse - self.validation.baseline_mse)
         if self.monitor is not MSE:
-            self.report(f"val/{self.monitor.name}", self._monitored_value())
-
-    @cached_property
-    def baseline_mse(self) -> float:
-        """MSE of the bias baseline on the validation rows."""
-        blocks = list(self.data.val_dataloader())
-        predicted = torch.cat([self.predictor.baseline(user, item) for user, item, *_ in blocks])
-        return MSE(self.predictor.clip(predicted), torch.cat([block.rating for block in blocks]))
+            self.report(f"val/{self.monitor.name}", self.validation.measure_monitored())
 
     def on_train_epoch_end(self) -> None:
         if not self._is_reported:  # a validation within the epoch made a caller's own Trainer stop
