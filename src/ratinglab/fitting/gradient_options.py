@@ -44,11 +44,6 @@ class MomentOptions(GradientOptions):
     beta2: float = field(metadata=at_least(0, below=1))
     """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs changing."""
 
-    @property
-    def betas(self) -> tuple[float, float]:
-        """Both decays, as torch takes them."""
-        return self.beta1, self.beta2
-
 
 @dataclass
 class AdamOptions(MomentOptions):
@@ -61,9 +56,9 @@ class AdamOptions(MomentOptions):
     model.regularization."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        from torch import optim
+        from torch.optim import Adam
 
-        return optim.Adam(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
+        return Adam(parameters, lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay, fused=True)
 
 
 @dataclass
@@ -76,9 +71,9 @@ class AdamWOptions(MomentOptions):
     """Each step shrinks every weight by the fraction lr · weight_decay. For λ per rating, set model.regularization."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        from torch import optim
+        from torch.optim import AdamW
 
-        return optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
+        return AdamW(parameters, lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay, fused=True)
 
 
 @dataclass
@@ -101,7 +96,7 @@ class SparseAdamOptions(MomentOptions):
         """Make an Adam that updates only the rows of sparse gradients."""
         from ratinglab.fitting.sparse_adam import SparseRowAdam
 
-        return SparseRowAdam(parameters, lr=self.lr, betas=self.betas, eps=1e-8)
+        return SparseRowAdam(parameters, lr=self.lr, betas=(self.beta1, self.beta2), eps=1e-8)
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
         from ratinglab.fitting.sparse_adam import make_sparse  # imports a compiler
@@ -122,6 +117,6 @@ class SGDOptions(GradientOptions):
     """Fraction of the last step that the next one repeats, from 0 to below 1."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        from torch import optim
+        from torch.optim import SGD
 
-        return optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
+        return SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
