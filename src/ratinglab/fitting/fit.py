@@ -107,10 +107,8 @@ class Fit(LightningModule):
         return False
 
     def setup(self, stage: str) -> None:
-        self.validation = Validation(self.predictor, self.data, self._setup)
-
-    def on_fit_start(self) -> None:
         self._fit_started = perf_counter()
+        self.validation = Validation(self.predictor, self.data, self._setup)
 
     def on_train_start(self) -> None:
         checkpoints = self.trainer.checkpoint_callback
@@ -166,7 +164,8 @@ class Fit(LightningModule):
             self.batch_rows = rows.tolist()
 
     def on_train_batch_end(self, outputs: object, batch: list[Batch], batch_idx: int) -> None:
-        # Lightning's global_step, on which checkpoints and limits of a caller's own Trainer depend
+        # Checkpoints and limits of a caller's own Trainer depend on Lightning's global_step. Lightning counts only the
+        # steps of optimizers that self.optimizers() wraps, and most fits have no optimizer.
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()
         progress.increment_completed()
