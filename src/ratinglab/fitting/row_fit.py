@@ -47,21 +47,16 @@ class RowFit(FactorFit):
         """Sort the training ratings by the rows of both sides."""
         super().on_train_start()
         set_num_threads(torch.get_num_threads())
-        user, item, rating, day = as_tensors(self.data.train_ratings_in_stars)
+        ratings = self.data.train_ratings_in_stars
+        user, item, rating, day = as_tensors(ratings)
         indices = zip(SIDE_NAMES, self.equation.row_indices(user, item, day), strict=True)
         row_of_rating = {side: index.int().numpy() for side, index in indices}
         for side in SIDE_NAMES:
             row, other_row = row_of_rating[side], row_of_rating[other_side(side)]
             num_rows, dim = self.own_rows(side).shape
             assert 0 <= row.min() <= row.max() < num_rows, f"a rating has no row on the {side} side"
-            self._ratings[side] = sort_ratings(
-                row,
-                other_row,
-                rating.numpy(),
-                num_rows=num_rows,
-                dim=dim,
-                folder=self.data.train_ratings_in_stars.folder,
-            )
+            values, folder = rating.numpy(), ratings.folder
+            self._ratings[side] = sort_ratings(row, other_row, values, num_rows=num_rows, dim=dim, folder=folder)
             assert self._ratings[side].counts.min() > 0, f"a row of the {side} side has no training rating"
 
     def own_rows(self, side: SideName) -> FloatArray:
