@@ -138,7 +138,7 @@ class Fit(LightningModule):
         self.epochs_done, self.seconds = checkpoint["epochs"], checkpoint["seconds"]
         self.step_seconds, self.rows_trained = checkpoint["step_seconds"], checkpoint["rows_trained"]
         if checkpoint["stopped"] and self.epochs_done >= (self.trainer.min_epochs or 0):
-            # else Lightning would train one more epoch before early stopping checks
+            # else Lightning would train one more epoch before it checks for early stopping
             log.info("note: this run has stopped early; no epoch is left to train")
             self.trainer.should_stop = True
 

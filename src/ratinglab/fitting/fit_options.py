@@ -1,4 +1,4 @@
-"""Base classes of the options of fits. Imports torch only when a fit is built: the command line reads this first."""
+"""Base classes of the options of fits. Imports torch only when a fit is built, as the command line reads this first."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ READY = b"ready\n"
 
 
 class LocalProcesses(LightningEnvironment):
-    """The environment of a fit in one process, or in several of one machine, which `other_processes` starts.
+    """Environment of a fit in one process, or in several processes that `other_processes` starts on one machine.
 
     Lightning's own launcher would add Hydra overrides to their command lines. A resumed run refuses such overrides, and
     so does the installed command.
@@ -223,7 +223,7 @@ def _exit_message(process: subprocess.Popen[bytes], rank: int) -> str:
 
 
 def _watch(process: subprocess.Popen[bytes], rank: int, is_over: threading.Event, run_folder: Path) -> None:
-    """End this process after another one has failed, even if this one is blocked, waiting for it."""
+    """End this process after another has failed, even while this one waits for it."""
     if process.wait() != 0 and not is_over.wait(GRACE_SECONDS):
         print(f"error: {_exit_message(process, rank)}; {resume_hint(run_folder)}", file=sys.stderr, flush=True)
         os._exit(1)

@@ -229,7 +229,7 @@ class SparkProcess:
         return folder
 
     def _collect_settings(self) -> dict[str, str]:
-        """Collect Spark's settings. optimizer.conf overrides the others."""
+        """Collect Spark's settings. Settings in optimizer.conf override the ones made here."""
         is_local = self._options.master.startswith("local")
         return {
             "spark.master": self._options.master,

@@ -43,7 +43,7 @@ def sort_ratings(
         rating: (N,) float32.
         num_rows: number of rows.
         dim: length of a weight row.
-        folder: folder of the memory-mapped files that hold the result; None keeps it in memory.
+        folder: folder of the memory-mapped files that hold the result. With None, the result is in memory.
 
     Raises:
         OSError: the disk is full.

@@ -47,9 +47,9 @@ class BiasBaseline(nn.Module):
         """Fit on training rows: user (N,) int32, item (N,) int32, rating (N,) float32. Returns itself.
 
         The users' biases have the closed form b_u = Σ_{i of u} (r − μ − b_i) / (λ + n_u). Substituting it leaves a
-        linear system in the items' biases, which conjugate gradients solve in passes over the rows. Memory: a few MiB
-        for any number of rows, and for each user 100 bytes and 8 more per thread. Calls `after_chunk` between the
-        chunks of each pass, to let the caller drop the rows of mapped files from memory.
+        linear system in the items' biases, which conjugate gradients solve in passes over the rows. They take a few
+        MiB of memory for any number of rows, and for each user 100 bytes and 8 more per thread. `after_chunk`
+        runs between the chunks of each pass, so that the caller can drop the rows of mapped files from memory.
         """
         mean, num_users, num_items = float(rating.numpy().mean(dtype=np.float64)), self.num_users, self.num_items
         after_chunk()

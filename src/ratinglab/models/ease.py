@@ -44,8 +44,8 @@ class EASE(ItemWeights):
 
         P = (Xᵀ X + λ I)⁻¹,   w_ji = −P_ji / P_ii for j ≠ i
 
-    For I items, the weights take 4 I² bytes, and fitting and saving take about three times that. The time grows as I³.
-    The weights are bit-for-bit identical for any number of threads.
+    For I items, the weights take 4 I² bytes, and fitting and saving take about three times as much. The time grows as
+    I³. The weights are bit-for-bit identical for any number of threads.
 
     Source: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
     """

@@ -25,7 +25,7 @@ class TrainingData:
         num_users: users with training rows; their indices are 0 … num_users − 1.
         num_items: items with training rows.
         rating_mean: mean of the training ratings, in stars.
-        rows: the training rows, with ratings in stars; None unless the equation needs interactions.
+        rows: the training rows, with ratings in stars. None if the equation needs no interactions.
         user_features: the design of each user feature that the equation needs, by column.
         item_features: the design of each item feature, by column.
     """
@@ -108,13 +108,13 @@ class Equation(nn.Module, ABC):
         return torch.cat([self.predict(*pair, None) for pair in pairs]).view(len(user), len(item))
 
     def factors_of_samples(self) -> Iterator[Factors]:
-        """Yield the factors of each sample, or the equation's own if it has no samples. Other forms yield nothing."""
+        """Yield the factors of each sample or, without samples, the equation's own. Yields nothing if it has none."""
         factors = self.factors()
         if factors is not None:
             yield factors
 
     def traceable(self) -> "Equation":
-        """Return an equation with the same predictions that torch.export can trace: this one, unless overridden."""
+        """Return an equation that torch.export can trace and that predicts the same: by default, this one."""
         return self
 
 
@@ -126,7 +126,7 @@ class ScoreEquation(Equation):
 
     @abstractmethod
     def with_users(self, rows: Batch, *, num_users: int) -> "ScoreEquation":
-        """Return the equation with other users, 0 to num_users − 1, given their ratings in stars. Shares the rest."""
+        """Return a copy for other users, 0 to num_users − 1, given their ratings in stars. It shares the items."""
 
 
 def normal_embedding(

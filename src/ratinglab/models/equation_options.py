@@ -1,4 +1,4 @@
-"""Options of equations: form, needs, checks. Imports nothing slow, since the command line reads it first."""
+"""Options of equations, their forms and their needs. Imports nothing slow, because the command line reads it first."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class EquationForm(Enum):
 
 
 RATING_FORMS = (EquationForm.embeddings, EquationForm.terms, EquationForm.function)
-"""Forms of equations that predict ratings; the others predict ranking scores."""
+"""Forms of equations that predict ratings. Equations of the other forms predict ranking scores."""
 
 
 @dataclass

@@ -17,14 +17,14 @@ from ratinglab.sides import SideName
 
 
 class Term(NamedTuple):
-    """A term of the sum that makes up a side's rows: F w, a design times a table of weights.
+    """A term F w of a side's rows: a design times a table of weights.
 
     Attributes:
         name: unique in the equation; a key in Gibbs checkpoints.
         design: F, (num_rows, num_columns).
         embedding: w, (num_columns, D).
         bias: weights added to the row's bias, (num_columns, 1), or None if the term adds nothing to the bias.
-        source: origin of a new row's columns, for fold-in.
+        source: where the columns of a new row come from, for fold-in.
         feature: name of the feature if `source` is feature, else None.
     """
 
@@ -37,14 +37,14 @@ class Term(NamedTuple):
 
 
 class Side(NamedTuple):
-    """All users, or all items. A row is a bias and D factors, the sum of the row's own weights and of terms.
+    """All users, or all items. A row has a bias and D factors. It is the sum of its own weights and of terms.
 
     Attributes:
         embedding: the rows' own factors, (num_rows, D).
         bias: the rows' own biases, (num_rows, 1); None in an equation without biases.
-        terms: further terms of the sum.
-        day_rows: finds the row of a user or item on a given day; every row has training ratings. None if each has a
-            single row for all days.
+        terms: the terms that are added to the rows' own weights.
+        day_rows: finds the row of a user or item on a given day. Each row has training ratings. None if a user or
+            item has the same row on all days.
     """
 
     embedding: nn.Embedding
@@ -181,7 +181,7 @@ def _prepend_bias(term: Term, side: Side) -> Tensor:
 
 
 class BiasedFactorEquation(FactorEquation):
-    """A factor equation with μ, biases, embeddings and, after `add_features`, a term per user and item feature.
+    """A factor equation with μ, biases and embeddings. `add_features` adds a term for each user and item feature.
 
     μ is fixed at the mean of the training ratings. The biases start at the bias baseline's, and the embeddings at
     Normal(0, init_std²), so the first predictions are close to the baseline's if init_std is small. With
@@ -240,5 +240,5 @@ class BiasedFactorEquation(FactorEquation):
         return Side(self.item_embedding, self.item_bias, self.side_terms("item"))
 
     def side_terms(self, side: SideName) -> tuple[Term, ...]:
-        """Return the terms of a side. Subclasses may add others."""
+        """Return the terms of a side, in the order in which fits update them."""
         return self._terms[side]

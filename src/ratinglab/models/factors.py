@@ -44,7 +44,7 @@ class Factors(NamedTuple):
     """The factors and biases of μ + b_u + b_i + x_u · y_i, in one sample of the weights.
 
     Attributes:
-        user: x and b_u of all users, on the last day only or, for tracing and in a sample, in all rows.
+        user: x and b_u of all users: all rows in a sample and for tracing, else the rows of the last day.
         item: y and b_i of all items.
         mean: μ, in stars.
         term_weights: in a sample, the weights of the terms that new rows also have, by name: (num_columns, D) float32,
@@ -73,7 +73,7 @@ class ColumnSource(Enum):
 
 
 class NewRowTerm(NamedTuple):
-    """A term of a side's rows that new rows also have: its columns follow from their ratings or features.
+    """A term that new rows of a side also have, because its columns follow from their ratings or features.
 
     Attributes:
         feature: name of the feature whose values are the columns. None if they are the rated items or the raters.

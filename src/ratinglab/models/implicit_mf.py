@@ -81,7 +81,7 @@ class ImplicitObjective(NamedTuple):
 
 
 class ImplicitMF(FactorEquation, ScoreEquation):
-    """s_ui = x_u · y_i, a score: about 1 for rated pairs, 0 for most others.
+    """s_ui = x_u · y_i, a score that is about 1 for rated pairs and 0 for most other pairs.
 
     x and y minimize Σ_rated (1 − s_ui)² + α Σ_all s_ui² + λ Σ_u (n_u + α I)^ν ‖x_u‖² + λ Σ_i (n_i + α U)^ν ‖y_i‖²,
     with n the number of rated pairs of a user or item, U users and I items. Only ratings of at least min_stars count,

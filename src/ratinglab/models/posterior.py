@@ -80,7 +80,7 @@ class Posterior(Equation):
             yield block, ratings.double()
 
     def predict_table(self, user: Tensor, item: Tensor) -> Tensor:
-        """Predict user by user; for many users, the product of `factors` is faster."""
+        """Predict user by user. For many users, the product of `factors` is faster."""
         if not self.samples:
             return self.equation.predict_table(user, item)
         return torch.stack([self._predict_user(each, item) for each in user.split(1)])
@@ -151,7 +151,7 @@ class Posterior(Equation):
         return _concatenate_samples([self._select_last_day(sample) for sample in self.samples])
 
     def factors_of_samples(self) -> Iterator[Factors]:
-        """Yield the factors of each sample, on the last day; without days, the sample's own tables."""
+        """Yield the factors of each sample on the last day. Without days, these are the sample's own tables."""
         if not self.samples:
             yield from super().factors_of_samples()
         yield from map(self._select_last_day, self.samples)

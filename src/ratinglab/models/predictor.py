@@ -13,9 +13,9 @@ from ratinglab.stars import Stars
 
 
 class Predictor(nn.Module):
-    """r̂_ui = model(u, i) if user and item both have training rows, else the bias baseline's; then clipped.
+    """r̂_ui = model(u, i) if user and item both have training rows, else the bias baseline's prediction.
 
-    The model predicts stars, the baseline and the predictor ratings.
+    The model predicts stars. The baseline predicts ratings, and so does the predictor, which clips them to the scale.
     """
 
     def __init__(

@@ -38,9 +38,9 @@ class TimeSVDpp(SVDpp):
     b_u(t) = b_u + a_u dev_u(t) + b_u,t and p_u(t) = p_u + α_u dev_u(t) + p_u,t, with separate weights b_u,t and p_u,t
     for every day t on which the user has training rows; dev_u(t) = sign(t − t_u) |t − t_u|^0.4 / s, in days from the
     mean day t_u of the user's ratings. s scales the largest |dev_u(t)| to 1, so the gradients of a_u and α_u are no
-    larger than the others. All weights share one λ. A day without training rows counts as the user's nearest day with
-    some, and as the earlier one on a tie. Without a day, predictions use the user's last day. The weights that depend
-    on time start at 0.
+    larger than the others. All weights share one λ. A day without training rows counts as the user's nearest day that
+    has some. On a tie, it counts as the earlier one. Without a day, predictions use the user's last day. The weights
+    that depend on time start at 0.
 
     Attributes:
         drift_unit: () float32, s. Checkpoints keep it, because it gives a_u and α_u their meaning.

@@ -19,7 +19,7 @@ class TraceableRows(Equation):
     """
 
     def __init__(self, rows: Factors, *, user_days: DayRows | None, item_days: DayRows | None) -> None:
-        """Store the rows of both sides. `user_days` and `item_days` find a day's row; None if there is one row."""
+        """Store the rows of both sides. `user_days` and `item_days` find the row of a day, if rows differ by day."""
         super().__init__()
         self.takes_day = user_days is not None or item_days is not None
         self.user_days, self.item_days = user_days, item_days

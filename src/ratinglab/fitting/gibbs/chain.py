@@ -37,7 +37,7 @@ class Chain:
     """
 
     def __init__(self, posterior: Posterior, *, thin: int, max_samples: int | None) -> None:
-        """Start without samples; with max_samples=None, as many as fit in MAX_TOTAL_SAMPLE_BYTES are kept,
+        """Start without samples. With max_samples=None, the maximum is the number that fits in MAX_TOTAL_SAMPLE_BYTES,
         but at least MIN_SAMPLES and at most MAX_SAMPLES.
         """
         num_that_fit = MAX_TOTAL_SAMPLE_BYTES // max(1, posterior.sample_bytes)

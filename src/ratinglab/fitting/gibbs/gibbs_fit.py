@@ -46,7 +46,7 @@ class GibbsFit(RowFit):
     sweep draws whole rows, and all rows of a side in parallel.
 
     If rows are sums of terms, a row's mean is m + Σ F y over the side's terms, with y ~ Normal(0, (λ Λ)⁻¹) and one
-    λ ~ Gamma(1, 1) per term. A sweep draws y one column of F at a time, each column given all the others. With biases,
+    λ ~ Gamma(1, 1) per term. A sweep draws y one column of F at a time, given all other columns. With biases,
     each y also has a bias entry. The row's own bias is stored with the sum of these entries included. If a user has
     several rows, such as one per day in timesvdpp, they share the user's a_u. If most of these rows have a single
     rating, p_u hardly moves given the rows, which stay close to their mean. A sweep then also draws p_u given the
@@ -125,7 +125,7 @@ class GibbsFit(RowFit):
         )
 
     def _find_shared_term(self, side: Side, terms: dict[str, TermState]) -> TermState | None:
-        """Find the term that all rows of an owner share. Returns None if there is none, or enough ratings per row."""
+        """Find the term that all rows of an owner share. Returns None if rows have enough ratings or no such term."""
         day_rows = side.day_rows
         if day_rows is None or len(self.data.train_ratings_in_stars) >= MIN_RATINGS_PER_ROW * len(day_rows):
             return None

@@ -42,8 +42,8 @@ def draw_user_noise(
 
 
 def draw_common_precision(count: float, squares: float, random: np.random.Generator) -> float:
-    """Draw the common precision α ~ Gamma(1, 1), given `count` errors whose squares, times their users' a, add up to
-    `squares`.
+    """Draw the common precision α, whose prior is Gamma(1, 1), given the number of errors and the sum of their squares,
+    each multiplied by its user's a.
     """
     return float(random.gamma(COMMON_SHAPE + count / 2, 1 / (COMMON_RATE + squares / 2)))
 

@@ -36,7 +36,7 @@ class TermState:
     def draw(self, residual: FloatArray, prior: Normal, random: np.random.Generator) -> None:
         """Draw y and λ, given rows ~ Normal(m + F y + other terms, Λ⁻¹) and each row of y ~ Normal(0, (λ Λ)⁻¹).
 
-        Each row of y is drawn given all others; see draw_columns.
+        Each row of y is drawn given all other rows; see draw_columns.
 
         Args:
             residual: (B, num_rows, W) float32, the rows minus m and all terms, in blocks; updated in place.
@@ -67,8 +67,8 @@ class TermState:
 class SideState:
     """The last draw of one side's rows. A row is a sum: the row's own weights, and its terms F y.
 
-    In the equation, the terms have no biases: its table of biases holds whole biases, with the bias entries of all
-    terms added. Only `read` and `write` know this.
+    The equation's table of biases holds whole biases, which include the bias entries of all terms. Only `read` and
+    `write` know this.
     """
 
     name: SideName
@@ -81,10 +81,10 @@ class SideState:
     terms: dict[str, TermState]
     """The terms by name."""
     shared_term: TermState | None
-    """The term to draw given the ratings, too; see GibbsFit."""
+    """The term that is also drawn given the ratings, or None; see GibbsFit."""
 
     def read(self) -> None:
-        """Read the rows, (num_rows, D) float32, the bias first: whole, and the rows' own weights without terms."""
+        """Read the rows, with and without their terms: (num_rows, D) float32 each, the bias first."""
         self.own_rows = join_tables(self.tables)
         products = (term.solver.multiply(term.weights()) for term in self.terms.values())
         term_sum = sum(products, np.zeros_like(self.own_rows))

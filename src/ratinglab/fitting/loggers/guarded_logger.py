@@ -22,7 +22,7 @@ class GuardedLogger(Logger):
         Args:
             title: name of the logger in messages.
             start: makes the logger, at the first use.
-            end: ends the logger, given the logger and the status of the fit, if the logger must be ended.
+            end: ends the logger, given the logger and the status of the fit. None if the logger needs no end.
         """
         super().__init__()
         self._title, self._start, self._end = title, start, end

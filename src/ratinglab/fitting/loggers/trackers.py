@@ -85,7 +85,7 @@ def start_wandb(run_folder: Path, *, project: str, is_offline: bool) -> WandbLog
         name=_run_name(run_folder),
         id=json.loads(id_file.read_text(encoding="utf-8"))["run_id"],
         resume="allow",
-        reinit="finish_previous",  # which an earlier logger left open after a failure
+        reinit="finish_previous",  # a W&B run that an earlier logger left open after a failure
         group=_sweep_name(run_folder),
         dir=run_folder,
         mode="offline" if is_offline else "online",
