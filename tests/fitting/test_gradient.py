@@ -126,15 +126,6 @@ def test_val_mse_is_computed_from_clipped_predictions():
     assert metric(fitted, "val/mse") == pytest.approx(expected, rel=1e-5)
 
 
-def test_bias_baseline_of_validation_is_clipped_too():
-    fitted = fit(epochs=1, scale=(2.9, 3.1))
-    rows, baseline = small_split_ratings().copy_rows(VALIDATION), fitted.module.predictor.baseline
-    free = baseline(torch.from_numpy(rows.user), torch.from_numpy(rows.item)).numpy()
-    assert np.abs(free - 3).max() > 0.5, "else clipping would change nothing"
-    expected = np.square(free.clip(2.9, 3.1) - rows.rating).mean()
-    assert fitted.module.validation.baseline_mse == pytest.approx(expected, rel=1e-5)
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_fit_on_a_gpu_equals_one_on_the_cpu_up_to_rounding():
     on_gpu, on_cpu = fit(accelerator="gpu"), fit()
