@@ -87,7 +87,7 @@ def draw_columns(by_column, scale, selection, squares, term_precision, deviation
 
 @njit(fastmath=True)
 def _draw_block(by_column, scale, repeats, squares, term_precision, deviations, weights, sums):  # type: ignore[no-untyped-def]
-    """Draw one block in place; `sums`, (num_inner, W), sums the residual over the rows that select each row of F."""
+    """Draw one block in place. `sums` (num_inner, W) is the residual, summed over the rows that select a row of F."""
     start, row = by_column.start, by_column.column
     width = sums.shape[1]
     change = np.empty(width, dtype=np.float32)

@@ -55,7 +55,7 @@ class EquationOptions(ABC):
 
     @property
     def predicts_scores(self) -> bool:
-        """Whether it predicts ranking scores, not ratings."""
+        """Whether the equation predicts ranking scores instead of ratings."""
         return self.form not in RATING_FORMS
 
     def needs(self) -> Needs:

@@ -37,7 +37,7 @@ class Term(NamedTuple):
 
 
 class Side(NamedTuple):
-    """All users, or all items. A row has a bias and D factors. It is the sum of its own weights and of terms.
+    """All users, or all items. A row has D factors and usually a bias. It sums its own weights and its terms.
 
     Attributes:
         embedding: the rows' own factors, (num_rows, D).
