@@ -168,8 +168,7 @@ class FactorEquation(Equation):
         """Sum the terms of all rows in advance: torch.export cannot trace the sums of a design."""
         users, items = self.sides()
         user, item = (side.compute(torch.arange(side.embedding.num_embeddings)) for side in (users, items))
-        rows = Factors(user, item, self.mean)
-        return TraceableRows(rows, user_days=users.day_rows, item_days=items.day_rows)
+        return TraceableRows(Factors(user, item, self.mean), user_days=users.day_rows, item_days=items.day_rows)
 
 
 def _prepend_bias(term: Term, side: Side) -> Tensor:

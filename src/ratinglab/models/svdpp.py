@@ -60,11 +60,9 @@ class SVDpp(BiasedFactorEquation):
         if options.implicit is not ImplicitSide.item:
             design = Design.from_sets(rows.user, rows.item, num_rows=num_users, num_columns=num_items)
             self.user_implicit = normal_embedding(num_items, dim, std=std, generator=generator)
-            term = Term("user_implicit", design, self.user_implicit, source=ColumnSource.rated)
-            self.set_terms("user", [term])
+            self.set_terms("user", [Term("user_implicit", design, self.user_implicit, source=ColumnSource.rated)])
         if options.implicit is not ImplicitSide.user:
             design = Design.from_sets(rows.item, rows.user, num_rows=num_items, num_columns=num_users)
             self.item_implicit = normal_embedding(num_users, dim, std=std, generator=generator)
-            term = Term("item_implicit", design, self.item_implicit, source=ColumnSource.rated)
-            self.set_terms("item", [term])
+            self.set_terms("item", [Term("item_implicit", design, self.item_implicit, source=ColumnSource.rated)])
         self.add_features(options, training, generator=generator)
