@@ -7,6 +7,7 @@ import logging
 import logging.config
 import os
 import random
+import re
 import signal
 import sys
 import time
@@ -149,6 +150,11 @@ def test_tables_of_users_and_items_give_features_and_titles(frame):
     assert len(recommended) == 20
     assert recommended["title"].str.startswith("Film ").all()
     assert run.record.model_options["user_features"] == ["group"]
+    untitled = train(*features, ratings=ratings, users=users, items=items[["iid", "genre"]], columns=columns)
+    assert "title" not in untitled.recommend(3, k=2)
+    assert metrics(untitled) == metrics(run)
+    with pytest.raises(ratinglab.UserError, match=r"model.item_features=\[genre\] needs .* items: pass it as items=$"):
+        train(features[1], ratings=ratings, columns=columns)
 
 
 def test_frame_of_ratings_can_be_the_table_of_items(frame):
@@ -335,7 +341,7 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
         ((), {"ratings": []}, "data.path must name at least one file"),
         ((), {"ratings": [NO_FRAME]}, "ratings must be a data frame, arrays by column name, or a path, got list"),
         ((), {"ratings": pd.Series([1.0])}, "ratings must be a data frame, .* got Series"),
-        ((), {"ratings": NO_FRAME | {"user_id": [10**30]}}, "ratings, column 'user_id' must hold values of one type"),
+        ((), {"ratings": NO_FRAME | {"user_id": [b"a", 1]}}, "ratings, column 'user_id' must hold values of one"),
         (("data.path=x.csv",), {}, "give ratings as a keyword or as the text data.path=…, not both"),
         (("seed=4",), {"seed": 3}, "give seed as a keyword or as the text seed=…, not both"),
         (
@@ -366,7 +372,7 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
         ((), {"ratings": pd.DataFrame(NO_FRAME)[:0]}, "ratings has no ratings"),
         (
             (),
-            {"ratings": {"user_id": [1, "b"], "item_id": [2, 2], "rating": [3, 4]}},
+            {"ratings": {"user_id": [1, 2.5j], "item_id": [2, 2], "rating": [3, 4]}},
             "ratings, column 'user_id' must hold values of one type",
         ),
         (
@@ -403,6 +409,16 @@ def test_wrong_kinds_of_arguments_are_user_errors_and_type_errors(frame):
         ratinglab.train(frame)
     with pytest.raises(TypeError, match="columns must be names by role"):
         ratinglab.train(ratings=frame, columns=["userId"])
+    with pytest.raises(TypeError, match="verbose must be True or False, got 'no'"):
+        ratinglab.train(ratings=frame, verbose="no")
+
+
+def test_ids_may_be_integers_and_texts_in_one_column(frame):
+    user_id = [str(user) if user % 2 else user for user in frame["user_id"]]
+    mixed = frame.assign(user_id=pd.Series(user_id, dtype=object))
+    assert metrics(train(ratings=mixed)) == metrics(train(ratings=frame))
+    large = frame.assign(user_id=[10**30 + user for user in frame["user_id"]])
+    assert train(ratings=large).predict([10**30 + 3], [2]) == train(ratings=frame).predict([3], [2])
 
 
 def test_timestamp_format_reads_dates_as_text(frame):
@@ -466,6 +482,11 @@ def test_cross_validation_reads_a_stream_of_arrow_data_once(frame):
     assert len(ratinglab.cross_validate("logger=none", ratings=stream, folds=2, **QUICK)) == 2
 
 
+def test_cross_validation_of_a_ranking_model_prints_its_metric(frame, capsys):
+    ratinglab.cross_validate("logger=none", ratings=frame, recipe="ease", folds=2)
+    assert re.match(r"fold 1 of 2   test/ndcg@10 0\.\d{4}   outputs", capsys.readouterr().out)
+
+
 def test_cross_validation_needs_a_split_with_folds(frame, tmp_path):
     with pytest.raises(ratinglab.UserError, match=r"cross_validate needs a split with folds.*got random"):
         ratinglab.cross_validate("split=random", ratings=frame)
@@ -478,6 +499,36 @@ def test_run_resumes_from_python_to_the_same_result(frame):
     extended = ratinglab.train(f"resume={half.folder}", "trainer.max_epochs=4", ratings=frame, verbose=False)
     assert extended.folder == half.folder
     assert metrics(extended) == metrics(whole)
+
+
+def test_run_of_several_frames_resumes_with_all_of_them(frame):
+    users, items = frame[["user_id"]].drop_duplicates(), frame[["item_id"]].drop_duplicates()
+    frames = {"ratings": frame, "users": users.assign(group="a"), "items": items.assign(genre="b")}
+    run = train(**frames)
+    resume = f"resume={run.folder}"
+    with pytest.raises(ratinglab.UserError, match=r"data.users.path: .* data frame: .* ratings=frame, users=frame\)$"):
+        ratinglab.train(resume, ratings=frame, verbose=False)
+    with pytest.raises(ratinglab.UserError, match=r"data.items.path: .* data frame: .* ratings=frame, items=frame\)$"):
+        ratinglab.train(resume, ratings=frame, users=frames["users"], verbose=False)
+    extended = ratinglab.train(resume, max_epochs=4, verbose=False, **frames)
+    assert metrics(extended) == metrics(train(max_epochs=4, **frames))
+
+
+@pytest.mark.parametrize(
+    ("compute", "fault"),
+    [
+        ("lambda predicted, rating: 1 / 0", r".*/faulty_metric_\d.py, line 2: ZeroDivisionError: division by zero"),
+        ("lambda predicted, rating: 'high'", "must return a number, got str"),
+    ],
+)
+def test_faulty_metric_is_found_before_the_fit(frame, tmp_path, monkeypatch, compute, fault):
+    name = f"faulty_metric_{len(compute) % 10}"
+    code = f"from ratinglab.evaluation.metrics import Metric\nown = Metric('own', 'own', True, {compute})\n"
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / f"{name}.py").write_text(code)
+    with pytest.raises(ratinglab.UserError, match=f"^metrics: own:? {fault}$"):
+        train(f"metrics=[mse,{name}.own]", ratings=frame, config_dir=tmp_path / "lab")
+    assert not (tmp_path / "outputs").exists()
 
 
 class Interrupt(Callback):

@@ -12,7 +12,7 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.datasets.sources import FRAME
 from ratinglab.errors import ArgumentError, UserError, did_you_mean
 from ratinglab.fitting.fit import Fit
-from ratinglab.formats.frames import Frame, Frames, make_reusable
+from ratinglab.formats.frames import Frame, Frames, column_names, make_reusable
 from ratinglab.inference.run import Run
 from ratinglab.options import as_override
 from ratinglab.process.program import shown_path
@@ -159,7 +159,6 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
             overrides = ("split=kfold", *overrides)
         if folds is not None:
             overrides = (*overrides, f"split.folds={folds}")
-        given |= {name: make_reusable(given[name]) for name in PATH_KEYS.keys() & given.keys()}
         fold_1 = _compose_job(overrides, given)
         folds = getattr(fold_1.options.split, "folds", None)
         if folds is None:
@@ -177,7 +176,9 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
                 raise
             rows.append({"fold": fold, **run.metrics, "folder": str(run.folder)})
             if given.get("verbose", True):
-                held_out = [f"{tag} {run.metrics[tag]:.4f}" for tag in ("test/rmse", "val/rmse") if tag in run.metrics]
+                monitor = run.record.monitor
+                tags = ("test/rmse", "val/rmse", monitor.replace("val/", "test/"), monitor)
+                held_out = [f"{tag} {run.metrics[tag]:.4f}" for tag in tags if tag in run.metrics]
                 print(f"fold {fold} of {folds}   {''.join(held_out[:1])}   {shown_path(run.folder)}", flush=True)
     return pd.DataFrame(rows).set_index("fold")
 
@@ -227,7 +228,7 @@ def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
 
 
 def _check_arguments(overrides: Sequence[str], settings: Settings) -> dict[str, Any]:
-    """Check the arguments of a call, and return the settings that are not None."""
+    """Check the arguments of a call, and return the settings that are not None. Frames can be read several times."""
     for name in settings:
         if name not in Settings.__annotations__:
             raise ArgumentError(f"unexpected keyword argument {name!r}{did_you_mean(name, Settings.__annotations__)}")
@@ -239,7 +240,9 @@ def _check_arguments(overrides: Sequence[str], settings: Settings) -> dict[str, 
             )
         if text.startswith("-"):
             raise UserError(f"{text}: flags work only on the command line; use config_dir=FOLDER for --config-dir")
-    given = {name: value for name, value in settings.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    if not isinstance(given.get("verbose", True), bool):
+        raise ArgumentError(f"verbose must be True or False, got {given['verbose']!r}")
     if not isinstance(given.get("columns", {}), Mapping):
         raise ArgumentError(f"columns must be names by role, such as {{'user': 'userId'}}, got {given['columns']!r}")
     keys = _keys_set(overrides)
@@ -248,7 +251,7 @@ def _check_arguments(overrides: Sequence[str], settings: Settings) -> dict[str, 
             raise UserError(f"give {name} as a keyword or as the text {key}=…, not both")
     if "ratings" in given and "data" in keys:
         raise UserError("give ratings as a keyword or the text data=NAME, not both")
-    return given
+    return given | {name: make_reusable(given[name]) for name in PATH_KEYS.keys() & given.keys()}
 
 
 def _keys_set(overrides: Sequence[str]) -> set[str]:
@@ -307,11 +310,17 @@ def _data_arguments(given: Mapping[str, Any], *, is_resumed: bool) -> Iterator[s
     for name, table in tables.items():
         path = _path_of(table)
         yield as_override(PATH_KEYS[name], FRAME if path is None else path)
+    if not is_resumed and "items" in tables and _is_frame_without_titles(tables["items"]):
+        yield "data.items.title=null"
     for role, column in columns.items():
         yield as_override(f"data.columns.{role}", str(column))
     for name, (role, key) in ID_COLUMNS.items():
         if name in tables and role in columns:
             yield as_override(key, str(columns[role]))
+
+
+def _is_frame_without_titles(items: Any) -> bool:
+    return _path_of(items) is None and "title" not in column_names(items, name="items")
 
 
 def _path_of(table: Any) -> str | list[str] | None:

@@ -80,8 +80,10 @@ def import_named(name: str, *, key: str) -> ModuleType:
 
 
 @contextmanager
-def name_line_of_fault(cls: type, *, place: str) -> Iterator[None]:
-    """Raise UserError with file and line for an exception in the user's file that defines the class or a base class.
+def name_line_of_fault(code: Any, *, place: str) -> Iterator[None]:
+    """Raise UserError with file and line for an exception in the user's file that defines the class or function `code`.
+
+    A class includes its base classes.
 
     `place` begins the message.
     """
@@ -90,7 +92,9 @@ def name_line_of_fault(cls: type, *, place: str) -> Iterator[None]:
     except (UserError, MemoryError):
         raise
     except Exception as error:  # a user's code can raise anything
-        modules = {base.__module__ for base in cls.__mro__ if base.__module__.split(".")[0] not in LIBRARIES}
+        parts = inspect.getmro(code) if inspect.isclass(code) else [code]
+        modules = {str(getattr(part, "__module__", "")) for part in parts}
+        modules = {module for module in modules if module.split(".")[0] not in LIBRARIES}
         files = {getattr(sys.modules.get(module), "__file__", None) for module in modules}
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
         if not frames:

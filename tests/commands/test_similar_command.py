@@ -161,7 +161,7 @@ def test_model_without_factors_is_refused(tmp_path):
         ({"item": [7]}, r"^item must be one id or title, got \[7\]$"),
         ({"item": None}, r"^item: an item's id or title must not be missing, got None$"),
         ({"k": 0}, r"^k must be at least 1, got 0$"),
-        ({"candidates": [20]}, r"^none of the 1 candidates has training ratings$"),
+        ({"candidates": [20]}, r"^candidates: no item has training ratings among 1 id, such as '20'$"),
     ],
 )
 def test_python_refuses_mistakes(run, arguments, message):

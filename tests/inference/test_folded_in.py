@@ -271,6 +271,20 @@ def test_features_of_items_alone_fold_in_no_user(featured):
     assert set(folded.recommend_to_all(k=1)["user_id"]) == set(featured.recommend_to_all(k=1)["user_id"])
 
 
+def test_items_with_training_ratings_are_not_folded_in(featured):
+    known = pd.DataFrame({"item_id": [1], "genres": ["x"]})
+    with pytest.raises(UserError, match=r"^items: all of these items have training ratings; only new items are folded"):
+        featured.fold_in(items=known)
+    folded = featured.fold_in(items=pd.DataFrame({"item_id": [1, "p"], "genres": ["x", "x"]}))
+    assert folded.folded_item_ids == ["p"]
+    assert folded.notes[1] == "skipped 1 item, 1: items with training ratings keep their weights"
+
+
+def test_a_series_holds_the_ratings_of_one_user(run):
+    expected = run.fold_in({0: 5, 3: 2}).predict([1, 2])
+    assert np.array_equal(run.fold_in(pd.Series([5, 2], index=[0, 3])).predict([1, 2]), expected)
+
+
 def test_a_user_called_new_user_is_not_anonymous(run):
     assert run.fold_in({0: 5}).is_anonymous
     assert not run.fold_in(frame_of(["new user"], [0], [5])).is_anonymous

@@ -153,7 +153,7 @@ def test_unknown_orders_are_refused_with_the_nearest(run):
 @pytest.mark.parametrize("threshold", [float("nan"), float("inf")])
 def test_a_threshold_that_is_not_finite_is_refused(run, threshold):
     for attempt in (run.recommend_to_all, run.evaluate_ranking):
-        with pytest.raises(UserError, match=rf"^threshold must be finite, got {threshold}$"):
+        with pytest.raises(UserError, match=rf"^threshold must be a finite number, got {threshold}$"):
             attempt(k=2, threshold=threshold)
 
 

@@ -17,7 +17,9 @@ from tables import table_of
 
 from ratinglab.commands.evaluate_command import evaluate
 from ratinglab.errors import UserError
-from ratinglab.inference.run import FRAME_COLUMNS, Run
+from ratinglab.formats.text_options import ColumnOptions
+from ratinglab.inference.fold_in_input import DEFAULT_COLUMNS
+from ratinglab.inference.run import Run
 from ratinglab.runs.digests import seal_archive
 
 
@@ -136,7 +138,10 @@ def test_predict_accepts_no_pairs_and_refuses_unequal_lengths(run):
         (lambda run: run.recommend(1, candidates="3"), "candidates must be a list of ids, got '3'"),
         (lambda run: run.similar(1, candidates=3), "candidates must be a list of ids, got 3"),
         (lambda run: run.fold_in({1: 5}).predict([3], user_ids=5), "user_ids must be a list of ids, got 5"),
-        (lambda run: run.evaluate(parts=["valid"]), "a part must be one of train, val, test, .*, got 'valid'"),
+        (lambda run: run.evaluate(parts=["valid"]), "a part must be one of train, val, test, got 'valid'"),
+        (lambda run: run.evaluate(parts="test"), r"parts must be a list, such as \['test'\], got 'test'"),
+        (lambda run: run.evaluate_ranking(k=5, parts="test"), r"parts must be a list, such as \['test'\], got 'test'"),
+        (lambda run: run.predict([True], [1]), r"user_ids must be a list of ids, got \[True\]"),
         (lambda run: run.evaluate_ranking(k=5, parts=["valid"]), "a part must be one of val, test, got 'valid'"),
         (lambda run: run.evaluate_ranking(k=5, parts=["train"]), "a part must be one of val, test, got 'train'"),
         (lambda run: run.evaluate_own_ranking(parts=["train"]), "a part must be one of val, test, got 'train'"),
@@ -542,7 +547,7 @@ def test_mistake_in_other_ratings_is_a_one_line_error(biased, frame, columns, me
 
 def test_columns_of_a_data_frame_have_the_names_of_conf():
     columns = options_of("train", "data=csv", "data.path=ratings.csv").data.columns
-    assert columns == FRAME_COLUMNS
+    assert columns == ColumnOptions(**DEFAULT_COLUMNS, timestamp=None)
 
 
 def test_recommend_takes_one_user(run):

@@ -223,8 +223,18 @@ def test_times_can_be_any_dates(timed):
     for times in given:
         np.testing.assert_array_equal(run.predict(*ids, times=times), expected)
     for wrong in ([1, 2], ["1970-01-01", "1970-01-03"]):
-        with pytest.raises(UserError, match="times must be timestamps, such as datetime64, got"):
+        with pytest.raises(UserError, match=r"^times must be .*, got \w+ values; pd.to_datetime\(times.*\) converts them$"):
             run.predict(*ids, times=wrong)
+
+
+def test_other_ratings_are_evaluated_on_the_days_in_the_column_of_the_own_data(timed):
+    run = Run.load(timed.run)
+    test = run.part("test")
+    frame = pd.DataFrame({"user_id": run.user_ids.ids[test.user], "item_id": run.item_ids.ids[test.item]})
+    frame = frame.assign(rating=test.rating, timestamp=test.day.astype(np.int64) * DAY)
+    assert run.evaluate(frame)["mse"] == run.metrics["test/mse"]
+    of_last_days = run.evaluate(frame.drop(columns="timestamp"))["mse"]
+    assert of_last_days == run.evaluate(frame.rename(columns={"timestamp": "at"}))["mse"] > run.metrics["test/mse"]
 
 
 def test_other_ratings_can_have_times_in_any_format(timed):

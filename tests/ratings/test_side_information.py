@@ -288,3 +288,7 @@ def test_needs_name_their_information_besides_the_ratings():
 def test_new_number_with_a_decimal_comma_finds_its_group():
     groups = np.array(["7–21", "22–25"], dtype=object)
     assert parse_new_values(["22,5"], groups, place=str, decimal=",").tolist() == ["22–25"]
+
+
+def test_whole_number_with_a_decimal_point_is_the_category_without_it():
+    assert parse_new_values(["30.0", "4", ""], np.array(["30", "4"], dtype=object), place=str).tolist() == ["30", "4", ""]

@@ -265,7 +265,7 @@ def test_commands_that_need_ratings_refuse_scores(command, folder, trained, argu
 def test_unknown_parts_are_refused_although_scores_have_no_metrics_of_ratings(trained):
     run = Run.load(trained["ease"].run)
     assert run.evaluate(parts=["val", "test"]) == {}
-    with pytest.raises(UserError, match=r"^a part must be one of train, val, test, .*, got 'valid'$"):
+    with pytest.raises(UserError, match=r"^a part must be one of train, val, test, got 'valid'$"):
         run.evaluate(parts=["val", "valid"])
 
 

@@ -19,6 +19,7 @@ from ratinglab.config.primary_config import (
     format_choices,
 )
 from ratinglab.config.typed_options import TARGET
+from ratinglab.datasets.sources import FRAME
 from ratinglab.errors import UserError
 from ratinglab.files import suggest_sibling, user_path
 from ratinglab.process.program import shell_command
@@ -126,14 +127,14 @@ class EarlierRun:
         in_ratings = [
             key
             for key in ("data.users.path", "data.items.path")
-            if "data.path" in changed and key in keys and key not in changed and keys[key] == keys["data.path"]
+            if "data.path" in changed and key in keys and key not in changed and keys[key] == keys["data.path"] != FRAME
         ]
         for setting in settings:
             key = str(setting.key_or_group)
             value = setting.value()
             if key not in keys:
                 raise UserError(f"{setting.input_line}: the run has no key {key}")
-            if PATH_KEY.fullmatch(key) and value is not None and not _text(setting).startswith("~"):
+            if PATH_KEY.fullmatch(key) and value not in (None, FRAME) and not _text(setting).startswith("~"):
                 value = str(Path.cwd() / _text(setting))  # a reproduction may be resumed elsewhere
             OmegaConf.update(config, key, value)
         for key in in_ratings:

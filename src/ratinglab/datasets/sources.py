@@ -126,8 +126,8 @@ class ItemOptions(TextOptions):
     null, there are no item features, and recommendations show only ids."""
     item: str
     """Column of item ids in that file."""
-    title: str
-    """Column of titles in that file."""
+    title: str | None
+    """Column of titles in that file. If null, the items have no titles."""
     numeric: list[str]
     """Columns of numbers in that file, such as [year]. All other columns hold categories; | joins several of them."""
 
@@ -248,7 +248,8 @@ class CsvOptions(TextOptions, DataOptions):
         from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
 
         key = f"data.{side}s"
-        origin = Origin(side, place=f"{key}.path", advice=f"set {key}.path to its file")
+        advice = f"set {key}.path to its file" if self.frames is None else f"pass it as {side}s="
+        origin = Origin(side, place=f"{key}.path", advice=advice)
         if options.path is None:
             return FeatureFile(origin)
         frames = self.frames or Frames()
@@ -276,9 +277,10 @@ class CsvOptions(TextOptions, DataOptions):
 
 def _lost_frame(key: str, *, keyword: str) -> UserError:
     """Make the error for resuming a run without its data frame, which is passed as the argument `keyword`."""
+    frames = ", ".join(f"{name}=frame" for name in dict.fromkeys(("ratings", keyword)))
     return UserError(
         f"{key}: the run was trained on a data frame: resume it from Python, with "
-        f"ratinglab.train('resume=FOLDER', {keyword}=frame)"
+        f"ratinglab.train('resume=FOLDER', {frames})"
     )
 
 

@@ -17,7 +17,7 @@ from ratinglab.batches import EVALUATION_BLOCK_ROWS
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
 from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.ratings.table import Ratings
-from ratinglab.targets import import_attribute
+from ratinglab.targets import import_attribute, name_line_of_fault
 
 
 class Predictions(NamedTuple):
@@ -98,6 +98,20 @@ def find_metrics(names: Iterable[str]) -> list[Metric]:
     if MSE not in metrics:
         raise UserError(f"metrics must contain the built-in mse, got [{','.join(names)}]")
     return metrics
+
+
+def check_metrics(names: Iterable[str], rating: Tensor) -> None:
+    """Try metrics on a few ratings, (N,) float32, because a fault would otherwise show only after the fit.
+
+    Raises:
+        UserError: the user's metric has a fault, or returns no number.
+    """
+    for metric in find_metrics(names):
+        with name_line_of_fault(metric.compute, place=f"metrics: {metric.name}"):
+            try:
+                metric(rating.flip(0), rating)
+            except RunFailedError as error:
+                raise UserError(str(error)) from error
 
 
 def _import_metric(name: str) -> Metric:

@@ -1,6 +1,7 @@
 """Data frames, converted to Arrow tables and read like files. Messages count their rows from 1."""
 
 from collections.abc import Collection, Iterator, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -61,8 +62,17 @@ def read_frame(
 
 def make_reusable(frame: Frame) -> Frame:
     """Return a frame that can be read several times. Reads a stream of Arrow data into memory."""
-    is_table = isinstance(frame, pd.DataFrame | Mapping) or not hasattr(frame, "__arrow_c_stream__")
-    return frame if is_table else pa.table(frame)
+    is_kept = isinstance(frame, pd.DataFrame | pd.Series | Mapping) or not hasattr(frame, "__arrow_c_stream__")
+    return frame if is_kept else pa.table(frame)
+
+
+def column_names(frame: Frame, *, name: str) -> list[str]:
+    """List the columns of a frame. Consumes a stream of Arrow data: see `make_reusable`.
+
+    Raises:
+        UserError: it is no frame. The message calls it `name`.
+    """
+    return [column_name for column_name, _ in _columns_of(frame, name=name)]
 
 
 def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = None) -> InputFile:
@@ -119,5 +129,8 @@ def _to_arrow(values: Any, *, place: str) -> pa.Array | pa.ChunkedArray:
     try:
         return pa.array(values, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, NotImplementedError, OverflowError) as error:
+        cells = pd.Series(values, dtype=object)
+        if cells.dropna().map(lambda cell: isinstance(cell, str | Integral)).all():  # pandas reads ids in such columns
+            return pa.array(cells.map(str, na_action="ignore"), pa.string(), from_pandas=True)
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"{place} must hold values of one type: {reason}") from error

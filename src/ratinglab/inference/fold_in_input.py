@@ -326,6 +326,8 @@ def to_pairs_or_table(values: Mapping[Any, Any] | Frame | None, *, name: str) ->
     """Convert a mapping of single values, the argument `name`, to pairs, and a data frame to a table of texts."""
     if values is None:
         return None
+    if isinstance(values, pd.Series):  # values by item id
+        return list(values.items())
     if isinstance(values, Mapping) and all(np.ndim(value) == 0 for value in values.values()):
         return list(values.items())
     return to_table(values, name=name)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from ratinglab.errors import UserError, did_you_mean
+from ratinglab.errors import UserError, did_you_mean, format_count
 from ratinglab.ratings.ids import UNKNOWN, IdMap
 from ratinglab.ratings.item_names import ItemNames
 from ratinglab.ratings.side_information import categories_in
@@ -23,9 +23,9 @@ Ids = Sequence[int | str] | NDArray[np.generic] | pd.Series
 
 
 def check_ids(ids: Ids, *, name: str) -> None:
-    """Raise UserError unless the argument `name` is a list of ids, not a single id or a table."""
+    """Raise UserError unless the argument `name` is a list of ids, not a single id, a table or a mask."""
     is_list = isinstance(ids, Collection) and not isinstance(ids, str | bytes) and getattr(ids, "ndim", 1) == 1
-    if not is_list or isinstance(next(iter(ids), None), list | tuple | np.ndarray):
+    if not is_list or isinstance(next(iter(ids), None), list | tuple | np.ndarray | bool | np.bool_):
         raise UserError(f"{name} must be a list of ids, got {' '.join(repr(ids).split())}")
 
 
@@ -150,7 +150,9 @@ class IndexedTables(ABC):
         if len(item) == 0:
             if len(item_ids) == 0:
                 raise UserError("candidates must have at least one item, got none")
-            raise UserError(f"none of the {len(item_ids):,} candidates has training ratings")
+            first = next(iter(item_ids))
+            count = format_count(len(item_ids), "id")
+            raise UserError(f"candidates: no item has training ratings among {count}, such as {str(first)!r}")
         return self.items_by_popularity[np.isin(self.items_by_popularity, item)]
 
     def items_with_genres(self, genres: Sequence[str], *, column: str = "genres") -> Ids:

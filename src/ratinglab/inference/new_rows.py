@@ -64,6 +64,8 @@ def collect_users_and_items(run: "Run", given: GivenData) -> tuple[NewRows, NewR
     """
     users, items = _collect_rows(run, "user", given), _collect_rows(run, "item", given)
     if not users.ids and not items.ids:
+        if (features := given.features["item"]) is not None:
+            raise UserError(f"{features.key}: all of these items have training ratings; only new items are folded in")
         raise UserError("nothing to fold in: neither the users nor the items of these ratings have training ratings")
     if run.record.predicts_scores and items.ids:
         name = items.ids[0]
@@ -157,6 +159,9 @@ def notes_on_fold_in(record: RunRecord, ratings: pd.DataFrame, users: NewRows, i
     """
     if items.ids:
         yield f"folded in {_count_with_example(items.ids, 'new item')}"
+    known_items = [] if items.features is None else sorted(set(items.features.ids) - set(items.ids))
+    if known_items:
+        yield f"skipped {_count_with_example(known_items, 'item')}: items with training ratings keep their weights"
     is_user_trained = is_trained(ratings["user_index"].to_numpy(), record.num_users)
     is_item_trained = is_trained(ratings["item_index"].to_numpy(), record.num_items)
     left_out = ratings[~is_user_trained & ~is_item_trained]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TypeVar
 
 import numpy as np
@@ -44,8 +44,10 @@ class ListOptions:
     order: OrderOptions
 
     def __post_init__(self) -> None:
-        """Raise UserError for an invalid number of items."""
+        """Raise UserError for an invalid number of items, or if `exclude_seen` is no boolean."""
         check_k(self.k)
+        if not isinstance(self.exclude_seen, bool | np.bool_):
+            raise UserError(f"exclude_seen must be True or False, got {self.exclude_seen!r}")
 
 
 class Recommender(ABC):
@@ -203,6 +205,9 @@ class Recommender(ABC):
             candidates = candidates[~np.isin(candidates, tables.ratings_of_users(user)["item"])]
         elif options.exclude_seen:
             seen = tables.seen_items()
+        threshold, highest = options.order.threshold, self.record.stars.highest
+        if threshold is not None and threshold > highest:
+            raise UserError(f"threshold must be at most {highest:g}, the highest rating, got {threshold:g}")
         first, order = 0, self._build_order(options.order)
         for best in select_top_k(self.predictor, user, candidates=candidates, seen=seen, k=options.k, order=order):
             row, column = np.nonzero(best >= 0)
@@ -270,10 +275,10 @@ def parse_order(by: str, threshold: float | None) -> OrderOptions:
     """Parse the arguments for the order of lists; see `Recommender.recommend`.
 
     Raises:
-        UserError: there is no such order, or the threshold is not finite.
+        UserError: there is no such order, or the threshold is not a finite number.
     """
-    if threshold is not None and not np.isfinite(threshold):
-        raise UserError(f"threshold must be finite, got {threshold}")
+    if threshold is not None and not (isinstance(threshold, Real) and np.isfinite(float(threshold))):
+        raise UserError(f"threshold must be a finite number, got {threshold!r}")
     return OrderOptions(_parse_choice(OrderBy, by, name="by"), threshold)
 
 
@@ -281,7 +286,11 @@ def _to_utc(times: Times) -> NDArray[np.datetime64]:
     """Convert timestamps to datetime64 in UTC. Timestamps without a time zone are in UTC."""
     index = pd.Index(times)
     if index.inferred_type not in ("datetime64", "datetime", "date", "empty"):
-        raise UserError(f"times must be timestamps, such as datetime64, got {index.inferred_type} values")
+        unit = ", unit='s'" if index.inferred_type in ("integer", "floating") else ""
+        raise UserError(
+            f"times must be timestamps, such as datetime64, got {index.inferred_type} values; "
+            f"pd.to_datetime(times{unit}) converts them"
+        )
     return pd.DatetimeIndex(pd.to_datetime(index, utc=True)).tz_localize(None).to_numpy()
 
 

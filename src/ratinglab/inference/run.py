@@ -17,9 +17,15 @@ from ratinglab.evaluation.list_options import OrderOptions
 from ratinglab.evaluation.metrics import Predictions
 from ratinglab.evaluation.ranking import METRIC_LABELS, check_threshold
 from ratinglab.files import user_path
-from ratinglab.formats.frames import Frame, read_frame
+from ratinglab.formats.frames import Frame, column_names, make_reusable, read_frame
 from ratinglab.formats.text_options import ColumnOptions, check_timestamp_format
-from ratinglab.inference.fold_in_input import DEFAULT_COLUMNS, read_given_data, to_pairs_or_table, to_table
+from ratinglab.inference.fold_in_input import (
+    DEFAULT_COLUMNS,
+    choose_column_names,
+    read_given_data,
+    to_pairs_or_table,
+    to_table,
+)
 from ratinglab.inference.folded_in import FoldedIn
 from ratinglab.inference.indexed_tables import Ids
 from ratinglab.inference.recommender import SHORT_LIST, Recommender, Times, check_k, parse_order, predict_by_block
@@ -27,7 +33,7 @@ from ratinglab.inference.run_evaluation import (
     BASELINES,
     PART_LABELS,
     POPULARITY,
-    check_held_out,
+    check_parts,
     measure_errors,
     measure_lists,
     predict_rows,
@@ -41,12 +47,12 @@ from ratinglab.recommend.fold_in_solver import FoldInSolver
 from ratinglab.recommend.item_similarity import ItemSimilarity
 from ratinglab.recommend.orders import ExpectedGain
 from ratinglab.runs.record import put_config_dir_on_path, read_metrics, read_record
-from ratinglab.runs.storage import check_part, read_part
+from ratinglab.runs.storage import read_part
 from ratinglab.runs.weights import load_predictor
 from ratinglab.sides import SideName
 
-FRAME_COLUMNS = ColumnOptions(**DEFAULT_COLUMNS, timestamp=None)
-"""Default column names of a data frame of ratings to evaluate."""
+EVALUATED_PARTS = ("train", "val", "test")
+"""Parts with rows that a model predicts."""
 
 
 class Run(Recommender):
@@ -351,10 +357,13 @@ class Run(Recommender):
         result includes their number and separate metrics for cold and warm rows.
 
         Args:
-            ratings: data frame with the columns user_id, item_id and rating; by default the run's own rows.
+            ratings: data frame with the columns user_id, item_id and rating, or the names in the run's own data; by
+                default the run's own rows. For a model that uses days, the timestamps of that data's column or, without
+                such a column, each user's last day in training.
             columns: other column names by role: user, item, rating, and timestamp for a model that uses days.
-            timestamp_format: format of the data frame's timestamps; `ratinglab.train` has the values. None detects it.
-            parts: the run's own parts to evaluate.
+            timestamp_format: format of the data frame's timestamps; `ratinglab.train` has the values. By default, it is
+                that of the run's own data if the column has the same name, and is detected otherwise.
+            parts: the run's own parts to evaluate: train, val or test.
 
         Returns:
             val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; test/cold/rows, test/cold/mse …,
@@ -370,8 +379,8 @@ class Run(Recommender):
             rows = self._read_frame(ratings, columns or {}, timestamp_format)
             return measure_errors(self, predict_rows(self, rows), prefix="")
         metrics: dict[str, float] = {}
+        check_parts(parts, valid=EVALUATED_PARTS)
         for part in parts:
-            check_part(part)
             if not self.record.predicts_scores:
                 metrics |= measure_errors(self, self.predictions(part), prefix=f"{part}/")
         return metrics
@@ -379,8 +388,16 @@ class Run(Recommender):
     def _read_frame(self, ratings: Frame, columns: Mapping[str, str], timestamp_format: str | None) -> Ratings:
         """Read a data frame, and look up its users and items."""
         check_timestamp_format(timestamp_format, key="timestamp_format")
-        _check_roles(columns, vars(FRAME_COLUMNS))
-        frame_columns = replace(FRAME_COLUMNS, **columns)
+        _check_roles(columns, [*DEFAULT_COLUMNS, "timestamp"])
+        ratings, own = make_reusable(ratings), self.record.provenance
+        names = column_names(ratings, name="ratings")
+        chosen = choose_column_names(names, requested=columns, run_columns=own["columns"])
+        own_timestamp = own["columns"].get("timestamp")
+        if self.predictor.model.takes_day and own_timestamp in names:
+            chosen.setdefault("timestamp", own_timestamp)
+        if timestamp_format is None and chosen.get("timestamp") == own_timestamp:
+            timestamp_format = own["timestamp_format"]
+        frame_columns = ColumnOptions(timestamp=chosen.pop("timestamp", None), **chosen)
         user_ids, item_ids, rating, times = read_frame(ratings, frame_columns, timestamp_format=timestamp_format)
         return replace(self._look_up_pairs(user_ids, item_ids, times), rating=rating)
 
@@ -417,7 +434,7 @@ class Run(Recommender):
         """
         check_k(k)
         order = parse_order(by, threshold)
-        check_held_out(parts)
+        check_parts(parts)
         liked, held_out = self.record.stars.lowest_liked(threshold), self.tables.held_out
         check_threshold(liked, [held_out[part].rating for part in parts], unit=self.record.stars.unit)
         return self._measure_lists([k], order, parts)
@@ -428,7 +445,7 @@ class Run(Recommender):
         Raises:
             UserError: a part is not val or test.
         """
-        check_held_out(parts)
+        check_parts(parts)
         lengths = self.record.list_lengths()
         return self._measure_lists(lengths, self.record.order_options(), parts) if lengths else {}
 

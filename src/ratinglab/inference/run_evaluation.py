@@ -1,6 +1,6 @@
 """Evaluation of a run: the errors of its predictions, and the quality of its lists on held-out ratings."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -79,10 +79,12 @@ def _measure_group(run: "Run", predictions: Predictions, *, prefix: str) -> dict
     }
 
 
-def check_held_out(parts: Sequence[str]) -> None:
-    """Raise UserError unless each part is val or test."""
-    if unknown := [part for part in parts if part not in PART_LABELS]:
-        raise UserError(f"a part must be one of {', '.join(PART_LABELS)}, got {unknown[0]!r}")
+def check_parts(parts: Sequence[str], *, valid: Collection[str] = tuple(PART_LABELS)) -> None:
+    """Raise UserError unless this is a list of valid parts, by default val and test."""
+    if isinstance(parts, str):
+        raise UserError(f"parts must be a list, such as ['test'], got {parts!r}")
+    if unknown := [part for part in parts if part not in valid]:
+        raise UserError(f"a part must be one of {', '.join(valid)}, got {unknown[0]!r}")
 
 
 def measure_lists(

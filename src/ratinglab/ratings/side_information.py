@@ -1,6 +1,7 @@
 """Side information: the days of the ratings, and features of users and items."""
 
 import json
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.formats.literals import is_number, number_or_nan
+from ratinglab.ratings.ids import WHOLE_NUMBER
 from ratinglab.sides import SideName
 
 NO_GENRES = "(no genres listed)"
@@ -232,7 +234,7 @@ def parse_new_values(
         if groups and cell not in names and is_number(cell, decimal=decimal):
             categories = [_nearest_group(number_or_nan(cell, decimal=decimal), groups)]
         else:
-            categories = categories_in(cell)
+            categories = categories_in(cell if cell in names else re.sub(WHOLE_NUMBER, r"\1", cell))  # 30.0 is 30
         unknown = [name for name in categories if name not in names]
         if unknown:
             raise UserError(f"{place(row)}: {unknown[0]!r} does not occur in training{did_you_mean(unknown[0], names)}")

@@ -135,7 +135,7 @@ class RatingTable:
                 `needed_by`.
         """
         day = (self.times(needed_by=needed_by) // MILLISECONDS_PER_DAY).astype(np.int32) if needs.days else None
-        items = None if self.titles is None else self.item_columns
+        items = self.item_columns or (None if self.titles is None else {})
         return SideInformation(
             day=day,
             user_features=choose_columns(self.user_columns or None, needs.user_features, self.origins[0]),

@@ -12,12 +12,12 @@ from ratinglab.batches import Batch, Blocks, as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metric_kinds import MetricAtK, find_monitored_metric
-from ratinglab.evaluation.metrics import MSE, Metric, find_metrics
+from ratinglab.evaluation.metrics import MSE, Metric, check_metrics, find_metrics
 from ratinglab.evaluation.ranking import check_threshold
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.models.bias_baseline import BiasBaseline
-from ratinglab.models.build_equation import check_equation
+from ratinglab.models.build_equation import NUM_TRIAL_ROWS, check_equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import allocate_array, drop_pages, row_ranges
 from ratinglab.ratings.side_information import AvailableData
@@ -126,6 +126,8 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
         whole_users=options.model.takes_whole_users,
     )
     record = make_record(options, data, ratings, command=command, refit_epochs=refit_epochs)
+    trial_rating = as_tensors(data.train_ratings_in_stars).rating[:NUM_TRIAL_ROWS]
+    check_metrics(options.metrics, data.stars.to_rating(trial_rating))
     _check_lists(options, data, ratings)
     return PreparedRun(options, requested_model, monitor, available, ratings, data, record)
 
