@@ -223,7 +223,7 @@ def test_times_can_be_any_dates(timed):
     for times in given:
         np.testing.assert_array_equal(run.predict(*ids, times=times), expected)
     for wrong in ([1, 2], ["1970-01-01", "1970-01-03"]):
-        with pytest.raises(UserError, match=r"^times must be .*, got \w+ values; pd.to_datetime\(times.*\) converts them$"):
+        with pytest.raises(UserError, match=r"^times must be .* got \w+ .*; pd.to_datetime\(times.*\) converts them"):
             run.predict(*ids, times=wrong)
 
 

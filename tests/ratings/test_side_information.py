@@ -291,4 +291,4 @@ def test_new_number_with_a_decimal_comma_finds_its_group():
 
 
 def test_whole_number_with_a_decimal_point_is_the_category_without_it():
-    assert parse_new_values(["30.0", "4", ""], np.array(["30", "4"], dtype=object), place=str).tolist() == ["30", "4", ""]
+    assert read_new(["30.0", "4", ""], np.array(["30", "4"], dtype=object)).tolist() == ["30", "4", ""]

@@ -187,7 +187,7 @@ MISTAKES = [
     ("recommend", {"user_id": 1, "k": 16}, "k must be at most 15, got 16"),
     ("recommend", {"user_id": 1, "k": "3"}, 'k must be an integer, got "3"'),
     ("recommend", {"user_id": 1, "k": 1.5}, "k must be an integer, got 1.5"),
-    ("recommend", {"user_id": 1, "candidates": [99]}, "candidates: no item has training ratings among 1 id, such as '99'"),
+    ("recommend", {"user_id": 1, "candidates": [99]}, "candidates: no item has training ratings among 1 id, such as"),
     ("recommend", {"user_id": 1, "candidates": ["1"] * 41}, "candidates must have at most 40 entries, got 41"),
     ("recommend", {"user_id": 1, "exclude_seen": 1}, "exclude_seen must be true or false, got 1"),
     ("recommend", {"user_id": 1, "unknown": "bias"}, 'unknown must be one of error, baseline, got "bias"'),

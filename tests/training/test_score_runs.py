@@ -210,10 +210,13 @@ def test_demo_of_scores_shows_no_noise_floor(command, folder):
     assert "noise floor" not in shown
 
 
-def test_fit_that_no_epoch_improved_says_so(command, folder):
-    worse = ["recipe=ease", "model.min_stars=null", "model.ridge=1e-3", "monitor=val/recall@30"]  # all items, so a tie
-    shown = command(folder, "train", *DATA, *worse, *SHORT).stdout
-    assert "warning: no epoch beat the initial weights' val/recall@30, so the run keeps them\n" in shown
+def test_closed_form_is_kept_though_the_initial_weights_are_as_good(command, folder):
+    tied = ["recipe=ease", "model.min_stars=null", "model.ridge=1e-3", "monitor=val/recall@30"]  # lists of all items
+    outcome = command(folder, "train", *DATA, *tied, "split.refit=true", *SHORT)
+    assert "no epoch beat" not in outcome.stdout
+    run = Run.load(outcome.run)
+    assert run.best_epoch == 1
+    assert run.recommend_to_all(k=1)["score"].ne(0).any()
 
 
 def test_similarities_count_as_parameters(trained):

@@ -60,8 +60,9 @@ class PreparedRun:
 
     @property
     def has_best(self) -> bool:
-        """Whether the fit keeps the weights of its best epoch."""
-        return self.has_validation and not self.options.optimizer.keeps_samples
+        """Whether the fit keeps the weights of its best epoch. A sampler, or a fit of one epoch, keeps its last."""
+        optimizer = self.options.optimizer
+        return self.has_validation and not (optimizer.keeps_samples or optimizer.is_single_epoch)
 
     def curve_tags(self) -> list[str]:
         """List the tags of the metrics by epoch."""
