@@ -585,6 +585,11 @@ def test_lightning_objects_work_with_the_callers_trainer(frame):
     mse = (module.predictor(user, item) - torch.from_numpy(rows.rating)).square().mean()
     assert trainer.callback_metrics["val/mse"] == pytest.approx(float(mse), rel=1e-5)
     assert same.metrics["val/mse"] <= float(mse) * (1 + 1e-5)
+    assert trainer.validate(module, datamodule=data, verbose=False)[0]["val/mse"] == pytest.approx(float(mse), rel=1e-5)
+    rows = data.test_ratings
+    predicted = module.predictor(torch.from_numpy(rows.user), torch.from_numpy(rows.item))
+    mse = (predicted - torch.from_numpy(rows.rating)).square().mean()
+    assert trainer.test(module, datamodule=data, verbose=False) == [{"test/mse": pytest.approx(float(mse), rel=1e-5)}]
 
 
 def test_options_of_batches_are_overrides_of_lightning(frame):

@@ -201,7 +201,9 @@ def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
     """Build the LightningModule and the LightningDataModule of a run, for your own Trainer.
 
         module, data = ratinglab.lightning(ratings=frame, model="biased_mf", max_epochs=10)
-        Trainer(max_epochs=10).fit(module, datamodule=data)
+        trainer = Trainer(max_epochs=10)
+        trainer.fit(module, datamodule=data)
+        trainer.test(module, datamodule=data)  # test/mse; trainer.validate gives val/mse
         module.predictor(user, item)
 
     The predictor takes indices of users and items, (B,) int32, and returns ratings, (B,) float32. Pass the number of

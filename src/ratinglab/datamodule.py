@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from ratinglab.batches import CPU, Blocks, FullBatchLoader, ShuffledBatches
+from ratinglab.ratings.table import Ratings
 from ratinglab.splits.split import TRAIN, VALIDATION, VALIDATION_HISTORY
 from ratinglab.splits.split_ratings import SplitRatings
 from ratinglab.stars import Stars
@@ -41,6 +42,8 @@ class RatingDataModule(LightningDataModule):
         history = ratings.copy_rows(VALIDATION_HISTORY)
         self.validation_history = replace(history, rating=self.stars.to_stars(history.rating))
         """Rows to fold in for users held out for validation, with ratings in stars."""
+        self.test_ratings: Ratings | None = None
+        """The test rows, with ratings in rating units, for a caller's own Trainer. A fit does not need them."""
         self.batch_size = batch_size
         self.fraction = fraction
         self.seed = seed
@@ -65,6 +68,11 @@ class RatingDataModule(LightningDataModule):
     def val_dataloader(self) -> Blocks:
         """Make blocks of the validation rows, in order, if there are any."""
         return Blocks(self.validation_ratings, device=self._device)
+
+    def test_dataloader(self) -> Blocks:
+        """Make blocks of the test rows, in order, if there are any."""
+        assert self.test_ratings is not None, "a run evaluates its test rows after the fit"
+        return Blocks(self.test_ratings, device=self._device)
 
     @property
     def _device(self) -> torch.device:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, distributed
 from torch.optim import Optimizer
 
@@ -199,6 +200,19 @@ class Fit(LightningModule):
             shard = batch.shard(self.global_rank, world_size=self.trainer.world_size)
             self.validation.add(self.predict_block(shard, batch_idx), shard.rating)
 
+    def on_test_epoch_start(self) -> None:
+        self.validation.clear()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Predict this process's shard of a block of test rows. Only a caller's own Trainer tests a fit."""
+        if self._predicts_ratings:
+            shard = batch.shard(self.global_rank, world_size=self.trainer.world_size)
+            self.validation.add(self.predictor.predict_unclipped(shard.user, shard.item, shard.day), shard.rating)
+
+    def on_test_epoch_end(self) -> None:
+        if self._predicts_ratings:
+            self.log("test/mse", self.validation.measure(MSE))
+
     @torch.no_grad()
     def _initial_value(self) -> float:
         """Compute the monitored metric on the validation rows, before the first epoch."""
@@ -236,7 +250,8 @@ class Fit(LightningModule):
             RunFailedError: the value is not finite.
         """
         self._record(tag, value)
-        self.log(tag, torch.tensor(value, dtype=torch.float32), prog_bar=True, logger=False)
+        is_fitting = self.trainer.state.fn == TrainerFn.FITTING  # the loggers receive an epoch's values at its end
+        self.log(tag, torch.tensor(value, dtype=torch.float32), prog_bar=True, logger=not is_fitting)
 
     def _record(self, tag: str, value: float) -> None:
         """Store a value for the loggers, which receive all values of an epoch at its end."""

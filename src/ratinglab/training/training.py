@@ -15,6 +15,7 @@ from ratinglab.ratings.side_information import AvailableData
 from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.run_files import LAST, METRICS, PRUNED, VALIDATION_FIT
 from ratinglab.runs.storage import write_run
+from ratinglab.splits.split import TEST
 from ratinglab.training.continuation import check_resumable, load_initial_weights
 from ratinglab.training.preparation import prepare
 from ratinglab.training.run_results import evaluate_and_write, print_results, read_objective
@@ -74,6 +75,7 @@ def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
     if options.resume is not None:
         raise UserError("resume continues a run with ratinglab's own Trainer; from=FOLDER starts from its weights")
     prepared = prepare(options)
+    prepared.data.test_ratings = prepared.ratings.copy_rows(TEST)
     fit = prepared.build_fit()
     load_initial_weights(prepared, fit.predictor)
     return fit, prepared.data
