@@ -98,10 +98,10 @@ def test_experiment_can_choose_several_loggers(command, tmp_path):
     mine = ["--config-dir", "own", "experiment=mine", *QUICK]
     run = command(tmp_path, "train", *mine).run
     assert (run / "metrics.csv").exists()
-    assert len(next(run.glob("00000/*/metadata.tsv")).read_text().splitlines()) == 1 + 3
+    assert len(next(run.glob("[0-9]*/items/metadata.tsv")).read_text().splitlines()) == 1 + 3
     run = command(tmp_path, "train", *mine, "logger=tensorboard").run
     assert not (run / "metrics.csv").exists()
-    assert len(next(run.glob("00000/*/metadata.tsv")).read_text().splitlines()) == 1 + 3
+    assert len(next(run.glob("[0-9]*/items/metadata.tsv")).read_text().splitlines()) == 1 + 3
 
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])

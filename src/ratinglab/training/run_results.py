@@ -94,7 +94,7 @@ def _log_results(
         logger.log_figure("data/ratings", plot_rating_histogram(run.part("train").rating), step=step)
         logger.log_figure("data/long_tail", plot_long_tail(item_count[item_count > 0]), step=step)
     if wanted.projector_items > 0:
-        _log_embeddings(logger, run, num_items=wanted.projector_items)
+        _log_embeddings(logger, run, num_items=wanted.projector_items, step=step)
 
 
 def _log_error_figures(logger: EventLog, run: Run, *, part: str, step: int) -> None:
@@ -112,7 +112,7 @@ def _log_error_figures(logger: EventLog, run: Run, *, part: str, step: int) -> N
         logger.log_figure(f"{part}/{name}", figure, step=step)
 
 
-def _log_embeddings(logger: EventLog, run: Run, *, num_items: int) -> None:
+def _log_embeddings(logger: EventLog, run: Run, *, num_items: int, step: int) -> None:
     """Log the embeddings of the most rated items, if the equation has any."""
     factors = run.predictor.equation.factors()
     if factors is None:
@@ -124,7 +124,8 @@ def _log_embeddings(logger: EventLog, run: Run, *, num_items: int) -> None:
     titles = np.full(len(tables.item_ids), "", dtype=object) if tables.titles is None else tables.titles
     # a tab or a line break would end the cell in the projector's file
     labels = [[str(tables.item_ids.ids[i]), " ".join(titles[i].split()), str(item_count[i])] for i in item]
-    logger.log_embeddings("items", embedding[item], columns=["item_id", "title", "ratings"], labels=labels)
+    columns = ["item_id", "title", "ratings"]
+    logger.log_embeddings("items", embedding[item], columns=columns, labels=labels, step=step)
 
 
 def print_results(options: TrainOptions, run_folder: Path, *, available: AvailableData) -> None:

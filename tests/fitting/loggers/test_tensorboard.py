@@ -7,6 +7,7 @@ import time
 
 import pandas as pd
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
@@ -40,6 +41,15 @@ def test_resumed_log_replaces_the_epochs_it_repeats(tmp_path):
         second.log_metrics({"val/mse": 10.0 * epoch}, epoch)
     second.close()
     assert scalars(tmp_path)["val/mse"] == [(1, 1.0), (2, 2.0), (3, 30.0), (4, 40.0)]
+
+
+def test_embeddings_of_an_extended_run_are_kept_beside_the_first_ones(tmp_path, capsys):
+    for step in (2, 4):
+        log = EventLog(tmp_path, first_epoch=step)
+        log.log_embeddings("items", torch.ones(2, 3), columns=["id"], labels=[["1"], ["2"]], step=step)
+        log.close()
+    assert capsys.readouterr().out == ""  # torch warns if it writes into the same folder again
+    assert [path.parts[-3] for path in sorted(tmp_path.glob("*/items/tensors.tsv"))] == ["00002", "00004"]
 
 
 def test_log_that_cannot_be_written_gives_one_warning(tmp_path, monkeypatch, caplog):

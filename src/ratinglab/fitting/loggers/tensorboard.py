@@ -68,9 +68,15 @@ class EventLog(GuardedLogger):
         """Log a figure."""
         self._try(lambda writer: writer.add_figure(name, figure, global_step=step))
 
-    def log_embeddings(self, name: str, embeddings: Tensor, *, columns: list[str], labels: list[list[str]]) -> None:
+    def log_embeddings(
+        self, name: str, embeddings: Tensor, *, columns: list[str], labels: list[list[str]], step: int
+    ) -> None:
         """Log points for the projector: embeddings (N, D) float32, and N rows of labels, one per column name."""
-        self._try(lambda writer: writer.add_embedding(embeddings, metadata=labels, metadata_header=columns, tag=name))
+
+        def write(writer: SummaryWriter) -> None:
+            writer.add_embedding(embeddings, metadata=labels, metadata_header=columns, tag=name, global_step=step)
+
+        self._try(write)
 
     def log_results(self, hyperparameters: dict[str, Any], metrics: dict[str, float], *, step: int) -> None:
         """Log the run's metrics, and its row of the hyperparameter table."""
