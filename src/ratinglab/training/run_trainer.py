@@ -161,6 +161,8 @@ def _build_trainer(prepared: PreparedRun, run_folder: Path, *, loggers: Sequence
         # a sampler would otherwise end once min_gain is reached
         min_epochs = exact_epochs if options.optimizer.keeps_samples else min(trainer.min_epochs, exact_epochs)
         trainer = replace(trainer, max_epochs=exact_epochs, min_epochs=min_epochs, max_time=None)
+    if options.optimizer.is_single_epoch:
+        trainer = replace(trainer, max_epochs=1)  # the progress shows it
     return trainer.build(run_folder=run_folder, loggers=loggers, callbacks=callbacks)
 
 
