@@ -10,7 +10,6 @@ from fits import SPLIT
 from run_folders import PROVENANCE, edit_record, write_run_of, write_weights
 from tables import table_of, table_with_features
 
-from ratinglab.commands.recommend_command import _reasons
 from ratinglab.commands.recommend_command import recommend as recommend_command
 from ratinglab.errors import UserError
 from ratinglab.inference.run import Run
@@ -321,18 +320,21 @@ def test_reasons_for_a_known_user_are_those_of_explain(run, capsys):
     assert f"{top.rated_title} {top.rating:g}: {top.change:+.2f}" in line
 
 
-def test_changes_that_round_to_0_are_no_reasons():
+def test_changes_that_round_to_0_are_no_reasons(run, here, monkeypatch):
+    first, second, third = run.recommend(1, k=3)["item_id"]
     changes = pd.DataFrame(
         {
-            "item_id": [7, 7, 7, 8, 8],
+            "item_id": [first, first, first, second, second],
             "rated_item_id": [1, 2, 3, 1, 2],
             "rated_title": ["A", "B", "C", "A", "B"],
             "rating": [5.0, 2.0, 3.5, 5.0, 2.0],
             "change": [0.214, -0.006, 0.0049, 0.0012, -0.0049],
         }
     )
-    found = _reasons(changes, pd.Series([7, 8, 9]))
-    assert found == ["because of A 5: +0.21; despite B 2: -0.01", "", ""]
+    monkeypatch.setattr(Run, "explain_list", lambda *_, **__: changes)
+    recommend(run, "user=1", "output=list.csv", "k=3", "why=true")
+    shown = pd.read_csv("list.csv").set_index("item_id")["why"].fillna("")
+    assert shown.to_dict() == {first: "because of A 5: +0.21; despite B 2: -0.01", second: "", third: ""}
 
 
 def test_reasons_tell_ratings_that_raised_a_prediction_from_those_that_lowered_it(run, here):

@@ -181,21 +181,26 @@ def test_ease_refuses_more_items_than_its_matrix_may_hold():
         build_equation(OPTIONS["ease"], large, seed=0)
 
 
-INVERT = """
-import hashlib, numpy as np
-from ratinglab.models.ease import _invert
-rated = (np.random.default_rng(0).random((900, 700)) < 0.1).astype(np.float32)
-matrix = rated.T @ rated + 50 * np.eye(700, dtype=np.float32)
-_invert(matrix)
-print(hashlib.sha256(np.triu(matrix).tobytes()).hexdigest())
+DIGEST = """
+import hashlib, numpy as np, torch
+from ratinglab.batches import Batch
+from ratinglab.models.ease import EASE, EASEOptions
+from ratinglab.models.equation import TrainingData
+user, item = map(torch.from_numpy, np.nonzero(np.random.default_rng(0).random((900, 700)) < 0.1))
+rows = Batch(user.int(), item.int(), torch.full((len(user),), 5.0), None)
+training = TrainingData(num_users=900, num_items=700, rating_mean=3.0, rows=rows)
+equation = EASE(EASEOptions(ridge=50.0, min_stars=3.0), training)
+equation.solve()
+print(hashlib.sha256(equation.weight.numpy().tobytes()).hexdigest())
 """
+"""Prints a hash of the weights for 900 users and 700 items."""
 
 
 @pytest.mark.slow
 def test_ease_is_the_same_for_any_number_of_threads():
     digests = {
         subprocess.run(
-            [sys.executable, "-c", INVERT],
+            [sys.executable, "-c", DIGEST],
             env={**os.environ, "OPENBLAS_NUM_THREADS": threads},
             capture_output=True,
             check=True,

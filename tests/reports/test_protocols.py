@@ -3,21 +3,18 @@
 import json
 import re
 import shutil
-from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from documented import CONF, options_of
 from equations import options_of as equation_options
-from fits import split_ratings_of
-from run_folders import accept_files, edit_record, record_of
+from run_folders import PROVENANCE, accept_files, edit_record, write_run_of
 from tables import table_of, table_with_features
 
 from ratinglab.config.primary_config import ChosenFile
 from ratinglab.errors import UserError
-from ratinglab.reports.comparison import FinishedRun, _group_runs
+from ratinglab.reports.comparison import tabulate_comparisons
 from ratinglab.reports.protocols import describe_comparability, tabulate_with_references
 from ratinglab.reports.statistics import corrected_t
 from ratinglab.runs.run_files import RUN_FORMAT
@@ -370,24 +367,32 @@ def test_report_separates_settings_and_counts_repeated_runs_once(command, report
     assert f"{expected:.4f}" in own
 
 
-def test_later_of_two_runs_of_the_same_settings_and_seed_counts():
-    model = equation_options("mf")
-    record = record_of(model, split_ratings_of(table_with_features(), model))
-    other = replace(record, provenance=record.provenance | {"seed": 1})
-    runs = [FinishedRun(Path(name), each, {}) for name, each in (("a", record), ("b", other), ("c", record))]
-    (group,) = _group_runs(runs)
-    assert sorted(run.folder.name for run in group.runs) == ["b", "c"]
+def write_finished(folder, *, rmse=1.0, provenance, **changed):
+    """Write a run whose RMSE on validation and test rows is `rmse`."""
+    write_run_of(folder, equation_options("mf"), table_with_features(), provenance=PROVENANCE | provenance, **changed)
+    metrics = {"val/rmse": rmse, "test/rmse": rmse, "fit/seconds": 1.0, "fit/parameters": 1}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    accept_files(folder)
 
 
-def test_report_separates_runs_of_different_splits():
-    model = equation_options("mf")
-    record = record_of(model, split_ratings_of(table_with_features(), model), fold=1)
+def rows_of_report(folder):
+    """Split the row of each group into its cells."""
+    lines = tabulate_comparisons([str(folder)], only_protocols=False)
+    return [line.split() for line in lines if line.startswith("mf by adam")]
 
-    def finished(split):
-        return FinishedRun(Path("run"), replace(record, provenance=record.provenance | {"split": split}), {})
 
-    assert len(_group_runs([finished("aaa/1"), finished("bbb/1")])) == 2
-    assert len(_group_runs([finished("aaa/1"), finished("aaa/2")])) == 1
+def test_later_of_two_runs_of_the_same_settings_and_seed_counts(tmp_path):
+    for name, seed, rmse in (("a", 0, 9.0), ("b", 1, 1.0), ("c", 0, 2.0)):
+        write_finished(tmp_path / name, rmse=rmse, provenance={"seed": seed})
+    (row,) = rows_of_report(tmp_path)
+    assert row[3] == "1.5000", "the mean of b and c"
+
+
+@pytest.mark.parametrize(("splits", "count"), [(("aaa/1", "bbb/1"), 2), (("aaa/1", "aaa/2"), 1)])
+def test_report_separates_runs_of_different_splits(tmp_path, splits, count):
+    for number, split in enumerate(splits):
+        write_finished(tmp_path / str(number), provenance={"split": split}, fold=1, protocol=RECORD)
+    assert len(rows_of_report(tmp_path)) == count
 
 
 def test_run_without_test_rows_is_not_compared(command, report, tmp_path):
