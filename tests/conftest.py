@@ -21,6 +21,7 @@ from cached_answers import cache_answers
 from cached_configs import cache_configs
 from documented import options_of
 from in_process import act_as_command
+from short_fits import shorten_fits
 
 from ratinglab.process.startup import SLEEPING_THREADS
 
@@ -182,7 +183,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Add caches. Collect garbage as rarely as commands do: scanning imported objects took a third of many tests."""
+    """Add caches and shorten fits. Collect garbage as rarely as commands do.
+
+    Scanning imported objects took a third of many tests.
+    """
+    shorten_fits()
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 50, 100)
