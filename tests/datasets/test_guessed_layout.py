@@ -10,6 +10,7 @@ from tables import csv_options, rows_of
 
 from ratinglab.datasets.guessed_layout import guess_layout
 from ratinglab.errors import UserError
+from ratinglab.formats.text_options import Decimal
 from ratinglab.reading.cleaning_options import Duplicates
 
 HAS_BLANK_USERS = "BeerAdvocate (data.world, Kaggle)"
@@ -72,6 +73,43 @@ def test_semicolons_and_decimal_commas_are_told_apart(guessed):
     found = guessed("user;movie;stars\n1;2;3,5\n2;3;4,0\n")
     assert (found.options.separator, found.options.decimal.name) == ("semicolon", "comma")
     assert rows_of(found.options.load()) == [(1, 2, 3.5), (2, 3, 4.0)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'user,item,rating\n1,2,"1,350"\n2,3,450\n3,4,"12,250"\n',
+        'user,item,rating\nu,i,"1,350,000.5"\nv,j,450\n',
+        'k1,a,"1,350"\nk2,b,450\nk3,c,900\n',
+    ],
+)
+def test_thousands_separators_are_not_guessed_as_decimal_commas(guessed, content):
+    with pytest.raises(UserError, match=r"the rating 1,350.* looks like a number with a thousands separator; remove"):
+        guessed(content)
+
+
+@pytest.mark.parametrize("rating", ["0,350", "1,35", "1,3500"])
+def test_one_decimal_comma_that_separates_no_thousands_decides_for_all(guessed, rating):
+    options = guessed(f"user;item;rating\n1;2;2,350\n2;3;{rating}\n").options
+    assert options.decimal.name == "comma"
+    assert rows_of(options.load())[0] == (1, 2, pytest.approx(2.35))
+
+
+def test_decimal_comma_that_the_user_sets_is_kept(guessed):
+    options = guessed("user;item;rating\n1;2;1,350\n2;3;450\n", decimal=Decimal.comma).options
+    assert rows_of(options.load()) == [(1, 2, pytest.approx(1.35)), (2, 3, 450.0)]
+
+
+def test_thousands_in_another_column_are_not_the_ratings(guessed):
+    options = guessed('user,item,rating,votes\n1,2,3,"1,350"\n2,3,4,900\n').options
+    assert (options.columns.rating, options.decimal.name) == ("rating", "point")
+
+
+def test_points_that_may_separate_thousands_give_a_note(guessed):
+    content = "user;item;rating\n1;2;1.350\n2;3;450\n"
+    (note,) = guessed(content).notes
+    assert note.startswith("the rating 1.350 was read as a decimal; if it has a thousands separator")
+    assert guessed(content.replace("450", "4.5")).notes == ()
 
 
 def test_columns_that_the_user_names_are_kept(guessed):

@@ -120,6 +120,12 @@ def test_decimal_comma_is_suggested(read):
         read("user_id;item_id;rating\n1;1;3,5\n", separator="semicolon")
 
 
+@pytest.mark.parametrize("rating", ["1,350", "1,350,000.5"])
+def test_decimal_comma_is_not_suggested_for_thousands(read, rating):
+    with pytest.raises(UserError, match=rf"got '{rating}'; it looks like a number with a thousands separator: remove"):
+        read(f"user_id;item_id;rating\n1;1;{rating}\n", separator="semicolon")
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_comment_may_begin_after_any_line_end(read, end, mark):

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ratinglab.datasets.guessed_dialect import FirstRows, are_numbers
+from ratinglab.datasets.guessed_dialect import FirstRows, are_numbers, look_like_numbers
 from ratinglab.datasets.sources import CsvOptions
 from ratinglab.formats.timestamps import are_times, find_date_patterns
 
@@ -97,8 +97,8 @@ def _assign_by_names(roles: Roles) -> None:
         named = find_by_name([first.names[position].partition(":")[0] for position in free], COLUMN_NAMES[role])
         positions = [free[index] for index in named]
         if role == "rating":
-            decimal = first.options.decimal
-            positions = [at for at in positions if not first.columns[at] or are_numbers(first.columns[at], decimal)]
+            cells, decimal = first.columns, first.options.decimal
+            positions = [at for at in positions if not cells[at] or look_like_numbers(cells[at], decimal)]
         if role == "timestamp":  # prefers a format that can be guessed
             pattern = first.options.timestamp_format
             positions.sort(key=lambda at: len(find_timestamp_formats(first.columns[at], pattern)) != 1)
@@ -145,7 +145,7 @@ def _assign_rating_by_cells(roles: Roles) -> None:
         return
     columns, decimal = roles.first.columns, roles.first.options.decimal
     num_distinct = {position: len(set(columns[position])) for position in roles.free()}
-    numeric = [position for position in num_distinct if are_numbers(columns[position], decimal)]
+    numeric = [position for position in num_distinct if look_like_numbers(columns[position], decimal)]
     varying = [position for position in numeric if num_distinct[position] > 1]
     candidates = [position for position in varying if any(map(FRACTION.search, columns[position]))] or varying
     if candidates:

@@ -12,7 +12,7 @@ from ratinglab.errors import UserError
 from ratinglab.formats.detection import Format, detect_format
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.layouts import MATRIX_NOTE, looks_like_matrix, numbered_names
-from ratinglab.formats.literals import is_number
+from ratinglab.formats.literals import has_thousands_separator, is_number
 from ratinglab.formats.rows_by_csv import read_rows
 from ratinglab.formats.text_dialects import SEPARATOR_LINE, read_utf8_blocks
 from ratinglab.formats.text_options import SEPARATORS, Decimal, Escape, Quote, TextOptions, separator_text
@@ -129,7 +129,7 @@ def _try_options(options: Options, file: InputFile, *, prefix: str) -> FirstRows
     if sum(not any(column) for column in columns) > 1 and options.separator != "spaces":
         return None  # two separators follow each other
     numeric = {
-        decimal: [column for column in columns if are_numbers(column[1:], decimal)]
+        decimal: [column for column in columns if look_like_numbers(column[1:], decimal)]
         for decimal in dict.fromkeys((options.decimal, Decimal.point, Decimal.comma))
     }
     decimal = max(numeric, key=lambda decimal: len(numeric[decimal]))
@@ -137,7 +137,7 @@ def _try_options(options: Options, file: InputFile, *, prefix: str) -> FirstRows
         return None
     header = options.header
     if numeric[decimal]:
-        header = not any(are_numbers(column[:1], decimal) for column in numeric[decimal])
+        header = not any(look_like_numbers(column[:1], decimal) for column in numeric[decimal])
     names = [cell.strip() for cell in rows[0]] if header else numbered_names(rows[0])
     cells_below_header = [column[1:] if header else column for column in columns]
     spans_lines = any("\n" in cell or "\r" in cell for row in rows[int(header) :] for cell in row)
@@ -148,3 +148,11 @@ def are_numbers(cells: Sequence[str], decimal: Decimal = Decimal.point) -> bool:
     """Return whether there are cells, and all of them are finite numbers."""
     point = "." if decimal is Decimal.point else ","
     return len(cells) > 0 and all(is_number(cell.strip(), decimal=point) for cell in cells)
+
+
+def look_like_numbers(cells: Sequence[str], decimal: Decimal) -> bool:
+    """Return whether there are cells, and all of them are finite numbers, perhaps with thousands separators."""
+    point = "." if decimal is Decimal.point else ","
+    return len(cells) > 0 and all(
+        is_number(cell.strip(), decimal=point) or has_thousands_separator(cell, decimal=point) for cell in cells
+    )

@@ -5,14 +5,14 @@ from dataclasses import fields, replace
 from typing import Any
 
 from ratinglab.datasets.guessed_columns import TITLE_NAMES, Roles, find_by_name, find_timestamp_formats, guess_roles
-from ratinglab.datasets.guessed_dialect import are_numbers, read_first_lines, read_first_ratings
+from ratinglab.datasets.guessed_dialect import are_numbers, look_like_numbers, read_first_lines, read_first_ratings
 from ratinglab.datasets.sources import CsvOptions, ItemOptions, UserOptions
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
 from ratinglab.formats.detection import Format, detect_format
 from ratinglab.formats.inputs import InputFile, find_file, find_rating_files
 from ratinglab.formats.layouts import join_names
-from ratinglab.formats.text_options import ColumnOptions, TextOptions
+from ratinglab.formats.text_options import ColumnOptions, Decimal, TextOptions
 from ratinglab.formats.text_tables import open_text_table
 from ratinglab.sides import SideName
 
@@ -36,7 +36,7 @@ def guess_layout(options: CsvOptions) -> tuple[CsvOptions, tuple[str, ...]]:
     files = find_rating_files(options.path)
     first = read_first_ratings(options, files[0])
     roles, guessed_late = guess_roles(first)
-    timestamp_format, notes = options.timestamp_format, [*first.notes]
+    timestamp_format, notes = options.timestamp_format, [*first.notes, *_check_thousands(files[0], roles)]
     if "timestamp" in roles.positions:
         formats = find_timestamp_formats(roles.cells("timestamp"), timestamp_format)
         timestamp_format = formats[0] if len(formats) == 1 else None
@@ -65,6 +65,26 @@ def guess_layout(options: CsvOptions) -> tuple[CsvOptions, tuple[str, ...]]:
     columns = ColumnOptions(named["user"], named["item"], named["rating"], named.get("timestamp"))
     guessed = replace(first.options, columns=columns, timestamp_format=timestamp_format)
     return replace(guessed, users=tables["user"], items=tables["item"]), tuple(notes)
+
+
+def _check_thousands(file: InputFile, roles: Roles) -> list[str]:
+    """Make a note if points in the ratings may separate thousands, as in 1.350.
+
+    Raises:
+        UserError: the ratings look like numbers with thousands separators, as in 1,350.
+    """
+    ratings, decimal = roles.cells("rating"), roles.first.options.decimal
+    other = Decimal.comma if decimal is Decimal.point else Decimal.point
+    example = next((cell for cell in ratings if not are_numbers([cell], decimal)), None)
+    if example is not None and look_like_numbers(ratings, decimal):
+        raise UserError(
+            f"{file}: the rating {example} in column {roles.names()['rating']} looks like a number with a thousands "
+            f"separator; remove the separators or, if it is the decimal point, set data.decimal={other.name}"
+        )
+    example = next((cell for cell in ratings if not are_numbers([cell], other)), None)
+    if example is not None and look_like_numbers(ratings, other):
+        return [f"the rating {example} was read as a decimal; if it has a thousands separator, remove the separators"]
+    return []
 
 
 def _describe_missing(

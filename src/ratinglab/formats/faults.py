@@ -12,7 +12,7 @@ import pyarrow as pa
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import EmptyFileError, InputFile
 from ratinglab.formats.layouts import MATRIX_COLUMNS, Layout
-from ratinglab.formats.literals import parse_number
+from ratinglab.formats.literals import has_thousands_separator, parse_number
 from ratinglab.formats.quotes import QUOTE, has_regular_rows
 from ratinglab.formats.rows_by_csv import printable, read_rows
 from ratinglab.formats.rows_by_pyarrow import read_row_blocks
@@ -109,6 +109,8 @@ def _find_rating_fault(cells: list[str], layout: Layout) -> str | None:
 
 
 def _rating_hint(text: str, cells: list[str], layout: Layout) -> str:
+    if has_thousands_separator(text, decimal=layout.dialect.decimal):
+        return "; it looks like a number with a thousands separator: remove the separators"
     if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", text) and layout.dialect.decimal == ".":
         return "; if the comma is the decimal point, set data.decimal=comma"
     if len(cells) > MATRIX_COLUMNS and not text.strip():

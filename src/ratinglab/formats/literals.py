@@ -1,6 +1,7 @@
 """Numbers, and mappings such as `{50: 5, "Toy Story (1995)": 4}`, written as text."""
 
 import math
+import re
 
 import yaml
 
@@ -27,6 +28,12 @@ def number_or_nan(text: str, *, decimal: str = ".") -> float:
 def is_number(text: str, *, decimal: str = ".") -> bool:
     """Return whether a text is a finite number."""
     return not math.isnan(number_or_nan(text, decimal=decimal))
+
+
+def has_thousands_separator(text: str, *, decimal: str = ".") -> bool:
+    """Return whether a text seems to be a number such as 1,350 or, with a decimal comma, 1.350."""
+    separator = "," if decimal == "." else "."
+    return re.fullmatch(rf"\s*[-+]?[1-9]\d{{0,2}}(\{separator}\d{{3}})+(\{decimal}\d*)?\s*", text) is not None
 
 
 def is_inline_mapping(text: str) -> bool:
