@@ -17,6 +17,7 @@ import pyarrow.orc
 import pytest
 from tables import NO_ITEMS, csv_options, rows_of
 
+from ratinglab.datasets.guessed_layout import guess_layout
 from ratinglab.errors import UserError
 from ratinglab.formats import columnar, text_tables
 from ratinglab.formats.inputs import BlockStream, InputFile
@@ -93,6 +94,15 @@ def test_typed_formats_give_equal_rows(read, content, packed):
     assert rows_of(read(packed(content))) == EXPECTED
     times = read(packed(content), columns=("user_id", "item_id", "rating", "time")).timestamp
     assert times.tolist() == [900_000_000_000, 900_000_000_000, 910_000_000_000]
+
+
+def test_floats_of_16_bits_are_read(tmp_path):
+    columns = ("user_id", "item_id", "rating", "time")
+    frame = FRAME.assign(time=[8.0, 0.0, 16.0]).astype({"user_id": "float16", "rating": "float16", "time": "float16"})
+    frame.to_parquet(tmp_path / "ratings.parquet")
+    options = csv_options(str(tmp_path / "ratings.parquet"), columns=columns)
+    assert guess_layout(options)[0].columns == options.columns
+    assert [row[:3] for row in rows_of(options.load())] == EXPECTED
 
 
 def test_integers_and_fractions_may_mix_in_json_ratings(read):

@@ -91,8 +91,15 @@ def test_json_lines_keep_times_whole(tmp_path):
     assert '"day":"2001-09-09"' in (tmp_path / "t.jsonl").read_text()
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_floats_of_16_bits_are_written(tmp_path, name):
+    table = pa.table({"n": pa.array(np.array([1.5, 2, -0.25], np.float16))})
+    write_table(tmp_path / name, table.schema, [table])
+    assert open_text_table(InputFile(tmp_path / name), CSV).read().column("n", key="x") == ["1.5", "2", "-0.25"]
+
+
 def test_type_that_a_format_lacks_is_one_line(tmp_path):
-    table = pa.table({"id": pa.array([1.5], pa.float16())})
+    table = pa.table({"id": pa.array([pa.MonthDayNano([1, 2, 3])])})
     with pytest.raises(UserError, match=r"output: a column of the input cannot be written to .*t.csv: "):
         write_table(tmp_path / "t.csv", table.schema, [table])
     assert list(tmp_path.iterdir()) == []

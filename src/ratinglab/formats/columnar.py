@@ -277,6 +277,8 @@ def _text_array(texts: Iterable[str]) -> pa.ChunkedArray:
 
 def _format_floats(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Format floats. Writes whole numbers as integers, which ids are."""
+    if pa.types.is_float16(column.type):  # pyarrow computes nothing in this type
+        column = column.cast(pa.float32())
     column = pc.if_else(pc.is_nan(column), None, column)
     is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), INTEGER_BOUND))
     whole = pc.if_else(is_whole, column, None).cast(pa.int64())
@@ -335,6 +337,7 @@ def _convert_times(column: pa.Array, time_format: TimeFormat | None, *, file: In
     if pa.types.is_integer(column.type):
         return column.cast(pa.float64() if pa.types.is_uint64(column.type) else pa.int64(), safe=False)
     if pa.types.is_floating(column.type):
+        column = column.cast(pa.float64())
         check(pc.invert(pc.is_finite(column)), "the timestamp must be finite", values=column)
         return column
     raise UserError(f"{file}: the timestamps must be dates, numbers or text, got {column.type}")
