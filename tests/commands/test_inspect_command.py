@@ -87,6 +87,31 @@ def test_titles_of_reviews_are_not_read_as_titles_of_items(command, folder):
     assert "data.items" not in lines[-1]
 
 
+@pytest.fixture
+def inspect(tmp_path, capsys):
+    """Write a file and return the lines that inspect_data prints on it: inspect(content)."""
+
+    def inspect_content(content):
+        (tmp_path / "r.csv").write_text(content)
+        options = options_of("inspect_data", f"data.path={tmp_path / 'r.csv'}", "data.cache=null")
+        inspect_data(options, lambda: options.data)
+        return capsys.readouterr().out.splitlines()
+
+    return inspect_content
+
+
+@pytest.mark.parametrize(("exponent", "mean", "deviation"), [("e30", "3e+30", "2e+30"), ("e-30", "3e-30", "2e-30")])
+def test_means_of_any_size_are_short(inspect, exponent, mean, deviation):
+    lines = inspect(f"user,item,rating\n1,a,1{exponent}\n2,b,5{exponent}\n")
+    assert lines[2].endswith(f"; mean {mean}, standard deviation {deviation}")
+
+
+def test_file_without_a_column_of_users_gives_a_note(inspect):
+    lines = inspect("Date,Name,Year,Rating\n2006-01-31,Heat,2000,4\n2006-02-01,Alien,2000,5\n")
+    assert lines[0] == "r.csv: 2 ratings of 1 user over 2 items, density 100.00%"
+    assert "note: column Year names only one user: if it does not hold the users, the file has no users" in lines
+
+
 def test_repeated_pairs_are_merged_without_a_look_at_the_notes(tmp_path, monkeypatch, capsys):
     (tmp_path / "r.csv").write_text("user_id,item_id,rating\n1,a,5\n2,a,4\n1,a,3\n1,b,1\n")
     monkeypatch.setattr(SourceRows, "with_notes", lambda rows, *_: rows)

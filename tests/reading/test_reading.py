@@ -546,7 +546,7 @@ def test_core_has_enough_ratings_for_each_user_and_item(read):
     lines = ["1,1,1", "1,2,2", "2,1,3", "2,2,4", "3,8,5", "3,9,1", "1,8,2"]
     table = read("\n".join(lines), **HEADERLESS, min_ratings_per_user=2, min_ratings_per_item=2)
     assert rows_of(table) == [(1, 1, 1.0), (1, 2, 2.0), (2, 1, 3.0), (2, 2, 4.0)]
-    assert table.notes[0].startswith("dropped 3 ratings, 1 users and 2 items with fewer ratings than")
+    assert table.notes[0].startswith("dropped 3 ratings, 1 user and 2 items with fewer ratings than")
     assert (table.num_users, table.num_items) == (2, 2)
     with pytest.raises(UserError, match=r"data.min_ratings_per_user=9 and data.min_ratings_per_item=0 leave no rating"):
         read("\n".join(lines), **HEADERLESS, min_ratings_per_user=9)

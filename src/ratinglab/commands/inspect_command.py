@@ -14,7 +14,7 @@ from ratinglab.commands.command_inputs import check_output_path
 from ratinglab.commands.command_options import InspectOptions
 from ratinglab.datasets.guessed_layout import guess_layout
 from ratinglab.datasets.sources import CsvOptions, DataOptions
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, format_count
 from ratinglab.evaluation.plots import plot_overview
 from ratinglab.files import write_output
 from ratinglab.options import as_override
@@ -81,6 +81,9 @@ def _load_guessed(given: CsvOptions) -> tuple[RatingTable, CsvOptions, tuple[str
             raise
         table, data = _load_merged(replace(guessed, items=given.items))
         notes = (*notes, f"column {guessed.items.title} was not read as titles: {error}")
+    if table.num_users == 1:
+        user = data.columns.user
+        notes = (*notes, f"column {user} names only one user: if it does not hold the users, the file has no users")
     return table, data, notes
 
 
@@ -123,18 +126,18 @@ def describe_table(table: RatingTable, notes: tuple[str, ...]) -> Iterator[str]:
     ratings = table.ratings
     lowest, highest = table.scale
     yield (
-        f"{table.name}: {len(ratings):,} ratings of {table.num_users:,} users over {table.num_items:,} items, "
-        f"density {table.density:.2%}"
+        f"{table.name}: {format_count(len(ratings), 'rating')} of {format_count(table.num_users, 'user')} "
+        f"over {format_count(table.num_items, 'item')}, density {table.density:.2%}"
     )
     yield f"ids        users {_describe_ids(table.user_ids.ids)}; items {_describe_ids(table.item_ids.ids)}"
-    mean = ratings.rating.mean(dtype=np.float64)
-    deviation = ratings.rating.std(dtype=np.float64)
-    yield f"ratings    from {lowest:g} to {highest:g}; mean {mean:.2f}, standard deviation {deviation:.2f}"
+    mean = _format_number(ratings.rating.mean(dtype=np.float64))
+    deviation = _format_number(ratings.rating.std(dtype=np.float64))
+    yield f"ratings    from {lowest:g} to {highest:g}; mean {mean}, standard deviation {deviation}"
     if table.timestamp is not None:
         first, last = (pd.Timestamp(int(time), unit="ms") for time in (table.timestamp.min(), table.timestamp.max()))
         yield f"time       {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
     if table.titles is not None:
-        yield f"titles     of {int((table.titles != '').sum()):,} items"
+        yield f"titles     of {format_count(int((table.titles != '').sum()), 'item')}"
     yield from _describe_features("users", table.user_columns)
     yield from _describe_features("items", table.item_columns)
     yield f"digest     {table.digest}"
@@ -148,6 +151,11 @@ def describe_table(table: RatingTable, notes: tuple[str, ...]) -> Iterator[str]:
     for label, index in (("of a user", ratings.user), ("of an item", ratings.item)):
         quantiles = np.quantile(np.bincount(index), list(QUANTILES.values()))
         yield f"{label:13}" + "".join(f"{round(value):9,}" for value in quantiles)
+
+
+def _format_number(number: float) -> str:
+    """Format a number with two decimals or, if it is very large or small, with three significant digits."""
+    return f"{number:.2f}" if 0.01 <= abs(number) < 1e6 else f"{number:.3g}"
 
 
 def _describe_ids(ids: pd.Index) -> str:

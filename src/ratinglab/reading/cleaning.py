@@ -233,11 +233,11 @@ def _k_core(rows: SourceRows, options: CleaningOptions) -> SourceRows:
     num_dropped = num_rows - len(user)
     if num_dropped == 0:
         return rows
-    users_left, items_left = int((user_count > 0).sum()), int((item_count > 0).sum())
+    users = format_count(num_users - int((user_count > 0).sum()), "user")
+    items = format_count(num_items - int((item_count > 0).sum()), "item")
     return rows.with_notes(
-        f"dropped {num_dropped:,} ratings, {num_users - users_left:,} users and "
-        f"{num_items - items_left:,} items with fewer ratings than data.min_ratings_per_user={min_per_user} or "
-        f"data.min_ratings_per_item={min_per_item}"
+        f"dropped {format_count(num_dropped, 'rating')}, {users} and {items} with fewer ratings than "
+        f"data.min_ratings_per_user={min_per_user} or data.min_ratings_per_item={min_per_item}"
     )
 
 
