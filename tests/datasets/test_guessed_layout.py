@@ -271,9 +271,41 @@ def test_ambiguous_dates_are_left_to_the_user(guessed):
     assert columns_of(found)[3] == "date"
 
 
+@pytest.mark.parametrize("missing", ["", "NaT", "null"])
+def test_row_without_a_timestamp_is_named(guessed, missing):
+    found = guessed(f"user,item,rating,time\n1,1,1,2006-01-31\n1,2,2,{missing}\n1,3,3,2006-01-31\n")
+    assert found.options.columns.timestamp is None
+    assert found.notes == (f"the timestamps in column time are not read, because row 2 has none, got {missing!r}",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("user,item,rating\n", "has no ratings, only a header"),
+        ("user;item;rating\n1;2;3\n2;3\n", "line 3: a row must have 3 columns, got 2"),
+        ("My films\n\nuser,item,rating\n1,2,3\n", "line 1: a row must have 3 columns, got 1; remove the lines before"),
+        ("user,item,rating\n1,'2, 3',3\n2,'3, 4',4\n", "line 1: a row must have 4 columns, got 3; if single quotes"),
+    ],
+)
+def test_fault_in_the_first_rows_is_named(guessed, content, message):
+    with pytest.raises(UserError, match=f"ratings,? {message}"):
+        guessed(content)
+
+
+def test_columns_without_names_give_a_note(guessed):
+    note = "columns guessed by their cells and their order: user=1, item=2, rating=3"
+    assert guessed("k1,7,3\nk1,8,4\nk2,9,4\n").notes == (note,)
+
+
 def test_file_of_two_columns_is_refused(guessed):
     with pytest.raises(UserError, match="no known separator splits its rows into three or more columns"):
         guessed("user,item\n1,2\n3,4\n")
+
+
+def test_blanks_that_split_few_rows_are_no_separators(guessed):
+    with pytest.raises(UserError, match="no known separator splits its rows into three or more columns"):
+        guessed("user^title^rating\n1^The Big Heat^3\n2^Alien^4\n3^The Thin Man^4\n4^It^1\n5^Rear Window^5\n")
 
 
 @pytest.mark.parametrize("layout", READABLE[:8], ids=lambda layout: layout.name)
@@ -306,6 +338,14 @@ def test_text_in_another_encoding_is_read_as_latin_1_with_a_note(guessed):
     found = guessed("user,item,rating\né,1,3\nè,2,4\n".encode("latin-1"))
     assert found.options.encoding == "latin-1"
     assert found.notes[0].endswith("is not UTF-8 text: read as latin-1; set data.encoding for another encoding")
+
+
+def test_printable_characters_of_windows_are_read_as_cp1252(guessed):
+    content = "user,item,rating\né,It’s,3\nè,2,4\n".encode("cp1252")
+    assert guessed(content).options.encoding == "cp1252"
+    late = content + b"1,2,3\n" * 20_000 + "1,€,3\n".encode("cp1252")
+    assert guessed(late.replace("’".encode("cp1252"), b"")).options.encoding == "cp1252"
+    assert guessed(content + b"1,\x81,3\n").options.encoding == "latin-1"
 
 
 def test_backslash_at_the_end_of_a_cell_is_not_an_escape(guessed):

@@ -2,6 +2,7 @@
 
 import re
 from codecs import getincrementaldecoder
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
@@ -22,6 +23,8 @@ Options = TypeVar("Options", bound=TextOptions)
 
 SAMPLE_ROWS = 1000
 """Number of first rows used to guess the layout."""
+MIN_COLUMNS = 3
+"""Minimum number of columns of a ratings file: users, items and ratings."""
 SEPARATOR_ORDER = ("tab", "double_colon", "semicolon", "pipe", "comma", "spaces")
 """Separators, in the order in which they are tried. Characters that are rare in text come first."""
 COMMENT_START = re.compile(r"#[#\s]|%[%\s]")
@@ -59,10 +62,34 @@ def read_first_ratings(options: CsvOptions, file: InputFile) -> FirstRows[CsvOpt
         return FirstRows(replace(options, header=True), start.names, columns)
     first = read_first_lines(options, file, prefix="data.")
     if first is None:
-        raise UserError(f"{file}: no known separator splits its rows into three or more columns; set data.separator")
+        raise _explain_refusal(options, file)
     if looks_like_matrix([cells[0] for cells in first.columns]):
         raise UserError(MATRIX_NOTE.format(file=file))
     return first
+
+
+def _explain_refusal(options: CsvOptions, file: InputFile) -> UserError:
+    """Make the error for a ratings file that no dialect fits, by the first separator that splits most of its rows."""
+    options, _ = _guess_encoding(options, file, prefix="data.")
+    for candidate in _candidate_options(options, file, prefix="data."):
+        try:
+            rows = _read_sample(candidate, file, prefix="data.")
+        except UserError:
+            continue
+        if not rows:
+            return UserError(f"{file} is empty")
+        ((width, count),) = Counter(len(cells) for _, cells in rows).most_common(1)
+        if width < MIN_COLUMNS or 2 * count < len(rows):
+            continue
+        if len(rows) == 1:
+            return UserError(f"{file} has no ratings, only a header")
+        wrong = next(((line, len(cells)) for line, cells in rows if len(cells) != width), None)
+        if wrong is not None:
+            hint = "; remove the lines before the header" if wrong[0] == rows[0][0] else ""
+            if any(cell.startswith("'") for _, cells in rows for cell in cells):
+                hint = "; if single quotes enclose cells, replace them with double quotes"
+            return UserError(f"{file}, line {wrong[0]}: a row must have {width} columns, got {wrong[1]}{hint}")
+    return UserError(f"{file}: no known separator splits its rows into three or more columns; set data.separator")
 
 
 def read_first_lines(options: Options, file: InputFile, *, prefix: str) -> FirstRows[Options] | None:
@@ -83,13 +110,18 @@ def read_first_lines(options: Options, file: InputFile, *, prefix: str) -> First
 
 
 def _guess_encoding(options: Options, file: InputFile, *, prefix: str) -> tuple[Options, tuple[str, ...]]:
-    """Choose latin-1 if the options say UTF-8 but the text is not. Returns the options and notes."""
+    """Choose cp1252 or latin-1 if the options say UTF-8 but the text is not. Returns the options and notes.
+
+    In latin-1, the bytes 0x80 to 0x9f are control characters; in cp1252, they are characters such as ’ and €.
+    """
     if options.dialect(prefix).adapt_to(file).is_utf8:
         try:
             getincrementaldecoder("utf-8")().decode(file.read_start())
         except UnicodeDecodeError:
-            note = f"{file} is not UTF-8 text: read as latin-1; set {prefix}encoding for another encoding"
-            return replace(options, encoding="latin-1"), (note,)
+            controls = b"".join({byte for block in file.blocks() for byte in re.findall(rb"[\x80-\x9f]", block)})
+            encoding = "cp1252" if len(controls.decode("cp1252", "ignore")) == len(controls) > 0 else "latin-1"
+            note = f"{file} is not UTF-8 text: read as {encoding}; set {prefix}encoding for another encoding"
+            return replace(options, encoding=encoding), (note,)
     return options, ()
 
 
@@ -116,14 +148,13 @@ def _try_options(options: Options, file: InputFile, *, prefix: str) -> FirstRows
     Returns None unless all rows have the same number of cells: at least two or, in a ratings file, at least three with
     a column of numbers.
     """
-    dialect, are_ratings = options.dialect(prefix).adapt_to(file), isinstance(options, CsvOptions)
+    are_ratings = isinstance(options, CsvOptions)
     try:
-        reader = read_rows(read_utf8_blocks(file, dialect), dialect, file=file)
-        rows = [row for _, row in islice(reader, SAMPLE_ROWS + 1)]
+        rows = [row for _, row in _read_sample(options, file, prefix=prefix)]
     except UserError:
         return None
     width = len(rows[0]) if rows else 0
-    if width < (3 if are_ratings else 2) or len(rows) < 2 or any(len(row) != width for row in rows):
+    if width < (MIN_COLUMNS if are_ratings else 2) or len(rows) < 2 or any(len(row) != width for row in rows):
         return None
     columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
     if sum(not any(column) for column in columns) > 1 and options.separator != "spaces":
@@ -142,6 +173,12 @@ def _try_options(options: Options, file: InputFile, *, prefix: str) -> FirstRows
     cells_below_header = [column[1:] if header else column for column in columns]
     spans_lines = any("\n" in cell or "\r" in cell for row in rows[int(header) :] for cell in row)
     return FirstRows(replace(options, decimal=decimal, header=header), names, cells_below_header, spans_lines)
+
+
+def _read_sample(options: TextOptions, file: InputFile, *, prefix: str) -> list[tuple[int, list[str]]]:
+    """Read the first rows that are not empty, each with its line. Raises UserError for a row that cannot be parsed."""
+    dialect = options.dialect(prefix).adapt_to(file)
+    return list(islice(read_rows(read_utf8_blocks(file, dialect), dialect, file=file), SAMPLE_ROWS + 1))
 
 
 def are_numbers(cells: Sequence[str], decimal: Decimal = Decimal.point) -> bool:

@@ -14,6 +14,7 @@ from ratinglab.formats.inputs import InputFile, find_file, find_rating_files
 from ratinglab.formats.layouts import join_names
 from ratinglab.formats.text_options import ColumnOptions, Decimal, TextOptions
 from ratinglab.formats.text_tables import open_text_table
+from ratinglab.ratings.ids import MISSING_VALUES
 from ratinglab.sides import SideName
 
 MIN_DISTINCT_SHARE = 0.9
@@ -41,14 +42,11 @@ def guess_layout(options: CsvOptions) -> tuple[CsvOptions, tuple[str, ...]]:
         formats = find_timestamp_formats(roles.cells("timestamp"), timestamp_format)
         timestamp_format = formats[0] if len(formats) == 1 else None
         if len(formats) != 1:
-            notes.append(
-                "the format of the timestamps in column {timestamp} cannot be guessed; to read them, set "
-                "data.columns.timestamp={timestamp} and data.timestamp_format".format(**roles.names())
-            )
+            notes.append(_describe_unread_times(roles.names()["timestamp"], roles.cells("timestamp")))
             del roles.positions["timestamp"]
     named = roles.names()
     doubtful = [f"{role}={named[role]}" for role in guessed_late if role in named]
-    if first.options.header and doubtful:
+    if doubtful:
         notes.append(f"columns guessed by their cells and their order: {', '.join(doubtful)}")
     missing = [f"data.columns.{role}" for role in ("user", "item", "rating") if role not in named]
     problems = _describe_missing(files[0], first.options, missing, named=named, names=first.names)
@@ -65,6 +63,17 @@ def guess_layout(options: CsvOptions) -> tuple[CsvOptions, tuple[str, ...]]:
     columns = ColumnOptions(named["user"], named["item"], named["rating"], named.get("timestamp"))
     guessed = replace(first.options, columns=columns, timestamp_format=timestamp_format)
     return replace(guessed, users=tables["user"], items=tables["item"]), tuple(notes)
+
+
+def _describe_unread_times(name: str, cells: Sequence[str]) -> str:
+    """Make a note on a column of timestamps whose format cannot be guessed."""
+    for row, cell in enumerate(cells, start=1):
+        if cell.lower() in ("", "nat", *MISSING_VALUES):
+            return f"the timestamps in column {name} are not read, because row {row} has none, got {cell!r}"
+    return (
+        f"the format of the timestamps in column {name} cannot be guessed; to read them, set "
+        f"data.columns.timestamp={name} and data.timestamp_format"
+    )
 
 
 def _check_thousands(file: InputFile, roles: Roles) -> list[str]:
