@@ -73,7 +73,8 @@ def test_repeated_pair_after_a_multiline_cell_is_reported_with_its_line(read):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ('1,"2\n3",4,x\n2,2,5,"y, z"\n', "line 2: a quoted cell must end on the line it starts on; "),
+        ('1,"2\n3",4,x\n2,2,5,"y, z"\n', r"line 2: the item id must be on one line, got '2\\n3'; replace its line"),
+        ('1,"2\n3,4,x\n2,2,5,y\n', "line 2: a quoted cell must end on the line it starts on; if quotation marks"),
         ('1,m1,4,"x, y"\n2, "m1",3,z\n', "line 3: quotation marks must enclose the whole item, got  .m1."),
         ('1,1,3,"a\nb"\n2,2,4,"c, d\n3,3,5,e\n', "line 4: a quoted cell spans lines that look like rows"),
         ('1,2,3,"x, y\n2,2,4,z"\n3,3,5,"w, v"\n', "line 2: a quoted cell spans lines that look like rows; if quot"),

@@ -130,6 +130,7 @@ def test_unlikely_times_give_a_note(read, times, shown):
         (["01/02/2006"], None, ".*, got '01/02/2006'; data.timestamp_format='%d/%m/%Y' or '%m/%d/%Y' reads it$"),
         (["spring"], None, ".*, got 'spring'; for another format, set data.timestamp_format, such as '%d.%m.%Y'$"),
         (["2006-01-31", "now"], "%Y-%m-%d", r"must be written as '%Y-%m-%d' \(data.timestamp_format\), got 'now'"),
+        (["02/13/2006"], "%d/%m/%Y", r".*, got '02/13/2006'; data.timestamp_format='%m/%d/%Y' reads it$"),
         (["2006-01-31"], "s", r"must be Unix time \(data.timestamp_format\), got '2006-01-31'"),
         (["2006-01-31"], "%d/%m/%Y", r"must be written as '%d/%m/%Y' \(data.timestamp_format\), got '2006-01-31'"),
     ],
@@ -138,6 +139,11 @@ def test_time_in_another_format_is_named_with_its_place(read, times, pattern, me
     line = f"row {len(times)}" if parquet else f"line {len(times) + 1}"
     with pytest.raises(UserError, match=f"ratings, {line}: the timestamp {message}"):
         read(times, pattern, parquet=parquet)
+
+
+def test_pattern_that_reads_a_late_time_is_suggested(read):
+    with pytest.raises(UserError, match=r"line 3: .*, got '02/13/2006'; data.timestamp_format='%m/%d/%Y' reads it$"):
+        read(["02/01/2006", "02/13/2006"], "%d/%m/%Y")
 
 
 def test_numbers_in_another_format_are_refused_in_parquet(read):
@@ -149,3 +155,14 @@ def test_numbers_in_another_format_are_refused_in_parquet(read):
 def test_format_without_a_directive_is_refused(pattern):
     with pytest.raises(UserError, match=r"data.timestamp_format must be one of s, ms, us, ns, or a pattern such as"):
         check_options(csv_options(timestamp_format=pattern), prefix="data.")
+
+
+@pytest.mark.parametrize(("pattern", "directive"), [("%q", "%q"), ("%d/%m/%Q", "%Q"), ("%Y-%", "%"), ("%-d.%m", "%-")])
+def test_directive_that_strptime_lacks_is_refused(pattern, directive):
+    with pytest.raises(UserError, match=rf"must have only directives of strptime, such as %d; got {directive} in '"):
+        check_options(csv_options(timestamp_format=pattern), prefix="data.")
+
+
+@pytest.mark.parametrize("directive", "aAbBcdfGHIjmMpSuUVwWxXyYzZ%")
+def test_directive_of_strptime_is_accepted(directive):
+    check_options(csv_options(timestamp_format=f"%{directive}"), prefix="data.")

@@ -17,7 +17,7 @@ from ratinglab.formats.quotes import QUOTE, has_regular_rows
 from ratinglab.formats.rows_by_csv import printable, read_rows
 from ratinglab.formats.rows_by_pyarrow import read_row_blocks
 from ratinglab.formats.text_dialects import TextDialect
-from ratinglab.formats.timestamps import is_time
+from ratinglab.formats.timestamps import is_time, suggest_pattern
 
 MAX_SHOWN = 80
 """Number of characters of a faulty cell in a message."""
@@ -71,6 +71,10 @@ def _find_cell_fault(cells: list[str], layout: Layout, *, is_closed: bool = True
         text = cell.rstrip("\r\n")
         if ("\n" in text or "\r" in text) and not (may_span_lines and position not in read):
             hint = f"if quotation marks are text, set {dialect.key_prefix}quote=none"
+            side = next((side for side in ("user", "item") if layout.positions.get(side) == position), None)
+            if may_span_lines and is_closed and side is not None:
+                shown = printable(text)[:MAX_SHOWN]
+                return f"the {side} id must be on one line, got {shown!r}; replace its line breaks or, {hint}"
             return f"a quoted cell must end on the line it starts on; {hint}"
     if not has_right_width and layout.num_columns > 1:
         return f"a row must have {layout.num_columns} columns, got {len(cells)}"
@@ -104,7 +108,8 @@ def _find_rating_fault(cells: list[str], layout: Layout) -> str | None:
         assert layout.time_format is not None, "the first row determines it"
         time = printable(cell_of["timestamp"])
         if not is_time(time.strip(), layout.time_format.any_dates, decimal=layout.dialect.decimal):
-            return f"the timestamp must be {layout.time_format.rule}, got {time!r}"
+            key = layout.time_format.key
+            return f"the timestamp must be {layout.time_format.rule}, got {time!r}{suggest_pattern(time, key=key)}"
     return None
 
 

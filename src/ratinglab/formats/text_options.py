@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ NOT_FOR_FILES = ("idna", "punycode", "raw_unicode_escape", "unicode_escape")
 """Text encodings of Python that are not encodings of files."""
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "double_colon": "::", "spaces": "spaces"}
 """Separators by name, because Hydra cannot parse `data.separator=,`."""
+DIRECTIVES = frozenset("aAbBcdfGHIjmMpSuUVwWxXyYzZ%")
+"""Letters of the directives of strptime, as in %Y."""
 
 
 class Quote(Enum):
@@ -119,7 +122,10 @@ def separator_text(text: str, *, key: str) -> str:
 
 
 def check_timestamp_format(pattern: str | None, *, key: str) -> None:
-    """Raise UserError unless a timestamp format is None, a unit of Unix time, or has a directive of strptime."""
+    """Raise UserError unless a timestamp format is None, a unit of Unix time, or a pattern of strptime."""
     units = ("s", "ms", "us", "ns")
     if pattern is not None and pattern not in units and "%" not in pattern:
         raise UserError(f"{key} must be one of {', '.join(units)}, or a pattern such as '%d.%m.%Y', got {pattern!r}")
+    for directive in re.findall(r"%.?", pattern or ""):
+        if directive[1:] not in DIRECTIVES:
+            raise UserError(f"{key} must have only directives of strptime, such as %d; got {directive} in {pattern!r}")

@@ -85,12 +85,11 @@ def detect_time_format(
         return time_format
     if pattern is not None:
         rule = f"Unix time ({key})" if pattern in MILLISECONDS_PER_UNIT else TimeFormat(pa.string(), pattern, key).rule
-        raise UserError(f"{place}: the timestamp must be {rule}, got {text.strip()!r}")
-    patterns = " or ".join(map(repr, find_date_patterns([text])))
-    advice = f"{key}={patterns} reads it" if patterns else f"for another format, set {key}, such as '%d.%m.%Y'"
+        raise UserError(f"{place}: the timestamp must be {rule}, got {text.strip()!r}{suggest_pattern(text, key=key)}")
+    advice = suggest_pattern(text, key=key) or f"; for another format, set {key}, such as '%d.%m.%Y'"
     raise UserError(
         f"{place}: the timestamp must be Unix time or an ISO date such as 2026-11-24 or 2026-11-24T10:15:00Z, "
-        f"got {text.strip()!r}; {advice}"
+        f"got {text.strip()!r}{advice}"
     )
 
 
@@ -107,6 +106,12 @@ def _match_time_format(
     types = () if pattern in MILLISECONDS_PER_UNIT else (*(ISO_DATE_TYPES if pattern is None else ()), pa.string())
     formats = (TimeFormat(data_type, pattern, key) for data_type in types)
     return next((time_format for time_format in formats if is_time(text, time_format)), None)
+
+
+def suggest_pattern(text: str, *, key: str) -> str:
+    """Return `; KEY=PATTERN reads it` with the patterns among DATE_PATTERNS that read a timestamp, or "" if none do."""
+    patterns = find_date_patterns([text])
+    return f"; {key}={' or '.join(map(repr, patterns))} reads it" if patterns else ""
 
 
 def find_date_patterns(texts: list[str]) -> list[str]:
