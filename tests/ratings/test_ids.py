@@ -141,10 +141,3 @@ def test_nearest_of_many_ids_is_found_among_few(unknown, monkeypatch):
     ids.did_you_mean(unknown, among=len(ids))
     assert "u199999" in compared
     assert len(compared) <= MAX_COMPARED_IDS
-
-
-def test_id_with_a_nul_character_is_refused():
-    with pytest.raises(
-        UserError, match=r"^the user id 'a\\x00b' has a NUL character: is the file damaged, or UTF-16\?"
-    ):
-        index_column([parse_ids(pa.array(["c", "a\0b"]))], side="user")

@@ -291,6 +291,10 @@ HEADER = "user_id,item_id,rating\n1,2,3\n"
         (HEADER + "1,3,1e99\n", "line 3: the rating must be finite, got '1e99'"),
         (HEADER + ",3,4\n", "line 3: the user id must not be blank"),
         (HEADER + "1,  ,4\n", "line 3: the item id must not be blank"),
+        (
+            HEADER + "u,i,3\n1\x002,3,4\n",
+            r"line 4: the user id must not have a NUL character, got '1\x002': is the file damaged, or UTF-16?",
+        ),
         (HEADER + "1,3,4,5\n", "line 3: a row must have 3 columns, got 4"),
         (HEADER + "1,3\n", "line 3: a row must have 3 columns, got 2"),
         (HEADER + '1,3,"4\n1,4,5"\n', "line 3: a quoted cell must end on the line it starts on"),

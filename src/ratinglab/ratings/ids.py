@@ -136,18 +136,12 @@ def index_column(chunks: Sequence[IdColumn], *, side: SideName) -> tuple[IdMap, 
     Returns:
         the distinct ids; the index of each row, (N,) int32; and notes on ids that are nearly equal or look like missing
         values.
-
-    Raises:
-        UserError: an id has a NUL character.
     """
     if all(isinstance(chunk, np.ndarray) for chunk in chunks):
         distinct, index = _index_integers(chunks)
         return IdMap(distinct), index, []
     encoded = pa.chunked_array([encode_ids(chunk) for chunk in chunks]).combine_chunks()
     texts = pc.utf8_trim_whitespace(encoded.dictionary)
-    with_nul = texts.filter(pc.match_substring(texts, "\0"))
-    if len(with_nul) > 0:
-        raise UserError(f"the {side} id {with_nul[0].as_py()!r} has a NUL character: is the file damaged, or UTF-16?")
     notes: list[str] = []
     if not texts.equals(encoded.dictionary):
         note = "read {} as another id, since only white space differs"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
@@ -127,11 +128,16 @@ def _concatenate(arrays: list[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _check_ids(rows: SourceRows) -> None:
-    """Raise UserError for a blank id, with its place."""
+    """Raise UserError for an id that is blank or has a NUL character, with its place."""
     for side, ids, index in (("user", rows.user_ids, rows.ratings.user), ("item", rows.item_ids, rows.ratings.item)):
-        if not ids.are_integers and "" in ids.ids:
-            row = int(np.argmax(index == ids.index_of([""])))
-            raise UserError(f"{rows.places([row])[0]}: the {side} id must not be blank")
+        if ids.are_integers:
+            continue
+        texts = pa.array(ids.ids, pa.string())
+        wrong = pc.index(pc.or_(pc.equal(texts, ""), pc.match_substring(texts, "\0")), True).as_py()
+        if wrong >= 0:
+            text = texts[wrong].as_py()
+            rule = f"have a NUL character, got {text!r}: is the file damaged, or UTF-16?" if text else "be blank"
+            raise UserError(f"{rows.places([int(np.argmax(index == wrong))])[0]}: the {side} id must not {rule}")
 
 
 def _read_file(file: InputFile, files: DataFiles) -> FileContent:
