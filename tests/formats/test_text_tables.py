@@ -96,6 +96,23 @@ def test_json_lines_whose_types_change_are_read_at_once(tmp_path, monkeypatch):
     assert str(table.schema.field("day").type) == "string"
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ('"5"', "7", "line 3: 'u' must be text, as in line 2, got 7"),
+        ("5", '"7"', "line 3: 'u' must be a number, as in line 2, got \"7\""),
+        ("5", "[7]", r"line 3: 'u' must be a number, as in line 2, got \[7\]"),
+        ("true", "5", "line 3: 'u' must be true or false, as in line 2, got 5"),
+        ('{"a": 1}', '"x"', "line 3: 'u' must be an object, as in line 2, got \"x\""),
+    ],
+)
+def test_json_value_of_another_kind_is_named_with_its_line(tmp_path, first, second, message):
+    lines = f'{{"u": null}}\n{{"u": {first}}}\n{{"u": {second}}}\n'
+    (tmp_path / "t").write_text(lines)
+    with pytest.raises(UserError, match=f"t, {message}$"):
+        open_text_table(InputFile(tmp_path / "t"), TextDialect(",", "utf-8")).read()
+
+
 def test_dates_in_json_lines_stay_text(tmp_path):
     table = opened(tmp_path / "t", b'{"u": "2012-01-01"}\n' * 9)
     assert str(table.schema.field("u").type) == "string"

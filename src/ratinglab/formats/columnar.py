@@ -3,7 +3,7 @@
 import codecs
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -127,7 +127,7 @@ def _json_fault(file: InputFile, schema: pa.Schema, *, fallback: str) -> UserErr
 
     If there is no such line, the message gives `fallback` as the reason.
     """
-    kinds = {pa.string(): (str, "text"), pa.int64(): (int, "an int64"), pa.float64(): (int | float, "a number")}
+    kinds = {pa.string(): (str, "text"), pa.int64(): (int, "a 64-bit integer"), pa.float64(): (int | float, "a number")}
     for number, line in _json_lines(file):
         try:
             row = json.loads(line)
@@ -243,7 +243,26 @@ def _open_json_table(file: InputFile) -> tuple[pa.Schema, ReadBatches]:
             table = pyarrow.json.read_json(BlockStream(file.blocks()), JSON_OPTIONS, _parse_options(types))
         return table.schema, lambda _: iter(table.to_batches())
     except pa.ArrowInvalid as error:
-        raise _json_fault(file, pa.schema([]), fallback=" ".join(str(error).split())) from error
+        fault = _find_changed_kind(file)
+        raise fault or _json_fault(file, pa.schema([]), fallback=" ".join(str(error).split())) from error
+
+
+def _find_changed_kind(file: InputFile) -> UserError | None:
+    """Make the error for the first value of another kind, such as text, than the first value of its key.
+
+    Returns None if there is no such value, or a line before it is not an object.
+    """
+    first: dict[str, tuple[str, int]] = {}
+    kinds = {str: "text", int: "a number", float: "a number", bool: "true or false", list: "a list", dict: "an object"}
+    with suppress(ValueError, RecursionError, AttributeError):  # `_json_fault` describes such a line
+        for number, line in _json_lines(file):
+            for name, value in json.loads(line).items():
+                kind = kinds.get(type(value), "null")
+                first_kind, first_number = first.setdefault(name, (kind, number)) if value is not None else (kind, 0)
+                if kind != first_kind:
+                    rule = f"must be {first_kind}, as in line {first_number}"
+                    return UserError(f"{file}, line {number}: {name!r} {rule}, got {json.dumps(value)[:40]}")
+    return None
 
 
 def _dates_to_text(schema: pa.Schema) -> pa.Schema:
