@@ -337,7 +337,7 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
         ((), {"ratings": "nowhere.csv"}, "data.path: there is no file nowhere.csv"),
         ((), {"ratings": 7}, "ratings must be a data frame, arrays by column name, or a path, got int"),
         ((), {"ratings": None, "users": NO_FRAME}, "users= needs ratings="),
-        ((), {"ratings": ""}, "data.path must be a file, got the folder "),
+        ((), {"ratings": ""}, "data.path must be a file, a pattern or a folder in .*, got the folder "),
         ((), {"ratings": []}, "data.path must name at least one file"),
         ((), {"ratings": [NO_FRAME]}, "ratings must be a data frame, arrays by column name, or a path, got list"),
         ((), {"ratings": pd.Series([1.0])}, "ratings must be a data frame, .* got Series"),

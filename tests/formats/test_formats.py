@@ -210,9 +210,19 @@ def test_folder_that_is_not_one_table_is_refused_with_its_files(tmp_path):
     for name in ("movies.csv", "ratings.csv"):
         (tmp_path / name).write_text("x")
     with pytest.raises(
-        UserError, match=r"data.path must be a file, got the folder .*; it holds movies.csv, ratings.csv$"
+        UserError,
+        match=r"data.path must be a file, a pattern or a folder in which all names begin with part- or end with "
+        r".parquet, got the folder .*; it holds movies.csv, ratings.csv$",
     ):
         csv_options(str(tmp_path)).load()
+    with pytest.raises(UserError, match=r"data.items.path must be a file, got the folder"):
+        csv_options(str(tmp_path / "ratings.csv"), items=replace(NO_ITEMS, path=str(tmp_path))).load()
+
+
+def test_folder_of_files_that_split_writes_is_read(tmp_path):
+    (tmp_path / "part-aa.csv").write_text("user_id,item_id,rating\n7,b,3.5\n")
+    (tmp_path / "part-ab.csv").write_text("user_id,item_id,rating\n5,a,1\n7,a,2\n")
+    assert rows_of(csv_options(str(tmp_path)).load()) == EXPECTED
 
 
 def test_several_files_can_be_listed(tmp_path):
@@ -364,7 +374,7 @@ def test_lines_of_a_quoted_title_that_look_like_rows_are_rows(tmp_path, read):
 def test_folder_of_files_whose_names_only_begin_with_part_is_refused(tmp_path):
     for name in ("participants.csv", "parties.csv"):
         (tmp_path / name).write_text("user_id,item_id,rating\n1,2,3\n")
-    with pytest.raises(UserError, match="must be a file, got the folder"):
+    with pytest.raises(UserError, match="must be a file, a pattern or a folder"):
         csv_options(str(tmp_path)).load()
 
 

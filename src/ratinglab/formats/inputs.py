@@ -42,8 +42,8 @@ Result = TypeVar("Result")
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 """Exceptions of decompressors for truncated, corrupted and password-protected files."""
 
-PART_FILE = re.compile(r"part[-._]?\d")
-"""Start of the names of part files, as Spark and Dask write them."""
+PART_FILE = re.compile(r"part([-._]|\d)")
+"""Start of the names of part files, such as part-00000 of Spark, part.0 of Dask and part-aa of split."""
 MAX_LISTED = 5
 """Number of a folder's files listed in a message."""
 
@@ -211,8 +211,10 @@ def _decompressed(
         raise EOFError("Compressed file ended before the end-of-stream marker was reached")
 
 
-def find_file(name: str, *, key: str) -> InputFile:
+def find_file(name: str, *, key: str, rule: str = "a file") -> InputFile:
     """Find a file, or a member of a zip archive given as `archive.zip/folder/name`.
+
+    `rule` completes `KEY must be …` in the message on a folder.
 
     Raises:
         UserError: the file does not exist. The message names the key and suggests a file with a similar name.
@@ -227,7 +229,7 @@ def find_file(name: str, *, key: str) -> InputFile:
         names = [str(file.relative_to(path)) for file in _visible_files(path)]
         more = ", …" if len(names) > MAX_LISTED else ""
         hint = f"; it holds {', '.join(names[:MAX_LISTED])}{more}" if names else ""
-        raise UserError(f"{key} must be a file, got the folder {name}{hint}")
+        raise UserError(f"{key} must be {rule}, got the folder {name}{hint}")
     if path.exists():
         raise UserError(f"{key} must be a file that can be read twice, got the pipe or device {name}")
     raise UserError(f"{key}: there is no file {name}{suggest_sibling(path, cutoff=0.75)}")
@@ -254,7 +256,8 @@ def _find_matching(pattern: str) -> list[InputFile]:
         if paths and (are_parts or {path.suffix.lower() for path in paths} == {".parquet"}):
             return [InputFile(path) for path in paths]
     if path.exists() or not has_magic(str(path)):
-        return [find_file(pattern, key="data.path")]
+        rule = "a file, a pattern or a folder in which all names begin with part- or end with .parquet"
+        return [find_file(pattern, key="data.path", rule=rule)]
     files = [InputFile(match) for match in map(Path, sorted(glob(str(path), recursive=True))) if match.is_file()]
     if not files:
         raise UserError(f"data.path: no file matches {pattern}")
