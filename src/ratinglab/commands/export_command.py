@@ -13,7 +13,7 @@ from ratinglab.batches import Batch, as_tensors
 from ratinglab.commands.command_inputs import check_output_folder, load_run
 from ratinglab.commands.command_options import ONNX_PACKAGES, ExportFormat, ExportOptions
 from ratinglab.commands.export_formats import WRITERS, WrittenExport
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, format_count
 from ratinglab.files import atomic_folder, to_json, write_bytes
 from ratinglab.inference.run import Run
 
@@ -125,7 +125,7 @@ def _describe(run: Run, format: ExportFormat, written: WrittenExport, parity: Pa
 
 def _print_summary(described: dict[str, Any], output: Path, parity: Parity, usage: Sequence[str], *, size: int) -> None:
     """Print an export's description, which export.json holds, and how to use the export."""
-    counts = f"{described['num_users']:,} users, {described['num_items']:,} items"
+    counts = f"{format_count(described['num_users'], 'user')}, {format_count(described['num_items'], 'item')}"
     print(f"exported   {described['run']['model']}, {counts}: format={described['format']}")
     print(f"folder     {output} ({size / 1e6:.1f} MB)")
     print(f"index      {described['index']}")

@@ -125,10 +125,7 @@ def describe_table(table: RatingTable, notes: tuple[str, ...]) -> Iterator[str]:
     """Describe a table, with notes on its layout, in lines that fit a terminal."""
     ratings = table.ratings
     lowest, highest = table.scale
-    yield (
-        f"{table.name}: {format_count(len(ratings), 'rating')} of {format_count(table.num_users, 'user')} "
-        f"over {format_count(table.num_items, 'item')}, density {table.density:.2%}"
-    )
+    yield f"{table.name}: {table.size}, density {table.density:.2%}"
     yield f"ids        users {_describe_ids(table.user_ids.ids)}; items {_describe_ids(table.item_ids.ids)}"
     mean = _format_number(ratings.rating.mean(dtype=np.float64))
     deviation = _format_number(ratings.rating.std(dtype=np.float64))

@@ -65,7 +65,7 @@ def predict(options: PredictOptions) -> None:
         dialect = pairs.dialect if keeps_input_dialect(output, file) else None
         header = pairs.dialect is None or pairs.dialect.has_header
         write_table(output, schema, predicted, dialect=dialect, header=header)
-        print_notes(output, f"{counts.total():,} predictions in {output}")
+        print_notes(output, f"{format_count(counts.total(), 'prediction')} in {output}")
     notes += [f"note: {note}" for note in (*time_notes, *pairs.notes, *fold_in_notes)]
     for side in ("user", "item"):
         count = counts[f"{side}_unknown"] + counts["both_unknown"]

@@ -149,7 +149,7 @@ def _recommend_to_one(request: _ListsRequest, user_id: str, output: Path | None,
     name = "the new user" if is_new else f"user {user_id}"
     if output is not None:
         _write(output, [rows.assign(user_id=user_id)])
-        print_notes(output, f"{len(rows):,} recommendations for {name} in {output}")
+        print_notes(output, f"{format_count(len(rows), 'recommendation')} for {name} in {output}")
     print_notes(output, *notes, *notes_on_user)
     if output is None or not is_stream(output):
         _print_list(rows.drop(columns="user_id"), request, user_id, name=name)
@@ -218,7 +218,8 @@ def _recommend_to_several(request: _ListsRequest, users: TextTable | None, outpu
     """Write the lists of the users in a table, or of all users, to a file, and print how many there are."""
     user_ids = None if users is None else _read_user_ids(request, users)
     num_rows, num_users = _write(output, request.lists_by_block(user_ids))
-    print_notes(output, f"{num_rows:,} recommendations for {num_users:,} users in {output}")
+    listed = f"{format_count(num_rows, 'recommendation')} for {format_count(num_users, 'user')}"
+    print_notes(output, f"{listed} in {output}")
     print_notes(output, *notes)
     if request.folded is None:
         print_notes(output, *_notes_on_users(request, user_ids, num_listed=num_users))

@@ -4,6 +4,7 @@ import pyarrow as pa
 
 from ratinglab.commands.command_inputs import check_table_path, load_run, note_on_length, print_notes
 from ratinglab.commands.command_options import SimilarOptions
+from ratinglab.errors import format_count
 from ratinglab.files import is_stream
 from ratinglab.formats.writing import write_table
 from ratinglab.inference.recommender import check_list_length
@@ -26,7 +27,7 @@ def find_similar(options: SimilarOptions) -> None:
     if output is not None:
         table = pa.Table.from_pandas(similar, preserve_index=False)
         write_table(output, table.schema, [table])
-        print_notes(output, f"{len(similar):,} items similar to {name} in {output}")
+        print_notes(output, f"{format_count(len(similar), 'item')} similar to {name} in {output}")
     print_notes(output, *notes)
     if output is not None and is_stream(output):
         return

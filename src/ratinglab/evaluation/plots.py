@@ -93,9 +93,7 @@ def plot_overview(table: RatingTable) -> Figure:
     """
     figure = Figure(figsize=(2 * SIZE_INCHES[0], 2 * SIZE_INCHES[1]), dpi=100, layout="constrained")
     ((top_left, top_right), (bottom_left, bottom_right)) = figure.subplots(2, 2)
-    figure.suptitle(
-        f"{table.name}: {len(table.ratings):,} ratings of {table.num_users:,} users over {table.num_items:,} items"
-    )
+    figure.suptitle(f"{table.name}: {table.size}")
     _plot_ratings(top_left, table.ratings.rating)
     _plot_counts(bottom_left, np.bincount(table.ratings.item), side="item")
     _plot_counts(bottom_right, np.bincount(table.ratings.user), side="user")

@@ -7,6 +7,9 @@ import yaml
 
 from ratinglab.errors import UserError
 
+WHOLE_NUMBER = r"^([+-]?\d+)\.0*$"
+"""An integer such as 42.0, as pandas writes it if its column had missing values."""
+
 
 def parse_number(text: str, *, decimal: str) -> float:
     """Parse a number like pyarrow, including `nan`, `inf` and `1e400`. Raises ValueError for other texts."""

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.formats.frames import Frame, frame_file
-from ratinglab.formats.literals import parse_number
+from ratinglab.formats.literals import WHOLE_NUMBER, parse_number
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_tables import TextTable, open_text_table
 from ratinglab.inference.run_tables import RunTables
-from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
+from ratinglab.ratings.ids import UNKNOWN, IdMap
 from ratinglab.ratings.side_information import GROUP_SUFFIX, Column, is_unknown, parse_new_values
 from ratinglab.sides import SideName
 

@@ -82,7 +82,9 @@ class FoldedIn(ExtendedRun):
             self.folded_users = ExtendedRun(run, user_predictor, TablesWithUsers(tables, users, given.ratings))
 
     def __repr__(self) -> str:
-        return f"FoldedIn({len(self.folded_user_ids):,} users, {len(self.folded_item_ids):,} new items)"
+        users = format_count(len(self.folded_user_ids), "user")
+        items = format_count(len(self.folded_item_ids), "new item")
+        return f"FoldedIn({users}, {items})"
 
     def predict(self, item_ids: Ids, *, user_ids: Ids | None = None) -> NDArray[np.float32]:
         """Predict the ratings of items by the folded-in user, or of pairs of users and items.

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean, format_count
+from ratinglab.formats.literals import WHOLE_NUMBER
 from ratinglab.sides import SideName
 
 UNKNOWN = -1
@@ -21,8 +22,6 @@ VALUES_PER_LOOKUP = 1 << 16
 """Values per lookup, chosen to fit the processor's cache."""
 NUM_SAMPLED_IDS = 100
 """Number of ids that are parsed first, to find out whether a column is text."""
-WHOLE_NUMBER = r"^([+-]?\d+)\.0*$"
-"""An integer such as 42.0, as pandas writes it if its column had missing values."""
 MISSING_VALUES = ("null", "nan", "none", "na", "n/a", "<na>", "nil", "undefined", "#n/a", "?")
 """Texts that programs write for missing values, in lower case."""
 MAX_COMPARED_IDS = 10_000

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.formats.literals import is_number, number_or_nan
-from ratinglab.ratings.ids import WHOLE_NUMBER
+from ratinglab.formats.literals import WHOLE_NUMBER, is_number, number_or_nan
 from ratinglab.sides import SideName
 
 NO_GENRES = "(no genres listed)"

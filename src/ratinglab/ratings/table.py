@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, format_count
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.mapped_arrays import drop_pages, row_ranges
 from ratinglab.ratings.side_information import Column, Needs, Origin, SideInformation, choose_columns, feature_digest
@@ -115,6 +115,12 @@ class RatingTable:
     def num_items(self) -> int:
         """Number of items with at least one row."""
         return len(self.item_ids)
+
+    @property
+    def size(self) -> str:
+        """Description of the size, such as `100,000 ratings of 1,000 users over 1,700 items`."""
+        users, items = format_count(self.num_users, "user"), format_count(self.num_items, "item")
+        return f"{format_count(len(self.ratings), 'rating')} of {users} over {items}"
 
     @property
     def density(self) -> float:

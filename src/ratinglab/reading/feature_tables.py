@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import InputFile
-from ratinglab.formats.literals import number_or_nan
+from ratinglab.formats.literals import WHOLE_NUMBER, number_or_nan
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_tables import TextTable, check_while_reading
-from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
+from ratinglab.ratings.ids import UNKNOWN, IdMap
 from ratinglab.ratings.side_information import GROUP_SUFFIX, NO_GENRES, Column, Origin, is_numeric
 from ratinglab.reading.repeated_rows import find_differing_row, find_first_rows, read_distinct_rows
 

@@ -31,10 +31,8 @@ def _describe_rows(prepared: PreparedRun) -> Iterator[str]:
     """Describe the table, and the number of rows in each part."""
     table, split = prepared.ratings.table, prepared.ratings.split
     lowest, highest = prepared.ratings.scale
-    yield (
-        f"data       {table.name}: {len(table.ratings):,} ratings of {table.num_users:,} users "
-        f"over {table.num_items:,} items, density {table.density:.2%}, scale {lowest:g} to {highest:g}"
-    )
+    density = f"density {table.density:.2%}"
+    yield f"data       {table.name}: {table.size}, {density}, scale {lowest:g} to {highest:g}"
     train, validation, test = (split.count(part) for part in (TRAIN, VALIDATION, TEST))
     history = split.count(VALIDATION_HISTORY) + split.count(TEST_HISTORY)
     folded_in = f", {history:,} folded in" if history > 0 else ""
