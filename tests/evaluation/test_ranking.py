@@ -58,6 +58,7 @@ def test_coverage_and_novelty_equal_values_computed_by_hand():
     lists = lists_of([0, 1], [2])
     found = mean_ranking_metrics(np.array([0, 1], dtype=np.int32), [lists], relevant, k=2, share=share)
     assert found["coverage"] == 3 / 4
+    assert {type(value) for value in found.values()} == {float}
     assert found["novelty"] == (0 + 1 + 2) / 3  # bits: half of the users have rated item 1, a quarter item 2
 
 

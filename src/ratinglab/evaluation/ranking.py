@@ -151,7 +151,7 @@ def mean_ranking_metrics(
         name: float(np.concatenate([block_metrics[name] for block_metrics in metrics_by_block]).mean())
         for name in PER_USER_LABELS
     }
-    metrics["coverage"] = np.count_nonzero(times_listed) / len(times_listed)
+    metrics["coverage"] = float(np.count_nonzero(times_listed) / len(times_listed))
     if times_listed.any():
         metrics["novelty"] = float((times_listed * -np.log2(share)).sum() / times_listed.sum())
     return metrics
