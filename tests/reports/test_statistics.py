@@ -36,6 +36,10 @@ def test_equal_differences_leave_no_doubt(value, p):
     assert (found.mean, found.low, found.high, found.p) == (value, value, value, p)
 
 
+def test_difference_that_is_rounded_to_zero_has_no_minus_sign():
+    assert corrected_t(np.full(3, -0.00001), share=0.2).text == "0.0000 ± 0.0000"
+
+
 @pytest.mark.parametrize(("tag", "higher_is_better", "mean"), [("val/mse", False, -0.075), ("val/share", True, 0.075)])
 def test_difference_is_positive_if_the_other_configuration_is_worse(monkeypatch, tag, higher_is_better, mean):
     """Each fold has 80 training and 10 validation rows; with one degree of freedom, t is 12.706."""

@@ -1,6 +1,15 @@
 """Tables of text: columns, and characters that Markdown or LaTeX would read as commands."""
 
-from ratinglab.reports.table_layout import align, drop_empty_columns, format_latex, format_markdown, format_metric
+import pandas as pd
+
+from ratinglab.reports.table_layout import (
+    align,
+    drop_empty_columns,
+    format_latex,
+    format_markdown,
+    format_metric,
+    print_rows,
+)
 
 ROWS = [["key", "MSE"], ["a|b_1", "0.5 ± 0.1"], ["c", ""]]
 
@@ -12,6 +21,12 @@ def test_columns_are_as_wide_as_their_widest_cell():
 
 def test_cell_of_an_undefined_metric_is_empty():
     assert [format_metric(value) for value in (0.90006, None, float("nan"))] == ["0.9001", "", ""]
+
+
+def test_value_that_is_rounded_to_zero_has_no_minus_sign(capsys):
+    assert [format_metric(value) for value in (-0.00004, -0.00006)] == ["0.0000", "-0.0001"]
+    print_rows(pd.DataFrame({"similarity": [-0.004, -0.006]}))
+    assert capsys.readouterr().out.split() == ["similarity", "0.00", "-0.01"]
 
 
 def test_columns_that_are_empty_below_the_header_are_dropped():

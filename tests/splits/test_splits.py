@@ -66,7 +66,7 @@ def test_files_refuses_rows_that_were_merged_across_files():
     files = FilesSplitOptions(refit=False, test_files="b", validation_files=None, seed=0, validation=0.0)
     table = numbered(10, sources=[("a", 6), ("b", 10)])
     assert rows(files.apply(table), TEST) == [6, 7, 8, 9]
-    with pytest.raises(UserError, match=r"split=files needs each pair .* merged 1 pairs with rows in several files$"):
+    with pytest.raises(UserError, match=r"split=files needs each pair .* merged 1 pair with rows in several files$"):
         files.apply(replace(table, merged_across_files=1))
 
 

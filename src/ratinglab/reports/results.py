@@ -33,9 +33,11 @@ def tabulate_metrics(values: Mapping[str, float], record: RunRecord) -> Iterator
     yield from align(rows, right=range(2, 2 + len(metrics)))
     for part, label in PART_LABELS.items():
         if f"{part}/cold/rows" in values:
+            num_cold = int(values[f"{part}/cold/rows"])
+            are_cold, them = ("is cold: its", "it") if num_cold == 1 else ("are cold: their", "them")
             yield (
-                f"note: {values[f'{part}/cold/rows']:,} {label} rows are cold: their user or item has no training "
-                "ratings, and the bias baseline predicts them"
+                f"note: {format_count(num_cold, f'{label} row')} {are_cold} user or item has no training "
+                f"ratings, and the bias baseline predicts {them}"
             )
 
 
@@ -58,14 +60,12 @@ def tabulate_lists(values: Mapping[str, float], tables: RunTables, *, order: Ord
     by = "score" if record.predicts_scores else order.by.value.replace("_", " ")
     for part, label in PART_LABELS.items():
         if f"{part}/ranked_users" in values:
-            ranked, irrelevant, untrained = (
-                f"{values[f'{part}/{name}']:,}"
-                for name in ("ranked_users", "users_without_relevant", "users_without_training")
-            )
+            ranked = format_count(int(values[f"{part}/ranked_users"]), "user")
+            irrelevant, untrained = values[f"{part}/users_without_relevant"], values[f"{part}/users_without_training"]
             liked = tables.lowest_liked(order.threshold)
             yield (
-                f"lists      {label}: by {by}, {ranked} users; left out: {irrelevant} without a {label} rating of at "
-                f"least {liked:g}, {untrained} without training ratings"
+                f"lists      {label}: by {by}, {ranked}; left out: {irrelevant:,} without a {label} rating of at "
+                f"least {liked:g}, {untrained:,} without training ratings"
             )
     for k in lengths:
         part = "test" if f"test/ndcg@{k}" in values else "val"

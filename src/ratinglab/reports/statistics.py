@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, format_count
 from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.storage import count_rows, read_part, read_squared_errors
@@ -97,7 +97,7 @@ class PairedDifference(NamedTuple):
     @property
     def text(self) -> str:
         """The mean and the half-width of the interval."""
-        return f"{self.mean:.4f} ± {(self.high - self.low) / 2:.4f}"
+        return f"{self.mean:z.4f} ± {(self.high - self.low) / 2:.4f}"
 
 
 def paired_difference(
@@ -191,7 +191,8 @@ def bootstrap(differences: NDArray[np.float64], user: NDArray[np.integer]) -> Pa
     means = (counts @ sums) / (counts @ sizes)
     low, high = np.quantile(means, [0.025, 0.975])
     p = min(1.0, 2 * max(min((means <= 0).mean(), (means >= 0).mean()), 1 / NUM_RESAMPLES))
-    test = f"a bootstrap over users of the paired squared errors of {len(differences):,} rows (not over seeds)"
+    rows = format_count(len(differences), "row")
+    test = f"a bootstrap over users of the paired squared errors of {rows} (not over seeds)"
     return PairedDifference(float(differences.mean()), float(low), float(high), float(p), test)
 
 

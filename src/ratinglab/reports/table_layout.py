@@ -18,8 +18,8 @@ LATEX = str.maketrans(
 
 
 def format_metric(value: float | None) -> str:
-    """Format a metric. Returns "" for None and NaN."""
-    return "" if value is None or math.isnan(value) else f"{value:.{METRIC_DECIMALS}f}"
+    """Format a metric, without a minus sign if it is rounded to 0. Returns "" for None and NaN."""
+    return "" if value is None or math.isnan(value) else f"{value:z.{METRIC_DECIMALS}f}"
 
 
 def align(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterator[str]:
@@ -47,7 +47,7 @@ def print_rows(rows: pd.DataFrame) -> None:
     cells = rows.copy()
     for name, decimals in COLUMN_DECIMALS.items():
         if name in rows and pd.api.types.is_float_dtype(rows[name]):  # not a user's own column of text
-            cells[name] = rows[name].map(f"{{:.{decimals}f}}".format).where(rows[name].notna(), "")
+            cells[name] = rows[name].map(f"{{:z.{decimals}f}}".format).where(rows[name].notna(), "")
     cells = cells.rename(columns={"standard_deviation": "±"}).astype(str)
     print(*align([list(cells.columns), *cells.to_numpy().tolist()]), sep="\n")
     if "±" in cells and (cells["±"] != "").any():

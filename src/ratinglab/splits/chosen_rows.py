@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ratinglab.errors import UserError, did_you_mean
+from ratinglab.errors import UserError, did_you_mean, format_count
 from ratinglab.options import at_least
 from ratinglab.splits.split import TEST, TRAIN, VALIDATION, RandomValidationSplitOptions
 
@@ -72,7 +72,7 @@ class FilesSplitOptions(RandomValidationSplitOptions):
         if table.merged_across_files > 0:  # test rows would leak into training
             raise UserError(
                 "split=files needs each pair of user and item in a single file: data.duplicates has merged "
-                f"{table.merged_across_files:,} pairs with rows in several files"
+                f"{format_count(table.merged_across_files, 'pair')} with rows in several files"
             )
         is_test = self._matches(table, self.test_files, key="split.test_files")
         if is_test.all():
