@@ -139,6 +139,16 @@ def test_override_with_an_odd_file_name_is_read_as_on_the_command_line(frame):
     assert metrics(train("data=csv", "data.path=b,c=d e.csv")) == metrics(train(ratings=frame))
 
 
+def test_names_of_files_and_folders_may_look_like_interpolations(frame, tmp_path, monkeypatch):
+    frame.to_csv("\\${seed}.csv", index=False)
+    run = train(ratings="\\${seed}.csv", folder="out/ü ${x}")
+    assert metrics(run) == metrics(train(ratings=frame))
+    assert run.folder == tmp_path / "out" / "ü ${x}"
+    monkeypatch.chdir("out")
+    longer = ratinglab.train("resume=ü ${x}", "trainer.max_epochs=3", verbose=False)
+    assert longer.folder == run.folder
+
+
 def test_tables_of_users_and_items_give_features_and_titles(frame):
     users = pd.DataFrame({"uid": range(30), "group": ["old", "young", ""] * 10})
     items = pd.DataFrame({"iid": range(20), "title": [f"Film {item}" for item in range(20)], "genre": ["a|b"] * 20})

@@ -134,18 +134,27 @@ def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
     return cls(**values)
 
 
-def as_override(key: str, value: Any) -> str:
-    """Format a Hydra override, with strings in quotes where Hydra's grammar requires them."""
+def as_override(key: str, value: Any, *, interpolates: bool = False) -> str:
+    """Format a Hydra override, with strings in quotes where Hydra's grammar requires them.
+
+    `${` in a string stands for itself. With `interpolates`, it begins an interpolation, as in a YAML file.
+    """
 
     def format_value(value: Any) -> str:
         if isinstance(value, list):
             return f"[{','.join(map(format_value, value))}]"
         if isinstance(value, str):
+            value = value if interpolates else escape_interpolations(value)
             is_plain = re.fullmatch(r"(?!\.\d)[A-Za-z_./][\w./-]*|\d+", value, flags=re.ASCII)
             return value if is_plain and value.lower() not in GRAMMAR_WORDS else quote_for_hydra(value)
         return value.name if isinstance(value, Enum) else as_yaml(value)
 
     return f"{key}={format_value(value)}"
+
+
+def escape_interpolations(text: str) -> str:
+    """Escape each `${`, and double the backslashes before it, so that OmegaConf resolves the result to `text`."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def quote_for_hydra(text: str) -> str:

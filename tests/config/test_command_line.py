@@ -133,12 +133,18 @@ def test_only_keys_of_another_choice_are_set_again(overrides, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["7", "007", ".5", "1e5", "1_0", "null", "x,y", "it's", "./a b", "../a", "\\", "${seed}", "é"]
+    "text",
+    ["7", "007", ".5", "1e5", "1_0", "null", "x,y", "it's", "./a b", "../a", "\\", "a ${b}", "\\${b}", "\\\\${b", "é"],
 )
 def test_texts_are_formatted_as_hydra_reads_them(text):
     parse = OverridesParser.create().parse_override
-    assert str(parse(as_override("key", text)).value()) == text
-    assert [str(entry) for entry in parse(as_override("key", [text, text])).value()] == [text, text]
+    config = OmegaConf.create([parse(as_override("key", value)).value() for value in (text, [text, text])])
+    assert [str(config[0]), *map(str, config[1])] == [text, text, text]
+
+
+def test_interpolations_of_yaml_files_are_kept():
+    override = OverridesParser.create().parse_override(as_override("key", "a ${seed}", interpolates=True))
+    assert override.value() == "a ${seed}"
 
 
 def records_of_sweep(folder):

@@ -22,6 +22,7 @@ from ratinglab.config.typed_options import TARGET
 from ratinglab.datasets.sources import FRAME
 from ratinglab.errors import UserError
 from ratinglab.files import suggest_sibling, user_path
+from ratinglab.options import escape_interpolations
 from ratinglab.process.program import shell_command
 from ratinglab.runs.finished_runs import find_named_run
 from ratinglab.runs.record import parse_hydra_file, read_hydra, read_run_json
@@ -145,11 +146,12 @@ class EarlierRun:
 
         A reproduction that is resumed for more epochs no longer reproduces the original.
         """
+        folder = escape_interpolations(str(self.folder))
         if not self.is_resumed:
-            return {"resume": None, "reproduces": str(self.folder)}
+            return {"resume": None, "reproduces": folder}
         is_extended = is_extended or any(text.startswith(LIMIT_KEYS) for text in self.settings)
         reproduces = None if is_extended else OmegaConf.select(saved, "reproduces")
-        return {"resume": str(self.folder), "reproduces": reproduces}
+        return {"resume": folder, "reproduces": reproduces}
 
     def _choices(self, saved: DictConfig) -> dict[str, list[str]]:
         """Return the choices of each group in the earlier run.
@@ -172,7 +174,7 @@ class EarlierRun:
             if isinstance(path, str) and not path.startswith("~") and not Path(path).is_absolute():
                 first = (*Path(path).parts, ".")[0]  # the other parts can be a pattern, or a file in an archive
                 if (start_folder / first).exists() or glob(first, root_dir=start_folder):
-                    OmegaConf.update(saved, key, str(start_folder / path))
+                    OmegaConf.update(saved, key, escape_interpolations(str(start_folder / path)))
 
     def _changed_limits(self, saved: DictConfig) -> dict[str, Any]:
         """Return the options of LIMIT_KEYS, by their names in trainer, that earlier resumes have changed."""

@@ -195,7 +195,7 @@ class PrimaryConfig:
                 continue
             replaced = set[str]().union(*(other.values() for other in files[index + 1 :] if other.package == ""))
             values = [
-                as_override(key, value)
+                as_override(key, value, interpolates=True)
                 for key, value in file.values().items()
                 if key in replaced and value != "???" and not isinstance(value, dict)
             ]
