@@ -100,6 +100,34 @@ def test_search_of_this_project_runs(command, tmp_path):
     assert {"model.regularization", "model.init_std", "optimizer.lr", "schedule.decay"} <= rows[0].keys()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model.regularization=interval(1,0)"], "model.regularization=interval(1,0): an interval must begin with "),
+        (["seed=tag(log,interval(0,9))"], "seed=tag(log,interval(0,9)): an interval with the tag log must begin "),
+        (["seed=choice(1,2)", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials must be at least 1, got 0"),
+        (["seed=choice(1,2)", "hydra.sweeper.n_jobs=0"], "hydra.sweeper.n_jobs must be at least 1, got 0"),
+    ],
+)
+def test_search_that_optuna_cannot_run_is_refused(command, tmp_path, arguments, message):
+    error = command(tmp_path, "train", "-m", "hydra/sweeper=optuna", *arguments, status=2).stderr
+    assert error.startswith(f"error: {message}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_range_replaces_an_earlier_value_of_its_key(command, tmp_path):
+    space = ["model.embedding_dim=8", "model.embedding_dim=choice(1,2,3)"]
+    rows = rows_of(command(tmp_path, "train", *OPTUNA, "trainer=debug", *space).run)
+    assert {row["model.embedding_dim"] for row in rows} <= {"1", "2", "3"}
+
+
+def test_printed_command_trains_the_best_job_of_a_search_file(command, tmp_path):
+    few = ["hydra.sweeper.n_trials=2", "trainer.max_epochs=2", "logger=none"]
+    printed = command(tmp_path, "train", "-m", "search=fast", *few).stdout
+    (best,) = (line for line in printed.splitlines() if line.startswith("best "))
+    command(tmp_path, "train", *shlex.split(best)[3:])
+
+
 def test_parallel_jobs_print_a_line_each_and_the_table_of_a_sequential_sweep(command_apart, cache, tmp_path):
     *parallel, dims = PARALLEL
     assert parallel == ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]

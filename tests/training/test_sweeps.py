@@ -52,6 +52,11 @@ def test_sweep_prints_a_line_per_job_and_its_notes(command, tmp_path):
         assert all(f" INFO {text}" in log for text in ("data  ", "epoch 2/2", "validation ", "model=", "warning: "))
 
 
+def test_value_that_is_swept_twice_is_noted(command, tmp_path):
+    outcome = command(tmp_path, "train", "-m", "model.embedding_dim=2,2", "trainer=debug", "logger=none")
+    assert outcome.stderr == "note: model.embedding_dim=2,2 lists a value twice; equal jobs count once\n"
+
+
 def test_lines_on_stderr_in_a_job_are_printed_and_logged(tmp_path, monkeypatch, capsys):
     def warn():
         print("printed")

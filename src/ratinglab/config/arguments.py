@@ -67,8 +67,9 @@ def parse_arguments(*, positional: Sequence[str]) -> CommandLine:
             f"{refused} cannot be set: {shell_command('reproduce', 'run=FOLDER')} trains a run "
             "again, and --config-dir FOLDER adds your own YAML files"
         )
-    if arguments.resolve and not (arguments.cfg or arguments.help):
-        raise UserError("--resolve works only with --cfg, as in --cfg job --resolve")
+    if (arguments.resolve or arguments.package) and not (arguments.cfg or arguments.help):
+        flag = "--resolve" if arguments.resolve else f"--package {arguments.package}"
+        raise UserError(f"{flag} works only with --cfg, as in --cfg job {flag}")
     if arguments.cfg and arguments.multirun:
         raise UserError("--cfg shows the configuration of one run: leave out -m")
     flags = [argument for argument in sys.argv[1:] if argument not in arguments.overrides]
@@ -154,11 +155,18 @@ def _combinations(values: dict[str, list[str]]) -> Iterator[list[str]]:
 
 
 def swept_values(override: Override) -> list[str]:
-    """List the value of an override, or all values that it sweeps. For an interval, returns its two ends."""
+    """List the value of an override, or all values that it sweeps. For an interval, returns its two ends.
+
+    Raises:
+        UserError: the override sweeps no values, as range(3,1) does.
+    """
     if not override.is_sweep_override():
         return [override.get_value_element_as_str()]
     if override.is_discrete_sweep():
-        return list(override.sweep_string_iterator())
+        values = list(override.sweep_string_iterator())
+        if not values:
+            raise UserError(f"{override.input_line} has no values")
+        return values
     interval = override.value()
     assert isinstance(interval, IntervalSweep)
     return [str(interval.start), str(interval.end)]

@@ -75,6 +75,8 @@ def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
             if not names or not all(isinstance(name, str) for name in names):
                 hint = "; to choose none, leave it out" if key in OPTIONAL_GROUPS else ""
                 raise UserError(f"{typed}: {key} must be one of {', '.join(conf.choices(key))}{hint}")
+            if len(set(names)) < len(names):
+                raise UserError(f"{typed}: {key} takes each name once")
             for name in names:
                 _check_file(conf, f"{key}/{name}.yaml")
 
@@ -167,11 +169,12 @@ def _explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: P
     unknown = re.search(r"(Could not override|No earlier Group Default for) '(?P<key>[^'@]*)", text)
     if unknown:
         return _explain_unknown_key(unknown["key"], conf)
-    ambiguous = re.match(r"\s*Ambiguous value for argument '(?P<argument>.*)'", text)
+    ambiguous = re.match(r"\s*(Ambiguous value for argument|Sweep parameters) '(?P<argument>.*)'", text)
     if ambiguous:
         key, _, values = ambiguous["argument"].partition("=")
-        hint = f"; for several in one run, {key}='[{values}]'" if key in (*MULTIPLE_CHOICE_GROUPS, *LIST_KEYS) else ""
-        return f"{ambiguous['argument']}: several values need a sweep: add -m{hint}"
+        is_list = key in (*MULTIPLE_CHOICE_GROUPS, *LIST_KEYS) and "(" not in values
+        hint = f"; for several in one run, {key}='[{values}]'" if is_list else ""
+        return f"{ambiguous['argument']}: several values need a sweep: {conf.sweep_hint}{hint}"
     merging = re.match(r"Error merging override (?P<key>[^=]*)=(?P<value>.*)", text)
     if merging and isinstance(error.__cause__, ValidationError):  # one of Hydra's settings: only these have types here
         return wrong_value(merging["key"], merging["value"], error.__cause__)
@@ -196,7 +199,7 @@ def _explain_missing_config(error: MissingConfigException, conf: PrimaryConfig) 
     message = f"unknown {group}={name}: choose from {', '.join(options)}{suggestion}"
     if is_hydra or conf.user_folder is not None:
         return message
-    hint = "--config-dir FOLDER adds your own"
+    hint = f"{'config_dir=' if conf.in_python else '--config-dir '}FOLDER adds your own"
     return f"{message} ({hint})" if suggestion else f"{message}; {hint}"
 
 

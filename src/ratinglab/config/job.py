@@ -26,6 +26,7 @@ from ratinglab.config.error_messages import check_overrides, name_file_of_key, t
 from ratinglab.config.hydra_api import hide_hydra_app
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.typed_options import TARGET, UnknownKeyError, to_options
+from ratinglab.errors import UserError
 from ratinglab.files import user_path
 from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.options import quote_for_hydra
@@ -147,7 +148,13 @@ def compose_job(conf: PrimaryConfig, overrides: Sequence[str], *, find_run: Find
     """
     earlier_run = find_earlier_run(conf, overrides, find_run=find_run)
     if earlier_run is None:
-        return compose_new_job(conf, overrides)
+        job = compose_new_job(conf, overrides)
+        swept = OmegaConf.select(job.hydra, "sweeper.params") or {}
+        # A single run would ignore a search. The command that trains the best job again sets keys of the search.
+        if swept and not swept.keys() & {override.key_or_group for override in conf.parse(overrides)}:
+            names = conf.chosen_names(overrides)["search"] or ["null"]
+            raise UserError(f"search={names[0]} needs a sweep: {conf.sweep_hint}")
+        return job
     config_dir = read_config_dir(earlier_run.folder)
     if conf.user_folder is None and config_dir is not None and Path(config_dir).is_dir():
         conf.add_folder(config_dir)
@@ -193,7 +200,7 @@ def _start_threads_of_compiled_fit(config: DictConfig) -> None:
 
 def compose_call(overrides: Sequence[str], *, config_dir: str | os.PathLike[str] | None) -> Job:
     """Compose and check the run that a call from Python asks for."""
-    conf = PrimaryConfig("train")
+    conf = PrimaryConfig("train", in_python=True)
     with translate_exceptions(conf), hide_hydra_app():
         conf.add_folder(config_dir)
         return compose_job(conf, quote_texts(overrides), find_run=find_resumed_run)

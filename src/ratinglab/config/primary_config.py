@@ -58,17 +58,24 @@ class PrimaryConfig:
 
     Attributes:
         config_name: name of the primary config, such as `train`.
+        in_python: whether a call from Python asks, so that messages name its keywords and not the flags.
         user_folder: the user's folder, or None.
         composed: the overrides composed last, which Hydra's errors are about.
     """
 
-    def __init__(self, config_name: str) -> None:
+    def __init__(self, config_name: str, *, in_python: bool = False) -> None:
         """Start without a user's folder, which `add_folder` adds. Registers the resolvers that the files use."""
         register_resolvers()
         self.config_name = config_name
+        self.in_python = in_python
         self.user_folder: Path | None = None
         self._overrides_of_choices: dict[tuple[str, ...], list[str]] = {}
         self.composed: Sequence[str] = ()
+
+    @property
+    def sweep_hint(self) -> str:
+        """How to run a sweep, for messages."""
+        return "sweeps run from the command line, with ratinglab train -m" if self.in_python else "add -m"
 
     def add_folder(self, folder: str | os.PathLike[str] | None) -> None:
         """Add a user's folder, with YAML files and the classes that their `_target_` keys name.
@@ -78,15 +85,16 @@ class PrimaryConfig:
         """
         if folder is None:
             return
-        path = user_path(os.fspath(folder), key="--config-dir")
+        key = "config_dir" if self.in_python else "--config-dir"
+        path = user_path(os.fspath(folder), key=key)
         self.user_folder = Path(os.path.abspath(path))  # without `..` in messages
         if not self.user_folder.is_dir():
-            raise UserError(f"--config-dir: there is no folder {folder}")
+            raise UserError(f"{key}: there is no folder {folder}")
         for group in self.groups():
             for path in sorted((self.user_folder / group).rglob("*.yaml")):
                 name = path.relative_to(self.user_folder)
                 if (FOLDER / name).is_file():  # Hydra would take the built-in one
-                    raise UserError(f"--config-dir: {path} needs another name: {group}={path.stem} is built in")
+                    raise UserError(f"{key}: {path} needs another name: {group}={path.stem} is built in")
         self.put_on_path()
 
     def put_on_path(self) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,7 +24,7 @@ from ratinglab.config.arguments import CommandLine, jobs_to_check, swept_values
 from ratinglab.config.hydra_api import is_search, run_hydra_app
 from ratinglab.config.job import FindRun, Job, compose_new_job, find_earlier_run, start_threads_and_convert
 from ratinglab.config.primary_config import PrimaryConfig
-from ratinglab.errors import ConflictError, RunFailedError, UserError
+from ratinglab.errors import ConflictError, RunFailedError, UserError, format_count
 from ratinglab.options import quote_for_hydra, short_keys, short_number
 from ratinglab.process.exits import exit_on_storage_fault, exit_with
 from ratinglab.process.interrupts import StoppedError
@@ -77,18 +78,16 @@ def _check_sweep(conf: PrimaryConfig, arguments: Sequence[str]) -> tuple[list[st
 
     Returns the overrides for Hydra, one of the jobs, and the number of jobs.
     """
-    overrides = conf.parse(arguments)
-    _, hydra = conf.compose(next(jobs_to_check(overrides)))
+    typed = conf.parse(arguments)
+    _, hydra = conf.compose(next(jobs_to_check(typed)))
+    for name in ("n_trials", "n_jobs", "max_batch_size"):
+        if (count := hydra.sweeper.get(name)) is not None and count < 1:
+            raise UserError(f"hydra.sweeper.{name} must be at least 1, got {count}")
     params = OmegaConf.select(hydra, "sweeper.params") or {}  # the file of search=NAME sets them
-    overrides = [*conf.parse([f"{key}={value}" for key, value in params.items()]), *overrides]
-    if not is_search(hydra):
-        for override in overrides:
-            if override.is_sweep_override() and not override.is_discrete_sweep():
-                raise UserError(
-                    f"{override.input_line}: an interval needs hydra/sweeper=optuna (pip install 'ratinglab[sweep]'); "
-                    "a grid takes VALUE,VALUE,…"
-                )
+    overrides = [*conf.parse([f"{key}={value}" for key, value in params.items()]), *typed]
     last = {override.key_or_group: override for override in overrides}
+    for override in last.values():
+        _check_swept_values(override, in_search=is_search(hydra))
     swept = {key for key, override in last.items() if override.is_sweep_override()}
     conflicts = list[str]()
     jobs = list(jobs_to_check(overrides))
@@ -104,7 +103,32 @@ def _check_sweep(conf: PrimaryConfig, arguments: Sequence[str]) -> tuple[list[st
         print(f"warning: this job will fail: {conflict}", file=sys.stderr)
     fixed = ",".join(map(quote_for_hydra, sorted(last.keys() - swept)))  # not in the names of the jobs' folders
     num_jobs = job.hydra.sweeper.n_trials if is_search(hydra) else math.prod(map(len, map(swept_values, last.values())))
-    return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"], job, num_jobs
+    # without earlier arguments of the same key, because Optuna would keep a fixed value although a range follows it
+    kept = [
+        text
+        for text, override in zip(arguments, typed, strict=True)
+        if override.is_hydra_override() or override is last[override.key_or_group]
+    ]
+    return [*kept, f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"], job, num_jobs
+
+
+def _check_swept_values(override: Override, *, in_search: bool) -> None:
+    """Refuse an interval that no sweeper can draw from, and print a note if a value is listed twice."""
+    text, interval = override.input_line, override.value()
+    if not isinstance(interval, IntervalSweep):
+        if len(set(values := swept_values(override))) < len(values):
+            print(f"note: {text} lists a value twice; equal jobs count once", file=sys.stderr)
+        return
+    if not in_search:
+        raise UserError(
+            f"{text}: an interval needs hydra/sweeper=optuna (pip install 'ratinglab[sweep]'); "
+            "a grid takes VALUE,VALUE,…"
+        )
+    low, high = map(float, swept_values(override))
+    if low > high:
+        raise UserError(f"{text}: an interval must begin with its lower end")
+    if "log" in interval.tags and low <= 0:
+        raise UserError(f"{text}: an interval with the tag log must begin above 0")
 
 
 def _compose_job_of_sweep(conf: PrimaryConfig, overrides: Sequence[str]) -> Job:
@@ -210,7 +234,7 @@ def _run_jobs(run_app: Callable[[], None], folder: Path, *, num_jobs: int) -> bo
     """Run the jobs of a sweep, print their table even if the sweep fails, and return whether all jobs succeeded."""
     continue_hint = f"to continue: the same command with {shlex.quote(f'hydra.sweep.dir={os.path.relpath(folder)}')}"
     PRINTED_NOTES.clear()
-    jobs = "1 job" if num_jobs == 1 else f"{num_jobs:,} jobs"
+    jobs = format_count(num_jobs, "job")
     print(f"sweep      {jobs} in {os.path.relpath(folder)}, each with its own train.log", flush=True)
     app_succeeded = True
     try:
