@@ -28,6 +28,11 @@ def check_same_rows(earlier: RunRecord, record: RunRecord, *, folder: Path, key:
         UserError: the data, the side information or the split differs.
     """
     then, now = earlier.provenance, record.provenance
+    if key == "from" and then["data"] != now["data"] and then["data_digest"] != now["data_digest"]:
+        raise UserError(
+            f"from: {folder} was trained on {then['data']}, but this run has {now['data']}: repeat the data settings "
+            f"of {folder}"
+        )
     for change, old, new in (
         ("the data have changed", then["data_digest"], now["data_digest"]),
         ("the split has changed", then["split"], now["split"]),
