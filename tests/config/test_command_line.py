@@ -79,10 +79,12 @@ def test_help_of_reproduce_is_its_own(command, tmp_path):
     assert len(lines) < 10
 
 
-def test_experiment_without_the_package_line_is_named(command, tmp_path, config_dir):
+@pytest.mark.parametrize("choice", ["", "defaults: [override /model: biased_mf]\n"])
+@pytest.mark.parametrize("sweep", [[], ["-m", "experiment=movielens_100k_u1,mine"]])
+def test_experiment_without_the_package_line_is_named(command, tmp_path, config_dir, choice, sweep):
     path = tmp_path / "own" / "experiment" / "mine.yaml"
-    path.write_text(EXPERIMENT.split("\n", 1)[1])
-    outcome = command(tmp_path, "train", *config_dir, status=2)
+    path.write_text(choice + EXPERIMENT.split("\n", 1)[1])
+    outcome = command(tmp_path, "train", *config_dir, *sweep, status=2)
     assert outcome.stderr == (
         f"error: {path} must begin with the line `# @package _global_`, to set keys of other groups\n"
     )

@@ -423,6 +423,9 @@ OWN_FILES = [
     ("model: {embedding_dim: abc}", "model.embedding_dim must be an integer, got abc"),
     ("defaults: [override /modle: bias]", "unknown key modle; did you mean model?"),
     ("defaults: [override /model: biass]", "unknown model=biass: choose from best, bias, "),
+    ("defaults: [/model: bias]", "/mine.yaml: write `- override /model: bias` in place of `- /model: bias`"),
+    ("defaults: [override model: bias]", "write `- override /model: bias` in place of `- override model: bias`"),
+    ("defaults: [model: bias]", "write `- override /model: bias` in place of `- model: bias`"),
     ("model: {embedding_dim: [3}", "mine.yaml, line 2: "),
     ("defaults: [override /logger: [csv, tensorbord]]", "unknown logger=tensorbord: choose from "),
     ("logger: {tensorbord: {figures: false}}", "experiment=mine sets logger.tensorbord, which logger=tensorboard does "

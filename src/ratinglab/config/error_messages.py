@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
-from ratinglab.config.arguments import jobs_to_check
+from ratinglab.config.arguments import jobs_to_check, swept_values
 from ratinglab.config.primary_config import (
     MULTIPLE_CHOICE_GROUPS,
     OPTIONAL_GROUPS,
@@ -39,6 +39,8 @@ COMMAND_LINE_KEYS = ("resume", "reproduces")
 """Keys that name an earlier run, which provides all other settings. Only the command line can set them."""
 LIST_KEYS = ("data.path", "data.unrated", "model.user_features", "model.item_features")
 """Keys whose values are lists."""
+GLOBAL_RULE = "must begin with the line `# @package _global_`, to set keys of other groups"
+"""Rule for the files of OPTIONAL_GROUPS."""
 EXTRA_OF_PLUGIN = {
     "hydra/sweeper/optuna": "sweep",
     "hydra/launcher/joblib": "sweep",
@@ -69,7 +71,10 @@ def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
         elif key in FOLDER_KEYS:
             hint = "use -m" if key == "hydra.mode" else "use hydra.run.dir or hydra.sweep.dir"
             raise UserError(f"{typed}: {key} cannot be set; {hint}")
-        if key in groups and not override.is_sweep_override():
+        if key in groups and override.is_sweep_override():
+            for name in swept_values(override):
+                _check_file(conf, key, name)
+        elif key in groups:
             value: Any = override.value()
             names = value if isinstance(value, list) and key in MULTIPLE_CHOICE_GROUPS else [value]
             if not names or not all(isinstance(name, str) for name in names):
@@ -78,7 +83,7 @@ def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
             if len(set(names)) < len(names):
                 raise UserError(f"{typed}: {key} takes each name once")
             for name in names:
-                _check_file(conf, f"{key}/{name}.yaml")
+                _check_file(conf, key, name)
 
 
 def _refuse_added_key(override: Override, overrides: Sequence[Override], conf: PrimaryConfig) -> NoReturn:
@@ -92,25 +97,37 @@ def _refuse_added_key(override: Override, overrides: Sequence[Override], conf: P
     raise UserError(f"{typed}: a key cannot be added; try {typed.lstrip('+')}")
 
 
-def _check_file(conf: PrimaryConfig, name: str) -> None:
-    """Raise UserError if a file in the user's folder is not a mapping, or sets one of COMMAND_LINE_KEYS.
+def _check_file(conf: PrimaryConfig, group: str, name: str) -> None:
+    """Raise UserError if a file in the user's folder is not a mapping, or sets what a file of its group cannot set.
 
     Ignores a file that is not YAML. Hydra will refuse it, and name the line.
     """
-    path = None if conf.user_folder is None else conf.user_folder / name
+    path = None if conf.user_folder is None else conf.user_folder / group / f"{name}.yaml"
     if path is None or not path.is_file():
         return
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
     except YAMLError:
+        content = None
+    if content is None:
         return
-    if content is not None and not isinstance(content, dict):
+    if not isinstance(content, dict):
         raise UserError(f"{path} must hold keys and their values, got {as_yaml(content)[:80]}")
     for key in COMMAND_LINE_KEYS:
-        if content is not None and content.get(key) is not None:
+        if content.get(key) is not None:
             raise UserError(f"{path} sets {key}, which only the command line can: {key}={content[key]}")
+    if content and group in OPTIONAL_GROUPS and not re.match(r"\s*#\s*@", text):
+        raise UserError(f"{path} {GLOBAL_RULE}")
+    defaults = content.get("defaults") if group in OVERLAY_GROUPS else None
+    for entry in defaults if isinstance(defaults, list) else ():
+        for key, choice in entry.items() if isinstance(entry, dict) else ():
+            chosen = re.sub(r"^(override )?/?", "", str(key))
+            if chosen in conf.groups() and key != f"override /{chosen}":
+                name = as_yaml(choice)
+                raise UserError(f"{path}: write `- override /{chosen}: {name}` in place of `- {key}: {name}`")
 
 
 def name_file_of_key(error: UnknownKeyError, conf: PrimaryConfig, overrides: Sequence[str]) -> UserError:
@@ -121,7 +138,7 @@ def name_file_of_key(error: UnknownKeyError, conf: PrimaryConfig, overrides: Seq
     files = conf.chosen_files(overrides)
     if error.key in OPTIONAL_GROUPS:
         path = next(file.path for file in files if file.package == error.key)
-        return UserError(f"{path} must begin with the line `# @package _global_`, to set keys of other groups")
+        return UserError(f"{path} {GLOBAL_RULE}")
     setting_file = next((file.label for file in reversed(files) if error.key in file.values()), None)
     if setting_file is None:
         return error
