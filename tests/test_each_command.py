@@ -13,7 +13,7 @@ LINES = {
     "evaluate run": "equal to metrics.json to the last digit",
     "recommend run user=1 k=2": "recommended to user 1",
     "similar run item=2 k=3": "similarity",
-    "predict run input=pairs.csv output=out.csv": "1 predictions in out.csv",
+    "predict run input=pairs.csv output=out.csv": "1 prediction in out.csv",
     "export run format=numpy output=exported": "folder     exported",
     "reproduce run": "reproduced: every metric is equal to the last digit",
     "report run": "mf",
