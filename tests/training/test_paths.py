@@ -38,7 +38,7 @@ def test_train_writes_to_a_folder_with_special_characters(folder, run):
     [
         ("evaluate", [], "equal to metrics.json"),
         ("recommend", ["user=1", "k=20"], "recommended to user 1"),
-        ("predict", ["input=pairs {x}.csv", "output=out, put=1.csv"], "1 predictions in out, put=1.csv"),
+        ("predict", ["input=pairs {x}.csv", "output=out, put=1.csv"], "1 prediction in out, put=1.csv"),
         ("reproduce", [], "reproduced: every metric is equal"),
     ],
 )
