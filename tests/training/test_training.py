@@ -71,11 +71,12 @@ def test_train_writes_the_files_of_a_run(textbook):
     files = {str(path.relative_to(textbook.run)) for path in textbook.run.rglob("*") if path.is_file()}
     events = {name for name in files if name.startswith("events.out.tfevents")}
     assert len(events) == 1
+    step = f"{int(metrics_of(textbook.run)['fit/epochs']):05}"  # folder of the projector
     assert files - events == {
         ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "checkpoints/best.ckpt",
         "checkpoints/last.ckpt", "digests.json", "epochs.csv", "predictions.parquet",
         "items.parquet", "metrics.json", "ratings.parquet", "run.json", "train.log",
-        "users.parquet", "projector_config.pbtxt", "00000/items/metadata.tsv", "00000/items/tensors.tsv",
+        "users.parquet", "projector_config.pbtxt", f"{step}/items/metadata.tsv", f"{step}/items/tensors.tsv",
     }  # fmt: skip
     for name in ("best", "last"):
         torch.load(textbook.run / "checkpoints" / f"{name}.ckpt", weights_only=True)

@@ -93,11 +93,11 @@ class RecommendOptions(RunOptions, FoldInOptions):
     """User id, as in the data. With null, the lists are for the users in `ratings` or in the file `users`, if one of
     them is given, and otherwise for all users."""
     users: str | None
-    """File with one user per row: text, JSON Lines, Parquet, Arrow or ORC. With null, the lists are for all users
-    with training ratings or, with unknown=baseline, for all users."""
+    """File with one user per row: text, JSON Lines, Parquet, Arrow or ORC. With null, see `user`; all users are then
+    the users with training ratings or, with unknown=baseline, every user in the data."""
     items: str | None
-    """File with one candidate item per row. With null, all items are candidates. Only items with training ratings are
-    recommended."""
+    """File with one candidate item per row. With null, all items are candidates. Only items that have training ratings
+    or are folded in are recommended."""
     genres: list[str]
     """Recommend only items with at least one of these genres, such as [Comedy,Drama]. [] allows all items."""
     exclude_seen: bool
@@ -178,7 +178,7 @@ class PredictOptions(RunOptions, FoldInOptions):
     be missing if `ratings` belong to a single new user."""
     output: str | None
     """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (for a run of
-    optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in. With
+    optimizer=gibbs, or if anything is folded in) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in. With
     null, the first 20 rows are printed. The extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or
     .feather. Any other extension, or the extension of a text input, gives text with the input's separator and encoding,
     or CSV if the input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""

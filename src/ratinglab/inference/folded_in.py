@@ -35,14 +35,14 @@ FOLDED_IN = "folded_in"
 class FoldedIn(ExtendedRun):
     """Users and items folded into a run; see `Run.fold_in`.
 
-    Methods accept folded-in users and all other users of the run. `user_id` is optional if exactly one user was folded
-    in. Predictions for folded-in users do not depend on the day.
+    All methods but `explain` also accept all other users of the run. `user_id` is optional if exactly one user was
+    folded in. Predictions for folded-in users do not depend on the day.
 
     Attributes:
         folded_user_ids: ids of the folded-in users, as text.
         folded_item_ids: ids of the folded-in items, as text.
         is_anonymous: whether a single user was folded in without an id.
-        notes: notes on ratings and users that were left out.
+        notes: notes on the folded-in items, and on what was left out.
         folded_users: recommender for the folded-in users, or None if no user was folded in.
         predictor: predicts for all other users of the run, including their ratings of the folded-in items.
         tables: the ids, items and ratings of all other users, including the folded-in items.
@@ -52,8 +52,8 @@ class FoldedIn(ExtendedRun):
         """Fold given ratings and features into a run.
 
         Raises:
-            UserError: there is nothing to fold in, the model has no factors, or it is a ranking model and an item is
-                new.
+            UserError: there is nothing to fold in, the model is neither a factor equation nor a ranking model, or it is a
+                ranking model and an item is new.
         """
         users, items = collect_users_and_items(run, given)
         self.folded_user_ids, self.folded_item_ids, self.is_anonymous = users.ids, items.ids, given.is_anonymous
@@ -108,7 +108,7 @@ class FoldedIn(ExtendedRun):
         Returns:
             prediction and standard_deviation (float32), in rating units; basis: folded_in if the user or the item was
             folded in and the equation predicts, else one of BASES. The standard deviation is NaN where the
-            bias baseline predicts, and for other users of a run without samples.
+            bias baseline predicts and, if no item was folded in, for other users of a run without samples.
         """
         check_ids(item_ids, name="item_ids")
         if user_ids is None:

@@ -120,7 +120,8 @@ class Recommender(ABC):
         Args:
             user_id: the user's id, as in the data; by default the only folded-in user.
             k: maximum number of items, at least 1.
-            candidates: ids of the items to choose from, by default all; items without training ratings are ignored.
+            candidates: ids of the items to choose from, by default all. Items that have no training ratings and were
+                not folded in are ignored.
             exclude_seen: whether to exclude items that the user has rated in any part.
             unknown: `error` refuses a user without training ratings; `baseline` uses the bias baseline or, with a
                 ranking model, lists the most popular items.
@@ -135,7 +136,8 @@ class Recommender(ABC):
             first.
 
         Raises:
-            UserError: k is not an integer of at least 1, or the user or every candidate has no training ratings.
+            UserError: k is not an integer of at least 1, the user or every candidate has no training ratings, there is
+                no such order, or the threshold is above the highest rating.
         """
         user_id = self._resolve_user(user_id)
         if np.ndim(user_id) > 0:

@@ -49,7 +49,8 @@ class TrainOptions:
     ranking: RankingOptions
     """Recommendation lists to evaluate after training, and to compare with lists of the most popular items."""
     test: bool
-    """Whether to evaluate on the test rows at the end. A search does not; report.py --test evaluates its jobs."""
+    """Whether to evaluate on the test rows at the end. A search does not; report.py --test evaluates its best
+    configuration."""
     resume: str | None
     """Folder of a run to resume, with the options that it was started with. null starts a new run."""
     from_: str | None

@@ -41,7 +41,7 @@ class TensorBoardOptions(LoggerOptions):
     """Whether to draw figures of the data. Off by default in a sweep, where every run would show the same ones."""
     projector_items: int = field(metadata=at_least(0))
     """Number of items, the most rated ones, whose embeddings the projector shows. In a sweep it is 0 by default. Each
-    item takes 12 kB at embedding_dim 64."""
+    item takes 1.3 kB at embedding_dim 64."""
 
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
         from ratinglab.fitting.loggers.tensorboard import EventLog
