@@ -178,10 +178,10 @@ class PredictOptions(RunOptions, FoldInOptions):
     be missing if `ratings` belong to a single new user."""
     output: str | None
     """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (for a run of
-    optimizer=gibbs, or if anything is folded in) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in. With
-    null, the first 20 rows are printed. The extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or
-    .feather. Any other extension, or the extension of a text input, gives text with the input's separator and encoding,
-    or CSV if the input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
+    optimizer=gibbs, or if anything is folded in) and `basis`: known, user_unknown, item_unknown, both_unknown or
+    folded_in. With null, the first 20 rows are printed. The extension decides the format: .csv, .tsv, .jsonl, .parquet,
+    .arrow or .feather. Any other extension, or the extension of a text input, gives text with the input's separator and
+    encoding, or CSV if the input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
     timestamp_format: str | None
     """Format of the timestamps, as in data.timestamp_format. With null, it is the format in the run's own data if the
     column has the same name. Otherwise it is detected."""

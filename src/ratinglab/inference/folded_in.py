@@ -52,8 +52,8 @@ class FoldedIn(ExtendedRun):
         """Fold given ratings and features into a run.
 
         Raises:
-            UserError: there is nothing to fold in, the model is neither a factor equation nor a ranking model, or it is a
-                ranking model and an item is new.
+            UserError: there is nothing to fold in, the model is neither a factor equation nor a ranking model, or it is
+                a ranking model and an item is new.
         """
         users, items = collect_users_and_items(run, given)
         self.folded_user_ids, self.folded_item_ids, self.is_anonymous = users.ids, items.ids, given.is_anonymous

@@ -255,9 +255,9 @@ class Run(Recommender):
         """Fold in users, items and ratings that the model was not trained on, without retraining it.
 
         Solves for the weights of a new user with the item weights fixed, and of a new item with the user weights fixed,
-        in closed form. For a run of optimizer=gibbs, it solves in each sample. A ranking model scores items by the given
-        ratings. A known user keeps the training ratings
-        and adds the given ones. All other weights stay unchanged. See `FoldInSolver` for the equations.
+        in closed form; for a run of optimizer=gibbs, in each sample. See `FoldInSolver` for the equations. A ranking
+        model scores items from the given ratings. A known user keeps the training ratings and adds the given ones. All
+        other weights stay unchanged.
 
         Args:
             ratings: one user's ratings by item id or title; or a data frame with the columns item_id, rating and
@@ -273,8 +273,8 @@ class Run(Recommender):
             an object that predicts for these users and items, recommends to them, and explains.
 
         Raises:
-            UserError: a rating is invalid or off the scale, an item is unknown or rated twice, or the model is neither a
-                factor equation nor a ranking model.
+            UserError: a rating is invalid or off the scale, an item is unknown or rated twice, or the model is neither
+                a factor equation nor a ranking model.
         """
         _check_roles(columns or {}, DEFAULT_COLUMNS)
         given = read_given_data(

@@ -28,7 +28,8 @@ class ItemKNNOptions(ItemWeightsOptions):
     num_neighbors: int = field(metadata=within(1, 65_536))
     """Number of neighbors of each item."""
     shrinkage: float = field(metadata=at_least(0))
-    """Number of users added to the denominator of a similarity, so pairs of items with few raters in common count less."""
+    """Number of users added to the denominator of a similarity, so pairs of items with few raters in common count
+    less."""
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "ItemKNN":
         return ItemKNN(self, training)
