@@ -60,7 +60,6 @@ def fit_peer(system: str, table: str, num_test: str, settings: str, threads: str
     error = np.clip(predicted, ratings.rating.min(), ratings.rating.max()) - test.rating
     return {
         "seconds": seconds,
-        "speed": options[peer.epochs] * len(training.user) / seconds,
         "rmse": float(np.sqrt(np.mean(error.astype(np.float64) ** 2))),
     }
 
