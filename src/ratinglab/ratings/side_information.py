@@ -53,7 +53,7 @@ class AvailableData(NamedTuple):
     """Side information that is worth using.
 
     Attributes:
-        has_sessions: whether there are timestamps, and users rate several items on a day on average.
+        has_sessions: whether there are timestamps, and users give at least two ratings a day on average.
         user_features, item_features: names of the informative columns.
         has_times: whether there are timestamps.
     """

@@ -114,7 +114,7 @@ def find_available_data(table: RatingTable, split: Split) -> AvailableData:
 
 
 def _has_sessions(table: RatingTable, is_train: NDArray[np.bool_]) -> bool:
-    """Return whether the training rows have timestamps, and users rate several items on a day on average."""
+    """Return whether the training rows have timestamps, and users give at least two ratings a day on average."""
     if table.timestamp is None:
         return False
     step = 1 + len(is_train) // NUM_SAMPLED_ROWS  # samples the users of a large table
