@@ -81,11 +81,10 @@ def import_named(name: str, *, key: str) -> ModuleType:
 
 @contextmanager
 def name_line_of_fault(code: Any, *, place: str) -> Iterator[None]:
-    """Raise UserError with file and line for an exception in the user's file that defines the class or function `code`.
+    """Raise UserError with file and line for an exception in the user's code.
 
-    A class includes its base classes.
-
-    `place` begins the message.
+    `code` is a function, or a class with its base classes. Exceptions from files that define none of these are not
+    changed. `place` begins the message.
     """
     try:
         yield
