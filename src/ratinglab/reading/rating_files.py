@@ -30,11 +30,12 @@ class FileContent(NamedTuple):
     """Columns of one file.
 
     Attributes:
+        file: the file.
         layout: layout of a text file. None for other formats.
         user, item: ids, in chunks.
         rating: (N,) float32.
-        timestamp: (N,) int64, milliseconds since 1970, or None if not read.
-        notes: one line each.
+        timestamp: (N,) int64, milliseconds since 1970. None if the timestamps are not read.
+        notes: what the user should know about the file, one line each.
     """
 
     file: InputFile
