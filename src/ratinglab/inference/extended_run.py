@@ -37,8 +37,7 @@ def extend_predictor(old: Predictor, new: NewRows, user_rows: SideSamples, item_
     samples = [Factors(user, item, user_rows.mean) for user, item in pairs]
     posterior = Posterior(PlaceholderEquation(samples[0]))
     posterior.samples = samples
-    baseline = _extend_baseline(old.baseline, new)
-    return Predictor(posterior, baseline, stars=old.stars, scale=old.scale).eval()
+    return Predictor(posterior, _extend_baseline(old.baseline, new), stars=old.stars, scale=old.scale).eval()
 
 
 def _extend_baseline(old: BiasBaseline, new: NewRows) -> BiasBaseline:
