@@ -88,7 +88,7 @@ def test_als_refuses_equations_without_regularization():
 def steps(options: GradientOptions, gradients: list[float]) -> list[float]:
     """Return a weight, 1 at first, after each step along these gradients."""
     table = nn.Embedding.from_pretrained(torch.ones(1, 1), freeze=False, sparse=options.name == "sparse_adam")
-    optimizer, weights = options.optimizer(table.parameters()), []
+    optimizer, weights = options.make_optimizer(table.parameters()), []
     for gradient in gradients:
         optimizer.zero_grad()
         (gradient * table(torch.tensor([0]))).sum().backward()

@@ -309,7 +309,7 @@ class LBFGS(GradientOptions):
     name = "lbfgs"
     takes_batches = False
 
-    def optimizer(self, parameters):
+    def make_optimizer(self, parameters):
         return torch.optim.LBFGS(parameters, lr=self.lr, max_iter=10)
 
 

@@ -32,7 +32,7 @@ class GradientFit(Fit):
 
     def __init__(self, predictor: Predictor, setup: FitSetup, options: "GradientOptions") -> None:
         super().__init__(predictor, setup, options)
-        self.make_optimizer = options.optimizer
+        self.make_optimizer = options.make_optimizer
         self.accumulate_grad_batches = setup.trainer.accumulate_grad_batches
         self.gradient_clip_val = setup.trainer.gradient_clip_val
         self._pending: list[tuple[Batch, int]] = []

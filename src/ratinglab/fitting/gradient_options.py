@@ -26,7 +26,7 @@ class GradientOptions(LearningRateOptions):
     supports_processes: ClassVar[bool] = True
 
     @abstractmethod
-    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
+    def make_optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         """Make the optimizer over these parameters. The fit passes a closure that returns the loss to its step."""
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
@@ -55,7 +55,7 @@ class AdamOptions(MomentOptions):
     """Adam's own weight decay, added to the gradient of every weight at every step. For λ per rating, set
     model.regularization."""
 
-    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
+    def make_optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         from torch.optim import Adam
 
         return Adam(parameters, lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay, fused=True)
@@ -70,7 +70,7 @@ class AdamWOptions(MomentOptions):
     weight_decay: float = field(metadata=at_least(0))
     """Each step shrinks every weight by the fraction lr · weight_decay. For λ per rating, set model.regularization."""
 
-    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
+    def make_optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         from torch.optim import AdamW
 
         return AdamW(parameters, lr=self.lr, betas=(self.beta1, self.beta2), weight_decay=self.weight_decay, fused=True)
@@ -92,8 +92,7 @@ class SparseAdamOptions(MomentOptions):
     def trainer_values(self) -> dict[str, object]:
         return {"gradient_clip_val": None}
 
-    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """Make an Adam that updates only the rows of sparse gradients."""
+    def make_optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         from ratinglab.fitting.sparse_adam import SparseRowAdam
 
         return SparseRowAdam(parameters, lr=self.lr, betas=(self.beta1, self.beta2), eps=1e-8)
@@ -116,7 +115,7 @@ class SGDOptions(GradientOptions):
     momentum: float = field(metadata=at_least(0, below=1))
     """Fraction of the last step that the next one repeats, from 0 to below 1."""
 
-    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
+    def make_optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         from torch.optim import SGD
 
         return SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)

@@ -21,6 +21,6 @@ class LBFGSOptions(GradientOptions):
     max_iter: int = field(metadata=at_least(1))
     """Iterations in a step."""
 
-    def optimizer(self, parameters: Iterator[Parameter]) -> optim.Optimizer:
+    def make_optimizer(self, parameters: Iterator[Parameter]) -> optim.Optimizer:
         """torch's L-BFGS."""
         return optim.LBFGS(parameters, lr=self.lr, max_iter=self.max_iter, line_search_fn="strong_wolfe")
