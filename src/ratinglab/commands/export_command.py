@@ -96,14 +96,15 @@ def _make_cold_pairs(run: Run) -> Batch:
     return Batch(user, item, rating=torch.zeros(len(user)), day=torch.zeros_like(user))
 
 
-def _describe(run: Run, format: ExportFormat, written: WrittenExport, parity: Parity) -> dict[str, Any]:
+def _describe(run: Run, export_format: ExportFormat, written: WrittenExport, parity: Parity) -> dict[str, Any]:
     """Describe an export for export.json."""
     record = run.record
     day = {"day": "days since 1970-01-01; 2147483647: each user's last day in training"}
     no_day = {"day": "not an input: this format predicts for each user's last day in training"}
-    packages = ("ratinglab", "torch", "numpy", "pyarrow", *(ONNX_PACKAGES if format is ExportFormat.onnx else ()))
+    packages = ["ratinglab", "torch", "numpy", "pyarrow"]
+    packages += ONNX_PACKAGES if export_format is ExportFormat.onnx else []
     return {
-        "format": format.name,
+        "format": export_format.name,
         "file": written.file,
         **written.facts,
         "index": "row number in users.parquet or items.parquet; -1 for any other id, predicted by the bias baseline",

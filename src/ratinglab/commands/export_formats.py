@@ -162,7 +162,7 @@ def write_ids(
         pyarrow.parquet.write_table(pa.table(columns), folder / f"{name}.parquet")
 
 
-def _trace(run: Run, format: ExportFormat) -> torch.export.ExportedProgram:
+def _trace(run: Run, export_format: ExportFormat) -> torch.export.ExportedProgram:
     """Trace the predictor, including cold start and clipping, for batches of any size."""
     predictor = run.predictor
     model = predictor.model.traceable()
@@ -175,12 +175,12 @@ def _trace(run: Run, format: ExportFormat) -> torch.export.ExportedProgram:
     try:
         return torch.export.export(traceable, example, dynamic_shapes=(batch,) * len(example))
     except Exception as error:  # a user's equation can raise anything
-        raise _unsupported(run, format, "torch.export cannot trace", error) from error
+        raise _unsupported(run, export_format, "torch.export cannot trace", error) from error
 
 
-def _unsupported(run: Run, format: ExportFormat, problem: str, error: Exception) -> UserError:
+def _unsupported(run: Run, export_format: ExportFormat, problem: str, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:300]
-    return UserError(f"format={format.name}: {problem} model={run.record.model}: {reason}")
+    return UserError(f"format={export_format.name}: {problem} model={run.record.model}: {reason}")
 
 
 def search_left(ordered: Tensor, values: Tensor) -> Tensor:
@@ -209,7 +209,7 @@ def _describe_signature(takes_day: bool) -> dict[str, Any]:
     return {"inputs": dict.fromkeys(names, index), "outputs": {"rating": {"dtype": "float32", "shape": ["B"]}}}
 
 
-def _collect_arrays(run: Run, format: ExportFormat) -> Arrays:
+def _collect_arrays(run: Run, export_format: ExportFormat) -> Arrays:
     """Collect the arrays of r̂ = clip(mean + user_bias + item_bias + user_factors · item_factors), in rating units.
 
     A pair with an unknown user or item gets baseline_mean + baseline_user_bias + baseline_item_bias. The last entry of
@@ -220,7 +220,7 @@ def _collect_arrays(run: Run, format: ExportFormat) -> Arrays:
     baseline = run.predictor.baseline
     if factors is None:
         raise UserError(
-            f"format={format.name} needs a model with factors, got model={run.record.model}: "
+            f"format={export_format.name} needs a model with factors, got model={run.record.model}: "
             "use format=torch or format=onnx"
         )
     sides, stars = (factors.user, factors.item), run.predictor.stars
@@ -261,7 +261,6 @@ def _factor_predictor(model: Arrays) -> Predict:
         user, item = user[is_known], item[is_known]
         rating[is_known] = model["mean"] + model["user_bias"][user] + model["item_bias"][item]
         rating[is_known] += (model["user_factors"][user] * model["item_factors"][item]).sum(axis=1)
-        clipped: NDArray[np.float32] = rating.clip(*model["scale"])
-        return clipped
+        return np.clip(rating, *model["scale"])
 
     return predict
