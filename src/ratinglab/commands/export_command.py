@@ -22,6 +22,7 @@ TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
 MAX_ROWS_COMPARED, BLOCK_ROWS = 100_000, 1_000
 """Largest number of rows whose predictions are compared, and number of rows predicted at once."""
 MAX_INT32 = np.iinfo(np.int32).max
+"""Largest index that an export accepts. No user or item has it."""
 
 
 class Parity(NamedTuple):

@@ -33,7 +33,9 @@ MAX_CATEGORIES = 6
 MAX_BAR_LENGTH = 40
 """Length of the longest bar, in characters."""
 QUANTILES = {"least": 0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "most": 1}
+"""Quantiles of the number of ratings per user and per item, by the name of their column."""
 FIGURE_FORMATS = ("png", "pdf", "svg")
+"""Possible extensions of the figure's file."""
 ALWAYS_SET = ("path", "user", "item", "rating", "title")
 """Last words of the keys that the train command sets even to their default values."""
 MAX_FOR_BEST, MAX_FOR_GIBBS = 1_000_000, 5_000_000

@@ -25,8 +25,11 @@ GENRES_100K = tuple(
 MAX_MEMBER_BYTES = 4 << 30
 """Maximum decompressed bytes of a member of an archive: four times the largest known member."""
 COMMA = TextDialect(",", "utf-8")
+"""Dialect of CSV files with a header."""
 NAMED_COLUMNS = ColumnOptions(user="userId", item="movieId", rating="rating", timestamp="timestamp")
+"""Columns of ratings.csv."""
 NUMBERED_COLUMNS = ColumnOptions(user="1", item="2", rating="3", timestamp="4")
+"""Columns of ratings files without a header."""
 
 
 @dataclass(frozen=True)
