@@ -126,7 +126,7 @@ def build_ready_fit(prepared: PreparedRun, record: RunRecord, run_folder: Path) 
         UserError: the rows or the weights in `from=` do not suit the fit, or the checkpoint is damaged; nothing has
             been written.
     """
-    last, read = run_folder / LAST, prepared.record.provenance
+    last, provenance = run_folder / LAST, prepared.record.provenance
     epochs_done = read_checkpoint(last, record=record).epochs if last.exists() else 0
     loggers = [
         logger.build(run_folder=run_folder, first_epoch=epochs_done + 1) for logger in prepared.options.logger.values()
@@ -139,7 +139,7 @@ def build_ready_fit(prepared: PreparedRun, record: RunRecord, run_folder: Path) 
         load_initial_weights(prepared, fit.predictor)
     fit.run_id = record.id
     fit.connect_services(run_folder)
-    digests = [read["data_digest"], read["side_digest"], read["split"]]
+    digests = [provenance[key] for key in ("data_digest", "side_digest", "split")]
     return ReadyFit(trainer, fit, prepared.data, loggers, epochs_done, digests)
 
 
