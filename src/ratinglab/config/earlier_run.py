@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
@@ -42,18 +42,18 @@ class EarlierRun:
 
     Attributes:
         folder: folder of the earlier run.
-        key: the argument that names the folder: "resume", or "run" for a reproduction.
+        is_resumed: whether the run continues in its folder. A reproduction has a new folder.
         settings: overrides that change the run's own configuration, such as trainer.max_epochs=50.
     """
 
     folder: Path
-    key: Literal["resume", "run"]
+    is_resumed: bool
     settings: list[str]
 
     @property
-    def is_resumed(self) -> bool:
-        """Whether the run continues in its folder. A reproduction has a new folder."""
-        return self.key == "resume"
+    def key(self) -> str:
+        """Key of the argument that names the folder."""
+        return "resume" if self.is_resumed else "run"
 
     def arguments(self) -> list[str]:
         """List the overrides that the run was started with, with the new settings in place of the old ones.
@@ -209,7 +209,7 @@ def find_resumed_run(overrides: Sequence[Override], *, multirun: bool) -> Earlie
                 "starts a new run from its weights"
             )
     folder = _run_folder(user_path(_text(resume), key="resume"), key="resume")
-    return EarlierRun(folder, "resume", settings)
+    return EarlierRun(folder, is_resumed=True, settings=settings)
 
 
 def find_reproduced_run(overrides: Sequence[Override], *, multirun: bool) -> EarlierRun:
@@ -220,7 +220,7 @@ def find_reproduced_run(overrides: Sequence[Override], *, multirun: bool) -> Ear
     """
     _check_single_values(overrides)
     run = [override for override in overrides if override.key_or_group == "run"]
-    settings = [override for override in overrides if PATH_KEY.fullmatch(str(override.key_or_group))]
+    settings = [override.input_line or "" for override in overrides if PATH_KEY.fullmatch(str(override.key_or_group))]
     if multirun or len(run) != 1 or len(overrides) != 1 + len(settings):
         raise UserError(
             "reproduce takes run=FOLDER and, if the data have been moved, their new path, as in data.path=FILE"
@@ -228,7 +228,7 @@ def find_reproduced_run(overrides: Sequence[Override], *, multirun: bool) -> Ear
     folder, notes = find_named_run(_text(run[0]))
     for note in notes:
         print(note)
-    return EarlierRun(_run_folder(folder, key="run"), "run", [override.input_line or "" for override in settings])
+    return EarlierRun(_run_folder(folder, key="run"), is_resumed=False, settings=settings)
 
 
 def _check_single_values(overrides: Sequence[Override]) -> None:
