@@ -9,7 +9,6 @@ from tables import NO_SIDE_INFORMATION, table_of
 
 from ratinglab.errors import UserError
 from ratinglab.options import check_options
-from ratinglab.splits import folds
 from ratinglab.splits.by_time import LeaveLastSplitOptions, TemporalSplitOptions
 from ratinglab.splits.chosen_rows import FilesSplitOptions, RowsSplitOptions
 from ratinglab.splits.folds import KFoldSplitOptions, MovieLensUSplitOptions, SurpriseKFoldSplitOptions
@@ -148,7 +147,7 @@ def test_published_folds_are_consecutive_fifths_of_the_rows(monkeypatch):
     u = MovieLensUSplitOptions(refit=False, fold=1, seed=0, validation=0.1)
     with pytest.raises(UserError, match=r"split=movielens_u needs all rows of MovieLens 100K .*, and table differs"):
         u.apply(table)
-    monkeypatch.setattr(folds, "MOVIELENS_100K_DIGEST", table.digest)
+    monkeypatch.setattr(MovieLensUSplitOptions, "data_digest", table.digest)
     assert rows(u.apply(table), TEST) == list(range(20_000))
     assert sizes(u.apply(table)) == (72_000, 8_000, 20_000)
 

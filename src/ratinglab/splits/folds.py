@@ -15,9 +15,6 @@ from ratinglab.splits.split import RandomValidationSplitOptions
 if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
 
-MOVIELENS_100K_DIGEST = "48abd2e46d4c0e51c4bf76e6b2bdc260"
-"""Digest of MovieLens 100K in its published order, in which each u-fold is a contiguous fifth."""
-
 
 @dataclass
 class KFoldSplitOptions(RandomValidationSplitOptions):
@@ -60,13 +57,15 @@ class MovieLensUSplitOptions(RandomValidationSplitOptions):
 
     name: ClassVar[str] = "movielens_u"
     folds: ClassVar[int] = 5
+    data_digest: ClassVar[str] = "48abd2e46d4c0e51c4bf76e6b2bdc260"
+    """Digest of MovieLens 100K in its published order."""
 
     fold: int = field(metadata=within(1, 5))
     """Number of the fold held out for test, from 1 for u1 to 5 for u5. Sweep over all folds with
     -m split.fold=1,2,3,4,5"""
 
     def test_rows(self, table: RatingTable) -> slice:
-        if table.digest != MOVIELENS_100K_DIGEST:
+        if table.digest != self.data_digest:
             raise UserError(
                 f"split=movielens_u needs all rows of MovieLens 100K in their published order, and {table.name} differs"
             )
