@@ -32,7 +32,7 @@ from ratinglab.training.train_options import TrainOptions
 log = logging.getLogger(__name__)
 
 TEXTBOOK_FITS = {("mf", "adam"), ("biased_mf", "adam")}
-"""Models and optimizers whose results end with a tip about recipe=best."""
+"""Models and optimizers that newcomers begin with, so that their results end with a tip about recipe=best."""
 
 
 def evaluate_and_write(
