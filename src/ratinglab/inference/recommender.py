@@ -29,7 +29,7 @@ SHORT_LIST = 10
 Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]
 """Timestamps of ratings, in any unit. Timestamps without a time zone are in UTC."""
 BASES = ("known", "user_unknown", "item_unknown", "both_unknown")
-"""Values of `basis`: the model predicts known pairs, the bias baseline all other pairs."""
+"""Values of `basis`. The index is 1 for an unknown user plus 2 for an unknown item. Only known pairs use the model."""
 Choice = TypeVar("Choice", bound=Enum)
 
 
