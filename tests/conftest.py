@@ -28,7 +28,7 @@ from ratinglab.process.startup import SLEEPING_THREADS
 # As commands do before they import torch: let waiting threads sleep. Two threads that spin on one core made a sweep
 # of a small table thirty times slower.
 os.environ |= SLEEPING_THREADS
-# No test can see whether a file would survive a power loss. Syncing took 0.1 s of most commands.
+# Syncing took 0.1 s of most commands. The tests of syncing patch this function again.
 os.fsync = os.fstat  # also raises for a closed file
 # A shell starts background jobs with SIGINT ignored; the tests of Ctrl-C need Python's own handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
