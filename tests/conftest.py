@@ -21,7 +21,7 @@ from cached_answers import cache_answers
 from cached_configs import cache_configs
 from documented import options_of
 from in_process import act_as_command
-from short_fits import shorten_fits
+from short_fits import SHORT_FITS
 
 from ratinglab.process.startup import SLEEPING_THREADS
 
@@ -187,12 +187,20 @@ def pytest_collection_finish() -> None:
 
     Scanning imported objects took a third of many tests.
     """
-    shorten_fits()
+    SHORT_FITS.start()
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 50, 100)
     cache_configs()
     cache_answers()
+
+
+@pytest.fixture(scope="module")
+def whole_fits() -> Iterator[None]:
+    """Fit interest by as many iterations as commands do."""
+    SHORT_FITS.stop()
+    yield
+    SHORT_FITS.start()
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ import matplotlib.backends.backend_agg  # noqa: F401
 from cached_answers import cache_answers
 from cached_configs import cache_configs
 from hydra._internal.hydra import Hydra
-from short_fits import shorten_fits
+from short_fits import SHORT_FITS
 
 import ratinglab.cli  # noqa: F401
 from ratinglab.commands import (  # noqa: F401
@@ -187,7 +187,7 @@ def end(status: int) -> NoReturn:
 Hydra.get_mode = lambda *arguments, **options: None
 cache_configs()
 cache_answers()
-shorten_fits()
+SHORT_FITS.start()
 train_once()
 # what imports have left to clean up: it touches so much memory that it took a quarter of a short command
 atexit._clear()

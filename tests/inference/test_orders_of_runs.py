@@ -16,6 +16,7 @@ from ratinglab.inference.run import Run
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.recommend.interest import fit_interest
 
+pytestmark = pytest.mark.usefixtures("whole_fits")
 ORDERS = ["expected_gain", "prediction", "lower_bound"]
 
 

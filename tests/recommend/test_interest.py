@@ -14,19 +14,13 @@ from ratinglab.recommend.interest import DIMS, FACTORIZATIONS, Interest, fit_int
 NUM_USERS, NUM_ITEMS = 30, 25
 """The last user has rated nothing, and nobody has rated the last item."""
 DIM = sum(DIMS)
-ALS_ITERATIONS = interest.ALS_ITERATIONS
-"""Number of iterations in commands; when the tests begin, conftest.py makes it smaller."""
+pytestmark = pytest.mark.usefixtures("whole_fits")
 
 
 def pairs_of(is_rated: np.ndarray) -> RatedPairs:
     """List the rated pairs of a table, shuffled."""
     user, item = np.random.default_rng(1).permutation(np.argwhere(is_rated)).astype(np.int32).T.copy()
     return RatedPairs(user, item)
-
-
-@pytest.fixture(autouse=True)
-def whole_fits(monkeypatch):
-    monkeypatch.setattr(interest, "ALS_ITERATIONS", ALS_ITERATIONS)
 
 
 @pytest.fixture(scope="module")
