@@ -62,21 +62,18 @@ def import_named(name: str, *, key: str) -> ModuleType:
     """
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+    except Exception as error:  # a user's module can raise anything
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             hint = did_you_mean(name, (module.name for module in pkgutil.iter_modules()), cutoff=0.85)
             hint = hint or "; to import from a folder of your own, add --config-dir FOLDER"
             raise UserError(f"{key}: there is no module {name}{hint}") from error
-        fault: Exception = error
-    except Exception as error:  # a user's module can raise anything
-        fault = error
-    if isinstance(fault, SyntaxError):
-        place = f"{fault.filename}, line {fault.lineno}"
-    else:
-        frame = traceback.extract_tb(fault.__traceback__)[-1]
-        place = f"{frame.filename}, line {frame.lineno}"
-    message = fault.msg if isinstance(fault, SyntaxError | ImportError) else f"{type(fault).__name__}: {fault}"
-    raise UserError(f"{key}: {name} cannot be imported: {place}: {' '.join(message.split())}") from fault
+        if isinstance(error, SyntaxError):
+            place = f"{error.filename}, line {error.lineno}"
+        else:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            place = f"{frame.filename}, line {frame.lineno}"
+        message = error.msg if isinstance(error, SyntaxError | ImportError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"{key}: {name} cannot be imported: {place}: {' '.join(message.split())}") from error
 
 
 @contextmanager
