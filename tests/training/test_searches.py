@@ -53,6 +53,13 @@ def test_search_draws_from_its_space_and_leaves_the_test_rows_closed(study):
     assert best.endswith(" test=true")
 
 
+def test_extended_job_of_a_search_leaves_the_test_rows_closed(command, study, tmp_path):
+    job = shutil.copytree(next(study.run.glob("*/metrics.json")).parent, tmp_path / "job")
+    command(tmp_path, "train", f"resume={job}", "trainer.max_epochs=9")
+    assert metrics_of(job)["fit/epochs"] == 9
+    assert not any("test/" in tag for tag in metrics_of(job))
+
+
 def test_documented_search_runs(command, tmp_path):
     arguments = [text.replace("n_trials=20", "n_trials=2") for text in SEARCH]
     assert "\nbest " in command(tmp_path, "train", "-m", *arguments, "trainer=debug", "logger=none").stdout

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from ratinglab.config.hydra_api import is_search
 from ratinglab.config.primary_config import (
     MULTIPLE_CHOICE_GROUPS,
     OPTIONAL_GROUPS,
@@ -81,6 +83,8 @@ class EarlierRun:
             raise UserError(f"{self.key}: {path} is damaged: {reason}") from error
         config, hydra = self._compose_todays_defaults(conf, saved)
         self._make_paths_absolute(saved)
+        if OmegaConf.is_interpolation(saved, "test") and self._was_in_search():
+            saved.test = False  # `unless_search` would see that no search is running now
         limits = self._changed_limits(saved)
         try:
             config.merge_with(saved, {"trainer": limits}, self._links(saved, is_extended=bool(limits)))
@@ -91,6 +95,11 @@ class EarlierRun:
             ) from error
         self._apply_settings(conf, config)
         return config, hydra
+
+    def _was_in_search(self) -> bool:
+        """Return whether the run was a job of a search."""
+        hydra = OmegaConf.create(read_hydra(self.folder))
+        return hydra.get("mode") == RunMode.MULTIRUN.name and is_search(hydra)
 
     def _compose_todays_defaults(self, conf: PrimaryConfig, saved: DictConfig) -> tuple[DictConfig, DictConfig]:
         """Compose today's config of the run's choices, and Hydra's part.
