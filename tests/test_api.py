@@ -351,6 +351,8 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
         ((), {"ratings": []}, "data.path must name at least one file"),
         ((), {"ratings": [NO_FRAME]}, "ratings must be a data frame, arrays by column name, or a path, got list"),
         ((), {"ratings": pd.Series([1.0])}, "ratings must be a data frame, .* got Series"),
+        ((), {"ratings": NO_FRAME | {"user_id": ["a", True]}}, "ratings, column 'user_id' must hold values of one"),
+        (("search=timesvdpp_gibbs", "model.embedding_dim=8"), {}, "^search=timesvdpp_gibbs needs a sweep: "),
         ((), {"ratings": NO_FRAME | {"user_id": [b"a", 1]}}, "ratings, column 'user_id' must hold values of one"),
         (("data.path=x.csv",), {}, "give ratings as a keyword or as the text data.path=…, not both"),
         (("seed=4",), {"seed": 3}, "give seed as a keyword or as the text seed=…, not both"),
@@ -424,8 +426,11 @@ def test_wrong_kinds_of_arguments_are_user_errors_and_type_errors(frame):
         ratinglab.train(frame)
     with pytest.raises(TypeError, match="columns must be names by role"):
         ratinglab.train(ratings=frame, columns=["userId"])
+    with pytest.raises(ratinglab.UserError, match="ratings cannot be read as a table: "):
+        ratinglab.train(ratings=pa.chunked_array([[1, 2]]))
     with pytest.raises(TypeError, match="verbose must be True or False, got 'no'"):
         ratinglab.train(ratings=frame, verbose="no")
+    assert metrics(train(ratings=frame, verbose=0)) == metrics(train(ratings=frame))
 
 
 def test_ids_may_be_integers_and_texts_in_one_column(frame):
@@ -434,6 +439,13 @@ def test_ids_may_be_integers_and_texts_in_one_column(frame):
     assert metrics(train(ratings=mixed)) == metrics(train(ratings=frame))
     large = frame.assign(user_id=[10**30 + user for user in frame["user_id"]])
     assert train(ratings=large).predict([10**30 + 3], [2]) == train(ratings=frame).predict([3], [2])
+
+
+def test_threshold_may_be_the_highest_rating_though_float32_rounds_it_down(frame):
+    run = train(ratings=frame.assign(rating=frame["rating"] * 0.14))
+    assert len(run.recommend(3, k=2, threshold=0.7, exclude_seen=False)) == 2
+    with pytest.raises(ratinglab.UserError, match=r"^threshold must be at most 0.7, the highest rating, got 0.75$"):
+        run.recommend(3, k=2, threshold=0.75)
 
 
 def test_timestamp_format_reads_dates_as_text(frame):
@@ -532,13 +544,15 @@ def test_run_of_several_frames_resumes_with_all_of_them(frame):
 @pytest.mark.parametrize(
     ("compute", "fault"),
     [
-        ("lambda predicted, rating: 1 / 0", r".*/faulty_metric_\d.py, line 2: ZeroDivisionError: division by zero"),
+        ("lambda predicted, rating: 1 / 0", r".*/faulty_metric_\d.py, line 3: ZeroDivisionError: division by zero"),
         ("lambda predicted, rating: 'high'", "must return a number, got str"),
+        ("partial(lambda k, predicted, rating: 1 / 0, 2)", r".*/faulty_metric_\d.py, line 3: ZeroDivisionError: .*"),
     ],
 )
 def test_faulty_metric_is_found_before_the_fit(frame, tmp_path, monkeypatch, compute, fault):
     name = f"faulty_metric_{len(compute) % 10}"
-    code = f"from ratinglab.evaluation.metrics import Metric\nown = Metric('own', 'own', True, {compute})\n"
+    imports = "from functools import partial\nfrom ratinglab.evaluation.metrics import Metric"
+    code = f"{imports}\nown = Metric('own', 'own', True, {compute})\n"
     (tmp_path / "lab").mkdir()
     (tmp_path / "lab" / f"{name}.py").write_text(code)
     with pytest.raises(ratinglab.UserError, match=f"^metrics: own:? {fault}$"):

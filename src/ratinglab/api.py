@@ -244,7 +244,7 @@ def _check_arguments(overrides: Sequence[str], settings: Settings) -> dict[str, 
         if text.startswith("-"):
             raise UserError(f"{text}: flags work only on the command line; use config_dir=FOLDER for --config-dir")
     given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
-    if not isinstance(given.get("verbose", True), bool):
+    if given.get("verbose", True) not in (True, False):
         raise ArgumentError(f"verbose must be True or False, got {given['verbose']!r}")
     if not isinstance(given.get("columns", {}), Mapping):
         raise ArgumentError(f"columns must be names by role, such as {{'user': 'userId'}}, got {given['columns']!r}")
@@ -254,7 +254,7 @@ def _check_arguments(overrides: Sequence[str], settings: Settings) -> dict[str, 
             raise UserError(f"give {name} as a keyword or as the text {key}=…, not both")
     if "ratings" in given and "data" in keys:
         raise UserError("give ratings as a keyword or the text data=NAME, not both")
-    return given | {name: make_reusable(given[name]) for name in PATH_KEYS.keys() & given.keys()}
+    return given | {name: make_reusable(given[name], name=name) for name in PATH_KEYS.keys() & given.keys()}
 
 
 def _keys_set(overrides: Sequence[str]) -> set[str]:

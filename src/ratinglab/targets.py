@@ -88,7 +88,7 @@ def name_line_of_fault(code: Any, *, place: str) -> Iterator[None]:
     except (UserError, MemoryError):
         raise
     except Exception as error:  # a user's code can raise anything
-        parts = inspect.getmro(code) if inspect.isclass(code) else [code]
+        parts = inspect.getmro(code) if inspect.isclass(code) else [getattr(code, "func", code)]  # of a partial
         modules = {str(getattr(part, "__module__", "")) for part in parts}
         modules = {module for module in modules if module.split(".")[0] not in LIBRARIES}
         files = {getattr(sys.modules.get(module), "__file__", None) for module in modules}

@@ -262,6 +262,7 @@ def test_lists_from_python_have_ten_items_by_default(run):
         ({"candidates": ["a"]}, r"^candidates: no item has training ratings among 1 id, such as 'a'$"),
         ({"candidates": np.array([True, False])}, r"^candidates must be a list of ids, got array"),
         ({"threshold": "4"}, r"^threshold must be a finite number, got '4'$"),
+        ({"threshold": True}, r"^threshold must be a finite number, got True$"),
         ({"threshold": 99}, r"^threshold must be at most 5, the highest rating, got 99$"),
         ({"exclude_seen": "no"}, r"^exclude_seen must be True or False, got 'no'$"),
         ({"unknown": "mean"}, r"^unknown must be one of error, baseline, got 'mean'$"),

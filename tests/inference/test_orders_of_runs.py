@@ -158,6 +158,13 @@ def test_a_threshold_that_is_not_finite_is_refused(run, threshold):
             attempt(k=2, threshold=threshold)
 
 
+def test_threshold_above_the_scale_matters_only_to_expected_gain(run):
+    with pytest.raises(UserError, match=r"^threshold must be at most 5, the highest rating, got 6$"):
+        run.recommend(3, k=2, threshold=6)
+    listed = run.recommend(3, k=2, by="prediction")
+    pd.testing.assert_frame_equal(run.recommend(3, k=2, by="prediction", threshold=6), listed)
+
+
 def test_interest_is_fitted_once_and_kept(tmp_path, monkeypatch):
     run = run_of(tmp_path / "run")
     expected = run.recommend(3, k=9)

@@ -145,7 +145,8 @@ class EarlierRun:
             if key not in keys:
                 raise UserError(f"{setting.input_line}: the run has no key {key}")
             if PATH_KEY.fullmatch(key) and value not in (None, FRAME) and not _text(setting).startswith("~"):
-                value = str(Path.cwd() / _text(setting))  # a reproduction may be resumed elsewhere
+                # absolute, because a reproduction may be resumed elsewhere
+                value = str(Path(escape_interpolations(str(Path.cwd()))) / _text(setting))
             OmegaConf.update(config, key, value)
         for key in in_ratings:
             OmegaConf.update(config, key, OmegaConf.select(config, "data.path"))

@@ -72,18 +72,23 @@ def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
             hint = "use -m" if key == "hydra.mode" else "use hydra.run.dir or hydra.sweep.dir"
             raise UserError(f"{typed}: {key} cannot be set; {hint}")
         if key in groups and override.is_sweep_override():
-            for name in swept_values(override):
-                _check_file(conf, key, name)
+            for listed in swept_values(override):
+                _check_names(conf, key, listed.strip("[]").split(","), typed=typed)
         elif key in groups:
             value: Any = override.value()
             names = value if isinstance(value, list) and key in MULTIPLE_CHOICE_GROUPS else [value]
             if not names or not all(isinstance(name, str) for name in names):
                 hint = "; to choose none, leave it out" if key in OPTIONAL_GROUPS else ""
                 raise UserError(f"{typed}: {key} must be one of {', '.join(conf.choices(key))}{hint}")
-            if len(set(names)) < len(names):
-                raise UserError(f"{typed}: {key} takes each name once")
-            for name in names:
-                _check_file(conf, key, name)
+            _check_names(conf, key, names, typed=typed)
+
+
+def _check_names(conf: PrimaryConfig, group: str, names: Sequence[str], *, typed: str | None) -> None:
+    """Raise UserError if a name is listed twice, or if its file in the user's folder is wrong."""
+    if len(set(names)) < len(names):
+        raise UserError(f"{typed}: {group} takes each name once")
+    for name in names:
+        _check_file(conf, group, name)
 
 
 def _refuse_added_key(override: Override, overrides: Sequence[Override], conf: PrimaryConfig) -> NoReturn:

@@ -29,7 +29,7 @@ from ratinglab.config.typed_options import TARGET, UnknownKeyError, to_options
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
 from ratinglab.fitting.fit_options import FitOptions
-from ratinglab.options import quote_for_hydra
+from ratinglab.options import escape_interpolations, quote_for_hydra
 from ratinglab.runs.claimed_folder import claim_folder
 from ratinglab.runs.record import read_config_dir, read_hydra
 from ratinglab.runs.run_files import HYDRA_FOLDER
@@ -103,7 +103,7 @@ class Job:
         folder, key = self.output_folder(kind), f"hydra.{kind}.dir"
         with claim_folder(folder, key=key, is_resumed=self.is_resumed, is_sweep=kind == "sweep"):
             try:
-                yield folder, f"{key}={quote_for_hydra(str(folder))}"
+                yield folder, f"{key}={quote_for_hydra(escape_interpolations(str(folder)))}"
             finally:
                 logging.shutdown()  # closes the logs of runs that `claim_folder` removes
 
@@ -150,10 +150,11 @@ def compose_job(conf: PrimaryConfig, overrides: Sequence[str], *, find_run: Find
     if earlier_run is None:
         job = compose_new_job(conf, overrides)
         swept = OmegaConf.select(job.hydra, "sweeper.params") or {}
-        # A single run would ignore a search. The command that trains the best job again sets keys of the search.
-        if swept and not swept.keys() & {override.key_or_group for override in conf.parse(overrides)}:
-            names = conf.chosen_names(overrides)["search"] or ["null"]
-            raise UserError(f"search={names[0]} needs a sweep: {conf.sweep_hint}")
+        # A single run would ignore a search. The command that trains the best job again sets all keys of the search.
+        if swept.keys() - {override.key_or_group for override in conf.parse(overrides)}:
+            names = conf.chosen_names(overrides)["search"]
+            searched = f"search={names[0]}" if names else "hydra.sweeper.params"
+            raise UserError(f"{searched} needs a sweep: {conf.sweep_hint}")
         return job
     config_dir = read_config_dir(earlier_run.folder)
     if conf.user_folder is None and config_dir is not None and Path(config_dir).is_dir():

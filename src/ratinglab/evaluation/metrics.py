@@ -101,7 +101,7 @@ def find_metrics(names: Iterable[str]) -> list[Metric]:
 
 
 def check_metrics(names: Iterable[str], rating: Tensor) -> None:
-    """Try metrics on a few ratings, (N,) float32, because a fault would otherwise show only after the fit.
+    """Try metrics on some ratings, (N,) float32, because a fault would otherwise show only after the fit.
 
     Raises:
         UserError: the user's metric has a fault, or returns no number.

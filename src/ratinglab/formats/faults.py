@@ -108,16 +108,20 @@ def _find_rating_fault(cells: list[str], layout: Layout) -> str | None:
         assert layout.time_format is not None, "the first row determines it"
         time = printable(cell_of["timestamp"])
         if not is_time(time.strip(), layout.time_format.any_dates, decimal=layout.dialect.decimal):
-            key = layout.time_format.key
-            return f"the timestamp must be {layout.time_format.rule}, got {time!r}{suggest_pattern(time, key=key)}"
+            time_format = layout.time_format
+            # a pattern for this row alone would not read the rows before it
+            hint = "" if time_format.pattern is None else suggest_pattern(time, key=time_format.key)
+            return f"the timestamp must be {time_format.rule}, got {time!r}{hint}"
     return None
 
 
 def _rating_hint(text: str, cells: list[str], layout: Layout) -> str:
-    if has_thousands_separator(text, decimal=layout.dialect.decimal):
-        return "; it looks like a number with a thousands separator: remove the separators"
+    thousands = "if it separates thousands, remove it"
     if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", text) and layout.dialect.decimal == ".":
-        return "; if the comma is the decimal point, set data.decimal=comma"
+        other = f"; {thousands}" if has_thousands_separator(text) else ""
+        return f"; if the comma is the decimal point, set data.decimal=comma{other}"
+    if has_thousands_separator(text, decimal=layout.dialect.decimal):
+        return f"; {thousands}"
     if len(cells) > MATRIX_COLUMNS and not text.strip():
         return "; if this is a user-item matrix, reshape it to one rating per row"
     if text.lower() in ("", "null", "nan", "na", "n/a", "none", "-", "?"):

@@ -60,10 +60,21 @@ def read_frame(
     return user_ids, item_ids, table["rating"].to_numpy().copy(), times  # torch wants writable arrays
 
 
-def make_reusable(frame: Frame) -> Frame:
-    """Return a frame that can be read several times. Reads a stream of Arrow data into memory."""
+def make_reusable(frame: Frame, *, name: str) -> Frame:
+    """Return a frame that can be read several times. Reads a stream of Arrow data into memory.
+
+    Raises:
+        UserError: the stream is no table. The message calls it `name`.
+    """
     is_kept = isinstance(frame, pd.DataFrame | pd.Series | Mapping) or not hasattr(frame, "__arrow_c_stream__")
-    return frame if is_kept else pa.table(frame)
+    return frame if is_kept else _read_stream(frame, name=name)
+
+
+def _read_stream(frame: Any, *, name: str) -> pa.Table:
+    try:
+        return pa.table(frame)
+    except (pa.ArrowException, ValueError) as error:
+        raise UserError(f"{name} cannot be read as a table: {' '.join(str(error).split())}") from error
 
 
 def column_names(frame: Frame, *, name: str) -> list[str]:
@@ -106,13 +117,14 @@ def _columns_of(frame: Frame, *, name: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(frame, np.ndarray) and frame.dtype.names is not None:
         yield from ((column_name, frame[column_name]) for column_name in frame.dtype.names)
     elif hasattr(frame, "__arrow_c_stream__") and not isinstance(frame, pd.Series):
-        try:
-            table = pa.table(frame)
-        except (pa.ArrowException, ValueError) as error:
-            raise UserError(f"{name} cannot be read as a table: {' '.join(str(error).split())}") from error
+        table = _read_stream(frame, name=name)
         yield from zip(table.column_names, table.columns, strict=True)
     else:
         raise UserError(f"{name} must be a data frame, arrays by column name, or a path, got {type(frame).__name__}")
+
+
+def _is_text_or_integer(cell: object) -> bool:
+    return isinstance(cell, str | Integral) and not isinstance(cell, bool)
 
 
 def _to_arrow(values: Any, *, place: str) -> pa.Array | pa.ChunkedArray:
@@ -130,7 +142,7 @@ def _to_arrow(values: Any, *, place: str) -> pa.Array | pa.ChunkedArray:
         return pa.array(values, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, NotImplementedError, OverflowError) as error:
         cells = pd.Series(values, dtype=object)
-        if cells.dropna().map(lambda cell: isinstance(cell, str | Integral)).all():  # pandas reads ids in such columns
+        if cells.dropna().map(_is_text_or_integer).all():  # pandas reads ids into such columns
             return pa.array(cells.map(str, na_action="ignore"), pa.string(), from_pandas=True)
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"{place} must hold values of one type: {reason}") from error

@@ -23,6 +23,7 @@ from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order
 from ratinglab.recommend.topk import select_top_k
+from ratinglab.stars import TOLERANCE
 
 SHORT_LIST = 10
 """Default length of lists, also in conf/recommend.yaml and conf/similar.yaml. Valid even if there are fewer items."""
@@ -46,7 +47,7 @@ class ListOptions:
     def __post_init__(self) -> None:
         """Raise UserError for an invalid number of items, or if `exclude_seen` is no boolean."""
         check_k(self.k)
-        if not isinstance(self.exclude_seen, bool | np.bool_):
+        if self.exclude_seen not in (True, False):
             raise UserError(f"exclude_seen must be True or False, got {self.exclude_seen!r}")
 
 
@@ -207,9 +208,7 @@ class Recommender(ABC):
             candidates = candidates[~np.isin(candidates, tables.ratings_of_users(user)["item"])]
         elif options.exclude_seen:
             seen = tables.seen_items()
-        threshold, highest = options.order.threshold, self.record.stars.highest
-        if threshold is not None and threshold > highest:
-            raise UserError(f"threshold must be at most {highest:g}, the highest rating, got {threshold:g}")
+        self._check_threshold(options.order)
         first, order = 0, self._build_order(options.order)
         for best in select_top_k(self.predictor, user, candidates=candidates, seen=seen, k=options.k, order=order):
             row, column = np.nonzero(best >= 0)
@@ -219,6 +218,14 @@ class Recommender(ABC):
             lists.insert(0, "user_id", ids[first + row])
             first += len(best)
             yield lists
+
+    def _check_threshold(self, order: OrderOptions) -> None:
+        """Raise UserError if expected gain orders the lists, but no rating on the scale would count as liked."""
+        threshold, stars = order.threshold, self.record.stars
+        if threshold is None or order.by is not OrderBy.expected_gain or self.record.predicts_scores:
+            return
+        if threshold > stars.highest + TOLERANCE * stars.unit:
+            raise UserError(f"threshold must be at most {stars.highest:g}, the highest rating, got {threshold:g}")
 
     def _build_order(self, options: OrderOptions) -> Order | None:
         """Build the order of lists. Returns None if the model's own ratings or scores order them.
@@ -279,7 +286,8 @@ def parse_order(by: str, threshold: float | None) -> OrderOptions:
     Raises:
         UserError: there is no such order, or the threshold is not a finite number.
     """
-    if threshold is not None and not (isinstance(threshold, Real) and np.isfinite(float(threshold))):
+    is_number = isinstance(threshold, Real) and not isinstance(threshold, bool)
+    if threshold is not None and not (is_number and np.isfinite(threshold)):
         raise UserError(f"threshold must be a finite number, got {threshold!r}")
     return OrderOptions(_parse_choice(OrderBy, by, name="by"), threshold)
 

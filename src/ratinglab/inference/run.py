@@ -390,7 +390,7 @@ class Run(Recommender):
         """Read a data frame, and look up its users and items."""
         check_timestamp_format(timestamp_format, key="timestamp_format")
         _check_roles(columns, [*DEFAULT_COLUMNS, "timestamp"])
-        ratings, own = make_reusable(ratings), self.record.provenance
+        ratings, own = make_reusable(ratings, name="ratings"), self.record.provenance
         names = column_names(ratings, name="ratings")
         chosen = choose_column_names(names, requested=columns, run_columns=own["columns"])
         own_timestamp = own["columns"].get("timestamp")

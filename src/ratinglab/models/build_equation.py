@@ -14,7 +14,7 @@ from ratinglab.sides import SIDE_NAMES
 from ratinglab.targets import name_line_of_fault
 
 NUM_TRIAL_ROWS = 3
-"""Number of training rows on which equations and metrics are tried."""
+"""Number of training rows on which an equation is tried."""
 
 
 def build_equation(options: EquationOptions, training: TrainingData, *, seed: int) -> Equation:

@@ -101,8 +101,8 @@ class FactorEquation(Equation):
     """μ, in stars: () float32, or 0.0 for an equation without a mean."""
 
     @property
-    def mean(self) -> float:
-        """μ, in stars."""
+    def mean_in_stars(self) -> float:
+        """μ."""
         return float(self.rating_mean)
 
     @abstractmethod
@@ -144,7 +144,7 @@ class FactorEquation(Equation):
     def factors(self) -> Factors:
         """Compute the values of both sides on the last day, all terms summed."""
         users, items = (side.compute(side.last_rows()) for side in self.sides())
-        return Factors(users, items, self.mean)
+        return Factors(users, items, self.mean_in_stars)
 
     @torch.no_grad()
     def side_samples(self, name: SideName) -> SideSamples:
@@ -152,7 +152,7 @@ class FactorEquation(Equation):
         side = self.side(name)
         weights = {term.name: _prepend_bias(term, side) for term in side.terms_of_new_rows}
         sample = side.compute(side.last_rows())
-        return SideSamples([sample], self.mean, new_row_terms=self.new_row_terms(name, [weights]))
+        return SideSamples([sample], self.mean_in_stars, new_row_terms=self.new_row_terms(name, [weights]))
 
     def new_row_terms(self, name: SideName, samples: Sequence[Mapping[str, Tensor]]) -> tuple[NewRowTerm, ...]:
         """Collect the terms that new rows of a side also have, given their weights by name in each sample."""
@@ -168,7 +168,9 @@ class FactorEquation(Equation):
         """Sum the terms of all rows in advance: torch.export cannot trace the sums of a design."""
         users, items = self.sides()
         user, item = (side.compute(torch.arange(side.embedding.num_embeddings)) for side in (users, items))
-        return TraceableRows(Factors(user, item, self.mean), user_days=users.day_rows, item_days=items.day_rows)
+        return TraceableRows(
+            Factors(user, item, self.mean_in_stars), user_days=users.day_rows, item_days=items.day_rows
+        )
 
 
 def _prepend_bias(term: Term, side: Side) -> Tensor:
@@ -219,7 +221,7 @@ class BiasedFactorEquation(FactorEquation):
 
         def add_terms(side: SideName, names: Sequence[str], designs: Mapping[str, Design]) -> nn.ModuleList:
             dim, std, source = options.embedding_dim, options.init_std, ColumnSource.feature
-            terms, weights = list(self.side_terms(side)), nn.ModuleList()
+            terms, weights = list(self._terms[side]), nn.ModuleList()
             for number, name in enumerate(names):
                 embedding = normal_embedding(designs[name].num_columns, dim, std=std, generator=generator)
                 terms.append(Term(f"{side}_feature_{number}", designs[name], embedding, source=source, feature=name))

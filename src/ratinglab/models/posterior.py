@@ -201,7 +201,7 @@ class Posterior(Equation):
             RuntimeError: the samples do not fit this equation's shapes.
         """
         terms = {key.removeprefix(TERM_PREFIX): state[key] for key in state if key.startswith(TERM_PREFIX)}
-        samples, mean = [], self.equation.mean
+        samples, mean = [], self.equation.mean_in_stars
         for number in range(len(state["user"]) if state else 0):
             user, item = (_side_from_state(state, name, number) for name in SIDE_NAMES)
             samples.append(Factors(user, item, mean, {name: table[number] for name, table in terms.items()}))

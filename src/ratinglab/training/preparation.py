@@ -17,7 +17,7 @@ from ratinglab.evaluation.ranking import check_threshold
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.models.bias_baseline import BiasBaseline
-from ratinglab.models.build_equation import NUM_TRIAL_ROWS, check_equation
+from ratinglab.models.build_equation import check_equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import allocate_array, drop_pages, row_ranges
 from ratinglab.ratings.side_information import AvailableData
@@ -29,6 +29,9 @@ from ratinglab.splits.split_ratings import SplitRatings, find_available_data, ma
 from ratinglab.stars import is_liked
 from ratinglab.training.new_record import make_record
 from ratinglab.training.train_options import TrainOptions
+
+NUM_TRIAL_RATINGS = 1000
+"""Number of training ratings on which metrics are tried."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
         whole_users=options.model.takes_whole_users,
     )
     record = make_record(options, data, ratings, command=command, refit_epochs=refit_epochs)
-    trial_rating = as_tensors(data.train_ratings_in_stars).rating[:NUM_TRIAL_ROWS]
+    trial_rating = as_tensors(data.train_ratings_in_stars).rating[:NUM_TRIAL_RATINGS]
     check_metrics(options.metrics, data.stars.to_rating(trial_rating))
     _check_lists(options, data, ratings)
     return PreparedRun(options, requested_model, monitor, available, ratings, data, record)
