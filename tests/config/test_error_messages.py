@@ -280,6 +280,7 @@ MISTAKES = [
     (["search=biased_mf_gibbs"], "search=biased_mf_gibbs needs a sweep: add -m"),
     (["-m", "seed=1,2", "hydra.sweeper.max_batch_size=0"], "hydra.sweeper.max_batch_size must be at least 1, got 0"),
     (["logger=[tensorboard,tensorboard]"], "logger=[tensorboard,tensorboard]: logger takes each name once"),
+    (["-m", "seed=1,2", "logger=[csv],[csv,csv]"], "logger=[csv],[csv,csv]: logger takes each name once"),
     (["-m", "model.embedding_dim=8,0"], "model.embedding_dim must be from 1 to 65536, got 0"),
     (["model.embedding_dim=8,abc", "-m"], "model.embedding_dim must be an integer, got abc"),
     (["--sweep"], "unrecognized arguments: --sweep; see --help"),

@@ -112,6 +112,19 @@ def test_points_that_may_separate_thousands_give_a_note(guessed):
     assert guessed(content.replace("450", "4.5")).notes == ()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("1,10,4.5\n", "has one row$"),
+        ("user,item,rating\n", "has no ratings, only a header$"),
+        ("user,item,opinion\nu,i,good\nv,j,bad\n", "has no column of numbers, which ratings are$"),
+    ],
+)
+def test_file_without_ratings_below_a_header_is_refused_by_what_it_lacks(guessed, content, message):
+    with pytest.raises(UserError, match=message):
+        guessed(content)
+
+
 def test_columns_that_the_user_names_are_kept(guessed):
     content = "a,b,rating,stars\nu,x,1,5\nv,y,2,4\n"
     with pytest.raises(

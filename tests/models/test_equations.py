@@ -4,11 +4,12 @@ from copy import deepcopy
 
 import pytest
 import torch
-from equations import equation_of
+from equations import equation_of, options_of
 
 from ratinglab.batches import Batch
 from ratinglab.models.design import Design
-from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.models.equation import Equation, TrainingData, zero_embedding
+from ratinglab.models.factor_equation import BiasedFactorEquation, Term
 from ratinglab.models.svdpp import ImplicitSide
 
 USER, ITEM = torch.tensor([0, 1, 1], dtype=torch.int32), torch.tensor([2, 0, 2], dtype=torch.int32)
@@ -37,8 +38,8 @@ def age() -> Design:
     return Design.one_hot(torch.tensor([0, 0]), num_columns=1, scale=torch.tensor([2.0, -0.5]))
 
 
-def build(name, *, seed=0, rating_mean=3.0, rows=RATED, **changed) -> Equation:
-    training = TrainingData(
+def training_data(*, rating_mean=3.0, rows=RATED) -> TrainingData:
+    return TrainingData(
         num_users=2,
         num_items=3,
         rating_mean=rating_mean,
@@ -46,6 +47,10 @@ def build(name, *, seed=0, rating_mean=3.0, rows=RATED, **changed) -> Equation:
         user_features={"gender": gender(), "age": age()},
         item_features={"genres": genres()},
     )
+
+
+def build(name, *, seed=0, rating_mean=3.0, rows=RATED, **changed) -> Equation:
+    training = training_data(rating_mean=rating_mean, rows=rows)
     regularization = {} if name == "mean" else {"regularization": 0.5}
     return equation_of(name, training, seed=seed, **regularization | changed)
 
@@ -255,6 +260,27 @@ def test_designs_and_weights_of_terms_belong_to_the_equation_and_to_its_copy(nam
         assert len(terms) > 0
         for term in terms:
             assert {term.design, term.embedding} <= modules, "a move to a device would leave it behind"
+
+
+def test_subclass_adds_a_term_to_features_and_has_its_own_mean():
+    class Shifted(BiasedFactorEquation):
+        """Adds the term of weights that are made after the features, and sets an attribute `mean`."""
+
+        def __init__(self, options, training):
+            generator = torch.Generator().manual_seed(0)
+            super().__init__(options, training, generator=generator)
+            self.add_features(options, training, generator=generator)
+            self.mean = training.rating_mean
+            self.shift = Design.one_hot(torch.zeros(3, dtype=torch.int64), num_columns=1)
+            self.shift_embedding = zero_embedding(1, options.embedding_dim)
+
+        def side_terms(self, side):
+            own = (Term("shift", self.shift, self.shift_embedding),) if side == "item" else ()
+            return (*super().side_terms(side), *own)
+
+    equation = Shifted(options_of("biased_mf", item_features=["genres"]), training_data())
+    assert [term.name for term in equation.item_side().terms] == ["item_feature_0", "shift"]
+    assert (equation.mean, equation.mean_in_stars) == (3.0, 3.0)
 
 
 @pytest.mark.parametrize("name", FACTORED)

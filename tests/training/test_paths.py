@@ -40,6 +40,7 @@ def test_train_writes_to_a_folder_with_special_characters(folder, run):
         ("recommend", ["user=1", "k=20"], "recommended to user 1"),
         ("predict", ["input=pairs {x}.csv", "output=out, put=1.csv"], "1 prediction in out, put=1.csv"),
         ("reproduce", [], "reproduced: every metric is equal"),
+        ("reproduce", ["data.path=ratings a=1,b.csv"], "reproduced: every metric is equal"),
     ],
 )
 def test_commands_accept_a_run_folder_with_special_characters(command, folder, run, script, arguments, shown):

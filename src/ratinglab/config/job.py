@@ -29,7 +29,7 @@ from ratinglab.config.typed_options import TARGET, UnknownKeyError, to_options
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
 from ratinglab.fitting.fit_options import FitOptions
-from ratinglab.options import escape_interpolations, quote_for_hydra
+from ratinglab.options import quote_for_hydra
 from ratinglab.runs.claimed_folder import claim_folder
 from ratinglab.runs.record import read_config_dir, read_hydra
 from ratinglab.runs.run_files import HYDRA_FOLDER
@@ -103,7 +103,7 @@ class Job:
         folder, key = self.output_folder(kind), f"hydra.{kind}.dir"
         with claim_folder(folder, key=key, is_resumed=self.is_resumed, is_sweep=kind == "sweep"):
             try:
-                yield folder, f"{key}={quote_for_hydra(escape_interpolations(str(folder)))}"
+                yield folder, f"{key}={quote_for_hydra(str(folder))}"
             finally:
                 logging.shutdown()  # closes the logs of runs that `claim_folder` removes
 
