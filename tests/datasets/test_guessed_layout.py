@@ -115,9 +115,9 @@ def test_points_that_may_separate_thousands_give_a_note(guessed):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("1,10,4.5\n", "has one row$"),
+        ("1,10,4.5\n", "has only one row$"),
         ("user,item,rating\n", "has no ratings, only a header$"),
-        ("user,item,opinion\nu,i,good\nv,j,bad\n", "has no column of numbers, which ratings are$"),
+        ("user,item,opinion\nu,i,good\nv,j,bad\n", "has no column of numbers, and ratings must be numbers$"),
     ],
 )
 def test_file_without_ratings_below_a_header_is_refused_by_what_it_lacks(guessed, content, message):

@@ -377,6 +377,7 @@ def test_invalid_options_are_refused_before_a_file_is_read(options, message):
             "1500000000",
             "line 3: the timestamp must be an ISO date, as in the first row, got '1500000000'",
         ),
+        ("2017-07-14", "13/02/2020", "line 3: the timestamp must be an ISO date, .* got '13/02/2020'$"),
         ("1.5", "nan", "line 3: the timestamp must be Unix time, as in the first row, got 'nan'"),
         ("1.5", "inf", "line 3: the timestamp must be Unix time, as in the first row, got 'inf'"),
         ("1500000000", "", "line 3: the timestamp must be Unix time, as in the first row, got ''"),

@@ -202,6 +202,7 @@ def test_header_of_a_closed_form_says_one_epoch_and_nothing_of_clipped_predictio
     given = ["data=csv", "data.path=[ratings.csv,others.test]", "split=files", "split.test_files=*.test"]
     shown = command(tmp_path, "train", *given, "recipe=ease", *SHORT, "split.validation=0.2").stdout
     assert "optimizer  closed_form: closed form, one epoch\n" in shown
+    assert "\nepoch 1/1 " in shown
     assert "clipped" not in shown
 
 
@@ -210,9 +211,10 @@ def test_demo_of_scores_shows_no_noise_floor(command, folder):
     assert "noise floor" not in shown
 
 
-def test_closed_form_is_kept_though_the_initial_weights_are_as_good(command, folder):
+@pytest.mark.parametrize("refit", ["true", "false"])
+def test_closed_form_is_kept_though_the_initial_weights_are_as_good(command, folder, refit):
     tied = ["recipe=ease", "model.min_stars=null", "model.ridge=1e-3", "monitor=val/recall@30"]  # lists of all items
-    outcome = command(folder, "train", *DATA, *tied, "split.refit=true", *SHORT)
+    outcome = command(folder, "train", *DATA, *tied, f"split.refit={refit}", *SHORT)
     assert "no epoch beat" not in outcome.stdout
     run = Run.load(outcome.run)
     assert run.best_epoch == 1

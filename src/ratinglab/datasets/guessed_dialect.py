@@ -83,7 +83,7 @@ def _explain_refusal(options: CsvOptions, file: InputFile) -> UserError:
             continue
         has_numbers = any(look_like_numbers([cell], candidate.decimal) for _, cells in rows for cell in cells)
         if len(rows) == 1:
-            return UserError(f"{file} has {'one row' if has_numbers else 'no ratings, only a header'}")
+            return UserError(f"{file} has {'only one row' if has_numbers else 'no ratings, only a header'}")
         wrong = next(((line, len(cells)) for line, cells in rows if len(cells) != width), None)
         if wrong is not None:
             hint = "; remove the lines before the header" if wrong[0] == rows[0][0] else ""
@@ -91,7 +91,7 @@ def _explain_refusal(options: CsvOptions, file: InputFile) -> UserError:
                 hint = "; if single quotes enclose cells, replace them with double quotes"
             return UserError(f"{file}, line {wrong[0]}: a row must have {width} columns, got {wrong[1]}{hint}")
         if not has_numbers:
-            return UserError(f"{file} has no column of numbers, which ratings are")
+            return UserError(f"{file} has no column of numbers, and ratings must be numbers")
     return UserError(f"{file}: no known separator splits its rows into three or more columns; set data.separator")
 
 
