@@ -6,6 +6,8 @@ import pytest
 from tables import csv_options
 
 from ratinglab.errors import UserError
+from ratinglab.formats.frames import read_frame
+from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.options import check_options
 
 COLUMNS = ("user_id", "item_id", "rating", "time")
@@ -79,6 +81,14 @@ def test_integers_that_are_not_all_dates_are_unix_times(read, times):
 )  # fmt: skip
 def test_times_are_read_in_the_format_given(read, times, pattern, dates, parquet):
     assert read(times, pattern, parquet=parquet).timestamp.tolist() == as_milliseconds(*dates)
+
+
+def test_frame_keeps_its_times():
+    columns = {"user_id": [1, 2], "item_id": [3, 4], "rating": [5.0, 1.0]}
+    seconds = np.array([1_200_000_000, 1_300_000_000])
+    *_, times = read_frame({**columns, "timestamp": seconds}, ColumnOptions(*columns, "timestamp"))
+    assert times.tolist() == [pd.Timestamp(second, unit="s") for second in seconds]
+    assert seconds.tolist() == [1_200_000_000, 1_300_000_000]
 
 
 def test_iso_dates_may_differ_in_precision_and_zone(read):

@@ -28,6 +28,16 @@ def test_parts_may_have_integers_of_32_and_64_bits():
     assert index == [1, 0, 1]
 
 
+@pytest.mark.parametrize("is_writable", [True, False])
+def test_index_takes_the_place_of_writable_ids(is_writable):
+    ids = np.array([30, -10, 30, 20], dtype=np.int32)
+    ids.flags.writeable = is_writable
+    _, index, _ = index_column([ids], side="item")
+    assert index.tolist() == [2, 0, 2, 1]
+    assert (index is ids) == is_writable
+    assert ids.tolist() == ([2, 0, 2, 1] if is_writable else [30, -10, 30, 20])
+
+
 @pytest.mark.parametrize(
     "text",
     "007 00 -0 -07 0x1F 0x3b9aca00 0xfffffffffffffff +3 1e5 1_000 1.5 a －1 9223372036854775808".split(),

@@ -53,7 +53,7 @@ def read_frame(
     table = pa.Table.from_batches(read_columnar(file, columns, timestamp_format=timestamp_format))
     times = None
     if columns.timestamp is not None:
-        column = table["timestamp"]
+        column = table["timestamp"].to_numpy().copy()
         milliseconds, _ = to_milliseconds(column, timestamp_format, file=file, key="timestamp_format")
         times = milliseconds.astype("datetime64[ms]")
     user_ids, item_ids = (table[side].cast(pa.string()).dictionary_encode().to_pandas() for side in ("user", "item"))

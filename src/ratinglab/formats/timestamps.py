@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -160,46 +161,45 @@ def is_time(text: str, time_format: TimeFormat, *, decimal: str = ".") -> bool:
 
 
 def to_milliseconds(
-    column: pa.ChunkedArray, pattern: str | None, *, file: object, key: str
+    time: NDArray[Any], pattern: str | None, *, file: object, key: str
 ) -> tuple[NDArray[np.int64], list[str]]:
-    """Convert a timestamp column to milliseconds since 1970 in UTC, (N,) int64, and make notes on doubtful ones.
+    """Convert timestamps to milliseconds since 1970 in UTC, (N,) int64, and make notes on doubtful ones.
 
     Without a pattern, integers are read as dates if all of them are valid dates such as 20060131. Otherwise the largest
     value determines the unit of Unix time, and a note reports values that seem to be in another unit.
 
     Args:
-        column: timestamps, integers or floats.
+        time: timestamps, (N,) datetime64, int64 or float64. Unix time in integers is converted in place.
         pattern: see `TimeFormat`.
         file, key: the file of the column and the key of the pattern, for the error.
 
     Raises:
         UserError: a number does not match the pattern.
     """
-    if pattern is not None and pattern not in MILLISECONDS_PER_UNIT and not pa.types.is_timestamp(column.type):
+    if pattern is not None and pattern not in MILLISECONDS_PER_UNIT and time.dtype.kind != "M":
         try:
-            column = pa.chunked_array([parse_times(chunk.cast(pa.string()), pattern) for chunk in column.chunks])
+            time = parse_times(pa.array(time).cast(pa.string()), pattern).to_numpy()
         except pa.ArrowInvalid as error:
             raise UserError(f"{file}: every timestamp must be written as {pattern!r} ({key})") from error
-    if pa.types.is_timestamp(column.type):
-        return column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()).to_numpy(), []
-    time = np.concatenate([chunk.to_numpy() for chunk in column.chunks])
+    if time.dtype.kind == "M":
+        return time.astype("datetime64[ms]").astype(np.int64), []
     if pattern is None:
         dates = _parse_integer_dates(time)
         if dates is not None:
             day = np.datetime64(int(dates[0]), "ms").astype("datetime64[D]")
             form, _ = INTEGER_DATES[len(str(int(time[0])))]
             return dates, [f"timestamps: read as {form} dates; {time[0]:.0f} is {day}"]
-    lowest, highest = pc.min_max(column).as_py().values()
-    unit = pattern or _guess_unit(max(abs(lowest), abs(highest)))
+    unit = pattern or _guess_unit(max(abs(float(time.min())), abs(float(time.max()))))
+    notes = [] if pattern else _note_mixed_units(time, unit)
     factor = MILLISECONDS_PER_UNIT[unit]
-    if not pa.types.is_integer(column.type):
+    if time.dtype.kind == "f":
         time = np.round(np.clip(time * factor, EARLIEST_MS - 1, LATEST_MS + 1)).astype(np.int64)
     elif factor >= 1:
         np.clip(time, (EARLIEST_MS - 1) // int(factor), (LATEST_MS + 1) // int(factor) + 1, out=time)
         time *= int(factor)
     else:
         time //= round(1 / factor)
-    return time, [] if pattern else _note_mixed_units(column, unit, lowest=lowest)
+    return time, notes
 
 
 def _parse_integer_dates(number: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int64] | None:
@@ -247,7 +247,7 @@ def parse_times_to_numpy(
         wrong = next(row for row, text in enumerate(texts) if not is_time(text, time_format.any_dates))
         rule = "written like the first one" if column is None else "finite"
         raise UserError(f"{place(wrong)}: the timestamp must be {rule}, got {texts[wrong]!r}")
-    time, _ = to_milliseconds(pa.chunked_array([column]), pattern, file=place(0), key="timestamp_format")
+    time, _ = to_milliseconds(column.to_numpy().copy(), pattern, file=place(0), key="timestamp_format")
     check_years(time, places=lambda rows: [place(row) for row in rows])
     return time.astype("datetime64[ms]")
 
@@ -305,17 +305,15 @@ def note_unusual_times(time: NDArray[np.int64]) -> list[str]:
     ]
 
 
-def _note_mixed_units(column: pa.ChunkedArray, unit: str, *, lowest: float) -> list[str]:
-    """Make a note on values so small that they are probably in another unit. `lowest` is the column's minimum."""
+def _note_mixed_units(time: NDArray[np.int64] | NDArray[np.float64], unit: str) -> list[str]:
+    """Make a note on values so small that they are probably in another unit."""
     bounds = list(UNIT_BOUNDS.values())[: list(UNIT_BOUNDS).index(unit)]
-    if not bounds or lowest >= bounds[-1]:
+    if not bounds or time.min() >= bounds[-1]:
         return []
-    bound = pa.scalar(bounds[-1], type=pa.float64()).cast(column.type)
-    is_small = pc.and_(pc.greater(column, 0), pc.less(column, bound))
-    count = pc.sum(is_small).as_py() or 0
-    if count == 0:
+    small = time[(time > 0) & (time < bounds[-1])]
+    if len(small) == 0:
         return []
     return [
-        f"timestamps: {count:,} of {len(column):,}, such as {column.filter(is_small)[0]}, seem to be in a different "
-        f"unit from the largest, {pc.max(column)}; all were read in the unit of the largest"
+        f"timestamps: {len(small):,} of {len(time):,}, such as {small[0]}, seem to be in a different "
+        f"unit from the largest, {time.max()}; all were read in the unit of the largest"
     ]

@@ -29,7 +29,10 @@ MAX_COMPARED_IDS = 10_000
 IdColumn: TypeAlias = "NDArray[np.int32] | NDArray[np.int64] | pa.DictionaryArray"
 """Ids of some rows: integers, or dictionary-encoded text."""
 ParsedBatch: TypeAlias = "list[Any]"
-"""Columns of a batch of rows: ids of users and of items (IdColumn), rating (float32) and, if read, timestamp."""
+"""Columns of a batch of rows: ids of users and of items (IdColumn) and, as arrays, rating (float32) and timestamp.
+
+The timestamp, if it is read, is int64, float64 or datetime64.
+"""
 
 
 class IdMap:
@@ -118,7 +121,7 @@ def parse_ids(ids: pa.StringArray | pa.Int64Array) -> IdColumn:
 def parse_batch_ids(batch: pa.RecordBatch) -> ParsedBatch:
     """Parse the ids of a batch with the columns user, item, rating and, if read, timestamp."""
     user, item, *numbers = batch.columns
-    return [parse_ids(user), parse_ids(item), *numbers]
+    return [parse_ids(user), parse_ids(item), *(column.to_numpy() for column in numbers)]
 
 
 def index_column(chunks: Sequence[IdColumn], *, side: SideName) -> tuple[IdMap, NDArray[np.int32], list[str]]:
@@ -129,7 +132,7 @@ def index_column(chunks: Sequence[IdColumn], *, side: SideName) -> tuple[IdMap, 
     depend on the order of rows in a file.
 
     Args:
-        chunks: the ids of all rows, in chunks from `parse_ids`.
+        chunks: the ids of all rows, in chunks from `parse_ids`. A single writable chunk of int32 becomes the index.
         side: side of the ids in messages.
 
     Returns:
@@ -168,7 +171,10 @@ def encode_ids(ids: IdColumn) -> pa.DictionaryArray:
 
 
 def _index_integers(chunks: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return the sorted distinct values, and the position among them of each value of all chunks."""
+    """Return the sorted distinct values, and the position among them of each value of all chunks.
+
+    The positions replace the values of a single writable chunk of int32.
+    """
     chunks = [chunk for chunk in chunks if len(chunk) > 0]
     count = sum(map(len, chunks))
     lowest, highest = min(int(chunk.min()) for chunk in chunks), max(int(chunk.max()) for chunk in chunks)
@@ -183,7 +189,8 @@ def _index_integers(chunks: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], 
     for piece in pieces:
         is_used[piece - offset] = True
     position = np.cumsum(is_used, dtype=np.int32) - np.int32(1)
-    index = np.empty(count, dtype=np.int32)
+    is_reused = len(chunks) == 1 and chunks[0].dtype == np.int32 and chunks[0].flags.writeable
+    index = chunks[0] if is_reused else np.empty(count, dtype=np.int32)
     stop = 0
     for piece in pieces:
         start, stop = stop, stop + len(piece)

@@ -21,6 +21,7 @@ from ratinglab.ratings.table import ConfiguredScale, Ratings, RatingTable
 from ratinglab.reading.cleaning import clean, determine_scale, drop_unrated
 from ratinglab.reading.cleaning_options import CleaningOptions
 from ratinglab.reading.feature_tables import read_feature_file
+from ratinglab.reading.gathering import gather_columns
 from ratinglab.reading.source_rows import DataFiles, SourceRows
 from ratinglab.reading.streaming import stream_rows
 from ratinglab.reading.text_ratings import read_text
@@ -144,19 +145,14 @@ def _check_ids(rows: SourceRows) -> None:
 def _read_file(file: InputFile, files: DataFiles) -> FileContent:
     layout, notes = files.detect_layout(file), list[str]()
     if layout is not None:
-        layout, batches = read_text(file, layout)
+        layout, columns = read_text(file, layout)
         notes = [*layout.notes]
     else:
-        arrow_batches = read_columnar(file, files.columns, timestamp_format=files.timestamp_format)
-        batches = list(map_in_order(parse_batch_ids, arrow_batches, num_threads=pa.cpu_count()))
-    # free each column once it is concatenated: tens of millions of rows take a gigabyte
-    user, item, *numbers = (list(column) for column in zip(*batches, strict=True))
-    del batches
-    timestamp = None
-    if len(numbers) == 2:
-        column, pattern = pa.chunked_array(numbers.pop()), files.timestamp_format
-        timestamp, time_notes = to_milliseconds(column, pattern, file=file, key="data.timestamp_format")
+        batches = read_columnar(file, files.columns, timestamp_format=files.timestamp_format)
+        columns = gather_columns(map_in_order(parse_batch_ids, batches, num_threads=pa.cpu_count()))
+    user, item, rating, timestamp = columns
+    if timestamp is not None:
+        pattern = files.timestamp_format
+        timestamp, time_notes = to_milliseconds(timestamp, pattern, file=file, key="data.timestamp_format")
         notes = [*notes, *time_notes]
-    rating = pa.chunked_array(numbers.pop()).to_numpy()
-    pa.default_memory_pool().release_unused()
     return FileContent(file, layout, user, item, rating, timestamp, notes)

@@ -68,8 +68,7 @@ def stream_rows(files: DataFiles, folder: Path) -> SourceRows:
             for user, item, rating in _read_batches(file, layout, files.columns):
                 user_index, item_index = users.index_of(user), items.index_of(item)
                 num_known += int(np.count_nonzero((user_index != UNKNOWN) & (item_index != UNKNOWN)))
-                rating_values = np.ascontiguousarray(rating.to_numpy(zero_copy_only=False))
-                for target, column in zip(targets, (user_index, item_index, rating_values), strict=True):
+                for target, column in zip(targets, (user_index, item_index, rating), strict=True):
                     target.write(column.data)
             if num_known != num_rows:  # on some disks, a change does not show in the fingerprint
                 raise _changed_error(file)

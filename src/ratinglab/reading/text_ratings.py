@@ -16,6 +16,7 @@ from ratinglab.formats.quotes import QuoteScan, has_regular_rows
 from ratinglab.formats.rows_by_pyarrow import map_row_blocks, parse_rows
 from ratinglab.formats.timestamps import parse_times
 from ratinglab.ratings.ids import ParsedBatch, parse_batch_ids
+from ratinglab.reading.gathering import FileColumns, gather_columns
 
 MARKED_CELL = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
 """A cell that quotation marks enclose, or that begins with one. These marks are not text."""
@@ -31,19 +32,19 @@ class IrregularQuotesError(UserError):
         )
 
 
-def read_text(file: InputFile, layout: Layout) -> tuple[Layout, list[ParsedBatch]]:
-    """Read the rows of a file. Returns the layout that fits the file, with notes, and the rows.
+def read_text(file: InputFile, layout: Layout) -> tuple[Layout, FileColumns]:
+    """Read the rows of a file. Returns the layout that fits the file, with notes, and the columns.
 
     Raises:
         UserError: a row is faulty; the message gives the line of the first one.
     """
     try:
-        return layout, list(stream_text(file, layout))
+        return layout, gather_columns(stream_text(file, layout))
     except IrregularQuotesError:
         return _read_irregular_quotes(file, layout)
 
 
-def _read_irregular_quotes(file: InputFile, layout: Layout) -> tuple[Layout, list[ParsedBatch]]:
+def _read_irregular_quotes(file: InputFile, layout: Layout) -> tuple[Layout, FileColumns]:
     """Read a file whose quotation marks are irregular, or whose quoted cells span lines.
 
     Tries to read the marks as text first, then to let quoted cells span lines.
@@ -54,26 +55,26 @@ def _read_irregular_quotes(file: InputFile, layout: Layout) -> tuple[Layout, lis
     as_text = layout.with_quotes_as_text(file)
     with suppress(pa.ArrowInvalid):
         parse_as_text = partial(_parse, layout=as_text, refused=MARKED_CELL)
-        return as_text, list(map_row_blocks(file, as_text, parse_as_text))
+        return as_text, gather_columns(map_row_blocks(file, as_text, parse_as_text))
     multiline = replace(layout, spans_lines=True)
     scan, reason = QuoteScan(multiline), "a quotation mark is irregular"
-    batches: list[ParsedBatch] = []
+    columns: FileColumns | None = None
 
     def parse(text: bytes) -> list[ParsedBatch]:
         scan.add(text)
         return _parse(text, multiline)
 
     try:
-        batches = list(map_row_blocks(file, multiline, parse))
+        columns = gather_columns(map_row_blocks(file, multiline, parse))
         if scan.fits_layout:
-            return multiline, batches
-        if not scan.is_regular and sum(len(batch[2]) for batch in batches) != count_nonempty_lines(file, layout):
-            batches = []  # a mark has joined lines
+            return multiline, columns
+        if not scan.is_regular and len(columns.rating) != count_nonempty_lines(file, layout):
+            columns = None  # a mark has joined lines
     except pa.ArrowInvalid as error:
         reason = str(error)
     fault = _find_fault(file, multiline)
-    if fault is None and batches:
-        return multiline, batches
+    if fault is None and columns is not None:
+        return multiline, columns
     raise fault or (None if scan.is_regular else _find_fault(file, layout)) or _unreadable_error(file, reason)
 
 
