@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 
-from ratinglab.kernels.column_draws import Selection
 from ratinglab.kernels.rows import Entries, FloatArray, column_dots, multiply_sparse
 from ratinglab.kernels.sorted_ratings import chunk_bounds, sort_ratings
 from ratinglab.models.design import Design
@@ -20,7 +19,9 @@ class TermSolver:
     Attributes:
         by_column: entries of Gᵀ.
         scale: (num_inner,) float32, the value of the entries in each row of G.
-        selection: S.
+        inner_row: (num_rows,) int32, the row of G that each row of S selects; empty if G = F.
+        repeats: (num_inner,) float32, the number of rows of S that select each row of G, or the sum of the squares of
+            their weights.
         diagonal: (num_columns, 1) float32, the diagonal of FᵀF.
     """
 
@@ -41,17 +42,17 @@ class TermSolver:
         by_column = sort_ratings(column, row, unused, num_rows=design.num_columns, dim=dim)
         self.by_column = by_column._replace(value=no_values)
         self._outer = None
+        self.inner_row, self.repeats = np.empty(0, np.int32), np.ones(len(scale), np.float32)
         if inner_row is not None:
             outer_scale = None if row_weight is None else torch.from_numpy(row_weight)
             outer = Design.one_hot(inner_row, num_columns=len(scale), scale=outer_scale)
             self._outer = TermSolver(outer, dim=dim)
+            self.inner_row, self.repeats = outer.column.numpy(), self._outer.diagonal.ravel()
         elif row_weight is not None:
             scale = scale * row_weight
         self.scale = scale
-        self.selection = Selection.from_rows(None if inner_row is None else inner_row.numpy(), num_inner=len(scale))
         self._ones = np.ones(design.num_columns, dtype=np.float32)
-        outer_diagonal = np.ones((len(scale), 1), dtype=np.float32) if self._outer is None else self._outer.diagonal
-        self.diagonal: FloatArray = self._multiply_inner_transposed(scale[:, None] * outer_diagonal)
+        self.diagonal: FloatArray = self._multiply_inner_transposed((scale * self.repeats)[:, None])
 
     def multiply(self, weights: FloatArray) -> FloatArray:
         """Compute F w: (num_columns, D) float32 → (num_rows, D) float32."""

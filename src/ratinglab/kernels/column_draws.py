@@ -4,8 +4,6 @@ Given the precision Λ of the rows, the D dimensions of a weight row are indepen
 parallel. A dimension's sums have the same order in any block.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import prange
 from numpy.typing import NDArray
@@ -15,25 +13,6 @@ from ratinglab.kernels.rows import empty_entries
 
 BLOCK_WIDTH = 8
 """Approximate number of dimensions per block. Smaller blocks look up rows more often, larger ones leave cores idle."""
-
-
-class Selection(NamedTuple):
-    """The selection matrix S of a product S F: each of its rows selects a row of the design F.
-
-    Attributes:
-        inner_row: (num_rows,) int32, the selected row of F; empty if S is the identity.
-        repeats: (num_inner,) float32, the number of rows that select each row of F.
-    """
-
-    inner_row: NDArray[np.int32]
-    repeats: NDArray[np.float32]
-
-    @classmethod
-    def from_rows(cls, inner_row: NDArray[np.int64] | None, *, num_inner: int) -> "Selection":
-        """Count the repeats: inner_row (num_rows,) int64, None for the identity."""
-        if inner_row is None:
-            return cls(np.empty(0, np.int32), np.ones(num_inner, np.float32))
-        return cls(inner_row.astype(np.int32), np.bincount(inner_row, minlength=num_inner).astype(np.float32))
 
 
 def split_columns(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -53,7 +32,7 @@ def join_columns(blocks: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
 
 
 @njit(parallel=True, fastmath=True)
-def draw_columns(by_column, scale, selection, squares, term_precision, deviations, weights, residual):  # type: ignore[no-untyped-def]
+def draw_columns(by_column, scale, inner_row, repeats, squares, term_precision, deviations, weights, residual):  # type: ignore[no-untyped-def]
     """Draw the weights y of each column, in order, from their conditional given the weights of all other columns.
 
     Rows are v ~ Normal(m + S F y, Λ⁻¹) and y_c ~ Normal(0, (λ Λ)⁻¹). With f_c as column c of S F and e as the residual
@@ -66,7 +45,8 @@ def draw_columns(by_column, scale, selection, squares, term_precision, deviation
     Args:
         by_column: Entries of Fᵀ, whose rows are the columns of F.
         scale: (num_inner,) float32, s: row r of F has the entries s_r.
-        selection: Selection, S.
+        inner_row: (num_rows,) int32, the row of F that each row of S selects; empty if S is the identity.
+        repeats: (num_inner,) float32, the number of rows of S that select each row of F.
         squares: (num_columns,) float32, f_c · f_c.
         term_precision: λ.
         deviations: (B, num_columns, W) float32, draws from Normal(0, ((λ + f_c · f_c) Λ)⁻¹), in blocks.
@@ -74,15 +54,13 @@ def draw_columns(by_column, scale, selection, squares, term_precision, deviation
         residual: (B, num_rows, W) float32, e, in blocks; updated in place.
     """
     for block in prange(len(residual)):
-        is_identity = len(selection.inner_row) == 0
-        sums = residual[block] if is_identity else _sum_by_inner(selection, residual[block])
+        is_identity = len(inner_row) == 0
+        sums = residual[block] if is_identity else _sum_by_inner(inner_row, residual[block], len(repeats))
         change = sums if is_identity else sums.copy()
-        _draw_block(
-            by_column, scale, selection.repeats, squares, term_precision, deviations[block], weights[block], sums
-        )
+        _draw_block(by_column, scale, repeats, squares, term_precision, deviations[block], weights[block], sums)
         if not is_identity:
             change -= sums
-            _distribute_change(selection, change, residual[block])
+            _distribute_change(inner_row, repeats, change, residual[block])
 
 
 @njit(fastmath=True)
@@ -111,22 +89,22 @@ def _draw_block(by_column, scale, repeats, squares, term_precision, deviations, 
 
 
 @njit(fastmath=True)
-def _sum_by_inner(selection, rows):  # type: ignore[no-untyped-def]
+def _sum_by_inner(inner_row, rows, num_inner):  # type: ignore[no-untyped-def]
     """Sum rows that select the same row of F: (num_rows, W) → (num_inner, W) float32."""
-    sums = np.zeros((len(selection.repeats), rows.shape[1]), dtype=np.float32)
+    sums = np.zeros((num_inner, rows.shape[1]), dtype=np.float32)
     for row in range(len(rows)):
-        index = np.int64(selection.inner_row[row])
+        index = np.int64(inner_row[row])
         for d in range(rows.shape[1]):
             sums[index, d] += rows[row, d]
     return sums
 
 
 @njit(fastmath=True)
-def _distribute_change(selection, change, rows):  # type: ignore[no-untyped-def]
+def _distribute_change(inner_row, repeats, change, rows):  # type: ignore[no-untyped-def]
     """Subtract each sum's change from the rows that were summed, in equal shares, in place."""
     for row in range(len(rows)):
-        index = np.int64(selection.inner_row[row])
-        share = np.float32(1) / selection.repeats[index]
+        index = np.int64(inner_row[row])
+        share = np.float32(1) / repeats[index]
         for d in range(rows.shape[1]):
             rows[row, d] -= share * change[index, d]
 
@@ -135,5 +113,4 @@ def compile_loops() -> None:
     """Compile the loop."""
     by_column, blocks = empty_entries(), np.zeros((1, 0, 1), np.float32)
     value = by_column.value
-    selection = Selection(by_column.column, value)
-    draw_columns(by_column, value, selection, value, np.float32(1), blocks, blocks, blocks)
+    draw_columns(by_column, value, by_column.column, value, value, np.float32(1), blocks, blocks, blocks)

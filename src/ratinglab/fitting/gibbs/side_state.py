@@ -50,7 +50,8 @@ class TermState:
         draw_columns(
             solver.by_column,
             solver.scale,
-            solver.selection,
+            solver.inner_row,
+            solver.repeats,
             solver.diagonal.ravel(),
             precision,
             split_columns(deviations),
