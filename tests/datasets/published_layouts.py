@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import random
+import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,12 +27,11 @@ class Layout:
     file_name: str  # as published, unpacked
     source: str  # where the layout is described, or a public loader that reads it
     content: bytes
-    # A column is its name in the header, or its position from 1 as text where the file has no header.
-    user: str | None  # None: the file does not have one rating per row
-    item: str | None
-    rating: str | None
-    timestamp: str | None  # None: no column holds the whole time
-    first_row: tuple[str, str, float] | None  # user id, item id and rating of the first data row
+    columns: str | None = None
+    """Columns of user, item, rating and, if one column holds the whole time, timestamp: their names in the header or,
+    without a header, their positions from 1. None if the file does not have one rating per row."""
+    first_row: tuple[str, str, float] | None = None
+    """User id, item id and rating of the first data row."""
 
 
 class Rated(NamedTuple):
@@ -151,13 +151,21 @@ def _plain(
     source: str,
     rows: Sequence[Rated],
     form: str,
-    columns: tuple[str, str, str, str | None],
+    header: str | None = None,
     before: Sequence[str] = (),
     end: str = "\n",
 ) -> Layout:
-    """Write each rating by a format string, behind the lines in `before`."""
+    """Write each rating by a format string, such as `{user},{item},{rating},{time}000`, behind the lines in `before`.
+
+    `header` has the names of the columns of users, items, ratings and, if there are any, times.
+    """
+    order = re.findall(r"{(\w+)}", form)
+    columns = [str(order.index(role) + 1) for role in Rated._fields if role in order]
+    if header is not None:
+        columns = header.split()
+        before = [*before, form.removesuffix("000").format(**dict(zip(Rated._fields, columns, strict=False)))]
     lines = [*before, *(form.format(**row._asdict()) for row in rows)]
-    return Layout(name, file_name, source, _lines(lines, end), *columns, first_row=_first(rows))
+    return Layout(name, file_name, source, _lines(lines, end), " ".join(columns), _first(rows))
 
 
 def _book_crossing() -> Layout:
@@ -173,7 +181,7 @@ def _book_crossing() -> Layout:
         "BX-Book-Ratings.csv",
         "http://www2.informatik.uni-freiburg.de/~cziegler/BX/; PIReTship/bookdata-tools bx/bx-extract.py",
         _lines(lines, "\r\n", "latin-1"),
-        *("User-ID", "ISBN", "Book-Rating", None),
+        "User-ID ISBN Book-Rating",
         first_row=_first(rows),
     )
 
@@ -202,7 +210,7 @@ def _amazon_2014_reviews() -> Layout:
         "reviews_Musical_Instruments_5.json",
         "https://jmcauley.ucsd.edu/data/amazon/index_2014.html",
         _json_lines(records),
-        *("reviewerID", "asin", "overall", "unixReviewTime"),
+        "reviewerID asin overall unixReviewTime",
         first_row=_first(rows),
     )
 
@@ -235,7 +243,7 @@ def _amazon_2018_reviews() -> Layout:
         "All_Beauty_5.json",
         "https://nijianmo.github.io/amazon/index.html",
         _json_lines(records),
-        *("reviewerID", "asin", "overall", "unixReviewTime"),
+        "reviewerID asin overall unixReviewTime",
         first_row=_first(rows),
     )
 
@@ -264,7 +272,7 @@ def _amazon_2023_reviews() -> Layout:
         "All_Beauty.jsonl",
         "https://amazon-reviews-2023.github.io/",
         _json_lines(records),
-        *("user_id", "parent_asin", "rating", "timestamp"),
+        "user_id parent_asin rating timestamp",
         first_row=_first(rows),
     )
 
@@ -287,7 +295,7 @@ def _amazon_customer_reviews() -> Layout:
         "amazon_reviews_us_Toys_v1_00.tsv",
         "https://s3.amazonaws.com/amazon-reviews-pds/tsv/index.txt",
         _lines(lines),
-        *("customer_id", "product_id", "star_rating", "review_date"),
+        "customer_id product_id star_rating review_date",
         first_row=_first(rows),
     )
 
@@ -311,7 +319,7 @@ def _fine_foods() -> Layout:
         "Reviews.csv",
         "https://www.kaggle.com/datasets/snap/amazon-fine-food-reviews",
         _csv([header.split(), *cells]),
-        *("UserId", "ProductId", "Score", "Time"),
+        "UserId ProductId Score Time",
         first_row=_first(rows),
     )
 
@@ -329,8 +337,6 @@ def _fine_foods_blocks() -> Layout:
         "finefoods.txt",
         "https://snap.stanford.edu/data/web-FineFoods.html",
         _lines(lines, encoding="latin-1"),
-        *(None, None, None, None),
-        first_row=None,
     )
 
 
@@ -350,7 +356,7 @@ def _yelp() -> Layout:
         "yelp_academic_dataset_review.json",
         "https://www.yelp.com/dataset/documentation/main",
         _json_lines(records, (",", ":")),
-        *("user_id", "business_id", "stars", "date"),
+        "user_id business_id stars date",
         first_row=_first(rows),
     )
 
@@ -371,7 +377,7 @@ def _google_local() -> Layout:
         "review-Alaska.json",
         "https://mcauleylab.ucsd.edu/public_datasets/gdrive/googlelocal/",
         _json_lines(records),
-        *("user_id", "gmap_id", "rating", "time"),
+        "user_id gmap_id rating time",
         first_row=_first(rows),
     )
 
@@ -393,7 +399,7 @@ def _goodreads_reviews() -> Layout:
         "goodreads_reviews_dedup.json",
         "https://mengtingwan.github.io/data/goodreads.html",
         _json_lines(records),
-        *("user_id", "book_id", "rating", "date_added"),
+        "user_id book_id rating date_added",
         first_row=_first(rows),
     )
 
@@ -420,7 +426,7 @@ def _rent_the_runway() -> Layout:
         "renttherunway_final_data.json",
         "https://cseweb.ucsd.edu/~jmcauley/datasets.html#clothing_fit",
         _json_lines(records),
-        *("user_id", "item_id", "rating", "review_date"),
+        "user_id item_id rating review_date",
         first_row=_first(rows),
     )
 
@@ -434,7 +440,7 @@ def _my_anime_list() -> Layout:
         "animelist.csv",
         "https://www.kaggle.com/datasets/hernan4444/anime-recommendation-database-2020",
         _csv(["user_id anime_id rating watching_status watched_episodes".split(), *cells]),
-        *("user_id", "anime_id", "rating", None),
+        "user_id anime_id rating",
         first_row=_first(rows),
     )
 
@@ -451,25 +457,14 @@ def _goodreads_interactions() -> Layout:
         "goodreads_interactions.csv",
         "https://mengtingwan.github.io/data/goodreads.html",
         _csv(["user_id book_id is_read rating is_reviewed".split(), *cells]),
-        *("user_id", "book_id", "rating", None),
+        "user_id book_id rating",
         first_row=_first(rows),
     )
 
 
 def _beer_advocate() -> Layout:
     """Five ratings per row; the user is a profile name, missing in a few rows, as is the strength of some beers."""
-    profiles = [
-        "stcarl",
-        "oakhead",
-        "brewfan21",
-        "Rollo",
-        "hop_a_long",
-        "mikey",
-        "jdhilt",
-        "ultra7",
-        "beerguy101",
-        "ann",
-    ]
+    profiles = "stcarl oakhead brewfan21 Rollo hop_a_long mikey jdhilt ultra7 beerguy101 ann".split()
     beers = _numbers(5, 77_317, 20)
     names = {beer: _RNG.choice(("Red Moon", 'Rauch Ür Bock "Old"', "Amber, Cask", "Pils")) for beer in beers}
     breweries = ("Vecchio Mulino", "Harbour Beer Company (Sam Hill)", "Brouwerij Der Leÿ", "Hops, Malt & Sons")
@@ -491,7 +486,7 @@ def _beer_advocate() -> Layout:
         "beer_reviews.csv",
         "https://data.world/socialmediadata/beeradvocate",
         _csv([header.split(), *cells]),
-        *("review_profilename", "beer_beerid", "review_overall", "review_time"),
+        "review_profilename beer_beerid review_overall review_time",
         first_row=_first(rows),
     )
 
@@ -506,7 +501,7 @@ def _food_com() -> Layout:
         "RAW_interactions.csv",
         "https://www.kaggle.com/datasets/shuyangli94/food-com-recipes-and-user-interactions",
         _csv(["user_id recipe_id date rating review".split(), *cells]),
-        *("user_id", "recipe_id", "rating", "date"),
+        "user_id recipe_id rating date",
         first_row=_first(rows),
     )
 
@@ -521,7 +516,7 @@ def _restaurants() -> Layout:
         "rating_final.csv",
         "https://archive.ics.uci.edu/dataset/232/restaurant+consumer+data",
         _csv(["userID placeID rating food_rating service_rating".split(), *cells]),
-        *("userID", "placeID", "rating", None),
+        "userID placeID rating",
         first_row=_first(rows),
     )
 
@@ -539,7 +534,7 @@ def _hetrec_movies() -> Layout:
         "user_ratedmovies.dat",
         "https://files.grouplens.org/datasets/hetrec2011/hetrec2011-movielens-readme.txt",
         _lines(lines, "\r\n"),
-        *("userID", "movieID", "rating", None),
+        "userID movieID rating",
         first_row=_first(rows),
     )
 
@@ -554,7 +549,7 @@ def _flixster() -> Layout:
         "Ratings.timed.txt",
         "https://sites.google.com/view/mohsenjamali/flixter-data-set",
         codecs.BOM_UTF16_LE + _lines(lines, "\r\n", "utf-16-le"),
-        *("userid", "movieid", "rating", "date"),
+        "userid movieid rating date",
         first_row=_first(rows),
     )
 
@@ -575,7 +570,7 @@ def _steam_200k() -> Layout:
         "steam-200k.csv",
         "https://www.kaggle.com/datasets/tamber/steam-video-games",
         _lines(lines),
-        *("1", "2", "4", None),
+        "1 2 4",
         first_row=(rows[0].user, rows[0].item, 1.0),
     )
 
@@ -600,7 +595,7 @@ def _douban() -> Layout:
         "DMSC.csv",
         "https://www.kaggle.com/datasets/utmhikari/doubanmovieshortcomments",
         _csv([header.split(), *cells]),
-        *("Username", "Movie_Name_EN", "Star", "Date"),
+        "Username Movie_Name_EN Star Date",
         first_row=_first(rows),
     )
 
@@ -621,7 +616,7 @@ def _kuairec() -> Layout:
         "big_matrix.csv",
         "https://kuairec.com/",
         _csv([header.split(), *cells]),
-        *("user_id", "video_id", "watch_ratio", "timestamp"),
+        "user_id video_id watch_ratio timestamp",
         first_row=(rows[0].user, rows[0].item, float(cells[0][-1])),
     )
 
@@ -638,7 +633,7 @@ def _ciao_dvd() -> Layout:
         "movie-ratings.txt",
         "https://guoguibing.github.io/librec/datasets.html (CiaoDVD/readme.txt)",
         _lines(lines),
-        *("1", "2", "5", "6"),
+        "1 2 5 6",
         first_row=_first(rows),
     )
 
@@ -653,7 +648,7 @@ def _film_trust() -> Layout:
         "ratings.txt",
         "https://guoguibing.github.io/librec/datasets.html",
         _lines(lines[:50], "\r\n") + _lines(lines[50:]),
-        *("1", "2", "3", None),
+        "1 2 3",
         first_row=_first(rows),
     )
 
@@ -670,8 +665,6 @@ def _netflix() -> Layout:
         "combined_data_1.txt",
         "https://www.kaggle.com/datasets/netflix-inc/netflix-prize-data",
         _lines(lines),
-        *(None, None, None, None),
-        first_row=None,
     )
 
 
@@ -686,8 +679,6 @@ def _jester_matrix() -> Layout:
         "jester-data-1.csv",
         "https://eigentaste.berkeley.edu/dataset/",
         _lines(lines),
-        *(None, None, None, None),
-        first_row=None,
     )
 
 
@@ -701,7 +692,6 @@ def _jester_ratings() -> Layout:
         "https://eigentaste.berkeley.edu/dataset/; Surprise surprise/builtin_datasets.py",
         rows,
         "{user}\t\t{item}\t\t{rating}",
-        ("1", "2", "3", None),
     )
 
 
@@ -716,7 +706,7 @@ def _bitcoin_otc() -> Layout:
         "soc-sign-bitcoinotc.csv",
         "https://snap.stanford.edu/data/soc-sign-bitcoin-otc.html",
         _lines(lines),
-        *("1", "2", "3", "4"),
+        "1 2 3 4",
         first_row=_first(rows),
     )
 
@@ -728,7 +718,6 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://files.grouplens.org/datasets/movielens/ml-100k-README.txt",
         _rated(_numbers(1, 943, 12), _numbers(1, 1_682, 20), "1 2 3 4 5", "random", start=874_724_710, span=18_000_000),
         "{user}\t{item}\t{rating}\t{time}",
-        ("1", "2", "3", "4"),
     ),
     _plain(
         "MovieLens 1M",
@@ -736,7 +725,6 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://files.grouplens.org/datasets/movielens/ml-1m-README.txt",
         _rated(_numbers(1, 6_040, 12), _numbers(1, 3_952, 20), "1 2 3 4 5", start=956_703_932),
         "{user}::{item}::{rating}::{time}",
-        ("1", "2", "3", "4"),
     ),
     _plain(
         "MovieLens 10M",
@@ -744,7 +732,6 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://files.grouplens.org/datasets/movielens/ml-10m-README.html",
         _rated(_numbers(1, 71_567, 12), _numbers(1, 65_133, 20), _HALVES, start=838_985_000),
         "{user}::{item}::{rating}::{time}",
-        ("1", "2", "3", "4"),
     ),
     _plain(
         "MovieLens latest",
@@ -752,8 +739,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://files.grouplens.org/datasets/movielens/ml-latest-README.html",
         _rated(_numbers(1, 610, 12), _numbers(1, 193_609, 20), _DECIMAL_HALVES),
         "{user},{item},{rating},{time}",
-        ("userId", "movieId", "rating", "timestamp"),
-        before=["userId,movieId,rating,timestamp"],
+        header="userId movieId rating timestamp",
     ),
     _plain(
         "MovieLens 100K as RecBole's atomic file",
@@ -761,8 +747,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://recbole.io/docs/user_guide/data/atomic_files.html",
         _rated(_numbers(1, 943, 12), _numbers(1, 1_682, 20), "1 2 3 4 5", "random", start=874_724_710),
         "{user}\t{item}\t{rating}\t{time}",
-        ("user_id:token", "item_id:token", "rating:float", "timestamp:float"),
-        before=["user_id:token\titem_id:token\trating:float\ttimestamp:float"],
+        header="user_id:token item_id:token rating:float timestamp:float",
     ),
     _book_crossing(),
     _plain(
@@ -771,8 +756,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://www.kaggle.com/datasets/arashnic/book-recommendation-dataset",
         _rated(_numbers(2, 278_854, 12), _isbns(20), "0 0 0 0 0 0 4 5 6 7 8 9 10"),
         "{user},{item},{rating}",
-        ("User-ID", "ISBN", "Book-Rating", None),
-        before=["User-ID,ISBN,Book-Rating"],
+        header="User-ID ISBN Book-Rating",
     ),
     _plain(
         "Amazon 2014, ratings only",
@@ -780,7 +764,6 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://jmcauley.ucsd.edu/data/amazon/index_2014.html",
         _rated(_amazon_users(), _asins(20), _DECIMAL_STARS, "item", start=1_300_000_000, step=86_400),
         "{user},{item},{rating},{time}",
-        ("1", "2", "3", "4"),
     ),
     _plain(
         "Amazon 2018, ratings only",
@@ -788,7 +771,6 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://nijianmo.github.io/amazon/index.html",
         _rated(_amazon_users(), _asins(20), _DECIMAL_STARS, "item", start=1_420_000_000, step=86_400),
         "{item},{user},{rating},{time}",
-        ("2", "1", "3", "4"),
     ),
     _plain(
         "Amazon 2023, ratings only",
@@ -798,8 +780,7 @@ LAYOUTS: tuple[Layout, ...] = (
             _codes(27, 12, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", "A"), _asins(20), _DECIMAL_STARS, start=1_500_000_000
         ),
         "{user},{item},{rating},{time}000",
-        ("user_id", "parent_asin", "rating", "timestamp"),
-        before=["user_id,parent_asin,rating,timestamp"],
+        header="user_id parent_asin rating timestamp",
     ),
     _amazon_2014_reviews(),
     _amazon_2018_reviews(),
@@ -818,8 +799,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://github.com/zygmuntz/goodbooks-10k",
         _rated(_numbers(1, 53_424, 12), _numbers(1, 10_000, 20), "1 2 3 4 5", "random"),
         "{user},{item},{rating}",
-        ("user_id", "book_id", "rating", None),
-        before=["user_id,book_id,rating"],
+        header="user_id book_id rating",
     ),
     _plain(
         "Anime Recommendations (Kaggle): -1 is watched, but not rated",
@@ -827,8 +807,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://www.kaggle.com/datasets/CooperUnion/anime-recommendations-database",
         _rated(_numbers(1, 73_516, 12), _numbers(1, 34_519, 20), "-1 -1 5 6 7 8 9 10"),
         "{user},{item},{rating}",
-        ("user_id", "anime_id", "rating", None),
-        before=["user_id,anime_id,rating"],
+        header="user_id anime_id rating",
     ),
     _my_anime_list(),
     _film_trust(),
@@ -838,7 +817,6 @@ LAYOUTS: tuple[Layout, ...] = (
         "http://www.trustlet.org/downloaded_epinions.html; Cornac cornac/datasets/epinions.py",
         _rated(_numbers(1, 49_290, 12), _numbers(1, 139_738, 20), "1 2 3 4 5"),
         "{user} {item} {rating}",
-        ("1", "2", "3", None),
     ),
     _ciao_dvd(),
     _flixster(),
@@ -849,8 +827,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://files.grouplens.org/datasets/hetrec2011/hetrec2011-movielens-readme.txt",
         _rated(_numbers(75, 71_534, 12), _numbers(1, 65_133, 20), _HALVES),
         "{user}\t{item}\t{rating}\t{time}000",
-        ("userID", "movieID", "rating", "timestamp"),
-        before=["userID\tmovieID\trating\ttimestamp"],
+        header="userID movieID rating timestamp",
         end="\r\n",
     ),
     _plain(
@@ -859,8 +836,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://files.grouplens.org/datasets/hetrec2011/hetrec2011-lastfm-readme.txt",
         _rated(_numbers(2, 2_100, 12), _numbers(1, 18_745, 20), "1 7 34 102 228 337 662 1807 5390 13176"),
         "{user}\t{item}\t{rating}",
-        ("userID", "artistID", "weight", None),
-        before=["userID\tartistID\tweight"],
+        header="userID artistID weight",
         end="\r\n",
     ),
     _plain(
@@ -869,7 +845,6 @@ LAYOUTS: tuple[Layout, ...] = (
         "Audioscrobbler's README of 6 May 2005; Ryza et al., Advanced Analytics with Spark, chapter 3",
         _rated(_numbers(1_000_002, 2_443_548, 12), _numbers(1, 10_794_401, 20), "1 1 2 3 8 14 33 69 144 329"),
         "{user} {item} {rating}",
-        ("1", "2", "3", None),
     ),
     _plain(
         "MovieTweetings: the items are IMDb's numbers with leading zeros",
@@ -877,7 +852,6 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://github.com/sidooms/MovieTweetings",
         _rated(_numbers(1, 71_707, 12), _codes(5, 20, string.digits, "00"), "1 4 5 6 7 8 9 10", start=1_362_000_000),
         "{user}::{item}::{rating}::{time}",
-        ("1", "2", "3", "4"),
     ),
     _plain(
         "LibimSeTi: users rate the profiles of users",
@@ -885,7 +859,6 @@ LAYOUTS: tuple[Layout, ...] = (
         "http://www.occamslab.com/petricek/data/",
         _rated(_numbers(1, 135_359, 12), _numbers(1, 220_970, 20), "1 2 4 5 6 7 8 9 10 10"),
         "{user},{item},{rating}",
-        ("1", "2", "3", None),
     ),
     _beer_advocate(),
     _food_com(),
@@ -896,7 +869,6 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://webscope.sandbox.yahoo.com/catalog.php?datatype=r&did=3",
         _rated(_numbers(1, 15_400, 12), _numbers(1, 1_000, 20), "1 2 3 4 5"),
         "{user}\t{item}\t{rating}",
-        ("1", "2", "3", None),
     ),
     _plain(
         "Yahoo! Music R1: 255 is never play again",
@@ -904,7 +876,6 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://webscope.sandbox.yahoo.com/catalog.php?datatype=r&did=1 (readme.txt)",
         _rated(_numbers(1, 1_948_882, 12), _numbers(1_000_001, 1_100_000, 20), "0 30 50 70 90 90 100 100 255"),
         "{user}\t{item}\t{rating}",
-        ("1", "2", "3", None),
     ),
     _steam_200k(),
     _douban(),
@@ -916,7 +887,6 @@ LAYOUTS: tuple[Layout, ...] = (
         "http://konect.cc/networks/movielens-1m/",
         _rated(_numbers(1, 6_040, 12), _numbers(1, 3_706, 20), "1 2 3 4 5", start=956_703_932),
         "{user} {item} {rating} {time}",
-        ("1", "2", "3", "4"),
         before=["% bip weighted"],
     ),
     _plain(
@@ -925,7 +895,6 @@ LAYOUTS: tuple[Layout, ...] = (
         "https://snap.stanford.edu/data/soc-sign-epinions.html",
         _rated(_numbers(0, 131_827, 12), _numbers(0, 131_827, 20), "-1 1 1 1"),
         "{user}\t{item}\t{rating}",
-        ("1", "2", "3", None),
         before=[
             "# Directed graph: soc-sign-epinions",
             "# Epinions signed social network",

@@ -14,7 +14,7 @@ from ratinglab.formats.text_options import Decimal
 from ratinglab.reading.cleaning_options import Duplicates
 
 HAS_BLANK_USERS = "BeerAdvocate (data.world, Kaggle)"
-READABLE = [layout for layout in LAYOUTS if layout.user is not None]
+READABLE = [layout for layout in LAYOUTS if layout.columns is not None]
 
 
 @pytest.fixture
@@ -32,8 +32,7 @@ def guessed(tmp_path):
 @pytest.mark.parametrize("layout", READABLE, ids=lambda layout: layout.name)
 def test_published_layout_is_guessed(guessed, layout):
     columns = guessed(layout.content, name=layout.file_name).options.columns
-    assert (columns.user, columns.item) == (layout.user, layout.item)
-    assert (columns.rating, columns.timestamp) == (layout.rating, layout.timestamp)
+    assert list(columns.by_role().values()) == layout.columns.split()
 
 
 @pytest.mark.parametrize(
