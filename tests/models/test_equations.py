@@ -280,7 +280,7 @@ def test_subclass_adds_a_term_to_features_and_has_its_own_mean():
 
     equation = Shifted(options_of("biased_mf", item_features=["genres"]), training_data())
     assert [term.name for term in equation.item_side().terms] == ["item_feature_0", "shift"]
-    assert (equation.mean, equation.mean_in_stars) == (3.0, 3.0)
+    assert (equation.mean, float(equation.rating_mean)) == (3.0, 3.0)
 
 
 @pytest.mark.parametrize("name", FACTORED)

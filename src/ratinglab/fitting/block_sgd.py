@@ -68,7 +68,7 @@ class BlockSGDFit(FactorFit):
                 self._block_start,
                 diagonals,
                 weights,
-                np.float32(equation.mean_in_stars),
+                np.float32(float(equation.rating_mean)),
                 np.float32(self.epoch_lr),
                 np.float32(equation.regularization),
                 errors,

@@ -92,7 +92,7 @@ class RowFit(FactorFit):
 
         noise_precision is (num_rows,) float32, by default all 1.
         """
-        mean = np.float32(self.equation.mean_in_stars)
+        mean = np.float32(float(self.equation.rating_mean))
         noise_precision = np.ones(len(rows), dtype=np.float32) if noise_precision is None else noise_precision
         if not self.has_biases:
             return Regressors(rows, np.full(len(rows), mean), noise_precision)

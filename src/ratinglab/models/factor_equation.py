@@ -100,11 +100,6 @@ class FactorEquation(Equation):
     rating_mean: Tensor | float
     """μ, in stars: () float32, or 0.0 for an equation without a mean."""
 
-    @property
-    def mean_in_stars(self) -> float:
-        """μ."""
-        return float(self.rating_mean)
-
     @abstractmethod
     def user_side(self) -> Side:
         """Return the users' rows as a sum of terms."""
@@ -141,36 +136,47 @@ class FactorEquation(Equation):
         squares = users.sum_squares(users.find(user, day)) + items.sum_squares(items.find(item, day))
         return self.regularization * squares / len(user)
 
+    def rows(self) -> Factors:
+        """Compute all rows of both sides, all terms summed. This is the equation's only sample."""
+        users, items = (side.compute(torch.arange(side.embedding.num_embeddings)) for side in self.sides())
+        weights = {term.name: _prepend_bias(term, side) for side in self.sides() for term in side.terms_of_new_rows}
+        return Factors(users, items, float(self.rating_mean), weights)
+
+    def select_last_day(self, rows: Factors) -> Factors:
+        """Select the rows of users and items on their last day, without a copy if they are the same on all days."""
+        pairs = zip(rows[:2], self.sides(), strict=True)
+        user, item = (each if side.day_rows is None else each.take(side.last_rows()) for each, side in pairs)
+        return rows._replace(user=user, item=item)
+
     def factors(self) -> Factors:
-        """Compute the values of both sides on the last day, all terms summed."""
-        users, items = (side.compute(side.last_rows()) for side in self.sides())
-        return Factors(users, items, self.mean_in_stars)
+        """Compute the rows of both sides on the last day, all terms summed."""
+        return self.select_last_day(self.rows())
 
     @torch.no_grad()
-    def side_samples(self, name: SideName) -> SideSamples:
-        """Return the rows of the side `name` on the last day, all terms summed, and its terms."""
-        side = self.side(name)
-        weights = {term.name: _prepend_bias(term, side) for term in side.terms_of_new_rows}
-        sample = side.compute(side.last_rows())
-        return SideSamples([sample], self.mean_in_stars, new_row_terms=self.new_row_terms(name, [weights]))
-
-    def new_row_terms(self, name: SideName, samples: Sequence[Mapping[str, Tensor]]) -> tuple[NewRowTerm, ...]:
-        """Collect the terms that new rows of a side also have, given their weights by name in each sample."""
-        side = self.side(name)
-        last_rows, terms = side.last_rows(), []
-        for term in side.terms_of_new_rows:
-            weights = [sample[term.name] for sample in samples]
-            terms.append(NewRowTerm(term.feature, term.design.select_rows(last_rows), weights))
-        return tuple(terms)
+    def side_samples(self, name: SideName, samples: Sequence[Factors] = ()) -> SideSamples:
+        """Return the rows of the side `name` in these samples, by default its own, with the terms of new rows."""
+        side, samples = self.side(name), samples or [self.rows()]
+        last_row = side.last_rows()
+        terms = [
+            NewRowTerm(
+                term.feature,
+                term.design.select_rows(last_row),
+                [sample.term_weights[term.name] for sample in samples],
+            )
+            for term in side.terms_of_new_rows
+        ]
+        return SideSamples(
+            [sample.side(name) for sample in samples],
+            mean=samples[0].mean,
+            last_row=None if side.day_rows is None else last_row,
+            new_row_terms=tuple(terms),
+        )
 
     @torch.no_grad()
     def traceable(self) -> Equation:
         """Sum the terms of all rows in advance: torch.export cannot trace the sums of a design."""
         users, items = self.sides()
-        user, item = (side.compute(torch.arange(side.embedding.num_embeddings)) for side in (users, items))
-        return TraceableRows(
-            Factors(user, item, self.mean_in_stars), user_days=users.day_rows, item_days=items.day_rows
-        )
+        return TraceableRows(self.rows(), user_days=users.day_rows, item_days=items.day_rows)
 
 
 def _prepend_bias(term: Term, side: Side) -> Tensor:

@@ -144,42 +144,28 @@ class Posterior(Equation):
         item_variance = 1 / _select_rows(self.samples, "item", "noise_precision", item)
         return ((squares + user_variance.T @ item_variance) / len(self.samples)).sqrt_()
 
+    def _samples_or_rows(self) -> list[Factors]:
+        """Return the samples or, before the first, the equation's own rows."""
+        return self.samples or [self.equation.rows()]
+
     def factors(self) -> Factors:
         """Return the mean prediction as one product: the samples' factors side by side, divided by their number."""
-        if not self.samples:
-            return self.equation.factors()
-        return _concatenate_samples([self._select_last_day(sample) for sample in self.samples])
+        return _concatenate_samples(list(self.factors_of_samples()))
 
     def factors_of_samples(self) -> Iterator[Factors]:
         """Yield the factors of each sample on the last day. Without days, these are the sample's own tables."""
-        if not self.samples:
-            yield from super().factors_of_samples()
-        yield from map(self._select_last_day, self.samples)
+        yield from map(self.equation.select_last_day, self._samples_or_rows())
 
-    def _select_last_day(self, sample: Factors) -> Factors:
-        """Select the rows of users and items on their last day, without a copy if they are the same on all days."""
-        pairs = zip(sample[:2], self.equation.sides(), strict=True)
-        user, item = (rows if side.day_rows is None else rows.take(side.last_rows()) for rows, side in pairs)
-        return sample._replace(user=user, item=item)
-
+    @torch.no_grad()
     def traceable(self) -> Equation:
         """Put the samples of all rows side by side: a trace of the loop over samples would be long."""
-        if not self.samples:
-            return self.equation.traceable()
         users, items = self.equation.sides()
-        return TraceableRows(_concatenate_samples(self.samples), user_days=users.day_rows, item_days=items.day_rows)
+        rows = _concatenate_samples(self._samples_or_rows())
+        return TraceableRows(rows, user_days=users.day_rows, item_days=items.day_rows)
 
-    def side_samples(self, name: SideName) -> SideSamples | None:
+    def side_samples(self, name: SideName) -> SideSamples:
         """Return the samples of the rows of the side `name`, with the terms that a new row also has."""
-        if not self.samples:
-            return self.equation.side_samples(name)
-        side = self.equation.side(name)
-        return SideSamples(
-            [sample.side(name) for sample in self.samples],
-            mean=self.samples[0].mean,
-            last_row=None if side.day_rows is None else side.last_rows(),
-            new_row_terms=self.equation.new_row_terms(name, [sample.term_weights for sample in self.samples]),
-        )
+        return self.equation.side_samples(name, self.samples)
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """Stack the samples for state_dict."""
@@ -201,7 +187,7 @@ class Posterior(Equation):
             RuntimeError: the samples do not fit this equation's shapes.
         """
         terms = {key.removeprefix(TERM_PREFIX): state[key] for key in state if key.startswith(TERM_PREFIX)}
-        samples, mean = [], self.equation.mean_in_stars
+        samples, mean = [], float(self.equation.rating_mean)
         for number in range(len(state["user"]) if state else 0):
             user, item = (_side_from_state(state, name, number) for name in SIDE_NAMES)
             samples.append(Factors(user, item, mean, {name: table[number] for name, table in terms.items()}))

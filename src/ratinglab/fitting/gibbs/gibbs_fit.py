@@ -235,7 +235,7 @@ class GibbsFit(RowFit):
         terms = self.users.terms | self.items.terms
         names = [term.name for side in self.equation.sides() for term in side.terms_of_new_rows]
         weights = {name: torch.from_numpy(terms[name].weights()) for name in names}
-        if self.chain.keep(Factors(user, item, self.equation.mean_in_stars, weights)):
+        if self.chain.keep(Factors(user, item, float(self.equation.rating_mean), weights)):
             self._prediction_sums.clear()
         if self.chain.is_done(min_gain=self.options.min_gain, train_mse=self.train_mse):
             self.stop_early()
