@@ -9,6 +9,7 @@ from ratinglab.models.biased_mf import BiasedMFOptions
 from ratinglab.models.build_equation import build_equation
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.equation_options import EquationOptions
+from ratinglab.models.factors import Factors
 from ratinglab.models.mean import MeanOptions
 from ratinglab.models.mf import MFOptions
 from ratinglab.models.nmf import NMFOptions
@@ -41,6 +42,13 @@ def options_of(name: str, **changed) -> EquationOptions:
 def equation_of(name: str, training: TrainingData, *, seed: int = 0, **changed) -> Equation:
     """Build an equation for training data, some of its options changed."""
     return build_equation(options_of(name, **changed), training, seed=seed)
+
+
+def multiply_pairs(rows: Factors, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+    """Compute μ + b_u + b_i + x_u · y_i of these users and items: (B,) float32."""
+    users, items = rows.user.take(user.long()), rows.item.take(item.long())
+    rating = rows.mean + (users.factors * items.factors).sum(dim=1)
+    return rating if users.bias is None else rating + users.bias[:, 0] + items.bias[:, 0]
 
 
 def ranked(predictor: Predictor, user: int, candidates: list[int], *, k: int) -> list[int]:

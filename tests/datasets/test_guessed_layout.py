@@ -49,10 +49,7 @@ def test_published_layout_is_read_as_guessed(guessed, layout):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (
-            "Netflix Prize (Kaggle)",
-            "is in the Netflix Prize format, .*: put the id into each row, for example with awk",
-        ),
+        ("Netflix Prize (Kaggle)", "is in the Netflix Prize format, .*: put the id into each row, for example"),
         ("Jester 1 (its worksheet as CSV)", "looks like a matrix with one row per user and one column per item"),
         ("Amazon Fine Foods (SNAP)", "is a file with one field per line: convert it to one rating per row"),
     ],
@@ -126,11 +123,8 @@ def test_file_without_ratings_below_a_header_is_refused_by_what_it_lacks(guessed
 
 def test_columns_that_the_user_names_are_kept(guessed):
     content = "a,b,rating,stars\nu,x,1,5\nv,y,2,4\n"
-    with pytest.raises(
-        UserError,
-        match=r"ratings: found separator=comma, rating=rating; "
-        r"set data.columns.user and data.columns.item to two of a, b, stars$",
-    ):
+    advice = "set data.columns.user and data.columns.item to two of a, b, stars"
+    with pytest.raises(UserError, match=f"ratings: found separator=comma, rating=rating; {advice}$"):
         guessed(content)
     assert columns_of(guessed(content, columns=("a", "b", "stars"))) == ("a", "b", "stars", None)
 
@@ -273,12 +267,13 @@ def test_date_format_is_guessed(guessed, dates, pattern):
 
 def test_ambiguous_dates_are_left_to_the_user(guessed):
     content = "user,item,rating,date\n1,1,1,01/02/2006\n1,2,2,03/04/2006\n"
-    found = guessed(content, columns=("user", "item", "rating", "date"))
-    assert found.options.columns.timestamp is None
-    assert found.notes == (
-        "the format of the timestamps in column date cannot be guessed; to read them, set data.columns.timestamp=date "
-        "and data.timestamp_format",
-    )
+    for options in ({}, {"columns": ("user", "item", "rating", "date")}):
+        found = guessed(content, **options)
+        assert found.options.columns.timestamp is None
+        assert found.notes == (
+            "the format of the timestamps in column date cannot be guessed; to read them, set "
+            "data.columns.timestamp=date and data.timestamp_format",
+        )
     found = guessed(content, columns=("user", "item", "rating", "date"), timestamp_format="%d/%m/%Y")
     assert columns_of(found)[3] == "date"
 
@@ -294,7 +289,6 @@ def test_row_without_a_timestamp_is_named(guessed, missing):
     ("content", "message"),
     [
         ("", "is empty"),
-        ("user,item,rating\n", "has no ratings, only a header"),
         ("user;item;rating\n1;2;3\n2;3\n", "line 3: a row must have 3 columns, got 2"),
         ("My films\n\nuser,item,rating\n1,2,3\n", "line 1: a row must have 3 columns, got 1; remove the lines before"),
         ("user,item,rating\n1,'2, 3',3\n2,'3, 4',4\n", "line 1: a row must have 4 columns, got 3; if single quotes"),
@@ -372,17 +366,9 @@ def test_zone_of_a_late_row_is_read(guessed):
     assert columns_of(found)[3] == "time"
 
 
-def test_named_times_that_cannot_be_read_give_a_note(guessed):
-    found = guessed("user,item,rating,date\n1,1,1,01/02/2006\n1,2,2,03/04/2006\n")
-    assert columns_of(found)[3] is None
-    assert found.notes[0].startswith("the format of the timestamps in column date cannot be guessed; to read them, set")
-
-
 def test_columns_of_one_name_are_an_error(guessed):
-    table, sink = (
-        pa.table([[1, 2], [3, 4], [5, 4], [1, 1]], names=["user", "item", "rating", "rating"]),
-        pa.BufferOutputStream(),
-    )
+    table = pa.table([[1, 2], [3, 4], [5, 4], [1, 1]], names=["user", "item", "rating", "rating"])
+    sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     with pytest.raises(UserError, match="ratings has 2 columns named 'rating'"):

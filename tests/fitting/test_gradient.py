@@ -16,8 +16,9 @@ from tables import table_of
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
 from ratinglab.fitting.callbacks.checkpoints import BestAndLast
-from ratinglab.fitting.gradient_options import AdamOptions, AdamWOptions, GradientOptions, SGDOptions
+from ratinglab.fitting.gradient_options import AdamOptions, GradientOptions, SGDOptions
 from ratinglab.models.build_equation import build_equation
+from ratinglab.models.equation import Equation
 from ratinglab.models.mf import MF, MFOptions
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY, RatingTable
 from ratinglab.runs.run_files import LAST
@@ -27,6 +28,7 @@ from ratinglab.splits.split_ratings import SplitRatings
 
 ADAM = AdamOptions(lr=0.05, weight_decay=0.0, beta1=0.9, beta2=0.999)
 SGD_PLAIN = SGDOptions(lr=0.1, weight_decay=0.0, momentum=0.0)
+FROZEN = replace(SGD_PLAIN, lr=1e-30)
 
 
 def small_table() -> RatingTable:
@@ -77,6 +79,14 @@ def fit(
     )
 
 
+def errors(model: Equation, part: int, *, validation: float = 0.25) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute the model's errors on the rows of a part; return them and the users: (N,) float32 and (N,) int64."""
+    rows = small_split_ratings(validation).copy_rows(part)
+    user, item, rating = map(torch.from_numpy, (rows.user, rows.item, rows.rating))
+    with torch.no_grad():
+        return model(user, item) - rating, user.long()
+
+
 def metric(fitted: Fitted, tag: str) -> float:
     return float(fitted.trainer.callback_metrics[tag])
 
@@ -89,13 +99,11 @@ def test_same_seed_gives_equal_weights_and_another_does_not():
 
 def test_step_equals_the_gradient_computed_by_hand():
     one_batch = {"epochs": 1, "batch_size": 1_000, "validation": 0.0}
-    model = fit(SGDOptions(lr=1e-30, weight_decay=0.0, momentum=0.0), **one_batch).equation
+    model = fit(FROZEN, **one_batch).equation
     after = fit(SGD_PLAIN, **one_batch).equation
-    rows = small_split_ratings(0.0).copy_rows(TRAIN)
-    with torch.no_grad():
-        error = model(torch.from_numpy(rows.user), torch.from_numpy(rows.item)) - torch.from_numpy(rows.rating)
+    error, user = errors(model, TRAIN, validation=0.0)
     # ∂/∂b_u of (1/n) Σ (r̂ − r)² + λ (… + b_u² + …), where every b_u starts at 0
-    expected = torch.zeros(6).index_add_(0, torch.from_numpy(rows.user).long(), -0.1 * 2 * error / len(rows))
+    expected = torch.zeros(6).index_add_(0, user, -0.1 * 2 * error / len(error))
     assert torch.allclose(after.user_bias.weight[:, 0], expected, atol=1e-6)
 
 
@@ -139,27 +147,6 @@ def test_training_error_falls():
     assert last < 0.5 * first
 
 
-@pytest.mark.parametrize(
-    ("base", "changed"),
-    [
-        (ADAM, AdamOptions(lr=0.06, weight_decay=0.0, beta1=0.9, beta2=0.999)),
-        (ADAM, AdamOptions(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999)),
-        (ADAM, AdamOptions(lr=0.05, weight_decay=0.0, beta1=0.5, beta2=0.999)),
-        (ADAM, AdamOptions(lr=0.05, weight_decay=0.0, beta1=0.9, beta2=0.9)),
-        (ADAM, AdamWOptions(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999)),
-        (
-            AdamOptions(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999),
-            AdamWOptions(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999),
-        ),
-        (SGD_PLAIN, SGDOptions(lr=0.2, weight_decay=0.0, momentum=0.0)),
-        (SGD_PLAIN, SGDOptions(lr=0.1, weight_decay=0.1, momentum=0.0)),
-        (SGD_PLAIN, SGDOptions(lr=0.1, weight_decay=0.0, momentum=0.5)),
-    ],
-)
-def test_every_option_of_an_optimizer_changes_the_weights(base, changed):
-    assert not torch.allclose(fit(base).weights, fit(changed).weights, atol=1e-5)
-
-
 def test_regularization_and_batch_size_change_the_weights():
     base = fit().weights
     assert not torch.allclose(base, fit(regularization=0.5).weights, atol=1e-5)
@@ -175,12 +162,12 @@ def test_schedule_changes_the_learning_rate_once_per_epoch():
 
 def test_error_of_a_diverging_loss_names_epoch_and_learning_rate():
     with pytest.raises(RunFailedError, match=r"train/mse is (nan|inf) in epoch \d+ at lr 1e\+06"):
-        fit(SGDOptions(lr=1e6, weight_decay=0.0, momentum=0.0), epochs=50)
+        fit(replace(SGD_PLAIN, lr=1e6), epochs=50)
 
 
 def test_non_finite_weights_after_the_last_update_are_found():
     with pytest.raises(RunFailedError, match=r"weights/user_bias is (inf|nan) in epoch 1 at lr 1e\+30"):
-        fit(SGDOptions(lr=1e30, weight_decay=0.0, momentum=0.0), epochs=1, batch_size=1_000, validation=0.0)
+        fit(replace(SGD_PLAIN, lr=1e30), epochs=1, batch_size=1_000, validation=0.0)
 
 
 def test_seconds_and_rows_of_steps_are_counted():
@@ -197,7 +184,7 @@ def test_step_over_two_batches_equals_a_step_on_both_together():
 def test_last_step_of_an_epoch_uses_the_remaining_batches():
     """Two batches where a step averages three: two thirds of a step on both together."""
     left = fit(SGD_PLAIN, epochs=1, batch_size=25, accumulate=3, validation=0.0)
-    two_thirds = SGDOptions(lr=0.1 * 2 / 3, weight_decay=0.0, momentum=0.0)
+    two_thirds = replace(SGD_PLAIN, lr=0.1 * 2 / 3)
     whole = fit(two_thirds, epochs=1, batch_size=50, validation=0.0)
     assert torch.allclose(left.weights, whole.weights, atol=1e-6)
     one, two = (fit(SGD_PLAIN, epochs=epochs, batch_size=25, accumulate=5, validation=0.0) for epochs in (1, 2))
@@ -206,8 +193,8 @@ def test_last_step_of_an_epoch_uses_the_remaining_batches():
 
 def test_gradient_clipping_limits_the_norm_of_the_step():
     once = {"epochs": 1, "batch_size": 50, "validation": 0.0}
-    before = fit(SGDOptions(lr=1e-30, weight_decay=0.0, momentum=0.0), **once).weights
-    step = fit(SGDOptions(lr=1.0, weight_decay=0.0, momentum=0.0), clip=0.01, **once).weights - before
+    before = fit(FROZEN, **once).weights
+    step = fit(replace(SGD_PLAIN, lr=1.0), clip=0.01, **once).weights - before
     assert float(step.norm()) == pytest.approx(0.01, rel=1e-3)
 
 
@@ -272,9 +259,8 @@ def test_fit_can_be_extended_from_a_checkpoint(tmp_path):
 
 def test_each_epoch_draws_new_dropout_noise():
     """With one batch and a learning rate of nearly 0, the errors of two epochs differ only by the noise."""
-    frozen = SGDOptions(lr=1e-30, weight_decay=0.0, momentum=0.0)
     one, two, plain, still = (
-        metric(fit(frozen, model=model, epochs=epochs, batch_size=None), "train/mse")
+        metric(fit(FROZEN, model=model, epochs=epochs, batch_size=None), "train/mse")
         for model in (NOISY, model_options())
         for epochs in (1, 2)
     )
@@ -284,9 +270,8 @@ def test_each_epoch_draws_new_dropout_noise():
 
 def test_dropout_noise_depends_on_the_seed():
     """With the same weights, one batch and a learning rate of nearly 0, the errors differ only by the noise."""
-    frozen = SGDOptions(lr=1e-30, weight_decay=0.0, momentum=0.0)
     one, again, other = (
-        metric(fit_equation(NOISY, frozen, small_table(), epochs=1, seed=seed), "train/mse") for seed in (0, 0, 1)
+        metric(fit_equation(NOISY, FROZEN, small_table(), epochs=1, seed=seed), "train/mse") for seed in (0, 0, 1)
     )
     assert one == again
     assert one != pytest.approx(other, rel=1e-3)
@@ -294,11 +279,9 @@ def test_dropout_noise_depends_on_the_seed():
 
 def test_dropout_is_on_in_training_and_off_in_validation():
     fitted = fit(model=NOISY, epochs=3, scale=None)
-    rows = small_split_ratings().copy_rows(VALIDATION)
     equation = fitted.equation.eval()
     assert set(equation.seen) == {(True, True), (False, False)}
-    with torch.no_grad():
-        error = equation(torch.from_numpy(rows.user), torch.from_numpy(rows.item)) - torch.from_numpy(rows.rating)
+    error, _ = errors(equation, VALIDATION)
     assert metric(fitted, "val/mse") == pytest.approx(float(error.square().mean()), rel=1e-5)
 
 
@@ -314,15 +297,12 @@ class LBFGS(GradientOptions):
 
 
 def test_optimizer_can_evaluate_the_loss_several_times_per_step():
-    model = build_equation(model_options(), training_data(small_split_ratings()), seed=0)
-    rows = small_split_ratings().copy_rows(TRAIN)
-    with torch.no_grad():
-        error = model(torch.from_numpy(rows.user), torch.from_numpy(rows.item)) - torch.from_numpy(rows.rating)
+    error, _ = errors(build_equation(model_options(), training_data(small_split_ratings()), seed=0), TRAIN)
     one, two, ten = (fit(LBFGS(lr=0.5), epochs=epochs, batch_size=None) for epochs in (1, 2, 10))
     # the error before the step, each row once, however often the step evaluates the loss
     assert metric(one, "train/mse") == pytest.approx(float(error.square().mean()), rel=1e-5)
     assert metric(ten, "train/mse") < metric(two, "train/mse") < metric(one, "train/mse")
-    assert one.module.rows_trained == len(rows)
+    assert one.module.rows_trained == len(error)
     adam = metric(fit(epochs=10, batch_size=None), "train/mse")
     assert metric(ten, "train/mse") < adam
 
@@ -332,6 +312,6 @@ def test_drift_over_years_does_not_diverge():
     pairs = random.permutation(20 * 30)[:400]
     days = random.integers(0, 7000, len(pairs))
     table = table_of(pairs // 30, pairs % 30, random.integers(1, 6, len(pairs)), timestamp=days * MILLISECONDS_PER_DAY)
-    default = SGDOptions(lr=0.6, weight_decay=0.0, momentum=0.9)
+    default = replace(SGD_PLAIN, lr=0.6, momentum=0.9)
     fitted = fit_equation(options_of("timesvdpp", init_std=0.01), default, table, epochs=10, batch_size=64)
     assert fitted.weights.isfinite().all()

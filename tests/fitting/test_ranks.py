@@ -186,12 +186,7 @@ TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "1", "WORLD_SIZE": "2", "LOCA
     ("variables", "devices", "num_nodes", "message"),
     [
         ({}, 1, 2, "trainer.num_nodes=2 needs torchrun or srun to start the processes"),
-        (
-            TORCHRUN,
-            1,
-            1,
-            "trainer.devices=1 trainer.num_nodes=1 needs 1 processes, but torchrun has started 2",
-        ),
+        (TORCHRUN, 1, 1, "trainer.devices=1 trainer.num_nodes=1 needs 1 processes, but torchrun has started 2"),
         (SLURM, 3, 1, "trainer.devices=3 trainer.num_nodes=1 needs 3 processes, but srun has started 2"),
         ({**SLURM, "SLURM_JOB_NAME": "interactive"}, 1, 2, "trainer.num_nodes=2 needs torchrun or srun"),
     ],

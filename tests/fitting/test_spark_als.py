@@ -20,6 +20,7 @@ from pytorch_lightning import Callback
 from tables import table_with_features
 
 from ratinglab import errors
+from ratinglab.batches import as_tensors
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.fitting.spark_als import SparkProcess, check_reachable, read_factors
 from ratinglab.fitting.whole_epoch_options import ALSOptions, SparkALSOptions
@@ -69,12 +70,9 @@ class StartBiases(Callback):
 
     def on_fit_start(self, trainer, pl_module):
         equation = pl_module.predictor.model
-        self.user, self.item = (torch.linspace(-1, 1, len(bias.weight)) for bias in biases(equation))
+        self.user = torch.linspace(-1, 1, equation.user_bias.num_embeddings)
+        self.item = torch.linspace(-1, 1, equation.item_bias.num_embeddings)
         equation.start_from_baseline(self.user, self.item)
-
-
-def biases(equation):
-    return equation.user_bias, equation.item_bias
 
 
 @needs_spark
@@ -83,12 +81,11 @@ def test_biases_stay_and_residuals_are_fitted(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     start = StartBiases()
     run = fitted(BIASED, callbacks=[start])
-    for bias, before in zip(biases(run.equation), (start.user, start.item), strict=True):
+    for bias, before in ((run.equation.user_bias, start.user), (run.equation.item_bias, start.item)):
         assert torch.equal(bias.weight[:, 0], before)
     objective(run.equation, run.data).backward()
     assert float(run.equation.user_embedding.weight.grad.abs().max()) < 1e-3
-    rows = run.data.train_ratings_in_stars
-    user, item, rating = (torch.from_numpy(column) for column in (rows.user, rows.item, rows.rating))
+    user, item, rating, _ = as_tensors(run.data.train_ratings_in_stars)
     with torch.no_grad():
         assert run.module.train_mse == pytest.approx(float((run.equation(user, item) - rating).square().mean()))
 
@@ -180,11 +177,7 @@ def test_other_masters_are_left_to_spark(master):
 @pytest.mark.parametrize(
     ("master", "conf", "message"),
     [
-        (
-            "loca[2]",
-            None,
-            r"^optimizer\.master=loca\[2\]: Master must either be yarn or start with spark, ",
-        ),
+        ("loca[2]", None, r"^optimizer\.master=loca\[2\]: Master must either be yarn or start with spark, "),
         ("local[x]", None, r"^optimizer\.master=local\[x\]: Could not parse Master URL: 'local\[x\]'$"),
         ("local[1]", {"spark.driver.memory": "lots"}, r"^optimizer\.master=local\[1\]: Invalid maximum heap"),
     ],
@@ -225,12 +218,8 @@ def test_jvm_ends_with_a_killed_process(tmp_path):
         "print(spark._gateway.proc.pid, flush=True)\ntime.sleep(600)\n"
     )
     source = str(Path(errors.__file__).parents[1])
-    python = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": source},
-    )
+    environment = {**os.environ, "PYTHONPATH": source}
+    python = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
     pid = int(python.stdout.readline())
     python.kill()
     python.wait()

@@ -30,14 +30,7 @@ def build(tmp_path, **changed):
     return dataclasses.replace(TRAINER, **changed).build(run_folder=tmp_path, loggers=[], callbacks=[])
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("max_epochs", 7),
-        ("min_epochs", 3),
-        ("check_val_every_n_epoch", 2),
-    ],
-)
+@pytest.mark.parametrize(("option", "value"), [("max_epochs", 7), ("min_epochs", 3), ("check_val_every_n_epoch", 2)])
 def test_options_are_passed_to_the_trainer(tmp_path, option, value):
     trainer = build(tmp_path, **{option: value})
     assert getattr(trainer, option) == value

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from equations import multiply_pairs
 
 from ratinglab.models import traceable_rows
 from ratinglab.models.factors import Factors, SideFactors
@@ -18,12 +19,6 @@ def rows(dim: int, *, biased: bool = True) -> Factors:
     return Factors(SideFactors(user, user_bias), SideFactors(item, item_bias), mean=3.0)
 
 
-def by_hand(rows: Factors) -> list[float]:
-    user, item = USER.long(), ITEM.long()
-    bias = 0 if rows.user.bias is None else rows.user.bias[user, 0] + rows.item.bias[item, 0]
-    return (rows.mean + bias + (rows.user.factors[user] * rows.item.factors[item]).sum(dim=1)).tolist()
-
-
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize(("dim", "num_blocks"), [(1, 1), (7, 2), (15, 3), (16, 0)])
 def test_ratings_of_pairs_are_stored_only_if_they_take_less_memory(monkeypatch, dim, num_blocks, biased):
@@ -31,5 +26,5 @@ def test_ratings_of_pairs_are_stored_only_if_they_take_less_memory(monkeypatch, 
     factors = rows(dim, biased=biased)
     product = TraceableRows(factors, user_days=None, item_days=None)
     assert len(product.item_columns) == num_blocks  # 30 · 40 ratings or 30 + 40 rows of dim + 2 columns
-    assert product(USER, ITEM).tolist() == pytest.approx(by_hand(factors), abs=1e-5)
+    assert product(USER, ITEM).tolist() == pytest.approx(multiply_pairs(factors, USER, ITEM).tolist(), abs=1e-5)
     assert sum(weights.numel() for weights in product.parameters()) == min(30 * 40, (30 + 40) * (dim + 2))

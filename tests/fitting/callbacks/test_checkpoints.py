@@ -108,50 +108,36 @@ def test_last_is_written_every_given_number_of_seconds(tmp_path, monkeypatch, se
     assert names.count("best.ckpt") == 1
 
 
+def full_disk(monkeypatch, full_epochs):
+    """Make a function to call before each epoch, which fills the disk in some epochs, counted from 0."""
+    own = os.fsync
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return lambda epoch: monkeypatch.setattr(files.os, "fsync", full if epoch in full_epochs else own)
+
+
 def test_full_disk_keeps_good_checkpoints_and_warns_once(tmp_path, monkeypatch, caplog):
-    def fill(epoch):
-        if epoch == 2:
-
-            def full(_):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-            monkeypatch.setattr(files.os, "fsync", full)
-
     callback = callback_in(tmp_path, last_every_seconds=0.0)
     with caplog.at_level(logging.WARNING):
-        run(callback, [4.0, 3.0, 2.0, 1.0], before_epoch=fill)
+        run(callback, [4.0, 3.0, 2.0, 1.0], before_epoch=full_disk(monkeypatch, (2, 3)))
     assert epochs(tmp_path) == {"best.ckpt": 1, "last.ckpt": 1}
     assert set(callback.failed) == {BEST, LAST}
     assert [record.message.count("best.ckpt cannot be written: No space left") for record in caplog.records] == [1, 0]
 
 
 def test_checkpoints_are_written_again_once_the_disk_has_room(tmp_path, monkeypatch):
-    own = os.fsync
-
-    def fill_and_empty(epoch):
-        def full(_):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-        monkeypatch.setattr(files.os, "fsync", full if epoch == 1 else own)
-
     callback = callback_in(tmp_path, last_every_seconds=0.0)
-    run(callback, [4.0, 3.0, 2.0], before_epoch=fill_and_empty)
+    run(callback, [4.0, 3.0, 2.0], before_epoch=full_disk(monkeypatch, (1,)))
     assert callback.failed == {}
     assert callback.lost is None
     assert epochs(tmp_path) == {"best.ckpt": 2, "last.ckpt": 2}
 
 
 def test_best_value_stays_that_of_the_file_when_a_write_fails(tmp_path, monkeypatch):
-    own = os.fsync
-
-    def full(_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    def fill_and_empty(epoch):
-        monkeypatch.setattr(files.os, "fsync", full if epoch == 1 else own)
-
     callback = callback_in(tmp_path)
-    run(callback, [4.0, 1.0, 2.0, 3.0], before_epoch=fill_and_empty)
+    run(callback, [4.0, 1.0, 2.0, 3.0], before_epoch=full_disk(monkeypatch, (1,)))
     assert epochs(tmp_path) == {"best.ckpt": 2, "last.ckpt": 3}
     assert callback.failed == {}
     assert callback.lost == {"epoch": 2, "value": 1.0}

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from equations import options_of
+from equations import multiply_pairs, options_of
 from fits import Fitted
 from fits import fit as fit_equation
 from tables import table_of, table_of_one_factor
@@ -271,10 +271,7 @@ def test_days_lower_the_error_of_changing_users_and_default_to_the_last_day():
     predictor, posterior = fitted.module.predictor, fitted.module.posterior
     last = torch.full_like(day, 2)
     assert torch.equal(predictor.predict_unclipped(user, item), predictor.predict_unclipped(user, item, last))
-    factors = posterior.factors()
-    rating = factors.mean + (factors.user.factors[user.long()] * factors.item.factors[item.long()]).sum(dim=1)
-    rating = rating + factors.user.bias[user.long(), 0] + factors.item.bias[item.long(), 0]
-    assert torch.allclose(rating, posterior(user, item), atol=1e-4)
+    assert torch.allclose(multiply_pairs(posterior.factors(), user, item), posterior(user, item), atol=1e-4)
 
 
 def table_of_two_noises():

@@ -33,12 +33,8 @@ def test_resumed_table_replaces_the_epochs_it_repeats(tmp_path):
     assert [row["step"] for row in rows(tmp_path)] == ["1", "2"], "before the first new row"
     for epoch in (3, 4):
         second.log_metrics({"val/mse": 10.0 * epoch}, epoch)
-    assert [(row["step"], row["val/mse"]) for row in rows(tmp_path)] == [
-        ("1", "1.0"),
-        ("2", "2.0"),
-        ("3", "30.0"),
-        ("4", "40.0"),
-    ]
+    assert [row["step"] for row in rows(tmp_path)] == ["1", "2", "3", "4"]
+    assert [row["val/mse"] for row in rows(tmp_path)] == ["1.0", "2.0", "30.0", "40.0"]
     assert (tmp_path / "train.log").read_text() == "kept"
 
 
