@@ -22,8 +22,6 @@ from ratinglab.inference.fold_in_input import GivenData
 from ratinglab.inference.indexed_tables import Ids, IndexedTables, check_ids, check_pairs
 from ratinglab.inference.new_rows import collect_users_and_items, notes_on_fold_in
 from ratinglab.inference.recommender import BASES, ListOptions, Recommender, check_k
-from ratinglab.models.factors import SideSamples
-from ratinglab.recommend.fold_in_solver import FoldInSolver
 
 if TYPE_CHECKING:
     from ratinglab.inference.run import Run
@@ -67,10 +65,10 @@ class FoldedIn(ExtendedRun):
             user_predictor = predictor.with_users(rows, num_users=len(users.ids))
         else:
             self._solver = run.solvers["user"]
-            self._item_rows = _repeat_last_day(self._solver.fixed_rows, self._solver)
+            self._item_rows = self._solver.fixed_rows.repeat_samples(self._solver.num_draws)
             if items.ids:
                 self._item_rows = self._item_rows.append(run.solvers["item"].solve(items.observations))
-                user_rows = _repeat_last_day(self._solver.trained_rows, self._solver)
+                user_rows = self._solver.trained_rows.repeat_samples(self._solver.num_draws)
                 predictor = extend_predictor(predictor, items, user_rows, self._item_rows)
                 tables = TablesWithItems(run.tables, items, given.ratings)
             if users.ids:
@@ -223,8 +221,3 @@ class FoldedIn(ExtendedRun):
             count = format_count(len(self.folded_user_ids), "user")
             raise UserError(f"set user_id: {count} were folded in; recommend_to_all lists items for all of them")
         return self.folded_user_ids[0]
-
-
-def _repeat_last_day(rows: SideSamples, solver: FoldInSolver) -> SideSamples:
-    """Select the last day of each user or item, and repeat each sample for the draws that the solver makes from it."""
-    return rows.select_last_day().repeat_samples(solver.num_draws)

@@ -1,7 +1,7 @@
 """Base class for equations, and the training data they are built from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ratinglab.batches import Batch
 from ratinglab.models.design import Design
-from ratinglab.models.factors import Factors, SideSamples
+from ratinglab.models.factors import Factors, NewRowTerm, SideSamples
 from ratinglab.sides import SideName
 
 PAIRS_PREDICTED_AT_ONCE = 1 << 18
@@ -92,11 +92,23 @@ class Equation(nn.Module, ABC):
         """Return the equation as one product of matrices, or None if it has another form."""
         return None
 
+    def factors_of_samples(self) -> Iterator[Factors]:
+        """Yield the factors of each sample or, without samples, the equation's own. Yields nothing if it has none."""
+        factors = self.factors()
+        if factors is not None:
+            yield factors
+
+    def new_row_terms(self, name: SideName, samples: Sequence[Factors]) -> tuple[NewRowTerm, ...]:
+        """List the terms that new rows of a side also have, with their weights in these samples. None by default."""
+        return ()
+
     @torch.no_grad()
     def side_samples(self, name: SideName) -> SideSamples | None:
         """Return the rows of the side `name` for fold-in, or None for an equation without factors."""
-        factors = self.factors()
-        return None if factors is None else SideSamples([factors.side(name)], factors.mean)
+        samples = list(self.factors_of_samples())
+        if not samples:
+            return None
+        return SideSamples([each.side(name) for each in samples], samples[0].mean, self.new_row_terms(name, samples))
 
     def predict_table(self, user: Tensor, item: Tensor) -> Tensor:
         """Predict each user's ratings of all these items on the last day: (B,) int32, (C,) int32 → (B, C) float32.
@@ -106,12 +118,6 @@ class Equation(nn.Module, ABC):
         blocks = user.split(max(1, PAIRS_PREDICTED_AT_ONCE // max(1, len(item))))
         pairs = ((block.repeat_interleave(len(item)), item.repeat(len(block))) for block in blocks)
         return torch.cat([self.predict(*pair, None) for pair in pairs]).view(len(user), len(item))
-
-    def factors_of_samples(self) -> Iterator[Factors]:
-        """Yield the factors of each sample or, without samples, the equation's own. Yields nothing if it has none."""
-        factors = self.factors()
-        if factors is not None:
-            yield factors
 
     def traceable(self) -> "Equation":
         """Return an equation that torch.export can trace and that predicts the same: by default, this one."""

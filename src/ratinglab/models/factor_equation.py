@@ -11,7 +11,7 @@ from ratinglab.models.day_rows import DayRows
 from ratinglab.models.design import Design
 from ratinglab.models.equation import Equation, TrainingData, normal_embedding, zero_embedding
 from ratinglab.models.equation_options import FactorOptions, FeatureOptions
-from ratinglab.models.factors import ColumnSource, Factors, NewRowTerm, SideFactors, SideSamples
+from ratinglab.models.factors import ColumnSource, Factors, NewRowTerm, SideFactors
 from ratinglab.models.traceable_rows import TraceableRows
 from ratinglab.sides import SideName
 
@@ -152,25 +152,12 @@ class FactorEquation(Equation):
         """Compute the rows of both sides on the last day, all terms summed."""
         return self.select_last_day(self.rows())
 
-    @torch.no_grad()
-    def side_samples(self, name: SideName, samples: Sequence[Factors] = ()) -> SideSamples:
-        """Return the rows of the side `name` in these samples, by default its own, with the terms of new rows."""
-        side, samples = self.side(name), samples or [self.rows()]
-        last_row = side.last_rows()
-        terms = [
-            NewRowTerm(
-                term.feature,
-                term.design.select_rows(last_row),
-                [sample.term_weights[term.name] for sample in samples],
-            )
-            for term in side.terms_of_new_rows
-        ]
-        return SideSamples(
-            [sample.side(name) for sample in samples],
-            mean=samples[0].mean,
-            last_row=None if side.day_rows is None else last_row,
-            new_row_terms=tuple(terms),
-        )
+    def new_row_terms(self, name: SideName, samples: Sequence[Factors]) -> tuple[NewRowTerm, ...]:
+        side, terms = self.side(name), []
+        for term in side.terms_of_new_rows:
+            weights = [sample.term_weights[term.name] for sample in samples]
+            terms.append(NewRowTerm(term.feature, term.design.select_rows(side.last_rows()), weights))
+        return tuple(terms)
 
     @torch.no_grad()
     def traceable(self) -> Equation:

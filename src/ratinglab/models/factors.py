@@ -90,29 +90,21 @@ class SideSamples(NamedTuple):
     """One side of an equation for fold-in: its rows in every sample of the weights, and their terms.
 
     Attributes:
-        samples: the rows in each sample.
+        samples: the rows in each sample, one per user or item, on its last day.
         mean: μ, in stars.
-        last_row: (num_owners,) int64, the row of each user or item on its last day, or None if each has a single row.
         new_row_terms: the terms that new rows also have. The rows include them.
     """
 
     samples: list[SideFactors]
     mean: float
-    last_row: Tensor | None = None
     new_row_terms: tuple[NewRowTerm, ...] = ()
-
-    def select_last_day(self) -> "SideSamples":
-        """Return one row per user or item, on its last day."""
-        if self.last_row is None:
-            return self
-        return self._replace(samples=[sample.take(self.last_row) for sample in self.samples], last_row=None)
 
     def repeat_samples(self, times: int) -> "SideSamples":
         """Repeat each sample, without copying it."""
         return self._replace(samples=[sample for sample in self.samples for _ in range(times)])
 
     def append(self, new: "SideSamples") -> "SideSamples":
-        """Return these rows followed by new ones. Both have one row per user or item and the same number of samples."""
+        """Return these rows followed by new ones. Both have the same number of samples."""
         pairs = zip(self.samples, new.samples, strict=True)
         return self._replace(samples=[sample.append(added) for sample, added in pairs])
 
@@ -124,7 +116,7 @@ class SideSamples(NamedTuple):
     @property
     def num_owners(self) -> int:
         """Number of users or items."""
-        return len(self.samples[0].factors if self.last_row is None else self.last_row)
+        return len(self.samples[0].factors)
 
     def noise_precisions(self) -> list[Tensor]:
         """List the noise precisions of each sample: (num_owners,) float32. All samples must have them."""
@@ -133,9 +125,8 @@ class SideSamples(NamedTuple):
         return precisions
 
     def stack_rows(self, index: Tensor) -> Tensor:
-        """Select users or items on their last day: (B,) int64 → (S, B, D) float64, the bias first if there are biases.
+        """Select users or items: (B,) int64 → (S, B, D) float64, the bias first if there are biases.
 
         S is the number of samples.
         """
-        row = index if self.last_row is None else self.last_row[index]
-        return torch.stack([sample.take(row).as_matrix() for sample in self.samples]).double()
+        return torch.stack([sample.take(index).as_matrix() for sample in self.samples]).double()

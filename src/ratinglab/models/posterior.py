@@ -1,6 +1,6 @@
 """Samples of a factor equation's weights, and their mean prediction."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ratinglab.models.equation import Equation
 from ratinglab.models.factor_equation import FactorEquation, Side
-from ratinglab.models.factors import Factors, SideFactors, SideSamples
+from ratinglab.models.factors import Factors, NewRowTerm, SideFactors
 from ratinglab.models.traceable_rows import TraceableRows
 from ratinglab.sides import SIDE_NAMES, SideName
 
@@ -163,9 +163,8 @@ class Posterior(Equation):
         rows = _concatenate_samples(self._samples_or_rows())
         return TraceableRows(rows, user_days=users.day_rows, item_days=items.day_rows)
 
-    def side_samples(self, name: SideName) -> SideSamples:
-        """Return the samples of the rows of the side `name`, with the terms that a new row also has."""
-        return self.equation.side_samples(name, self.samples)
+    def new_row_terms(self, name: SideName, samples: Sequence[Factors]) -> tuple[NewRowTerm, ...]:
+        return self.equation.new_row_terms(name, samples)
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """Stack the samples for state_dict."""
