@@ -14,7 +14,7 @@ from ratinglab.kernels.rows import (
     matmul_transposed,
     multiply_sparse,
     subtract_dots,
-    sum_squared_errors_by_row,
+    sum_squared_errors,
 )
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.ratings.table import Ratings
@@ -109,7 +109,7 @@ def test_squared_errors_are_summed_per_row():
     users, items, offset = numbers(NUM_USERS, DIM), numbers(NUM_ITEMS, DIM, seed=2), numbers(NUM_ITEMS, seed=3)
     error = rows.rating - offset[rows.item] - (users[rows.user] * items[rows.item]).sum(axis=1)
     weight = np.linspace(0.5, 2, NUM_ITEMS).astype(np.float32)
-    plain_and_weighted = sum_squared_errors_by_row(side, users, Regressors(items, offset, weight))
+    plain_and_weighted = sum_squared_errors(side, users, Regressors(items, offset, weight))
     for sums, weighs in zip(plain_and_weighted, (1, weight[rows.item]), strict=True):
         assert sums == pytest.approx(np.bincount(rows.user, weighs * np.square(error, dtype=np.float64)), rel=1e-5)
 

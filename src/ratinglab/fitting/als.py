@@ -7,7 +7,7 @@ from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.row_fit import RowFit, join_tables, list_tables, write_tables
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import ALSOptions
-from ratinglab.kernels.rows import FloatArray, RowPriors
+from ratinglab.kernels.rows import FloatArray, RowPriors, draw_rows, sum_squared_errors
 from ratinglab.models.design import Design
 from ratinglab.models.factor_equation import Term
 from ratinglab.models.predictor import Predictor
@@ -71,16 +71,14 @@ class ALSFit(RowFit):
             term_sum = sum(products[side].values(), np.zeros_like(rows[side]))
             ridge = np.float32(self.equation.regularization) * counts
             mean = (ridge[:, None] * term_sum + self.damping * rows[side]) / (ridge + self.damping)[:, None]
-            self.draw_rows(
-                side,
-                rows[side],
-                self.make_regressors(rows[other_side(side)]),
-                priors=RowPriors(mean, np.eye(mean.shape[1], dtype=np.float32), ridge + self.damping),
-                noise_precision=np.ones_like(counts),
-                normal_draws=np.zeros_like(mean),  # the solution itself
-            )
+            priors = RowPriors(mean, np.eye(mean.shape[1], dtype=np.float32), ridge + self.damping)
+            regressors = self.make_regressors(rows[other_side(side)])
+            # with draws of 0, the result is the solution itself
+            draw_rows(self._ratings[side], regressors, priors, np.ones_like(counts), np.zeros_like(mean), rows[side])
+            self._ratings[side].drop_pages()
             write_tables(rows[side] - term_sum, list_tables(self.equation.side(side)))
-        errors, _ = self.sum_squared_errors("item", rows["item"], self.make_regressors(rows["user"]))
+        errors, _ = sum_squared_errors(self._ratings["item"], rows["item"], self.make_regressors(rows["user"]))
+        self._ratings["item"].drop_pages()
         self.train_mse = float(errors.sum()) / len(self.data.train_ratings_in_stars)
 
     def _multiply_term(self, term: Term, counts: FloatArray) -> FloatArray:

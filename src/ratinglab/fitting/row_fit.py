@@ -4,26 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ratinglab.batches import as_tensors
 from ratinglab.fitting.fit import FactorFit
 from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.kernels.compiled import set_num_threads
-from ratinglab.kernels.rows import (
-    Entries,
-    FloatArray,
-    Regressors,
-    RowPriors,
-    compile_loops,
-    draw_rows,
-    sum_squared_errors_by_row,
-)
+from ratinglab.kernels.rows import Entries, FloatArray, Regressors, compile_loops
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.factor_equation import Side, Term
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.mapped_arrays import drop_pages
 from ratinglab.sides import SIDE_NAMES, SideName, other_side
 
 
@@ -62,30 +52,6 @@ class RowFit(FactorFit):
     def own_rows(self, side: SideName) -> FloatArray:
         """Copy the rows of a side without their terms: the bias, if any, and the factors, (num_rows, D) float32."""
         return join_tables(list_tables(self.equation.side(side)))
-
-    def draw_rows(
-        self,
-        side: SideName,
-        rows: FloatArray,
-        regressors: Regressors,
-        *,
-        priors: RowPriors,
-        noise_precision: FloatArray,
-        normal_draws: FloatArray,
-    ) -> None:
-        """Draw each row of a side given the other side's rows, in place; see kernels.rows.draw_rows."""
-        ratings = self._ratings[side]
-        draw_rows(ratings, regressors, priors, noise_precision, normal_draws, rows)
-        drop_pages(ratings.column, ratings.value)
-
-    def sum_squared_errors(
-        self, side: SideName, rows: FloatArray, regressors: Regressors
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Sum each row's squared errors, plain and weighted by the other rows' noise precision: (num_rows,) float64."""
-        ratings = self._ratings[side]
-        plain, weighted = sum_squared_errors_by_row(ratings, rows, regressors)
-        drop_pages(ratings.column, ratings.value)
-        return plain, weighted
 
     def make_regressors(self, rows: FloatArray, *, noise_precision: FloatArray | None = None) -> Regressors:
         """Make regressors of a side's rows, (num_rows, D) float32. A bias moves to the offset, with 1 in its place.

@@ -7,6 +7,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from ratinglab.kernels.compiled import njit
+from ratinglab.ratings.mapped_arrays import drop_pages
 
 FloatArray = NDArray[np.float32]
 SUM_CHUNKS = 64
@@ -33,6 +34,10 @@ class Entries(NamedTuple):
     def counts(self) -> NDArray[np.float32]:
         """Number of entries of each row: (num_rows,) float32."""
         return np.diff(self.start).astype(np.float32)
+
+    def drop_pages(self) -> None:
+        """Let the system drop the entries from memory, if they are in mapped files."""
+        drop_pages(self.column, self.value)
 
 
 class Regressors(NamedTuple):
@@ -232,7 +237,7 @@ def matmul_transposed(rows, matrix, out):  # type: ignore[no-untyped-def]
 
 
 @njit(parallel=True, fastmath=True)
-def sum_squared_errors_by_row(ratings, rows, regressors):  # type: ignore[no-untyped-def]
+def sum_squared_errors(ratings, rows, regressors):  # type: ignore[no-untyped-def]
     """Sum (r − o − v · x)² and β (r − o − v · x)² over the ratings of each row: two of (num_rows,) float64.
 
     Args:
@@ -290,7 +295,7 @@ def compile_loops() -> None:
     sort_by_row(index, index, value, 0, 0, ratings.start, index, value)
     draw_rows(ratings, regressors, RowPriors(table, unit, value), value, table, table)
     multiply_sparse(ratings, value, value, table, table)
-    sum_squared_errors_by_row(ratings, table, regressors)
+    sum_squared_errors(ratings, table, regressors)
     subtract_dots(ratings, table, table, value)
     matmul_transposed(table, unit, table)
     gram(table, table)

@@ -16,7 +16,7 @@ from ratinglab.fitting.row_fit import RowFit, list_tables, write_tables
 from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.kernels.column_draws import compile_loops
-from ratinglab.kernels.rows import Entries, Regressors, RowPriors, draw_rows, gram, subtract_dots
+from ratinglab.kernels.rows import Entries, Regressors, RowPriors, draw_rows, gram, subtract_dots, sum_squared_errors
 from ratinglab.kernels.sorted_ratings import chunk_bounds
 from ratinglab.models.factor_equation import Side
 from ratinglab.models.factors import Factors, SideFactors
@@ -160,14 +160,10 @@ class GibbsFit(RowFit):
             row_means = np.tile(mean, (len(side.rows), 1))
         regressors = self._regressors(other)
         ones = np.ones(len(side.rows), dtype=np.float32)
-        self.draw_rows(
-            side.name,
-            side.rows,
-            regressors,
-            priors=RowPriors(row_means, prior.precision.astype(np.float32), ones),
-            noise_precision=side.noise_precision[side.owner],
-            normal_draws=random.standard_normal(side.rows.shape, dtype=np.float32),
-        )
+        priors = RowPriors(row_means, prior.precision.astype(np.float32), ones)
+        normal_draws = random.standard_normal(side.rows.shape, dtype=np.float32)
+        noise_precision = side.noise_precision[side.owner]
+        draw_rows(self._ratings[side.name], regressors, priors, noise_precision, normal_draws, side.rows)
         side.own_rows = side.rows - np.subtract(row_means, mean, out=row_means)
         if side.shared_term is not None:
             self._shift_rows(side, side.shared_term, regressors, prior, random)
@@ -202,7 +198,7 @@ class GibbsFit(RowFit):
     def _draw_noise(self, random: np.random.Generator) -> None:
         """Draw the users' noise precisions and, unless noise=one, the items'. Computes train/mse from the errors."""
         users, items = self.users, self.items
-        errors, weighted = self.sum_squared_errors("user", users.rows, self._regressors(items))
+        errors, weighted = sum_squared_errors(self._ratings["user"], users.rows, self._regressors(items))
         common, users.noise_precision[:] = draw_user_noise(
             users.noise_precision / float(self.noise_precision),
             users.sum_by_owner(self._ratings["user"].counts),
@@ -213,7 +209,7 @@ class GibbsFit(RowFit):
         )
         self.noise_precision.fill_(common)
         if self.options.noise is Noise.own:
-            errors, weighted = self.sum_squared_errors("item", items.rows, self._regressors(users))
+            errors, weighted = sum_squared_errors(self._ratings["item"], items.rows, self._regressors(users))
             counts = items.sum_by_owner(self._ratings["item"].counts)
             items.noise_precision[:], _ = draw_precisions(counts, items.sum_by_owner(weighted), random)
         self.train_mse = float(errors.sum()) / len(self.data.train_ratings_in_stars)
