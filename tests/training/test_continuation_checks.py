@@ -85,6 +85,6 @@ def test_run_of_another_format_cannot_be_resumed_or_reproduced(folder):
     edit_record(folder, format_version=2)
     for key, find_run in (("resume", find_resumed_run), ("run", find_reproduced_run)):
         with pytest.raises(UserError) as error:
-            find_run(OverridesParser.create().parse_overrides([f"{key}={folder}"]), multirun=False)
+            find_run(OverridesParser.create().parse_overrides([f"{key}={folder}"]))
         expected = f"{folder}/run.json has format 2; this version of ratinglab reads format {RUN_FORMAT}"
         assert str(error.value) == expected

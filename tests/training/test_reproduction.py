@@ -48,7 +48,14 @@ def test_reproduce_refuses_changed_data(command, tmp_path, run):
     assert len(list(tmp_path.rglob("run.json"))) == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["run=x", "seed=1"], ["run=x", "-m"]])
+def test_reproduce_does_not_sweep(command, tmp_path, run):
+    before = sorted(tmp_path.rglob("*"))
+    outcome = command(tmp_path, "reproduce", f"run={run}", "-m", status=2)
+    assert outcome.stderr == "error: reproduce trains a single run: leave out -m\n"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("arguments", [[], ["run=x", "seed=1"]])
 def test_reproduce_accepts_only_the_run_argument(command, tmp_path, arguments):
     outcome = command(tmp_path, "reproduce", *arguments, status=2)
     assert outcome.stderr == (

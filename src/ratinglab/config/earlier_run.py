@@ -193,19 +193,17 @@ class EarlierRun:
         return {name: record[name] for name in names if name in record and record[name] != saved.trainer.get(name)}
 
 
-def find_resumed_run(overrides: Sequence[Override], *, multirun: bool) -> EarlierRun | None:
+def find_resumed_run(overrides: Sequence[Override]) -> EarlierRun | None:
     """Return the run that `resume=` names, or None if no run is resumed.
 
     Raises:
-        UserError: there is no such run, a key is set that would make it another experiment, or it is a sweep.
+        UserError: there is no such run, or a key is set that would make it another experiment.
     """
     if any(override.key_or_group == "reproduces" for override in overrides):
         raise UserError(f"reproduces cannot be set: use {shell_command('reproduce', 'run=FOLDER')}")
     resume = next((override for override in overrides if override.key_or_group == "resume"), None)
     if resume is None or resume.value() is None:
         return None
-    if multirun:
-        raise UserError("resume continues a single run: leave out -m")
     _check_single_values(overrides)
     settings = []
     for override in overrides:
@@ -222,7 +220,7 @@ def find_resumed_run(overrides: Sequence[Override], *, multirun: bool) -> Earlie
     return EarlierRun(folder, is_resumed=True, settings=settings)
 
 
-def find_reproduced_run(overrides: Sequence[Override], *, multirun: bool) -> EarlierRun:
+def find_reproduced_run(overrides: Sequence[Override]) -> EarlierRun:
     """Return the run that `run=` names, which will be trained again in a new folder.
 
     Raises:
@@ -231,7 +229,7 @@ def find_reproduced_run(overrides: Sequence[Override], *, multirun: bool) -> Ear
     _check_single_values(overrides)
     run = [override for override in overrides if override.key_or_group == "run"]
     settings = [override.input_line or "" for override in overrides if PATH_KEY.fullmatch(str(override.key_or_group))]
-    if multirun or len(run) != 1 or len(overrides) != 1 + len(settings):
+    if len(run) != 1 or len(overrides) != 1 + len(settings):
         raise UserError(
             "reproduce takes run=FOLDER and, if the data have been moved, their new path, as in data.path=FILE"
         )

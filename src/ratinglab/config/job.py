@@ -2,11 +2,11 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
@@ -50,11 +50,9 @@ OPTIONS_CLASSES: dict[str, type] = {
 """Options class of each primary config in conf/."""
 
 
-class FindRun(Protocol):
-    """Function that finds the earlier run that the overrides name, such as `find_resumed_run`."""
-
-    def __call__(self, overrides: Sequence[Override], *, multirun: bool) -> EarlierRun | None:
-        """Return the earlier run, or None for a new run."""
+FindRun = Callable[[Sequence[Override]], EarlierRun | None]
+"""Function that finds the earlier run that the overrides name, such as `find_resumed_run`. Returns None for a new
+run."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +129,11 @@ class Job:
         return hydra
 
 
-def find_earlier_run(
-    conf: PrimaryConfig, overrides: Sequence[str], *, find_run: FindRun | None, multirun: bool = False
-) -> EarlierRun | None:
+def find_earlier_run(conf: PrimaryConfig, overrides: Sequence[str], *, find_run: FindRun | None) -> EarlierRun | None:
     """Check the form of the overrides, and return the earlier run that they name, or None for a new run."""
     parsed = conf.parse(overrides)
     check_overrides(parsed, conf)
-    return None if find_run is None else find_run(parsed, multirun=multirun)
+    return None if find_run is None else find_run(parsed)
 
 
 def compose_job(conf: PrimaryConfig, overrides: Sequence[str], *, find_run: FindRun | None) -> Job:

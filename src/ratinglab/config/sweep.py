@@ -56,7 +56,9 @@ def train_sweep(task: Task, conf: PrimaryConfig, line: CommandLine, find_run: Fi
     Raises:
         UserError: a value is wrong, `find_run` finds an earlier run, the folder is in use, or all jobs failed.
     """
-    find_earlier_run(conf, line.overrides, find_run=find_run, multirun=True)
+    if earlier_run := find_earlier_run(conf, line.overrides, find_run=find_run):
+        action = "resume continues" if earlier_run.is_resumed else "reproduce trains"
+        raise UserError(f"{action} a single run: leave out -m")
     overrides, job, num_jobs = _check_sweep(conf, line.overrides)
 
     def train_one(config: DictConfig) -> float | None:  # Hydra calls it once per job, perhaps in another process
