@@ -129,13 +129,13 @@ def memory_mib(name: str) -> float:
 
 def prepare_ratinglab(table: Table) -> Callable[[], NDArray[np.int32]]:
     """Return what recommend.py calls for all users, with a textbook factorization of these factors."""
-    from ratinglab.recommend.topk import build_seen_matrix, select_top_k
+    from ratinglab.recommend.topk import build_pair_matrix, select_top_k
 
     num_users, num_items = (table[f"{side}_factors"].shape[1] for side in ("user", "item"))
     predictor = build_predictor(table)
 
     def recommend() -> NDArray[np.int32]:
-        seen = build_seen_matrix(table["user"], table["item"], num_users=num_users)
+        seen = build_pair_matrix(table["user"], table["item"], num_users=num_users)
         all_users, candidates = (np.arange(count, dtype=np.int32) for count in (num_users, num_items))
         return np.concatenate(list(select_top_k(predictor, all_users, candidates=candidates, seen=seen, k=K)))
 

@@ -4,12 +4,12 @@ from math import log2
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import (
     METRIC_LABELS,
     PER_USER_LABELS,
-    RelevantItems,
     check_threshold,
     mean_ranking_metrics,
     ranking_metrics_per_user,
@@ -19,12 +19,6 @@ from ratinglab.evaluation.ranking import (
 def lists_of(*lists: list[int]) -> np.ndarray:
     """Pad lists with −1 to the same length."""
     return np.array([items + [-1] * (max(map(len, lists)) - len(items)) for items in lists], dtype=np.int32)
-
-
-def relevant_of(items_of: dict[int, list[int]]) -> RelevantItems:
-    pairs = [(user, item) for user, items in items_of.items() for item in items]
-    user, item = np.array(pairs, dtype=np.int32).T
-    return RelevantItems(user, item)
 
 
 def test_metrics_of_two_lists_equal_values_computed_by_hand():
@@ -54,7 +48,7 @@ def test_missing_places_of_a_short_list_count_as_not_relevant():
 
 
 def test_coverage_and_novelty_equal_values_computed_by_hand():
-    relevant, share = relevant_of({0: [9], 1: [1]}), np.array([8, 4, 2, 1]) / 8
+    relevant, share = csr_array(([1, 1], ([0, 1], [9, 1]))), np.array([8, 4, 2, 1]) / 8
     lists = lists_of([0, 1], [2])
     found = mean_ranking_metrics(np.array([0, 1], dtype=np.int32), [lists], relevant, k=2, share=share)
     assert found["coverage"] == 3 / 4
@@ -63,7 +57,7 @@ def test_coverage_and_novelty_equal_values_computed_by_hand():
 
 
 def test_lists_without_any_item_have_no_novelty_and_without_users_there_are_no_metrics():
-    relevant, share = relevant_of({0: [9]}), np.array([8, 4]) / 8
+    relevant, share = csr_array(([1], ([0], [9]))), np.array([8, 4]) / 8
     found = mean_ranking_metrics(np.array([0], dtype=np.int32), [lists_of([-1, -1])], relevant, k=2, share=share)
     assert found == {**dict.fromkeys(PER_USER_LABELS, 0.0), "coverage": 0.0}
     assert mean_ranking_metrics(np.empty(0, dtype=np.int32), [], relevant, k=2, share=share) == {}
@@ -105,11 +99,10 @@ def test_random_cases_equal_plain_loops(seed):
             for user, items in zip(has_relevant, chosen, strict=True)
         ]
         counts = random.integers(1, 12, num_items)
-        user, item = (index.astype(np.int32) for index in np.nonzero(wanted))
         half = len(lists) // 2
         blocks = [lists_of(*part) for part in (lists[:half], lists[half:]) if part]
         users = has_relevant.astype(np.int32)
-        found = mean_ranking_metrics(users, blocks, RelevantItems(user, item), k=k, share=counts / 12)
+        found = mean_ranking_metrics(users, blocks, csr_array(wanted), k=k, share=counts / 12)
         if len(has_relevant) == 0:
             assert found == {}
             continue

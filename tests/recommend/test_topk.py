@@ -11,7 +11,7 @@ from ratinglab.models.bias_baseline import BiasBaseline
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend import topk
-from ratinglab.recommend.topk import build_seen_matrix, order_by_popularity, select_most_popular, select_top_k
+from ratinglab.recommend.topk import build_pair_matrix, order_by_popularity, select_most_popular, select_top_k
 from ratinglab.stars import Stars
 
 NUM_USERS, NUM_ITEMS, UNTRAINED = 23, 150, 4
@@ -79,7 +79,7 @@ def test_top_k_of_users_ranks_the_predictions_of_each_user(monkeypatch, name, k,
     users, candidates = np.arange(num_users, dtype=np.int32), np.arange(NUM_ITEMS, dtype=np.int32)
     if chosen == "some":
         users, candidates = np.array([5, -1, 0, 25, 5], dtype=np.int32), np.arange(3, NUM_ITEMS, 2, dtype=np.int32)
-    seen = build_seen_matrix(user, item, num_users=num_users)
+    seen = build_pair_matrix(user, item, num_users=num_users)
     for left_out in (seen, None):
         blocks = select_top_k(predictor, users, candidates=candidates, seen=left_out, k=k)
         alone = [
@@ -106,7 +106,7 @@ def test_most_popular_of_users_are_the_first_candidates_that_each_has_not_rated(
     user[:NUM_ITEMS], item[:NUM_ITEMS] = 0, range(NUM_ITEMS)  # the first user has rated every item
     candidates = random.permutation(NUM_ITEMS)[:100].astype(np.int32)
     users = np.array([5, -1, 0, 22, 5, *range(NUM_USERS)], dtype=np.int32)
-    seen = build_seen_matrix(user, item, num_users=NUM_USERS)
+    seen = build_pair_matrix(user, item, num_users=NUM_USERS)
     found = np.concatenate(list(select_most_popular(users, candidates=candidates, seen=seen, k=k)))
     for one, chosen in zip(users, found, strict=True):
         own = [each for each in candidates.tolist() if each not in item[user == one]][:k]

@@ -27,12 +27,16 @@ Relevance in Novelty and Diversity Metrics for Recommender Systems", RecSys 2011
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.stars import is_liked
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 PER_USER_LABELS = {
     "precision": "precision",
@@ -55,35 +59,6 @@ def check_threshold(threshold: float, ratings: Iterable[NDArray[np.float32]], *,
             f"ranking.threshold must be at most {rating.max():g}, the highest held-out rating, got {threshold:g}: "
             "no item would be relevant"
         )
-
-
-class RelevantItems:
-    """The relevant items of each user, as a set of pairs."""
-
-    def __init__(self, user: NDArray[np.int32], item: NDArray[np.int32]) -> None:
-        """`user` (N,) and `item` (N,) are distinct pairs of indices from 0."""
-        self._num_items = int(item.max(initial=0)) + 1
-        self._pairs = np.sort(self._encode(user, item))
-        self._count = np.bincount(user)
-
-    def _encode(self, user: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.int64]:
-        return user.astype(np.int64) * self._num_items + item
-
-    @property
-    def users(self) -> NDArray[np.int32]:
-        """The users with at least one relevant item, in order."""
-        return np.flatnonzero(self._count).astype(np.int32)
-
-    def count(self, users: NDArray[np.int32]) -> NDArray[np.int64]:
-        """Count the relevant items of users: (B,) → (B,)."""
-        return self._count[users]
-
-    def find_hits(self, users: NDArray[np.int32], lists: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Return whether each item of the users' lists is relevant: (B,), (B, K) → (B, K); −1 is not."""
-        is_in_range = (lists >= 0) & (lists < self._num_items)
-        pairs = self._encode(users[:, None], lists)
-        position = np.minimum(np.searchsorted(self._pairs, pairs), len(self._pairs) - 1)
-        return is_in_range & (self._pairs[position] == pairs)
 
 
 def ranking_metrics_per_user(
@@ -118,7 +93,7 @@ def ranking_metrics_per_user(
 def mean_ranking_metrics(
     users: NDArray[np.int32],
     lists: Iterable[NDArray[np.int32]],
-    relevant: RelevantItems,
+    relevant: csr_array,
     *,
     k: int,
     share: NDArray[np.float64],
@@ -131,7 +106,7 @@ def mean_ranking_metrics(
         users: (U,), each with a relevant item.
         lists: blocks of lists (B, K) of items with training ratings, in the order of the users, best first, K ≤ k,
             padded with −1.
-        relevant: the relevant items of each user.
+        relevant: matrix with a nonzero entry where an item is relevant to a user, rows by user index.
         k: maximum length of a list.
         share: (I,) share of the users with training ratings who rated each item in training.
 
@@ -141,11 +116,14 @@ def mean_ranking_metrics(
     if len(users) == 0:
         return {}
     metrics_by_block: list[dict[str, NDArray[np.float64]]] = []
+    num_relevant = np.diff(relevant.indptr)
     times_listed, first = np.zeros(len(share), dtype=np.int64), 0
     for block in lists:
         block_users, first = users[first : first + len(block)], first + len(block)
-        is_hit, num_relevant = relevant.find_hits(block_users, block), relevant.count(block_users)
-        metrics_by_block.append(ranking_metrics_per_user(is_hit, num_relevant, k=k))
+        is_in_range = (block >= 0) & (block < relevant.shape[1])
+        entries: Any = relevant[block_users[:, None], np.where(is_in_range, block, 0)]  # the stubs say ndarray
+        is_hit = is_in_range & entries.toarray().astype(np.bool_)
+        metrics_by_block.append(ranking_metrics_per_user(is_hit, num_relevant[block_users], k=k))
         times_listed += np.bincount(block[block >= 0], minlength=len(share))
     metrics = {
         name: float(np.concatenate([block_metrics[name] for block_metrics in metrics_by_block]).mean())

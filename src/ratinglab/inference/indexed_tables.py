@@ -14,7 +14,7 @@ from ratinglab.ratings.ids import UNKNOWN, IdMap
 from ratinglab.ratings.item_names import ItemNames
 from ratinglab.ratings.side_information import categories_in
 from ratinglab.recommend.interest import Interest
-from ratinglab.recommend.topk import build_seen_matrix
+from ratinglab.recommend.topk import build_pair_matrix
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.storage import FEATURE_PREFIX
 
@@ -110,9 +110,9 @@ class IndexedTables(ABC):
         return self.ratings[rater == user[0] if len(user) == 1 else np.isin(rater, user)]
 
     def seen_items(self) -> csr_array:
-        """Build the matrix of the items that each user has rated; see `build_seen_matrix`."""
+        """Build the matrix of the items that each user has rated; see `build_pair_matrix`."""
         user, item = (self.ratings[name].to_numpy() for name in ("user", "item"))
-        return build_seen_matrix(user, item, num_users=len(self.user_ids))
+        return build_pair_matrix(user, item, num_users=len(self.user_ids))
 
     def are_users_trained(self, user_ids: Ids) -> NDArray[np.bool_]:
         """Return whether each user has training ratings or was folded in: (B,) bool."""

@@ -76,7 +76,7 @@ class RunTables(IndexedTables):
         return super()._select_ratings(user)
 
     def seen_items(self) -> csr_array:
-        """Build the matrix of the items that each user has rated; see `build_seen_matrix`.
+        """Build the matrix of the items that each user has rated; see `build_pair_matrix`.
 
         Raises:
             UserError: the run has too many ratings to load into memory.

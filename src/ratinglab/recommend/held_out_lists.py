@@ -9,13 +9,13 @@ import torch
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.evaluation.list_options import OrderBy, OrderOptions
 from ratinglab.evaluation.metric_kinds import MetricAtK
-from ratinglab.evaluation.ranking import RelevantItems, mean_ranking_metrics
+from ratinglab.evaluation.ranking import mean_ranking_metrics
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.interest import fit_interest
 from ratinglab.recommend.orders import ExpectedGain, Order, find_rating_levels
-from ratinglab.recommend.topk import build_seen_matrix, order_by_popularity, select_most_popular, select_top_k
+from ratinglab.recommend.topk import build_pair_matrix, order_by_popularity, select_most_popular, select_top_k
 from ratinglab.stars import is_liked
 
 if TYPE_CHECKING:
@@ -65,13 +65,14 @@ class HeldOutLists:
             liked, history, self._num_users = _renumber_users(liked, history)
             seen = [RatedPairs(history.user.numpy(), history.item.numpy())]
             self._history = history.take(history.item < num_items)
-        self._relevant = RelevantItems(liked.user, liked.item)
-        users_with_relevant = self._relevant.users
+        num_liking = int(liked.user.max(initial=0)) + 1
+        self._relevant = build_pair_matrix(liked.user, liked.item, num_users=num_liking)
+        users_with_relevant = np.flatnonzero(np.diff(self._relevant.indptr)).astype(np.int32)
         self.users = users_with_relevant[users_with_relevant < self._num_users]
         self.num_without_relevant = self._num_users - len(self.users)
         self.num_without_training = len(users_with_relevant) - len(self.users)
         user, item = (np.concatenate(columns) for columns in zip(*seen, strict=True))
-        self._seen = build_seen_matrix(user, item, num_users=int(user.max(initial=self._num_users - 1)) + 1)
+        self._seen = build_pair_matrix(user, item, num_users=int(user.max(initial=self._num_users - 1)) + 1)
 
     def measure(self, predictor: Predictor, *, k: int, order: Order | None) -> dict[str, float]:
         """Measure the predictor's lists in an order, by the metrics of `evaluation.ranking`, or {} without users.

@@ -26,10 +26,10 @@ def order_by_popularity(item_count: NDArray[np.int64]) -> NDArray[np.int32]:
     return np.argsort(-item_count, kind="stable").astype(np.int32)
 
 
-def build_seen_matrix(user: NDArray[np.int32], item: NDArray[np.int32], *, num_users: int) -> csr_array:
-    """Build the matrix of seen items, 1 where a user has rated an item: (N,), (N,) → (num_users, highest item + 1)."""
-    rated = np.ones(len(user), dtype=np.int8)
-    return csr_array((rated, (user, item)), shape=(num_users, int(item.max(initial=0)) + 1))
+def build_pair_matrix(user: NDArray[np.int32], item: NDArray[np.int32], *, num_users: int) -> csr_array:
+    """Build a matrix with 1 for each pair of a user and an item: (N,), (N,) → (num_users, highest item + 1)."""
+    ones = np.ones(len(user), dtype=np.int8)
+    return csr_array((ones, (user, item)), shape=(num_users, int(item.max(initial=0)) + 1))
 
 
 def select_top_k(
@@ -50,7 +50,7 @@ def select_top_k(
     Args:
         users: (U,) int32 indices; users without training rows, and UNKNOWN, get the baseline's ranking.
         candidates: (C,) distinct indices of items with training rows, in the order of `order_by_popularity`.
-        seen: items to exclude for each user, from `build_seen_matrix`. With None, no item is excluded.
+        seen: items to exclude for each user, a `build_pair_matrix`. With None, no item is excluded.
         k: number of items per user.
         order: computes the scores from the predicted ratings, which by default are the scores.
 
