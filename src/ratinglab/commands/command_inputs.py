@@ -2,10 +2,10 @@
 
 import os
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ratinglab.commands.command_options import FoldInOptions, PredictOptions, RatingColumnOptions, RecommendOptions
+from ratinglab.commands.command_options import FoldInOptions, RatingColumnOptions
 from ratinglab.errors import UserError
 from ratinglab.files import is_stream, user_path
 from ratinglab.formats.inputs import InputFile, find_file
@@ -13,17 +13,10 @@ from ratinglab.formats.literals import is_inline_mapping, parse_inline_mapping
 from ratinglab.formats.text_options import TextOptions
 from ratinglab.formats.text_tables import OpenTable, TextTable, open_text_table, with_separator_of
 from ratinglab.formats.writing import check_output_format
-from ratinglab.inference.fold_in_input import (
-    DEFAULT_COLUMNS,
-    Pairs,
-    choose_column_names,
-    has_user_column,
-    read_given_data,
-)
+from ratinglab.inference.fold_in_input import Pairs, read_given_data
 from ratinglab.inference.folded_in import FoldedIn
 from ratinglab.inference.run import Run
 from ratinglab.runs.finished_runs import find_named_run
-from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run_files import RUN_RECORD
 
 
@@ -92,64 +85,46 @@ def read_table(options: TextOptions, name: str, *, key: str) -> TextTable:
     return open_table(options, find_file(name, key=key)).read()
 
 
-def columns_in(names: Collection[str], columns: RatingColumnOptions, record: RunRecord) -> dict[str, str]:
-    """Choose each role's column from a file's column names: the one in the options, or else the default."""
-    return choose_column_names(names, requested=_by_role(columns), run_columns=record.provenance["columns"])
+def read_fold_in(options: FoldInOptions) -> dict[str, Pairs | TextTable]:
+    """Read the ratings and features to fold in, by key: pairs of a single user, or a table. Leaves out null."""
+    given: dict[str, Pairs | TextTable] = {}
+    for key in ("ratings", "user_features", "item_features"):
+        value = getattr(options, key)
+        if value is not None and not value.strip():
+            raise UserError(f"{key} must be a file or a mapping, got {value!r}")
+        if value is not None and is_inline_mapping(value) and key != "item_features":
+            given[key] = parse_inline_mapping(value, key=key)
+        elif value is not None:
+            given[key] = read_table(options, value, key=key)
+    return given
 
 
-def _by_role(columns: RatingColumnOptions) -> dict[str, str | None]:
-    return {role: getattr(columns, role) for role in DEFAULT_COLUMNS}
+def paths_of(tables: Mapping[str, Pairs | TextTable]) -> list[Path]:
+    """List the files of tables, which an output must not replace."""
+    return [table.opened_from.file.path for table in tables.values() if isinstance(table, TextTable)]
 
 
-def fold_in_files(options: FoldInOptions) -> list[Path]:
-    """List the files of ratings and features, which an output must not replace."""
-    values = {key: getattr(options, key) for key in ("ratings", "user_features", "item_features")}
-    return [
-        find_file(value, key=key).path
-        for key, value in values.items()
-        if value is not None and value.strip() and not is_inline_mapping(value)
-    ]
-
-
-def fold_in_from_options(
-    run: Run, options: RecommendOptions | PredictOptions, *, user_id: str | None
+def fold_in(
+    run: Run, given: Mapping[str, Pairs | TextTable], columns: RatingColumnOptions, *, user_id: str | None
 ) -> tuple[FoldedIn | None, list[str]]:
-    """Fold the ratings and features that the options name, if any, into a run. Also returns notes on them.
+    """Fold the result of `read_fold_in`, unless it is empty, into a run. Also returns notes on it.
 
     `user_id` is the id of the user if the ratings name no users. None means a new user.
     """
-    if not options.folds_in:
+    if not given:
         return None, []
-    ratings = _pairs_or_table(options, options.ratings, key="ratings")
-    users = _pairs_or_table(options, options.user_features, key="user_features")
-    items = _table(options, options.item_features, key="item_features")
-    if isinstance(ratings, TextTable):
-        rating_columns = columns_in(ratings.names, options.columns, run.record)
-        user_id = None if has_user_column(ratings.names, rating_columns) else user_id
-    given = read_given_data(
+    data = read_given_data(
         run.tables,
-        ratings=ratings,
-        users=users,
-        items=items,
+        ratings=given.get("ratings"),
+        users=given.get("user_features"),
+        items=given.get("item_features"),
         user_id=user_id,
-        columns=_by_role(options.columns),
+        columns=columns.by_role(),
         keys=("user_features", "item_features"),
     )
-    folded = FoldedIn(run, given)
-    tables = [table for table in (ratings, users, items) if isinstance(table, TextTable)]
+    folded = FoldedIn(run, data)
+    tables = [table for table in given.values() if isinstance(table, TextTable)]
     return folded, [*(note for table in tables for note in table.opened_from.notes), *folded.notes]
-
-
-def _pairs_or_table(options: FoldInOptions, value: str | None, *, key: str) -> Pairs | TextTable | None:
-    if value is not None and is_inline_mapping(value):
-        return parse_inline_mapping(value, key=key)
-    return _table(options, value, key=key)
-
-
-def _table(options: FoldInOptions, name: str | None, *, key: str) -> TextTable | None:
-    if name is not None and not name.strip():
-        raise UserError(f"{key} must be a file or a mapping, got {name!r}")
-    return None if name is None else read_table(options, name, key=key)
 
 
 def print_notes(output: Path | None, *lines: str) -> None:

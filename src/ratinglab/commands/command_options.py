@@ -71,6 +71,10 @@ class RatingColumnOptions:
     """Column of the ratings in the file `ratings`. With null, it is rating or, failing that, the column in the run's
     own data."""
 
+    def by_role(self) -> dict[str, str | None]:
+        """Return the names of the columns, by role."""
+        return {"user": self.user, "item": self.item, "rating": self.rating}
+
 
 @dataclass
 class ItemColumns:

@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from ratinglab.commands.command_inputs import (
     check_table_path,
-    columns_in,
-    fold_in_files,
-    fold_in_from_options,
+    fold_in,
     load_run,
     open_table,
+    paths_of,
     print_notes,
+    read_fold_in,
 )
 from ratinglab.commands.command_options import PredictOptions
 from ratinglab.errors import UserError, format_count
@@ -22,6 +22,7 @@ from ratinglab.formats.inputs import find_file
 from ratinglab.formats.text_tables import OpenTable, TextTable
 from ratinglab.formats.timestamps import detect_timestamp_format, parse_times_to_numpy
 from ratinglab.formats.writing import keeps_input_dialect, write_table
+from ratinglab.inference.fold_in_input import choose_column_names
 from ratinglab.inference.folded_in import FoldedIn
 from ratinglab.inference.recommender import Times
 from ratinglab.inference.run import Run
@@ -42,13 +43,14 @@ def predict(options: PredictOptions) -> None:
         UserError: a file cannot be read or written, or a cell is invalid.
     """
     file = find_file(options.input, key="input")
-    inputs = [file.path, *fold_in_files(options)]
+    given = read_fold_in(options)
+    inputs = [file.path, *paths_of(given)]
     output = None if options.output is None else check_table_path(options.output, inputs=inputs)
     run, notes = load_run(options.run)
     run.record.check_predicts_ratings()
-    folded, fold_in_notes = fold_in_from_options(run, options, user_id=None)
+    folded, fold_in_notes = fold_in(run, given, options.columns, user_id=None)
     pairs = open_table(options, file)  # last, because it may read ahead
-    columns = columns_in(pairs.schema.names, options.columns, run.record)
+    columns = choose_column_names(pairs.schema.names, run.record, requested=options.columns.by_role())
     if folded is not None and folded.is_anonymous and columns["user"] in pairs.schema.names:
         raise UserError(
             f"{file} has a column {columns['user']!r}, but the ratings belong to a single new user: give ratings "

@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from ratinglab.commands.command_inputs import (
     check_table_path,
-    columns_in,
-    fold_in_files,
-    fold_in_from_options,
+    fold_in,
     load_run,
     note_on_length,
+    paths_of,
     print_notes,
+    read_fold_in,
     read_table,
 )
 from ratinglab.commands.command_options import RecommendOptions
@@ -25,6 +25,7 @@ from ratinglab.evaluation.list_options import OrderBy, OrderOptions, UnknownUser
 from ratinglab.files import is_stream
 from ratinglab.formats.text_tables import TextTable
 from ratinglab.formats.writing import write_table
+from ratinglab.inference.fold_in_input import choose_column_names
 from ratinglab.inference.folded_in import FoldedIn
 from ratinglab.inference.indexed_tables import Ids
 from ratinglab.inference.recommender import ListOptions, Recommender, check_list_length
@@ -85,10 +86,11 @@ def recommend(options: RecommendOptions) -> None:
     """
     paths = {"users": options.users, "items": options.items}
     tables = {key: read_table(options, path, key=key) for key, path in paths.items() if path is not None}
-    inputs = [*(table.opened_from.file.path for table in tables.values()), *fold_in_files(options)]
+    given = read_fold_in(options)
+    inputs = paths_of({**tables, **given})
     output = None if options.output is None else check_table_path(options.output, inputs=inputs)
     run, notes = load_run(options.run)
-    folded, fold_in_notes = fold_in_from_options(run, options, user_id=options.user)
+    folded, fold_in_notes = fold_in(run, given, options.columns, user_id=options.user)
     table_notes = [note for table in tables.values() for note in table.opened_from.notes]
     notes += [f"note: {note}" for note in (*table_notes, *fold_in_notes)]
     recommender = folded or run
@@ -122,7 +124,7 @@ def _find_candidates(
         with_genre = tables.items_with_genres(options.genres, column=options.columns.genres)
     if items is None:
         return with_genre, []
-    column = columns_in(items.names, options.columns, recommender.record)["item"]
+    column = choose_column_names(items.names, recommender.record, requested=options.columns.by_role())["item"]
     item_ids = np.array(items.ids(column, key="columns.item", side="item").to_pylist(), dtype=object)
     file, notes = items.opened_from.file, []
     untrained = item_ids[~tables.are_items_trained(item_ids)]
@@ -227,7 +229,7 @@ def _recommend_to_several(request: _ListsRequest, users: TextTable | None, outpu
 
 def _read_user_ids(request: _ListsRequest, users: TextTable) -> list[str]:
     """Read the distinct user ids in a table. Refuses users without training ratings if the options say so."""
-    name = columns_in(users.names, request.options.columns, request.run.record)["user"]
+    name = choose_column_names(users.names, request.run.record, requested=request.options.columns.by_role())["user"]
     user_ids = list(dict.fromkeys(users.ids(name, key="columns.user", side="user").to_pylist()))
     if request.options.unknown is UnknownUsers.error:
         rows = users.column(name, key="columns.user")

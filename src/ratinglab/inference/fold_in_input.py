@@ -19,6 +19,7 @@ from ratinglab.formats.text_tables import TextTable, open_text_table
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.ratings.ids import UNKNOWN, IdMap
 from ratinglab.ratings.side_information import GROUP_SUFFIX, Column, is_unknown, parse_new_values
+from ratinglab.runs.record import RunRecord
 from ratinglab.sides import SideName
 
 Pairs = Sequence[tuple[Any, Any]]
@@ -30,24 +31,19 @@ DEFAULT_COLUMNS = {"user": "user_id", "item": "item_id", "rating": "rating"}
 
 
 def choose_column_names(
-    names: Collection[str], *, requested: Mapping[str, str | None], run_columns: Mapping[str, str]
+    names: Collection[str], record: RunRecord, *, requested: Mapping[str, str | None]
 ) -> dict[str, str]:
     """Choose the columns of a table by role, given the names of all its columns.
 
     The column of a role is the requested one. If that is None, it is the default column or, if the table has none, the
     column in the run's own data.
     """
+    run_columns = record.provenance["columns"]
     columns = {
         role: run_columns[role] if default not in names and run_columns.get(role) in names else default
         for role, default in DEFAULT_COLUMNS.items()
     }
     return columns | {role: name for role, name in requested.items() if name is not None}
-
-
-def has_user_column(names: Collection[str], columns: Mapping[str, str]) -> bool:
-    """Return whether a table of ratings has the column of users, or another column with `user` in its name."""
-    other_columns = set(names) - {columns["item"], columns["rating"]}
-    return any(name == columns["user"] or "user" in name.lower() for name in other_columns)
 
 
 class GivenUser(NamedTuple):
@@ -129,26 +125,27 @@ def read_given_data(
     *,
     ratings: Pairs | TextTable | None = None,
     users: Pairs | TextTable | None = None,
-    items: TextTable | None = None,
+    items: Pairs | TextTable | None = None,
     user_id: int | str | None = None,
     columns: Mapping[str, str | None] | None = None,
     keys: tuple[str, str] = ("users", "items"),
 ) -> GivenData:
     """Check the arguments of `Run.fold_in`, and look up their users and items in a run.
 
-    Without ratings, users and items, the training ratings of the user `user_id` are folded in. `keys` are the names of
-    the arguments `users` and `items` in messages.
+    Without ratings, users and items, the training ratings of the user `user_id` are folded in. `user_id` is ignored if
+    the ratings name their users: in the column of users, or in any column with `user` in its name, which is then
+    reported as misnamed. `keys` are the names of the arguments `users` and `items` in messages.
     """
 
     def choose_columns(table: TextTable) -> dict[str, str]:
-        run_columns = tables.record.provenance["columns"]
-        return choose_column_names(table.names, requested=columns or {}, run_columns=run_columns)
+        return choose_column_names(table.names, tables.record, requested=columns or {})
 
-    rating_columns = choose_columns(ratings) if isinstance(ratings, TextTable) else DEFAULT_COLUMNS
-    has_users = isinstance(ratings, TextTable) and has_user_column(ratings.names, rating_columns)
+    rating_columns, has_users = DEFAULT_COLUMNS, False
+    if isinstance(ratings, TextTable):
+        rating_columns = choose_columns(ratings)
+        other_columns = set(ratings.names) - {rating_columns["item"], rating_columns["rating"]}
+        has_users = any(name == rating_columns["user"] or "user" in name.lower() for name in other_columns)
     has_features_of_one_user = users is not None and not isinstance(users, TextTable)
-    if has_users and user_id is not None:
-        raise UserError(f"user_id must be None for ratings with users, got {user_id!r}")
     if has_users and has_features_of_one_user:
         raise UserError(f"{keys[0]} must be a table with the users of ratings, got the features of one user")
     has_no_tables = users is None and items is None  # without ratings too, the user is solved for again

@@ -285,6 +285,8 @@ class Run(Recommender):
             user_id=user_id,
             columns=columns,
         )
+        if user_id is not None and ratings is not None and given.single_user is None:
+            raise UserError(f"user_id must be None for ratings with users, got {user_id!r}")
         return FoldedIn(self, given)
 
     def explain(self, user_id: int | str, item_ids: Ids, *, k: int = 3) -> pd.DataFrame:
@@ -392,7 +394,7 @@ class Run(Recommender):
         _check_roles(columns, [*DEFAULT_COLUMNS, "timestamp"])
         ratings, own = make_reusable(ratings, name="ratings"), self.record.provenance
         names = column_names(ratings, name="ratings")
-        chosen = choose_column_names(names, requested=columns, run_columns=own["columns"])
+        chosen = choose_column_names(names, self.record, requested=columns)
         own_timestamp = own["columns"].get("timestamp")
         if self.predictor.model.takes_day and own_timestamp in names:
             chosen.setdefault("timestamp", own_timestamp)
