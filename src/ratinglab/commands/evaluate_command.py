@@ -1,6 +1,6 @@
 """Recompute the metrics of a run, and compare them with its metrics.json."""
 
-from ratinglab.commands.command_inputs import load_run
+from ratinglab.commands.command_inputs import load_run, print_notes
 from ratinglab.commands.command_options import EvaluateOptions
 from ratinglab.evaluation.list_options import OrderOptions
 from ratinglab.reports.results import tabulate_lists, tabulate_metrics
@@ -29,8 +29,7 @@ def evaluate(options: EvaluateOptions) -> None:
     if record.predicts_scores and k is None:  # there is nothing else to measure
         list_metrics = run.evaluate_own_ranking(parts=("val", "test"))
         order, is_same_order = recorded_order, True
-    for note in notes:
-        print(note)
+    print_notes(None, *notes)
     print(f"{record.model} on {provenance['data']}, split {provenance['split']}, seed {provenance['seed']}")
     for line in (*tabulate_metrics(metrics, record), *tabulate_lists(list_metrics, run.tables, order=order)):
         print(line)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ratinglab.batches import Batch, as_tensors
-from ratinglab.commands.command_inputs import check_output_folder, load_run
+from ratinglab.commands.command_inputs import check_output_folder, load_run, print_notes
 from ratinglab.commands.command_options import ONNX_PACKAGES, ExportFormat, ExportOptions
 from ratinglab.commands.export_formats import WRITERS, WrittenExport
 from ratinglab.errors import UserError, format_count
@@ -61,8 +61,7 @@ def export(options: ExportOptions) -> None:
         described = _describe(run, options.format, written, parity)
         write_bytes(folder / "export.json", to_json(described))
         size = sum(path.stat().st_size for path in folder.iterdir())
-    for note in notes:
-        print(note)
+    print_notes(None, *notes)
     _print_summary(described, output, parity, written.usage, size=size)
 
 

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.evaluation.list_options import OrderOptions
 from ratinglab.evaluation.metrics import Predictions
 from ratinglab.evaluation.ranking import METRIC_LABELS, check_threshold
 from ratinglab.files import user_path
@@ -440,7 +439,7 @@ class Run(Recommender):
         check_parts(parts)
         liked, held_out = self.record.stars.lowest_liked(threshold), self.tables.held_out
         check_threshold(liked, [held_out[part].rating for part in parts], unit=self.record.stars.unit)
-        return self._measure_lists([k], order, parts)
+        return measure_lists(self, [k], self._build_order(order), threshold=threshold, parts=parts)
 
     def evaluate_own_ranking(self, *, parts: Sequence[str]) -> dict[str, float]:
         """Measure the lists that the run's options request, by the metrics of `evaluate_ranking`, or {} if none.
@@ -449,13 +448,10 @@ class Run(Recommender):
             UserError: a part is not val or test.
         """
         check_parts(parts)
-        lengths = self.record.list_lengths()
-        return self._measure_lists(lengths, self.record.order_options(), parts) if lengths else {}
-
-    def _measure_lists(self, lengths: Sequence[int], order: OrderOptions, parts: Sequence[str]) -> dict[str, float]:
-        """Measure lists of each length, in an order, on parts."""
-        liked = self.record.stars.lowest_liked(order.threshold)
-        return measure_lists(self, lengths, self._build_order(order), threshold=liked, parts=parts)
+        lengths, order = self.record.list_lengths(), self.record.order_options()
+        if not lengths:
+            return {}
+        return measure_lists(self, lengths, self._build_order(order), threshold=order.threshold, parts=parts)
 
 
 def _check_roles(columns: Mapping[str, str], roles: Collection[str]) -> None:

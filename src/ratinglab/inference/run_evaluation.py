@@ -88,10 +88,11 @@ def check_parts(parts: Sequence[str], *, valid: Collection[str] = tuple(PART_LAB
 
 
 def measure_lists(
-    run: "Run", lengths: Sequence[int], order: Order | None, *, threshold: float, parts: Sequence[str]
+    run: "Run", lengths: Sequence[int], order: Order | None, *, threshold: float | None, parts: Sequence[str]
 ) -> dict[str, float]:
     """Measure the lists of the model and of the most popular items on parts, by tag; see `Run.evaluate_ranking`."""
     metrics: dict[str, float] = {}
+    threshold = run.record.stars.lowest_liked(threshold)
     for part in parts:
         rows, val = run.tables.held_out[part], run.tables.held_out["val"]
         if len(rows) == 0:

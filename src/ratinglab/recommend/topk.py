@@ -78,7 +78,8 @@ def select_most_popular(
         Blocks of (B, min(k, C)) int32 item indices, in the order of the users, padded with −1 if fewer are left.
     """
     column_of, count = _map_items_to_columns(candidates), len(candidates)
-    for block in _split_users(users, size=max(1, SCORES_AT_ONCE // count)):
+    size = max(1, SCORES_AT_ONCE // count)
+    for block in np.split(users, range(size, len(users), size)):
         row, column = np.divmod(_find_seen_positions(seen, block, column_of, count), count)
         # at most width - k candidates are skipped per user
         width = min(count, k + int(np.bincount(row).max(initial=0)))
@@ -110,11 +111,6 @@ def _find_seen_positions(
     return row[column >= 0] * num_columns + column[column >= 0]
 
 
-def _split_users(users: NDArray[np.int32], *, size: int) -> list[NDArray[np.int32]]:
-    """Split users into blocks; the last may be smaller."""
-    return np.split(users, range(size, len(users), size))
-
-
 def _score_by_block(
     predictor: Predictor, users: NDArray[np.int32], candidates: NDArray[np.int32], order: Order | None
 ) -> Iterator[tuple[NDArray[np.int32], Tensor]]:
@@ -130,7 +126,7 @@ def _score_by_block(
     if factors is not None:
         factors = factors._replace(item=factors.item.take(item))
         memory = torch.empty(min(size, len(users)), len(item), device=device)  # reused: large new tables are slow
-    for block in _split_users(users, size=size):
+    for block in np.split(users, range(size, len(users), size)):
         user = torch.from_numpy(block).to(device)
         if factors is None:
             scores = predictor.predict_table_unclipped(user, item)
