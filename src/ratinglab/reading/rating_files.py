@@ -16,35 +16,30 @@ from ratinglab.formats.inputs import InputFile, read_each
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.timestamps import check_years, note_unusual_times, to_milliseconds
 from ratinglab.process.threads import map_in_order
-from ratinglab.ratings.ids import IdColumn, index_column, parse_batch_ids
+from ratinglab.ratings.ids import index_column, parse_batch_ids
 from ratinglab.ratings.table import ConfiguredScale, Ratings, RatingTable
 from ratinglab.reading.cleaning import clean, determine_scale, drop_unrated
 from ratinglab.reading.cleaning_options import CleaningOptions
 from ratinglab.reading.feature_tables import read_feature_file
-from ratinglab.reading.gathering import gather_columns
+from ratinglab.reading.gathering import FileColumns, gather_columns
 from ratinglab.reading.source_rows import DataFiles, SourceRows
 from ratinglab.reading.streaming import stream_rows
 from ratinglab.reading.text_ratings import read_text
 
 
 class FileContent(NamedTuple):
-    """Columns of one file.
+    """Rows of one file.
 
     Attributes:
         file: the file.
         layout: layout of a text file. None for other formats.
-        user, item: ids, in chunks.
-        rating: (N,) float32.
-        timestamp: (N,) int64, milliseconds since 1970. None if the timestamps are not read.
+        columns: the columns, with timestamps in milliseconds since 1970, int64.
         notes: what the user should know about the file, one line each.
     """
 
     file: InputFile
     layout: Layout | None
-    user: list[IdColumn]
-    item: list[IdColumn]
-    rating: NDArray[np.float32]
-    timestamp: NDArray[np.int64] | None
+    columns: FileColumns
     notes: list[str]
 
 
@@ -95,19 +90,20 @@ def read_table(
 
 def _read_rows(files: DataFiles) -> SourceRows:
     contents, notes = read_each(files.ratings, lambda file: _read_file(file, files))
-    stops = np.cumsum([len(content.rating) for content in contents])
+    columns = [content.columns for content in contents]
+    stops = np.cumsum([len(each.rating) for each in columns])
     if files.num_ratings and stops[-1] not in files.num_ratings:
         published = " or ".join(f"{count:,}" for count in files.num_ratings)
         raise UserError(
             f"{contents[0].file} has {stops[-1]:,} ratings, {files.name} has {published}: is this another data set?"
         )
-    rating = _concatenate([content.rating for content in contents])
+    rating = _concatenate([each.rating for each in columns])
     timestamp = None
     if files.columns.timestamp is not None:
-        timestamp = _concatenate([content.timestamp for content in contents if content.timestamp is not None])
+        timestamp = _concatenate([each.timestamp for each in columns if each.timestamp is not None])
     with ThreadPoolExecutor() as threads:  # numpy and pyarrow release the GIL
-        users = threads.submit(index_column, [chunk for content in contents for chunk in content.user], side="user")
-        items = threads.submit(index_column, [chunk for content in contents for chunk in content.item], side="item")
+        users = threads.submit(index_column, [chunk for each in columns for chunk in each.user], side="user")
+        items = threads.submit(index_column, [chunk for each in columns for chunk in each.item], side="item")
     (user_ids, user, user_notes), (item_ids, item, item_notes) = users.result(), items.result()
     rows = SourceRows(
         ratings=Ratings(user=user, item=item, rating=rating),
@@ -150,9 +146,8 @@ def _read_file(file: InputFile, files: DataFiles) -> FileContent:
     else:
         batches = read_columnar(file, files.columns, timestamp_format=files.timestamp_format)
         columns = gather_columns(map_in_order(parse_batch_ids, batches, num_threads=pa.cpu_count()))
-    user, item, rating, timestamp = columns
-    if timestamp is not None:
-        pattern = files.timestamp_format
-        timestamp, time_notes = to_milliseconds(timestamp, pattern, file=file, key="data.timestamp_format")
-        notes = [*notes, *time_notes]
-    return FileContent(file, layout, user, item, rating, timestamp, notes)
+    if columns.timestamp is not None:
+        pattern, key = files.timestamp_format, "data.timestamp_format"
+        milliseconds, time_notes = to_milliseconds(columns.timestamp, pattern, file=file, key=key)
+        columns, notes = columns._replace(timestamp=milliseconds), [*notes, *time_notes]
+    return FileContent(file, layout, columns, notes)
