@@ -176,14 +176,9 @@ def _book_crossing() -> Layout:
     for row in rows:
         isbn = row.item.replace('"', '\\"')
         lines.append(f'"{row.user}";"{isbn}";"{row.rating}"')
-    return Layout(
-        "Book-Crossing",
-        "BX-Book-Ratings.csv",
-        "http://www2.informatik.uni-freiburg.de/~cziegler/BX/; PIReTship/bookdata-tools bx/bx-extract.py",
-        _lines(lines, "\r\n", "latin-1"),
-        "User-ID ISBN Book-Rating",
-        first_row=_first(rows),
-    )
+    source = "http://www2.informatik.uni-freiburg.de/~cziegler/BX/; PIReTship/bookdata-tools bx/bx-extract.py"
+    content = _lines(lines, "\r\n", "latin-1")
+    return Layout("Book-Crossing", "BX-Book-Ratings.csv", source, content, "User-ID ISBN Book-Rating", _first(rows))
 
 
 def _amazon_2014_reviews() -> Layout:
@@ -205,13 +200,11 @@ def _amazon_2014_reviews() -> Layout:
         if _RNG.random() < 0.1:
             del record["reviewerName"]
         records.append(record)
+    source = "https://jmcauley.ucsd.edu/data/amazon/index_2014.html"
+    content = _json_lines(records)
+    columns = "reviewerID asin overall unixReviewTime"
     return Layout(
-        "Amazon 2014, 5-core reviews",
-        "reviews_Musical_Instruments_5.json",
-        "https://jmcauley.ucsd.edu/data/amazon/index_2014.html",
-        _json_lines(records),
-        "reviewerID asin overall unixReviewTime",
-        first_row=_first(rows),
+        "Amazon 2014, 5-core reviews", "reviews_Musical_Instruments_5.json", source, content, columns, _first(rows)
     )
 
 
@@ -238,14 +231,10 @@ def _amazon_2018_reviews() -> Layout:
         if _RNG.random() < 0.1:
             record["image"] = ["https://images.example.org/71a.jpg"]
         records.append(record)
-    return Layout(
-        "Amazon 2018, 5-core reviews",
-        "All_Beauty_5.json",
-        "https://nijianmo.github.io/amazon/index.html",
-        _json_lines(records),
-        "reviewerID asin overall unixReviewTime",
-        first_row=_first(rows),
-    )
+    source = "https://nijianmo.github.io/amazon/index.html"
+    content = _json_lines(records)
+    columns = "reviewerID asin overall unixReviewTime"
+    return Layout("Amazon 2018, 5-core reviews", "All_Beauty_5.json", source, content, columns, _first(rows))
 
 
 def _amazon_2023_reviews() -> Layout:
@@ -267,14 +256,9 @@ def _amazon_2023_reviews() -> Layout:
         }
         for row in rows
     ]
-    return Layout(
-        "Amazon 2023, reviews",
-        "All_Beauty.jsonl",
-        "https://amazon-reviews-2023.github.io/",
-        _json_lines(records),
-        "user_id parent_asin rating timestamp",
-        first_row=_first(rows),
-    )
+    source = "https://amazon-reviews-2023.github.io/"
+    columns = "user_id parent_asin rating timestamp"
+    return Layout("Amazon 2023, reviews", "All_Beauty.jsonl", source, _json_lines(records), columns, _first(rows))
 
 
 def _amazon_customer_reviews() -> Layout:
@@ -290,13 +274,11 @@ def _amazon_customer_reviews() -> Layout:
         cells += [str(_RNG.randrange(4)), str(_RNG.randint(4, 9)), "N", _RNG.choice("YN")]
         cells += [_RNG.choice(_TITLES), _RNG.choice((*_TEXTS, '"Small" box, big toy', '"Never again'))]
         lines.append("\t".join([*cells, _date(row, "%Y-%m-%d")]))
+    source = "https://s3.amazonaws.com/amazon-reviews-pds/tsv/index.txt"
+    content = _lines(lines)
+    columns = "customer_id product_id star_rating review_date"
     return Layout(
-        "Amazon customer reviews (AWS)",
-        "amazon_reviews_us_Toys_v1_00.tsv",
-        "https://s3.amazonaws.com/amazon-reviews-pds/tsv/index.txt",
-        _lines(lines),
-        "customer_id product_id star_rating review_date",
-        first_row=_first(rows),
+        "Amazon customer reviews (AWS)", "amazon_reviews_us_Toys_v1_00.tsv", source, content, columns, _first(rows)
     )
 
 
@@ -314,14 +296,10 @@ def _fine_foods() -> Layout:
         )
         for number, row in enumerate(rows, start=1)
     ]
-    return Layout(
-        "Amazon Fine Food Reviews (Kaggle)",
-        "Reviews.csv",
-        "https://www.kaggle.com/datasets/snap/amazon-fine-food-reviews",
-        _csv([header.split(), *cells]),
-        "UserId ProductId Score Time",
-        first_row=_first(rows),
-    )
+    source = "https://www.kaggle.com/datasets/snap/amazon-fine-food-reviews"
+    content = _csv([header.split(), *cells])
+    columns = "UserId ProductId Score Time"
+    return Layout("Amazon Fine Food Reviews (Kaggle)", "Reviews.csv", source, content, columns, _first(rows))
 
 
 def _fine_foods_blocks() -> Layout:
@@ -332,12 +310,8 @@ def _fine_foods_blocks() -> Layout:
         lines += [f"product/productId: {row.item}", f"review/userId: {row.user}", "review/profileName: pat"]
         lines += ["review/helpfulness: 1/2", f"review/score: {row.rating}", f"review/time: {row.time}"]
         lines += ["review/summary: Bien sûr", "review/text: Good, and cheap: I will buy it again.", ""]
-    return Layout(
-        "Amazon Fine Foods (SNAP)",
-        "finefoods.txt",
-        "https://snap.stanford.edu/data/web-FineFoods.html",
-        _lines(lines, encoding="latin-1"),
-    )
+    source = "https://snap.stanford.edu/data/web-FineFoods.html"
+    return Layout("Amazon Fine Foods (SNAP)", "finefoods.txt", source, _lines(lines, encoding="latin-1"))
 
 
 def _yelp() -> Layout:
@@ -351,13 +325,11 @@ def _yelp() -> Layout:
         | {"text": _RNG.choice(_LONG_TEXTS), "date": _date(row, "%Y-%m-%d %H:%M:%S")}
         for row, review in zip(rows, _codes(22, len(rows), _URL_SAFE), strict=True)
     ]
+    source = "https://www.yelp.com/dataset/documentation/main"
+    content = _json_lines(records, (",", ":"))
+    columns = "user_id business_id stars date"
     return Layout(
-        "Yelp Open Dataset, reviews",
-        "yelp_academic_dataset_review.json",
-        "https://www.yelp.com/dataset/documentation/main",
-        _json_lines(records, (",", ":")),
-        "user_id business_id stars date",
-        first_row=_first(rows),
+        "Yelp Open Dataset, reviews", "yelp_academic_dataset_review.json", source, content, columns, _first(rows)
     )
 
 
@@ -372,14 +344,9 @@ def _google_local() -> Layout:
         | {"gmap_id": row.item}
         for row in rows
     ]
-    return Layout(
-        "Google Local 2021",
-        "review-Alaska.json",
-        "https://mcauleylab.ucsd.edu/public_datasets/gdrive/googlelocal/",
-        _json_lines(records),
-        "user_id gmap_id rating time",
-        first_row=_first(rows),
-    )
+    source = "https://mcauleylab.ucsd.edu/public_datasets/gdrive/googlelocal/"
+    columns = "user_id gmap_id rating time"
+    return Layout("Google Local 2021", "review-Alaska.json", source, _json_lines(records), columns, _first(rows))
 
 
 def _goodreads_reviews() -> Layout:
@@ -394,14 +361,10 @@ def _goodreads_reviews() -> Layout:
         | {"started_at": "", "n_votes": _RNG.randrange(30), "n_comments": _RNG.randrange(4)}
         for row, review in zip(rows, _codes(32, len(rows), _HEX), strict=True)
     ]
-    return Layout(
-        "Goodreads (UCSD), reviews",
-        "goodreads_reviews_dedup.json",
-        "https://mengtingwan.github.io/data/goodreads.html",
-        _json_lines(records),
-        "user_id book_id rating date_added",
-        first_row=_first(rows),
-    )
+    source = "https://mengtingwan.github.io/data/goodreads.html"
+    content = _json_lines(records)
+    columns = "user_id book_id rating date_added"
+    return Layout("Goodreads (UCSD), reviews", "goodreads_reviews_dedup.json", source, content, columns, _first(rows))
 
 
 def _rent_the_runway() -> Layout:
@@ -421,28 +384,20 @@ def _rent_the_runway() -> Layout:
         day = datetime.fromtimestamp(row.time, UTC)
         record["review_date"] = f"{day:%B} {day.day}, {day:%Y}"
         records.append(record)
-    return Layout(
-        "RentTheRunway clothing fit",
-        "renttherunway_final_data.json",
-        "https://cseweb.ucsd.edu/~jmcauley/datasets.html#clothing_fit",
-        _json_lines(records),
-        "user_id item_id rating review_date",
-        first_row=_first(rows),
-    )
+    source = "https://cseweb.ucsd.edu/~jmcauley/datasets.html#clothing_fit"
+    content = _json_lines(records)
+    columns = "user_id item_id rating review_date"
+    return Layout("RentTheRunway clothing fit", "renttherunway_final_data.json", source, content, columns, _first(rows))
 
 
 def _my_anime_list() -> Layout:
     """A score of 0 means that none was given."""
     rows = _rated(_numbers(0, 353_404, 12), _numbers(1, 48_492, 20), "0 0 5 6 7 8 9 10")
     cells = [[row.user, row.item, row.rating, _RNG.choice((1, 2, 2, 4, 6)), _RNG.randint(0, 64)] for row in rows]
-    return Layout(
-        "MyAnimeList 2020 (Kaggle)",
-        "animelist.csv",
-        "https://www.kaggle.com/datasets/hernan4444/anime-recommendation-database-2020",
-        _csv(["user_id anime_id rating watching_status watched_episodes".split(), *cells]),
-        "user_id anime_id rating",
-        first_row=_first(rows),
-    )
+    source = "https://www.kaggle.com/datasets/hernan4444/anime-recommendation-database-2020"
+    content = _csv(["user_id anime_id rating watching_status watched_episodes".split(), *cells])
+    columns = "user_id anime_id rating"
+    return Layout("MyAnimeList 2020 (Kaggle)", "animelist.csv", source, content, columns, _first(rows))
 
 
 def _goodreads_interactions() -> Layout:
@@ -452,13 +407,11 @@ def _goodreads_interactions() -> Layout:
     for row in rows:
         read = 1 if row.rating != "0" else _RNG.randrange(2)
         cells.append([row.user, row.item, read, row.rating, _RNG.randrange(2) * read])
+    source = "https://mengtingwan.github.io/data/goodreads.html"
+    content = _csv(["user_id book_id is_read rating is_reviewed".split(), *cells])
+    columns = "user_id book_id rating"
     return Layout(
-        "Goodreads (UCSD), interactions",
-        "goodreads_interactions.csv",
-        "https://mengtingwan.github.io/data/goodreads.html",
-        _csv(["user_id book_id is_read rating is_reviewed".split(), *cells]),
-        "user_id book_id rating",
-        first_row=_first(rows),
+        "Goodreads (UCSD), interactions", "goodreads_interactions.csv", source, content, columns, _first(rows)
     )
 
 
@@ -481,14 +434,10 @@ def _beer_advocate() -> Layout:
         strength = _RNG.choice(("5", "6.2", ""))
         first = [10_300 + brewery, breweries[brewery], row.time, row.rating, aroma, look, profile]
         cells.append([*first, "Rauchbier", palate, taste, names[row.item], strength, row.item])
-    return Layout(
-        "BeerAdvocate (data.world, Kaggle)",
-        "beer_reviews.csv",
-        "https://data.world/socialmediadata/beeradvocate",
-        _csv([header.split(), *cells]),
-        "review_profilename beer_beerid review_overall review_time",
-        first_row=_first(rows),
-    )
+    source = "https://data.world/socialmediadata/beeradvocate"
+    content = _csv([header.split(), *cells])
+    columns = "review_profilename beer_beerid review_overall review_time"
+    return Layout("BeerAdvocate (data.world, Kaggle)", "beer_reviews.csv", source, content, columns, _first(rows))
 
 
 def _food_com() -> Layout:
@@ -496,14 +445,10 @@ def _food_com() -> Layout:
     rows = _rated(_numbers(1_533, 2_002_372_706, 12), _numbers(38, 537_716, 20), "0 1 2 3 4 5 5", "item")
     texts = (*_TEXTS, "Great with a salad.\r\nI used less salt, and more lemon.", "Don&#039;t wait!<br/>Make it", "")
     cells = [[row.user, row.item, _date(row, "%Y-%m-%d"), row.rating, _RNG.choice(texts)] for row in rows]
-    return Layout(
-        "Food.com (Kaggle)",
-        "RAW_interactions.csv",
-        "https://www.kaggle.com/datasets/shuyangli94/food-com-recipes-and-user-interactions",
-        _csv(["user_id recipe_id date rating review".split(), *cells]),
-        "user_id recipe_id rating date",
-        first_row=_first(rows),
-    )
+    source = "https://www.kaggle.com/datasets/shuyangli94/food-com-recipes-and-user-interactions"
+    content = _csv(["user_id recipe_id date rating review".split(), *cells])
+    columns = "user_id recipe_id rating date"
+    return Layout("Food.com (Kaggle)", "RAW_interactions.csv", source, content, columns, _first(rows))
 
 
 def _restaurants() -> Layout:
@@ -511,14 +456,10 @@ def _restaurants() -> Layout:
     rows = _rated(_numbers(1_001, 1_138, 12), _numbers(132_560, 135_109, 20), "0 1 2")
     rows = [row._replace(user=f"U{row.user}") for row in rows]
     cells = [[row.user, row.item, row.rating, _RNG.randrange(3), _RNG.randrange(3)] for row in rows]
-    return Layout(
-        "Restaurant & consumer data (UCI)",
-        "rating_final.csv",
-        "https://archive.ics.uci.edu/dataset/232/restaurant+consumer+data",
-        _csv(["userID placeID rating food_rating service_rating".split(), *cells]),
-        "userID placeID rating",
-        first_row=_first(rows),
-    )
+    source = "https://archive.ics.uci.edu/dataset/232/restaurant+consumer+data"
+    content = _csv(["userID placeID rating food_rating service_rating".split(), *cells])
+    columns = "userID placeID rating"
+    return Layout("Restaurant & consumer data (UCI)", "rating_final.csv", source, content, columns, _first(rows))
 
 
 def _hetrec_movies() -> Layout:
@@ -529,14 +470,10 @@ def _hetrec_movies() -> Layout:
         time = datetime.fromtimestamp(row.time, UTC)
         parts = (time.day, time.month, time.year, time.hour, time.minute, time.second)
         lines.append("\t".join([row.user, row.item, row.rating, *map(str, parts)]))
-    return Layout(
-        "HetRec 2011, MovieLens",
-        "user_ratedmovies.dat",
-        "https://files.grouplens.org/datasets/hetrec2011/hetrec2011-movielens-readme.txt",
-        _lines(lines, "\r\n"),
-        "userID movieID rating",
-        first_row=_first(rows),
-    )
+    source = "https://files.grouplens.org/datasets/hetrec2011/hetrec2011-movielens-readme.txt"
+    content = _lines(lines, "\r\n")
+    columns = "userID movieID rating"
+    return Layout("HetRec 2011, MovieLens", "user_ratedmovies.dat", source, content, columns, _first(rows))
 
 
 def _flixster() -> Layout:
@@ -544,14 +481,9 @@ def _flixster() -> Layout:
     rows = _rated(_numbers(6, 1_049_508, 12), _numbers(1, 66_726, 20), _HALVES, "random", start=1_190_000_000)
     lines = ["userid\tmovieid\trating\tdate"]
     lines += [f"{row.user}\t{row.item}\t{row.rating}\t{_date(row, '%Y-%m-%d 00:00:00')}" for row in rows]
-    return Layout(
-        "Flixster",
-        "Ratings.timed.txt",
-        "https://sites.google.com/view/mohsenjamali/flixter-data-set",
-        codecs.BOM_UTF16_LE + _lines(lines, "\r\n", "utf-16-le"),
-        "userid movieid rating date",
-        first_row=_first(rows),
-    )
+    source = "https://sites.google.com/view/mohsenjamali/flixter-data-set"
+    content = codecs.BOM_UTF16_LE + _lines(lines, "\r\n", "utf-16-le")
+    return Layout("Flixster", "Ratings.timed.txt", source, content, "userid movieid rating date", _first(rows))
 
 
 def _steam_200k() -> Layout:
@@ -565,13 +497,11 @@ def _steam_200k() -> Layout:
         lines.append(f'{row.user},"{row.item}",purchase,1.0,0')
         if _RNG.random() < 0.6:
             lines.append(f'{row.user},"{row.item}",play,{row.rating},0')
+    source = "https://www.kaggle.com/datasets/tamber/steam-video-games"
+    content = _lines(lines)
+    columns = "1 2 4"
     return Layout(
-        "Steam video games (Kaggle)",
-        "steam-200k.csv",
-        "https://www.kaggle.com/datasets/tamber/steam-video-games",
-        _lines(lines),
-        "1 2 4",
-        first_row=(rows[0].user, rows[0].item, 1.0),
+        "Steam video games (Kaggle)", "steam-200k.csv", source, content, columns, (rows[0].user, rows[0].item, 1.0)
     )
 
 
@@ -590,14 +520,10 @@ def _douban() -> Layout:
         )
         for number, row in enumerate(rows)
     ]
-    return Layout(
-        "Douban movie short comments (Kaggle)",
-        "DMSC.csv",
-        "https://www.kaggle.com/datasets/utmhikari/doubanmovieshortcomments",
-        _csv([header.split(), *cells]),
-        "Username Movie_Name_EN Star Date",
-        first_row=_first(rows),
-    )
+    source = "https://www.kaggle.com/datasets/utmhikari/doubanmovieshortcomments"
+    content = _csv([header.split(), *cells])
+    columns = "Username Movie_Name_EN Star Date"
+    return Layout("Douban movie short comments (Kaggle)", "DMSC.csv", source, content, columns, _first(rows))
 
 
 def _kuairec() -> Layout:
@@ -611,13 +537,11 @@ def _kuairec() -> Layout:
         stamp = f"{row.time}.{thousandths:03}".rstrip("0").rstrip(".")
         day = _date(row, "%Y%m%d", 8)
         cells.append([row.user, row.item, str(played), str(length), clock, day, stamp, repr(played / length)])
+    source = "https://kuairec.com/"
+    content = _csv([header.split(), *cells])
+    columns = "user_id video_id watch_ratio timestamp"
     return Layout(
-        "KuaiRec",
-        "big_matrix.csv",
-        "https://kuairec.com/",
-        _csv([header.split(), *cells]),
-        "user_id video_id watch_ratio timestamp",
-        first_row=(rows[0].user, rows[0].item, float(cells[0][-1])),
+        "KuaiRec", "big_matrix.csv", source, content, columns, (rows[0].user, rows[0].item, float(cells[0][-1]))
     )
 
 
@@ -628,14 +552,8 @@ def _ciao_dvd() -> Layout:
         f"{row.user},{row.item},{_RNG.randint(1, 17)},{review},{row.rating},{_date(row, '%Y-%m-%d')}"
         for review, row in enumerate(rows, start=1)
     ]
-    return Layout(
-        "CiaoDVD",
-        "movie-ratings.txt",
-        "https://guoguibing.github.io/librec/datasets.html (CiaoDVD/readme.txt)",
-        _lines(lines),
-        "1 2 5 6",
-        first_row=_first(rows),
-    )
+    source = "https://guoguibing.github.io/librec/datasets.html (CiaoDVD/readme.txt)"
+    return Layout("CiaoDVD", "movie-ratings.txt", source, _lines(lines), "1 2 5 6", _first(rows))
 
 
 def _film_trust() -> Layout:
@@ -643,14 +561,9 @@ def _film_trust() -> Layout:
     rows = _rated(_numbers(1, 1_508, 12), _numbers(1, 2_071, 20), "0.5 1 1.5 2 2.5 3 3.5 4")
     rows.insert(42, rows[40])
     lines = [f"{row.user} {row.item} {row.rating}" for row in rows]
-    return Layout(
-        "FilmTrust",
-        "ratings.txt",
-        "https://guoguibing.github.io/librec/datasets.html",
-        _lines(lines[:50], "\r\n") + _lines(lines[50:]),
-        "1 2 3",
-        first_row=_first(rows),
-    )
+    source = "https://guoguibing.github.io/librec/datasets.html"
+    content = _lines(lines[:50], "\r\n") + _lines(lines[50:])
+    return Layout("FilmTrust", "ratings.txt", source, content, "1 2 3", _first(rows))
 
 
 def _netflix() -> Layout:
@@ -660,12 +573,8 @@ def _netflix() -> Layout:
     for film, ratings in groupby(rows, key=lambda row: row.item):
         lines.append(f"{film}:")
         lines += [f"{row.user},{row.rating},{_date(row, '%Y-%m-%d')}" for row in ratings]
-    return Layout(
-        "Netflix Prize (Kaggle)",
-        "combined_data_1.txt",
-        "https://www.kaggle.com/datasets/netflix-inc/netflix-prize-data",
-        _lines(lines),
-    )
+    source = "https://www.kaggle.com/datasets/netflix-inc/netflix-prize-data"
+    return Layout("Netflix Prize (Kaggle)", "combined_data_1.txt", source, _lines(lines))
 
 
 def _jester_matrix() -> Layout:
@@ -674,25 +583,16 @@ def _jester_matrix() -> Layout:
     for _ in range(60):
         ratings = [f"{_RNG.uniform(-9.9, 9.9):.2f}" if _RNG.random() < 0.6 else "99" for _ in range(100)]
         lines.append(",".join([str(100 - ratings.count("99")), *ratings]))
-    return Layout(
-        "Jester 1 (its worksheet as CSV)",
-        "jester-data-1.csv",
-        "https://eigentaste.berkeley.edu/dataset/",
-        _lines(lines),
-    )
+    source = "https://eigentaste.berkeley.edu/dataset/"
+    return Layout("Jester 1 (its worksheet as CSV)", "jester-data-1.csv", source, _lines(lines))
 
 
 def _jester_ratings() -> Layout:
     """Two tabs between columns."""
     rows = _rated(_numbers(1, 63_978, 12), _numbers(5, 150, 20), "0")
     rows = [row._replace(rating=f"{_RNG.uniform(-10, 10):.3f}") for row in rows]
-    return _plain(
-        "Jester 2",
-        "jester_ratings.dat",
-        "https://eigentaste.berkeley.edu/dataset/; Surprise surprise/builtin_datasets.py",
-        rows,
-        "{user}\t\t{item}\t\t{rating}",
-    )
+    source = "https://eigentaste.berkeley.edu/dataset/; Surprise surprise/builtin_datasets.py"
+    return _plain("Jester 2", "jester_ratings.dat", source, rows, "{user}\t\t{item}\t\t{rating}")
 
 
 def _bitcoin_otc() -> Layout:
@@ -701,14 +601,8 @@ def _bitcoin_otc() -> Layout:
         _numbers(1, 6_005, 12), _numbers(1, 6_005, 20), "-10 -1 1 1 2 3 5 8 10", "random", start=1_289_241_000
     )
     lines = [f"{row.user},{row.item},{row.rating},{row.time}.{_RNG.randint(10_000, 99_999)}" for row in rows]
-    return Layout(
-        "Bitcoin OTC (SNAP)",
-        "soc-sign-bitcoinotc.csv",
-        "https://snap.stanford.edu/data/soc-sign-bitcoin-otc.html",
-        _lines(lines),
-        "1 2 3 4",
-        first_row=_first(rows),
-    )
+    source = "https://snap.stanford.edu/data/soc-sign-bitcoin-otc.html"
+    return Layout("Bitcoin OTC (SNAP)", "soc-sign-bitcoinotc.csv", source, _lines(lines), "1 2 3 4", _first(rows))
 
 
 LAYOUTS: tuple[Layout, ...] = (
