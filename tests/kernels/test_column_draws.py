@@ -1,4 +1,4 @@
-"""Draws by column: blocks of dimensions, and equal draws at any number of threads."""
+"""Draws by column: equal draws at any number of threads."""
 
 import numba
 import numpy as np
@@ -8,18 +8,7 @@ import torch
 from ratinglab.fitting.gibbs.priors import Normal
 from ratinglab.fitting.gibbs.side_state import TermState
 from ratinglab.fitting.term_solver import TermSolver
-from ratinglab.kernels.column_draws import BLOCK_WIDTH, join_columns, split_columns
 from ratinglab.models.design import Design
-
-
-@pytest.mark.parametrize("dim", [1, 2, 8, 9, 12, 17, 33, 65])
-def test_blocks_hold_all_columns_and_zeros(dim):
-    rows = np.random.default_rng(0).normal(size=(5, dim)).astype(np.float32)
-    blocks = split_columns(rows)
-    assert np.array_equal(join_columns(blocks, dim), rows)
-    assert blocks.size - np.count_nonzero(blocks) == blocks.size - rows.size
-    assert blocks.shape[2] <= 1.5 * BLOCK_WIDTH
-    assert blocks.size <= 1.4 * rows.size
 
 
 def drawn(*, threads: int, has_days: bool) -> list[np.ndarray]:
@@ -28,7 +17,7 @@ def drawn(*, threads: int, has_days: bool) -> list[np.ndarray]:
     row, column = (torch.from_numpy(index.astype(np.int32)) for index in np.nonzero(random.random((60, 40)) < 0.3))
     design = Design.from_sets(row, column, num_rows=60, num_columns=40)
     design = design.select_rows(torch.from_numpy(random.integers(0, 60, 100))) if has_days else design
-    residual = split_columns(random.normal(size=(design.num_rows, 20)).astype(np.float32))
+    residual = random.normal(size=(design.num_rows, 20)).astype(np.float32)
     weights = random.normal(size=(40, 20)).astype(np.float32)
     before = numba.get_num_threads()
     numba.set_num_threads(threads)

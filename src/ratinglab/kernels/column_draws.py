@@ -6,29 +6,12 @@ parallel. A dimension's sums have the same order in any block.
 
 import numpy as np
 from numba import prange
-from numpy.typing import NDArray
 
 from ratinglab.kernels.compiled import njit
 from ratinglab.kernels.rows import empty_entries
 
 BLOCK_WIDTH = 8
 """Approximate number of dimensions per block. Smaller blocks look up rows more often, larger ones leave cores idle."""
-
-
-def split_columns(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cut the columns of rows into blocks of equal width, padded with 0: (N, D) → (B, N, W) float32."""
-    count, dim = rows.shape
-    num_blocks = max(1, round(dim / BLOCK_WIDTH))
-    width = -(-dim // num_blocks)
-    blocks = np.zeros((num_blocks, count, width), dtype=np.float32)
-    for block, columns in zip(blocks, np.split(rows, range(width, dim, width), axis=1), strict=True):
-        block[:, : columns.shape[1]] = columns
-    return blocks
-
-
-def join_columns(blocks: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
-    """Put blocks from `split_columns` side by side again: (B, N, W) → (N, dim) float32."""
-    return np.ascontiguousarray(np.concatenate(list(blocks), axis=1)[:, :dim])
 
 
 @njit(parallel=True, fastmath=True)
@@ -49,18 +32,24 @@ def draw_columns(by_column, scale, inner_row, repeats, squares, term_precision, 
         repeats: (num_inner,) float32, the number of rows of S that select each row of F.
         squares: (num_columns,) float32, f_c · f_c.
         term_precision: λ.
-        deviations: (B, num_columns, W) float32, draws from Normal(0, ((λ + f_c · f_c) Λ)⁻¹), in blocks.
-        weights: (B, num_columns, W) float32, y, in blocks; updated in place.
-        residual: (B, num_rows, W) float32, e, in blocks; updated in place.
+        deviations: (num_columns, D) float32, draws from Normal(0, ((λ + f_c · f_c) Λ)⁻¹).
+        weights: (num_columns, D) float32, y; updated in place.
+        residual: (num_rows, D) float32, e; updated in place.
     """
-    for block in prange(len(residual)):
+    dim = weights.shape[1]
+    num_blocks = max(1, round(dim / BLOCK_WIDTH))
+    for block in prange(num_blocks):
+        dims = slice(dim * block // num_blocks, dim * (block + 1) // num_blocks)
+        # copies, because a core reads adjacent memory faster
+        rows, y = residual[:, dims].copy(), weights[:, dims].copy()
         is_identity = len(inner_row) == 0
-        sums = residual[block] if is_identity else _sum_by_inner(inner_row, residual[block], len(repeats))
+        sums = rows if is_identity else _sum_by_inner(inner_row, rows, len(repeats))
         change = sums if is_identity else sums.copy()
-        _draw_block(by_column, scale, repeats, squares, term_precision, deviations[block], weights[block], sums)
+        _draw_block(by_column, scale, repeats, squares, term_precision, deviations[:, dims].copy(), y, sums)
         if not is_identity:
             change -= sums
-            _distribute_change(inner_row, repeats, change, residual[block])
+            _distribute_change(inner_row, repeats, change, rows)
+        residual[:, dims], weights[:, dims] = rows, y
 
 
 @njit(fastmath=True)
@@ -111,6 +100,6 @@ def _distribute_change(inner_row, repeats, change, rows):  # type: ignore[no-unt
 
 def compile_loops() -> None:
     """Compile the loop."""
-    by_column, blocks = empty_entries(), np.zeros((1, 0, 1), np.float32)
+    by_column, table = empty_entries(), np.zeros((0, 1), np.float32)
     value = by_column.value
-    draw_columns(by_column, value, by_column.column, value, value, np.float32(1), blocks, blocks, blocks)
+    draw_columns(by_column, value, by_column.column, value, value, np.float32(1), table, table, table)

@@ -16,7 +16,6 @@ from ratinglab.fitting.gibbs import gibbs_fit, noise
 from ratinglab.fitting.gibbs.priors import draw_prior
 from ratinglab.fitting.gibbs.side_state import TermState
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
-from ratinglab.kernels.column_draws import join_columns
 from ratinglab.ratings.table import MILLISECONDS_PER_DAY, RatingTable
 
 NOISE = 0.5
@@ -177,7 +176,7 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
     draw = TermState.draw
 
     def recorded_draw(term, residual, prior, random):
-        drawn_given.append(join_columns(residual, len(prior.mean)) + prior.mean)
+        drawn_given.append(residual + prior.mean)
         precisions_given.append(float(term.precision))
         draw(term, residual, prior, random)
         precisions_drawn.append(float(term.precision))

@@ -8,7 +8,6 @@ from designs import cases, dense, rated_items
 from ratinglab.fitting.gibbs.priors import Normal
 from ratinglab.fitting.gibbs.side_state import TermState
 from ratinglab.fitting.term_solver import TermSolver
-from ratinglab.kernels.column_draws import join_columns, split_columns
 
 PRIOR = Normal(np.array([0.5, -1.0]), np.array([[2.0, 0.5], [0.5, 1.0]]))
 COPIES = 200
@@ -22,13 +21,13 @@ def chains(solver: TermSolver, rows: np.ndarray, *, term_precision: float, lengt
     """Draw y given rows again and again, each time from the last: (length · COPIES, num_columns, 2)."""
     random, draws = np.random.default_rng(1), []
     term = term_of(solver, np.zeros((solver.diagonal.shape[0], 2), dtype=np.float32), precision=term_precision)
-    residual = split_columns((rows - PRIOR.mean).astype(np.float32))
+    residual = (rows - PRIOR.mean).astype(np.float32)
     for _ in range(length + 20):
         term.draw(residual, PRIOR, random)
         draws.append(term.weights())
         term.precision.fill_(term_precision)
     expected = rows - PRIOR.mean - solver.multiply(draws[-1])
-    assert join_columns(residual, 2) == pytest.approx(expected, abs=1e-4), "the residual is not up to date"
+    assert residual == pytest.approx(expected, abs=1e-4), "the residual is not up to date"
     return np.array(draws[-length:]).reshape(length * COPIES, -1, 2)
 
 
@@ -44,20 +43,20 @@ def test_draws_have_the_mean_and_covariance_of_the_posterior(case):
     assert covariance == pytest.approx(np.kron(inverse, np.linalg.inv(PRIOR.precision)), abs=0.04)
 
 
-def test_column_is_drawn_given_all_others():
+@pytest.mark.parametrize("dim", [1, 2, 9, 12, 66, 129])
+def test_column_is_drawn_given_all_others(dim):
     """With rows of precision 1e12 there is no noise: one sweep is one of Gauss and Seidel's."""
-    matrix = dense()
-    rows = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
-    weights = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32)
-    residual = split_columns((rows - matrix @ weights).astype(np.float32))
-    prior = Normal(np.zeros(2), 1e12 * np.eye(2))
-    term = term_of(TermSolver(rated_items(), dim=2), weights, precision=0.7)
-    term.draw(residual, prior, np.random.default_rng(0))
+    matrix, random = dense(), np.random.default_rng(0)
+    rows, weights = (random.normal(size=(count, dim)).astype(np.float32) for count in (4, 3))
+    residual = (rows - matrix @ weights).astype(np.float32)
+    term = term_of(TermSolver(rated_items(), dim=dim), weights, precision=0.7)
+    term.draw(residual, Normal(np.zeros(dim), 1e12 * np.eye(dim)), random)
     expected = weights.astype(np.float64)
     for column in range(3):
         rest = rows - np.delete(matrix, column, axis=1) @ np.delete(expected, column, axis=0)
         expected[column] = matrix[:, column] @ rest / (matrix[:, column] @ matrix[:, column] + 0.7)
     assert term.weights() == pytest.approx(expected, abs=1e-4)
+    assert residual == pytest.approx(rows - matrix @ expected, abs=1e-4)
 
 
 def test_precision_is_drawn_given_the_weights():
@@ -68,7 +67,7 @@ def test_precision_is_drawn_given_the_weights():
     precisions, expected = [], []
     for _ in range(1000):
         term = term_of(solver, start, precision=1.0)
-        term.draw(split_columns(rows), PRIOR, random)
+        term.draw(rows.copy(), PRIOR, random)
         y = term.weights()
         precisions.append(float(term.precision))
         expected.append((1 + 3) / (1 + np.einsum("nd,de,ne->", y, PRIOR.precision, y) / 2))

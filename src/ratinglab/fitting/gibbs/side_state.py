@@ -10,7 +10,7 @@ from torch import Tensor
 from ratinglab.fitting.gibbs.priors import Normal
 from ratinglab.fitting.row_fit import join_tables, write_tables
 from ratinglab.fitting.term_solver import TermSolver
-from ratinglab.kernels.column_draws import draw_columns, join_columns, split_columns
+from ratinglab.kernels.column_draws import draw_columns
 from ratinglab.kernels.rows import FloatArray, gram
 from ratinglab.sides import SideName
 
@@ -39,14 +39,13 @@ class TermState:
         Each row of y is drawn given all other rows; see draw_columns.
 
         Args:
-            residual: (B, num_rows, W) float32, the rows minus m and all terms, in blocks; updated in place.
+            residual: (num_rows, D) float32, the rows minus m and all terms; updated in place.
             prior: m and Λ.
             random: generator of the draws.
         """
         solver, weights, precision = self.solver, self.weights(), np.float32(float(self.precision))
         num_columns, dim = weights.shape
         deviations = prior.draw_deviations(num_columns, random) / np.sqrt(solver.diagonal + precision)
-        blocks = split_columns(weights)
         draw_columns(
             solver.by_column,
             solver.scale,
@@ -54,13 +53,12 @@ class TermState:
             solver.repeats,
             solver.diagonal.ravel(),
             precision,
-            split_columns(deviations),
-            blocks,
+            deviations,
+            weights,
             residual,
         )
-        drawn = join_columns(blocks, dim)
-        write_tables(drawn, self.tables)
-        squares = float((prior.precision * gram(drawn, drawn)).sum())
+        write_tables(weights, self.tables)
+        squares = float((prior.precision * gram(weights, weights)).sum())
         self.precision.fill_(random.gamma(GAMMA_SHAPE + num_columns * dim / 2, 1 / (GAMMA_RATE + squares / 2)))
 
 
@@ -95,10 +93,10 @@ class SideState:
 
     def draw_terms(self, prior: Normal, random: np.random.Generator) -> FloatArray:
         """Draw the terms in turn, given the rows; return the rows minus m and the new terms, (num_rows, D) float32."""
-        blocks = split_columns(self.own_rows - prior.mean.astype(np.float32))
+        residual: FloatArray = self.own_rows - prior.mean.astype(np.float32)
         for term in self.terms.values():
-            term.draw(blocks, prior, random)
-        return join_columns(blocks, self.own_rows.shape[1])
+            term.draw(residual, prior, random)
+        return residual
 
     def write(self) -> None:
         """Write the rows to the equation."""
