@@ -154,7 +154,9 @@ class GibbsFit(RowFit):
         prior = self._draw_prior(side, random)
         mean = prior.mean.astype(np.float32)
         if side.terms:
-            residual = side.draw_terms(prior, random)
+            residual = side.own_rows - mean
+            for term in side.terms.values():
+                term.draw(residual, prior, random)
             row_means = np.subtract(side.rows, residual, out=residual)  # m plus the terms
         else:
             row_means = np.tile(mean, (len(side.rows), 1))

@@ -91,13 +91,6 @@ class SideState:
             self.own_rows[:, 0] -= term_sum[:, 0]
         self.rows = self.own_rows + term_sum
 
-    def draw_terms(self, prior: Normal, random: np.random.Generator) -> FloatArray:
-        """Draw the terms in turn, given the rows; return the rows minus m and the new terms, (num_rows, D) float32."""
-        residual: FloatArray = self.own_rows - prior.mean.astype(np.float32)
-        for term in self.terms.values():
-            term.draw(residual, prior, random)
-        return residual
-
     def write(self) -> None:
         """Write the rows to the equation."""
         stored = self.own_rows.copy()
