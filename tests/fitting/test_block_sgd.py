@@ -13,7 +13,7 @@ from ratinglab.batches import as_tensors
 from ratinglab.fitting import block_sgd
 from ratinglab.fitting.block_sgd import assign_slices
 from ratinglab.fitting.whole_epoch_options import BlockSGDOptions
-from ratinglab.kernels.block_steps import move_to_blocks, sgd_over_diagonals, sort_blocks_by_user
+from ratinglab.kernels.block_steps import move_to_blocks, sgd_over_diagonal, sort_blocks_by_user
 from ratinglab.models.equation import TrainingData
 from ratinglab.ratings.table import Ratings
 
@@ -70,7 +70,6 @@ def test_step_equals_an_autograd_step_on_one_row(name):
     for model in (model_of_loops, model_of_torch):
         for parameter in model.parameters():  # biases that are not 0
             torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(2))
-    diagonals = np.array([1, 0])
     squares = 0.0
     for block in (1, 2, 0, 3):  # the diagonals 1 and 0
         for row in range(start[block], start[block + 1]):
@@ -82,7 +81,7 @@ def test_step_equals_an_autograd_step_on_one_row(name):
                 for weight in model_of_torch.parameters():
                     weight -= 0.02 * weight.grad
             squares += float(error.detach())
-    errors = run_epoch(model_of_loops, (user, item, rating, start), diagonals=diagonals)
+    errors = run_epoch(model_of_loops, (user, item, rating, start), diagonals=[1, 0])
     for mine, reference in zip(model_of_loops.parameters(), model_of_torch.parameters(), strict=True):
         assert torch.allclose(mine, reference, atol=1e-5)
     assert errors.sum() == pytest.approx(squares, rel=1e-5)
@@ -95,7 +94,8 @@ def run_epoch(model, columns, *, diagonals, lr=0.02):
     weights = tuple(table.detach().numpy() for table in (*factors, *biases))
     numbers = float(model.rating_mean), lr, model.regularization
     errors = np.zeros((len(diagonals), len(diagonals)))
-    sgd_over_diagonals(*columns, diagonals, weights, *map(np.float32, numbers), errors)
+    for diagonal in diagonals:
+        sgd_over_diagonal(*columns, diagonal, weights, *map(np.float32, numbers), errors)
     return errors
 
 
@@ -135,13 +135,13 @@ def test_training_error_falls_and_covers_all_rows():
 def test_rows_are_sorted_once_and_diagonals_are_shuffled_every_epoch(monkeypatch):
     calls = []
 
-    def recorded(user, item, rating, start, diagonals, *more):
-        calls.append((user.copy(), start, diagonals.tolist()))
-        return sgd_over_diagonals(user, item, rating, start, diagonals, *more)
+    def recorded(user, item, rating, start, diagonal, *more):
+        calls.append((user.copy(), start, diagonal))
+        return sgd_over_diagonal(user, item, rating, start, diagonal, *more)
 
-    monkeypatch.setattr(block_sgd, "sgd_over_diagonals", recorded)
+    monkeypatch.setattr(block_sgd, "sgd_over_diagonal", recorded)
     fit(epochs=4, slices=8)
-    orders = [diagonals for *_, diagonals in calls]
+    orders = np.reshape([diagonal for *_, diagonal in calls], (4, 8)).tolist()
     assert all(sorted(order) == list(range(8)) for order in orders)
     assert len({tuple(order) for order in orders}) == 4
     for user, start, _ in calls:

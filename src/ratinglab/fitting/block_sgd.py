@@ -8,7 +8,7 @@ from ratinglab.batches import Batch
 from ratinglab.fitting.fit import FactorFit
 from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.whole_epoch_options import BlockSGDOptions
-from ratinglab.kernels.block_steps import compile_loops, move_to_blocks, sgd_over_diagonals, sort_blocks_by_user
+from ratinglab.kernels.block_steps import compile_loops, move_to_blocks, sgd_over_diagonal, sort_blocks_by_user
 from ratinglab.kernels.compiled import set_num_threads
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import count_rows
@@ -57,23 +57,14 @@ class BlockSGDFit(FactorFit):
         factors = [side.embedding.weight for side in equation.sides()]
         biases = [torch.empty(0, 1) if side.bias is None else side.bias.weight for side in equation.sides()]
         weights = tuple(table.detach().numpy() for table in (*factors, *biases))  # not copies
-        order = np.random.default_rng([self.seed, self.current_epoch]).permutation(self._num_slices)
+        numbers = float(equation.rating_mean), self.epoch_lr, equation.regularization
         errors = np.zeros((self._num_slices, self._num_slices))
-        # the pages of mapped files are released after each diagonal
-        for diagonals in [order] if ratings.folder is None else np.split(order, self._num_slices):
-            sgd_over_diagonals(
-                user,
-                item,
-                rating,
-                self._block_start,
-                diagonals,
-                weights,
-                np.float32(float(equation.rating_mean)),
-                np.float32(self.epoch_lr),
-                np.float32(equation.regularization),
-                errors,
+        order = np.random.default_rng([self.seed, self.current_epoch]).permutation(self._num_slices)
+        for diagonal in order.tolist():
+            sgd_over_diagonal(
+                user, item, rating, self._block_start, diagonal, weights, *map(np.float32, numbers), errors
             )
-            ratings.drop_pages()
+            ratings.drop_pages()  # of mapped files
         self.train_mse = float(errors.ravel().sum()) / len(rating)
 
 

@@ -134,32 +134,32 @@ def _prefetch(_context: Any, array: Any, row: Any, column: Any) -> Any:
 
 
 @njit(parallel=True, fastmath=True)
-def sgd_over_diagonals(user, item, rating, start, diagonals, weights, mean, lr, regularization, errors):  # type: ignore[no-untyped-def]
-    """Take one step per row of some diagonals of blocks: −lr times the gradient of (r − r̂)² + penalty.
+def sgd_over_diagonal(user, item, rating, start, diagonal, weights, mean, lr, regularization, errors):  # type: ignore[no-untyped-def]
+    """Take one step per row of a diagonal of blocks: −lr times the gradient of (r − r̂)² + penalty.
 
-    Blocks of a diagonal share no user and no item, so they run in parallel.
+    The blocks of a diagonal share no user and no item, so they run in parallel. All diagonals make an epoch.
 
     Args:
         user: (N,) int32, block by block.
         item: (N,) int32.
         rating: (N,) float32.
         start: (num_slices² + 1,) int64, the first row of each block, and N.
-        diagonals: (D,) int64, the diagonals in order; all of them make an epoch.
+        diagonal: number of the diagonal, from 0 to num_slices − 1: the item slice of the first user slice's block.
         weights: the factors of users and items, (num_users, D) and (num_items, D), and their biases, (num_users, 1) and
             (num_items, 1). The tables of biases are (0, 1) if the equation has none. All float32, changed in place.
         mean: float32, added to every prediction.
         lr: float32, the learning rate.
         regularization: float32, λ.
         errors: (num_slices, num_slices) float64, the sum of the squared errors of each block, in which each row is
-            predicted before its step. Written for the blocks of these diagonals.
+            predicted before its step. Written for the blocks of the diagonal.
     """
     num_slices = len(errors)
-    for diagonal in diagonals:
-        for slice_ in prange(num_slices):
-            block = slice_ * num_slices + (slice_ + diagonal) % num_slices
-            rows = slice(start[block], start[block + 1])
-            squares = _sgd_over_block(user[rows], item[rows], rating[rows], weights, mean, lr, regularization)
-            errors[slice_, (slice_ + diagonal) % num_slices] = squares
+    for slice_ in prange(num_slices):
+        item_slice = (slice_ + diagonal) % num_slices
+        block = slice_ * num_slices + item_slice
+        rows = slice(start[block], start[block + 1])
+        squares = _sgd_over_block(user[rows], item[rows], rating[rows], weights, mean, lr, regularization)
+        errors[slice_, item_slice] = squares
 
 
 @njit(fastmath=True)
@@ -203,5 +203,4 @@ def compile_loops() -> None:
     rows, tables = Ratings(index, index, value), (table, table, table, table)
     start = move_to_blocks(rows, slice_, slice_, 1)
     sort_blocks_by_user(rows, start)
-    errors = np.zeros((1, 1))
-    sgd_over_diagonals(index, index, value, start, np.zeros(1, np.int64), tables, number, number, number, errors)
+    sgd_over_diagonal(index, index, value, start, 0, tables, number, number, number, np.zeros((1, 1)))
