@@ -154,7 +154,7 @@ def test_only_distinct_rows_stay_in_memory(tmp_path, monkeypatch, rows_at_once):
     monkeypatch.setattr("ratinglab.reading.repeated_rows.ROWS_AT_ONCE", rows_at_once)
     path = tmp_path / "ratings.csv"
     path.write_text("user_id,item_id,title\n1,a,Alien\n2,a,Alien\n3,b,Heat\n4,a,Alien\n")
-    table = open_text_table(InputFile(path), csv_options(path=str(path)).dialect("data."))
+    table = open_text_table(InputFile(path), csv_options(path=str(path)).dialect())
     rows, ignored = read_distinct_rows(table, id_name="item_id", ignored=["user_id"], fixed=None)
     assert (len(rows.content), ignored) == (2, {"user_id"})
 

@@ -77,7 +77,7 @@ def check_table_path(text: str, *, inputs: Iterable[Path] = ()) -> Path:
 
 def open_table(options: TextOptions, file: InputFile) -> OpenTable:
     """Open a table, with the separator that `with_separator_of` finds."""
-    return open_text_table(file, with_separator_of(file, options.dialect("")))
+    return open_text_table(file, with_separator_of(file, options.dialect()))
 
 
 def read_table(options: TextOptions, name: str, *, key: str) -> TextTable:

@@ -125,7 +125,7 @@ class RecommendOptions(RunOptions, FoldInOptions):
 
     def check_together(self) -> None:
         """Raise UserError for an unknown separator or encoding, or if options conflict."""
-        self.check_text("")
+        self.check_text()
         if self.user is not None and not self.user.strip():
             raise UserError("user must not be blank")
         if self.user is not None and self.users is not None:
@@ -194,7 +194,7 @@ class PredictOptions(RunOptions, FoldInOptions):
 
     def check_together(self) -> None:
         """Raise UserError for an unknown separator, encoding or timestamp format, or if options conflict."""
-        self.check_text("")
+        self.check_text()
         check_timestamp_format(self.timestamp_format, key="timestamp_format")
         if self.folds_in and self.columns.timestamp is not None:
             raise UserError("columns.timestamp must be null with ratings: users folded in are the same on all days")

@@ -57,10 +57,10 @@ def read_first_ratings(options: CsvOptions, file: InputFile) -> FirstRows[CsvOpt
         UserError: no dialect fits a text file, or the file is a matrix of users and items.
     """
     if detect_format(file) is not Format.TEXT:
-        start = next(open_text_table(file, options.dialect("data.")).blocks(SAMPLE_ROWS))
+        start = next(open_text_table(file, options.dialect()).blocks(SAMPLE_ROWS))
         columns = [start.column(name, key="data.path") for name in start.names]
         return FirstRows(replace(options, header=True), start.names, columns)
-    first = read_first_lines(options, file, prefix="data.")
+    first = read_first_lines(options, file)
     if first is None:
         raise _explain_refusal(options, file)
     if looks_like_matrix([cells[0] for cells in first.columns]):
@@ -70,10 +70,10 @@ def read_first_ratings(options: CsvOptions, file: InputFile) -> FirstRows[CsvOpt
 
 def _explain_refusal(options: CsvOptions, file: InputFile) -> UserError:
     """Make the error for a ratings file that no dialect fits, by the first separator that splits most of its rows."""
-    options, _ = _guess_encoding(options, file, prefix="data.")
-    for candidate in _candidate_options(options, file, prefix="data."):
+    options, _ = _guess_encoding(options, file)
+    for candidate in _candidate_options(options, file):
         try:
-            rows = _read_sample(candidate, file, prefix="data.")
+            rows = _read_sample(candidate, file)
         except UserError:
             continue
         if not rows:
@@ -95,15 +95,15 @@ def _explain_refusal(options: CsvOptions, file: InputFile) -> UserError:
     return UserError(f"{file}: no known separator splits its rows into three or more columns; set data.separator")
 
 
-def read_first_lines(options: Options, file: InputFile, *, prefix: str) -> FirstRows[Options] | None:
+def read_first_lines(options: Options, file: InputFile) -> FirstRows[Options] | None:
     """Read the first rows of a text file in the first dialect that fits them. Returns None if no dialect fits.
 
-    Prefers dialects in which no cell spans lines. `prefix` begins the keys in messages, such as `data.`.
+    Prefers dialects in which no cell spans lines.
     """
-    options, notes = _guess_encoding(options, file, prefix=prefix)
+    options, notes = _guess_encoding(options, file)
     multiline = None
-    for candidate in _candidate_options(options, file, prefix=prefix):
-        first = _try_options(candidate, file, prefix=prefix)
+    for candidate in _candidate_options(options, file):
+        first = _try_options(candidate, file)
         if first is None:
             continue
         if not first.spans_lines:
@@ -112,27 +112,28 @@ def read_first_lines(options: Options, file: InputFile, *, prefix: str) -> First
     return multiline
 
 
-def _guess_encoding(options: Options, file: InputFile, *, prefix: str) -> tuple[Options, tuple[str, ...]]:
+def _guess_encoding(options: Options, file: InputFile) -> tuple[Options, tuple[str, ...]]:
     """Choose cp1252 or latin-1 if the options say UTF-8 but the text is not. Returns the options and notes.
 
     In latin-1, the bytes 0x80 to 0x9f are control characters; in cp1252, they are characters such as ’ and €.
     """
-    if options.dialect(prefix).adapt_to(file).is_utf8:
+    if options.dialect().adapt_to(file).is_utf8:
         try:
             getincrementaldecoder("utf-8")().decode(file.read_start())
         except UnicodeDecodeError:
             controls = b"".join({byte for block in file.blocks() for byte in re.findall(rb"[\x80-\x9f]", block)})
             encoding = "cp1252" if len(controls.decode("cp1252", "ignore")) == len(controls) > 0 else "latin-1"
-            note = f"{file} is not UTF-8 text: read as {encoding}; set {prefix}encoding for another encoding"
+            key = f"{options.key_prefix}encoding"
+            note = f"{file} is not UTF-8 text: read as {encoding}; set {key} for another encoding"
             return replace(options, encoding=encoding), (note,)
     return options, ()
 
 
-def _candidate_options(options: Options, file: InputFile, *, prefix: str) -> Iterator[Options]:
+def _candidate_options(options: Options, file: InputFile) -> Iterator[Options]:
     """Yield options to try: each separator, with and without quotation marks, and possible escapes and comments."""
-    start = file.read_start().decode(options.dialect(prefix).adapt_to(file).encoding, "ignore").removeprefix("\ufeff")
-    has_known_separator = separator_text(options.separator, key=f"{prefix}separator") in SEPARATORS.values()
-    separators = [*([] if has_known_separator else [options.separator]), *SEPARATOR_ORDER]
+    start = file.read_start().decode(options.dialect().adapt_to(file).encoding, "ignore").removeprefix("\ufeff")
+    is_known = separator_text(options.separator, key=f"{options.key_prefix}separator") in SEPARATORS.values()
+    separators = [*([] if is_known else [options.separator]), *SEPARATOR_ORDER]
     if SEPARATOR_LINE.match(start.encode()):
         separators = ["comma"]  # the file names its separator itself
     has_escapes = options.quote is Quote.double and any(b'\\"' in block for block in file.blocks())
@@ -145,7 +146,7 @@ def _candidate_options(options: Options, file: InputFile, *, prefix: str) -> Ite
             yield replace(options, separator=separator, quote=quote, escape=escape, comment=comment)
 
 
-def _try_options(options: Options, file: InputFile, *, prefix: str) -> FirstRows[Options] | None:
+def _try_options(options: Options, file: InputFile) -> FirstRows[Options] | None:
     """Try to read the first rows with these options, and guess the decimal point and whether there is a header.
 
     Returns None unless all rows have the same number of cells: at least two or, in a ratings file, at least three with
@@ -153,7 +154,7 @@ def _try_options(options: Options, file: InputFile, *, prefix: str) -> FirstRows
     """
     are_ratings = isinstance(options, CsvOptions)
     try:
-        rows = [row for _, row in _read_sample(options, file, prefix=prefix)]
+        rows = [row for _, row in _read_sample(options, file)]
     except UserError:
         return None
     width = len(rows[0]) if rows else 0
@@ -178,9 +179,9 @@ def _try_options(options: Options, file: InputFile, *, prefix: str) -> FirstRows
     return FirstRows(replace(options, decimal=decimal, header=header), names, cells_below_header, spans_lines)
 
 
-def _read_sample(options: TextOptions, file: InputFile, *, prefix: str) -> list[tuple[int, list[str]]]:
+def _read_sample(options: TextOptions, file: InputFile) -> list[tuple[int, list[str]]]:
     """Read the first rows that are not empty, each with its line. Raises UserError for a row that cannot be parsed."""
-    dialect = options.dialect(prefix).adapt_to(file)
+    dialect = options.dialect().adapt_to(file)
     return list(islice(read_rows(read_utf8_blocks(file, dialect), dialect, file=file), SAMPLE_ROWS + 1))
 
 

@@ -125,9 +125,9 @@ def _guess_table(
     `ratings` is the first ratings file, which may be the table too, and `roles` its columns. Returns the options of the
     table, notes, and messages on missing columns.
     """
-    key, notes = f"data.{side}s", tuple[str, ...]()
+    prefix, notes = options.key_prefix, tuple[str, ...]()
     assert options.path is not None, "the caller has checked"
-    file = find_file(options.path, key=f"{key}.path")
+    file = find_file(options.path, key=f"{prefix}path")
     needed = [role for role in (side, "title") if hasattr(options, role)]
     if file.is_same(ratings):
         dialect = {field.name: getattr(roles.first.options, field.name) for field in fields(TextOptions)}
@@ -135,16 +135,16 @@ def _guess_table(
         guesses = {side: roles.names().get(side), "title": _find_titles(roles)}
     else:
         if detect_format(file) is Format.TEXT:
-            first = read_first_lines(options, file, prefix=f"{key}.")
+            first = read_first_lines(options, file)
             if first is not None:
                 options, notes = first.options, first.notes
-        table = open_text_table(file, options.dialect(f"{key}.")).read()
-        names, cells = table.names, {name: table.column(name, key=key) for name in table.names}
+        table = open_text_table(file, options.dialect()).read()
+        names, cells = table.names, {name: table.column(name, key=prefix.rstrip(".")) for name in table.names}
         guesses = _guess_columns(cells, options, side=side, rated_ids=set(roles.cells(side)))
     guessed = {role: name for role in needed if (name := guesses[role]) is not None}
     configured = {role: name for role in needed if (name := getattr(options, role)) in names}
     named = guessed | configured
-    missing = [f"{key}.{role}" for role in needed if role not in named]
+    missing = [f"{prefix}{role}" for role in needed if role not in named]
     problems = _describe_missing(file, options, missing, named=named, names=names)
     return replace(options, **named), notes, problems
 

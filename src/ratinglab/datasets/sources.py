@@ -107,6 +107,8 @@ class ScaleOptions:
 class UserOptions(TextOptions):
     """Optional table of users. Each column besides the ids is a feature."""
 
+    key_prefix: ClassVar[str] = "data.users."
+
     path: str | None
     """File that describes the users. Rows that repeat a user must be identical. It may be the ratings file itself. If
     null, there are no user features."""
@@ -120,6 +122,8 @@ class UserOptions(TextOptions):
 @dataclass
 class ItemOptions(TextOptions):
     """Optional table of items. Each column besides ids and titles is a feature."""
+
+    key_prefix: ClassVar[str] = "data.items."
 
     path: str | None
     """File that describes the items. Rows that repeat an item must be identical. It may be the ratings file itself. If
@@ -140,6 +144,7 @@ class CsvOptions(TextOptions, DataOptions):
     """
 
     name: ClassVar[str] = "csv"
+    key_prefix: ClassVar[str] = "data."
 
     path: list[str]
     """Ratings file. For several files, give '[a.csv,b.csv]', a pattern such as ratings-*.csv, or a folder of part
@@ -167,8 +172,8 @@ class CsvOptions(TextOptions, DataOptions):
 
     def check_together(self) -> None:
         """Raise UserError for an invalid dialect, timestamp format or unrated value."""
-        for prefix, options in (("data.", self), ("data.users.", self.users), ("data.items.", self.items)):
-            options.check_text(prefix)
+        for options in (self, self.users, self.items):
+            options.check_text()
         check_timestamp_format(self.timestamp_format, key="data.timestamp_format")
         for value in self.unrated:
             if not math.isfinite(value):
@@ -218,7 +223,7 @@ class CsvOptions(TextOptions, DataOptions):
         files = DataFiles(
             name=name,
             ratings=ratings,
-            dialect=self.dialect("data."),
+            dialect=self.dialect(),
             columns=self.columns,
             users=self._feature_file("user", self.users, ratings),
             items=self._feature_file("item", self.items, ratings),
@@ -247,23 +252,23 @@ class CsvOptions(TextOptions, DataOptions):
         from ratinglab.ratings.side_information import Origin
         from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
 
-        key = f"data.{side}s"
-        advice = f"set {key}.path to its file" if self.frames is None else f"pass it as {side}s="
-        origin = Origin(side, place=f"{key}.path", advice=advice)
+        key = f"{options.key_prefix}path"
+        advice = f"set {key} to its file" if self.frames is None else f"pass it as {side}s="
+        origin = Origin(side, place=key, advice=advice)
         if options.path is None:
             return FeatureFile(origin)
         frames = self.frames or Frames()
         frame = frames.users if side == "user" else frames.items
         if frame is None and options.path == FRAME:
-            raise _lost_frame(f"{key}.path", keyword=f"{side}s")
+            raise _lost_frame(key, keyword=f"{side}s")
         if frame is None:
-            file = find_file(options.path, key=f"{key}.path")
+            file = find_file(options.path, key=key)
             holds_ratings = any(file.is_same(other) for other in ratings)
         else:
             file = frame_file(frame, name=f"{side}s")
             holds_ratings = frame is frames.ratings
         layout = FeatureLayout(
-            options.dialect(f"{key}."),
+            options.dialect(),
             id=getattr(options, side),
             title=options.title if isinstance(options, ItemOptions) else None,
             numeric=tuple(options.numeric),

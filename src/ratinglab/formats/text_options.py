@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError, did_you_mean
 
@@ -45,6 +45,9 @@ class Decimal(Enum):
 class TextOptions:
     """Dialect of a delimited text file. Does not apply to Parquet, Arrow, ORC and JSON Lines."""
 
+    key_prefix: ClassVar[str] = ""
+    """Beginning of the options' keys in messages, such as `data.`."""
+
     separator: str
     """Separator of the columns: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
     header: bool
@@ -61,32 +64,33 @@ class TextOptions:
     comment: str | None
     """Prefix of comment lines, such as '#'. Comment lines are skipped. If null, there are none."""
 
-    def dialect(self, prefix: str) -> TextDialect:
-        """Return the dialect. Messages put `prefix`, such as `data.`, before its keys."""
+    def dialect(self) -> TextDialect:
+        """Return the dialect."""
         from ratinglab.formats.text_dialects import TextDialect
 
         return TextDialect(
-            separator=separator_text(self.separator, key=f"{prefix}separator"),
+            separator=separator_text(self.separator, key=f"{self.key_prefix}separator"),
             encoding=self.encoding,
             has_quotes=self.quote is Quote.double,
             has_escapes=self.escape is Escape.backslash,
             decimal="," if self.decimal is Decimal.comma else ".",
             comment=self.comment,
-            key_prefix=prefix,
+            key_prefix=self.key_prefix,
             has_header=self.header,
         )
 
-    def check_text(self, prefix: str) -> None:
-        """Raise UserError for an unknown separator or encoding, or a blank comment. For `prefix`, see `dialect`."""
-        separator_text(self.separator, key=f"{prefix}separator")
+    def check_text(self) -> None:
+        """Raise UserError for an unknown separator or encoding, or a blank comment."""
+        separator_text(self.separator, key=f"{self.key_prefix}separator")
         try:
             text = "ratings 1\n".encode(self.encoding).decode(self.encoding)
             if self.encoding in NOT_FOR_FILES or text != "ratings 1\n":
                 raise LookupError
         except (LookupError, UnicodeError):
-            raise UserError(f"{prefix}encoding: there is no encoding {self.encoding!r}") from None
+            raise UserError(f"{self.key_prefix}encoding: there is no encoding {self.encoding!r}") from None
         if self.comment is not None and not self.comment.strip():
-            raise UserError(f"{prefix}comment must not be blank, got {self.comment!r}; with null, no lines are skipped")
+            key = f"{self.key_prefix}comment"
+            raise UserError(f"{key} must not be blank, got {self.comment!r}; with null, no lines are skipped")
 
 
 @dataclass
