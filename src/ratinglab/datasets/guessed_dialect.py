@@ -70,7 +70,6 @@ def read_first_ratings(options: CsvOptions, file: InputFile) -> FirstRows[CsvOpt
 
 def _explain_refusal(options: CsvOptions, file: InputFile) -> UserError:
     """Make the error for a ratings file that no dialect fits, by the first separator that splits most of its rows."""
-    options, _ = _guess_encoding(options, file)
     for candidate in _candidate_options(options, file):
         try:
             rows = _read_sample(candidate, file)
@@ -100,20 +99,21 @@ def read_first_lines(options: Options, file: InputFile) -> FirstRows[Options] | 
 
     Prefers dialects in which no cell spans lines.
     """
-    options, notes = _guess_encoding(options, file)
-    multiline = None
+    found = None
     for candidate in _candidate_options(options, file):
         first = _try_options(candidate, file)
-        if first is None:
-            continue
-        if not first.spans_lines:
-            return replace(first, notes=notes)
-        multiline = multiline or replace(first, notes=notes)
-    return multiline
+        if first is not None and not first.spans_lines:
+            found = first
+            break
+        found = found or first
+    if found is None or found.options.encoding == options.encoding:
+        return found
+    advice = f"set {options.key_prefix}encoding for another encoding"
+    return replace(found, notes=(f"{file} is not UTF-8 text: read as {found.options.encoding}; {advice}",))
 
 
-def _guess_encoding(options: Options, file: InputFile) -> tuple[Options, tuple[str, ...]]:
-    """Choose cp1252 or latin-1 if the options say UTF-8 but the text is not. Returns the options and notes.
+def _guess_encoding(options: TextOptions, file: InputFile) -> str:
+    """Return the encoding in the options or, if that is UTF-8 but the text is not, cp1252 or latin-1.
 
     In latin-1, the bytes 0x80 to 0x9f are control characters; in cp1252, they are characters such as ’ and €.
     """
@@ -122,15 +122,13 @@ def _guess_encoding(options: Options, file: InputFile) -> tuple[Options, tuple[s
             getincrementaldecoder("utf-8")().decode(file.read_start())
         except UnicodeDecodeError:
             controls = b"".join({byte for block in file.blocks() for byte in re.findall(rb"[\x80-\x9f]", block)})
-            encoding = "cp1252" if len(controls.decode("cp1252", "ignore")) == len(controls) > 0 else "latin-1"
-            key = f"{options.key_prefix}encoding"
-            note = f"{file} is not UTF-8 text: read as {encoding}; set {key} for another encoding"
-            return replace(options, encoding=encoding), (note,)
-    return options, ()
+            return "cp1252" if len(controls.decode("cp1252", "ignore")) == len(controls) > 0 else "latin-1"
+    return options.encoding
 
 
 def _candidate_options(options: Options, file: InputFile) -> Iterator[Options]:
     """Yield options to try: each separator, with and without quotation marks, and possible escapes and comments."""
+    options = replace(options, encoding=_guess_encoding(options, file))
     start = file.read_start().decode(options.dialect().adapt_to(file).encoding, "ignore").removeprefix("\ufeff")
     is_known = separator_text(options.separator, key=f"{options.key_prefix}separator") in SEPARATORS.values()
     separators = [*([] if is_known else [options.separator]), *SEPARATOR_ORDER]
