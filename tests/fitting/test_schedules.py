@@ -1,13 +1,8 @@
 """Learning-rate schedules."""
 
-from dataclasses import replace
-
 import pytest
 import torch
-from fits import ORDER, TRAINER
 
-from ratinglab.evaluation.metrics import MSE
-from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule
 
 
@@ -34,13 +29,11 @@ def test_cosine_of_one_epoch_trains_at_the_full_rate():
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [
-        (ConstantSchedule(), [0.5, 0.5, 0.5, 0.5]),
-        (ExponentialSchedule(decay=0.1), [0.5, 0.05, 0.005, 0.0005]),
+        (ConstantSchedule(), [1, 1, 1, 1]),
+        (ExponentialSchedule(decay=0.1), [1, 0.1, 0.01, 0.001]),
         # cosines of 0°, 45°, 90° and 135°
-        (CosineSchedule(final_fraction=0.2), [0.5, 0.3 + 0.2 / 2**0.5, 0.3, 0.3 - 0.2 / 2**0.5]),
+        (CosineSchedule(final_fraction=0.2), [1, 0.6 + 0.4 / 2**0.5, 0.6, 0.6 - 0.4 / 2**0.5]),
     ],
 )
-def test_learning_rate_of_a_fit_is_its_first_times_the_factor_over_max_epochs(schedule, expected):
-    setup = FitSetup(schedule, replace(TRAINER, max_epochs=4, min_epochs=1), MSE, ORDER, seed=0)
-    assert [setup.lr(epoch, initial=0.5) for epoch in range(4)] == pytest.approx(expected)
-    assert setup.lr(0, initial=None) is None
+def test_factors_over_the_epochs_are_those_computed_by_hand(schedule, expected):
+    assert factors(schedule, max_epochs=4) == pytest.approx(expected)

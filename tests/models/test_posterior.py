@@ -44,7 +44,7 @@ def test_prediction_is_the_sample_mean_and_variance_includes_the_noise(name):
     # user 0 and item 2, user 1 and item 0
     noise = (1 / 1 + 1 / 2 + 1 / 3) / 3 * torch.tensor([1 / (1 * 4), 1 / (2 * 1)])
     expected = predicted.var(dim=0, correction=0) + noise
-    assert model.moments(USER, ITEM)[1].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+    assert model.variance(USER, ITEM).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
     assert model.predict_sample(1, USER, ITEM, None).tolist() == pytest.approx(predicted[1].tolist(), abs=1e-5)
     assert len(model.samples) == 3
 

@@ -153,7 +153,8 @@ class Fit(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # computed from the epoch number: a scheduler saved before its step would resume one step behind
-        self.epoch_lr = self._setup.lr(self.current_epoch, initial=self._options.initial_lr)
+        factor = self._setup.schedule.factor(self.current_epoch, self._setup.trainer.max_epochs)
+        self.epoch_lr = None if self._options.initial_lr is None else factor * self._options.initial_lr
         self._is_reported = False
 
     def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:

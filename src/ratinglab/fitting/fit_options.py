@@ -39,10 +39,6 @@ class FitSetup(NamedTuple):
     order: OrderOptions
     seed: int
 
-    def lr(self, epoch: int, *, initial: float | None) -> float | None:
-        """Compute the learning rate in an epoch, counted from 0, or None for a fit without a learning rate."""
-        return None if initial is None else initial * self.schedule.factor(epoch, self.trainer.max_epochs)
-
 
 @dataclass
 class FitOptions(ABC):

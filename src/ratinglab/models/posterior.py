@@ -105,14 +105,13 @@ class Posterior(Equation):
         ratings = self.samples[0].mean + total / len(self.samples)
         return (ratings if has_few_items else ratings[item_row]).float()
 
-    def moments(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Compute the mean prediction, and the variance of a rating around it.
+    def variance(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
+        """Compute the variance of a rating around the mean prediction.
 
-        The variance is the samples' variance plus the mean noise variance. On a day without training rows, it is the
-        variance on the user's nearest day, without the user's drift since that day.
+        It is the samples' variance plus the mean noise variance. On a day without training rows, it is the variance on
+        the user's nearest day, without the user's drift since that day.
 
-        user: (B,) int32, item: (B,) int32, day: (B,) int32 if the equation takes days → (B,) float64 in stars, and (B,)
-        float64 in squared stars.
+        user: (B,) int32, item: (B,) int32, day: (B,) int32 if the equation takes days → (B,) float64 in squared stars.
         """
         assert self.samples, "no sample has been added"
         total, squares, noise = torch.zeros(3, len(user), dtype=torch.float64)
@@ -123,11 +122,10 @@ class Posterior(Equation):
             precision = precision * _select_rows(samples, "item", "noise_precision", item.long())
             noise += (1 / precision).sum(dim=0)
         count = len(self.samples)
-        average = total / count
-        return average, (squares / count - average.square()).clamp(min=0) + noise / count
+        return (squares / count - (total / count).square()).clamp(min=0) + noise / count
 
     def standard_deviation_table(self, user: Tensor, item: Tensor, mean: Tensor) -> Tensor:
-        """Compute the square root of the variance of `moments` for each of these users and items, on the last day.
+        """Compute the square root of the `variance` for each of these users and items, on the last day.
 
         Takes one matrix product per sample, which is several times faster than pair by pair.
 

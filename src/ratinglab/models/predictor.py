@@ -71,8 +71,8 @@ class Predictor(nn.Module):
         is_known = self.baseline.is_known_pair(user, item)
         deviation = torch.full(user.shape, torch.nan)
         if bool(is_known.any()):
-            moments = self.model.moments(user[is_known], item[is_known], None if day is None else day[is_known])
-            deviation[is_known] = self.stars.unit * moments[1].sqrt().float()
+            variance = self.model.variance(user[is_known], item[is_known], None if day is None else day[is_known])
+            deviation[is_known] = self.stars.unit * variance.sqrt().float()
         return deviation
 
     def standard_deviation_table(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:

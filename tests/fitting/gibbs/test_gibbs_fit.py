@@ -143,7 +143,7 @@ def test_equation_holds_the_weights_of_the_last_sample(name):
 def test_fit_recovers_the_noise_and_reaches_its_error(name):
     module, data, _ = fit(name, epochs=150, burn_in=50)
     user, item, rating, day = as_tensors(data.validation_ratings)
-    mean, variance = module.posterior.moments(user, item, day)
+    mean, variance = module.posterior(user, item, day), module.posterior.variance(user, item, day)
     error = float((mean - rating).square().mean().sqrt())
     assert NOISE * 0.9 < error < NOISE * 1.25
     noise_std = (module.user_precision.mean() * module.item_precision.mean()) ** -0.5
