@@ -4,8 +4,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ratinglab.config.job import FindRun, Job, compose_job, find_earlier_run
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.config.sweep import Task, train_sweep
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.process.exits import clean_exit, exit_on_storage_fault, exit_with
+from ratinglab.process.exits import clean_exit, exit_with
 from ratinglab.process.interrupts import StoppedError, resume_hint
 from ratinglab.process.program import exit_with_rank_zero, process_rank
 from ratinglab.process.startup import configure_process
@@ -100,10 +100,8 @@ def _run_task(task: Task, conf: PrimaryConfig, line: CommandLine) -> None:
     if line.values.multirun:
         raise UserError(f"{conf.config_name} does not support sweeps: leave out -m")
     options = compose_job(conf, line.overrides, find_run=None).options
-    folder = Path.cwd()
     try:
-        with _exit_on_failure(folder):
-            task(options, folder)
+        task(options, Path.cwd())
     except UserError as error:
         notes = find_named_run(options.run)[1] if isinstance(options, RunOptions) else []
         raise UserError("".join([str(error), *(f" ({note})" for note in notes)])) from error
@@ -117,12 +115,11 @@ def _train_one_run(task: Task, conf: PrimaryConfig, line: CommandLine, find_run:
         return
 
     def train(_: DictConfig) -> None:  # Hydra calls it after it has set up the logs
-        with clean_exit(), translate_exceptions(conf):  # here, since Hydra adds a line to an exception
+        with clean_exit(folder), translate_exceptions(conf):  # here, since Hydra adds a line to an exception
             try:
-                with _exit_on_failure(folder):
-                    if job.earlier_run is not None and not job.is_resumed:
-                        job.save(folder)  # the original's configuration in place of the one that Hydra has saved
-                    task(job.options, folder)
+                if job.earlier_run is not None and not job.is_resumed:
+                    job.save(folder)  # the original's configuration in place of the one that Hydra has saved
+                task(job.options, folder)
             except StoppedError as error:
                 if has_started(folder):
                     exit_with(f"{error}; {resume_hint(folder)}", status=error.status)
@@ -130,18 +127,6 @@ def _train_one_run(task: Task, conf: PrimaryConfig, line: CommandLine, find_run:
 
     with job.claim_output_folder("run") as (folder, folder_override):
         run_hydra_app(train, config_name=conf.config_name, arguments=[*line.flags, *job.overrides, folder_override])
-
-
-@contextmanager
-def _exit_on_failure(folder: Path) -> Iterator[None]:
-    """End the process with status 1, without a traceback, if a run fails or if `folder` cannot be written to."""
-    try:
-        yield
-    except OSError as error:
-        exit_on_storage_fault(error, folder)
-        raise
-    except RunFailedError as error:
-        exit_with(f"error: {error}", status=1)
 
 
 def _join_fit(job: Job) -> None:

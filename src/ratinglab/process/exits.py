@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from ratinglab.errors import UserError
+from ratinglab.errors import RunFailedError, UserError
 from ratinglab.process.interrupts import StoppedError, raise_on_signals
 from ratinglab.process.program import process_rank, started_by_slurm, started_by_torchrun
 
@@ -24,12 +24,13 @@ RANK_ZERO_WAIT_SECONDS = 10.0
 
 
 @contextmanager
-def clean_exit() -> Iterator[None]:
-    """End the process, without a traceback, if a `with` block runs into a user's mistake, a signal or a closed
-    pipe.
+def clean_exit(folder: Path | None = None) -> Iterator[None]:
+    """End the process without a traceback if a `with` block ends with an error that is not a bug in ratinglab.
 
-    The exit status is 2 for a mistake, 128 + the number of a signal, and 141 for a closed pipe. Also makes stdout and
-    stderr print `?` for characters that the terminal's encoding does not have.
+    The exit status is 2 for a user's mistake, 1 for a run that fails or a disk that cannot be written to, 128 + the
+    number of a signal, and 141 for a closed pipe. The message about a disk names `folder`, by default the working
+    folder, if the error names no file. Also makes stdout and stderr print `?` for characters that the terminal's
+    encoding does not have.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -44,9 +45,14 @@ def clean_exit() -> Iterator[None]:
         exit_with(f"error: {str(error).translate(LINE_BREAKS)}", status=2)
     except StoppedError as error:
         exit_with(str(error), status=error.status)
+    except RunFailedError as error:
+        exit_with(f"error: {error}", status=1)
     except BrokenPipeError:  # a command such as head has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        exit_on_storage_fault(error, folder or Path.cwd())
+        raise
 
 
 def exit_with(message: str, *, status: int) -> NoReturn:
