@@ -156,7 +156,7 @@ def compose_job(conf: PrimaryConfig, overrides: Sequence[str], *, find_run: Find
     if conf.user_folder is None and config_dir is not None and Path(config_dir).is_dir():
         conf.add_folder(config_dir)
     config, hydra = earlier_run.compose(conf)
-    options = start_threads_and_convert(config, conf, overrides=earlier_run.arguments())
+    options = convert_to_options(config, conf, overrides=earlier_run.arguments())
     # a resumed run keeps the files that Hydra wrote when it was started
     app_overrides = ["hydra.output_subdir=null"] if earlier_run.is_resumed else []
     return Job(options, config, hydra, app_overrides, conf, earlier_run)
@@ -167,32 +167,26 @@ def compose_new_job(conf: PrimaryConfig, overrides: Sequence[str]) -> Job:
     overrides = conf.keep_typed_choices(overrides)
     config, hydra = conf.compose(overrides)
     try:
-        options = start_threads_and_convert(config, conf, overrides=overrides)
+        options = convert_to_options(config, conf, overrides=overrides)
     except UnknownKeyError as error:
         raise name_file_of_key(error, conf, overrides) from error
     return Job(options, config, hydra, overrides, conf)
 
 
-def start_threads_and_convert(config: DictConfig, conf: PrimaryConfig, *, overrides: Sequence[str]) -> Any:
-    """Start the threads of a compiled fit, and convert the config to options, as `to_options` does."""
-    _start_threads_of_compiled_fit(config)
-    return to_options(config, OPTIONS_CLASSES[conf.config_name], conf.parse(overrides))
-
-
-def _start_threads_of_compiled_fit(config: DictConfig) -> None:
-    """Start numba's threads if the chosen fit is compiled.
+def convert_to_options(config: DictConfig, conf: PrimaryConfig, *, overrides: Sequence[str]) -> Any:
+    """Convert the config to options, as `to_options` does. First starts numba's threads if the chosen fit is compiled.
 
     They must start before torch is imported, which the conversion does: the class of an equation's options imports it.
     """
     content: Any = OmegaConf.to_container(config, resolve=False)
     optimizer = content.get("optimizer")
-    if not isinstance(optimizer, dict) or TARGET not in optimizer:
-        return
-    fit = target_class(optimizer[TARGET], base=FitOptions, key=f"optimizer.{TARGET}")
-    if issubclass(fit, FitOptions) and fit.is_compiled:
-        from ratinglab.kernels.compiled import start_threads  # imported here, because other fits do not need numba
+    if isinstance(optimizer, dict) and TARGET in optimizer:
+        fit = target_class(optimizer[TARGET], base=FitOptions, key=f"optimizer.{TARGET}")
+        if issubclass(fit, FitOptions) and fit.is_compiled:
+            from ratinglab.kernels.compiled import start_threads  # imported here, because other fits do not need numba
 
-        start_threads()
+            start_threads()
+    return to_options(config, OPTIONS_CLASSES[conf.config_name], conf.parse(overrides))
 
 
 def compose_call(overrides: Sequence[str], *, config_dir: str | os.PathLike[str] | None) -> Job:

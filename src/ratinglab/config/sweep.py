@@ -22,7 +22,7 @@ from yaml import YAMLError
 
 from ratinglab.config.arguments import CommandLine, jobs_to_check, swept_values
 from ratinglab.config.hydra_api import is_search, run_hydra_app
-from ratinglab.config.job import FindRun, Job, compose_new_job, find_earlier_run, start_threads_and_convert
+from ratinglab.config.job import FindRun, Job, compose_new_job, convert_to_options, find_earlier_run
 from ratinglab.config.primary_config import PrimaryConfig
 from ratinglab.errors import ConflictError, RunFailedError, UserError, format_count
 from ratinglab.options import quote_for_hydra, short_keys, short_number
@@ -154,7 +154,7 @@ def _train_job(task: Task, conf: PrimaryConfig, config: DictConfig, hydra: Hydra
     if has_started(folder):
         OmegaConf.update(config, "resume", str(folder))
     conf.put_on_path()  # in a worker process, `add_folder` has not been called
-    return task(start_threads_and_convert(config, conf, overrides=overrides), folder)
+    return task(convert_to_options(config, conf, overrides=overrides), folder)
 
 
 def run_job(train: Callable[[], float | None], folder: Path, hydra: Any, *, monitor: str) -> float | None:
