@@ -22,6 +22,11 @@ class Batch(NamedTuple):
     rating: Tensor
     day: Tensor | None
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        """Apply a function to each column."""
+        day = None if self.day is None else function(self.day)
+        return Batch(function(self.user), function(self.item), function(self.rating), day)
+
     def split(self, size: int) -> Iterator[Batch]:
         """Yield these rows, `size` at a time; the last batch may be smaller."""
         day = repeat(None) if self.day is None else self.day.split(size)
@@ -29,15 +34,11 @@ class Batch(NamedTuple):
 
     def shard(self, rank: int, *, world_size: int) -> Batch:
         """Return the share of these rows of process `rank`, counted from 0."""
-        day = None if self.day is None else shard(self.day, rank, world_size=world_size)
-        user, item, rating = (
-            shard(column, rank, world_size=world_size) for column in (self.user, self.item, self.rating)
-        )
-        return Batch(user, item, rating, day)
+        return self.map(lambda column: shard(column, rank, world_size=world_size))
 
     def take(self, rows: Tensor) -> Batch:
         """Select rows by index: rows (n,) integer."""
-        return Batch(self.user[rows], self.item[rows], self.rating[rows], None if self.day is None else self.day[rows])
+        return self.map(lambda column: column[rows])
 
 
 def shard(column: Tensor, rank: int, *, world_size: int) -> Tensor:
@@ -56,8 +57,8 @@ CPU = torch.device("cpu")
 def as_tensors(ratings: Ratings, *, device: torch.device = CPU) -> Batch:
     """Convert the columns to tensors on a device; on the CPU they share the arrays' memory."""
     user, item, rating = (torch.from_numpy(column) for column in (ratings.user, ratings.item, ratings.rating))
-    day = None if ratings.day is None else torch.from_numpy(ratings.day).to(device)
-    return Batch(user.to(device), item.to(device), rating.to(device), day)
+    day = None if ratings.day is None else torch.from_numpy(ratings.day)
+    return Batch(user, item, rating, day).map(lambda column: column.to(device))
 
 
 class Blocks:
