@@ -45,12 +45,12 @@ class EarlierRun:
     Attributes:
         folder: folder of the earlier run.
         is_resumed: whether the run continues in its folder. A reproduction has a new folder.
-        settings: overrides that change the run's own configuration, such as trainer.max_epochs=50.
+        settings: overrides that replace values of the run's own configuration, such as trainer.max_epochs=50.
     """
 
     folder: Path
     is_resumed: bool
-    settings: list[str]
+    settings: list[Override]
 
     @property
     def key(self) -> str:
@@ -62,10 +62,10 @@ class EarlierRun:
 
         Leaves out new paths, because `compose` makes them absolute.
         """
-        settings = [text for text in self.settings if not PATH_KEY.fullmatch(text.partition("=")[0])]
-        keys = tuple(f"{text.partition('=')[0]}=" for text in self.settings)
+        keys = tuple(f"{_key(setting)}=" for setting in self.settings)
         saved = map(str, parse_hydra_file(self.folder, "overrides.yaml", key=self.key))
-        return [*(text for text in saved if not text.startswith(keys)), *settings]
+        new = [setting.input_line or "" for setting in self.settings if not PATH_KEY.fullmatch(_key(setting))]
+        return [*(text for text in saved if not text.startswith(keys)), *new]
 
     def compose(self, conf: PrimaryConfig) -> tuple[DictConfig, DictConfig]:
         """Restore the run's own configuration, and compose Hydra's part.
@@ -93,7 +93,7 @@ class EarlierRun:
                 f"{self.key}: {self.folder} has the option {error.full_key}, which no longer exists, so the run "
                 "cannot be resumed or reproduced"
             ) from error
-        self._apply_settings(conf, config)
+        self._apply_settings(config)
         return config, hydra
 
     def _was_in_search(self) -> bool:
@@ -127,21 +127,19 @@ class EarlierRun:
                 OmegaConf.update(config, group, saved[group], merge=False, force_add=True)
         return config, hydra
 
-    def _apply_settings(self, conf: PrimaryConfig, config: DictConfig) -> None:
+    def _apply_settings(self, config: DictConfig) -> None:
         """Set the new settings in the restored config.
 
         If users or items were read from the ratings file, they are read from its new path too.
         """
-        keys, settings = flatten(config), conf.parse(self.settings)
-        changed = {str(setting.key_or_group) for setting in settings}
+        keys, changed = flatten(config), set(map(_key, self.settings))
         in_ratings = [
             key
             for key in ("data.users.path", "data.items.path")
             if "data.path" in changed and key in keys and key not in changed and keys[key] == keys["data.path"] != FRAME
         ]
-        for setting in settings:
-            key = str(setting.key_or_group)
-            value = setting.value()
+        for setting in self.settings:
+            key, value = _key(setting), setting.value()
             if key not in keys:
                 raise UserError(f"{setting.input_line}: the run has no key {key}")
             if PATH_KEY.fullmatch(key) and value not in (None, FRAME) and not _text(setting).startswith("~"):
@@ -159,7 +157,7 @@ class EarlierRun:
         folder = escape_interpolations(str(self.folder))
         if not self.is_resumed:
             return {"resume": None, "reproduces": folder}
-        is_extended = is_extended or any(text.startswith(LIMIT_KEYS) for text in self.settings)
+        is_extended = is_extended or any(_key(setting) in LIMIT_KEYS for setting in self.settings)
         reproduces = None if is_extended else OmegaConf.select(saved, "reproduces")
         return {"resume": folder, "reproduces": reproduces}
 
@@ -207,9 +205,8 @@ def find_resumed_run(overrides: Sequence[Override]) -> EarlierRun | None:
     _check_single_values(overrides)
     settings = []
     for override in overrides:
-        key = str(override.key_or_group)
-        if key in (*LIMIT_KEYS, *DEVICE_KEYS) or PATH_KEY.fullmatch(key):
-            settings.append(override.input_line or "")
+        if _key(override) in (*LIMIT_KEYS, *DEVICE_KEYS) or PATH_KEY.fullmatch(_key(override)):
+            settings.append(override)
         elif override is not resume:
             raise UserError(
                 f"{override.input_line} cannot be set with resume, which continues the run with its own configuration: "
@@ -228,7 +225,7 @@ def find_reproduced_run(overrides: Sequence[Override]) -> EarlierRun:
     """
     _check_single_values(overrides)
     run = [override for override in overrides if override.key_or_group == "run"]
-    settings = [override.input_line or "" for override in overrides if PATH_KEY.fullmatch(str(override.key_or_group))]
+    settings = [override for override in overrides if PATH_KEY.fullmatch(_key(override))]
     if len(run) != 1 or len(overrides) != 1 + len(settings):
         raise UserError(
             "reproduce takes run=FOLDER and, if the data have been moved, their new path, as in data.path=FILE"
@@ -257,6 +254,10 @@ def _run_folder(folder: Path, *, key: str) -> Path:
         if parse_hydra_file(folder, name, key=key) is None:
             raise UserError(f"{key}: {folder} is not the folder of a run: it has no {HYDRA_FOLDER}/{name}")
     return folder
+
+
+def _key(override: Override) -> str:
+    return str(override.key_or_group)
 
 
 def _text(override: Override) -> str:
