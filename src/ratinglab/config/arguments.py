@@ -140,18 +140,13 @@ def jobs_to_check(overrides: Sequence[Override]) -> Iterator[list[str]]:
     With more than MAX_CHECKED_JOBS jobs, yields only the first one and those that differ from it in one key.
     """
     values = {override.get_key_element(): swept_values(override) for override in overrides}
-    if math.prod(map(len, values.values())) <= MAX_CHECKED_JOBS:
-        yield from _combinations(values)
-        return
-    first_values = {key: choices[:1] for key, choices in values.items()}
-    yield from _combinations(first_values)
-    for key, choices in values.items():
-        yield from itertools.islice(_combinations(first_values | {key: choices}), 1, None)
-
-
-def _combinations(values: dict[str, list[str]]) -> Iterator[list[str]]:
-    for combination in itertools.product(*values.values()):
-        yield [f"{key}={value}" for key, value in zip(values, combination, strict=True)]
+    grids = [values]
+    if math.prod(map(len, values.values())) > MAX_CHECKED_JOBS:
+        first_job = {key: choices[:1] for key, choices in values.items()}
+        grids = [first_job, *(first_job | {key: choices[1:]} for key, choices in values.items())]
+    for grid in grids:
+        for combination in itertools.product(*grid.values()):
+            yield [f"{key}={value}" for key, value in zip(grid, combination, strict=True)]
 
 
 def swept_values(override: Override) -> list[str]:
