@@ -102,13 +102,11 @@ class SplitRatings:
 
 def find_available_data(table: RatingTable, split: Split) -> AvailableData:
     """Find the data besides ratings that are worth using for users and items with training rows."""
-    is_train = split.part == TRAIN
-    counts = [(table.ratings.user, table.num_users), (table.ratings.item, table.num_items)]
-    user, item = (count_rows(index, count, where=is_train) > 0 for index, count in counts)
+    is_trained_user, is_trained_item = _find_trained(table, split)
     return AvailableData(
-        has_sessions=_has_sessions(table, is_train),
-        user_features=informative_columns(table.user_columns, is_trained=user),
-        item_features=informative_columns(table.item_columns, is_trained=item),
+        has_sessions=_has_sessions(table, split.part == TRAIN),
+        user_features=informative_columns(table.user_columns, is_trained=is_trained_user),
+        item_features=informative_columns(table.item_columns, is_trained=is_trained_item),
         has_times=table.timestamp is not None,
     )
 
@@ -125,9 +123,9 @@ def _has_sessions(table: RatingTable, is_train: NDArray[np.bool_]) -> bool:
 
 def make_split_ratings(table: RatingTable, split: Split, side_information: SideInformation) -> SplitRatings:
     """Split a table's ratings, and number users and items with training rows first, in their old order."""
-    is_train = split.part == TRAIN
-    user_order, num_users = _trained_first(table.ratings.user, table.num_users, is_train)
-    item_order, num_items = _trained_first(table.ratings.item, table.num_items, is_train)
+    is_trained = _find_trained(table, split)
+    user_order, item_order = (np.argsort(~mask, kind="stable") for mask in is_trained)
+    num_users, num_items = (int(mask.sum()) for mask in is_trained)
     return SplitRatings(
         table=table,
         split=split,
@@ -139,7 +137,8 @@ def make_split_ratings(table: RatingTable, split: Split, side_information: SideI
     )
 
 
-def _trained_first(index: NDArray[np.int32], count: int, is_train: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
-    """Return the old index of each new one, (count,) intp, and the number of indices with training rows."""
-    has_row = count_rows(index, count, where=is_train) > 0
-    return np.argsort(~has_row, kind="stable"), int(has_row.sum())
+def _find_trained(table: RatingTable, split: Split) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return whether each user, (table.num_users,), and each item, (table.num_items,), has training rows."""
+    is_train, ratings = split.part == TRAIN, table.ratings
+    user_count = count_rows(ratings.user, table.num_users, where=is_train)
+    return user_count > 0, count_rows(ratings.item, table.num_items, where=is_train) > 0
