@@ -123,19 +123,14 @@ def read_parquet(
     return pd.read_parquet(open_file(path), columns=columns, filters=filters)
 
 
-def check_part(part: str) -> None:
-    """Raise UserError unless there is such a part."""
-    if part not in PART_NAMES:
-        raise UserError(f"a part must be one of {', '.join(PART_NAMES)}, got {part!r}")
-
-
 def read_part(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]:
     """Read columns of a part's rows, in the order of ratings.parquet. Memory holds only that part and a block.
 
     Raises:
         UserError: there is no such part.
     """
-    check_part(part)
+    if part not in PART_NAMES:
+        raise UserError(f"a part must be one of {', '.join(PART_NAMES)}, got {part!r}")
     blocks = [
         [column[parts == PART_NAMES.index(part)] for column in block]
         for *block, parts in read_rating_blocks(folder, [*columns, "part"])
