@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from ratinglab.errors import format_count
 from ratinglab.options import short_keys
 
 MAX_SEPARATE_VALUES = 8
@@ -99,11 +100,6 @@ def abbreviate(text: str, length: int = 24) -> str:
     return text.replace("$", r"\$")  # two of them would enclose a formula
 
 
-def count_runs(runs: int) -> str:
-    """Format a number of runs."""
-    return "1 run" if runs == 1 else f"{runs} runs"
-
-
 def _choose_scale(coordinate: Numbers) -> str:
     """Choose a log axis if positive values span a factor of 8 and log spreads them more evenly; symlog if 0 occurs."""
     values = np.unique(coordinate[np.isfinite(coordinate)])
@@ -137,8 +133,8 @@ def describe_outliers(metric: Numbers, limits: Limits) -> str:
     """Describe the runs beyond the axis: their number and the farthest metric."""
     above, below = metric[metric > limits[1]], metric[metric < limits[0]]
     if len(above):
-        return f"{count_runs(len(above))} above the axis, up to {above.max():.4g}"
-    return f"{count_runs(len(below))} below the axis, down to {below.min():.4g}" if len(below) else ""
+        return f"{format_count(len(above), 'run')} above the axis, up to {above.max():.4g}"
+    return f"{format_count(len(below), 'run')} below the axis, down to {below.min():.4g}" if len(below) else ""
 
 
 def mark_beyond(axes: Axes, coordinate: Numbers, metric: Numbers, limits: Limits) -> None:

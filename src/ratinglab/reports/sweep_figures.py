@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from ratinglab.errors import format_count
 from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.reports.statistics import average_curves
 from ratinglab.reports.sweep_axes import (
@@ -25,7 +26,6 @@ from ratinglab.reports.sweep_axes import (
     SweptRun,
     abbreviate,
     axis_limits,
-    count_runs,
     describe_outliers,
     format_settings,
     mark_beyond,
@@ -98,7 +98,7 @@ def plot_parallel_coordinates(runs: Sequence[SweptRun], column: MetricKind) -> F
         host.plot([height[run] for height in heights], color=colors.to_rgba(metric[run]), clip_on=False, **style)
     bar = figure.colorbar(colors, ax=host, pad=0.8 / width, label=f"{column.label} (dark is better)")
     bar.ax.ticklabel_format(axis="y", useOffset=False)
-    note = f"thick: best {count_runs(thick)}" if thick > 1 else "thick: best run"
+    note = f"thick: best {format_count(thick, 'run')}" if thick > 1 else "thick: best run"
     write_title(figure, f"{column.label} by combination of values", note, describe_outliers(metric, limits))
     return figure
 
@@ -170,10 +170,10 @@ def plot_learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -
     for number, (name, group) in enumerate(curves.items()):
         color = f"C{number}"
         notes |= dict.fromkeys(_plot_group(axes, group, color=color))
-        handles.append(Line2D([], [], color=color, label=f"{abbreviate(name, 80)} ({count_runs(len(group))})"))
+        handles.append(Line2D([], [], color=color, label=f"{abbreviate(name, 80)} ({format_count(len(group), 'run')})"))
     figure.legend(handles=handles, ncols=columns, **LEGEND_STYLE)
     beyond = sum(bool(((curve < limits[0]) | (curve > limits[1])).any()) for curve in values)
-    note = f"{count_runs(beyond)} partly beyond the axis" if beyond else ""
+    note = f"{format_count(beyond, 'run')} partly beyond the axis" if beyond else ""
     write_title(figure, f"{label} by epoch", "; ".join(sorted(notes)), note)
     return figure
 
@@ -197,7 +197,7 @@ def _plot_group(axes: Axes, group: Sequence[Curve], *, color: str) -> Iterator[s
 def _plot_effect(axes: Axes, key: SweptKey, metric: Numbers, *, limits: Limits, best: int, inches: float) -> None:
     """Plot the metric against a key, its means, and the best run, whose index is `best`; the panel is `inches` wide."""
     missing = int(np.isnan(key.coordinate).sum())
-    axes.set(xlabel=key.label + (f" (not set in {count_runs(missing)})" if missing else ""), ylim=limits)
+    axes.set(xlabel=key.label + (f" (not set in {format_count(missing, 'run')})" if missing else ""), ylim=limits)
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.plot(key.coordinate, metric, "o", color=RUN_COLOR, alpha=0.5)
     is_shown = np.isfinite(key.coordinate) & (limits[0] <= metric) & (metric <= limits[1])
