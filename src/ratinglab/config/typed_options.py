@@ -133,30 +133,33 @@ def _entry_classes(root: type) -> dict[str, type]:
     return {key: entry for key, (_, entry) in hints.items() if isinstance(entry, type) and is_dataclass(entry)}
 
 
-def _merge(typed: DictConfig, content: Mapping[Any, Any], *, texts: Mapping[str, str], prefix: str = "") -> None:
+def _merge(typed: DictConfig, content: Any, *, texts: Mapping[str, str], parent: str = "") -> None:
     """Set values in a typed config, one by one, so that a message can name the key and the value.
 
-    `texts` has the typed text, by full key, of each value that Hydra parses as a number or boolean.
+    `texts` has the typed text, by full key, of each value that Hydra parses as a number or boolean. `parent` is the key
+    of the config itself.
     """
     cls = OmegaConf.get_type(typed)
     assert cls is not None
     hints = get_type_hints(cls)
     names = {field_key(field.name): field.name for field in fields(cls)}
+    if not isinstance(content, dict):
+        raise UserError(f"{parent} has keys of its own ({', '.join(names)}), got {as_yaml(content)}")
     entries = _entry_classes(cls)
     for last_part, value in content.items():
-        key = f"{prefix}{last_part}"
+        key = f"{parent}.{last_part}".lstrip(".")
         if last_part not in names:
             raise UnknownKeyError(key, list(names))
         name = names[last_part]
         hint = hints[name]
         if name in entries:
             for entry, values in value.items():
-                _merge_keys(typed[name][entry], values, key=f"{key}.{entry}", texts=texts)
+                _merge(typed[name][entry], values, texts=texts, parent=f"{key}.{entry}")
             continue
         if is_dataclass(hint):
             if OmegaConf.is_missing(typed, name):
                 typed[name] = OmegaConf.structured(hint)
-            _merge_keys(typed[name], value, key=key, texts=texts)
+            _merge(typed[name], value, texts=texts, parent=key)
             continue
         if key in texts and set(get_args(hint) or [hint]) <= {str, type(None)}:  # a field of text or of texts
             value = texts[key]
@@ -170,16 +173,6 @@ def _merge(typed: DictConfig, content: Mapping[Any, Any], *, texts: Mapping[str,
             raise UserError(wrong_value(key, value, error)) from error
         except TypeError as error:  # a list or a dictionary inside a list
             raise UserError(f"{key} must be a list of plain values, got {as_yaml(value)}") from error
-
-
-def _merge_keys(typed: DictConfig, content: Any, *, key: str, texts: Mapping[str, str]) -> None:
-    """Set the values of a key that has keys of its own."""
-    if not isinstance(content, dict):
-        cls = OmegaConf.get_type(typed)
-        assert cls is not None
-        names = ", ".join(field.name for field in fields(cls))
-        raise UserError(f"{key} has keys of its own ({names}), got {as_yaml(content)}")
-    _merge(typed, content, texts=texts, prefix=f"{key}.")
 
 
 def _texts_of_numbers(overrides: Sequence[Override]) -> dict[str, str]:
