@@ -313,17 +313,13 @@ def _data_arguments(given: Mapping[str, Any], *, is_resumed: bool) -> Iterator[s
     for name, table in tables.items():
         path = _path_of(table)
         yield as_override(PATH_KEYS[name], FRAME if path is None else path)
-    if not is_resumed and "items" in tables and _is_frame_without_titles(tables["items"]):
-        yield "data.items.title=null"
+        if name == "items" and path is None and not is_resumed and "title" not in column_names(table, name=name):
+            yield "data.items.title=null"
     for role, column in columns.items():
         yield as_override(f"data.columns.{role}", str(column))
     for name, (role, key) in ID_COLUMNS.items():
         if name in tables and role in columns:
             yield as_override(key, str(columns[role]))
-
-
-def _is_frame_without_titles(items: Any) -> bool:
-    return _path_of(items) is None and "title" not in column_names(items, name="items")
 
 
 def _path_of(table: Any) -> str | list[str] | None:
