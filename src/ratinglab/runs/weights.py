@@ -55,19 +55,17 @@ def make_training_data(
     record: RunRecord, *, rows: Batch | None, user_features: dict[str, Column], item_features: dict[str, Column]
 ) -> TrainingData:
     """Assemble an equation's training data from columns in which users or items with training rows come first."""
+
+    def make_designs(columns: dict[str, Column], *, num_rows: int, key: str) -> dict[str, Design]:
+        return {name: Design.from_feature(column[:num_rows], key=f"{key}: {name}") for name, column in columns.items()}
+
     return TrainingData(
         num_users=record.num_users,
         num_items=record.num_items,
         rating_mean=record.stars.to_stars(record.rating_mean),
         rows=rows,
-        user_features={
-            name: Design.from_feature(column[: record.num_users], key=f"model.user_features: {name}")
-            for name, column in user_features.items()
-        },
-        item_features={
-            name: Design.from_feature(column[: record.num_items], key=f"model.item_features: {name}")
-            for name, column in item_features.items()
-        },
+        user_features=make_designs(user_features, num_rows=record.num_users, key="model.user_features"),
+        item_features=make_designs(item_features, num_rows=record.num_items, key="model.item_features"),
     )
 
 
