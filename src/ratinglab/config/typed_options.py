@@ -217,19 +217,15 @@ def did_you_mean_key(key: str, valid: Sequence[str]) -> str:
     group, _, name = key.rpartition(".")
     if KEYS_BY_PEER_NAME.get(name) in valid:
         return f"; did you mean {KEYS_BY_PEER_NAME[name]}?"
-    last_parts = {candidate: candidate.rpartition(".")[2] for candidate in valid}
-    if same_name := [candidate for candidate in valid if last_parts[candidate] == name]:
+    if same_name := [candidate for candidate in valid if candidate.rpartition(".")[2] == name]:
         return f"; did you mean {max(same_name, key=lambda candidate: SequenceMatcher(None, key, candidate).ratio())}?"
 
-    def similarity(candidate: str) -> float:
-        last = last_parts[candidate]
+    def rank(candidate: str) -> tuple[float, bool]:
+        """Return the similarity of a key, from 0 to 1, and whether it is in the same group."""
+        parent, _, last = candidate.rpartition(".")
         is_part = len(name) >= 3 and (name in last.split("_") or last.startswith(name))
-        return 0.9 if is_part else SequenceMatcher(None, name, last).ratio()
+        return 0.9 if is_part else SequenceMatcher(None, name, last).ratio(), parent == group
 
-    def is_sibling(candidate: str) -> bool:
-        return candidate.rpartition(".")[0] == group
-
-    close = [candidate for candidate in valid if similarity(candidate) >= (0.6 if is_sibling(candidate) else 0.75)]
-    if not close:
-        return ""
-    return f"; did you mean {max(close, key=lambda candidate: (similarity(candidate), is_sibling(candidate)))}?"
+    ranks = {candidate: rank(candidate) for candidate in valid}
+    close = [key for key, (similarity, is_sibling) in ranks.items() if similarity >= (0.6 if is_sibling else 0.75)]
+    return f"; did you mean {max(close, key=ranks.__getitem__)}?" if close else ""
