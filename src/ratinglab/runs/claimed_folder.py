@@ -1,7 +1,7 @@
 """Exclusive use of the folder of a run or sweep, with clean-up if nothing was trained."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,13 +24,13 @@ def claim_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep: 
     Raises:
         UserError: the folder holds other files, cannot be made, or is in use.
     """
-    existing = {path for path in (folder, *folder.parents) if path.exists()}
+    new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{key} must be a new or empty folder, got {folder}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        _remove_empty(folder, existing)
+        _remove_empty(new_folders)
         raise UserError(f"{key}: {error.filename} cannot be made: {error.strerror}") from error
     try:
         with lock_folder(folder, key="resume" if is_resumed else key):
@@ -43,29 +43,29 @@ def claim_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep: 
             except (UserError, StoppedError, SystemExit, KeyboardInterrupt):
                 # after a bug in ratinglab, the files stay: the log may help
                 if not is_resumed:
-                    _remove_unstarted(folder, existing, is_sweep=is_sweep)
+                    _remove_unstarted(folder, is_sweep=is_sweep)
                 raise
     finally:
-        _remove_empty(folder, existing)
+        _remove_empty(new_folders)
 
 
-def _remove_unstarted(folder: Path, existing: set[Path], *, is_sweep: bool) -> None:
+def _remove_unstarted(folder: Path, *, is_sweep: bool) -> None:
+    """Remove the files of runs that never started, and the folders of such jobs."""
     runs = find_job_folders(folder) if is_sweep else [folder]
     any_started = any(map(has_started, runs))
     for run in runs:
         if not has_started(run) and not (any_started and (run / FAILURE).exists()):
             _empty(run)
-            _remove_empty(run, existing)
+            if is_sweep:
+                _remove_empty([run])
     if is_sweep and {path.name for path in folder.iterdir()} <= {LOCK, SWEEP_RECORD, "multirun.yaml"}:
         _empty(folder)
 
 
-def _remove_empty(folder: Path, existing: set[Path]) -> None:
-    """Remove a folder and the folders above that did not exist before, each only if it is empty."""
-    for path in (folder, *folder.parents):
-        if path not in existing:
-            with suppress(OSError):  # gone or not empty
-                path.rmdir()
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for path in folders:
+        with suppress(OSError):  # gone or not empty
+            path.rmdir()
 
 
 def _empty(folder: Path) -> None:
