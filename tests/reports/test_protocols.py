@@ -19,7 +19,7 @@ from ratinglab.reports.protocols import describe_comparability, tabulate_with_re
 from ratinglab.reports.statistics import corrected_t
 from ratinglab.runs.run_files import RUN_FORMAT
 from ratinglab.splits.random_rows import RandomSplitOptions
-from ratinglab.training.new_record import make_protocol_record
+from ratinglab.training.new_record import describe_departures, make_protocol_record
 
 PROTOCOLS = sorted(path.stem for path in CONF.glob("protocol/*.yaml") if path.stem != "none")
 RECIPES = sorted(path.stem for path in CONF.glob("recipe/*.yaml"))
@@ -48,11 +48,11 @@ protocol:
 def recorded(options):
     """Make the entry of run.json for a run on the protocol's data."""
     digests = {"data_digest": options.protocol.data_digest, "side_digests": options.protocol.side_digests}
-    return make_protocol_record(options, **digests, split=SPLIT)
+    return make_protocol_record(options, describe_departures(options, **digests, split=SPLIT))
 
 
 def test_run_without_a_protocol_has_no_entry():
-    assert make_protocol_record(options_of("train"), data_digest="", side_digests={}, split=SPLIT) is None
+    assert make_protocol_record(options_of("train"), departures=[]) is None
 
 
 NAMED_FREELY = {

@@ -18,7 +18,6 @@ def departures_of(options, *, data_digest=None, side_digests=None, split=None):
     protocol = options.protocol
     return list(
         describe_departures(
-            protocol,
             options,
             data_digest=protocol.data_digest if data_digest is None else data_digest,
             side_digests=protocol.side_digests if side_digests is None else side_digests,

@@ -2,7 +2,7 @@
 
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from importlib.metadata import version
@@ -42,6 +42,12 @@ def make_record(
     table, model = ratings.table, options.model
     needs = model.needs()
     side_digests = table.side_digests(needs)
+    departures = describe_departures(
+        options,
+        data_digest=table.digest,
+        side_digests=table.side_digests(needs._replace(days=True)) if options.split.uses_times else side_digests,
+        split=ratings.split,
+    )
     return RunRecord(
         model=model.name,
         model_target=f"{type(model).__module__}.{type(model).__qualname__}",
@@ -65,12 +71,7 @@ def make_record(
             **{key: getattr(options.trainer, key) for key in STEP_KEYS},
         },
         fold=options.split.chosen_fold,
-        protocol=make_protocol_record(
-            options,
-            data_digest=table.digest,
-            side_digests=table.side_digests(needs._replace(days=True)) if options.split.uses_times else side_digests,
-            split=ratings.split,
-        ),
+        protocol=make_protocol_record(options, departures),
         metrics=[] if model.predicts_scores else make_metric_records(options.metrics),
         monitor=options.monitor,
         ranking=to_plain(options.ranking) | to_plain(options.order),
@@ -130,13 +131,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return process.stdout.strip()
 
 
-def make_protocol_record(
-    options: TrainOptions, *, data_digest: str, side_digests: Mapping[str, str], split: Split
-) -> dict[str, Any] | None:
-    """Make the entry of run.json for the protocol, with the run's departures from it.
-
-    Returns None if the run has no protocol. `describe_departures` explains the arguments.
-    """
+def make_protocol_record(options: TrainOptions, departures: Iterable[str]) -> dict[str, Any] | None:
+    """Make the entry of run.json for the protocol of a run. Returns None for a run without a protocol."""
     protocol = options.protocol
     if not isinstance(protocol, Protocol):
         return None
@@ -150,21 +146,22 @@ def make_protocol_record(
         "folds": protocol.folds,
         "figures": references,
         "uses": [use.value for use in options.model.needs().information()],
-        "departures": list(
-            describe_departures(protocol, options, data_digest=data_digest, side_digests=side_digests, split=split)
-        ),
+        "departures": list(departures),
     }
 
 
 def describe_departures(
-    protocol: Protocol, options: TrainOptions, *, data_digest: str, side_digests: Mapping[str, str], split: Split
+    options: TrainOptions, *, data_digest: str, side_digests: Mapping[str, str], split: Split
 ) -> Iterator[str]:
-    """Describe each departure of a run from its protocol.
+    """Describe each departure of a run from its protocol, if it has a protocol.
 
     Using timestamps or features that the protocol does not pin is a departure. So is a final fit without the validation
     rows, unless the protocol holds them out. `side_digests` holds the digests of the timestamps and features
     that the equation and the split use; see RatingTable.side_digests.
     """
+    protocol = options.protocol
+    if not isinstance(protocol, Protocol):
+        return
     for key, pinned in protocol.pins.items():
         if (value := _look_up(options, key)) != pinned:
             yield f"{key} is {value}, but the protocol requires {pinned}"
