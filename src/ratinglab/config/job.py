@@ -95,8 +95,8 @@ class Job:
     def claim_output_folder(self, kind: Literal["run", "sweep"]) -> Iterator[tuple[Path, str]]:
         """Create and lock the output folder for the duration of a `with` block. It must be new, empty or continued.
 
-        Yields the folder, and the override that makes Hydra's app write to it: Hydra does not expand `~`, and could put
-        a later time into the name.
+        Yields the folder, and the override that makes Hydra's app write to it. Without the override, Hydra would not
+        expand `~`, and could put a later time into the name.
         """
         folder, key = self.output_folder(kind), f"hydra.{kind}.dir"
         with claim_folder(folder, key=key, is_resumed=self.is_resumed, is_sweep=kind == "sweep"):

@@ -12,9 +12,9 @@ from ratinglab.process.exits import silence_storage_faults_of_threads
 SLEEPING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 """Settings of OpenMP that let threads sleep after a short wait.
 
-By default, OpenMP's threads spin while they wait, which makes small batches 20 times as slow beside a busy process. If
-they slept at once, compiled loops would be slower, because their threads wait for each other for only microseconds.
-More spins would not make these loops faster.
+By default, OpenMP's threads spin while they wait, which makes small batches 20 times as slow while another process
+keeps the cores busy. If the threads slept at once, compiled loops would be slower, because their threads wait for each
+other for only microseconds.
 """
 
 

@@ -32,7 +32,7 @@ def join_departures(protocols: Sequence[dict[str, Any]]) -> str:
 def describe_comparability(protocols: Sequence[dict[str, Any]]) -> str:
     """Describe the references that runs of one equation are comparable with, or why there are none.
 
-    A run that uses times or features is only comparable with systems that also use them.
+    A run that uses timestamps or features is comparable only with systems that use them too.
     """
     if problems := join_departures(protocols):
         return f"not comparable: {problems}"

@@ -132,7 +132,7 @@ def _check_archive_once(path: Path, _: tuple[int, ...]) -> None:
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """Return the inode, size and times of a file, which change with its content."""
+    """Return the inode, size and timestamps of a file, which change with its content."""
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 

@@ -1,4 +1,4 @@
-"""The folder of a sweep: its arguments, a folder NUMBER-NAME/ with the run of each job, and their learning curves."""
+"""The folder of a sweep, which holds its arguments and a folder NUMBER-NAME/ with the run of each job."""
 
 import csv
 import json
