@@ -76,8 +76,8 @@ def measure_parity(run: Run, written: WrittenExport) -> Parity:
     rows = rows.take(np.arange(len(rows)) % step == 0)
     cold = _make_cold_pairs(run)
     differences, magnitudes = [], []
-    for user, item, _, day in (cold, *cold.split(1), *as_tensors(rows).split(BLOCK_ROWS)):
-        columns = (user, item, day) if written.takes_day and day is not None else (user, item)
+    for batch in (cold, *cold.split(1), *as_tensors(rows).split(BLOCK_ROWS)):
+        columns = [getattr(batch, name) for name in written.inputs]
         with torch.inference_mode():
             expected = run.predictor(*columns).numpy()
         differences.append(np.abs(written.predict(*(column.numpy() for column in columns)) - expected).max())
@@ -108,7 +108,7 @@ def _describe(run: Run, export_format: ExportFormat, written: WrittenExport, par
         "file": written.file,
         **written.facts,
         "index": "row number in users.parquet or items.parquet; -1 for any other id, predicted by the bias baseline",
-        **({} if not run.predictor.model.takes_day else day if written.takes_day else no_day),
+        **({} if not run.predictor.model.takes_day else day if "day" in written.inputs else no_day),
         "scale": record.scale,
         "num_users": record.num_users,
         "num_items": record.num_items,

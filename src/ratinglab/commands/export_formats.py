@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -21,8 +21,6 @@ from ratinglab.inference.run import Run
 from ratinglab.models.predictor import Predictor
 from ratinglab.sides import SideName
 
-Predict = Callable[..., NDArray[np.float32]]
-"""Maps user (B,) int32, item (B,) int32 and, if the export takes days, day (B,) int32 to ratings (B,) float32."""
 Arrays = dict[str, NDArray[np.float32]]
 
 
@@ -31,23 +29,23 @@ class WrittenExport(NamedTuple):
 
     Attributes:
         file: name of the main file.
-        takes_day: whether it takes days. If not, a model with days predicts for each user's last day in training.
+        inputs: names of the columns of a batch that it takes: user, item and, perhaps, day. Without day, a model with
+            days predicts for each user's last day in training.
         facts: entries for export.json that describe the contents.
         usage: lines of Python that predict with the file.
-        predict: function that predicts with the written file.
+        predict: function that predicts with the written file: maps the inputs, (B,) int32, to ratings, (B,) float32.
     """
 
     file: str
-    takes_day: bool
+    inputs: tuple[str, ...]
     facts: dict[str, Any]
     usage: tuple[str, ...]
-    predict: Predict
+    predict: Callable[..., NDArray[np.float32]]
 
 
 def write_torch(run: Run, folder: Path) -> WrittenExport:
     """Write model.pt2, a torch.export program, and the tables of ids."""
-    path = folder / "model.pt2"
-    takes_day = run.predictor.model.takes_day
+    path, inputs = folder / "model.pt2", _inputs(run)
     with _silence_exporters():
         packed = BytesIO()  # torch's own writing fails with a RuntimeError on a full disk
         torch.export.save(_trace(run, ExportFormat.torch), packed)
@@ -57,21 +55,20 @@ def write_torch(run: Run, folder: Path) -> WrittenExport:
     usage = (
         "import torch",
         'predict = torch.export.load("FOLDER/model.pt2").module()',
-        f"rating = predict({', '.join(['torch.tensor([0], dtype=torch.int32)'] * (3 if takes_day else 2))})",
+        f"rating = predict({', '.join(['torch.tensor([0], dtype=torch.int32)'] * len(inputs))})",
     )
 
     def predict(*columns: NDArray[np.int32]) -> Any:
         return module(*map(torch.from_numpy, columns)).numpy()
 
-    return WrittenExport(path.name, takes_day, _describe_signature(takes_day), usage, predict)
+    return WrittenExport(path.name, inputs, _describe_signature(inputs), usage, predict)
 
 
 def write_onnx(run: Run, folder: Path) -> WrittenExport:
     """Write model.onnx and the tables of ids. Needs the packages of the extra `export`."""
     import onnxruntime
 
-    path = folder / "model.onnx"
-    takes_day = run.predictor.model.takes_day
+    path, inputs = folder / "model.onnx", _inputs(run)
     with _silence_exporters():
         program = _trace(run, ExportFormat.onnx)
         try:
@@ -82,19 +79,18 @@ def write_onnx(run: Run, folder: Path) -> WrittenExport:
         assert converted is not None, "torch.onnx.export returns the program unless it gets a path"
         converted.save(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = list(_describe_signature(takes_day)["inputs"])
     write_ids(run, folder)
     usage = (
         "import numpy as np, onnxruntime",
         'session = onnxruntime.InferenceSession("FOLDER/model.onnx")',
         "index = np.array([0], dtype=np.int32)",
-        f"(rating,) = session.run(None, {{{', '.join(f'{name!r}: index' for name in names)}}})",
+        f"(rating,) = session.run(None, {{{', '.join(f'{name!r}: index' for name in inputs)}}})",
     )
 
     def predict(*columns: NDArray[np.int32]) -> Any:
-        return session.run(None, dict(zip(names, columns, strict=True)))[0]
+        return session.run(None, dict(zip(inputs, columns, strict=True)))[0]
 
-    return WrittenExport(path.name, takes_day, _describe_signature(takes_day), usage, predict)
+    return WrittenExport(path.name, inputs, _describe_signature(inputs), usage, predict)
 
 
 def write_numpy(run: Run, folder: Path) -> WrittenExport:
@@ -113,7 +109,7 @@ def write_numpy(run: Run, folder: Path) -> WrittenExport:
     )
     facts = {"arrays": {name: {"dtype": str(array.dtype), "shape": array.shape} for name, array in arrays.items()}}
     with np.load(path) as file:
-        return WrittenExport(path.name, False, facts, usage, _factor_predictor(dict(file)))
+        return WrittenExport(path.name, ("user", "item"), facts, usage, _factor_predictor(dict(file)))
 
 
 def write_parquet(run: Run, folder: Path) -> WrittenExport:
@@ -134,7 +130,7 @@ def write_parquet(run: Run, folder: Path) -> WrittenExport:
         stored[f"{side}_factors"] = np.stack(table["embedding"].to_numpy())
         stored[f"{side}_bias"] = table["bias"].to_numpy()
         stored[f"baseline_{side}_bias"] = np.append(table["baseline_bias"].to_numpy(), np.float32(0))
-    return WrittenExport("items.parquet", False, facts, usage, _factor_predictor(stored))
+    return WrittenExport("items.parquet", ("user", "item"), facts, usage, _factor_predictor(stored))
 
 
 WRITERS: dict[ExportFormat, Callable[[Run, Path], WrittenExport]] = {
@@ -170,7 +166,7 @@ def _trace(run: Run, export_format: ExportFormat) -> torch.export.ExportedProgra
     traceable = Predictor(model, predictor.baseline, stars=stars, scale=predictor.scale).eval()
     traceable.requires_grad_(False)  # the program's users want ratings, not gradients
     # separate tensors: torch.export would merge two inputs that share a tensor
-    example = tuple(torch.zeros(3, dtype=torch.int32) for _ in range(3 if predictor.model.takes_day else 2))
+    example = tuple(torch.zeros(3, dtype=torch.int32) for _ in _inputs(run))
     batch = {0: torch.export.Dim("batch", min=1)}
     try:
         return torch.export.export(traceable, example, dynamic_shapes=(batch,) * len(example))
@@ -203,10 +199,14 @@ def _silence_exporters() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _describe_signature(takes_day: bool) -> dict[str, Any]:
+def _inputs(run: Run) -> tuple[str, ...]:
+    """Name the inputs of the whole model."""
+    return ("user", "item", "day") if run.predictor.model.takes_day else ("user", "item")
+
+
+def _describe_signature(inputs: Sequence[str]) -> dict[str, Any]:
     index = {"dtype": "int32", "shape": ["B"]}
-    names = ("user", "item", "day") if takes_day else ("user", "item")
-    return {"inputs": dict.fromkeys(names, index), "outputs": {"rating": {"dtype": "float32", "shape": ["B"]}}}
+    return {"inputs": dict.fromkeys(inputs, index), "outputs": {"rating": {"dtype": "float32", "shape": ["B"]}}}
 
 
 def _collect_arrays(run: Run, export_format: ExportFormat) -> Arrays:
@@ -249,7 +249,7 @@ def _columns(arrays: Arrays, side: SideName) -> dict[str, pa.Array]:
     }
 
 
-def _factor_predictor(model: Arrays) -> Predict:
+def _factor_predictor(model: Arrays) -> Callable[..., NDArray[np.float32]]:
     """Return a function that predicts with numpy alone."""
     num_users, num_items = len(model["user_bias"]), len(model["item_bias"])
 
