@@ -197,19 +197,6 @@ def test_recommend_to_all_equals_recommend_for_each_user(run):
         run.recommend_to_all(k=0)
 
 
-def test_recommend_command_writes_a_file_for_one_user_or_all(command, biased, tmp_path):
-    outcome = command(tmp_path, "recommend", f"run={biased.run}", "output=all.csv", "k=2")
-    written, expected = pd.read_csv(tmp_path / "all.csv"), Run.load(biased.run).recommend_to_all(k=2)
-    assert outcome.stdout == f"{len(written):,} recommendations for {written['user_id'].nunique():,} users in all.csv\n"
-    assert list(written.columns) == ["user_id", "rank", "item_id", "title", "prediction"]
-    assert written["item_id"].tolist() == expected["item_id"].tolist()
-    command(tmp_path, "recommend", f"run={biased.run}", "user=42", "output=one.csv", "k=2")
-    one = pd.read_csv(tmp_path / "one.csv")
-    assert one[["user_id", "rank", "item_id", "title"]].equals(
-        written.loc[written["user_id"] == 42, ["user_id", "rank", "item_id", "title"]].reset_index(drop=True)
-    )
-
-
 def test_recommend_command_prints_recommendations_and_highest_ratings(command, biased, tmp_path):
     outcome = command(tmp_path, "recommend", f"run={biased.run}", "user=42", "k=4")
     titles = Run.load(biased.run).recommend(42, k=4)["title"]
@@ -261,33 +248,6 @@ def test_predict_table_gives_the_basis_of_each_prediction(run):
     assert list(table) == ["prediction", "basis"]
     assert table["prediction"].tolist() == run.predict(user_ids, item_ids).tolist()
     assert table["basis"].tolist() == ["known", "user_unknown", "item_unknown", "both_unknown"]
-
-
-def test_predict_command_adds_a_column(command, biased, tmp_path):
-    (tmp_path / "pairs.csv").write_text('item_id,note,user_id\n7,"a, ""b""",42\n8,,nobody\n')
-    outcome = command(tmp_path, "predict", f"run={biased.run}", "input=pairs.csv", "output=predictions.csv")
-    written = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
-    expected = Run.load(biased.run).predict([42, "nobody"], [7, 8])
-    assert written["note"].tolist() == ['a, "b"', ""]
-    assert written["prediction"].tolist() == pytest.approx(expected.tolist())
-    assert "2 predictions" in outcome.stdout
-    assert "note: the bias baseline predicts 1 pair: the user has no training ratings\n" in outcome.stdout
-    assert "the item has no" not in outcome.stdout
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.csv", "predictions.csv"]
-
-
-def test_predict_command_refuses_a_blank_id(command, biased, tmp_path):
-    (tmp_path / "pairs.csv").write_text("user_id,item_id\n42,7\n42,\n")
-    outcome = command(tmp_path, "predict", f"run={biased.run}", "input=pairs.csv", "output=out.csv", status=2)
-    assert outcome.stderr == "error: pairs.csv, line 3, column item_id: the item id must not be blank\n"
-
-
-def test_predict_command_keeps_an_older_output_when_input_is_invalid(command, biased, tmp_path):
-    (tmp_path / "pairs.csv").write_text("item_id,user_id\n7,42\n8\n")
-    (tmp_path / "predictions.csv").write_text("good")
-    outcome = command(tmp_path, "predict", f"run={biased.run}", "input=pairs.csv", "output=predictions.csv", status=2)
-    assert outcome.stderr == "error: pairs.csv, line 3: a row must have 2 columns, got 1\n"
-    assert (tmp_path / "predictions.csv").read_text() == "good"
 
 
 def assert_refused(folder, message):
