@@ -345,7 +345,8 @@ def test_a_user_and_an_item_of_other_parts_keep_what_the_run_knows(tmp_path):
     user = run.fold_in({0: 5}, user_id=30)
     assert 20 not in user.recommend(k=100)["item_id"].tolist()
     (index,), tables = run.user_ids.index_of([30]), run.tables
-    stored = {name: tables.read_feature("user", name)[index] for name in FEATURES["user_features"]}
+    columns = tables.read_features("user", tuple(FEATURES["user_features"]))
+    stored = {name: column[index] for name, column in columns.items()}
     given = run.fold_in({0: 5}, users={name: str(value) for name, value in stored.items() if value == value})
     np.testing.assert_allclose(user.predict([1]), given.predict([1]), atol=1e-6)
     item = run.fold_in(frame_of(["1"], ["20"], [5]))
@@ -394,7 +395,7 @@ def test_an_unknown_user_may_get_the_baseline(run):
 
 
 def test_features_of_known_users_replace_theirs_and_blank_ones_do_not(featured):
-    age = featured.tables.read_feature("user", "age")
+    age = featured.tables.read_features("user", ("age",))["age"]
     user = int(np.flatnonzero(~np.isnan(age[: featured.record.num_users]))[0])
     frame = pd.DataFrame({"user_id": [str(user)], "age": [""]})
     same = featured.fold_in(users={"age": str(age[user])}, user_id=user)

@@ -78,7 +78,8 @@ class TablesWithItems(IndexedTables):
                 inserted[name] = inserted[name].fillna("")
                 source = name.removeprefix(FEATURE_PREFIX)
                 if new.features is not None and source in new.features.cells:
-                    cells = new.features.select_cells(new.ids, source)
+                    given = pd.Series(new.features.cells[source], new.features.ids, dtype=object)
+                    cells = given.reindex(new.ids, fill_value="").reset_index(drop=True)
                     inserted[name] = inserted[name].where(cells == "", cells)
         rest = old[count:]
         rest = rest[~rest["item_id"].astype(str).isin(new.ids)]

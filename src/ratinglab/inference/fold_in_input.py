@@ -97,10 +97,6 @@ class GivenFeatures:
             is_given = (row >= 0) & ~is_unknown(new)[row]
             values[is_given] = new[row[is_given]]
 
-    def select_cells(self, ids: list[str], name: str) -> pd.Series:
-        """Return the cells of a column, such as title, for these ids: (N,) text, empty for an id without a row."""
-        return pd.Series(self.cells[name], self.ids, dtype=object).reindex(ids, fill_value="").reset_index(drop=True)
-
 
 @dataclass(frozen=True)
 class GivenData:
@@ -179,13 +175,10 @@ def _look_up_user(ids: IdMap, user_id: int | str | None) -> GivenUser:
 def _look_up_ratings(
     tables: RunTables, ratings: Pairs | TextTable | None, columns: Mapping[str, str], single_user: GivenUser | None
 ) -> pd.DataFrame:
-    """Look up the users and the items of given ratings in a run.
+    """Look up the users and the items of given ratings in a run. Returns the table `GivenData.ratings`.
 
     `ratings` are one user's ratings by id or title, or a table with one rating per row, whose columns `columns` lists
     by role. `single_user` gave all ratings, unless the table has a column of users.
-
-    Returns:
-        user and item, as text, spelled as in the run; user_index and item_index, UNKNOWN if not in the run; rating.
 
     Raises:
         UserError: there is no rating; a rating is not a number on the run's scale; an item is unknown (unless users are
@@ -228,11 +221,7 @@ def _parse_ratings(
     decimal: str,
     place: Callable[[int], str],
 ) -> NDArray[np.float64]:
-    """Parse the ratings of items.
-
-    Raises:
-        UserError: a rating is not a finite number on the scale.
-    """
+    """Parse the ratings of items. Raises UserError if a rating is not a finite number on the scale."""
 
     def parse(value: Any) -> float:
         try:

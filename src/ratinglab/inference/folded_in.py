@@ -85,14 +85,11 @@ class FoldedIn(ExtendedRun):
         return f"FoldedIn({users}, {items})"
 
     def predict(self, item_ids: Ids, *, user_ids: Ids | None = None) -> NDArray[np.float32]:
-        """Predict the ratings of items by the folded-in user, or of pairs of users and items.
+        """Predict the ratings of items by the folded-in user, or of pairs of users and items, like `Run.predict`.
 
         Args:
             item_ids: (B,) ids as in the data.
             user_ids: (B,) ids of users; by default the only folded-in user.
-
-        Returns:
-            (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
 
         Raises:
             UserError: item_ids and user_ids differ in length, user_ids is None but the number of folded-in users is

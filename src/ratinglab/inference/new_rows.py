@@ -138,12 +138,11 @@ def _build_designs(
             features.check_used([], side=side)
         return []
     trained_rows = run.solvers[side].trained_rows
-    names = [term.feature for term in trained_rows.new_row_terms if term.feature is not None]
+    names = tuple(term.feature for term in trained_rows.new_row_terms if term.feature is not None)
     if features is not None and not (side == "item" and "title" in features.cells):
         features.check_used(names, side=side)
     designs = []
-    for name in names:
-        column = run.tables.read_feature(side, name)
+    for name, column in run.tables.read_features(side, names).items():
         trained = column[: trained_rows.num_owners]
         values = np.append(column, np.nan if is_numeric(column) else "")[run_index]  # UNKNOWN is the last entry
         if features is not None:

@@ -50,9 +50,6 @@ from ratinglab.runs.storage import read_part
 from ratinglab.runs.weights import load_predictor
 from ratinglab.sides import SideName
 
-EVALUATED_PARTS = ("train", "val", "test")
-"""Parts with rows that a model predicts."""
-
 
 class Run(Recommender):
     """A trained run, loaded from its folder.
@@ -381,7 +378,7 @@ class Run(Recommender):
             rows = self._read_frame(ratings, columns or {}, timestamp_format)
             return measure_errors(self, predict_rows(self, rows), prefix="")
         metrics: dict[str, float] = {}
-        check_parts(parts, valid=EVALUATED_PARTS)
+        check_parts(parts, valid=("train", *PART_LABELS))
         for part in parts:
             if not self.record.predicts_scores:
                 metrics |= measure_errors(self, self.predictions(part), prefix=f"{part}/")

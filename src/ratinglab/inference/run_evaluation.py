@@ -4,7 +4,6 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError
@@ -34,11 +33,8 @@ HALF_WIDTH_90 = 1.6449
 def predict_rows(run: "Run", rows: Ratings) -> Predictions:
     """Predict rows by the model and by the bias baseline."""
     predictor = run.predictor
-
-    def bias_baseline(user: Tensor, item: Tensor, _: Tensor | None) -> Tensor:
-        return predictor.clip(predictor.baseline(user, item))
-
-    predicted, baseline = predict_by_block(predictor, rows), predict_by_block(bias_baseline, rows)
+    predicted = predict_by_block(predictor, rows)
+    baseline = predict_by_block(lambda user, item, _: predictor.clip(predictor.baseline(user, item)), rows)
     return Predictions(rows, predicted=predicted.numpy(), baseline=baseline.numpy())
 
 

@@ -133,9 +133,9 @@ class RunTables(IndexedTables):
         """The rows of val and test, without days."""
         return {part: Ratings(*read_part(self.folder, part, ["user", "item", "rating"])) for part in ("val", "test")}
 
-    def read_feature(self, side: SideName, name: str) -> Column:
-        """Read a feature of all users or items by index. The equation must use it."""
-        return read_stored_features(self.folder / (USERS if side == "user" else ITEMS), (name,))[name]
+    def read_features(self, side: SideName, names: tuple[str, ...]) -> dict[str, Column]:
+        """Read features of all users or items, one value per index. The equation must use them."""
+        return read_stored_features(self.folder / (USERS if side == "user" else ITEMS), names)
 
 
 def read_interest(folder: Path) -> Interest | None:
