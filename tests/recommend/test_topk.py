@@ -1,7 +1,5 @@
 """Top-k of one user, and of all users."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -118,7 +116,6 @@ def test_ordered_scores_are_predictions_in_rating_units():
     predictor = predictor_of("biased_mf")
     predictor.stars = Stars(0.0, 100.0)
     users, items = np.arange(3, dtype=np.int32), np.arange(5, dtype=np.int32)
-    order = SimpleNamespace(compute_sort_keys=lambda user, item, scores: scores.clone())
-    ((_, scores),) = topk._score_by_block(predictor, users, items, order)
+    ((_, scores),) = topk._score_by_block(predictor, users, items, lambda user, item, scores: scores.clone())
     pairs = torch.from_numpy(users.repeat(5)), torch.from_numpy(np.tile(items, 3))
     torch.testing.assert_close(scores, predictor.predict_unclipped(*pairs).view(3, 5))

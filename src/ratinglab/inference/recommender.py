@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from numbers import Integral, Real
 from typing import TypeVar
 
@@ -21,7 +22,7 @@ from ratinglab.inference.indexed_tables import Ids, IndexedTables, check_ids, ch
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.table import Ratings
-from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order
+from ratinglab.recommend.orders import ExpectedGain, Order, lower_bound
 from ratinglab.recommend.topk import select_top_k
 from ratinglab.stars import TOLERANCE
 
@@ -238,7 +239,7 @@ class Recommender(ABC):
                 raise UserError(
                     "by=lower_bound needs standard deviations: a run of optimizer=gibbs, or folded-in users"
                 )
-            return LowerBound(self.predictor)
+            return partial(lower_bound, predictor=self.predictor)
         if options.by is OrderBy.prediction or self.record.predicts_scores:
             return None
         return self._build_expected_gain(options.threshold)

@@ -1,6 +1,7 @@
 """Orders of recommendation lists other than by the predicted rating: by expected gain, or by a lower bound."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,9 @@ MAX_LEVEL_ROWS = 1_000_000
 """Maximum number of ratings among which `find_rating_levels` looks for levels."""
 STANDARD_DEVIATIONS_AT_ONCE = 1 << 20
 """Number of standard deviations computed at once: 4 MiB per table."""
+Order = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Function whose values order lists: user (B,), item (C,), predicted rating (B, C) float32, unclipped → (B, C) float32,
+highest first."""
 
 
 @dataclass(frozen=True)
@@ -54,33 +58,22 @@ class ExpectedGain:
         lowest = max(MIN_STANDARD_DEVIATION * stars.unit, float(np.finfo(np.float32).tiny))
         return cls(interest, border, max(UNRATED_STD_FACTOR * mse**0.5, lowest))
 
-    def compute_sort_keys(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
-        """Compute the gain: user (B,), item (C,), predicted rating (B, C) float32, unclipped → (B, C) float32."""
+    def __call__(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
+        """Compute the gain of each user and item; `Order` has the shapes."""
         likely = torch.special.ndtr((predicted - self.border).div_(self.standard_deviation))
         return likely.mul_(self.interest.estimate(user.cpu(), item.cpu()).to(likely.device))
 
 
-@dataclass(frozen=True)
-class LowerBound:
-    """r̂_ui − σ_ui: the prediction minus the standard deviation of a rating around it, from the posterior's samples.
+def lower_bound(user: Tensor, item: Tensor, predicted: Tensor, *, predictor: Predictor) -> Tensor:
+    """Compute r̂_ui − σ_ui: the prediction minus the standard deviation of a rating around it, from the samples.
 
-    For users without training ratings, who have no standard deviations, the bound is the prediction.
+    For users without training ratings, who have no standard deviations, the bound is the prediction. All items must
+    have training ratings. `Order` has the shapes.
     """
-
-    predictor: Predictor
-
-    def compute_sort_keys(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
-        """Compute the bound: user (B,), item (C,), predicted rating (B, C) float32, unclipped → (B, C) float32.
-
-        All items must have training ratings.
-        """
-        bound, known = predicted.clone(), self.predictor.baseline.is_known_user(user).nonzero()[:, 0]
-        for row in known.split(max(1, STANDARD_DEVIATIONS_AT_ONCE // len(item))):
-            bound[row] -= self.predictor.standard_deviation_table(user[row], item, predicted[row])
-        return bound
-
-
-Order = ExpectedGain | LowerBound
+    bound, known = predicted.clone(), predictor.baseline.is_known_user(user).nonzero()[:, 0]
+    for row in known.split(max(1, STANDARD_DEVIATIONS_AT_ONCE // len(item))):
+        bound[row] -= predictor.standard_deviation_table(user[row], item, predicted[row])
+    return bound
 
 
 def find_rating_levels(rating: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -133,7 +133,7 @@ def _score_by_block(
         else:
             scores = memory[: len(block)]
             _multiply_factors(factors, predictor, user, item, is_ordered=order is not None, out=scores)
-        yield block, scores if order is None else order.compute_sort_keys(user, item, scores)
+        yield block, scores if order is None else order(user, item, scores)
 
 
 def _multiply_factors(
