@@ -156,6 +156,7 @@ def test_input_with_a_column_of_the_output_is_refused(run, here, name):
             ["output=out.csv", "columns.user=usr_id"],
             r"^columns\.user: in\.csv has no column 'usr_id'; .*mean user_id\?$",
         ),
+        (["output=out.csv", "columns.timestamp=at"], r"^columns\.timestamp: in\.csv has no column 'at'"),
     ],
 )
 def test_mistake_is_a_one_line_error_and_leaves_no_files(run, here, arguments, message):
@@ -256,12 +257,21 @@ def test_pairs_without_times_are_predicted_for_the_last_day(timed_by_days, here,
     assert "note: no timestamps: predicted for each user's last training day" in capsys.readouterr().out
 
 
-def test_error_for_a_time_in_another_format_names_its_line(timed, here):
-    PAIRS.assign(at=["2000-01-01"] * 6 + ["946684800"]).to_csv(here / "in.csv", index=False)
-    with pytest.raises(
-        UserError, match=r"^in\.csv, line 8, column at: the timestamp must be written like the first one"
-    ):
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["2000-01-01"] * 6 + ["946684800"], "line 8, column at: the timestamp must be written like the first one"),
+        (["1970-01-02", "soon"], "line 3, column at: the timestamp must be written like the first one"),
+        (["soon"], "line 2, column at: the timestamp must be Unix time or an ISO date"),
+        (["3.5", "inf"], "line 3, column at: the timestamp must be finite, got 'inf'"),
+        (["3.5", "nan"], "line 3, column at: the timestamp must be finite, got 'nan'"),
+    ],
+)
+def test_error_for_a_time_in_another_format_names_its_line(timed, here, texts, message):
+    PAIRS[: len(texts)].assign(at=texts).to_csv(here / "in.csv", index=False)
+    with pytest.raises(UserError, match=f"^in.csv, {message}"):
         predict(timed, "input=in.csv", "output=out.csv", "columns.timestamp=at")
+    assert [path.name for path in here.iterdir()] == ["in.csv"]
 
 
 def test_pairs_of_users_folded_in_and_of_others_are_predicted(run, here, capsys):

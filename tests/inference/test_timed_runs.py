@@ -84,24 +84,13 @@ def test_stopped_run_resumes_to_equal_predictions(command, tmp_path):
     assert np.array_equal(*predicted)
 
 
-def test_predict_command_uses_times_of_the_file_or_the_last_day(command, timed, tmp_path):
+def test_pairs_without_timestamps_are_predicted_for_the_last_day(timed):
     run = Run.load(timed.run)
     test = run.part("test")
-    ids = {"user_id": run.user_ids.ids[test.user], "item_id": run.item_ids.ids[test.item]}
-    pairs = pd.DataFrame(ids | {"at": pd.to_datetime(test.day, unit="D").strftime("%Y-%m-%dT18:30:00Z")})
-    pairs.to_csv(tmp_path / "pairs.csv", index=False)
-    options = [f"run={timed.run}", "input=pairs.csv", "output=out.csv"]
-    outcome = command(tmp_path, "predict", *options, "columns.timestamp=at")
-    assert "note: no timestamps" not in outcome.stdout
-    of_file = pd.read_csv(tmp_path / "out.csv")["prediction"]
-    expected = run.predictions("test").predicted
-    assert of_file.to_numpy() == pytest.approx(expected, abs=1e-5)
-    outcome = command(tmp_path, "predict", *options)
-    assert "note: no timestamps: predicted for each user's last training day" in outcome.stdout
-    of_last_day = pd.read_csv(tmp_path / "out.csv")["prediction"].to_numpy()
-    times = np.full(len(test), np.datetime64("2200-01-01"))
-    assert of_last_day == pytest.approx(run.predict(ids["user_id"], ids["item_id"], times=times), abs=1e-5)
-    assert np.abs(of_last_day - expected).max() > 0.5
+    ids, future = (run.user_ids.ids[test.user], run.item_ids.ids[test.item]), np.datetime64("2200-01-01")
+    of_last_day = run.predict(*ids)
+    assert of_last_day == pytest.approx(run.predict(*ids, times=np.full(len(test), future)), abs=1e-5)
+    assert np.abs(of_last_day - run.predictions("test").predicted).max() > 0.5
 
 
 def test_recommend_uses_the_last_day_of_the_user(command, timed, tmp_path):
@@ -154,29 +143,6 @@ def test_resume_refuses_changed_days_or_genres(command, tmp_path):
         assert "resume: the side information has changed since" in outcome.stderr
         path.write_bytes(before)
     command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3")
-
-
-@pytest.mark.parametrize("timed", ["adam"], indirect=True)
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (
-            "user_id,item_id,at\n1,2,1970-01-02\n1,3,soon\n",
-            "line 3, column at: the timestamp must be written like the first one",
-        ),
-        ("user_id,item_id,at\n1,2,soon\n", "line 2, column at: the timestamp must be Unix time or an ISO date"),
-        ("user_id,item_id,at\n1,2,3.5\n1,3,inf\n", "line 3, column at: the timestamp must be finite, got 'inf'"),
-        ("user_id,item_id,at\n1,2,3.5\n1,3,nan\n", "line 3, column at: the timestamp must be finite, got 'nan'"),
-        ("user_id,item_id,when\n1,2,3\n", "columns.timestamp"),
-    ],
-)
-def test_invalid_time_gives_a_one_line_error(command, timed, tmp_path, content, message):
-    (tmp_path / "pairs.csv").write_text(content)
-    options = [f"run={timed.run}", "input=pairs.csv", "output=out.csv", "columns.timestamp=at"]
-    outcome = command(tmp_path, "predict", *options, status=2)
-    assert message in outcome.stderr
-    assert outcome.stderr.count("\n") == 1
-    assert not (tmp_path / "out.csv").exists()
 
 
 @pytest.mark.parametrize(
