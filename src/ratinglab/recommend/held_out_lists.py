@@ -65,14 +65,13 @@ class HeldOutLists:
             liked, history, self._num_users = _renumber_users(liked, history)
             seen = [RatedPairs(history.user.numpy(), history.item.numpy())]
             self._history = history.take(history.item < num_items)
-        num_liking = int(liked.user.max(initial=0)) + 1
-        self._relevant = build_pair_matrix(liked.user, liked.item, num_users=num_liking)
-        users_with_relevant = np.flatnonzero(np.diff(self._relevant.indptr)).astype(np.int32)
+        self._relevant = build_pair_matrix(liked.user, liked.item)
+        users_with_relevant = np.unique(liked.user)
         self.users = users_with_relevant[users_with_relevant < self._num_users]
         self.num_without_relevant = self._num_users - len(self.users)
         self.num_without_training = len(users_with_relevant) - len(self.users)
         user, item = (np.concatenate(columns) for columns in zip(*seen, strict=True))
-        self._seen = build_pair_matrix(user, item, num_users=int(user.max(initial=self._num_users - 1)) + 1)
+        self._seen = build_pair_matrix(user, item, num_users=self._num_users)
 
     def measure(self, predictor: Predictor, *, k: int, order: Order | None) -> dict[str, float]:
         """Measure the predictor's lists in an order, by the metrics of `evaluation.ranking`, or {} without users.

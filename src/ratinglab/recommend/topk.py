@@ -26,9 +26,9 @@ def order_by_popularity(item_count: NDArray[np.int64]) -> NDArray[np.int32]:
     return np.argsort(-item_count, kind="stable").astype(np.int32)
 
 
-def build_pair_matrix(user: NDArray[np.int32], item: NDArray[np.int32], *, num_users: int) -> csr_array:
-    """Build a matrix with 1 for each pair of a user and an item: (N,), (N,) → (num_users, highest item + 1)."""
-    ones = np.ones(len(user), dtype=np.int8)
+def build_pair_matrix(user: NDArray[np.int32], item: NDArray[np.int32], *, num_users: int = 0) -> csr_array:
+    """Build a matrix with 1 for each pair: (N,), (N,) → (at least num_users, highest item + 1), rows by user index."""
+    ones, num_users = np.ones(len(user), dtype=np.int8), max(num_users, int(user.max(initial=0)) + 1)
     return csr_array((ones, (user, item)), shape=(num_users, int(item.max(initial=0)) + 1))
 
 
