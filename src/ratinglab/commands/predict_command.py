@@ -125,9 +125,9 @@ def _print_first(predicted: Iterator[pa.Table], counts: Counter[Hashable]) -> No
 
 
 def _find_times(names: Sequence[str], options: PredictOptions, run: Run) -> tuple[ParseTimes | None, list[str]]:
-    """Find the timestamp column in the file of pairs. Also returns a note if the options do not name the column.
+    """Find the function that parses the timestamps of pairs. Also returns a note if the options do not name a column.
 
-    The column is None if the file has none, or if the model takes no days and the options name no column.
+    The function is None if the options name no column and the model takes no days or the file lacks the run's column.
     """
     column, trained_column = options.columns.timestamp, run.record.provenance["columns"].get("timestamp")
     notes = list[str]()

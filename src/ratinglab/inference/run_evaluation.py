@@ -111,8 +111,8 @@ def measure_lists(
     return metrics
 
 
-def _read_history(run: "Run", part: str) -> Batch | None:
-    """Read the rows from which a part's users are folded in, with ratings in stars. None if there are no such rows."""
+def _read_history(run: "Run", part: str) -> Batch:
+    """Read the rows from which a part's users are folded in, if any, with ratings in stars."""
     columns = read_part(run.tables.folder, f"{part}_history", ["user", "item", "rating"])
     user, item, rating = map(torch.from_numpy, columns)
-    return Batch(user, item, run.record.stars.to_stars(rating), day=None) if len(user) > 0 else None
+    return Batch(user, item, run.record.stars.to_stars(rating), day=None)

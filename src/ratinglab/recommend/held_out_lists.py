@@ -53,15 +53,16 @@ class HeldOutLists:
             liked: rows of the part whose items are relevant.
             train: the training rows.
             validation_pairs: the validation rows, if the part is test.
-            history: rows of users to fold in, with ratings in stars, or None if the users have training rows.
+            history: rows of users to fold in, with ratings in stars; None or no rows if the users have training rows.
             num_users: number of users with training rows, which have the lowest indices.
             num_items: number of items with training rows, which have the lowest indices.
         """
         count = np.bincount(train.item, minlength=num_items)
         self._share_of_raters, self._candidates = count / num_users, order_by_popularity(count)
-        self._history, self._num_users = history, num_users
+        self._history: Batch | None = None
+        self._num_users = num_users
         seen = [train, *([] if validation_pairs is None else [validation_pairs])]
-        if history is not None:
+        if history is not None and len(history.user) > 0:
             liked, history, self._num_users = _renumber_users(liked, history)
             seen = [RatedPairs(history.user.numpy(), history.item.numpy())]
             self._history = history.take(history.item < num_items)
@@ -116,7 +117,7 @@ class MonitoredLists:
         self._held_out = HeldOutLists(
             held_out.take(is_liked(held_out.rating, self._threshold, unit=data.stars.unit)),
             train=pairs,
-            history=as_tensors(data.validation_history) if len(data.validation_history) > 0 else None,
+            history=as_tensors(data.validation_history),
             num_users=num_users,
             num_items=num_items,
         )
