@@ -73,8 +73,8 @@ class TrainerOptions:
     min_epochs: int = field(metadata=at_least(0))
     """Minimum number of epochs before early stopping may end the fit."""
     max_time: str | None
-    """Time limit of the fit as DD:HH:MM:SS, or null for no limit. The fit ends after the epoch in which it reaches the
-    limit. A resumed fit counts the time already used."""
+    """Time limit of the fit as DD:HH:MM:SS. With null, there is no limit. The fit ends after the epoch in which it
+    reaches the limit. A resumed fit counts the time already used."""
     accelerator: Accelerator
     """Device to fit on: cpu, gpu, mps or auto. Small tables fit fastest on the cpu."""
     devices: int = field(metadata=at_least(1))
@@ -91,11 +91,11 @@ class TrainerOptions:
     accumulate_grad_batches: int = field(metadata=at_least(1))
     """Number of batches whose gradients each step averages. Raise it if one large batch would not fit into memory."""
     gradient_clip_val: float | None = field(metadata=above(0))
-    """Maximum norm of the gradient; null for no clipping. Set it if the loss spikes."""
+    """Maximum norm of the gradient. With null, gradients are not clipped. Set it if the loss spikes."""
     deterministic: bool
     """Whether to raise an error if an operation is not bit-for-bit reproducible. Only GPUs have such operations."""
     profiler: Profiler | None
-    """Lightning's profiler, simple or advanced, which reports the time per operation, or null for none."""
+    """Lightning's profiler, simple or advanced, which times operations. With null, nothing is profiled."""
     enable_progress_bar: bool
     """Whether to show progress: a bar on a terminal, about 50 lines elsewhere."""
     enable_model_summary: bool
