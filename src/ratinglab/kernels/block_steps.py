@@ -1,8 +1,4 @@
-"""Stochastic gradient descent over blocks of users × items, rating by rating.
-
-Y. Zhuang, W.-S. Chin, Y.-C. Juan, C.-J. Lin, "A Fast Parallel SGD for Matrix Factorization in Shared Memory Systems",
-RecSys 2013.
-"""
+"""Stochastic gradient descent over blocks of users × items, rating by rating; see BlockSGDFit for the source."""
 
 from typing import Any
 

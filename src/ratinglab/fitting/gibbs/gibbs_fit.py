@@ -52,10 +52,7 @@ class GibbsFit(RowFit):
     rating, p_u hardly moves given the rows, which stay close to their mean. A sweep then also draws p_u given the
     ratings and the rows' differences from p_u.
 
-    No draw depends on the number of threads.
-
-    `Chain.is_done` decides when the fit ends. It estimates the gain of more samples over validation rows or, if there
-    are none, training rows.
+    No draw depends on the number of threads. `Chain.is_done` decides when the fit ends.
 
     Sources: Salakhutdinov, Mnih, "Bayesian Probabilistic Matrix Factorization using Markov Chain Monte Carlo", ICML
     2008; Lakshminarayanan, Bouchard, Archambeau, "Robust Bayesian Matrix Factorisation", AISTATS 2011, for the noise of
