@@ -14,6 +14,7 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from pytorch_lightning import Callback, Trainer
 
 import ratinglab
 from ratinglab import api
+from ratinglab.fitting.fit import Fit
 from ratinglab.process import interrupts
 from ratinglab.runs.record import read_config_dir
 from ratinglab.training import run_trainer, training
@@ -195,6 +197,12 @@ def state():
     }
 
 
+def changes_since(before):
+    """List the parts of the process's state that have changed."""
+    after = state()
+    return [name for name in before if after[name] != before[name]]
+
+
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
     """Train once, so that everything is imported."""
@@ -221,9 +229,7 @@ def test_calls_leave_the_process_as_it_was(frame, imported, tmp_path, settings):
     is_wrong = "embedding_dim" in settings or "columns" in settings
     with pytest.raises(ratinglab.UserError) if is_wrong else nullcontext():
         train("trainer.deterministic=true", ratings=frame, **settings)
-    after = state()
-    for name, value in before.items():
-        assert after[name] == value, name
+    assert changes_since(before) == []
 
 
 def test_run_of_a_call_records_the_folder_of_own_classes(frame):
@@ -262,17 +268,15 @@ def test_what_a_fit_sets_and_leaves_is_restored(frame, imported, monkeypatch):
     monkeypatch.setattr(api, "train_run", careless)
     with pytest.raises(ratinglab.UserError, match="stopped"):
         train(ratings=frame)
-    after = state()
-    for name, value in before.items():
-        assert after[name] == value, name
+    assert changes_since(before) == []
 
 
 def test_loading_leaves_the_random_state_as_it_was(frame):
     run = train(ratings=frame)
     torch.manual_seed(123)
-    before = state()["random"]
+    before = state()
     ratinglab.load(run.folder)
-    assert state()["random"] == before
+    assert changes_since(before) == []
 
 
 @pytest.mark.parametrize(
@@ -305,8 +309,7 @@ def test_calls_in_threads_run_one_by_one(frame):
     for seed, run in enumerate(runs):
         assert f"seed={seed}" in json.loads((run.folder / "run.json").read_text())["provenance"]["command"]
         assert (run.folder / "train.log").read_text().count("data frame: 600 ratings") == 1
-    after = state()
-    assert {name for name in before if after[name] != before[name]} <= {"logging"}, "loggers that imports have made"
+    assert set(changes_since(before)) <= {"logging"}, "loggers that imports have made"
     assert logging.getLogger("ratinglab").propagate
 
 
@@ -604,6 +607,19 @@ def test_run_of_a_data_frame_cannot_resume_on_the_command_line(frame, tmp_path, 
     assert outcome.stderr.startswith("error: data.path: the run was trained on a data frame: resume it from")
 
 
+def fit_with_own_trainer(*overrides: str, **options: Any) -> tuple[Trainer, Fit]:
+    """Fit a module with a Trainer of these options, by default for one epoch."""
+    module, data = ratinglab.lightning(*overrides, ratings=make_frame(), model="biased_mf")
+    trainer = Trainer(**{"max_epochs": 1, **options}, **BARE_TRAINER)
+    trainer.fit(module, datamodule=data)
+    return trainer, module
+
+
+def have_equal_weights(module: torch.nn.Module, other: torch.nn.Module) -> bool:
+    ours, theirs = module.state_dict(), other.state_dict()
+    return all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_lightning_objects_work_with_the_callers_trainer(frame):
     module, data = ratinglab.lightning(ratings=frame, model="biased_mf", lr=0.05)
     trainer = Trainer(max_epochs=5, **BARE_TRAINER)
@@ -621,10 +637,9 @@ def test_lightning_objects_work_with_the_callers_trainer(frame):
     assert trainer.test(module, datamodule=data, verbose=False) == [{"test/mse": pytest.approx(float(mse), rel=1e-5)}]
 
 
-def test_options_of_batches_are_overrides_of_lightning(frame):
+def test_options_of_batches_are_overrides_of_lightning():
     def weights(*overrides: str) -> torch.Tensor:
-        module, data = ratinglab.lightning("data.batch_size=2", *overrides, ratings=frame, model="biased_mf")
-        Trainer(max_epochs=1, **BARE_TRAINER).fit(module, datamodule=data)
+        _, module = fit_with_own_trainer("data.batch_size=2", *overrides)
         return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
 
     usual = weights()
@@ -633,21 +648,15 @@ def test_options_of_batches_are_overrides_of_lightning(frame):
 
 
 @pytest.mark.parametrize("accumulate", [1, 48])
-def test_callers_trainer_can_cut_an_epoch_short(accumulate, frame):
+def test_callers_trainer_can_cut_an_epoch_short(accumulate):
     """The epoch has 96 batches of 5 ratings, which are two steps of Lightning: one of 64 batches and one of 32."""
     overrides = [f"trainer.accumulate_grad_batches={accumulate}", "data.batch_size=5"]
-
-    def fitted(*more: str, **options: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        module, data = ratinglab.lightning(*overrides, *more, ratings=frame, model="biased_mf")
-        trainer = Trainer(max_epochs=2, **options, **BARE_TRAINER)
-        trainer.fit(module, datamodule=data)
-        return trainer.callback_metrics, module.state_dict()
-
-    metrics, weights = fitted(limit_train_batches=1)
-    same_metrics, same_weights = fitted(f"trainer.limit_train_batches={64 / 96}")
-    assert metrics == same_metrics
-    assert metrics["train/mse"] != fitted()[0]["train/mse"]
-    assert all(torch.equal(weights[name], same_weights[name]) for name in same_weights)
+    cut, module = fit_with_own_trainer(*overrides, max_epochs=2, limit_train_batches=1)
+    same, same_module = fit_with_own_trainer(*overrides, f"trainer.limit_train_batches={64 / 96}", max_epochs=2)
+    whole, _ = fit_with_own_trainer(*overrides, max_epochs=2)
+    assert cut.callback_metrics == same.callback_metrics
+    assert cut.callback_metrics["train/mse"] != whole.callback_metrics["train/mse"]
+    assert have_equal_weights(module, same_module)
 
 
 class StopAfterFirstStep(Callback):
@@ -676,30 +685,22 @@ class StopAfterValidation(Callback):
     ],
     ids=["after a step", "after a validation", "by max_steps"],
 )
-def test_callers_trainer_can_stop_within_an_epoch(options, frame):
+def test_callers_trainer_can_stop_within_an_epoch(options):
     """The epoch has two steps of Lightning; 64 batches of the first leave 16 for the last step of the optimizer."""
-
-    def fitted(**options: Any) -> tuple[Trainer, dict[str, torch.Tensor]]:
-        overrides = "trainer.accumulate_grad_batches=48", "data.batch_size=5"
-        module, data = ratinglab.lightning(*overrides, ratings=frame, model="biased_mf")
-        trainer = Trainer(**{"max_epochs": 1, **options}, **BARE_TRAINER)
-        trainer.fit(module, datamodule=data)
-        return trainer, module.state_dict()
-
-    stopped, weights = fitted(**options)
-    same, same_weights = fitted(limit_train_batches=1)
+    fitted = partial(fit_with_own_trainer, "trainer.accumulate_grad_batches=48", "data.batch_size=5")
+    stopped, module = fitted(**options)
+    same, same_module = fitted(limit_train_batches=1)
     assert stopped.callback_metrics["train/mse"] == same.callback_metrics["train/mse"]
-    assert all(torch.equal(weights[name], same_weights[name]) for name in same_weights)
+    assert have_equal_weights(module, same_module)
     first, second = (fitted(max_epochs=2, callbacks=[StopAfterFirstStep(epoch)])[0] for epoch in (0, 1))
     assert second.current_epoch == 2
     assert second.callback_metrics["train/mse"] < 0.95 * first.callback_metrics["train/mse"]
 
 
 @pytest.mark.parametrize("name", ["accumulate_grad_batches", "gradient_clip_val"])
-def test_callers_trainer_refuses_options_of_batches(name, frame):
-    module, data = ratinglab.lightning(ratings=frame, model="biased_mf")
+def test_callers_trainer_refuses_options_of_batches(name):
     with pytest.raises(MisconfigurationException, match=f"Remove `Trainer\\({name}="):
-        Trainer(max_epochs=1, **{name: 2}, **BARE_TRAINER).fit(module, datamodule=data)
+        fit_with_own_trainer(**{name: 2})
 
 
 def test_hydra_app_can_train_and_stays_as_it_was(frame):
@@ -726,8 +727,7 @@ def test_call_from_python_is_one_process(frame, tmp_path):
 def test_lightning_starts_from_the_weights_of_a_run_and_refuses_to_resume(frame):
     run = train(ratings=frame)
     module, _ = ratinglab.lightning(f"from={run.folder}", ratings=frame, model="biased_mf")
-    ours, theirs = (predictor.model.state_dict() for predictor in (module.predictor, run.predictor))
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert have_equal_weights(module.predictor.model, run.predictor.model)
     with pytest.raises(ratinglab.UserError, match="resume continues a run with ratinglab's own Trainer"):
         ratinglab.lightning(f"resume={run.folder}", ratings=frame)
 
