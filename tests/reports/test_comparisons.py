@@ -88,14 +88,14 @@ def test_runs_on_different_splits_are_not_compared(splits, command, tmp_path):
     assert [part.conditions["split"] for part in report.sets] == ["random", "per_user"]
     assert "demo, split per_user" in report.lines
     reason = "their data, splits or monitored metrics differ"
-    assert report.lines[-1] == f"note: runs in different tables are not compared: {reason}"
+    assert report.lines[-1] == f"note: rows of different tables are not compared: {reason}"
     assert "best.yaml" not in report.files
     assert sum(line.startswith("best  ") for line in report.lines) == 2
     assert len(table(report, "results.csv")) == 4
     assert len({row["best"] for row in table(report, "comparisons.csv")}) == 1
     folder = shutil.copytree(splits, tmp_path / "runs")
     shown = command(folder, "report", ".", *sorted(path.name for path in folder.glob("0-*"))).stdout
-    assert "note: runs in different tables are not compared: their data, splits or monitored metrics differ" in shown
+    assert "note: rows of different tables are not compared: their data, splits or monitored metrics differ" in shown
     outcome = command(splits, "report", "--test", ".", status=2)
     assert outcome.stderr.startswith("error: --test needs one best configuration; the sweep in . has none, or ")
 
@@ -107,7 +107,8 @@ def test_report_ranks_rows_without_all_folds_last(folds, command, tmp_path):
         shutil.rmtree(run)
     lines = command(tmp_path, "report", "runs").stdout.splitlines()
     rows = [line for line in lines if line.startswith(("mf", "biased_mf"))]
-    assert all(line.endswith(" 2 of 5 folds") for line in rows), "the split has five"
+    assert [re.split("  +", line)[1] for line in rows] == ["3", "4"], "the numbers of runs"
+    assert all(" 2 of 5 folds " in line for line in rows), "the split has five"
 
 
 def test_report_without_the_rows_of_runs_has_their_means(folds, command, tmp_path):
@@ -117,7 +118,7 @@ def test_report_without_the_rows_of_runs_has_their_means(folds, command, tmp_pat
     for path in folder.glob("*/ratings.parquet"):
         path.unlink()
     means = [
-        re.findall(r"^(?:biased_)?mf by adam +([.0-9]+)", text, re.MULTILINE)
+        re.findall(r"^(?:biased_)?mf by adam +4 +([.0-9]+)", text, re.MULTILINE)
         for text in (whole, command(tmp_path, "report", "runs").stdout)
     ]
     assert means[0] == means[1]
@@ -132,7 +133,7 @@ def test_rows_are_not_tested_against_a_run_that_ended_early(splits, command, tmp
         (run / "pruned.txt").write_text("after 1 epoch")
     lines = command(tmp_path, "report", "runs").stdout.splitlines()
     assert not any("behind" in line for line in lines)
-    assert sum(line.endswith("ended early") for line in lines) == 2
+    assert sum(" ended early " in line for line in lines) == 2
 
 
 def test_figures_of_the_sweep_are_drawn(folds, splits):
@@ -152,16 +153,24 @@ def test_mean_curves_are_written_if_the_runs_log_to_tensorboard(folds, tmp_path)
     assert {path.parent.name for path in folder.glob("mean/*/events.out.tfevents.*")} == {"model-mf", "model-biased_mf"}
 
 
-def test_runs_with_other_validation_rows_are_in_another_table(command, tmp_path):
+def test_runs_are_compared_on_the_splits_that_they_share(command, tmp_path):
+    """The mean has a run on a split that the bias lacks, and the other way around."""
     for seed in (0, 1):
         command(tmp_path, "train", "model=mean", "trainer=debug", "logger=none", f"split.seed={seed}", f"seed={seed}")
-    command(tmp_path, "train", "model=bias", "trainer=debug", "logger=none")
-    lines = command(tmp_path, "report", "outputs").stdout.splitlines()
-    titles = {line for line in lines if line.startswith("demo, split random")}
-    assert titles == {f"demo, split random, split.seed={seeds}: validation RMSE" for seeds in ("0,1", "0")}
-    assert (
-        lines[-1] == "note: runs in different tables are not compared: their data, splits or monitored metrics differ"
-    )
+    bias = command(tmp_path, "train", "model=bias", "trainer=debug", "logger=none").run
+    command(tmp_path, "train", "model=bias", "trainer=debug", "logger=none", "split.seed=2", "test=false")
+    tables = [block.splitlines() for block in command(tmp_path, "report", "outputs").stdout.split("\n\n")]
+    note = ["note: rows of different tables are not compared: their data, splits or monitored metrics differ"]
+    assert tables.pop() == note
+    by_title = {table[0]: [re.split("  +", line) for line in table[1:]] for table in tables}
+    assert by_title.keys() == {f"demo, split random, split.seed={seeds}" for seeds in ("0", "0,1", "0,2")}
+    header, first, second, *_ = by_title["demo, split random, split.seed=0"]
+    assert header == ["", "runs", "val MSE", "behind ± 95%", "test MSE", "test RMSE", "fit s", "parameters", "run"]
+    assert [first[:2], second[:2]] == [["bias by adam", "1"], ["mean by adam", "1"]]
+    metrics = read_metrics(bias)
+    assert first[2:5] == [f"{metrics[name]:.4f}" for name in ("val/mse", "test/mse", "test/rmse")]
+    assert first[-1] == bias.relative_to(tmp_path).as_posix()
+    assert [row[:2] for row in by_title["demo, split random, split.seed=0,1"][1:2]] == [["mean by adam", "2"]]
 
 
 def test_interval_of_refitted_folds_is_corrected_by_the_rows_of_the_first_fit(command, tmp_path):

@@ -284,7 +284,7 @@ def test_report_averages_runs_that_differ_only_in_seed_and_fold(reported, report
     places = [lines.index(line) for line in lines if line.startswith(("better", "mf by adam", "worse"))]
     assert [lines[place].split()[0] for place in places[-3:]] == ["better", "mf", "worse"]
     assert lines[0].startswith("demo, split ")
-    assert "validation RMSE" in lines[0]
+    assert "val MSE" in lines[1]
 
 
 def test_sweep_and_table_of_its_runs_have_the_same_interval(reported, report):
@@ -363,14 +363,14 @@ def test_report_separates_settings_and_counts_repeated_runs_once(command, report
     assert len([line for line in alone if line.startswith("mf by adam")]) == 1  # the first of the two fits is not a run
     told = ("batch_size=1024", "clip_predictions=True", "refit=False")
     (own,) = [row for row in rows if all(text in row for text in told)]
-    expected = json.loads((runs[0] / "metrics.json").read_text())["val/rmse"]
+    expected = json.loads((runs[0] / "metrics.json").read_text())["val/mse"]
     assert f"{expected:.4f}" in own
 
 
 def write_finished(folder, *, rmse=1.0, provenance, **changed):
     """Write a run whose RMSE on validation and test rows is `rmse`."""
     write_run_of(folder, equation_options("mf"), table_with_features(), provenance=PROVENANCE | provenance, **changed)
-    metrics = {"val/rmse": rmse, "test/rmse": rmse, "fit/seconds": 1.0, "fit/parameters": 1}
+    metrics = {"val/mse": rmse**2, "test/rmse": rmse, "fit/seconds": 1.0, "fit/parameters": 1}
     (folder / "metrics.json").write_text(json.dumps(metrics))
     accept_files(folder)
 
@@ -385,7 +385,7 @@ def test_later_of_two_runs_of_the_same_settings_and_seed_counts(tmp_path):
     for name, seed, rmse in (("a", 0, 9.0), ("b", 1, 1.0), ("c", 0, 2.0)):
         write_finished(tmp_path / name, rmse=rmse, provenance={"seed": seed})
     (row,) = rows_of_report(tmp_path)
-    assert row[3] == "1.5000", "the mean of b and c"
+    assert row[3:5] == ["2", "2.5000"], "the number and the mean MSE of b and c"
 
 
 @pytest.mark.parametrize(("splits", "count"), [(("aaa/1", "bbb/1"), 2), (("aaa/1", "aaa/2"), 1)])

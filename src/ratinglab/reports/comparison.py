@@ -3,23 +3,29 @@
 `sweep_report` compares the jobs of one sweep.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import combinations
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metric_kinds import parse_metric_at_k
-from ratinglab.evaluation.metrics import METRICS
+from ratinglab.evaluation.metric_kinds import MetricKind, parse_metric_at_k
 from ratinglab.options import as_yaml, short_number
+from ratinglab.process.program import shown_path
 from ratinglab.reports.groups import (
+    DIFFERENT_TABLES,
     Group,
     compare_with_best,
     comparison_conditions,
     describe_conditions,
     explain_columns,
+    format_metrics,
+    list_columns,
     rank_groups,
 )
 from ratinglab.reports.protocols import (
@@ -67,7 +73,7 @@ def tabulate_comparisons(folders: Sequence[str], *, only_protocols: bool) -> Ite
     for title, members in sorted(under_protocol.items()):
         yield from (*_protocol_table(title, _group_runs(members)), "")
     if num_tables > 1:
-        yield "note: runs in different tables are not compared: their data, splits or monitored metrics differ"
+        yield DIFFERENT_TABLES
     if unfinished:
         yield f"note: {unfinished} unfinished {'runs are' if unfinished > 1 else 'run is'} left out"
     yield from (f"note: left out: {fault}" for fault in unreadable)
@@ -166,13 +172,22 @@ def _name(group: Group) -> str:
     return " ".join([f"{record.model} by {record.fit['optimizer']}", *settings])
 
 
+def _split_id(run: FinishedRun) -> str:
+    """Return the identity of a run's split, which its folds share."""
+    return str(run.record.provenance["split"].partition("/")[0])
+
+
 def _divide_by_split(groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
-    """Divide groups into tables whose runs hold out the same ratings. Returns the split seeds of each table as text."""
-    divided: defaultdict[frozenset[str], list[Group]] = defaultdict(list)
-    for group in groups:
-        divided[frozenset(run.record.provenance["split"].partition("/")[0] for run in group.runs)].append(group)
+    """Divide groups into tables whose runs hold out the same ratings, and return the split seeds of each table as text.
+
+    Groups that share only some of their splits are also in a table of these, with their runs on these.
+    """
+    split_sets = dict.fromkeys(frozenset(map(_split_id, group.runs)) for group in groups)
+    shared = dict.fromkeys(one & other for one, other in combinations(split_sets, 2) if one & other)
     tables = []
-    for members in divided.values():
+    for splits in split_sets | shared:
+        chosen = [group._replace(runs=[run for run in group.runs if _split_id(run) in splits]) for group in groups]
+        members = [group for group in chosen if splits.issubset(map(_split_id, group.runs))]
         seeds = sorted({str(run.record.split.get("split.seed")) for run in members[0].runs})
         tables.append((f"split.seed={','.join(seeds)}", members))
     return tables
@@ -202,32 +217,38 @@ def _protocol_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
 
 
 def _split_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
-    """Tabulate groups on one split, best monitored metric first. Runs that monitor MSE are shown and ranked by RMSE."""
-    monitor = groups[0].runs[0].record.monitored_metric()
-    metric = METRICS["rmse"] if monitor.name == "mse" else monitor
-    has_validation = any(values_of(group.runs, f"val/{metric.name}") for group in groups)
-    part = "val" if has_validation else "test"
-    column = metric.of_part(part)
+    """Tabulate groups on one split, best monitored validation metric first, or test metric without validation rows."""
     runs = [run for group in groups for run in group.runs]
+    monitor = runs[0].record.monitored_metric()
+    columns = list_columns(monitor, runs)
+    if not values_of(runs, columns[0].name):
+        columns = columns[1:]
     num_folds = runs[0].record.split.get("split.folds")
     # most splits have no folds, and one of the user's own may not record their number
     folds: set[int | None] = {run.record.fold for run in runs} if num_folds is None else {*range(1, num_folds + 1)}
-    groups = rank_groups([group._replace(num_missing=_count_missing(group.runs, folds)) for group in groups], column)
-    groups = compare_with_best(groups, monitor.of_part(part))
-    num_seeds = [len(_folds_by_seed(group.runs)) for group in groups]
-    behind_header = f"{monitor.label} behind {HALF_WIDTH_HEADER}"
-    table = [["", metric.label, HALF_WIDTH_HEADER, behind_header, "fit s", "parameters", ""]]
-    for group, seeds in zip(groups, num_seeds, strict=True):
-        notes = [_missing_folds(group.runs, folds)]
-        notes += [f"{seeds} of {max(num_seeds)} seeds"] if seeds < max(num_seeds) else []
-        notes += ["ended early"] if group.is_pruned else []
+    groups = [group._replace(num_missing=_count_missing(group.runs, folds)) for group in groups]
+    groups = compare_with_best(rank_groups(groups, columns[0]), columns[0])
+    is_single = all(len(group.runs) == 1 for group in groups)
+    first, *others = (column.label if is_single else f"{column.label} {HALF_WIDTH_HEADER}" for column in columns)
+    header = ["", "runs", first, f"behind {HALF_WIDTH_HEADER}", *others, "fit s", "parameters"]
+    table = [[*header, "", "run" if is_single else "best run"]]
+    for group in groups:
+        first, *others = format_metrics(group.runs, columns)
         behind = "" if group.behind is None else group.behind.text
-        cells = [*_metric_cells(group.runs, column.name), behind, *_size_cells(group.runs)]
-        table.append([_name(group), *cells, "; ".join(filter(None, notes))])
-    yield f"{title}: {'validation' if has_validation else 'test'} {metric.label}"
+        notes = [_missing_folds(group.runs, folds), "ended early" if group.is_pruned else ""]
+        best = min(group.runs, key=partial(_cost, columns[0])).folder
+        cells = [_name(group), str(len(group.runs)), first or "none", behind, *others, *_size_cells(group.runs)]
+        table.append([*cells, "; ".join(filter(None, notes)), str(shown_path(best))])
+    yield title
     table = drop_empty_columns(table)
-    yield from align(table, right=[index for index, name in enumerate(table[0]) if name])
-    yield from explain_columns(groups, column.name)
+    yield from align(table, right=[index for index, name in enumerate(table[0]) if name in ("fit s", "parameters")])
+    yield from explain_columns(groups, columns[0].name)
+
+
+def _cost(metric: MetricKind, run: FinishedRun) -> float:
+    """Return a run's metric, named by its tag, such that lower is better; infinity if the run has no such metric."""
+    value = run.metrics.get(metric.name, math.nan)
+    return math.inf if math.isnan(value) else -value if metric.higher_is_better else value
 
 
 def _folds_by_seed(runs: Sequence[FinishedRun]) -> dict[tuple[int, int | None], set[int | None]]:

@@ -18,11 +18,12 @@ from ratinglab.reports.statistics import (
     HALF_WIDTH_HEADER,
     PairedDifference,
     group_by_split,
+    half_width_of,
     mean_of,
     paired_difference,
     values_of,
 )
-from ratinglab.reports.table_layout import METRIC_DECIMALS
+from ratinglab.reports.table_layout import METRIC_DECIMALS, format_metric
 from ratinglab.runs.finished_runs import FinishedRun
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run_files import PRUNED
@@ -31,6 +32,7 @@ from ratinglab.runs.sweep_folder import SweepJob
 FOLD = "split.fold"
 REPLICATES = (FOLD, "seed", "split.seed")
 """Keys over which runs are averaged."""
+DIFFERENT_TABLES = "note: rows of different tables are not compared: their data, splits or monitored metrics differ"
 
 
 class Group(NamedTuple):
@@ -163,7 +165,9 @@ def divide_jobs(jobs: Sequence[SweepJob]) -> list[ComparableJobs]:
         sets[tuple(conditions.items())].append(job)
     divided = []
     for items, members in sets.items():
-        keys, columns = find_differing_keys(members), _columns(members)
+        keys = find_differing_keys(members)
+        monitor: MetricKind = next((job.record.monitored_metric() for job in members if job.record is not None), MSE)
+        columns = list_columns(monitor, [job.run for job in members if job.run is not None])
         settings = [key for key in keys if key not in REPLICATES]
         replicates = [key for key in keys if key in REPLICATES]
         groups = rank_groups(group_jobs(members, settings=settings, replicates=replicates), columns[0])
@@ -195,11 +199,14 @@ def find_differing_keys(jobs: Sequence[SweepJob]) -> list[str]:
     return [key for key in keys if len({job.arguments.get(key) for job in jobs}) > 1]
 
 
-def _columns(jobs: Sequence[SweepJob]) -> list[MetricKind]:
-    """List the monitored metric, and the test metrics that all finished jobs have: MSE, RMSE and the monitored one."""
-    monitor: MetricKind = next((job.record.monitored_metric() for job in jobs if job.record is not None), MSE)
-    finished = [job.run for job in jobs if job.run is not None]
+def list_columns(monitor: MetricKind, runs: Sequence[FinishedRun]) -> list[MetricKind]:
+    """List the monitored validation metric and, if any run has them, the test MSE, RMSE and monitored metric."""
     kinds = {kind.name: kind for kind in (MSE, RMSE, monitor)}
-    test_columns = [kind.of_part("test") for kind in kinds.values()]
-    shown = [column for column in test_columns if finished and all(column.name in run.metrics for run in finished)]
-    return [monitor.of_part("val"), *shown]
+    columns = [kind.of_part("test") for kind in kinds.values()]
+    return [monitor.of_part("val"), *(column for column in columns if any(column.name in run.metrics for run in runs))]
+
+
+def format_metrics(runs: Sequence[FinishedRun], columns: Sequence[MetricKind]) -> list[str]:
+    """Format the mean of each metric over runs, and the half-width of its interval. Empty for a metric no run has."""
+    averages = [(mean_of(runs, column.name), half_width_of(runs, column.name)) for column in columns]
+    return [" ± ".join(filter(None, map(format_metric, average))) for average in averages]

@@ -20,6 +20,7 @@ from ratinglab.options import short_number
 from ratinglab.process.program import shell_command
 from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.groups import (
+    DIFFERENT_TABLES,
     FOLD,
     ComparableJobs,
     Group,
@@ -28,6 +29,7 @@ from ratinglab.reports.groups import (
     divide_jobs,
     explain_columns,
     find_differing_keys,
+    format_metrics,
     group_jobs,
 )
 from ratinglab.reports.protocols import compared_tag, tabulate_with_references
@@ -103,7 +105,7 @@ def report_sweep(started_jobs: Sequence[SweepJob]) -> SweepReport:
         lines += [*_best_rows(table, is_ranked=jobs.best is not None), *_notes(jobs)]
         lines += _best_lines(jobs, is_only=len(sets) == 1)
     if len(sets) > 1:
-        lines.append("note: runs in different tables are not compared: their data, splits or monitored metrics differ")
+        lines.append(DIFFERENT_TABLES)
     files = {"results.csv": _results_csv(started_jobs)}
     for name, form in (("results.md", format_markdown), ("results.tex", format_latex)):
         texts = [
@@ -144,8 +146,7 @@ def _table(jobs: ComparableJobs) -> Cells:
 
 def _metric_cells(group: Group, columns: Sequence[MetricKind]) -> list[str]:
     """Format the mean of each metric with its interval, or the status of jobs that have no metrics."""
-    averages = [(mean_of(group.runs, column.name), half_width_of(group.runs, column.name)) for column in columns]
-    cells = [" ± ".join(filter(None, map(format_metric, average))) for average in averages]
+    cells = format_metrics(group.runs, columns)
     statuses = {job.status for job in group.jobs}
     if not cells[0] and not group.runs:
         cells[0] = "failed" if "failed" in statuses else "stopped"
