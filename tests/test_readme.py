@@ -19,7 +19,7 @@ COMMANDS = [
     for line in block.replace("\\\n", "").splitlines()
 ]
 BY_CI = [line for line in COMMANDS if line.startswith("pip install")]
-BY_TEST_SWEEP = ["tensorboard --logdir outputs"]
+BY_TEST_SWEEP = ["tensorboard --logdir outputs  # at http://localhost:6006"]
 BY_TEST_SEARCHES = [line for line in COMMANDS if " hydra/" in line]
 EXAMPLE_RUN = "outputs/2026-11-24/10-15-00-a1b2"
 
