@@ -29,6 +29,16 @@ def test_value_that_is_rounded_to_zero_has_no_minus_sign(capsys):
     assert capsys.readouterr().out.split() == ["similarity", "0.00", "-0.01"]
 
 
+def test_deviations_are_left_out_if_no_row_has_one(capsys):
+    rows = pd.DataFrame({"prediction": [4.0, 3.0], "standard_deviation": [float("nan"), 0.5]})
+    print_rows(rows[:1])
+    assert capsys.readouterr().out.split() == ["prediction", "4.00"]
+    print_rows(rows)
+    header, _, _, explained = capsys.readouterr().out.splitlines()
+    assert header.split() == ["prediction", "±"]
+    assert explained == "±: standard deviation of the rating around its prediction"
+
+
 def test_columns_that_are_empty_below_the_header_are_dropped():
     assert drop_empty_columns([["key", "MSE", ""], ["a", "", "x"], ["b", "", ""]]) == [
         ["key", ""],

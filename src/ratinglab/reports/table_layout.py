@@ -43,14 +43,19 @@ def drop_empty_columns(rows: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def print_rows(rows: pd.DataFrame) -> None:
-    """Print rows with their predictions, scores or similarities, and explain the column of standard deviations, ±."""
+    """Print rows with their predictions, scores or similarities.
+
+    Explains the column of standard deviations, ±, or leaves it out if no row has one.
+    """
+    if "standard_deviation" in rows and rows["standard_deviation"].isna().all():
+        rows = rows.drop(columns="standard_deviation")
     cells = rows.copy()
     for name, decimals in COLUMN_DECIMALS.items():
         if name in rows and pd.api.types.is_float_dtype(rows[name]):  # not a user's own column of text
             cells[name] = rows[name].map(f"{{:z.{decimals}f}}".format).where(rows[name].notna(), "")
     cells = cells.rename(columns={"standard_deviation": "±"}).astype(str)
     print(*align([list(cells.columns), *cells.to_numpy().tolist()]), sep="\n")
-    if "±" in cells and (cells["±"] != "").any():
+    if "±" in cells:
         quantity = "similarity over the samples" if "similarity" in cells else "rating around its prediction"
         print(f"±: standard deviation of the {quantity}")
 
