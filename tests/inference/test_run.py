@@ -429,7 +429,7 @@ def test_missing_or_fractional_id_is_refused(run, user_ids, message):
     with pytest.raises(UserError, match=f"^{message}$"):
         run.predict(user_ids, [7] * len(user_ids))
     (wrong,) = (user_id for user_id in user_ids if str(user_id) not in ("42", "42.0"))
-    with pytest.raises(UserError, match=r"^an id must|^user_id must be given; recommend_to_all recommends to all"):
+    with pytest.raises(UserError, match=r"^an id must|^user_id must be given; recommend_to_all\(\) recommends to all"):
         run.recommend(wrong, k=1)
 
 
@@ -511,7 +511,7 @@ def test_columns_of_a_data_frame_have_the_names_of_conf():
 
 
 def test_recommend_takes_one_user(run):
-    with pytest.raises(UserError, match=r"user_id must be one id, got \[1, 2\]; recommend_to_all takes several"):
+    with pytest.raises(UserError, match=r"must be one id, got \[1, 2\]; recommend_to_all\(user_ids=…\) takes several$"):
         run.recommend([1, 2], k=2, unknown="baseline")
 
 

@@ -113,7 +113,7 @@ class Recommender(ABC):
         by: str = "expected_gain",
         threshold: float | None = None,
     ) -> pd.DataFrame:
-        """Recommend k items.
+        """Recommend k items to one user; `recommend_to_all` recommends to several or all users.
 
         By default, the expected gain orders the list. It is the user's interest in the item, estimated from implicit
         feedback (who rated what), times the probability of a rating of at least `threshold`; see `recommend.orders`.
@@ -143,7 +143,7 @@ class Recommender(ABC):
         """
         user_id = self._resolve_user(user_id)
         if np.ndim(user_id) > 0:
-            raise UserError(f"user_id must be one id, got {user_id!r}; recommend_to_all takes several")
+            raise UserError(f"user_id must be one id, got {user_id!r}; recommend_to_all(user_ids=…) takes several")
         lists = self.recommend_to_all(
             k=k,
             user_ids=[user_id],
@@ -189,7 +189,7 @@ class Recommender(ABC):
     def _resolve_user(self, user_id: int | str | None) -> int | str:
         """Return the id of the user to recommend to. None is allowed if there is a single user."""
         if user_id is None:
-            raise UserError("user_id must be given; recommend_to_all recommends to all users")
+            raise UserError("user_id must be given; recommend_to_all() recommends to all users")
         return user_id
 
     def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
