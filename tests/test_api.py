@@ -169,6 +169,22 @@ def test_tables_of_users_and_items_give_features_and_titles(frame):
         train(features[1], ratings=ratings, columns=columns)
 
 
+def test_items_without_titles_are_noted_if_another_column_may_hold_them(frame, capsys):
+    names = pd.DataFrame({"item_id": range(20), "year": range(1980, 2000), "name": [f"Film {n}" for n in range(20)]})
+    note = "note: the items have no titles: items has no column 'title'; "
+    untitled = train(ratings=frame, items=names, verbose=True)
+    assert f'{note}"data.items.title=NAME" names another column, such as name\n' in capsys.readouterr().out
+    with pytest.raises(ratinglab.UserError, match=r"ratings: no item has the id 'Film 3' \(this run has no titles\)$"):
+        untitled.fold_in({"Film 3": 5})
+    for items, override in (
+        (names[["item_id", "year"]], ()),
+        (names, ("data.items.title=name",)),
+        (names.assign(title=names["name"]), ("data.items.title=null",)),
+    ):
+        train(*override, ratings=frame, items=items, verbose=True)
+        assert note not in capsys.readouterr().out
+
+
 def test_frame_of_ratings_can_be_the_table_of_items(frame):
     ratings = frame.assign(title=[f"Film {item}" for item in frame["item_id"]])
     for items in (ratings, ratings[["item_id", "title"]]):

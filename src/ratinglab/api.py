@@ -34,8 +34,8 @@ class Settings(TypedDict, total=False):
         ratings: data frame of ratings with the columns user_id, item_id and rating, or the path of a file, or a list of
             paths. By default, the data of the override data=NAME, or synthetic ratings.
         users: table of users. Its id column has the same name as in `ratings`; its other columns are features.
-        items: table of items, like `users`. Its column `title`, if any, holds the titles. For a file without that
-            column, pass "data.items.title=null".
+        items: table of items, like `users`. The column `title` holds the titles; "data.items.title=NAME" names another
+            column. A data frame need not have titles; for a file without them, pass "data.items.title=null".
         columns: names of the columns in `ratings`, if they differ, by role: user, item, rating, timestamp.
         timestamp_format: format of the timestamps, such as "%d.%m.%Y %H:%M". Not needed for Unix times and ISO dates.
         recipe: name of a model with its fit and settings.

@@ -115,6 +115,8 @@ def test_items_without_titles_are_found_by_id_only():
     items = ItemNames(IdMap(["tt0114709", "10"]), None)
     assert find("tt0114709", items=items) == [0]
     assert message("tt011470", items) == "name 1: no item has the id 'tt011470'; did you mean tt0114709?"
+    assert message("Toy Story", items) == "name 1: no item has the id 'Toy Story' (this run has no titles)"
+    assert message("199", items) == "name 1: no item has the id '199'"
 
 
 def test_nearest_of_many_titles_is_found_among_few(monkeypatch):

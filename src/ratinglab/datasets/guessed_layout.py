@@ -15,10 +15,9 @@ from ratinglab.formats.layouts import join_names
 from ratinglab.formats.text_options import ColumnOptions, Decimal, TextOptions
 from ratinglab.formats.text_tables import open_text_table
 from ratinglab.ratings.ids import MISSING_VALUES
+from ratinglab.reading.feature_tables import may_be_titles
 from ratinglab.sides import SideName
 
-MIN_DISTINCT_SHARE = 0.9
-"""Minimum share of distinct cells for a column to count as titles even though its name is not in TITLE_NAMES."""
 MIN_RATED_SHARE = 0.5
 """Minimum share of the ids in the first ratings that must occur in a table's id column."""
 
@@ -165,7 +164,7 @@ def _guess_columns(
     candidates = [name for name in cells if name not in (ids, title)]
     titles = [candidates[position] for position in find_by_name(candidates, TITLE_NAMES)]
     if ids is not None:
-        titles += [name for name in candidates if _are_titles(cells[name])]
+        titles += [name for name in candidates if may_be_titles(cells[name])]
     return {side: ids, "title": titles[0] if titles else None}
 
 
@@ -182,8 +181,3 @@ def _find_titles(roles: Roles) -> str | None:
         if len(set(zip(item_ids, titles, strict=True))) == len(set(item_ids)):
             return roles.first.names[free[index]]
     return None
-
-
-def _are_titles(cells: Sequence[str]) -> bool:
-    """Return whether nearly all cells are distinct, and not all are numbers."""
-    return len(set(cells)) >= MIN_DISTINCT_SHARE * len(cells) and not are_numbers(cells)

@@ -90,7 +90,10 @@ class ItemNames:
 
     def _unknown_message(self, name: object) -> str:
         if self._titles is None or not isinstance(name, str):
-            return f"no item has the id {str(name)!r}{self._ids.did_you_mean(str(name), among=len(self._ids))}"
+            nearest = self._ids.did_you_mean(str(name), among=len(self._ids))
+            may_be_title = isinstance(name, str) and not name.strip().isdigit()
+            reason = " (this run has no titles)" if may_be_title else ""
+            return f"no item has the id {str(name)!r}{nearest or reason}"
         plain = normalize_titles([name])[0].as_py()
         return f"no item has the id or the title {name!r}{self._did_you_mean(name, plain)}"
 

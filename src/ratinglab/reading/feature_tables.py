@@ -1,6 +1,6 @@
 """Titles and features from files with one row per user or item."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.formats.inputs import InputFile
-from ratinglab.formats.literals import WHOLE_NUMBER, number_or_nan
+from ratinglab.formats.literals import WHOLE_NUMBER, is_number, number_or_nan
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_tables import TextTable, check_while_reading
 from ratinglab.ratings.ids import UNKNOWN, IdMap
@@ -22,6 +22,8 @@ MIN_COVERAGE = 0.5
 """Share of the users or items with ratings that should have a row in their table. A note reports a lower share."""
 NUM_GROUPS = 10
 """Number of quantile groups of a numeric column."""
+MIN_DISTINCT_SHARE = 0.9
+"""Minimum share of distinct cells for a column to count as titles if its name does not say so."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,27 @@ def read_feature_file(feature_file: FeatureFile) -> FeatureTable:
     if reviews := [name for name in table.names if name in ignored and name not in ("", *layout.rating_columns)]:
         listed = ", ".join(reviews)
         notes += (f"{origin.place}: columns that differ between rows of one {origin.side} are not features: {listed}",)
-    return FeatureTable(origin, ids, titles, _read_columns(table, layout, origin, ignored=ignored), notes)
+    columns = _read_columns(table, layout, origin, ignored=ignored)
+    if origin.side == "item" and layout.title is None and file.frame is not None:
+        notes += _note_on_titles(columns, file)
+    return FeatureTable(origin, ids, titles, columns, notes)
+
+
+def _note_on_titles(columns: Mapping[str, Column], file: InputFile) -> tuple[str, ...]:
+    """Make a note if a data frame has no column `title`, but another column that may hold the titles.
+
+    The titles of a frame are optional. A file without the column is refused unless the user has asked for no titles.
+    """
+    candidates = [name for name, column in columns.items() if not is_numeric(column) and may_be_titles(column.tolist())]
+    if "title" in columns or not candidates:
+        return ()
+    advice = f'"data.items.title=NAME" names another column, such as {candidates[0]}'
+    return (f"the items have no titles: {file} has no column 'title'; {advice}",)
+
+
+def may_be_titles(cells: Sequence[str]) -> bool:
+    """Return whether nearly all cells are distinct, and not all are numbers."""
+    return len(set(cells)) >= MIN_DISTINCT_SHARE * len(cells) and not all(map(is_number, cells))
 
 
 def _find_distinct_ids(
