@@ -190,7 +190,7 @@ def test_frame_of_ratings_can_be_the_table_of_items(frame):
     for items in (ratings, ratings[["item_id", "title"]]):
         recommended = train(ratings=ratings, items=items).recommend(3, k=20, exclude_seen=False)
         assert recommended["title"].tolist() == [f"Film {item}" for item in recommended["item_id"]]
-    with pytest.raises(ratinglab.UserError, match=r"items, row \d+, column title: item \d+ has an earlier row"):
+    with pytest.raises(ratinglab.UserError, match=r"items, row 21 \(index 20\), column title: item 0 has an earlier"):
         train(ratings=ratings, items=ratings[["item_id"]].assign(title=range(len(ratings))))
 
 
@@ -370,9 +370,9 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
         ((), {"ratings": []}, "data.path must name at least one file"),
         ((), {"ratings": [NO_FRAME]}, "ratings must be a data frame, arrays by column name, or a path, got list"),
         ((), {"ratings": pd.Series([1.0])}, "ratings must be a data frame, .* got Series"),
-        ((), {"ratings": NO_FRAME | {"user_id": ["a", True]}}, "ratings, column 'user_id' must hold values of one"),
+        ((), {"ratings": NO_FRAME | {"user_id": ["a", True]}}, "row 2, column 'user_id': .*, 'a', got True$"),
         (("search=timesvdpp_gibbs", "model.embedding_dim=8"), {}, "^search=timesvdpp_gibbs needs a sweep: "),
-        ((), {"ratings": NO_FRAME | {"user_id": [b"a", 1]}}, "ratings, column 'user_id' must hold values of one"),
+        ((), {"ratings": NO_FRAME | {"user_id": [b"a", 1]}}, "row 2, column 'user_id': .*, b'a', got 1$"),
         (("data.path=x.csv",), {}, "give ratings as a keyword or as the text data.path=…, not both"),
         (("seed=4",), {"seed": 3}, "give seed as a keyword or as the text seed=…, not both"),
         (
@@ -394,6 +394,31 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
         ),
         ((), {"columns": {"usr": "userId"}}, "unknown key data.columns.usr; did you mean data.columns.user"),
         ((), {"ratings": NO_FRAME | {"rating": ["x"]}}, "ratings, row 1: the rating must be a number, got 'x'"),
+        (
+            (),
+            {"ratings": pd.DataFrame({"user_id": [1, 2], "item_id": [2, 2], "rating": [3.5, "five"]})},
+            r"^ratings, row 2 \(index 1\), column 'rating': .* must have the type of the first, 3.5, got 'five'$",
+        ),
+        (
+            (),
+            {"ratings": pd.DataFrame({"user_id": ["a", 1, 2.5], "item_id": 2, "rating": 3}, index=[7, 8, 9])},
+            r"^ratings, row 3 \(index 9\), column 'user_id': the value must have the type of the first, 'a', got 2.5$",
+        ),
+        (
+            (),
+            {"ratings": pd.DataFrame(NO_FRAME | {"rating": ["2,5"]})},
+            r"^ratings, row 1 \(index 0\): .* got '2,5'; pd.read_csv\(…, decimal=\",\"\) reads a decimal comma$",
+        ),
+        (
+            (),
+            {"ratings": pd.DataFrame({"user_id": [1, 2], "item_id": 2, "rating": [3.5, "2,5"]}, index=[1, 2])},
+            r"^ratings, row 2, column 'rating': .*, 3.5, got '2,5'; pd.read_csv\(…, decimal=\",\"\) reads a decimal",
+        ),
+        (
+            (),
+            {"ratings": pd.DataFrame({"user_id": [1, 1], "item_id": 2, "rating": [3, 4]}, index=["a", "b"])},
+            r"\(ratings, row 2 \(index b\), user 1 and item 2 as in ratings, row 1 \(index a\)",
+        ),
         ((), {"ratings": NO_FRAME | {"rating": [np.inf]}}, "ratings, row 1: the rating must be finite, got inf"),
         ((), {"ratings": NO_FRAME | {"user_id": [None]}}, "ratings, row 1: 'user_id' must not be null"),
         ((), {"ratings": NO_FRAME | {"user_id": [1.5]}}, "ratings, row 1: the user id must be an integer or text"),
@@ -404,7 +429,7 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
         (
             (),
             {"ratings": {"user_id": [1, 2.5j], "item_id": [2, 2], "rating": [3, 4]}},
-            "ratings, column 'user_id' must hold values of one type",
+            "row 2, column 'user_id': the value must have the type of the first, 1, got 2.5j",
         ),
         (
             (),

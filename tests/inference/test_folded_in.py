@@ -307,7 +307,7 @@ def test_spellings_of_an_id_are_one_user_and_one_item(run):
     new = run.fold_in(frame_of(["1", "2"], ["777", "777.0"], [5, 4]))
     assert new.folded_item_ids == ["777"]
     assert new.predict_table([777.0], user_ids=[5])["basis"].tolist() == ["folded_in"]
-    with pytest.raises(UserError, match=r"row 2, column item_id: '777' and '777\.0' are the same item"):
+    with pytest.raises(UserError, match=r"row 2 \(index 1\), column item_id: '777' and '777\.0' are the same item"):
         run.fold_in(frame_of(["1", "1.0"], ["777", "777.0"], [5, 4]))
 
 

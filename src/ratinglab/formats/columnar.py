@@ -17,6 +17,7 @@ from ratinglab.errors import UserError
 from ratinglab.formats.detection import Format, detect_format
 from ratinglab.formats.inputs import BlockStream, EmptyFileError, InputFile
 from ratinglab.formats.layouts import find_column_positions
+from ratinglab.formats.literals import is_number
 from ratinglab.formats.text_dialects import regroup_by_lines
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.timestamps import TimeFormat, detect_time_format, is_time, parse_time_column
@@ -49,7 +50,7 @@ def read_columnar(
             if role == "timestamp":
                 if time_format is None and _is_text(column):
                     key = "data.timestamp_format" if file.frame is None else "timestamp_format"
-                    text, place = column[0].as_py(), f"{file}, row 1"
+                    text, place = column[0].as_py(), file.place_of_row(0)
                     time_format = detect_time_format(text, timestamp_format, place=place, key=key)
                 converted[role] = _convert_times(column, time_format, file=file, check=check)
             elif role == "rating":
@@ -84,8 +85,15 @@ def _check_rows(
     """
     row = pc.index(is_wrong, True).as_py()
     if row >= 0:
-        value = "" if values is None else f", got {values[row].as_py()!r}"
-        raise UserError(f"{file}, row {first_row + row + 1}: {rule}{value}")
+        value = None if values is None else values[row].as_py()
+        got = "" if values is None else f", got {value!r}{hint_on_decimal_comma(value, file)}"
+        raise UserError(f"{file.place_of_row(first_row + row)}: {rule}{got}")
+
+
+def hint_on_decimal_comma(cell: object, file: InputFile) -> str:
+    """Return how to read a number with a decimal comma, as in 2,5, into a pandas frame, or "" for any other cell."""
+    has_comma = isinstance(cell, str) and "," in cell and is_number(cell.strip(), decimal=",")
+    return '; pd.read_csv(…, decimal=",") reads a decimal comma' if has_comma and file.labels is not None else ""
 
 
 def _check_names(schema: pa.Schema, file: InputFile) -> None:

@@ -1,7 +1,11 @@
-"""Data frames, converted to Arrow tables and read like files. Messages count their rows from 1."""
+"""Data frames, converted to Arrow tables and read like files.
+
+Messages count their rows from 1, as in files, and add the index of a pandas frame.
+"""
 
 from collections.abc import Collection, Iterator, Mapping
-from numbers import Integral
+from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -11,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.formats.columnar import read_columnar
+from ratinglab.formats.columnar import hint_on_decimal_comma, read_columnar
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.timestamps import to_milliseconds
@@ -23,6 +27,8 @@ class ArrowTable(Protocol):
     def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
 
 
+MAX_SHOWN = 80
+"""Number of characters of a cell that is not text in a message."""
 Frame = pd.DataFrame | Mapping[str, Any] | ArrowTable
 """A data frame of pandas or another library, or arrays by column name."""
 
@@ -94,18 +100,19 @@ def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = Non
     Raises:
         UserError: a column has values of several types, or of a type that does not exist in Arrow.
     """
+    file = InputFile(Path(name), labels=frame.index if isinstance(frame, pd.DataFrame) else None)
     names, arrays = list[str](), list[Any]()
     for column_name, values in _columns_of(frame, name=name):
         # later checks and their messages need the names of all columns
         names.append(column_name)
         is_read = columns is None or column_name in columns
-        arrays.append(_to_arrow(values, place=f"{name}, column {column_name!r}") if is_read else None)
+        arrays.append(_to_arrow(values, name=column_name, file=file) if is_read else None)
     num_rows = next((len(array) for array in arrays if array is not None), 0)
     try:
         table = pa.table([pa.nulls(num_rows) if array is None else array for array in arrays], names=names)
     except (pa.ArrowException, ValueError) as error:
         raise UserError(f"{name}: {' '.join(str(error).split())}") from error
-    return InputFile(Path(name), frame=table)
+    return replace(file, frame=table)
 
 
 def _columns_of(frame: Frame, *, name: str) -> Iterator[tuple[str, Any]]:
@@ -123,12 +130,21 @@ def _columns_of(frame: Frame, *, name: str) -> Iterator[tuple[str, Any]]:
         raise UserError(f"{name} must be a data frame, arrays by column name, or a path, got {type(frame).__name__}")
 
 
+def _is_number(cell: object) -> bool:
+    return isinstance(cell, Real) and not isinstance(cell, bool)
+
+
 def _is_text_or_integer(cell: object) -> bool:
     return isinstance(cell, str | Integral) and not isinstance(cell, bool)
 
 
-def _to_arrow(values: Any, *, place: str) -> pa.Array | pa.ChunkedArray:
-    """Convert a column to Arrow; NaN, None and NaT are missing values."""
+def _to_arrow(values: Any, *, name: str, file: InputFile) -> pa.Array | pa.ChunkedArray:
+    """Convert the column `name` to Arrow. NaN, None and NaT become missing values.
+
+    Raises:
+        UserError: the values have several types, a type that does not exist in Arrow, or more than one dimension.
+    """
+    place = f"{file}, column {name!r}"
     if isinstance(values, pa.ChunkedArray) and pa.types.is_dictionary(values.type):
         if pa.types.is_string_view(values.type.value_type):  # exported by Polars; Arrow cannot decode it
             decoded = [chunk.dictionary.cast(pa.string()).take(chunk.indices) for chunk in values.chunks]
@@ -141,8 +157,37 @@ def _to_arrow(values: Any, *, place: str) -> pa.Array | pa.ChunkedArray:
     try:
         return pa.array(values, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, NotImplementedError, OverflowError) as error:
-        cells = pd.Series(values, dtype=object)
+        cells = pd.Series(values, dtype=object).reset_index(drop=True)
         if cells.dropna().map(_is_text_or_integer).all():  # pandas reads ids into such columns
             return pa.array(cells.map(str, na_action="ignore"), pa.string(), from_pandas=True)
+        _check_kinds(cells, name=name, file=file)
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"{place} must hold values of one type: {reason}") from error
+
+
+def _check_kinds(cells: "pd.Series[Any]", *, name: str, file: InputFile) -> None:
+    """Raise UserError for the first value of the column `name` that does not fit its first value.
+
+    A number fits a number, text and integers fit text, and otherwise the type must be the same.
+    """
+    known_rows = np.flatnonzero(cells.notna()).tolist()
+    first = cells[known_rows[0]]
+
+    def fits(cell: object) -> bool:
+        if isinstance(first, str):
+            return _is_text_or_integer(cell)
+        return _is_number(cell) if _is_number(first) else type(cell) is type(first)
+
+    for row in known_rows:
+        cell = cells[row]
+        if not fits(cell):
+            place = f"{file.place_of_row(row)}, column {name!r}"
+            hint = hint_on_decimal_comma(first, file) or hint_on_decimal_comma(cell, file)
+            raise UserError(
+                f"{place}: the value must have the type of the first, {_show(first)}, got {_show(cell)}{hint}"
+            )
+
+
+def _show(cell: object) -> str:
+    """Show a cell in a message, on one line."""
+    return repr(str(cell)) if isinstance(cell, str) else " ".join(str(cell).split())[:MAX_SHOWN]

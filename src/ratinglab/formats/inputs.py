@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path
-from typing import IO, TypeVar, cast
+from typing import IO, TYPE_CHECKING, TypeVar, cast
 
 import pyarrow as pa
 
 from ratinglab.errors import UserError
 from ratinglab.files import suggest_sibling, user_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SIGNATURES = {
     re.compile(rb"\x1f\x8b"): "gzip",
@@ -56,14 +59,24 @@ class InputFile:
         path: path of the file or archive, or name of the data frame in messages.
         member: name in the zip archive at `path`. None if the input is the file itself or the archive's only member.
         frame: columns of the data frame, or None for a file.
+        labels: index of the data frame if it is from pandas, else None.
     """
 
     path: Path
     member: str | None = None
     frame: pa.Table | None = field(default=None, repr=False, kw_only=True)
+    labels: "pd.Index | None" = field(default=None, repr=False, compare=False, kw_only=True)
 
     def __str__(self) -> str:
         return str(self.path) if self.member is None else f"{self.path}/{self.member}"
+
+    def place_of_row(self, row: int) -> str:
+        """Return the place of a row of a table for messages: its number from 1 and, if it differs, its label.
+
+        `row` counts from 0.
+        """
+        label = "" if self.labels is None else " ".join(str(self.labels[row]).split())
+        return f"{self}, row {row + 1}" + (f" (index {label})" if label not in ("", str(row + 1)) else "")
 
     def fingerprint(self) -> list[str | int]:
         """Return the path, the member, the size, and the timestamps of modification and change in nanoseconds."""

@@ -143,7 +143,7 @@ class TextTable:
         """Return file, line and column of a cell, for messages. `row` counts from 0. Reads a text file again."""
         file, layout, row_in_file = self.opened_from.file, self.opened_from.layout, int(self.source_row[row])
         if layout is None:
-            return f"{file}, row {row_in_file + 1}, column {column}"
+            return f"{file.place_of_row(row_in_file)}, column {column}"
         (line,) = find_line_numbers(file, layout, [row_in_file])
         return f"{file}, line {line}, column {column}"
 

@@ -93,11 +93,11 @@ class SourceRows:
             positions = np.flatnonzero(file_index == index)
             file_rows = row_in_file[positions].tolist()
             if layout is None:
-                labels = [f"row {row + 1}" for row in file_rows]
+                places_in_file = [file.place_of_row(row) for row in file_rows]
             else:
-                labels = [f"line {line}" for line in find_line_numbers(file, layout, file_rows)]
-            for position, label in zip(positions, labels, strict=True):
-                places[position] = f"{file}, {label}"
+                places_in_file = [f"{file}, line {line}" for line in find_line_numbers(file, layout, file_rows)]
+            for position, place in zip(positions, places_in_file, strict=True):
+                places[position] = place
         return places
 
     def matrix_note(self) -> str | None:
