@@ -554,8 +554,18 @@ def test_cross_validation_reads_a_stream_of_arrow_data_once(frame):
 
 
 def test_cross_validation_of_a_ranking_model_prints_its_metric(frame, capsys):
-    ratinglab.cross_validate("logger=none", ratings=frame, recipe="ease", folds=2)
-    assert re.match(r"fold 1 of 2   test/ndcg@10 0\.\d{4}   outputs", capsys.readouterr().out)
+    table = ratinglab.cross_validate("logger=none", ratings=frame, recipe="ease", folds=2)
+    first, _, mean = capsys.readouterr().out.splitlines()
+    assert re.match(r"fold 1 of 2   test/ndcg@10 0\.\d{4}   outputs", first)
+    assert mean.startswith(f"mean of 2 folds   test/ndcg@10 {table['test/ndcg@10'].mean():.4f}   outputs/sweeps/")
+
+
+def test_cross_validation_lists_metrics_of_the_model_first(frame, capsys):
+    table = ratinglab.cross_validate("logger=none", ratings=frame, folds=2, **QUICK)
+    metrics = [f"{part}/{name}" for part in ("test", "val") for name in ("mse", "rmse", "mae")]
+    assert [*table.columns[:7]] == [*metrics, "fit/seconds"]
+    assert table.columns[-1] == "folder"
+    assert capsys.readouterr().out == ""
 
 
 def test_cross_validation_needs_a_split_with_folds(frame, tmp_path):

@@ -143,10 +143,11 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
             split.
         folds: number of folds. With None, the split decides; kfold has 5.
         settings: the keyword arguments below. `folder` holds one run per fold. By default, it is below outputs/sweeps.
-            `verbose` prints one line per fold.
+            `verbose` prints one line per fold, and the mean over the folds.
 
     Returns:
-        One row per fold, from 1: the metrics by tag, such as test/rmse, and the run's folder.
+        One row per fold, from 1: the metrics by tag, such as test/rmse, and the run's folder. The columns of test and
+        validation metrics come first, and the metrics of the baselines and of cold and warm rows last.
 
     Raises:
         UserError: an argument, the data or the folder is wrong, or the split has no folds.
@@ -166,7 +167,7 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
             name = fold_1.options.split.name
             raise UserError(f"cross_validate needs a split with folds, such as split=kfold, got {name}")
         parent = fold_1.output_folder("run" if "folder" in given else "sweep")
-        rows: list[dict[str, Any]] = []
+        rows, is_verbose = list[dict[str, Any]](), given.get("verbose", True)
         for fold in range(1, folds + 1):
             fold_settings = {**given, "folder": parent / f"{fold - 1}-fold-{fold}", "verbose": False}
             try:
@@ -175,13 +176,32 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
                 if rows:
                     error.add_note(f"{len(rows)} of {folds} folds are finished: {shown_path(parent)}")
                 raise
-            rows.append({"fold": fold, **run.metrics, "folder": str(run.folder)})
-            if given.get("verbose", True):
-                monitor = run.record.monitor
-                tags = ("test/rmse", "val/rmse", monitor.replace("val/", "test/"), monitor)
-                held_out = [f"{tag} {run.metrics[tag]:.4f}" for tag in tags if tag in run.metrics]
-                print(f"fold {fold} of {folds}   {''.join(held_out[:1])}   {shown_path(run.folder)}", flush=True)
-    return pd.DataFrame(rows).set_index("fold")
+            metrics = {tag: run.metrics[tag] for tag in sorted(run.metrics, key=_column_order)}
+            rows.append({"fold": fold, **metrics, "folder": str(run.folder)})
+            if is_verbose:
+                summary = _summarize(metrics, monitor=run.record.monitor)
+                print(f"fold {fold} of {folds}   {summary}   {shown_path(run.folder)}", flush=True)
+        table = pd.DataFrame(rows).set_index("fold")
+        if is_verbose:
+            means = {tag: float(table[tag].mean()) for tag in metrics}
+            summary = _summarize(means, monitor=run.record.monitor)
+            print(f"mean of {folds} folds   {summary}   {shown_path(parent)}", flush=True)
+    return table
+
+
+def _column_order(tag: str) -> tuple[int, int]:
+    """Return the sort key of a metric: test/…, val/…, fit/…, and then tags with more parts, such as test/cold/mse.
+
+    Notebooks show only the first and the last columns of a wide table.
+    """
+    first, *others = tag.split("/")
+    return len(others), {"test": 0, "val": 1, "fit": 2}.get(first, 3)
+
+
+def _summarize(metrics: Mapping[str, float], *, monitor: str) -> str:
+    """Format the RMSE or, without it, the monitored metric, of the test rows or, without them, the validation rows."""
+    tags = ("test/rmse", "val/rmse", monitor.replace("val/", "test/"), monitor)
+    return next((f"{tag} {metrics[tag]:.4f}" for tag in tags if tag in metrics), "")
 
 
 def load(folder: str | os.PathLike[str]) -> Run:
