@@ -112,7 +112,8 @@ def test_decimal_comma_is_read_in_ratings_and_times(read, packed):
     columns = ("user_id", "item_id", "rating", "time")
     table = read(packed(content.encode()), separator="semicolon", decimal=Decimal.comma, columns=columns)
     assert rows_of(table) == [(1, 1, 3.5, 900_000_000_500), (1, 2, -4.0, 900_000_001_250)]
-    with pytest.raises(UserError, match=r"line 4: the rating must be a number, got '4.5'"):
+    hint = "data.decimal=comma is set; if the point is the decimal point, set data.decimal=point"
+    with pytest.raises(UserError, match=rf"line 4: the rating must be a number, got '4\.5'; {hint}$"):
         read(content + "1;3;4.5;900000001\n", separator="semicolon", decimal=Decimal.comma, columns=columns)
 
 

@@ -7,6 +7,7 @@ import pytest
 from tables import NO_SIDE_INFORMATION, table_of, table_with_features
 
 from ratinglab.errors import UserError
+from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.ratings.side_information import (
     Information,
     Needs,
@@ -211,6 +212,9 @@ def test_constant_unknown_or_extreme_numbers_are_refused(column, message):
         check_feature(np.array(column, dtype=np.float64), name="model.user_features: age")
 
 
+DECIMAL_COMMA = TextDialect(";", "utf-8", decimal=",")
+
+
 def read_new(cells, trained, **options):
     return parse_new_values(cells, trained, place=lambda row: f"row {row}", **options)
 
@@ -222,11 +226,11 @@ def test_new_values_find_their_categories_and_numbers():
 
 
 def test_new_numbers_can_have_a_decimal_comma():
-    assert read_new(["1,5", "2"], np.array([1.0, 2.0]), decimal=",").tolist() == [1.5, 2.0]
+    assert read_new(["1,5", "2"], np.array([1.0, 2.0]), dialect=DECIMAL_COMMA).tolist() == [1.5, 2.0]
     groups = np.array(["7–21", "22–25"], dtype=object)
-    assert read_new(["21,4", "21,6"], groups, decimal=",").tolist() == ["7–21", "22–25"]
-    with pytest.raises(UserError, match=r"row 0: the value must be a finite number, .* got '1\.5'$"):
-        read_new(["1.5"], np.array([1.0, 2.0]), decimal=",")
+    assert read_new(["21,4", "21,6"], groups, dialect=DECIMAL_COMMA).tolist() == ["7–21", "22–25"]
+    with pytest.raises(UserError, match=r"row 0: the value must be a finite .* got '1\.5'; data.decimal=comma is set;"):
+        read_new(["1.5"], np.array([1.0, 2.0]), dialect=DECIMAL_COMMA)
 
 
 def test_new_numbers_find_the_nearest_of_the_groups():
@@ -287,7 +291,7 @@ def test_needs_name_their_information_besides_the_ratings():
 
 def test_new_number_with_a_decimal_comma_finds_its_group():
     groups = np.array(["7–21", "22–25"], dtype=object)
-    assert parse_new_values(["22,5"], groups, place=str, decimal=",").tolist() == ["22–25"]
+    assert parse_new_values(["22,5"], groups, place=str, dialect=DECIMAL_COMMA).tolist() == ["22–25"]
 
 
 def test_whole_number_with_a_decimal_point_is_the_category_without_it():

@@ -62,7 +62,7 @@ def test_numbers_can_have_a_decimal_comma(load):
     table = load(users="user_id;age\n9;40\n5;20,5\n", **options)
     assert plain(table.user_columns)["age"] == [20.5, None, 40.0]
     with pytest.raises(
-        UserError, match=r"users\.csv, line 2, column age: the value must be a finite number .* got '20\.5'$"
+        UserError, match=r"line 2, column age: the value must be .* got '20\.5'; data.users.decimal=comma is set;"
     ):
         load(users="user_id;age\n5;20.5\n", **options)
 

@@ -116,12 +116,11 @@ def _find_rating_fault(cells: list[str], layout: Layout) -> str | None:
 
 
 def _rating_hint(text: str, cells: list[str], layout: Layout) -> str:
-    thousands = "if it separates thousands, remove it"
-    if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", text) and layout.dialect.decimal == ".":
-        other = f"; {thousands}" if has_thousands_separator(text) else ""
-        return f"; if the comma is the decimal point, set data.decimal=comma{other}"
+    hint = layout.dialect.decimal_hint(text)
     if has_thousands_separator(text, decimal=layout.dialect.decimal):
-        return f"; {thousands}"
+        hint += "; if it separates thousands, remove it"
+    if hint:
+        return hint
     if len(cells) > MATRIX_COLUMNS and not text.strip():
         return "; if this is a user-item matrix, reshape it to one rating per row"
     if text.lower() in ("", "null", "nan", "na", "n/a", "none", "-", "?"):

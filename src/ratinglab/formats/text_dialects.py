@@ -70,6 +70,15 @@ class TextDialect:
         """Whether the bytes are already UTF-8."""
         return codecs.lookup(self.encoding).name in ("utf-8", "ascii", "utf-8-sig")
 
+    def decimal_hint(self, text: str) -> str:
+        """Return what to add to a message on a text that is a number only with the other decimal point, else ""."""
+        key = f"{self.key_prefix}decimal"
+        if self.decimal == "." and re.fullmatch(r"\s*[-+]?\d+,\d+\s*", text):
+            return f"; if the comma is the decimal point, set {key}=comma"
+        if self.decimal == "," and re.fullmatch(r"\s*[-+]?\d+\.\d+\s*", text):
+            return f"; {key}=comma is set; if the point is the decimal point, set {key}=point"
+        return ""
+
     def adapt_to(self, file: InputFile) -> "TextDialect":
         """Return the dialect with the encoding of the file's byte-order mark and the separator of its `sep=` line.
 

@@ -100,6 +100,10 @@ class TextTable:
         """Decimal point of numbers in the cells."""
         return "." if self.opened_from.dialect is None else self.opened_from.dialect.decimal
 
+    def decimal_hint(self, text: str) -> str:
+        """Return what to add to a message on a text that is a number only with the other decimal point, else ""."""
+        return "" if self.opened_from.dialect is None else self.opened_from.dialect.decimal_hint(text)
+
     def column(self, name: str, *, key: str) -> list[str]:
         """Return the cells of a column without surrounding white space. `key` is the option that names the column."""
         cells: list[str] = self.texts(name, key=key).to_pylist()

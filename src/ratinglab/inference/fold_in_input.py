@@ -62,14 +62,14 @@ class GivenFeatures:
         cells: (B,) text per feature, empty if unknown.
         place: returns the place of a cell for messages, given its row and feature.
         key: name of the argument in messages.
-        decimal: decimal point of numbers.
+        dialect: dialect of the text file that holds the cells, for its decimal point. None means a point.
     """
 
     ids: list[str]
     cells: Mapping[str, list[str]]
     place: Callable[[int, str], str]
     key: str
-    decimal: str = "."
+    dialect: TextDialect | None = None
 
     def check_used(self, names: Sequence[str], *, side: SideName) -> None:
         """Raise UserError if none of the features is one of `names`, which the model uses."""
@@ -92,7 +92,7 @@ class GivenFeatures:
         source = name if name in self.cells else name.removesuffix(GROUP_SUFFIX)
         if source in self.cells:
             cells, place = self.cells[source], lambda row: self.place(row, source)
-            new = parse_new_values(cells, trained, place=place, decimal=self.decimal)
+            new = parse_new_values(cells, trained, place=place, dialect=self.dialect)
             row = find_positions(self.ids, ids)
             is_given = (row >= 0) & ~is_unknown(new)[row]
             values[is_given] = new[row[is_given]]
@@ -186,18 +186,18 @@ def _look_up_ratings(
     """
     user_ids: list[str] = []
     if isinstance(ratings, TextTable):
-        place, source_name, decimal = ratings.place, str(ratings.opened_from.file), ratings.decimal
+        place, source_name, dialect = ratings.place, str(ratings.opened_from.file), ratings.opened_from.dialect
         items = ratings.ids(columns["item"], key="columns.item", side="item").to_pylist()
         if single_user is None:
             user_ids = ratings.ids(columns["user"], key="columns.user", side="user").to_pylist()
         values = ratings.column(columns["rating"], key="columns.rating")
     else:
-        place, source_name, decimal = (lambda row, column: "ratings"), "ratings", "."
+        place, source_name, dialect = (lambda row, column: "ratings"), "ratings", None
         items, values = [item for item, _ in ratings or ()], [value for _, value in ratings or ()]
     if ratings is not None and not items:
         raise UserError(f"{source_name} must have at least one rating, got none")
     rating_place, item_place = (lambda row, role=role: place(row, columns[role]) for role in ("rating", "item"))
-    rating = _parse_ratings(values, items, scale=tables.rating_range, decimal=decimal, place=rating_place)
+    rating = _parse_ratings(values, items, scale=tables.rating_range, dialect=dialect, place=rating_place)
     item_index = tables.item_names.find(items, place=item_place, may_be_new=single_user is None)
     user_index = tables.user_ids.index_of(user_ids)
     rows = pd.DataFrame(
@@ -218,10 +218,15 @@ def _parse_ratings(
     items: Sequence[object],
     *,
     scale: tuple[float, float],
-    decimal: str,
+    dialect: TextDialect | None,
     place: Callable[[int], str],
 ) -> NDArray[np.float64]:
-    """Parse the ratings of items. Raises UserError if a rating is not a finite number on the scale."""
+    """Parse the ratings of items, from a text file in a dialect or, if that is None, from elsewhere.
+
+    Raises:
+        UserError: a rating is not a finite number on the scale.
+    """
+    decimal = "." if dialect is None else dialect.decimal
 
     def parse(value: Any) -> float:
         try:
@@ -238,7 +243,8 @@ def _parse_ratings(
         if is_wrong.any():
             row = int(is_wrong.argmax())
             fault = f"the rating of {str(items[row])!r} must be {rule}, got {as_text(values[row])}"
-            raise UserError(f"{place(row)}: {fault}")
+            hint = "" if dialect is None else dialect.decimal_hint(values[row])
+            raise UserError(f"{place(row)}: {fault}{hint}")
     return rating
 
 
@@ -284,7 +290,7 @@ def _read_features(
             row = int(is_repeated.argmax())
             raise UserError(f"{features.place(row, column)}: {side} {feature_ids[row]} already has a row")
         cells = {name: features.column(name, key=key) for name in features.names if name != column}
-        return GivenFeatures(feature_ids, cells, features.place, key, features.decimal)
+        return GivenFeatures(feature_ids, cells, features.place, key, features.opened_from.dialect)
     assert single_user is not None, "pairs are of a single user"
     for name, value in features:
         if str(name) in cells:

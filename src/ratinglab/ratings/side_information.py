@@ -1,12 +1,14 @@
 """Side information: the days of the ratings, and features of users and items."""
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from hashlib import blake2b
-from typing import NamedTuple, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,9 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.formats.literals import WHOLE_NUMBER, is_number, number_or_nan
 from ratinglab.sides import SideName
+
+if TYPE_CHECKING:
+    from ratinglab.formats.text_dialects import TextDialect
 
 NO_GENRES = "(no genres listed)"
 """MovieLens's marker for items without a genre."""
@@ -95,7 +100,7 @@ class SideInformation:
     user_features: dict[str, Column]
     item_features: dict[str, Column]
 
-    def reordered(self, user_order: NDArray[np.intp], item_order: NDArray[np.intp]) -> "SideInformation":
+    def reordered(self, user_order: NDArray[np.intp], item_order: NDArray[np.intp]) -> SideInformation:
         """Reindex users and items, given the old index of each new index."""
         return SideInformation(
             day=self.day,
@@ -129,7 +134,7 @@ def feature_digest(column: Column) -> str:
     return blake2b(content, digest_size=16).hexdigest()
 
 
-def _hash_labelled(hasher: "blake2b", label: list[str], content: bytes) -> None:
+def _hash_labelled(hasher: blake2b, label: list[str], content: bytes) -> None:
     """Hash some content with its label and length, so different lists of contents never hash the same bytes."""
     hasher.update(json.dumps([*label, len(content)]).encode())
     hasher.update(content)
@@ -199,7 +204,7 @@ def standardize(values: NDArray[np.float64], trained: NDArray[np.float64]) -> ND
 
 
 def parse_new_values(
-    cells: Sequence[str], trained: Column, *, place: Callable[[int], str], decimal: str = "."
+    cells: Sequence[str], trained: Column, *, place: Callable[[int], str], dialect: TextDialect | None = None
 ) -> Column:
     """Parse cells of new users or items as values of a column that a model was trained on: (B,).
 
@@ -209,11 +214,12 @@ def parse_new_values(
         cells: (B,) text, empty if unknown.
         trained: the column of the users or items with training rows.
         place: returns the place of a cell in messages.
-        decimal: decimal point of numbers.
+        dialect: dialect of the text file that holds the cells, for its decimal point. None means a point.
 
     Raises:
         UserError: a category does not occur in training, or a number is not finite or too far from those in training.
     """
+    decimal = "." if dialect is None else dialect.decimal
     if is_numeric(trained):
         known = trained[~np.isnan(trained)]
         numbers = np.array([number_or_nan(cell, decimal=decimal) if cell else known.mean() for cell in cells])
@@ -221,9 +227,10 @@ def parse_new_values(
             is_wrong = ~np.isfinite(numbers) | ~np.isfinite(np.square(standardize(numbers, trained)))
         if is_wrong.any():
             row = int(is_wrong.argmax())
+            hint = "" if dialect is None else dialect.decimal_hint(cells[row])
             raise UserError(
                 f"{place(row)}: the value must be a finite number, in training from {known.min():g} to "
-                f"{known.max():g}, got {cells[row]!r}"
+                f"{known.max():g}, got {cells[row]!r}{hint}"
             )
         return np.where([cell == "" for cell in cells], np.nan, numbers)
     names = {name for text in trained for name in categories_in(text)}

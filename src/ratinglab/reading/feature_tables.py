@@ -268,6 +268,7 @@ def _parse_numbers(cells: list[str], *, name: str, table: TextTable, key: str) -
     numbers = np.array([number_or_nan(text, decimal=table.decimal) for text in cells], dtype=np.float64)
     for row in np.flatnonzero(np.isnan(numbers)).tolist():
         if cells[row]:
-            place = table.place(row, name)
-            raise UserError(f"{place}: the value must be a finite number ({key}), got {cells[row]!r}")
+            place, cell = table.place(row, name), cells[row]
+            hint = table.decimal_hint(cell)
+            raise UserError(f"{place}: the value must be a finite number ({key}), got {cell!r}{hint}")
     return numbers
