@@ -357,6 +357,8 @@ def test_unavailable_accelerator_is_refused_and_leaves_no_files(command, tmp_pat
         ("recommend", ["run=empty", "output=no/x.csv"], "output: there is no folder no"),
         ("recommend", ["run=empty", "output=."], "output must be a file, got the folder ."),
         ("recommend", ["run=empty", "user=1", "k=0"], "k must be at least 1, got 0"),
+        ("recommend", ["run=empty", "output=-"], "output must be a file, got -; for the standard output, set"),
+        ("export", ["run=empty", "output=-"], "output must be a new or empty folder, got -"),
         ("predict", ["run=empty", "input=none.csv", "output=x.csv"], "input: there is no file none.csv"),
         ("export", ["run=nowhere"], "run: there is no folder nowhere"),
         ("export", ["run=empty", "format=onx"], "format must be one of torch, onnx, numpy, parquet, got onx"),

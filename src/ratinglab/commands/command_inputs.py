@@ -45,10 +45,11 @@ def check_output_folder(text: str, *, key: str) -> Path:
     """Check the path of an output folder. It must be new or empty.
 
     Raises:
-        UserError: the folder above is missing, or the path is a file, a folder with files, or inside a run's folder.
+        UserError: the folder above is missing, or the path is `-`, a file, a folder with files, or inside a run's
+            folder.
     """
     path = _output_path(text, key=key)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+    if text == "-" or (path.exists() and not (path.is_dir() and not any(path.iterdir()))):
         raise UserError(f"{key} must be a new or empty folder, got {text}")
     return path
 
@@ -69,7 +70,13 @@ def _output_path(text: str, *, key: str) -> Path:
 
 
 def check_table_path(text: str, *, inputs: Iterable[Path] = ()) -> Path:
-    """Check the path and the format of the table to write, which must not replace an input."""
+    """Check the path and the format of the table to write, which must not replace an input.
+
+    Raises:
+        UserError: the path is `-`, or wrong as `check_output_path` describes, or means a format that cannot be written.
+    """
+    if text == "-":
+        raise UserError("output must be a file, got -; for the standard output, set output=/dev/stdout")
     path = check_output_path(text, key="output", inputs=inputs)
     check_output_format(path)
     return path
