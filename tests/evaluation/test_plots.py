@@ -1,5 +1,7 @@
 """Figures of predictions and of the data."""
 
+import itertools
+
 import numpy as np
 import pytest
 from tables import table_of
@@ -66,6 +68,17 @@ def test_rating_histogram_and_long_tail_show_counts():
     (axes,) = plot_rating_histogram(np.array([1, 1, 5], dtype=np.float32)).axes
     assert [bar.get_height() for bar in axes.patches] == [2, 1]
     assert list(plot_long_tail(np.array([3, 9, 1])).axes[0].get_lines()[0].get_ydata()) == [9, 3, 1]
+
+
+@pytest.mark.parametrize("num_items", [300, 4_999, 5_000, 9_000, 3_000_000])
+def test_labels_of_the_long_tail_do_not_overlap(num_items):
+    figure = plot_long_tail(np.maximum(30_000 // np.arange(1, num_items + 1), 1))
+    figure.draw_without_rendering()
+    lowest, highest = figure.axes[0].get_xlim()
+    labels = [tick.label1 for tick in figure.axes[0].xaxis.get_major_ticks() if lowest <= tick.get_loc() <= highest]
+    boxes = [label.get_window_extent() for label in labels]
+    assert len(boxes) >= 4
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_overview_shows_means_and_medians_of_items_and_users():

@@ -15,6 +15,9 @@ NUM_GROUPS = 10
 SIZE_INCHES = (7.0, 4.2)
 """Size in inches, at 100 dots per inch, which fits a card in TensorBoard's image tab."""
 
+MAX_FINE_TICKS = 5_000
+"""Number of users or items from which labels at 1, 2, 5, 10, … would overlap, so that only powers of ten have one."""
+
 
 def plot_predicted_against_true(predictions: Predictions) -> Figure:
     """Plot a heat map of the predictions for each true rating. Each column sums to one."""
@@ -133,8 +136,8 @@ def _plot_counts(axes: Axes, count: NDArray[np.int64], *, side: SideName) -> Non
     axes.axhline(float(np.median(count)), color="gray", linestyle="--", label=f"median {np.median(count):,.0f}")
     axes.legend()
     axes.set(xscale="log", yscale="log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    for axis, has_room in ((axes.xaxis, len(count) < MAX_FINE_TICKS), (axes.yaxis, True)):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if has_room else (1,)))
         axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axis.set_minor_formatter(NullFormatter())
 
