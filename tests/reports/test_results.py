@@ -6,7 +6,7 @@ from run_folders import write_run_of
 from tables import table_with_features
 
 from ratinglab.inference.run_tables import RunTables
-from ratinglab.reports.results import tabulate_lists, tabulate_metrics
+from ratinglab.reports.results import describe_results, tabulate_lists, tabulate_metrics
 from ratinglab.runs.record import read_record
 
 
@@ -33,3 +33,38 @@ def test_single_user_with_a_list_is_counted(tables):
     counts = dict.fromkeys(("val/ranked_users", "val/users_without_relevant", "val/users_without_training"), 1)
     (line,) = tabulate_lists(counts, tables, order=tables.record.order_options())
     assert ", 1 user; left out: 1 without a validation rating of at least " in line
+
+
+METRICS = {
+    "fit/epochs": 3,
+    "fit/best_epoch": 2,
+    "fit/seconds": 1.0,
+    "fit/ratings_per_second": 100.0,
+    "test/mse": 0.93721,
+    "baseline/bias/test/mse": 0.93711,
+    "test/ndcg@2": 0.4,
+    "baseline/popularity/test/ndcg@2": 0.4,
+    "test/ranked_users": 9,
+    "test/users_without_relevant": 0,
+    "test/users_without_training": 0,
+}
+
+
+def warnings_on(tables: RunTables, **changed: float) -> list[str]:
+    """Return the warnings about a run whose metrics are METRICS with some changed."""
+    return [line for line in describe_results(METRICS | changed, tables) if line.startswith("warning: ")]
+
+
+def test_only_a_printed_difference_from_a_baseline_gives_a_warning(tables):
+    worse = "warning: biased_mf is worse than the bias baseline on test rows: MSE 0.9372 against"
+    assert warnings_on(tables) == [f"{worse} 0.9371"]
+    assert warnings_on(tables, **{"baseline/bias/test/mse": 0.93719}) == []
+    (line,) = warnings_on(tables, **{"test/mse": 0.9, "test/ndcg@2": 0.3999})
+    assert line.endswith("are worse than the most popular items on test rows: NDCG@2 0.3999 against 0.4000")
+    assert warnings_on(tables, **{"test/mse": 0.9, "test/ndcg@2": 0.39999}) == []
+
+
+def test_initial_weights_give_one_warning(tables):
+    assert warnings_on(tables, **{"fit/best_epoch": 0, "test/mse": 2.0}) == [
+        "warning: no epoch beat the initial weights' val/mse, so the run keeps them"
+    ]

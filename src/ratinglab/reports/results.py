@@ -70,11 +70,16 @@ def tabulate_lists(values: Mapping[str, float], tables: RunTables, *, order: Ord
     for k in lengths:
         part = "test" if f"test/ndcg@{k}" in values else "val"
         model, popular = values[f"{part}/ndcg@{k}"], values[f"{POPULARITY}{part}/ndcg@{k}"]
-        if model < popular:
+        if _is_visibly_above(popular, model):
             yield (
                 f"warning: the lists of {record.model} are worse than the most popular items on {PART_LABELS[part]} "
                 f"rows: NDCG@{k} {model:.4f} against {popular:.4f}"
             )
+
+
+def _is_visibly_above(value: float, other: float) -> bool:
+    """Return whether a metric is above another one, and not only in decimals that are not printed."""
+    return value > other and format_metric(value) != format_metric(other)
 
 
 def describe_results(values: Mapping[str, float], tables: RunTables) -> Iterator[str]:
@@ -100,7 +105,7 @@ def describe_results(values: Mapping[str, float], tables: RunTables) -> Iterator
     if record.noise_floor is not None and model_mse <= bias_mse:
         closed = (bias_mse - model_mse) / (bias_mse - record.noise_floor)
         yield f"gap        {closed:.0%} closed, from the bias baseline to the noise floor"
-    if model_mse > bias_mse:
+    if _is_visibly_above(model_mse, bias_mse) and values["fit/best_epoch"] > 0:  # initial weights have a warning above
         yield (
             f"warning: {record.model} is worse than the bias baseline on {label} rows: "
             f"MSE {model_mse:.4f} against {bias_mse:.4f}"
