@@ -1,5 +1,7 @@
 """Lines that training and evaluation print about the results of one run."""
 
+from dataclasses import replace
+
 import pytest
 from equations import options_of
 from run_folders import write_run_of
@@ -68,3 +70,21 @@ def test_initial_weights_give_one_warning(tables):
     assert warnings_on(tables, **{"fit/best_epoch": 0, "test/mse": 2.0}) == [
         "warning: no epoch beat the initial weights' val/mse, so the run keeps them"
     ]
+
+
+@pytest.mark.parametrize(
+    ("refit_epochs", "fit"),
+    [
+        (None, "fit        1.0 s, 3 epochs, best after 2; 100 ratings/s"),
+        (3, "fit        1.0 s for both fits; refit: 3 epochs, 100 ratings/s"),
+        (0, "fit        1.0 s for both fits; refit: 0 epochs"),
+    ],
+)
+def test_results_of_a_refit_tell_the_two_fits_apart(tables, refit_epochs, fit):
+    record = replace(tables.record, refit_epochs=refit_epochs)
+    epochs = {} if refit_epochs is None else dict.fromkeys(("fit/epochs", "fit/best_epoch"), refit_epochs)
+    lines = list(describe_results(METRICS | epochs, RunTables(tables.folder, record)))
+    assert fit in lines
+    assert any(line.startswith("note: the validation results come from the first fit") for line in lines) == (
+        refit_epochs is not None
+    )

@@ -77,6 +77,18 @@ def tabulate_lists(values: Mapping[str, float], tables: RunTables, *, order: Ord
             )
 
 
+def _describe_fit(values: Mapping[str, float], record: RunRecord) -> str:
+    """Describe the seconds, the epochs and the speed of a fit. With split.refit, the seconds are those of both fits."""
+    seconds, epochs = f"{values['fit/seconds']:.1f} s", format_count(int(values["fit/epochs"]), "epoch")
+    speed = f"{values['fit/ratings_per_second']:,.0f} ratings/s"
+    if record.refit_epochs is not None:
+        refit = f"{epochs}, {speed}" if record.refit_epochs > 0 else epochs
+        return f"fit        {seconds} for both fits; refit: {refit}"
+    if not record.is_sampled:  # a sampler averages its samples, so no epoch is the best
+        epochs += f", best after {values['fit/best_epoch']}"
+    return f"fit        {seconds}, {epochs}; {speed}"
+
+
 def _is_visibly_above(value: float, other: float) -> bool:
     """Return whether a metric is above another one, and not only in decimals that are not printed."""
     return value > other and format_metric(value) != format_metric(other)
@@ -87,10 +99,12 @@ def describe_results(values: Mapping[str, float], tables: RunTables) -> Iterator
     record = tables.record
     yield from tabulate_metrics(values, record)
     yield from tabulate_lists(values, tables, order=record.order_options())
-    epochs = format_count(int(values["fit/epochs"]), "epoch")
-    if not record.is_sampled:  # a sampler averages its samples, so no epoch is the best
-        epochs += f", best after {values['fit/best_epoch']}"
-    yield f"fit        {values['fit/seconds']:.1f} s, {epochs}; {values['fit/ratings_per_second']:,.0f} ratings/s"
+    if record.refit_epochs is not None:
+        yield (
+            "note: the validation results come from the first fit, because the refit trained on the validation rows; "
+            "the test results come from the refit"
+        )
+    yield _describe_fit(values, record)
     if values["fit/best_epoch"] == 0:
         yield f"warning: no epoch beat the initial weights' {record.monitor}, so the run keeps them"
     if record.predicts_scores:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ratinglab.datamodule import RatingDataModule
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, format_count
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.ranks import release_ranks, wait_for_rank_zero
 from ratinglab.process.program import process_rank
@@ -86,7 +86,8 @@ def _find_refit_epochs(options: TrainOptions, run_folder: Path, *, command: Sequ
     folder = run_folder / VALIDATION_FIT
     _fit_and_evaluate(options, folder, command=command, refit_epochs=None)
     epochs = int(read_metrics(folder)["fit/best_epoch"])
-    log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
+    found = format_count(epochs, "epoch")
+    log.info("refit      on training and validation rows, for %s, the best number found", found)
     return epochs
 
 
