@@ -37,7 +37,7 @@ def copy(biased, tmp_path):
 def test_evaluate_equals_metrics_json_exactly(command, biased, tmp_path):
     outcome = command(tmp_path, "evaluate", f"run={biased.run}")
     assert "equal to metrics.json to the last digit" in outcome.stdout
-    assert "no lists are measured" not in outcome.stdout
+    assert "no held-out rows" not in outcome.stdout
     assert list(tmp_path.iterdir()) == []
     recorded = json.loads((biased.run / "metrics.json").read_text())
     found = Run.load(biased.run).evaluate()
@@ -273,10 +273,13 @@ def test_damaged_metrics_are_refused(command, copy, content):
 
 
 def test_evaluate_is_empty_without_validation_and_test_rows(command, tmp_path):
-    run = command(tmp_path, "train", "trainer=debug", "split.validation=0", "split.test=0").run
-    assert Run.load(run).evaluate() == {}
-    shown = command(tmp_path, "evaluate", f"run={run}").stdout
+    trained = command(tmp_path, "train", "trainer=debug", "split.validation=0", "split.test=0")
+    assert Run.load(trained.run).evaluate() == {}
+    shown = command(tmp_path, "evaluate", f"run={trained.run}").stdout
     assert shown.endswith("\nmetrics.json has none of these metrics: nothing to compare\n")
+    for text in (trained.stdout, shown):
+        assert "\nnote: no held-out rows were evaluated, so there are no results\n" in text
+        assert "MSE    RMSE" not in text
 
 
 @pytest.mark.parametrize("size", [0, 1, 10, 100, 1_000, 10_000, 50_000, 100_000, -100, -1])

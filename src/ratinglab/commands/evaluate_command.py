@@ -3,7 +3,7 @@
 from ratinglab.commands.command_inputs import load_run, print_notes
 from ratinglab.commands.command_options import EvaluateOptions
 from ratinglab.evaluation.list_options import OrderOptions
-from ratinglab.reports.results import tabulate_lists, tabulate_metrics
+from ratinglab.reports.results import NO_RESULTS, tabulate_lists, tabulate_metrics
 from ratinglab.runs.record import read_metrics
 from ratinglab.runs.run_files import METRICS
 
@@ -33,8 +33,8 @@ def evaluate(options: EvaluateOptions) -> None:
     print(f"{record.model} on {provenance['data']}, split {provenance['split']}, seed {provenance['seed']}")
     for line in (*tabulate_metrics(metrics, record), *tabulate_lists(list_metrics, run.tables, order=order)):
         print(line)
-    if k is not None and not list_metrics:
-        print("note: the run holds out no rows, so no lists are measured")
+    if not metrics and not list_metrics:
+        print(NO_RESULTS)
     if not (run.folder / METRICS).is_file():
         print("nothing to compare: the run has not finished (no metrics.json)")
         return

@@ -11,9 +11,15 @@ from ratinglab.inference.run_tables import RunTables
 from ratinglab.reports.table_layout import align, format_metric
 from ratinglab.runs.record import RunRecord
 
+NO_RESULTS = "note: no held-out rows were evaluated, so there are no results"
+"""Line that replaces the tables of a run without held-out rows."""
+
 
 def tabulate_metrics(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
-    """Tabulate the metrics of the model and the baselines on each part, and on its warm and cold rows."""
+    """Tabulate the metrics of the model and the baselines on each part, and on its warm and cold rows.
+
+    Yields nothing if `values` has no metrics of predicted ratings.
+    """
     metrics = record.metric_kinds()
     if not metrics:  # a ranking model
         return
@@ -27,6 +33,8 @@ def tabulate_metrics(values: Mapping[str, float], record: RunRecord) -> Iterator
             for prefix, name in (BASELINES if group == "/cold" else systems).items():
                 cells = [format_metric(values.get(f"{prefix}{part}{group}/{metric.name}")) for metric in metrics]
                 rows.append([f"{label}{group.replace('/', ' ')}", name, *cells])
+    if len(rows) == 1:  # only the header
+        return
     if record.noise_floor is not None:
         floor = {"mse": record.noise_floor, "rmse": record.noise_floor**0.5}
         rows.append(["", "noise floor", *(format_metric(floor.get(metric.name)) for metric in metrics)])
@@ -99,6 +107,8 @@ def describe_results(values: Mapping[str, float], tables: RunTables) -> Iterator
     record = tables.record
     yield from tabulate_metrics(values, record)
     yield from tabulate_lists(values, tables, order=record.order_options())
+    if not any(tag.startswith(("val/", "test/")) for tag in values):
+        yield NO_RESULTS
     if record.refit_epochs is not None:
         yield (
             "note: the validation results come from the first fit, because the refit trained on the validation rows; "
