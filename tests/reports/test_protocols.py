@@ -146,7 +146,7 @@ def test_run_is_ranked_among_the_published_results():
         "note: implicit feedback is not listed under `uses besides the ratings`: it follows from the ratings",
     ]
     assert list(tabulate_with_references([record_under(RECORD, fold=2)], 0.95))[-3:] == [
-        "this run   mf by adam  0.9500                            comparable",
+        "this run   mf by adam  0.9500                            fold 2 of 2; comparable",
         "note: implicit feedback is not listed under `uses besides the ratings`: it follows from the ratings",
         "note: this run is only fold 2; the results are means over 2: use -m split.fold=1,2",
     ]

@@ -56,8 +56,11 @@ def tabulate_with_references(
     """
     protocols = [record.protocol for record in records if record.protocol is not None]
     record, protocol, note = records[0], protocols[0], describe_comparability(protocols)
+    is_one_fold = half_width is None and protocol["folds"] > 1
     if half_width is not None:
         note = f"mean of {len(protocols)} folds, ± {half_width:.4f} (95%); {note}"
+    elif is_one_fold:
+        note = f"fold {record.fold} of {protocol['folds']}; {note}"
     metric = metric_of(protocol)
     own_result = {"kind": "this run", "system": f"{record.model} by {record.fit['optimizer']}", "value": value}
     results = [*protocol["figures"], own_result | {"uses": protocol["uses"], "source": note}]
@@ -69,7 +72,7 @@ def tabulate_with_references(
     yield f"protocol   {protocol['title']}"
     yield from align([["", "", metric.label, USES, ""], *rows], right=[2])
     yield USES_NOTE
-    if half_width is None and protocol["folds"] > 1:
+    if is_one_fold:
         yield (
             f"note: this run is only fold {record.fold}; the results are means over {protocol['folds']}: "
             f"use -m split.fold={','.join(map(str, range(1, protocol['folds'] + 1)))}"
