@@ -54,6 +54,9 @@ UNKNOWN_KEYS = {
     "spilt.seed": "; did you mean split.seed?",
     "split.test_size": "; did you mean split.test?",
     "callbacks.patience": "; did you mean callbacks.early_stopping.patience?",
+    "callbacks.early_stopping.enabled": ": callbacks.early_stopping.patience=null turns early stopping off",
+    "callbacks.early_stopping.n_warmup_steps": "; callbacks.early_stopping has patience, min_delta",
+    "callbacks.early_stopping.patiance": "; did you mean callbacks.early_stopping.patience?",
     "callbacks.early_stoping.patience": "; did you mean callbacks.early_stopping.patience?",
     "logger.csvs": "; logger=tensorboard has tensorboard.figures, tensorboard.data_figures, "
     "tensorboard.projector_items",

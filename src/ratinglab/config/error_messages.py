@@ -41,6 +41,11 @@ LIST_KEYS = ("data.path", "data.unrated", "model.user_features", "model.item_fea
 """Keys whose values are lists."""
 GLOBAL_RULE = "must begin with the line `# @package _global_`, to set keys of other groups"
 """Rule for the files of OPTIONAL_GROUPS."""
+ADVICE_ON_UNKNOWN_KEYS = {
+    "callbacks.early_stopping.enabled": "callbacks.early_stopping.patience=null turns early stopping off",
+    "hydra.sweeper.params": "add it, as in \"+hydra.sweeper.params={model.embedding_dim: 'choice(8,16)'}\"",
+}
+"""What to type in place of an unknown key that users expect."""
 EXTRA_OF_PLUGIN = {
     "hydra/sweeper/optuna": "sweep",
     "hydra/launcher/joblib": "sweep",
@@ -231,8 +236,8 @@ def _explain_unknown_key(key: str, conf: PrimaryConfig) -> str:
     keys, choices = _keys_and_choices(conf)  # first, because `_choices_with_key` composes other choices
     if group == "trainer" and name in NOT_IN_TRAINER:
         return f"unknown key {key}: {NOT_IN_TRAINER[name]}"
-    if key == "hydra.sweeper.params":
-        return f"unknown key {key}: add it, as in \"+{key}={{model.embedding_dim: 'choice(8,16)'}}\""
+    if key in ADVICE_ON_UNKNOWN_KEYS:
+        return f"unknown key {key}: {ADVICE_ON_UNKNOWN_KEYS[key]}"
     choice = name.partition(".")[0]
     if group in MULTIPLE_CHOICE_GROUPS and choice in conf.choices(group) and choice not in choices[group]:
         needed = format_choices([*(name for name in choices[group] if name != "none"), choice])

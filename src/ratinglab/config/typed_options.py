@@ -212,9 +212,12 @@ def did_you_mean_key(key: str, valid: Sequence[str]) -> str:
 
     A key with the same last part is nearest. Otherwise, compares the last parts of the keys. A key of another group
     must be more similar than a key of the same group. A key is also close if its last part contains the typed word, or
-    begins with it.
+    begins with it. A typed group within a group, such as callbacks.early_stopping, is taken as meant if it exists: only
+    its own keys are then suggested.
     """
     group, _, name = key.rpartition(".")
+    if "." in group and (siblings := [candidate for candidate in valid if candidate.startswith(f"{group}.")]):
+        valid = siblings
     if KEYS_BY_PEER_NAME.get(name) in valid:
         return f"; did you mean {KEYS_BY_PEER_NAME[name]}?"
     if same_name := [candidate for candidate in valid if candidate.rpartition(".")[2] == name]:
