@@ -1,6 +1,7 @@
 """Replacement of the run that answers by a newer one."""
 
 import logging
+import os
 import shutil
 import threading
 import time
@@ -96,6 +97,31 @@ def test_missing_run_is_logged_once(runs, tmp_path, caplog):
         current.reload(force=False)
     (message,) = caplog.messages
     assert message.startswith(f"not reloaded, {folder} still answers: run={tmp_path}/outputs/latest: there is no ")
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.json"])
+def test_damaged_run_is_not_replaced_by_an_older_one(runs, tmp_path, caplog, name):
+    caplog.set_level(logging.INFO)
+    outputs = tmp_path / "outputs"
+    for number, run in enumerate((*runs, runs[0])):
+        folder = shutil.copytree(run, outputs / str(number))
+        os.utime(folder / "metrics.json", (number, number))
+    newest = shutil.move(outputs / "2", tmp_path / "2")
+    current = CurrentRun(serve_options(outputs / "latest"))
+    (outputs / "1" / name).write_text("{}")
+    os.utime(outputs / "1" / name, (1, 1))
+    for _ in range(2):
+        current.reload(force=False)
+    assert current.service.run.record.model == "mf"
+    (message,) = caplog.messages
+    assert message.startswith(f"not reloaded, {outputs}/1 still answers: {outputs}/1/{name} is damaged")
+    shutil.move(newest, outputs / "2")
+    current.reload(force=False)
+    assert caplog.messages[1:] == [f"reloaded: {outputs}/2 answers"]
+    shutil.rmtree(outputs / "2")
+    shutil.rmtree(outputs / "1")
+    current.reload(force=False)
+    assert caplog.messages[2:] == [f"reloaded: {outputs}/0 answers"]
 
 
 def test_run_that_cannot_answer_is_not_loaded(runs, link, caplog, monkeypatch):

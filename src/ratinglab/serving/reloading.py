@@ -6,6 +6,7 @@ from pathlib import Path
 from ratinglab.errors import UserError
 from ratinglab.inference.run import Run
 from ratinglab.runs.finished_runs import find_named_run
+from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.run_files import BEST, METRICS, RUN_RECORD, TABLES
 from ratinglab.serving.serve_options import ServeOptions
 from ratinglab.serving.service import Service
@@ -29,7 +30,7 @@ class CurrentRun:
         folder, self.notes = find_named_run(options.run)
         self._loaded = _fingerprint(folder)
         self._last_fault = ""
-        self.service = _load(folder, options)
+        self._load(folder)
 
     def reload(self, *, force: bool) -> None:
         """Load the run that the option `run` names now, if it or its files have changed; with `force`, in any case.
@@ -37,12 +38,14 @@ class CurrentRun:
         On failure, keeps the current run and logs a line, unless it would repeat the line of the last failure.
         """
         try:
-            folder, _ = find_named_run(self._options.run)
+            folder, notes = find_named_run(self._options.run)
             fingerprint = _fingerprint(folder)
             if fingerprint == self._loaded and not force:
                 return
+            if notes:
+                self._check_not_damaged(folder)
             self._loaded = fingerprint  # before loading, so a broken run is retried only after it changes
-            self.service = _load(folder, self._options)
+            self._load(folder)
         except UserError as error:
             if force or str(error) != self._last_fault:
                 log.error("not reloaded, %s still answers: %s", self.service.run.folder, error)
@@ -53,10 +56,26 @@ class CurrentRun:
             self._last_fault = ""
             log.info("reloaded: %s answers", self.service.run.folder)
 
+    def _load(self, folder: Path) -> None:
+        """Replace the current run."""
+        # resolved, because a link may change its target while the files are read
+        folder = folder.resolve()
+        finished_at = _finish_time(folder)
+        self.service = Service(Run.load(folder), self._options)
+        self._finished_at = finished_at
 
-def _load(folder: Path, options: ServeOptions) -> Service:
-    # resolved, because a link may change its target while the files are read
-    return Service(Run.load(folder.resolve()), options)
+    def _check_not_damaged(self, found: Path) -> None:
+        """Raise UserError if the name `latest` or `best` finds an older run only because the current one is damaged."""
+        current = self.service.run.folder
+        if current.is_dir() and _finish_time(found) <= self._finished_at:
+            read_record(current)
+            read_metrics(current)
+
+
+def _finish_time(folder: Path) -> float:
+    """Return when a run wrote its metrics, in seconds since 1970, or 0 if it has not finished."""
+    path = folder / METRICS
+    return path.stat().st_mtime if path.exists() else 0.0
 
 
 def _fingerprint(folder: Path) -> list[object]:
