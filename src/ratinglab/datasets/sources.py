@@ -333,6 +333,13 @@ class MovieLensOptions(DataOptions):
             hint = did_you_mean(self.name, MOVIELENS)
             raise UserError(f"data.name must be one of {', '.join(MOVIELENS)}, got {self.name}{hint}")
 
+    def column_names(self) -> dict[str, str]:
+        """Return the names of columns by role, {} for a data set whose files have no header."""
+        from ratinglab.datasets.movielens import DATA_SETS
+
+        data_set = DATA_SETS[self.name]
+        return data_set.columns.by_role() if data_set.dialect.has_header else {}
+
     def load(self) -> RatingTable:
         """Find or download the files and read them, or load the table from the cache.
 
