@@ -84,6 +84,10 @@ StandardDeviation = Annotated[
 Title = Annotated[str | None, Field(description="Title, or null if the data had none.")]
 
 
+OTHER_NAMES = {"items": "candidates", "ranking.by": "by", "q": "query", "k": "limit"}
+"""Keys by the names that users may know instead, from the command line or from other searches, and that differ much."""
+
+
 class RequestModel(BaseModel):
     """Base class of requests, with strict types and without unknown keys."""
 
@@ -95,7 +99,9 @@ class RequestModel(BaseModel):
         """Refuse unknown keys; the message has the nearest valid key."""
         for key in values if isinstance(values, Mapping) else ():
             if key not in cls.model_fields:
-                hint = did_you_mean(key[:MAX_TEXT], cls.model_fields)
+                known = OTHER_NAMES.get(key)
+                by_similarity = did_you_mean(key[:MAX_TEXT], cls.model_fields)
+                hint = f"; did you mean {known}?" if known in cls.model_fields else by_similarity
                 raise PydanticCustomError("unknown_key", "{hint}", {"key": key, "hint": hint})
         return values
 
