@@ -38,8 +38,11 @@ def search_of(ids, titles, counts, *, deviation=None):
         ("Aliens", ["Aliens (1986)"]),
         ("amelie", ["Amélie (2001)"]),
         ("AMÉLIE", ["Amélie (2001)"]),
-        ("alien", ["Aliens (1986)", "Alien (1979)", "Alien Nation (1988)", "My Alien, the Star (1990)"]),
+        ("alien", ["Alien (1979)", "Alien Nation (1988)", "Aliens (1986)", "My Alien, the Star (1990)"]),
         ("the matrix", ["Matrix, The (1999)", "Matrix Made of the Stars (2001)"]),
+        ("matrix", ["Matrix, The (1999)", "Matrix Made of the Stars (2001)"]),
+        ("matr", ["Matrix Made of the Stars (2001)", "Matrix, The (1999)"]),
+        ("matrix, the (1999)", ["Matrix, The (1999)"]),
         ("los olvidados", ["Olvidados, Los (1950)", "Making of Los Olvidados (2001)"]),
         ("star wars", ["Star Wars: 1979 (1977)", "Wars of the Stars (2003)"]),
         ("gate", ["Stargate (1994)"]),
@@ -48,7 +51,7 @@ def search_of(ids, titles, counts, *, deviation=None):
     ],
 )
 def test_best_match_comes_first_then_the_most_rated(query, titles):
-    """Exact matches, then beginnings of the title, then of its words, then any part."""
+    """Exact matches, then beginnings of the title, whole words first, then of its words, then any part."""
     search = search_of(range(len(COUNTS)), list(COUNTS), list(COUNTS.values()))
     assert [list(COUNTS)[item] for item in search.find(query)] == titles
 

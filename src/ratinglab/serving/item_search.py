@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.inference.run_tables import RunTables
-from ratinglab.ratings.item_names import normalize_titles
+from ratinglab.ratings.item_names import FINAL_YEAR, normalize_titles
 
-NO_MATCH = 4
+ARTICLE = re.compile(" (the|an?) ")
+"""English article before a title. Articles of other languages, such as `die`, may be words of English titles."""
+NO_MATCH = 5
 """Rank of an item that the query does not match."""
 
 
@@ -24,13 +26,15 @@ class ItemSearch:
         titles = self._ids if tables.titles is None else [str(title) for title in tables.titles[: len(count)]]
         # texts begin with a space, so " toy" matches beginnings of words
         self._texts = [f" {words}" for words in _words(titles)]
+        self._texts_without_year = [f" {words}" for words in _words([re.sub(FINAL_YEAR, "", each) for each in titles])]
         self._by_count = np.argsort(-count, kind="stable")
         self._by_information = np.argsort(-count * deviation, kind="stable")
 
     def find(self, query: str) -> NDArray[np.int64]:
         """Find item indices, best matches first, then by number of ratings.
 
-        Ranks an exact id or title first, then titles that begin with the query, titles with words that begin with the
+        Ranks an exact id or title first; a title's year and its English article may be left out. Next come titles that
+        begin with the query as whole words, titles that begin with the query, titles with words that begin with the
         query's words, and titles that contain the query. An empty query finds all items, first those with many and
         differing ratings, which reveal the most about a user's taste.
         """
@@ -44,14 +48,22 @@ class ItemSearch:
 
     def _rank(self, item: int, query_words: str, beginnings: list[str], query_id: str) -> int:
         """Rank the match of an item, from 0, the best, to NO_MATCH."""
-        text = self._texts[item]
-        if self._ids[item] == query_id or text[1:] == query_words:
+        if self._ids[item] == query_id:
             return 0
-        if text.startswith(query_words, 1):
-            return 1
+        text, text_without_year = self._texts[item], self._texts_without_year[item]
+        contains_query = query_words in text
+        if contains_query:
+            article = ARTICLE.match(text_without_year)
+            starts = (1, article.end() if article else 1)
+            if any(query_words in (text[start:], text_without_year[start:]) for start in starts):
+                return 0
+            if any(text.startswith(f"{query_words} ", start) for start in starts):
+                return 1
+            if any(text.startswith(query_words, start) for start in starts):
+                return 2
         if all(beginning in text for beginning in beginnings):
-            return 2
-        return 3 if query_words in text else NO_MATCH
+            return 3
+        return 4 if contains_query else NO_MATCH
 
 
 def _words(titles: list[str]) -> Iterator[str]:
