@@ -102,6 +102,14 @@ def test_recommend_equals_the_python_call(client, run, changed):
     assert reasons(found) == rows(run.explain("4", expected["item_id"].tolist(), k=2))
 
 
+@pytest.mark.parametrize(("path", "body"), [("recommend", {"user_id": 4}), ("fold_in", {"ratings": RATINGS})])
+def test_why_may_be_true_or_false_as_on_the_command_line(client, path, body):
+    for why, number in ((True, 3), (False, 0)):
+        found = answer(client.post(f"/{path}", json={**body, "why": why}))
+        assert found == answer(client.post(f"/{path}", json={**body, "why": number}))
+    assert mistake(client.post(f"/{path}", json={**body, "why": "true"})) == 'why must be an integer, got "true"'
+
+
 def test_recommend_to_an_unknown_user_asks_for_the_baseline(client, run):
     assert mistake(client.post("/recommend", json={"user_id": "nobody"})).startswith("user_id: 'nobody' has no")
     body = {"user_id": "nobody", "unknown": "baseline", "k": 5, "why": 3}

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from ratinglab.commands.recommend_command import NUM_REASONS
 from ratinglab.errors import did_you_mean
 
 MAX_TEXT = 500
@@ -52,6 +53,11 @@ def _parse_time(value: Any) -> datetime:
         return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (TypeError, ValueError, OverflowError) as error:
         raise PydanticCustomError(OWN_ERROR, "must be a time such as 1998-04-04T12:30:00") from error
+
+
+def _parse_number_of_reasons(value: Any) -> Any:
+    """Convert true and false, as on the command line, to numbers of reasons. Leaves other values to pydantic."""
+    return NUM_REASONS * value if isinstance(value, bool) else value
 
 
 def _exact_in_javascript(value: int | str) -> int | str:
@@ -157,11 +163,12 @@ class ListRequest(RequestModel):
         allow_inf_nan=False,
         description="Lowest rating that counts as liked. null means 4 on a scale of 1 to 5, or the equivalent.",
     )
-    why: int = Field(
+    why: Annotated[int, BeforeValidator(_parse_number_of_reasons)] = Field(
         default=0,
         ge=0,
         le=20,
-        description="Number of the user's own ratings, named with each item, that moved its prediction most.",
+        description="Number of the user's own ratings, named with each item, that moved its prediction most. true "
+        f"means {NUM_REASONS}, false means 0.",
     )
 
 
