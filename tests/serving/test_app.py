@@ -282,6 +282,18 @@ def test_unknown_path_and_wrong_method_are_one_line(client):
     assert wrong.headers["allow"] == "POST"
 
 
+@pytest.mark.parametrize("path", ["/health", "/items?query=toy", "/", "/docs", "/openapi.json"])
+def test_head_has_the_headers_of_get(client, path):
+    head, get = client.head(path), client.get(path)
+    assert head.status_code == 200
+    assert head.headers == get.headers
+    assert "GET" in mistake(client.post(path), 405)
+
+
+def test_schema_leaves_out_head(client):
+    assert all("head" not in methods for methods in client.get("/openapi.json").json()["paths"].values())
+
+
 def test_large_body_is_refused_by_its_length_and_in_chunks(client):
     headers = {"content-type": "application/json"}
     for content in (b" " * 20_001, iter([b" " * 10_000] * 3), iter([b" " * 10_000] * 1000)):

@@ -161,10 +161,12 @@ def _add_endpoints(app: FastAPI, current: CurrentRun) -> None:
     def similar(request: schemas.SimilarRequest, response: Response) -> schemas.SimilarResponse:
         return service_for(response).similar(request)
 
+    @app.head("/items", include_in_schema=False)
     @app.get("/items", summary="Search for items by title or id.")
     def items(request: Annotated[schemas.ItemsRequest, Query()], response: Response) -> schemas.ItemsResponse:
         return service_for(response).items(request)
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health", summary="Describe the run that answers.")
     def health(response: Response) -> schemas.Health:
         return service_for(response).health()
