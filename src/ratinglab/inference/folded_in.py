@@ -6,11 +6,9 @@ predicts for them: a ranking model takes the users' ratings as they are; for a m
 for the weights.
 """
 
-import inspect
 import itertools
-from collections.abc import Callable, Iterator
-from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.batches import Batch
-from ratinglab.errors import ArgumentError, UserError, format_count
+from ratinglab.errors import UserError, format_count
 from ratinglab.inference.extended_run import ExtendedRun, TablesWithItems, TablesWithUsers, extend_predictor
 from ratinglab.inference.fold_in_input import GivenData
 from ratinglab.inference.indexed_tables import Ids, IndexedTables, check_ids, check_pairs
@@ -28,32 +26,15 @@ from ratinglab.inference.recommender import BASES, ListOptions, Recommender, che
 if TYPE_CHECKING:
     from ratinglab.inference.run import Run
 
-P = ParamSpec("P")
-R = TypeVar("R")
 FOLDED_IN = "folded_in"
 """Basis of predictions of pairs with a folded-in user or item."""
-
-
-def _with_named_users(method: Callable[P, R]) -> Callable[P, R]:
-    """Raise UserError for a call in the order of `Run`, which takes the users first and needs no keyword for them."""
-    _, item_ids, users, *_ = inspect.signature(method).parameters
-    call = f"{method.__name__}({item_ids}, {users}={users})"
-
-    @wraps(method)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
-        if len(args) > 2:  # self and item_ids
-            raise ArgumentError(f"after fold_in, the items come first and the users need a keyword: {call}")
-        return method(*args, **kwargs)
-
-    return checked
 
 
 class FoldedIn(ExtendedRun):
     """Users and items folded into a run; see `Run.fold_in`.
 
-    All methods but `explain` also accept all other users of the run. The user is optional if exactly one was folded in,
-    so `predict`, `predict_table` and `explain` take the items first and the users by keyword. Predictions for folded-in
-    users do not depend on the day.
+    All methods but `explain` also accept all other users of the run. `user_id` is optional if exactly one user was
+    folded in. Predictions for folded-in users do not depend on the day.
 
     Attributes:
         folded_user_ids: ids of the folded-in users, as text.
@@ -103,7 +84,6 @@ class FoldedIn(ExtendedRun):
         items = format_count(len(self.folded_item_ids), "new item")
         return f"FoldedIn({users}, {items})"
 
-    @_with_named_users
     def predict(self, item_ids: Ids, *, user_ids: Ids | None = None) -> NDArray[np.float32]:
         """Predict the ratings of items by the folded-in user, or of pairs of users and items, like `Run.predict`.
 
@@ -117,7 +97,6 @@ class FoldedIn(ExtendedRun):
         """
         return self.predict_table(item_ids, user_ids=user_ids)["prediction"].to_numpy()
 
-    @_with_named_users
     def predict_table(self, item_ids: Ids, *, user_ids: Ids | None = None) -> pd.DataFrame:
         """Predict like `predict`, with the standard deviation and basis of each prediction.
 
@@ -183,7 +162,6 @@ class FoldedIn(ExtendedRun):
         """Return whether a user has training ratings or was folded in."""
         return bool(self._are_folded_in([user_id])[0]) or super().knows_user(user_id)
 
-    @_with_named_users
     def explain(self, item_ids: Ids, *, user_id: int | str | None = None, k: int = 3) -> pd.DataFrame:
         """List, for each item, the user's ratings that most changed its prediction.
 
@@ -238,5 +216,5 @@ class FoldedIn(ExtendedRun):
             return user_id
         if len(self.folded_user_ids) != 1:
             count = format_count(len(self.folded_user_ids), "user")
-            raise UserError(f"set user_id: {count} were folded in; recommend_to_all() recommends to all of them")
+            raise UserError(f"set user_id: {count} were folded in; recommend_to_all lists items for all of them")
         return self.folded_user_ids[0]
