@@ -33,8 +33,9 @@ FOLDED_IN = "folded_in"
 class FoldedIn(ExtendedRun):
     """Users and items folded into a run; see `Run.fold_in`.
 
-    All methods but `explain` also accept all other users of the run. `user_id` is optional if exactly one user was
-    folded in. Predictions for folded-in users do not depend on the day.
+    All methods but `explain` also accept all other users of the run. The user is optional if exactly one was folded in,
+    so `predict`, `predict_table` and `explain` take the items first and the users by keyword. Predictions for folded-in
+    users do not depend on the day.
 
     Attributes:
         folded_user_ids: ids of the folded-in users, as text.
