@@ -158,6 +158,6 @@ def _merge_ratings(given: pd.DataFrame, old: pd.DataFrame) -> pd.DataFrame:
 
 def _convert_ids(ids: Iterable[str], *, like: IdMap) -> pd.Index:
     """Convert ids to integers if the run's ids, `like`, are integers and all of these ids can be converted."""
-    texts = pd.Index(list(ids), dtype=object)
+    texts = pd.Index(list(ids))
     is_whole = like.are_integers and bool(texts.str.fullmatch(r"0|-?[1-9]\d{0,17}").all())
     return texts.astype(np.int64) if is_whole else texts
