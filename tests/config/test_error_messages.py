@@ -127,6 +127,10 @@ VALUES = [
     (["split=kfold", "split.fold=6"], "split.fold must be at most split.folds, got 6 and 5"),
     (["split.test=1"], "split.test must be at least 0 and below 1, got 1.0"),
     (["split.test=0.6", "split.validation=0.5"], "split.validation + split.test must be below 1, got 0.5 + 0.6 = 1.1"),
+    (
+        ["callbacks.pruning.n_startup_trials=-1"],
+        "callbacks.pruning.n_startup_trials must be at least 0, got -1",
+    ),
     (["logger.tensorboard.projector_items=-1"], "logger.tensorboard.projector_items must be at least 0, got -1"),
     (["logger.tensorboard.figures=yess"], "logger.tensorboard.figures must be true or false, got yess"),
     (["seed=-1"], "seed must be from 0 to 4294967295, got -1"),

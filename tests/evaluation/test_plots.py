@@ -64,6 +64,12 @@ def test_error_distribution_reaches_to_the_largest_error_of_either():
     assert {tuple(patch.get_data().edges[[0, -1]]) for patch in axes.patches} == {(-6, 6)}
 
 
+def test_figure_and_its_axes_have_titles():
+    axes = plot_error_distribution(predictions([1, 2, 3], [1, 2, 9])).axes[0]
+    labels = axes.get_title(), axes.get_xlabel(), axes.get_ylabel()
+    assert labels == ("Distribution of errors", "predicted − true rating", "share of the rows")
+
+
 def test_rating_histogram_and_long_tail_show_counts():
     (axes,) = plot_rating_histogram(np.array([1, 1, 5], dtype=np.float32)).axes
     assert [bar.get_height() for bar in axes.patches] == [2, 1]

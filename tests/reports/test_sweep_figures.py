@@ -258,6 +258,14 @@ def test_parallel_axes_are_logarithmic_and_the_best_of_a_metric_to_maximize_is_d
     assert thick < thin
 
 
+def test_figure_widens_with_the_number_of_parallel_axes():
+    def width(num_keys):
+        runs = [SweptRun({f"k{key}": value for key in range(num_keys)}, float(value), 1.0) for value in "123"]
+        return plot_parallel_coordinates(runs, metric_named("MSE")).get_figwidth()
+
+    assert width(20) > width(10)
+
+
 def test_a_run_without_a_key_passes_below_its_axis():
     runs = [*runs_of("k", {"1": 1.0, "2": 2.0}), SweptRun({"other": "a"}, 3.0, 1.0)]
     figure = saved(plot_parallel_coordinates(runs, metric_named("MSE")))
