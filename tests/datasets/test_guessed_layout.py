@@ -299,6 +299,24 @@ def test_fault_in_the_first_rows_is_named(guessed, content, message):
         guessed(content)
 
 
+@pytest.mark.parametrize("names", ["reviewer;film;stars", "reviewer;film;sterne"])
+@pytest.mark.parametrize("prefix", ["", "u"])
+@pytest.mark.parametrize("point", [".", ","])
+@pytest.mark.parametrize("cell", ["five", ""])
+def test_cell_without_a_number_does_not_hide_the_column_of_ratings(guessed, names, prefix, point, cell):
+    ratings = [cell if row == 12 else f"{row % 5}{point}5" for row in range(20)]
+    rows = [f"{prefix}{row};{prefix}{row + 1};{rating}" for row, rating in enumerate(ratings)]
+    found = guessed("\n".join([names, *rows]) + "\n").options
+    assert [*found.columns.by_role().values()] == names.split(";")
+    with pytest.raises(UserError, match=f"ratings, line 14: the rating must be a number, got '{cell}'"):
+        found.load()
+
+
+def test_column_of_numbers_is_the_ratings_rather_than_one_with_errors(guessed):
+    rows = [f"{row};{row + 1};{'x' if row == 7 else row % 5};{row % 3}" for row in range(20)]
+    assert guessed("\n".join(["user;item;stars;score", *rows]) + "\n").options.columns.rating == "score"
+
+
 def test_columns_without_names_give_a_note(guessed):
     note = "columns guessed by their cells and their order: user=1, item=2, rating=3"
     assert guessed("k1,7,3\nk1,8,4\nk2,9,4\n").notes == (note,)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ratinglab.datasets.guessed_dialect import FirstRows, are_numbers, look_like_numbers
+from ratinglab.datasets.guessed_dialect import FirstRows, are_nearly_numbers, are_numbers, look_like_numbers
 from ratinglab.datasets.sources import CsvOptions
 from ratinglab.formats.timestamps import are_times, find_date_patterns
 
@@ -98,7 +98,8 @@ def _assign_by_names(roles: Roles) -> None:
         positions = [free[index] for index in named]
         if role == "rating":
             cells, decimal = first.columns, first.options.decimal
-            positions = [at for at in positions if not cells[at] or look_like_numbers(cells[at], decimal)]
+            numeric = [at for at in positions if not cells[at] or look_like_numbers(cells[at], decimal)]
+            positions = numeric or [at for at in positions if are_nearly_numbers(cells[at], decimal)]
         if role == "timestamp":  # prefers a format that can be guessed
             pattern = first.options.timestamp_format
             positions.sort(key=lambda at: len(find_timestamp_formats(first.columns[at], pattern)) != 1)
@@ -139,13 +140,14 @@ def _look_like_times(cells: list[str]) -> bool:
 def _assign_rating_by_cells(roles: Roles) -> None:
     """Assign the column of numbers with the fewest distinct values, or the last of several such columns.
 
-    Prefers columns with fractions, since ids have none.
+    Prefers columns with fractions, since ids have none. Without a column of numbers, takes one with a few errors.
     """
     if "rating" in roles.positions:
         return
     columns, decimal = roles.first.columns, roles.first.options.decimal
     num_distinct = {position: len(set(columns[position])) for position in roles.free()}
     numeric = [position for position in num_distinct if look_like_numbers(columns[position], decimal)]
+    numeric = numeric or [position for position in num_distinct if are_nearly_numbers(columns[position], decimal)]
     varying = [position for position in numeric if num_distinct[position] > 1]
     candidates = [position for position in varying if any(map(FRACTION.search, columns[position]))] or varying
     if candidates:

@@ -25,6 +25,8 @@ SAMPLE_ROWS = 1000
 """Number of first rows used to guess the layout."""
 MIN_COLUMNS = 3
 """Minimum number of columns of a ratings file: users, items and ratings."""
+MIN_NUMBER_SHARE = 0.9
+"""Minimum share of numbers in a column of ratings. The other cells are errors, which reading will report."""
 SEPARATOR_ORDER = ("tab", "double_colon", "semicolon", "pipe", "comma", "spaces")
 """Separators, in the order in which they are tried. Characters that are rare in text come first."""
 COMMENT_START = re.compile(r"#[#\s]|%[%\s]")
@@ -148,7 +150,7 @@ def _try_options(options: Options, file: InputFile) -> FirstRows[Options] | None
     """Try to read the first rows with these options, and guess the decimal point and whether there is a header.
 
     Returns None unless all rows have the same number of cells: at least two or, in a ratings file, at least three with
-    a column of numbers.
+    a column of numbers, perhaps with a few errors.
     """
     are_ratings = isinstance(options, CsvOptions)
     try:
@@ -161,11 +163,16 @@ def _try_options(options: Options, file: InputFile) -> FirstRows[Options] | None
     columns = [[cell.strip() for cell in column] for column in zip(*rows, strict=True)]
     if sum(not any(column) for column in columns) > 1 and options.separator != "spaces":
         return None  # two separators follow each other
+    decimals = dict.fromkeys((options.decimal, Decimal.point, Decimal.comma))
     numeric = {
-        decimal: [column for column in columns if look_like_numbers(column[1:], decimal)]
-        for decimal in dict.fromkeys((options.decimal, Decimal.point, Decimal.comma))
+        decimal: [column for column in columns if look_like_numbers(column[1:], decimal)] for decimal in decimals
     }
-    decimal = max(numeric, key=lambda decimal: len(numeric[decimal]))
+    nearly_numeric = {
+        decimal: [column for column in columns if are_nearly_numbers(column[1:], decimal)] for decimal in decimals
+    }
+    decimal = max(decimals, key=lambda decimal: (len(numeric[decimal]), len(nearly_numeric[decimal])))
+    if are_ratings and not numeric[decimal]:
+        numeric = nearly_numeric
     if are_ratings and not numeric[decimal]:
         return None
     header = options.header
@@ -195,3 +202,9 @@ def look_like_numbers(cells: Sequence[str], decimal: Decimal) -> bool:
     return len(cells) > 0 and all(
         is_number(cell.strip(), decimal=point) or has_thousands_separator(cell, decimal=point) for cell in cells
     )
+
+
+def are_nearly_numbers(cells: Sequence[str], decimal: Decimal) -> bool:
+    """Return whether there are cells, and at least MIN_NUMBER_SHARE of them look like numbers."""
+    num_numbers = sum(look_like_numbers([cell], decimal) for cell in cells)
+    return len(cells) > 0 and num_numbers >= MIN_NUMBER_SHARE * len(cells)
