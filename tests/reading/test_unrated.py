@@ -76,8 +76,8 @@ def test_note_gives_the_count_and_the_option(read):
         "data.unrated=[-1] drops them",
     )
     assert read([1, 2, 3, 4, 5, 99]).notes == (
-        "the rating 99 is far from all others, which range from 1 to 5 (1 of 6 rows); if these rows are errors "
-        "or unrated, data.unrated=[99] drops them",
+        "the rating 99 is far from all other ratings, which range from 1 to 5 (1 of 6 rows); if these rows are "
+        "errors or unrated, data.unrated=[99] drops them",
     )
 
 

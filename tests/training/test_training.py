@@ -142,7 +142,7 @@ def test_run_records_each_setting_that_affects_its_weights(train_here):
 
 
 def test_same_seed_gives_equal_weights(command, tmp_path, quick):
-    """Another seed: test_each_option_changes_the_weights."""
+    """`test_each_option_changes_the_weights` trains with another seed."""
     again = command(tmp_path, "train", "trainer=debug", "logger=none").run
     weights, others = (
         torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for run in (quick.run, again)
@@ -188,7 +188,7 @@ DEBUG = ["trainer=debug", "trainer.max_epochs=3"]
 
 @pytest.fixture(scope="module")
 def debug(command_apart, tmp_path_factory):
-    """Train a short run, to compare others with."""
+    """Train a short run, with which the tests compare their runs."""
     return command_apart(tmp_path_factory.mktemp("debug"), "train", *DEBUG, "logger=none")
 
 

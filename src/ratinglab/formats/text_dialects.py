@@ -36,7 +36,7 @@ class TextDialect:
         has_quotes: whether quotation marks may enclose a cell. If not, they are text.
         has_escapes: whether the character after a backslash is literal.
         decimal: decimal point of numbers.
-        comment: start of the lines to skip, if any.
+        comment: start of the lines to skip. None if there are no such lines.
         key_prefix: start of the keys in messages, such as `data.`.
         has_header: whether the first row names the columns. If not, their names are 1, 2, …
     """

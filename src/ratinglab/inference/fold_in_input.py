@@ -226,7 +226,7 @@ def _parse_ratings(
     dialect: TextDialect | None,
     place: Callable[[int], str],
 ) -> NDArray[np.float64]:
-    """Parse the ratings of items, from a text file in a dialect or, if that is None, from elsewhere.
+    """Parse the ratings of items. `dialect` is the dialect of their text file, or None if they are not from one.
 
     Raises:
         UserError: a rating is not a finite number on the scale.

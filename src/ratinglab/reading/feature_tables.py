@@ -107,7 +107,7 @@ class FeatureTable:
         return titles, columns, (*self.notes, self._note_on_coverage(has_row, index, ids))
 
     def _note_on_coverage(self, has_row: NDArray[np.bool_], index: NDArray[np.int32], ids: IdMap) -> str:
-        """Make the note that few ids have a row, with an example of an id without one."""
+        """Make the note that few ids have a row. It gives an example of an id that has none."""
         side, place = self.origin.side, self.origin.place
         without_row = str(ids.ids[int(np.argmin(has_row))])
         number = f"only {has_row.sum():,}" if has_row.any() else "none"

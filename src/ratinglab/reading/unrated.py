@@ -50,17 +50,18 @@ def _find_suspects(rating: NDArray[np.float32]) -> list[tuple[NDArray[np.float32
     if is_outlier.any():
         outliers, num_rows = values[is_outlier], count[is_outlier].sum()
         values, count = values[~is_outlier], count[~is_outlier]
-        suspects.append((outliers, num_rows, f"far from all others, which range from {values[0]:g} to {values[-1]:g}"))
+        reason = f"far from all other ratings, which range from {values[0]:g} to {values[-1]:g}"
+        suspects.append((outliers, num_rows, reason))
     if len(values) > 2 and values[0] < 0 <= values[1]:
         suspects.append((values[:1], count[0], "the only negative one"))
         values, count = values[1:], count[1:]
     if len(values) > 2 and values[0] == 0 and count[0] / count.sum() > max(MIN_ZERO_SHARE, 1 / len(values)):
-        suspects.append((values[:1], count[0], "frequent, and below all others"))
+        suspects.append((values[:1], count[0], "frequent, and below all other ratings"))
     return suspects
 
 
 def _is_outlier(values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return whether each sorted value lies beyond a gap that is wider than the range of all others: (n,) bool.
+    """Return whether each sorted value lies beyond a gap that is wider than the range of all other values: (n,) bool.
 
     There are at most MAX_OUTLIERS outliers, which are close together. If the other values also have a wide gap, like
     counts of events, there are no outliers.

@@ -86,7 +86,10 @@ def tabulate_lists(values: Mapping[str, float], tables: RunTables, *, order: Ord
 
 
 def _describe_fit(values: Mapping[str, float], record: RunRecord) -> str:
-    """Describe the seconds, the epochs and the speed of a fit. With split.refit, the seconds are those of both fits."""
+    """Describe the seconds, the epochs and the speed of a fit.
+
+    With split.refit, the fit is the refit, except that the seconds are the sum over both fits.
+    """
     seconds, epochs = f"{values['fit/seconds']:.1f} s", format_count(int(values["fit/epochs"]), "epoch")
     speed = f"{values['fit/ratings_per_second']:,.0f} ratings/s"
     if record.refit_epochs is not None:
