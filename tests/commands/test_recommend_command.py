@@ -194,6 +194,11 @@ def test_seen_items_are_listed_on_request(run, here, capsys):
         (["items=users.csv", "columns.item=user_id"], r"^items: no item in users\.csv has training ratings$"),
         (["users=users.csv", "output=users.csv"], r"^output must differ from the input file, got users\.csv$"),
         (["output=out.h5"], r"^output: \.h5 cannot be written"),
+        (["ranking.threshold=6"], r"^ranking\.threshold must be at most 5, the highest rating, got 6$"),
+        (
+            ["ranking.by=lower_bound"],
+            r"^ranking\.by=lower_bound needs .* or folded-in users; got a run of optimizer=adam$",
+        ),
         (["k=21"], r"^k must be at most 20, the number of items, got 21$"),
         (["unknown=popular"], r"^unknown must be one of error, baseline, got popular$"),
     ],

@@ -114,9 +114,9 @@ def test_random_cases_equal_plain_loops(seed):
 
 def test_a_threshold_that_no_rating_reaches_is_refused():
     parts = [np.array([1.0, 4.5], dtype=np.float32), np.array([], dtype=np.float32)]
-    check_threshold(4.5, parts, unit=1)
-    check_threshold(9, [parts[1]], unit=1)
+    check_threshold(4.5, parts, unit=1, key="threshold")
+    check_threshold(9, [parts[1]], unit=1, key="threshold")
     with pytest.raises(UserError) as error:
-        check_threshold(4.6, parts, unit=1)
-    start = "ranking.threshold must be at most 4.5, the highest held-out rating, got 4.6"
+        check_threshold(4.6, parts, unit=1, key="threshold")
+    start = "threshold must be at most 4.5, the highest held-out rating, got 4.6"
     assert str(error.value) == f"{start}: no item would be relevant"

@@ -64,7 +64,7 @@ def test_parts_and_lengths_are_those_asked_for(tmp_path):
     assert {tag.split("/")[-2] for tag in run.evaluate_ranking(k=2, parts=("val",))} == {"val"}
     with pytest.raises(UserError, match=r"^k must be at least 1, got 0$"):
         run.evaluate_ranking(k=0)
-    with pytest.raises(UserError, match=r"^ranking.threshold must be at most 5, the highest held-out rating, got 5.5"):
+    with pytest.raises(UserError, match=r"^threshold must be at most 5, the highest held-out rating, got 5.5"):
         run.evaluate_ranking(k=2, threshold=5.5)
 
 

@@ -136,7 +136,8 @@ def test_lower_bounds_need_samples_but_for_users_folded_in(tmp_path):
         with pytest.raises(UserError) as error:
             attempt(k=2, by="lower_bound")
         assert str(error.value) == (
-            "by=lower_bound needs standard deviations: a run of optimizer=gibbs, or folded-in users"
+            "by=lower_bound needs standard deviations: a run of optimizer=gibbs, or folded-in users; "
+            "got a run of optimizer=adam"
         )
     assert len(run.fold_in({0: 5}).recommend(k=3, by="lower_bound")) == 3
 

@@ -3,6 +3,7 @@
 from ratinglab.commands.command_inputs import load_run, print_notes
 from ratinglab.commands.command_options import EvaluateOptions
 from ratinglab.evaluation.list_options import OrderOptions
+from ratinglab.inference.run_evaluation import evaluate_lists
 from ratinglab.reports.results import NO_RESULTS, tabulate_lists, tabulate_metrics
 from ratinglab.runs.record import read_metrics
 from ratinglab.runs.run_files import METRICS
@@ -25,7 +26,7 @@ def evaluate(options: EvaluateOptions) -> None:
     recorded_order = record.order_options()
     thresholds = {record.stars.lowest_liked(value) for value in (order.threshold, recorded_order.threshold)}
     is_same_order = (record.predicts_scores or order.by is recorded_order.by) and len(thresholds) == 1
-    list_metrics = {} if k is None else run.evaluate_ranking(k=k, by=order.by.value, threshold=order.threshold)
+    list_metrics = {} if k is None else evaluate_lists(run, k, order, parts=("val", "test"))
     if record.predicts_scores and k is None:  # there is nothing else to measure
         list_metrics = run.evaluate_own_ranking(parts=("val", "test"))
         order, is_same_order = recorded_order, True

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import ClassVar
 
 from ratinglab.options import at_least, finite
 
@@ -24,6 +25,9 @@ class UnknownUsers(Enum):
 @dataclass
 class OrderOptions:
     """Options of the order of recommendation lists."""
+
+    key_prefix: ClassVar[str] = "ranking."
+    """Beginning of the options' keys in messages."""
 
     by: OrderBy
     """Value that orders a list. prediction is the predicted rating. expected_gain is the user's interest in the item,

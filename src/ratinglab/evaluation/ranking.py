@@ -51,12 +51,15 @@ METRIC_LABELS = PER_USER_LABELS | {"coverage": "coverage", "novelty": "novelty"}
 """Labels of all metrics. Coverage and novelty describe all lists together, and do not depend on relevance."""
 
 
-def check_threshold(threshold: float, ratings: Iterable[NDArray[np.float32]], *, unit: float) -> None:
-    """Raise UserError if there are held-out ratings, (N,) per part, but none is liked. `unit` is `Stars.unit`."""
+def check_threshold(threshold: float, ratings: Iterable[NDArray[np.float32]], *, unit: float, key: str) -> None:
+    """Raise UserError if there are held-out ratings, (N,) per part, but none is liked.
+
+    `unit` is `Stars.unit`. `key` names the threshold in the message.
+    """
     rating = np.concatenate([np.empty(0, np.float32), *ratings])
     if len(rating) > 0 and not is_liked(rating, threshold, unit=unit).any():
         raise UserError(
-            f"ranking.threshold must be at most {rating.max():g}, the highest held-out rating, got {threshold:g}: "
+            f"{key} must be at most {rating.max():g}, the highest held-out rating, got {threshold:g}: "
             "no item would be relevant"
         )
 

@@ -35,6 +35,13 @@ BASES = ("known", "user_unknown", "item_unknown", "both_unknown")
 Choice = TypeVar("Choice", bound=Enum)
 
 
+@dataclass
+class OrderArguments(OrderOptions):
+    """Order of lists by the arguments `by` and `threshold` of a Python call or a request."""
+
+    key_prefix = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ListOptions:
     """Options of lists: the arguments of `Recommender.recommend`, with `by` and `threshold` in `order`."""
@@ -226,7 +233,8 @@ class Recommender(ABC):
         if threshold is None or order.by is not OrderBy.expected_gain or self.record.predicts_scores:
             return
         if threshold > stars.highest + TOLERANCE * stars.unit:
-            raise UserError(f"threshold must be at most {stars.highest:g}, the highest rating, got {threshold:g}")
+            rule = f"at most {stars.highest:g}, the highest rating"
+            raise UserError(f"{order.key_prefix}threshold must be {rule}, got {threshold:g}")
 
     def _build_order(self, options: OrderOptions) -> Order | None:
         """Build the order of lists. Returns None if the model's own ratings or scores order them.
@@ -237,7 +245,8 @@ class Recommender(ABC):
         if options.by is OrderBy.lower_bound:
             if not self.record.is_sampled:
                 raise UserError(
-                    "by=lower_bound needs standard deviations: a run of optimizer=gibbs, or folded-in users"
+                    f"{options.key_prefix}by=lower_bound needs standard deviations: a run of optimizer=gibbs, or "
+                    f"folded-in users; got a run of optimizer={self.record.fit['optimizer']}"
                 )
             return partial(lower_bound, predictor=self.predictor)
         if options.by is OrderBy.prediction or self.record.predicts_scores:
@@ -281,7 +290,7 @@ def check_list_length(k: int, *, num_items: int) -> None:
         raise UserError(f"k must be at most {num_items}, the number of items, got {k}")
 
 
-def parse_order(by: str, threshold: float | None) -> OrderOptions:
+def parse_order(by: str, threshold: float | None) -> OrderArguments:
     """Parse the arguments for the order of lists; see `Recommender.recommend`.
 
     Raises:
@@ -290,7 +299,7 @@ def parse_order(by: str, threshold: float | None) -> OrderOptions:
     is_number = isinstance(threshold, Real) and not isinstance(threshold, bool)
     if threshold is not None and not (is_number and np.isfinite(threshold)):
         raise UserError(f"threshold must be a finite number, got {threshold!r}")
-    return OrderOptions(_parse_choice(OrderBy, by, name="by"), threshold)
+    return OrderArguments(_parse_choice(OrderBy, by, name="by"), threshold)
 
 
 def _to_utc(times: Times) -> NDArray[np.datetime64]:

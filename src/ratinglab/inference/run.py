@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.metrics import Predictions
-from ratinglab.evaluation.ranking import METRIC_LABELS, check_threshold
+from ratinglab.evaluation.ranking import METRIC_LABELS
 from ratinglab.files import user_path
 from ratinglab.formats.frames import Frame, column_names, make_reusable, read_frame
 from ratinglab.formats.text_options import ColumnOptions, check_timestamp_format
@@ -33,6 +33,7 @@ from ratinglab.inference.run_evaluation import (
     PART_LABELS,
     POPULARITY,
     check_parts,
+    evaluate_lists,
     measure_errors,
     measure_lists,
     predict_rows,
@@ -432,11 +433,7 @@ class Run(Recommender):
                 cannot order lists that way.
         """
         check_k(k)
-        order = parse_order(by, threshold)
-        check_parts(parts)
-        liked, held_out = self.record.stars.lowest_liked(threshold), self.tables.held_out
-        check_threshold(liked, [held_out[part].rating for part in parts], unit=self.record.stars.unit)
-        return measure_lists(self, [k], self._build_order(order), threshold=threshold, parts=parts)
+        return evaluate_lists(self, k, parse_order(by, threshold), parts=parts)
 
     def evaluate_own_ranking(self, *, parts: Sequence[str]) -> dict[str, float]:
         """Measure the lists that the run's options request, by the metrics of `evaluate_ranking`, or {} if none.
@@ -448,7 +445,7 @@ class Run(Recommender):
         lengths, order = self.record.list_lengths(), self.record.order_options()
         if not lengths:
             return {}
-        return measure_lists(self, lengths, self._build_order(order), threshold=order.threshold, parts=parts)
+        return measure_lists(self, lengths, order, parts=parts)
 
 
 def _check_roles(columns: Mapping[str, str], roles: Collection[str]) -> None:

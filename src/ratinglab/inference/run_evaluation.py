@@ -7,13 +7,14 @@ import torch
 
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError
+from ratinglab.evaluation.list_options import OrderOptions
 from ratinglab.evaluation.metrics import Predictions, find_metrics
+from ratinglab.evaluation.ranking import check_threshold
 from ratinglab.inference.indexed_tables import is_trained
 from ratinglab.inference.recommender import predict_by_block
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.held_out_lists import HeldOutLists
-from ratinglab.recommend.orders import Order
 from ratinglab.runs.storage import read_part
 from ratinglab.stars import is_liked
 
@@ -83,12 +84,19 @@ def check_parts(parts: Sequence[str], *, valid: Collection[str] = tuple(PART_LAB
         raise UserError(f"a part must be one of {', '.join(valid)}, got {unknown[0]!r}")
 
 
-def measure_lists(
-    run: "Run", lengths: Sequence[int], order: Order | None, *, threshold: float | None, parts: Sequence[str]
-) -> dict[str, float]:
+def evaluate_lists(run: "Run", k: int, order: OrderOptions, *, parts: Sequence[str]) -> dict[str, float]:
+    """Measure lists of k items; see `Run.evaluate_ranking`, which raises the same errors."""
+    check_parts(parts)
+    stars, held_out = run.record.stars, [run.tables.held_out[part].rating for part in parts]
+    key = f"{order.key_prefix}threshold"
+    check_threshold(stars.lowest_liked(order.threshold), held_out, unit=stars.unit, key=key)
+    return measure_lists(run, [k], order, parts=parts)
+
+
+def measure_lists(run: "Run", lengths: Sequence[int], order: OrderOptions, *, parts: Sequence[str]) -> dict[str, float]:
     """Measure the lists of the model and of the most popular items on parts, by tag; see `Run.evaluate_ranking`."""
     metrics: dict[str, float] = {}
-    threshold = run.record.stars.lowest_liked(threshold)
+    threshold, built_order = run.record.stars.lowest_liked(order.threshold), run._build_order(order)
     for part in parts:
         rows, val = run.tables.held_out[part], run.tables.held_out["val"]
         if len(rows) == 0:
@@ -105,7 +113,7 @@ def measure_lists(
         metrics[f"{part}/users_without_relevant"] = lists.num_without_relevant
         metrics[f"{part}/users_without_training"] = lists.num_without_training
         for k in lengths:
-            measured = lists.measure(run.predictor, k=k, order=order)
+            measured = lists.measure(run.predictor, k=k, order=built_order)
             for system, values in {"": measured, POPULARITY: lists.measure_popularity(k=k)}.items():
                 metrics |= {f"{system}{part}/{name}@{k}": value for name, value in values.items()}
     return metrics

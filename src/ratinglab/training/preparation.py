@@ -142,7 +142,7 @@ def _check_lists(options: TrainOptions, data: RatingDataModule, ratings: SplitRa
     rows = data.validation_ratings
     if options.monitors_lists or options.ranking.k is not None:
         held_out = [rows.rating, *([ratings.copy_rows(TEST).rating] if options.test else [])]
-        check_threshold(threshold, held_out, unit=data.stars.unit)
+        check_threshold(threshold, held_out, unit=data.stars.unit, key="ranking.threshold")
     if options.monitors_lists and len(rows) > 0:
         is_ranked = is_liked(rows.rating, threshold, unit=data.stars.unit)
         if len(data.validation_history) == 0:
