@@ -143,6 +143,13 @@ def test_lists_are_ordered_by_score_whatever_the_order(trained, recipe):
     np.testing.assert_allclose(own["score"], listed["score"], rtol=1e-5)
 
 
+def test_recommend_notes_that_an_order_has_no_effect(command, folder, trained):
+    note = "note: item_knn orders lists by score, whatever ranking.by and ranking.threshold say"
+    for settings, is_noted in (([], False), (["ranking.by=prediction"], True), (["ranking.threshold=3"], True)):
+        shown = command(folder, "recommend", "run=item_knn", "user=u3", *settings).stdout
+        assert (note in shown.splitlines()) is is_noted
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_user_folded_in_gets_the_list_of_a_trained_user_with_the_same_ratings(trained, recipe):
     run = Run.load(trained[recipe].run)

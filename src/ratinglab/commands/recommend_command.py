@@ -97,12 +97,15 @@ def recommend(options: RecommendOptions) -> None:
     check_list_length(options.k, num_items=recommender.record.num_items)
     candidates, candidate_notes = _find_candidates(recommender, options, tables.get("items"))
     notes += candidate_notes
+    order = options.ranking
+    if run.record.predicts_scores and (order.by is OrderBy.prediction or order.threshold is not None):
+        notes.append(f"note: {run.record.model} orders lists by score, whatever ranking.by and ranking.threshold say")
     list_options = ListOptions(
         k=options.k,
         candidates=candidates,
         exclude_seen=options.exclude_seen,
         unknown=options.unknown,
-        order=options.ranking,
+        order=order,
     )
     request = _ListsRequest(run, folded, options, list_options)
     if request.user_id is not None:
