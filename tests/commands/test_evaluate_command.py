@@ -36,3 +36,14 @@ def evaluate(run, *arguments):
 def test_mistake_in_the_order_names_the_option(run, arguments, message):
     with pytest.raises(UserError, match=message):
         evaluate(run, "ranking.k=5", *arguments)
+
+
+def test_comparison_says_what_is_equal(run, capsys):
+    evaluate(run)
+    assert capsys.readouterr().out.endswith("\nequal to metrics.json to the last digit\n")
+    evaluate(run, "ranking.k=5")
+    assert capsys.readouterr().out.endswith("\nthe errors are equal to metrics.json to the last digit\n")
+    lists = run.evaluate_ranking(k=5)
+    write_metrics(run.folder, run.evaluate() | lists, monitor="val/mse")
+    evaluate(run, "ranking.k=5")
+    assert capsys.readouterr().out.endswith("\nequal to metrics.json to the last digit\n")

@@ -49,7 +49,9 @@ def evaluate(options: EvaluateOptions) -> None:
         return
     difference, tag = max(differences)
     if difference == 0:
-        print("equal to metrics.json to the last digit")
+        compares_lists = any("@" in tag for _, tag in differences)
+        subject = "" if compares_lists or not list_metrics else "the errors are "
+        print(f"{subject}equal to metrics.json to the last digit")
         return
     is_rounding = all(size <= MAX_ROUNDING * max(1, abs(recorded[tag])) for size, tag in differences)
     print(f"{'' if is_rounding else 'warning: '}differs from metrics.json by at most {difference:.1e} ({tag})")
