@@ -214,7 +214,7 @@ def test_mistake_is_a_one_line_error_and_leaves_no_files(run, here, arguments, m
 
 
 def test_users_of_a_file_need_an_output(run, here):
-    (here / "users.csv").write_text("user_id\n7\n3\n")
+    (here / "users.csv").write_text("user_id\n7\n3\n7\n")
     with pytest.raises(UserError, match=r"^set output=FILE to recommend to 2 users, or user=ID for one of them$"):
         recommend(run, "users=users.csv")
 

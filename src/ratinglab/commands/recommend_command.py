@@ -111,10 +111,12 @@ def recommend(options: RecommendOptions) -> None:
     if request.user_id is not None:
         _recommend_to_one(request, request.user_id, output, notes)
         return
+    user_ids = _read_user_ids(request, tables["users"]) if "users" in tables else None
     if output is None:
-        count = len(tables["users"].content) if folded is None else len(folded.folded_user_ids) or run.record.num_users
-        raise UserError(f"set output=FILE to recommend to {count:,} users, or user=ID for one of them")
-    _recommend_to_several(request, tables.get("users"), output, notes)
+        listed = user_ids if folded is None else folded.folded_user_ids or None
+        count = run.record.num_users if listed is None else len(listed)
+        raise UserError(f"set output=FILE to recommend to {format_count(count, 'user')}, or user=ID for one of them")
+    _recommend_to_several(request, user_ids, output, notes)
 
 
 def _find_candidates(
@@ -219,9 +221,13 @@ def _reasons(changes: pd.DataFrame, item_ids: pd.Series) -> list[str]:
     return [reasons(item_id) for item_id in item_ids.astype(str)]
 
 
-def _recommend_to_several(request: _ListsRequest, users: TextTable | None, output: Path, notes: Sequence[str]) -> None:
-    """Write the lists of the users in a table, or of all users, to a file, and print how many there are."""
-    user_ids = None if users is None else _read_user_ids(request, users)
+def _recommend_to_several(
+    request: _ListsRequest, user_ids: list[str] | None, output: Path, notes: Sequence[str]
+) -> None:
+    """Write the lists of these users to a file, and print how many there are.
+
+    With None, the users are those folded in or, if there are none, all users.
+    """
     num_rows, num_users = _write(output, request.lists_by_block(user_ids))
     listed = f"{format_count(num_rows, 'recommendation')} for {format_count(num_users, 'user')}"
     print_notes(output, f"{listed} in {output}")
