@@ -115,6 +115,10 @@ def test_a_known_user_keeps_training_ratings_and_a_given_one_replaces_its_own(ru
     nothing_new, same = run.fold_in({item: rating}, user_id=2), run.explain(2, [1], k=100)
     assert len(same) == len(own)
     np.testing.assert_allclose(same["change"], nothing_new.explain([1], k=100)["change"], atol=1e-9)
+    unrated = next(item for item in range(20) if item not in set(own["item"]))
+    other = run.fold_in({item: 6 - rating, unrated: 3}, user_id=2)
+    assert other.notes == ("the given ratings replace 1 training rating of the same items",)
+    assert run.fold_in({unrated: 3}, user_id=2).notes == ()
     other = run.fold_in({item: 6 - rating}, user_id=2)
     assert other.folded_user_ids == ["2"]
     assert other.predict([1])[0] != nothing_new.predict([1])[0]

@@ -46,7 +46,7 @@ class FoldInOptions(TextOptions):
     ratings: str | None
     """Ratings that the run was not trained on: {ITEM: RATING, …} for one user, with ids or titles as ITEM, or a file
     with one rating per row. Users and items that the run does not know are folded in without training. Ratings of known
-    users are added to their training ratings. With null, there are none."""
+    users are added to their training ratings, and replace those of the same items. With null, there are none."""
     user_features: str | None
     """Features of new users that the model uses: {NAME: VALUE, …} for one user, or a file with one user per row. With
     null, there are none."""

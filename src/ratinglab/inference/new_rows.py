@@ -39,6 +39,7 @@ class NewRows:
         observations: their ratings of items (or by users) with training ratings, and their features.
         rating: (E,) float64, the ratings of `observations` in rating units.
         features: the features given by the caller, or None if there are none.
+        num_replaced: number of training ratings that given ratings of the same items replace.
     """
 
     side: SideName
@@ -47,6 +48,7 @@ class NewRows:
     observations: Observations
     rating: Tensor
     features: GivenFeatures | None
+    num_replaced: int
 
     def pairs(self) -> RatedPairs:
         """Return who rated what: the position in `ids` as the user, the index on the other side as the item."""
@@ -80,12 +82,12 @@ def _collect_rows(run: "Run", side: SideName, given: GivenData) -> NewRows:
     usable = given.ratings[is_trained(given.ratings[f"{other_side(side)}_index"].to_numpy(), num_others)]
     index_of = _find_ids(run, side, usable, given)
     ids, run_index = list(index_of), np.array(list(index_of.values()), dtype=np.int32)
-    ratings = _collect_ratings(run, side, usable, ids, run_index)
+    ratings, num_replaced = _collect_ratings(run, side, usable, ids, run_index)
     dtypes = {"row": np.int64, "other": np.int64, "rating": np.float64}
     row, other, rating = (torch.from_numpy(ratings[name].to_numpy(dtype, copy=True)) for name, dtype in dtypes.items())
     designs = _build_designs(run, side, ids, run_index, features)
     observations = Observations(row, other, run.record.stars.to_stars(rating), len(ids), designs)
-    return NewRows(side, ids, run_index, observations, rating, features)
+    return NewRows(side, ids, run_index, observations, rating, features, num_replaced)
 
 
 def _find_ids(run: "Run", side: SideName, usable: pd.DataFrame, given: GivenData) -> dict[str, int]:
@@ -104,10 +106,11 @@ def _find_ids(run: "Run", side: SideName, usable: pd.DataFrame, given: GivenData
 
 def _collect_ratings(
     run: "Run", side: SideName, usable: pd.DataFrame, ids: list[str], run_index: NDArray[np.int32]
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, int]:
     """Collect the usable given ratings and, of users, the training ratings.
 
-    Returns row (position in `ids`), other (index on the other side) and rating, sorted by row.
+    Returns row (position in `ids`), other (index on the other side) and rating, sorted by row. Also returns the number
+    of training ratings that given ratings replace.
     """
     ratings = pd.DataFrame(
         {
@@ -120,9 +123,10 @@ def _collect_ratings(
         is_known = is_trained(run_index, run.record.num_users)
         run_ratings = run.tables.ratings_of_users(np.where(is_known, run_index, UNKNOWN))
         train = run_ratings[run_ratings["part"] == TRAIN].rename(columns={"user": "row", "item": "other"})
-        # the given ratings come first, so they replace training ratings
-        ratings = pd.concat([ratings, train[list(ratings)]]).drop_duplicates(["row", "other"])
-    return ratings[ratings["row"] >= 0].sort_values("row", kind="stable")
+        ratings = pd.concat([ratings, train[list(ratings)]])
+    ratings = ratings[ratings["row"] >= 0].sort_values("row", kind="stable")
+    is_replaced = ratings.duplicated(["row", "other"]).to_numpy()  # the given ratings come first
+    return ratings[~is_replaced], int(is_replaced.sum())
 
 
 def _build_designs(
@@ -152,7 +156,7 @@ def _build_designs(
 
 
 def notes_on_fold_in(record: RunRecord, ratings: pd.DataFrame, users: NewRows, items: NewRows) -> Iterator[str]:
-    """Describe the folded-in items, and the ratings and users that were left out.
+    """Describe the folded-in items, and the ratings and users that were replaced or left out.
 
     `ratings` are all given ratings, as in `GivenData`.
     """
@@ -161,6 +165,8 @@ def notes_on_fold_in(record: RunRecord, ratings: pd.DataFrame, users: NewRows, i
     known_items = [] if items.features is None else sorted(set(items.features.ids) - set(items.ids))
     if known_items:
         yield f"skipped {_count_with_example(known_items, 'item')}: items with training ratings keep their weights"
+    if users.num_replaced > 0:
+        yield f"the given ratings replace {format_count(users.num_replaced, 'training rating')} of the same items"
     is_user_trained = is_trained(ratings["user_index"].to_numpy(), record.num_users)
     is_item_trained = is_trained(ratings["item_index"].to_numpy(), record.num_items)
     left_out = ratings[~is_user_trained & ~is_item_trained]

@@ -253,8 +253,8 @@ class Run(Recommender):
 
         Solves for the weights of a new user with the item weights fixed, and of a new item with the user weights fixed,
         in closed form; for a run of optimizer=gibbs, in each sample. See `FoldInSolver` for the equations. A ranking
-        model scores items from the given ratings. A known user keeps the training ratings and adds the given ones. All
-        other weights stay unchanged.
+        model scores items from the given ratings. A known user keeps the training ratings and adds the given ones,
+        which replace training ratings of the same items. All other weights stay unchanged.
 
         Args:
             ratings: one user's ratings by item id or title; or a data frame with the columns item_id, rating and
