@@ -186,6 +186,14 @@ def test_export_json_describes_the_program_and_its_parity(run_of, tmp_path, caps
     assert "day        days since 1970-01-01; 2147483647: each user's last day" in printed
 
 
+def assert_first_pair_is_predicted(run: Run, usage: str) -> None:
+    """Execute lines that predict the rating of the first user and the first item."""
+    namespace: dict[str, object] = {}
+    exec(usage, namespace)
+    expected = run.predict(run.user_ids.ids[:1], run.item_ids.ids[:1])
+    assert np.ravel(namespace["rating"]) == pytest.approx(expected, abs=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("format", [*ExportFormat], ids=lambda format: format.name)
 def test_printed_lines_run_and_predict(run_of, tmp_path, capsys, format):
@@ -193,10 +201,15 @@ def test_printed_lines_run_and_predict(run_of, tmp_path, capsys, format):
         pytest.skip("needs the extra `export`")
     run = run_of("svdpp")
     exported(run, format, tmp_path / "exported")
-    namespace: dict[str, object] = {}
-    exec(capsys.readouterr().out.partition("\n\n")[2], namespace)
-    first = [0], run.item_ids.ids[:1]
-    assert np.ravel(namespace["rating"]) == pytest.approx(run.predict(run.user_ids.ids[:1], first[1]), abs=1e-5)
+    assert_first_pair_is_predicted(run, capsys.readouterr().out.partition("\n\n")[2])
+
+
+def test_lines_in_export_json_predict_in_its_folder(run_of, tmp_path, monkeypatch):
+    run = run_of("svdpp")
+    for format in (ExportFormat.numpy, ExportFormat.parquet):
+        folder = exported(run, format, tmp_path / format.name)
+        monkeypatch.chdir(folder)
+        assert_first_pair_is_predicted(run, "\n".join(json.loads((folder / "export.json").read_text())["usage"]))
 
 
 def test_output_is_beside_the_run_by_default_and_an_empty_folder_is_filled(run_of, tmp_path, monkeypatch):

@@ -112,6 +112,7 @@ def _describe(run: Run, export_format: ExportFormat, written: WrittenExport, par
         "scale": record.scale,
         "num_users": record.num_users,
         "num_items": record.num_items,
+        "usage": [line.replace("FOLDER/", "") for line in written.usage],  # lines to run in the folder of the export
         "parity": parity._asdict(),
         "versions": {name: version(name) for name in packages},
         "run": {
@@ -125,7 +126,7 @@ def _describe(run: Run, export_format: ExportFormat, written: WrittenExport, par
 
 
 def _print_summary(described: dict[str, Any], output: Path, parity: Parity, usage: Sequence[str], *, size: int) -> None:
-    """Print an export's description, which export.json holds, and how to use the export."""
+    """Print the main entries of export.json, and how to use the export from the current folder."""
     counts = f"{format_count(described['num_users'], 'user')}, {format_count(described['num_items'], 'item')}"
     print(f"exported   {described['run']['model']}, {counts}: format={described['format']}")
     print(f"folder     {output} ({size / 1e6:.1f} MB)")

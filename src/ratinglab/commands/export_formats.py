@@ -32,7 +32,7 @@ class WrittenExport(NamedTuple):
         inputs: names of the columns of a batch that it takes: user, item and, perhaps, day. Without day, a model with
             days predicts for each user's last day in training.
         facts: entries for export.json that describe the contents.
-        usage: lines of Python that predict with the file.
+        usage: lines of Python that predict with the file, with FOLDER for the folder of the export.
         predict: function that predicts with the written file: maps the inputs, (B,) int32, to ratings, (B,) float32.
     """
 
