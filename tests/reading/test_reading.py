@@ -747,13 +747,14 @@ def test_byte_order_mark_at_the_start_of_a_block_stays_in_the_id(read):
     assert table.user_ids.ids.tolist() == ["8", "\ufeff7"]
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "stdin"])
 def test_pipe_or_device_is_named_as_such(tmp_path, kind):
-    path = tmp_path / "pipe" if kind == "pipe" else Path("/dev/null")
+    path = {"pipe": tmp_path / "pipe", "device": Path("/dev/null"), "stdin": Path("-")}[kind]
     if kind == "pipe":
         os.mkfifo(path)
-    message = rf"^data\.path must be a file that can be read twice, got the pipe or device {re.escape(str(path))}$"
-    with pytest.raises(UserError, match=message):
+    rule = "data.path must be a file that can be read twice"
+    message = f"{rule}, got the pipe or device {path}; save its content to a file first"
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         csv_options(str(path)).load()
 
 

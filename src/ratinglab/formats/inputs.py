@@ -243,8 +243,9 @@ def find_file(name: str, *, key: str, rule: str = "a file") -> InputFile:
         more = ", …" if len(names) > MAX_LISTED else ""
         hint = f"; it holds {', '.join(names[:MAX_LISTED])}{more}" if names else ""
         raise UserError(f"{key} must be {rule}, got the folder {name}{hint}")
-    if path.exists():
-        raise UserError(f"{key} must be a file that can be read twice, got the pipe or device {name}")
+    if path.exists() or name == "-":
+        rule = "a file that can be read twice"
+        raise UserError(f"{key} must be {rule}, got the pipe or device {name}; save its content to a file first")
     raise UserError(f"{key}: there is no file {name}{suggest_sibling(path, cutoff=0.75)}")
 
 
