@@ -296,7 +296,8 @@ def test_new_user_of_typed_ratings_gets_a_list_with_reasons(run, capsys):
     assert "title 0 5: " in lines[-3]
     assert "title 3 1: " in lines[-3]
     assert lines[-2] == "±: standard deviation of the rating around its prediction"
-    assert lines[-1] == "why: the ratings that change the prediction most, and by how much"
+    fixed = "with item weights and noise fixed"
+    assert lines[-1] == f"why: the ratings that change the prediction most, and by how much, {fixed}"
 
 
 def test_users_of_a_file_of_ratings_get_lists(run, here, capsys):

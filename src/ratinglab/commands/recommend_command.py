@@ -184,7 +184,7 @@ def _print_list(rows: pd.DataFrame, request: _ListsRequest, user_id: str, *, nam
     print(f"recommended to {name}, {_order_text(request.run, request.options.ranking)}")
     print_rows(rows)
     if "why" in rows:
-        print("why: the ratings that change the prediction most, and by how much")
+        print("why: the ratings that change the prediction most, and by how much, with item weights and noise fixed")
     if len(rows) < request.options.k:
         print(note_on_length(len(rows), requested=request.options.k))
 

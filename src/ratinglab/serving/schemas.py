@@ -189,7 +189,10 @@ class Reason(BaseModel):
     item_id: IdInResponse
     title: Title = None
     rating: float = Field(description="The user's rating.")
-    change: float = Field(description="Prediction with this rating minus prediction without it, in rating units.")
+    change: float = Field(
+        description="Prediction with this rating minus prediction without it, in rating units, before clipping, with "
+        "item weights and noise fixed."
+    )
 
 
 class Recommended(BaseModel):
