@@ -252,18 +252,6 @@ def test_validation_error_is_printed_only_in_epochs_with_validation(command, tmp
     assert torch.load(checkpoints / "best.ckpt", weights_only=True)["epochs"] == 4
 
 
-def test_note_on_suspect_ratings_is_repeated_below_the_results(command, tmp_path):
-    suspect = {(0, 0): 99}
-    pairs = [(user, item) for user in range(20) for item in range(9)]
-    rows = [f"{user},{item},{suspect.get((user, item), 1 + (user + item) % 5)}" for user, item in pairs]
-    (tmp_path / "ratings.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
-    outcome = command(tmp_path, "train", "data=csv", "data.path=ratings.csv", "trainer=debug", "logger=none")
-    lines = outcome.stdout.splitlines()
-    places = [place for place, line in enumerate(lines) if line.startswith("note: the rating 99 is far from all")]
-    (fit,) = [place for place, line in enumerate(lines) if line.startswith("fit ")]
-    assert [place > fit for place in places] == [False, True]
-
-
 @pytest.mark.slow
 def test_patience_min_epochs_and_min_delta_control_early_stopping(train_here):
     free, least, steep = (

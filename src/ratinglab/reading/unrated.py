@@ -9,8 +9,6 @@ SAMPLE_SIZE = 200_000
 """Approximate number of ratings in a sample. All ratings are checked only if the sample has suspect values."""
 MAX_OUTLIERS = 3
 """Maximum number of outlying values."""
-ADVICE = "if these rows are errors or unrated"
-"""Words that only the notes on suspect values contain."""
 MIN_ZERO_SHARE = 0.05
 """Minimum share of the rows for which a lowest rating of 0 may mean unrated."""
 
@@ -35,11 +33,6 @@ def note_suspected_unrated(rating: NDArray[np.float32], *, expected: Sequence[fl
         for suspect, rows, reason in _find_suspects(rating)
         if not is_unrated(suspect, expected).all()
     ]
-
-
-def is_on_suspects(line: str) -> bool:
-    """Return whether a line has a note by `note_suspected_unrated`."""
-    return ADVICE in line
 
 
 def _find_suspects(rating: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], int, str]]:
@@ -81,4 +74,7 @@ def _is_outlier(values: NDArray[np.float32]) -> NDArray[np.bool_]:
 def _note(values: NDArray[np.float32], count: int, reason: str, *, num_rows: int) -> str:
     texts = [f"{value:g}" for value in values]
     subject = f"the rating {texts[0]} is" if len(texts) == 1 else f"the ratings {' and '.join(texts)} are"
-    return f"{subject} {reason} ({count:,} of {num_rows:,} rows); {ADVICE}, data.unrated=[{','.join(texts)}] drops them"
+    return (
+        f"{subject} {reason} ({count:,} of {num_rows:,} rows); if these rows are errors or "
+        f"unrated, data.unrated=[{','.join(texts)}] drops them"
+    )

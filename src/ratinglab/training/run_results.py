@@ -128,16 +128,12 @@ def _log_embeddings(logger: EventLog, run: Run, *, num_items: int, step: int) ->
     logger.log_embeddings("items", embedding[item], columns=columns, labels=labels, step=step)
 
 
-def print_results(options: TrainOptions, run_folder: Path, *, available: AvailableData, notes: Sequence[str]) -> None:
-    """Print the results of a finished run, compare them with its protocol's references, and recommend recipe=best.
-
-    `notes` are lines on the data without which the results would mislead.
-    """
+def print_results(options: TrainOptions, run_folder: Path, *, available: AvailableData) -> None:
+    """Print the results of a finished run, compare them with its protocol's references, and recommend recipe=best."""
     record, metrics = read_record(run_folder), read_metrics(run_folder)
     lines = list(describe_results(metrics, RunTables(run_folder, record)))
     if (tag := compared_tag(record)) in metrics:
         lines += tabulate_with_references([record], metrics[tag])
-    lines += notes
     if (options.model.name, options.optimizer.name) in TEXTBOOK_FITS:
         lines.append(best_recipe_tip(available))
     for line in lines:

@@ -12,7 +12,6 @@ from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.ranks import release_ranks, wait_for_rank_zero
 from ratinglab.process.program import process_rank
 from ratinglab.ratings.side_information import AvailableData
-from ratinglab.reading.unrated import is_on_suspects
 from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.run_files import LAST, METRICS, PRUNED, VALIDATION_FIT
 from ratinglab.runs.storage import write_run
@@ -48,8 +47,8 @@ def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]
     if options.reproduces is not None:
         read_metrics(Path(options.reproduces))  # fail before training
     refit_epochs = _find_refit_epochs(options, run_folder, command=command) if options.split.refit else None
-    available, notes = _fit_and_evaluate(options, run_folder, command=command, refit_epochs=refit_epochs)
-    print_results(options, run_folder, available=available, notes=notes)
+    available = _fit_and_evaluate(options, run_folder, command=command, refit_epochs=refit_epochs)
+    print_results(options, run_folder, available=available)
     return read_objective(run_folder)
 
 
@@ -94,11 +93,10 @@ def _find_refit_epochs(options: TrainOptions, run_folder: Path, *, command: Sequ
 
 def _fit_and_evaluate(
     options: TrainOptions, run_folder: Path, *, command: Sequence[str], refit_epochs: int | None
-) -> tuple[AvailableData, list[str]]:
+) -> AvailableData:
     """Fit a model into a run's folder and evaluate it, unless the run is finished.
 
-    `refit_epochs` is None for a fit that is not a refit. Returns the side information in the data, and the lines of the
-    header to print again below the results, because the epochs hide them.
+    `refit_epochs` is None for a fit that is not a refit. Returns the side information in the data.
     """
     prepared = prepare(options, command=command, refit_epochs=refit_epochs)
     options, available = prepared.options, prepared.available
@@ -106,7 +104,7 @@ def _fit_and_evaluate(
     if record is None:
         log.info("resume     the run is already finished")
         release_ranks(options.trainer.build(run_folder=run_folder))
-        return available, []
+        return available
     ready_fit = build_ready_fit(prepared, record, run_folder)
     loggers, epochs_done = ready_fit.loggers, ready_fit.epochs_done
     header = list(describe_start(prepared, ready_fit.fit.predictor.model, epochs_done=epochs_done))
@@ -127,4 +125,4 @@ def _fit_and_evaluate(
     finally:
         for logger in loggers:
             logger.close()
-    return available, [line for line in header if is_on_suspects(line)]
+    return available
