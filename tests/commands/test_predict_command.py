@@ -1,7 +1,6 @@
 """Predictions for files of pairs: formats, blocks, the basis of each prediction, and faults."""
 
 import re
-import shlex
 
 import numpy as np
 import pandas as pd
@@ -101,44 +100,6 @@ def test_columns_may_have_the_names_of_the_runs_own_data(other_names, here):
     (here / "ann.csv").write_text("userId,movieId\nann,2\n")
     predict(other_names, "input=ann.csv", "output=of-ann.csv", "ratings=ratings.csv")
     assert pd.read_csv("of-ann.csv")["basis"].tolist() == ["folded_in"]
-
-
-@pytest.mark.parametrize(
-    ("header", "message"),
-    [
-        (
-            "userId,movieId,stars",
-            "columns.user, columns.item: in.csv has no columns 'user_id' and 'item_id'; it has userId, movieId, stars; "
-            "set columns.user=userId columns.item=movieId",
-        ),
-        ("user_id,Movie ID", "columns.item: in.csv has no column 'item_id'; it has user_id, Movie ID; set "),
-        (
-            "person,thing",
-            "columns.user, columns.item: in.csv has no columns 'user_id' and 'item_id'; it has person, thing",
-        ),
-        ("reviewer,thing", "columns.user, columns.item: in.csv has no columns 'user_id' and 'item_id'; it has "),
-        ("1,2", "columns.item: in.csv has no column 'item_id'; it has 1, 2; if these are values, set header=false"),
-    ],
-)
-def test_all_missing_columns_are_named_with_the_settings_that_choose_them(run, here, header, message):
-    (here / "in.csv").write_text(f"{header}\n1,2{',3' * (header.count(',') - 1)}\n")
-    with pytest.raises(UserError, match=f"^{re.escape(message)}") as error:
-        predict(run, "input=in.csv")
-    if "; set " in message:
-        predict(run, "input=in.csv", *shlex.split(str(error.value).partition("; set ")[2]))
-
-
-def test_all_missing_columns_of_ratings_are_named(run, here):
-    (here / "new.csv").write_text("userId,movieId,stars\nann,0,5\n")
-    PAIRS.to_csv(here / "in.csv", index=False)
-    settings = ["columns.user=userId", "columns.item=movieId", "columns.rating=stars"]
-    with pytest.raises(UserError) as error:
-        predict(run, "ratings=new.csv", "input=in.csv")
-    assert str(error.value).startswith("columns.user, columns.item, columns.rating: new.csv has no columns 'user_id' ")
-    assert str(error.value).endswith(f"; set {' '.join(settings)}")
-    (here / "new.csv").write_text("movieId,stars\n0,5\n")
-    with pytest.raises(UserError, match=r"^columns\.item, columns\.rating: new\.csv has no columns 'item_id' and "):
-        predict(run, "ratings=new.csv", "input=in.csv")
 
 
 def test_only_missing_names_come_from_the_runs_own_data(other_names, here):

@@ -2,26 +2,21 @@
 
 import os
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ratinglab.commands.command_options import FoldInOptions, RatingColumnOptions
-from ratinglab.datasets.guessed_columns import COLUMN_NAMES, find_by_name
 from ratinglab.errors import UserError
 from ratinglab.files import is_stream, user_path
 from ratinglab.formats.inputs import InputFile, find_file
-from ratinglab.formats.layouts import join_names
-from ratinglab.formats.literals import is_inline_mapping, is_number, parse_inline_mapping
+from ratinglab.formats.literals import is_inline_mapping, parse_inline_mapping
 from ratinglab.formats.text_options import TextOptions
 from ratinglab.formats.text_tables import OpenTable, TextTable, open_text_table, with_separator_of
 from ratinglab.formats.writing import check_output_format
-from ratinglab.inference.fold_in_input import Pairs, choose_column_names, names_users, read_given_data
+from ratinglab.inference.fold_in_input import Pairs, read_given_data
 from ratinglab.inference.folded_in import FoldedIn
 from ratinglab.inference.run import Run
-from ratinglab.options import as_override
-from ratinglab.process.program import quote_for_shell
 from ratinglab.runs.finished_runs import find_named_run
-from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run_files import RUN_RECORD
 
 
@@ -116,30 +111,6 @@ def paths_of(tables: Mapping[str, Pairs | TextTable]) -> list[Path]:
     return [table.opened_from.file.path for table in tables.values() if isinstance(table, TextTable)]
 
 
-def find_columns(
-    names: Sequence[str], options: RatingColumnOptions, record: RunRecord, *, roles: Collection[str], file: InputFile
-) -> dict[str, str]:
-    """Choose the columns of a file by role, as `choose_column_names` does, given the names of all its columns.
-
-    Raises:
-        UserError: no column has one of the `roles`, and the options do not name one. The message lists all such roles
-            and, where other columns have usual names, the settings that choose them.
-    """
-    requested = options.by_role()
-    columns = choose_column_names(names, record, requested=requested)
-    missing = [role for role in roles if requested[role] is None and columns[role] not in names]
-    usual = {role: names[at] for role in missing for at in find_by_name(names, COLUMN_NAMES[role])[:1]}
-    looks_like_header = len(names) > 1 and not any(map(is_number, names))
-    if not usual and not (looks_like_header and len(missing) > 1):
-        return columns  # reading the column reports it
-    keys = ", ".join(f"columns.{role}" for role in missing)
-    wanted = " and ".join(repr(columns[role]) for role in missing)
-    settings = " ".join(quote_for_shell(as_override(f"columns.{role}", name)) for role, name in usual.items())
-    hint = f"; set {settings}" if settings else ""
-    noun = "column" if len(missing) == 1 else "columns"
-    raise UserError(f"{keys}: {file} has no {noun} {wanted}; it has {join_names(names)}{hint}")
-
-
 def fold_in(
     run: Run, given: Mapping[str, Pairs | TextTable], columns: RatingColumnOptions, *, user_id: str | None
 ) -> tuple[FoldedIn | None, list[str]]:
@@ -149,9 +120,6 @@ def fold_in(
     """
     if not given:
         return None, []
-    for key, table in given.items():
-        if isinstance(table, TextTable):
-            _check_columns(table, columns, run.record, key=key)
     data = read_given_data(
         run.tables,
         ratings=given.get("ratings"),
@@ -164,15 +132,6 @@ def fold_in(
     folded = FoldedIn(run, data)
     tables = [table for table in given.values() if isinstance(table, TextTable)]
     return folded, [*(note for table in tables for note in table.opened_from.notes), *folded.notes]
-
-
-def _check_columns(table: TextTable, columns: RatingColumnOptions, record: RunRecord, *, key: str) -> None:
-    """Raise UserError if a table of `read_fold_in`, given as the option `key`, lacks columns."""
-    roles = {"user_features": ["user"], "item_features": ["item"], "ratings": ["item", "rating"]}[key]
-    chosen = choose_column_names(table.names, record, requested=columns.by_role())
-    if key == "ratings" and names_users(table.names, chosen):
-        roles = ["user", *roles]
-    find_columns(table.names, columns, record, roles=roles, file=table.opened_from.file)
 
 
 def print_notes(output: Path | None, *lines: str) -> None:

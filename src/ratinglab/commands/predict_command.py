@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from ratinglab.commands.command_inputs import (
     check_table_path,
-    find_columns,
     fold_in,
     load_run,
     open_table,
@@ -23,6 +22,7 @@ from ratinglab.formats.inputs import find_file
 from ratinglab.formats.text_tables import OpenTable, TextTable
 from ratinglab.formats.timestamps import detect_timestamp_format, parse_times_to_numpy
 from ratinglab.formats.writing import keeps_input_dialect, write_table
+from ratinglab.inference.fold_in_input import choose_column_names
 from ratinglab.inference.folded_in import FoldedIn
 from ratinglab.inference.recommender import Times
 from ratinglab.inference.run import Run
@@ -50,10 +50,8 @@ def predict(options: PredictOptions) -> None:
     run.record.check_predicts_ratings()
     folded, fold_in_notes = fold_in(run, given, options.columns, user_id=None)
     pairs = open_table(options, file)  # last, because it may read ahead
-    needs_user = folded is None or not folded.is_anonymous
-    roles = ["user", "item"] if needs_user else ["item"]
-    columns = find_columns(pairs.schema.names, options.columns, run.record, roles=roles, file=file)
-    if not needs_user and columns["user"] in pairs.schema.names:
+    columns = choose_column_names(pairs.schema.names, run.record, requested=options.columns.by_role())
+    if folded is not None and folded.is_anonymous and columns["user"] in pairs.schema.names:
         raise UserError(
             f"{file} has a column {columns['user']!r}, but the ratings belong to a single new user: give ratings "
             "with a user column, or pairs without one"

@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from ratinglab.commands.command_inputs import (
     check_table_path,
-    find_columns,
     fold_in,
     load_run,
     note_on_length,
@@ -26,6 +25,7 @@ from ratinglab.evaluation.list_options import OrderBy, OrderOptions, UnknownUser
 from ratinglab.files import is_stream
 from ratinglab.formats.text_tables import TextTable
 from ratinglab.formats.writing import write_table
+from ratinglab.inference.fold_in_input import choose_column_names
 from ratinglab.inference.folded_in import FoldedIn
 from ratinglab.inference.indexed_tables import Ids
 from ratinglab.inference.recommender import ListOptions, Recommender, check_list_length
@@ -129,9 +129,9 @@ def _find_candidates(
         with_genre = tables.items_with_genres(options.genres, column=options.columns.genres)
     if items is None:
         return with_genre, []
-    file, notes = items.opened_from.file, []
-    column = find_columns(items.names, options.columns, recommender.record, roles=["item"], file=file)["item"]
+    column = choose_column_names(items.names, recommender.record, requested=options.columns.by_role())["item"]
     item_ids = np.array(items.ids(column, key="columns.item", side="item").to_pylist(), dtype=object)
+    file, notes = items.opened_from.file, []
     untrained = item_ids[~tables.are_items_trained(item_ids)]
     if len(untrained) > 0:
         count = f"{len(untrained):,} of the {len(item_ids):,} items in {file}, such as {untrained[0]}"
@@ -238,10 +238,9 @@ def _recommend_to_several(
 
 def _read_user_ids(request: _ListsRequest, users: TextTable) -> list[str]:
     """Read the distinct user ids in a table. Refuses users without training ratings if the options say so."""
-    options, file = request.options, users.opened_from.file
-    name = find_columns(users.names, options.columns, request.run.record, roles=["user"], file=file)["user"]
+    name = choose_column_names(users.names, request.run.record, requested=request.options.columns.by_role())["user"]
     user_ids = list(dict.fromkeys(users.ids(name, key="columns.user", side="user").to_pylist()))
-    if options.unknown is UnknownUsers.error:
+    if request.options.unknown is UnknownUsers.error:
         rows = users.column(name, key="columns.user")
         tables = request.run.tables
         tables.check_users(user_ids, place=lambda number: users.place(rows.index(user_ids[number]), name))

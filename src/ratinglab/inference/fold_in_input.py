@@ -46,12 +46,6 @@ def choose_column_names(
     return columns | {role: name for role, name in requested.items() if name is not None}
 
 
-def names_users(names: Collection[str], columns: Mapping[str, str]) -> bool:
-    """Return whether a table of ratings with the columns `names` has a column of users, perhaps a misnamed one."""
-    others = set(names) - {columns["item"], columns["rating"]}
-    return any(name == columns["user"] or "user" in name.lower() for name in others)
-
-
 class GivenUser(NamedTuple):
     """The user who gave all ratings: the id, as text, and the index in the run, UNKNOWN if not in the run."""
 
@@ -145,7 +139,8 @@ def read_given_data(
     rating_columns, has_users = DEFAULT_COLUMNS, False
     if isinstance(ratings, TextTable):
         rating_columns = choose_columns(ratings)
-        has_users = names_users(ratings.names, rating_columns)
+        other_columns = set(ratings.names) - {rating_columns["item"], rating_columns["rating"]}
+        has_users = any(name == rating_columns["user"] or "user" in name.lower() for name in other_columns)
     has_features_of_one_user = users is not None and not isinstance(users, TextTable)
     if has_users and has_features_of_one_user:
         raise UserError(f"{keys[0]} must be a table with the users of ratings, got the features of one user")

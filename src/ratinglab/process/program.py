@@ -17,10 +17,10 @@ def shell_command(name: str, *arguments: str) -> str:
     script = program.with_name(f"{name}.py")
     is_script = program.suffix == ".py" and script.is_file()
     start = ["python", str(script)] if is_script else ["ratinglab", name]
-    return " ".join(map(quote_for_shell, [*start, *arguments]))
+    return " ".join(map(_quote_for_shell, [*start, *arguments]))
 
 
-def quote_for_shell(text: str) -> str:
+def _quote_for_shell(text: str) -> str:
     """Quote a text for the shell if necessary. A text with single quotes gets double quotes, which are easy to read."""
     return f'"{text}"' if "'" in text and not re.search(r'["$`\\!]', text) else shlex.quote(text)
 
