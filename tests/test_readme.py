@@ -5,8 +5,12 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import REAL_DATA, environment
+
+from ratinglab.splits.split import TEST
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
@@ -75,6 +79,17 @@ def test_readme_python_runs(folder, cache, python_example, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("RATINGLAB_DATA", str(cache))
     exec(python_example, {})
+
+
+def test_documented_table_adds_ids_to_the_predictions_of_a_run(folder, monkeypatch):
+    (block,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "conf" / "split" / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(folder)
+    names = {}
+    exec(block, names)
+    table, kept = names["table"], pd.read_parquet(Path(EXAMPLE_RUN) / "predictions.parquet")
+    kept = kept[kept["part"] == TEST].drop(columns="part").reset_index(drop=True)
+    pd.testing.assert_frame_equal(table[["rating", "prediction"]], kept)
+    np.testing.assert_array_equal(names["run"].predict(table["user_id"], table["item_id"]), table["prediction"])
 
 
 def test_readme_python_runs_in_a_notebook(folder, cache, python_example):

@@ -333,7 +333,7 @@ class Run(Recommender):
         return rows._replace(samples=[sample._replace(noise_precision=precisions) for sample in rows.samples])
 
     def predictions(self, part: str) -> Predictions:
-        """Predict the rows of a part, val or test. Later calls return the same arrays.
+        """Predict the rows of a part, val or test, in the order of `part`. Later calls return the same arrays.
 
         Raises:
             UserError: the model predicts scores.
