@@ -181,7 +181,8 @@ def test_new_users_who_like_nothing_get_the_most_popular_items_with_a_note(train
     folded = run.fold_in(ratings)
     (note,) = folded.notes
     assert note == (
-        "no rating of 1 user, a, is at least 4.25 (model.min_stars): they get the most popular items, with scores of 0"
+        "1 user, a, gave no rating of at least 4.25 (model.min_stars): "
+        "the list has the most popular items, with scores of 0"
     )
     assert folded.recommend("a", k=1)[["item_id", "score"]].to_numpy().tolist() == [[items[1], 0]]
 
@@ -191,7 +192,7 @@ def test_user_with_only_held_out_rows_who_likes_nothing_gets_a_note(trained):
     ratings = pd.DataFrame({"user": ["held out"], "item_index": [0], "rating": np.float32([2])})
     users = SimpleNamespace(ids=["held out"], run_index=np.array([record.num_users], dtype=np.int32))
     (note,) = notes_on_likes(record, ratings, users)
-    assert note.startswith("no rating of 1 user, held out, is at least ")
+    assert note.startswith("1 user, held out, gave no rating of at least ")
 
 
 def test_run_shows_its_lists_in_a_notebook(trained):

@@ -98,11 +98,17 @@ def _assign_by_names(roles: Roles) -> None:
         positions = [free[index] for index in named]
         if role == "rating":
             cells, decimal = first.columns, first.options.decimal
-            numeric = [at for at in positions if not cells[at] or look_like_numbers(cells[at], decimal)]
-            positions = numeric or [at for at in positions if are_nearly_numbers(cells[at], decimal)]
+            numeric = [
+                position
+                for position in positions
+                if not cells[position] or look_like_numbers(cells[position], decimal)
+            ]
+            positions = numeric or [
+                position for position in positions if are_nearly_numbers(cells[position], decimal)
+            ]
         if role == "timestamp":  # prefers a format that can be guessed
             pattern = first.options.timestamp_format
-            positions.sort(key=lambda at: len(find_timestamp_formats(first.columns[at], pattern)) != 1)
+            positions.sort(key=lambda position: len(find_timestamp_formats(first.columns[position], pattern)) != 1)
         if positions:
             roles.positions[role] = positions[0]
 

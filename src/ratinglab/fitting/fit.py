@@ -191,8 +191,8 @@ class Fit(LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.validation.clear()
 
-    def predict_block(self, batch: Batch, block: int) -> Tensor:
-        """Compute the unclipped predictions for validation block number `block`, the same rows in every epoch."""
+    def predict_block(self, batch: Batch, block_number: int) -> Tensor:
+        """Compute the unclipped predictions for a block of validation rows, the same rows in every epoch."""
         return self.predictor.predict_unclipped(batch.user, batch.item, batch.day)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -43,20 +43,22 @@ __all__ = [
     "zero_embedding",
 ]
 
-_TORCH_MODULES = (
-    "ratinglab.batches",
-    "ratinglab.models.day_rows",
-    "ratinglab.models.design",
-    "ratinglab.models.equation",
-    "ratinglab.models.factor_equation",
-    "ratinglab.models.factors",
-    "ratinglab.models.item_weights",
-)
+_MODULES = {
+    "Batch": "ratinglab.batches",
+    "BiasedFactorEquation": "ratinglab.models.factor_equation",
+    "ColumnSource": "ratinglab.models.factors",
+    "DayRows": "ratinglab.models.day_rows",
+    "Design": "ratinglab.models.design",
+    "FactorEquation": "ratinglab.models.factor_equation",
+    "ItemWeights": "ratinglab.models.item_weights",
+    "ItemWeightsOptions": "ratinglab.models.item_weights",
+    "Side": "ratinglab.models.factor_equation",
+    "Term": "ratinglab.models.factor_equation",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name that needs torch on first use, so the commands read the options without torch."""
     if name not in __all__:
         raise AttributeError(f"module 'ratinglab.models' has no attribute {name!r}")
-    modules = map(import_module, _TORCH_MODULES)
-    return next(getattr(module, name) for module in modules if name in vars(module))
+    return getattr(import_module(_MODULES.get(name, "ratinglab.models.equation")), name)

@@ -108,7 +108,7 @@ class Equation(nn.Module, ABC):
         samples = list(self.factors_of_samples())
         if not samples:
             return None
-        return SideSamples([each.side(name) for each in samples], samples[0].mean, self.new_row_terms(name, samples))
+        return SideSamples([sample.side(name) for sample in samples], samples[0].mean, self.new_row_terms(name, samples))
 
     def predict_table(self, user: Tensor, item: Tensor) -> Tensor:
         """Predict each user's ratings of all these items on the last day: (B,) int32, (C,) int32 → (B, C) float32.

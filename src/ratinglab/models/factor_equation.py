@@ -145,7 +145,7 @@ class FactorEquation(Equation):
     def select_last_day(self, rows: Factors) -> Factors:
         """Select the rows of users and items on their last day, without a copy if they are the same on all days."""
         pairs = zip(rows[:2], self.sides(), strict=True)
-        user, item = (each if side.day_rows is None else each.take(side.last_rows()) for each, side in pairs)
+        user, item = (values if side.day_rows is None else values.take(side.last_rows()) for values, side in pairs)
         return rows._replace(user=user, item=item)
 
     def factors(self) -> Factors:

@@ -83,7 +83,7 @@ class Posterior(Equation):
         """Predict user by user. For many users, the product of `factors` is faster."""
         if not self.samples:
             return self.equation.predict_table(user, item)
-        return torch.stack([self._predict_user(each, item) for each in user.split(1)])
+        return torch.stack([self._predict_user(one_user, item) for one_user in user.split(1)])
 
     def _predict_user(self, user: Tensor, item: Tensor) -> Tensor:
         """Predict one user's ratings: (1,) int32, (C,) int32 → (C,) float32."""

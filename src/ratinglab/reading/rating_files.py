@@ -91,19 +91,21 @@ def read_table(
 def _read_rows(files: DataFiles) -> SourceRows:
     contents, notes = read_each(files.ratings, lambda file: _read_file(file, files))
     columns = [content.columns for content in contents]
-    stops = np.cumsum([len(each.rating) for each in columns])
+    stops = np.cumsum([len(file_columns.rating) for file_columns in columns])
     if files.num_ratings and stops[-1] not in files.num_ratings:
         published = " or ".join(f"{count:,}" for count in files.num_ratings)
         raise UserError(
             f"{contents[0].file} has {stops[-1]:,} ratings, {files.name} has {published}: is this another data set?"
         )
-    rating = _concatenate([each.rating for each in columns])
+    rating = _concatenate([file_columns.rating for file_columns in columns])
     timestamp = None
     if files.columns.timestamp is not None:
-        timestamp = _concatenate([each.timestamp for each in columns if each.timestamp is not None])
+        timestamp = _concatenate([file_columns.timestamp for file_columns in columns if file_columns.timestamp is not None])
+    user_chunks = [chunk for file_columns in columns for chunk in file_columns.user]
+    item_chunks = [chunk for file_columns in columns for chunk in file_columns.item]
     with ThreadPoolExecutor() as threads:  # numpy and pyarrow release the GIL
-        users = threads.submit(index_column, [chunk for each in columns for chunk in each.user], side="user")
-        items = threads.submit(index_column, [chunk for each in columns for chunk in each.item], side="item")
+        users = threads.submit(index_column, user_chunks, side="user")
+        items = threads.submit(index_column, item_chunks, side="item")
     (user_ids, user, user_notes), (item_ids, item, item_notes) = users.result(), items.result()
     rows = SourceRows(
         ratings=Ratings(user=user, item=item, rating=rating),

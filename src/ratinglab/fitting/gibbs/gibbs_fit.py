@@ -243,15 +243,15 @@ class GibbsFit(RowFit):
         super().on_load_checkpoint(checkpoint)
         self.chain.thin = checkpoint["thin"]
 
-    def predict_block(self, batch: Batch, block: int) -> Tensor:
+    def predict_block(self, batch: Batch, block_number: int) -> Tensor:
         """Average the samples' predictions for a block of rows. Keeps a running sum per block."""
         num_samples = len(self.posterior.samples)
         if num_samples == 0:
-            return super().predict_block(batch, block)
+            return super().predict_block(batch, block_number)
         no_sum = torch.zeros(len(batch.rating), dtype=torch.float64), 0
-        total, num_summed = self._prediction_sums.get(block, no_sum)
+        total, num_summed = self._prediction_sums.get(block_number, no_sum)
         for number in range(num_summed, num_samples):
             predicted = self.predictor.predict_unclipped(batch.user, batch.item, batch.day, sample=number)
             total = total + predicted.double()
-        self._prediction_sums[block] = total, num_samples
+        self._prediction_sums[block_number] = total, num_samples
         return (total / num_samples).float()
