@@ -199,7 +199,7 @@ def _column_order(tag: str) -> tuple[int, int]:
 
 
 def _summarize(metrics: Mapping[str, float], *, monitor: str) -> str:
-    """Format the RMSE or, without it, the monitored metric, of the test rows or, without them, the validation rows."""
+    """Format the RMSE or, for a model that predicts scores, the monitored metric. Prefers the test rows."""
     tags = ("test/rmse", "val/rmse", monitor.replace("val/", "test/"), monitor)
     return next((f"{tag} {metrics[tag]:.4f}" for tag in tags if tag in metrics), "")
 

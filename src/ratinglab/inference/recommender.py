@@ -63,7 +63,7 @@ class Recommender(ABC):
     """A predictor with the ids, items and ratings of its users and items.
 
     Attributes:
-        predictor: predicts from indices of users and items; with the best weights, on the CPU.
+        predictor: predicts from indices of users and items, with the best weights, on the CPU.
         tables: the ids, items and ratings.
         record: contents of run.json, with the numbers of users and items that the model predicts.
     """
@@ -140,9 +140,9 @@ class Recommender(ABC):
             threshold: lowest rating that counts as liked, in rating units; by default 4 of 5 stars, on any scale.
 
         Returns:
-            rank from 1, item_id, title (if the data had titles), prediction and, for a run of optimizer=gibbs and after
-            fold-in, standard_deviation (NaN where there is none), or score for a model that predicts scores; best
-            first.
+            The best items first, with the columns rank, from 1; item_id; title, if the data had titles; and prediction,
+            or score for a model that predicts scores. A run of optimizer=gibbs and a fold-in add standard_deviation,
+            which is NaN for predictions that have none.
 
         Raises:
             UserError: k is not an integer of at least 1, the user or every candidate has no training ratings, there is

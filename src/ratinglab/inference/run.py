@@ -163,8 +163,9 @@ class Run(Recommender):
     def standard_deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Compute the standard deviation of each pair's rating around its prediction, for a run of optimizer=gibbs.
 
-        Takes the arguments of `predict`, and raises its errors. A day without training rows counts as the user's
-        nearest day with some, and the deviation excludes the user's drift since.
+        Takes the arguments of `predict`, and raises its errors. If the user has no training rows on a day, the nearest
+        day on which the user has training rows takes its place. The deviation then leaves out the user's drift between
+        the two days.
 
         Returns:
             (B,) float32, in rating units, or NaN for a user or item without training ratings.
@@ -200,16 +201,16 @@ class Run(Recommender):
         Args:
             item: the item's id or title. The case, the position of the article and the year need not match.
             k: maximum number of items, at least 1.
-            candidates: ids of the items to choose from, by default all; items without training ratings are ignored.
+            candidates: ids of the items to choose from, by default all. Items without training ratings are ignored.
 
         Returns:
-            rank from 1, item_id, title (if the data had titles), similarity (from −1 to 1, float32), standard_deviation
-            (over the samples of optimizer=gibbs, float32; no column for other fits) and shared_raters (users with
-            training ratings of both, int64), most similar first.
+            The most similar items first, with the columns rank, from 1; item_id; title, if the data had titles;
+            similarity, float32, from −1 to 1; standard_deviation, float32, over the samples, for a run of
+            optimizer=gibbs; and shared_raters, int64, the number of users with training ratings of both items.
 
         Raises:
-            UserError: k is below 1; no item, or more than one, has this name; the item or every candidate has no
-                training ratings; or the model has no factors.
+            UserError: k is below 1, the name fits no item or several items, the item or every candidate has no training
+                ratings, or the model has no factors.
         """
         if np.ndim(item) > 0:
             raise UserError(f"item must be one id or title, got {item!r}")
@@ -357,19 +358,21 @@ class Run(Recommender):
         result includes their number and separate metrics for cold and warm rows.
 
         Args:
-            ratings: data frame with the columns user_id, item_id and rating, or the names in the run's own data; by
-                default the run's own rows. For a model that uses days, the timestamps of that data's column or, without
-                such a column, each user's last day in training.
+            ratings: data frame to evaluate in place of the run's own rows. Its columns are user_id, item_id and rating,
+                or have the names of the run's own data. A model that uses days reads the timestamps in the column
+                that has them in the run's data. If the frame lacks that column, the model predicts for each user's last
+                day in training.
             columns: other column names by role: user, item, rating, and timestamp for a model that uses days.
             timestamp_format: format of the data frame's timestamps; `ratinglab.train` has the values. By default, it is
                 that of the run's own data if the column has the same name, and is detected otherwise.
             parts: the run's own parts to evaluate: train, val or test.
 
         Returns:
-            val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; test/cold/rows, test/cold/mse …,
-            test/warm/mse …; no entries for a part without rows. A run with samples also has test/coverage_90: the share
-            of warm rows whose rating lies in its 90% prediction interval. The tags of other ratings have no
-            part: mse …, baseline/bias/mse …. {} for a model that predicts scores, which has no metrics of ratings.
+            The metrics by tag: val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; if there are
+            cold rows, also test/cold/rows, test/cold/mse … and test/warm/mse …. A run with samples also has
+            test/coverage_90: the share of warm rows whose rating lies in its 90% prediction interval. A part that has
+            no rows has no metrics. The tags for a data frame name no part: mse …, baseline/bias/mse …. The result is {}
+            for a model that predicts scores, because it has no metrics of ratings.
 
         Raises:
             UserError: a column or a cell of the data frame is invalid, ratings are given to a model that predicts
@@ -417,16 +420,16 @@ class Run(Recommender):
 
         Args:
             k: number of items per list, at least 1.
-            by: order of the lists; see `recommend`.
-            threshold: lowest rating that makes an item relevant; see `recommend`.
+            by: order of the lists; `recommend` has the values.
+            threshold: lowest rating that makes an item relevant; `recommend` has the default.
             parts: the run's own parts to measure on.
 
         Returns:
-            test/ndcg@10 and so on for precision, recall, map, mrr, hit_rate, coverage and novelty, and the same metrics
-            for the most popular items as baseline/popularity/test/ndcg@10 …; numbers of users: test/ranked_users
-            (measured), test/users_without_relevant (left out: none of their ratings in the part is relevant) and
-            test/users_without_training (left out: a relevant rating, but no training ratings). No entries for a part
-            without rows, and no metrics for one without users.
+            The metrics by tag: test/ndcg@10, and likewise precision, recall, map, mrr, hit_rate, coverage and novelty.
+            The same metrics of the most popular items are baseline/popularity/test/ndcg@10 and so on. There are three
+            numbers of users: test/ranked_users were measured; test/users_without_relevant have no relevant rating in
+            the part; test/users_without_training have a relevant rating, but no training ratings. A part that has no
+            rows has no entries. A part in which no user was measured has only the numbers of users.
 
         Raises:
             UserError: k is below 1, a part is not val or test, no held-out rating reaches the threshold, or the run

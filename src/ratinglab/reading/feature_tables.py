@@ -37,8 +37,9 @@ class FeatureLayout:
         may_lack_numeric: whether numeric columns may be missing.
         names: names of all columns of a file without a header, by default 1, 2, …
         flags: columns of genres, with 1 if an item has the genre. They become a single feature, `genres`.
-        rating_columns: columns of the ratings if the file is also the ratings file, else (). They are not features, and
-            neither are other columns whose values differ between the rows of one id, such as reviews.
+        rating_columns: columns of the ratings, which are not features, if the file is also the ratings file. Empty for
+            any other file. If it is the ratings file, columns whose values differ between the rows of one id, such as
+            reviews, are not features either.
     """
 
     dialect: TextDialect
@@ -57,7 +58,7 @@ class FeatureLayout:
 
 
 class FeatureFile(NamedTuple):
-    """A file of users or items, and its layout; both are None without a file. `origin` describes it in messages."""
+    """A file of users or items, and its layout. Both are None if there is no file. `origin` names it in messages."""
 
     origin: Origin
     file: InputFile | None = None
@@ -107,7 +108,7 @@ class FeatureTable:
         return titles, columns, (*self.notes, self._note_on_coverage(has_row, index, ids))
 
     def _note_on_coverage(self, has_row: NDArray[np.bool_], index: NDArray[np.int32], ids: IdMap) -> str:
-        """Make the note that few ids have a row. It gives an example of an id that has none."""
+        """Make the note that few ids have a row, with an example of an id that has none."""
         side, place = self.origin.side, self.origin.place
         without_row = str(ids.ids[int(np.argmin(has_row))])
         number = f"only {has_row.sum():,}" if has_row.any() else "none"
