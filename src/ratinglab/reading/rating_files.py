@@ -100,7 +100,8 @@ def _read_rows(files: DataFiles) -> SourceRows:
     rating = _concatenate([file_columns.rating for file_columns in columns])
     timestamp = None
     if files.columns.timestamp is not None:
-        timestamp = _concatenate([file_columns.timestamp for file_columns in columns if file_columns.timestamp is not None])
+        timestamps = [file_columns.timestamp for file_columns in columns]
+        timestamp = _concatenate([values for values in timestamps if values is not None])
     user_chunks = [chunk for file_columns in columns for chunk in file_columns.user]
     item_chunks = [chunk for file_columns in columns for chunk in file_columns.item]
     with ThreadPoolExecutor() as threads:  # numpy and pyarrow release the GIL
