@@ -99,13 +99,9 @@ def _assign_by_names(roles: Roles) -> None:
         if role == "rating":
             cells, decimal = first.columns, first.options.decimal
             numeric = [
-                position
-                for position in positions
-                if not cells[position] or look_like_numbers(cells[position], decimal)
+                position for position in positions if not cells[position] or look_like_numbers(cells[position], decimal)
             ]
-            positions = numeric or [
-                position for position in positions if are_nearly_numbers(cells[position], decimal)
-            ]
+            positions = numeric or [position for position in positions if are_nearly_numbers(cells[position], decimal)]
         if role == "timestamp":  # prefers a format that can be guessed
             pattern = first.options.timestamp_format
             positions.sort(key=lambda position: len(find_timestamp_formats(first.columns[position], pattern)) != 1)

@@ -103,8 +103,8 @@ class GibbsOptions(WholeEpochOptions):
         num_samples = min(-(-(max_epochs - self.burn_in) // self.thin), self.max_samples)
         if num_samples * sample_bytes > WARN_ABOVE_BYTES:
             yield (
-                f"warning: {num_samples} samples take {num_samples * sample_bytes / 1e9:.1f} GB, and three times as much "
-                "while a checkpoint is written; a smaller optimizer.max_samples keeps fewer"
+                f"warning: {num_samples} samples take {num_samples * sample_bytes / 1e9:.1f} GB, and three times as "
+                "much while a checkpoint is written; a smaller optimizer.max_samples keeps fewer"
             )
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:

@@ -108,7 +108,8 @@ class Equation(nn.Module, ABC):
         samples = list(self.factors_of_samples())
         if not samples:
             return None
-        return SideSamples([sample.side(name) for sample in samples], samples[0].mean, self.new_row_terms(name, samples))
+        sides = [sample.side(name) for sample in samples]
+        return SideSamples(sides, samples[0].mean, self.new_row_terms(name, samples))
 
     def predict_table(self, user: Tensor, item: Tensor) -> Tensor:
         """Predict each user's ratings of all these items on the last day: (B,) int32, (C,) int32 → (B, C) float32.
