@@ -13,7 +13,7 @@ from ratinglab.config.earlier_run import find_reproduced_run, find_resumed_run
 from ratinglab.errors import UserError
 from ratinglab.runs.record import read_record
 from ratinglab.runs.run_files import RUN_FORMAT
-from ratinglab.training.continuation import check_same_data_and_metrics, check_same_rows
+from ratinglab.training.continuation import check_same_data_and_metrics
 
 
 @pytest.fixture
@@ -41,16 +41,6 @@ def test_check_same_data_and_metrics_refuses_changed_provenance(folder, key, cha
     with pytest.raises(UserError) as error:
         check_same_data_and_metrics(folder, record, key="resume")
     assert str(error.value) == f"resume: {change} since {folder} was started: {PROVENANCE[key]} then, other now"
-
-
-def test_run_that_starts_from_a_run_on_other_data_is_told_which(folder):
-    record = replace(read_record(folder), provenance=PROVENANCE | {"data": "base.csv", "data_digest": "other"})
-    with pytest.raises(UserError) as error:
-        check_same_rows(read_record(folder), record, folder=folder, key="from")
-    assert str(error.value) == (
-        f"from: {folder} was trained on {PROVENANCE['data']}, but this run has base.csv: repeat the data settings of "
-        f"{folder}"
-    )
 
 
 def test_changed_metrics_are_refused(folder):

@@ -88,7 +88,7 @@ def test_run_with_other_rows_or_another_model_is_refused(command, tmp_path, firs
     assert list(tmp_path.iterdir()) == []
 
 
-def test_weights_of_another_rating_scale_are_refused(command, tmp_path, first):
+def test_weights_of_another_rating_scale_or_file_are_refused(command, tmp_path, first):
     other = ["data.scale.lowest=-100", "data.scale.highest=100"]
     data = ["data=csv", "data.path=ratings.csv", "model=biased_mf", "logger=none", "trainer.max_epochs=1"]
     rows = [f"{user},{item},{1 + (user + item) % 5}" for user in range(20) for item in range(20)]
@@ -98,6 +98,9 @@ def test_weights_of_another_rating_scale_are_refused(command, tmp_path, first):
     assert outcome.stderr == (
         f"error: from: {run} was fitted with 1 to 5 as 1 to 5 stars, but this run has -100 to 100\n"
     )
+    outcome = command(tmp_path, "train", *OPTIONS, f"from={run}", status=2)
+    trained_on = f"from: {run} was trained on ratings.csv, but this run has demo"
+    assert outcome.stderr == f"error: {trained_on}: repeat the data settings of {run}\n"
 
 
 def test_run_of_a_version_without_an_option_is_not_resumed(command, tmp_path):

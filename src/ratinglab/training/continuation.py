@@ -28,11 +28,6 @@ def check_same_rows(earlier: RunRecord, record: RunRecord, *, folder: Path, key:
         UserError: the data, the side information or the split differs.
     """
     then, now = earlier.provenance, record.provenance
-    if key == "from" and then["data"] != now["data"] and then["data_digest"] != now["data_digest"]:
-        raise UserError(
-            f"from: {folder} was trained on {then['data']}, but this run has {now['data']}: repeat the data settings "
-            f"of {folder}"
-        )
     for change, old, new in (
         ("the data have changed", then["data_digest"], now["data_digest"]),
         ("the split has changed", then["split"], now["split"]),
@@ -98,6 +93,12 @@ def load_initial_weights(prepared: PreparedRun, predictor: Predictor) -> None:
     if record.is_validation_fit:
         folder = folder / VALIDATION_FIT
         earlier = read_record(folder, key="from")
+    then, now = earlier.provenance, record.provenance
+    if then["data"] != now["data"] and then["data_digest"] != now["data_digest"]:
+        raise UserError(
+            f"from: {folder} was trained on {then['data']}, but this run has {now['data']}: repeat the data settings "
+            f"of {folder}"
+        )
     check_same_rows(earlier, record, folder=folder, key="from")
     if (old := earlier.stars) != (new := record.stars):
         raise UserError(
