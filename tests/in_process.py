@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+INSTALLED = [folder for folder in sys.path if folder]
+"""Folders of modules that commands import. Others are from --config-dir."""
+
 
 @contextmanager
 def act_as_command(*argv: str, folder: Path) -> Iterator[pytest.MonkeyPatch]:
@@ -23,7 +26,7 @@ def act_as_command(*argv: str, folder: Path) -> Iterator[pytest.MonkeyPatch]:
     from ratinglab.process import interrupts
     from ratinglab.python_calls import isolated
 
-    handlers, modules, folders = list(logging.root.handlers), set(sys.modules), set(sys.path)
+    handlers, modules = list(logging.root.handlers), set(sys.modules)
     signals = {number: signal.getsignal(number) for number in interrupts.STOP_SIGNALS}
     try:
         with isolated(), hide_hydra_app(), pytest.MonkeyPatch.context() as patch:
@@ -33,22 +36,19 @@ def act_as_command(*argv: str, folder: Path) -> Iterator[pytest.MonkeyPatch]:
             patch.setattr(threading, "excepthook", threading.excepthook)
             patch.setattr(interrupts, "_is_command", False)
             patch.delitem(sys.modules, "ipykernel", raising=False)  # a notebook would have a progress bar
-            try:
-                yield patch
-            finally:
-                # a command puts the folder of --config-dir on the path, and imports nothing else from there
-                _drop_modules(set(sys.modules) - modules, folders=set(sys.path) - folders)
+            yield patch
     finally:
         for number, handler in signals.items():
             signal.signal(number, handler)
         _restore_handlers(handlers)
+        _drop_modules(set(sys.modules) - modules)
 
 
-def _drop_modules(names: Collection[str], *, folders: Collection[str]) -> None:
-    """Drop the modules whose files lie in one of the folders."""
+def _drop_modules(names: Collection[str]) -> None:
+    """Drop the modules whose files lie in a folder of --config-dir."""
     for name in names:
         file = getattr(sys.modules[name], "__file__", None)
-        if file is not None and any(Path(file).is_relative_to(folder) for folder in folders):
+        if file is not None and not any(map(Path(file).is_relative_to, INSTALLED)):
             del sys.modules[name]
 
 
