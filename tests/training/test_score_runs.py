@@ -144,7 +144,7 @@ def test_lists_are_ordered_by_score_whatever_the_order(trained, recipe):
 
 
 def test_recommend_notes_that_an_order_has_no_effect(command, folder, trained):
-    note = "note: item_knn orders lists by score, whatever ranking.by and ranking.threshold say"
+    note = "note: item_knn orders lists by score and ignores ranking.by and ranking.threshold"
     for settings, is_noted in (([], False), (["ranking.by=prediction"], True), (["ranking.threshold=3"], True)):
         shown = command(folder, "recommend", "run=item_knn", "user=u3", *settings).stdout
         assert (note in shown.splitlines()) is is_noted

@@ -99,7 +99,7 @@ def recommend(options: RecommendOptions) -> None:
     notes += candidate_notes
     order = options.ranking
     if run.record.predicts_scores and (order.by is OrderBy.prediction or order.threshold is not None):
-        notes.append(f"note: {run.record.model} orders lists by score, whatever ranking.by and ranking.threshold say")
+        notes.append(f"note: {run.record.model} orders lists by score and ignores ranking.by and ranking.threshold")
     list_options = ListOptions(
         k=options.k,
         candidates=candidates,

@@ -45,7 +45,7 @@ ADVICE_ON_UNKNOWN_KEYS = {
     "callbacks.early_stopping.enabled": "callbacks.early_stopping.patience=null turns early stopping off",
     "hydra.sweeper.params": "add it, as in \"+hydra.sweeper.params={model.embedding_dim: 'choice(8,16)'}\"",
 }
-"""What to type in place of an unknown key that users expect."""
+"""Advice on unknown keys that users expect."""
 EXTRA_OF_PLUGIN = {
     "hydra/sweeper/optuna": "sweep",
     "hydra/launcher/joblib": "sweep",
