@@ -102,7 +102,6 @@ def test_every_data_set_is_read_from_folder_and_archive(tmp_path, name, where):
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real ratings in {REAL_DATA}")
 @pytest.mark.parametrize("name", MOVIELENS)
 def test_columns_have_names_only_if_the_file_has_a_header(tmp_path, name):
     names = options(name, tmp_path).column_names()
@@ -111,6 +110,7 @@ def test_columns_have_names_only_if_the_file_has_a_header(tmp_path, name):
     assert bool(names) is (movielens.DATA_SETS[name].ratings == "ratings.csv")
 
 
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real ratings in {REAL_DATA}")
 def test_local_copy_of_movielens_100k_is_read(tmp_path):
     table = options("movielens_100k", tmp_path, root=REAL_DATA / "ml-100k").load()
     assert (len(table.ratings), table.num_users, table.num_items) == (100_000, 943, 1_682)

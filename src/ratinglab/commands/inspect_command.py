@@ -140,7 +140,11 @@ def describe_table(table: RatingTable, notes: tuple[str, ...]) -> Iterator[str]:
     yield from _describe_features("users", table.user_columns)
     yield from _describe_features("items", table.item_columns)
     yield f"digest     {table.digest}"
-    needs = Needs(False, table.timestamp is not None, tuple(table.user_columns), tuple(table.item_columns))
+    needs = Needs(
+        days=table.timestamp is not None,
+        user_features=tuple(table.user_columns),
+        item_features=tuple(table.item_columns),
+    )
     yield from (f"           {name} {digest}" for name, digest in table.side_digests(needs).items())
     yield from (f"note: {note}" for note in (*notes, *table.notes))
     yield ""

@@ -30,7 +30,7 @@ def train_run(options: TrainOptions, run_folder: Path, *, command: Sequence[str]
     """Train a run into an empty folder, or resume the run in the folder. `command` is stored in the run's record.
 
     Prints a header, the progress and a table of results. The best weights, read back from the run's folder, give the
-    metrics. A resumed run ends with weights that are bit-for-bit identical to an uninterrupted run's. The fit's other
+    metrics. On a CPU, a resumed run ends with the weights of an uninterrupted run, bit for bit. The fit's other
     processes call `join_fit`.
 
     With split.refit, a validation fit finds the number of epochs. It is a separate run in the subfolder `validation`,

@@ -28,7 +28,7 @@ def rows() -> Batch:
     return Batch(torch.zeros(50, dtype=torch.int32), item, torch.zeros(50), None)
 
 
-def test_of_too_many_samples_every_second_is_dropped():
+def test_every_other_sample_is_dropped_beyond_the_maximum():
     posterior = empty_posterior()
     chain = Chain(posterior, thin=3, max_samples=4)
     dropped = [chain.keep(sample(torch.full((50,), float(number)))) for number in range(5)]
