@@ -164,7 +164,7 @@ def write_parquet(folder: Path, ratings: Ratings, *, num_test: int) -> list[str]
 
 
 def fit_in_process(system: str, task: Task, *, threads: int, settings: Any = None) -> Callable[[], Measurement]:
-    """Return a function that fits a system once: `seconds` of the whole fit, test `rmse`, `peak_mib` with imports.
+    """Return a function that fits a system once: `seconds` of the fit, test `rmse`, `peak_mib` with imports.
 
     Args:
         system: a key of LABELS.

@@ -83,6 +83,15 @@ def other_names(write) -> Run:
     return write("biased_mf", columns={"user": "userId", "item": "movieId", "rating": "stars"})
 
 
+def test_existing_output_survives_a_faulty_input(run, here):
+    (here / "in.csv").write_text("item_id,user_id\n7,42\n8\n")
+    (here / "out.csv").write_text("good")
+    with pytest.raises(UserError, match=r"^in\.csv, line 3: a row must have 2 columns, got 1$"):
+        predict(run, "input=in.csv", "output=out.csv")
+    assert (here / "out.csv").read_text() == "good"
+    assert {path.name for path in here.iterdir()} == {"in.csv", "out.csv"}
+
+
 def test_columns_may_have_the_names_of_the_runs_own_data(other_names, here):
     own = {"user_id": "userId", "item_id": "movieId"}
     PAIRS.rename(columns=own).to_csv(here / "own.csv", index=False)

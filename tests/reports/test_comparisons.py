@@ -173,6 +173,14 @@ def test_runs_are_compared_on_the_splits_that_they_share(command, tmp_path):
     assert [row[:2] for row in by_title["demo, split random, split.seed=0,1"][1:2]] == [["mean by adam", "2"]]
 
 
+def test_runs_without_held_out_rows_are_listed(command, tmp_path):
+    unmeasured = ["train", "trainer=debug", "logger=none", "split.validation=0", "split.test=0"]
+    command(tmp_path, *unmeasured)
+    header, row = command(tmp_path, "report", "outputs").stdout.splitlines()[1:3]
+    assert re.split("  +", header)[1:3] == ["runs", "val MSE"]
+    assert re.split("  +", row)[:3] == ["mf by adam", "1", "none"]
+
+
 def test_interval_of_refitted_folds_is_corrected_by_the_rows_of_the_first_fit(command, tmp_path):
     options = ["split=kfold", "split.fold=1,2", "split.refit=true", "model=mean,bias", "trainer=debug", "logger=none"]
     report = report_sweep(read_jobs(command(tmp_path, "train", "-m", *options).run))

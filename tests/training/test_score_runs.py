@@ -182,7 +182,7 @@ def test_new_users_who_like_nothing_get_the_most_popular_items_with_a_note(train
     (note,) = folded.notes
     assert note == (
         "1 user, a, gave no rating of at least 4.25 (model.min_stars): "
-        "the list has the most popular items, with scores of 0"
+        "the most popular items are listed, with scores of 0"
     )
     assert folded.recommend("a", k=1)[["item_id", "score"]].to_numpy().tolist() == [[items[1], 0]]
 

@@ -28,7 +28,7 @@ class ArrowTable(Protocol):
 
 
 MAX_SHOWN = 80
-"""Number of characters of a cell that is not text in a message."""
+"""Number of characters of a cell in a message."""
 Frame = pd.DataFrame | Mapping[str, Any] | ArrowTable
 """A data frame of pandas or another library, or arrays by column name."""
 
@@ -190,4 +190,5 @@ def _check_kinds(cells: "pd.Series[Any]", *, name: str, file: InputFile) -> None
 
 def _show(cell: object) -> str:
     """Show a cell in a message, on one line."""
-    return repr(str(cell)) if isinstance(cell, str) else " ".join(str(cell).split())[:MAX_SHOWN]
+    text = " ".join(str(cell).split())[:MAX_SHOWN]
+    return repr(text) if isinstance(cell, str) else text

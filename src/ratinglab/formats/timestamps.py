@@ -40,6 +40,8 @@ DATE_PATTERNS = [
 """Patterns of non-ISO dates that messages suggest."""
 EARLIEST_MS, LATEST_MS = -62_135_596_800_000, 253_402_300_799_999
 """First and last millisecond of the years 1 to 9999, since 1970."""
+TEXTS_AT_ONCE = 1 << 17
+"""Number of integers that are converted to text at once, to parse them in a pattern."""
 LIKELY_TIMES_MS = (631_152_000_000, 4_102_444_800_000)
 """Start of 1990 and end of 2099 in milliseconds since 1970. Few ratings have timestamps outside this range."""
 
@@ -178,11 +180,13 @@ def to_milliseconds(
     """
     if pattern is not None and pattern not in MILLISECONDS_PER_UNIT and time.dtype.kind != "M":
         try:
-            time = parse_times(pa.array(time).cast(pa.string()), pattern).to_numpy()
+            slices = (time[start : start + TEXTS_AT_ONCE] for start in range(0, len(time), TEXTS_AT_ONCE))
+            parsed = [parse_times(pa.array(part).cast(pa.string()), pattern).to_numpy() for part in slices]
+            time = np.concatenate(parsed)
         except pa.ArrowInvalid as error:
             raise UserError(f"{file}: every timestamp must be written as {pattern!r} ({key})") from error
     if time.dtype.kind == "M":
-        return time.astype("datetime64[ms]").astype(np.int64), []
+        return time.astype("datetime64[ms]", copy=False).view(np.int64), []
     if pattern is None:
         dates = _parse_integer_dates(time)
         if dates is not None:

@@ -194,7 +194,7 @@ def notes_on_likes(record: RunRecord, ratings: pd.DataFrame, users: NewRows) -> 
         lowest = record.stars.to_rating(min_stars)
         yield (
             f"{_count_with_example(without_likes, 'user')}, gave no rating of at least {lowest:g} (model.min_stars): "
-            "the list has the most popular items, with scores of 0"
+            "the most popular items are listed, with scores of 0"
         )
 
 

@@ -98,18 +98,19 @@ class Equation(nn.Module, ABC):
         if factors is not None:
             yield factors
 
-    def new_row_terms(self, name: SideName, samples: Sequence[Factors]) -> tuple[NewRowTerm, ...]:
-        """List the terms that new rows of a side also have, with their weights in these samples. None by default."""
+    def new_row_terms(self, name: SideName, weights: Sequence[Mapping[str, Tensor]]) -> tuple[NewRowTerm, ...]:
+        """List the terms that new rows of a side also have, given each sample's weights of terms. None by default."""
         return ()
 
     @torch.no_grad()
     def side_samples(self, name: SideName) -> SideSamples | None:
         """Return the rows of the side `name` for fold-in, or None for an equation without factors."""
-        samples = list(self.factors_of_samples())
-        if not samples:
+        # not the samples themselves, whose other side may be a copy
+        kept = [(sample.side(name), sample.mean, sample.term_weights) for sample in self.factors_of_samples()]
+        if not kept:
             return None
-        sides = [sample.side(name) for sample in samples]
-        return SideSamples(sides, samples[0].mean, self.new_row_terms(name, samples))
+        sides, means, weights = zip(*kept, strict=True)
+        return SideSamples(list(sides), means[0], self.new_row_terms(name, weights))
 
     def predict_table(self, user: Tensor, item: Tensor) -> Tensor:
         """Predict each user's ratings of all these items on the last day: (B,) int32, (C,) int32 → (B, C) float32.

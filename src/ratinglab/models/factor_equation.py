@@ -1,7 +1,7 @@
 """Factor equations: dot products of a user's and an item's row of weights, each row a sum of terms."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -138,7 +138,10 @@ class FactorEquation(Equation):
 
     def rows(self) -> Factors:
         """Compute all rows of both sides, all terms summed. This is the equation's only sample."""
-        users, items = (side.compute(torch.arange(side.embedding.num_embeddings)) for side in self.sides())
+        return self._compute_rows(lambda side: torch.arange(side.embedding.num_embeddings))
+
+    def _compute_rows(self, choose: Callable[[Side], Tensor]) -> Factors:
+        users, items = (side.compute(choose(side)) for side in self.sides())
         weights = {term.name: _prepend_bias(term, side) for side in self.sides() for term in side.terms_of_new_rows}
         return Factors(users, items, float(self.rating_mean), weights)
 
@@ -150,13 +153,13 @@ class FactorEquation(Equation):
 
     def factors(self) -> Factors:
         """Compute the rows of both sides on the last day, all terms summed."""
-        return self.select_last_day(self.rows())
+        return self._compute_rows(Side.last_rows)
 
-    def new_row_terms(self, name: SideName, samples: Sequence[Factors]) -> tuple[NewRowTerm, ...]:
+    def new_row_terms(self, name: SideName, weights: Sequence[Mapping[str, Tensor]]) -> tuple[NewRowTerm, ...]:
         side, terms = self.side(name), []
         for term in side.terms_of_new_rows:
-            weights = [sample.term_weights[term.name] for sample in samples]
-            terms.append(NewRowTerm(term.feature, term.design.select_rows(side.last_rows()), weights))
+            samples = [sample[term.name] for sample in weights]
+            terms.append(NewRowTerm(term.feature, term.design.select_rows(side.last_rows()), samples))
         return tuple(terms)
 
     @torch.no_grad()

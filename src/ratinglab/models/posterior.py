@@ -161,8 +161,8 @@ class Posterior(Equation):
         rows = _concatenate_samples(self._samples_or_rows())
         return TraceableRows(rows, user_days=users.day_rows, item_days=items.day_rows)
 
-    def new_row_terms(self, name: SideName, samples: Sequence[Factors]) -> tuple[NewRowTerm, ...]:
-        return self.equation.new_row_terms(name, samples)
+    def new_row_terms(self, name: SideName, weights: Sequence[Mapping[str, Tensor]]) -> tuple[NewRowTerm, ...]:
+        return self.equation.new_row_terms(name, weights)
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """Stack the samples for state_dict."""

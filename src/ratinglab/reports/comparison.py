@@ -220,8 +220,8 @@ def _split_table(title: str, groups: Sequence[Group]) -> Iterator[str]:
     """Tabulate groups on one split, best monitored validation metric first, or test metric without validation rows."""
     runs = [run for group in groups for run in group.runs]
     monitor = runs[0].record.monitored_metric()
-    columns = list_columns(monitor, runs)
-    if not values_of(runs, columns[0].name):
+    columns = list_columns(monitor, runs, quantifier=any)
+    if len(columns) > 1 and not any(values_of(group.runs, columns[0].name) for group in groups):
         columns = columns[1:]
     num_folds = runs[0].record.split.get("split.folds")
     # most splits have no folds, and one of the user's own may not record their number

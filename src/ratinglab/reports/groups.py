@@ -6,7 +6,7 @@ jobs of a sweep by the arguments in which they differ, and counts the jobs that 
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -167,7 +167,7 @@ def divide_jobs(jobs: Sequence[SweepJob]) -> list[ComparableJobs]:
     for items, members in sets.items():
         keys = find_differing_keys(members)
         monitor: MetricKind = next((job.record.monitored_metric() for job in members if job.record is not None), MSE)
-        columns = list_columns(monitor, [job.run for job in members if job.run is not None])
+        columns = list_columns(monitor, [job.run for job in members if job.run is not None], quantifier=all)
         settings = [key for key in keys if key not in REPLICATES]
         replicates = [key for key in keys if key in REPLICATES]
         groups = rank_groups(group_jobs(members, settings=settings, replicates=replicates), columns[0])
@@ -199,14 +199,20 @@ def find_differing_keys(jobs: Sequence[SweepJob]) -> list[str]:
     return [key for key in keys if len({job.arguments.get(key) for job in jobs}) > 1]
 
 
-def list_columns(monitor: MetricKind, runs: Sequence[FinishedRun]) -> list[MetricKind]:
-    """List the monitored validation metric and, if any run has them, the test MSE, RMSE and monitored metric."""
+def list_columns(
+    monitor: MetricKind, runs: Sequence[FinishedRun], *, quantifier: Callable[[Iterable[bool]], bool]
+) -> list[MetricKind]:
+    """List the monitored validation metric and, if `any` or `all` of the runs have them, the test metrics.
+
+    These are MSE, RMSE and the monitored metric.
+    """
     kinds = {kind.name: kind for kind in (MSE, RMSE, monitor)}
     columns = [kind.of_part("test") for kind in kinds.values()]
-    return [monitor.of_part("val"), *(column for column in columns if any(column.name in run.metrics for run in runs))]
+    shown = [column for column in columns if runs and quantifier(column.name in run.metrics for run in runs)]
+    return [monitor.of_part("val"), *shown]
 
 
 def format_metrics(runs: Sequence[FinishedRun], columns: Sequence[MetricKind]) -> list[str]:
-    """Format the mean of each metric over runs, and the half-width of its interval. Empty for a metric no run has."""
+    """Format the mean of each metric over runs, and half its interval's width. Empty for a metric that a run lacks."""
     averages = [(mean_of(runs, column.name), half_width_of(runs, column.name)) for column in columns]
     return [" ± ".join(filter(None, map(format_metric, average))) for average in averages]

@@ -113,10 +113,9 @@ def describe_results(values: Mapping[str, float], tables: RunTables) -> Iterator
     if not any(tag.startswith(("val/", "test/")) for tag in values):
         yield NO_RESULTS
     if record.refit_epochs is not None:
-        yield (
-            "note: the validation results come from the first fit, because the refit trained on the validation rows; "
-            "the test results come from the refit"
-        )
+        tested = "; the test results come from the refit" if any(tag.startswith("test/") for tag in values) else ""
+        reason = "because the refit trained on the validation rows"
+        yield f"note: the validation results come from the first fit, {reason}{tested}"
     yield _describe_fit(values, record)
     if values["fit/best_epoch"] == 0:
         yield f"warning: no epoch beat the initial weights' {record.monitor}, so the run keeps them"
