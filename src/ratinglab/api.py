@@ -176,14 +176,15 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
                 if rows:
                     error.add_note(f"{len(rows)} of {folds} folds are finished: {shown_path(parent)}")
                 raise
-            metrics = {tag: run.metrics[tag] for tag in sorted(run.metrics, key=_column_order)}
-            rows.append({"fold": fold, **metrics, "folder": str(run.folder)})
+            rows.append({"fold": fold, **run.metrics, "folder": str(run.folder)})
             if is_verbose:
-                summary = _summarize(metrics, monitor=run.record.monitor)
+                summary = _summarize(run.metrics, monitor=run.record.monitor)
                 print(f"fold {fold} of {folds}   {summary}   {shown_path(run.folder)}", flush=True)
         table = pd.DataFrame(rows).set_index("fold")
+        tags = sorted(table.columns.drop("folder"), key=_column_order)
+        table = table[[*tags, "folder"]]
         if is_verbose:
-            means = {tag: float(table[tag].mean()) for tag in metrics}
+            means = {tag: float(table[tag].mean()) for tag in tags}
             summary = _summarize(means, monitor=run.record.monitor)
             print(f"mean of {folds} folds   {summary}   {shown_path(parent)}", flush=True)
     return table

@@ -155,8 +155,8 @@ def test_mean_curves_are_written_if_the_runs_log_to_tensorboard(folds, tmp_path)
 
 def test_runs_are_compared_on_the_splits_that_they_share(command, tmp_path):
     """The mean has a run on a split that the bias lacks, and the other way around."""
-    for seed in (0, 1):
-        command(tmp_path, "train", "model=mean", "trainer=debug", "logger=none", f"split.seed={seed}", f"seed={seed}")
+    mean = ["train", "model=mean", "trainer=debug", "logger=none"]
+    means = [command(tmp_path, *mean, f"split.seed={seed}", f"seed={seed}").run for seed in (0, 1)]
     bias = command(tmp_path, "train", "model=bias", "trainer=debug", "logger=none").run
     command(tmp_path, "train", "model=bias", "trainer=debug", "logger=none", "split.seed=2", "test=false")
     tables = [block.splitlines() for block in command(tmp_path, "report", "outputs").stdout.split("\n\n")]
@@ -170,7 +170,11 @@ def test_runs_are_compared_on_the_splits_that_they_share(command, tmp_path):
     metrics = read_metrics(bias)
     assert first[2:5] == [f"{metrics[name]:.4f}" for name in ("val/mse", "test/mse", "test/rmse")]
     assert first[-1] == bias.relative_to(tmp_path).as_posix()
-    assert [row[:2] for row in by_title["demo, split random, split.seed=0,1"][1:2]] == [["mean by adam", "2"]]
+    header, row, *_ = by_title["demo, split random, split.seed=0,1"]
+    assert row[:2] == ["mean by adam", "2"]
+    assert header[-1] == "best run"
+    best = min(means, key=lambda run: read_metrics(run)["val/mse"])
+    assert row[-1] == best.relative_to(tmp_path).as_posix()
 
 
 def test_runs_without_held_out_rows_are_listed(command, tmp_path):

@@ -31,8 +31,9 @@ def gather_columns(batches: Iterable[ParsedBatch]) -> FileColumns:
     for batch in batches:
         for column, values in zip(columns, batch, strict=False):  # the batches may lack timestamps
             column.append(values)
-    user, item, (rating,), timestamp = (column.chunks() for column in columns)
-    return FileColumns(user, item, rating, next(iter(timestamp), None))
+    user, item, (rating,), timestamps = (column.chunks() for column in columns)
+    (timestamp,) = timestamps or [None]  # all in one type
+    return FileColumns(user, item, rating, timestamp)
 
 
 class _GrowingColumn:
