@@ -213,7 +213,7 @@ def test_mistake_is_a_one_line_error_and_leaves_no_files(run, here, arguments, m
 
 def test_users_of_a_file_need_an_output(run, here):
     (here / "users.csv").write_text("user_id\n7\n3\n7\n")
-    with pytest.raises(UserError, match=r"^set output=FILE to recommend to 2 users, or user=ID for one of them$"):
+    with pytest.raises(UserError, match=r"^set output=FILE to recommend to 2 users, or user=ID for a single one$"):
         recommend(run, "users=users.csv")
 
 
@@ -309,7 +309,7 @@ def test_users_of_a_file_of_ratings_get_lists(run, here, capsys):
         listed["prediction"][:2], run.fold_in({0: 5}).recommend(k=2)["prediction"].astype(float), check_names=False
     )
     assert capsys.readouterr().out.startswith("4 recommendations for 2 users in lists.csv")
-    with pytest.raises(UserError, match="set output=FILE to recommend to 2 users, or user=ID for one"):
+    with pytest.raises(UserError, match="set output=FILE to recommend to 2 users, or user=ID for a single one"):
         recommend(run, "ratings=new.csv")
     recommend(run, "ratings=new.csv", "user=ann", "k=1")
     assert "recommended to user ann" in capsys.readouterr().out

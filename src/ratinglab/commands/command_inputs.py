@@ -114,7 +114,7 @@ def paths_of(tables: Mapping[str, Pairs | TextTable]) -> list[Path]:
 def fold_in(
     run: Run, given: Mapping[str, Pairs | TextTable], columns: RatingColumnOptions, *, user_id: str | None
 ) -> tuple[FoldedIn | None, list[str]]:
-    """Fold the result of `read_fold_in`, unless it is empty, into a run. Also returns notes on it.
+    """Fold what `read_fold_in` has read into a run. Returns None if it is empty. Also returns notes.
 
     `user_id` is the id of the user if the ratings name no users. None means a new user.
     """

@@ -115,7 +115,7 @@ def recommend(options: RecommendOptions) -> None:
     if output is None:
         listed = user_ids if folded is None else folded.folded_user_ids or None
         count = run.record.num_users if listed is None else len(listed)
-        raise UserError(f"set output=FILE to recommend to {format_count(count, 'user')}, or user=ID for one of them")
+        raise UserError(f"set output=FILE to recommend to {format_count(count, 'user')}, or user=ID for a single one")
     _recommend_to_several(request, user_ids, output, notes)
 
 

@@ -71,7 +71,7 @@ class TextDialect:
         return codecs.lookup(self.encoding).name in ("utf-8", "ascii", "utf-8-sig")
 
     def decimal_hint(self, text: str) -> str:
-        """Return what to add to a message on a text that is a number only with the other decimal point, else ""."""
+        """Return a hint for messages if a text is a number only with the other decimal point, or ""."""
         key = f"{self.key_prefix}decimal"
         if self.decimal == "." and re.fullmatch(r"\s*[-+]?\d+,\d+\s*", text):
             return f"; if the comma is the decimal point, set {key}=comma"

@@ -101,7 +101,7 @@ class TextTable:
         return "." if self.opened_from.dialect is None else self.opened_from.dialect.decimal
 
     def decimal_hint(self, text: str) -> str:
-        """Return what to add to a message on a text that is a number only with the other decimal point, else ""."""
+        """Return a hint for messages if a text is a number only with the other decimal point, or ""."""
         return "" if self.opened_from.dialect is None else self.opened_from.dialect.decimal_hint(text)
 
     def column(self, name: str, *, key: str) -> list[str]:
