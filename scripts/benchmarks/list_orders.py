@@ -25,12 +25,13 @@ import numpy as np
 import pandas as pd
 from measurement import print_markdown_row
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, csr_matrix
+from scipy.sparse import csr_matrix
 
 import ratinglab
 from ratinglab.evaluation.ranking import mean_ranking_metrics
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_evaluation import POPULARITY
+from ratinglab.recommend.topk import build_pair_matrix
 from ratinglab.stars import is_liked
 
 RECIPES = ["fast", "biased_mf_gibbs", "svdpp_gibbs", "item_knn", "ease", "ials"]
@@ -136,7 +137,7 @@ class Split:
             is_candidate = (val.user < num_users) & (val.item < num_items)
             scores[val.user[is_candidate], val.item[is_candidate]] = -np.inf
         liked = rows.take(is_liked(rows.rating, self._threshold, unit=self._unit))
-        relevant = csr_array((np.ones(len(liked), dtype=np.int8), (liked.user, liked.item)))
+        relevant = build_pair_matrix(liked.user, liked.item)
         users = np.unique(liked.user[liked.user < num_users])
         best = np.argsort(-scores[users], axis=1, kind="stable").astype(np.int32)
         share = np.bincount(self._rows["train"].item, minlength=num_items) / num_users

@@ -36,7 +36,7 @@ class DataOptions(CleaningOptions, ABC):
     """Base class of the sources of ratings."""
 
     cache: str | None
-    """Folder for synthetic, downloaded and converted data. If null, nothing is kept. Defaults to $RATINGLAB_DATA, or
+    """Folder for synthetic, downloaded and converted data. With null, nothing is kept. Defaults to $RATINGLAB_DATA, or
     the user's cache folder."""
     batch_size: int = field(metadata=within(1, 2**31 - 1))
     """Number of ratings per training step. Larger batches run faster and may need a larger optimizer.lr."""
@@ -92,10 +92,10 @@ class ScaleOptions:
     """Lowest and highest possible rating, for data that do not contain them."""
 
     lowest: float | None = field(metadata=finite())
-    """Minimum of the rating scale. Lower ratings are an error. If null, it is the minimum of all ratings outside the
+    """Minimum of the rating scale. Lower ratings are an error. With null, it is the minimum of all ratings outside the
     test rows."""
     highest: float | None = field(metadata=finite())
-    """Maximum of the rating scale. Higher ratings are an error. If null, it is the maximum of all ratings outside the
+    """Maximum of the rating scale. Higher ratings are an error. With null, it is the maximum of all ratings outside the
     test rows."""
 
     def check_together(self) -> None:
@@ -131,7 +131,7 @@ class ItemOptions(TextOptions):
     item: str
     """Column of item ids in that file."""
     title: str | None
-    """Column of titles in that file. If null, the items have no titles."""
+    """Column of titles in that file. With null, the items have no titles."""
     numeric: list[str]
     """Columns of numbers in that file, such as [year]. All other columns hold categories; | joins several of them."""
 
@@ -152,7 +152,7 @@ class CsvOptions(TextOptions, DataOptions):
     columns: ColumnOptions
     """Columns of user, item, rating and timestamp. All other columns are ignored."""
     timestamp_format: str | None
-    """Format of the timestamps: a unit of Unix time (s, ms, us, ns), or a pattern such as '%d.%m.%Y %H:%M'. If null,
+    """Format of the timestamps: a unit of Unix time (s, ms, us, ns), or a pattern such as '%d.%m.%Y %H:%M'. With null,
     Unix time, ISO dates and integers such as 20060131 are detected."""
     unrated: list[float]
     """Values that mean unrated, such as [0,-1] or [99]. Their rows are dropped and counted."""
@@ -323,7 +323,7 @@ class MovieLensOptions(DataOptions):
     name: str
     """Name of the data set, such as movielens_100k."""
     root: str | None
-    """Folder or zip archive with the data set. If null, it is downloaded once into the cache folder."""
+    """Folder or zip archive with the data set. With null, it is downloaded once into the cache folder."""
     address: str
     """Web folder of the archive, at the publisher or a mirror."""
 

@@ -62,7 +62,7 @@ class TextOptions:
     decimal: Decimal
     """Decimal point of numbers: point or comma."""
     comment: str | None
-    """Prefix of comment lines, such as '#'. Comment lines are skipped. If null, there are none."""
+    """Prefix of comment lines, such as '#'. Comment lines are skipped. With null, there are none."""
 
     def dialect(self) -> TextDialect:
         """Return the dialect."""
@@ -104,7 +104,7 @@ class ColumnOptions:
     rating: str
     """Column of the ratings, which are finite numbers. Higher is better."""
     timestamp: str | None
-    """Timestamp column. If null, timestamps are not read. Splits by time and timesvdpp require it."""
+    """Timestamp column. With null, timestamps are not read. Splits by time and timesvdpp require it."""
 
     def by_role(self) -> dict[str, str]:
         """Return the names of the columns to read, by role: user, item, rating and, if not None, timestamp."""

@@ -25,7 +25,7 @@ class CleaningOptions:
     timestamps, the last one in the file. mean keeps that row with the mean rating."""
     min_rating: float | None = field(metadata=finite())
     """Lowest rating to keep, for lists of liked items. Lower ratings are dropped before users and items are counted,
-    but the scale includes them. If null, all are kept."""
+    but the scale includes them. With null, all are kept."""
     min_ratings_per_user: int = field(metadata=at_least(0))
     """Minimum number of ratings per user. Users with fewer are dropped, repeatedly, until all have enough. 0 keeps
     all."""
