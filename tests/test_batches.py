@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ratinglab import batches as batches_module
-from ratinglab.batches import EVALUATION_BLOCK_ROWS, Blocks, ShuffledBatches
+from ratinglab.batches import EVALUATION_BLOCK_ROWS, EvaluationLoader, ShuffledLoader
 from ratinglab.ratings.table import Ratings
 
 
@@ -19,8 +19,8 @@ def numbered(count: int) -> Ratings:
     return Ratings(user=user, item=item, rating=(row / 2).astype(np.float32), day=day)
 
 
-def shuffled(count: int, *, fraction=1.0, seed=0, epoch=0) -> ShuffledBatches:
-    return ShuffledBatches(numbered(count), batch_size=4, fraction=fraction, seed=seed, epoch=lambda: epoch)
+def shuffled(count: int, *, fraction=1.0, seed=0, epoch=0) -> ShuffledLoader:
+    return ShuffledLoader(numbered(count), batch_size=4, fraction=fraction, seed=seed, epoch=lambda: epoch)
 
 
 def batches_of(count: int, **options) -> list:
@@ -42,7 +42,7 @@ def test_epoch_has_every_row_once_with_its_columns_together():
 
 
 def whole_batches(rows: Ratings, **options) -> list:
-    loader = ShuffledBatches(rows, batch_size=4, fraction=1.0, seed=0, epoch=lambda: 0, **options)
+    loader = ShuffledLoader(rows, batch_size=4, fraction=1.0, seed=0, epoch=lambda: 0, **options)
     return list(itertools.chain.from_iterable(loader))
 
 
@@ -87,9 +87,9 @@ USER = np.array([3, 0, 3, 1, 4, 3, 0, 4, 4, 4, 5, 2, 3], dtype=np.int32)
 """Users with 2, 1, 1, 4, 4 and 1 ratings."""
 
 
-def of_whole_users(*, batch_size=4, fraction=1.0, seed=0, epoch=0) -> ShuffledBatches:
+def of_whole_users(*, batch_size=4, fraction=1.0, seed=0, epoch=0) -> ShuffledLoader:
     rows = replace(numbered(len(USER)), user=USER)
-    return ShuffledBatches(
+    return ShuffledLoader(
         rows, batch_size=batch_size, fraction=fraction, seed=seed, epoch=lambda: epoch, whole_users=True
     )
 
@@ -148,16 +148,16 @@ def test_epoch_of_whole_users_does_not_depend_on_batches_per_list(monkeypatch):
 
 def test_blocks_keep_every_row_in_order():
     ratings = numbered(EVALUATION_BLOCK_ROWS + 3)
-    blocks = list(Blocks(ratings))
+    blocks = list(EvaluationLoader(ratings))
     assert [len(user) for user, *_ in blocks] == [EVALUATION_BLOCK_ROWS, 3]
-    assert len(Blocks(ratings)) == 2
+    assert len(EvaluationLoader(ratings)) == 2
     user, day = (torch.cat([getattr(block, name) for block in blocks]) for name in ("user", "day"))
     assert torch.equal(user, torch.arange(EVALUATION_BLOCK_ROWS + 3, dtype=torch.int32))
     assert torch.equal(day, user * 3)
-    without = Blocks(replace(ratings, day=None))
+    without = EvaluationLoader(replace(ratings, day=None))
     assert [block.day for block in without] == [None, None]
 
 
 def test_no_rows_give_no_blocks():
-    assert list(Blocks(numbered(0))) == []
-    assert len(Blocks(numbered(0))) == 0
+    assert list(EvaluationLoader(numbered(0))) == []
+    assert len(EvaluationLoader(numbered(0))) == 0

@@ -118,7 +118,7 @@ class Split:
 
     def __init__(self, run: Run) -> None:
         self._rows = {part: run.part(part) for part in ("train", "val", "test")}
-        self._threshold, self._unit = run.record.stars.lowest_liked(None), run.record.stars.unit
+        self._threshold, self._unit = run.record.stars.liked_threshold(None), run.record.stars.unit
         self._shape = run.record.num_users, run.record.num_items
         self.matrix = self.rated(liked_only=False)
 

@@ -61,7 +61,7 @@ def as_tensors(ratings: Ratings, *, device: torch.device = CPU) -> Batch:
     return Batch(user, item, rating, day).map(lambda column: column.to(device))
 
 
-class Blocks:
+class EvaluationLoader:
     """All rows in order, EVALUATION_BLOCK_ROWS at a time; the last block may be smaller."""
 
     def __init__(self, ratings: Ratings, *, device: torch.device = CPU) -> None:
@@ -74,7 +74,7 @@ class Blocks:
         return self._columns.split(EVALUATION_BLOCK_ROWS) if len(self) else iter(())
 
 
-class ShuffledBatches:
+class ShuffledLoader:
     """An epoch of training rows in random order, as lists of BATCHES_PER_STEP batches. The last batches may be smaller.
 
     Each process of a fit gets its shard of every batch. If a batch is small, a shard may be empty.
@@ -145,7 +145,7 @@ class ShuffledBatches:
         return torch.cat([self._rows_of_user[user] for user in units.tolist()])
 
 
-class FullBatchLoader:
+class WholeEpochLoader:
     """One batch per epoch, with all training rows, for fits that choose their own order."""
 
     def __init__(self, ratings: Ratings) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 
-from ratinglab.batches import CPU, Blocks, FullBatchLoader, ShuffledBatches
+from ratinglab.batches import CPU, EvaluationLoader, ShuffledLoader, WholeEpochLoader
 from ratinglab.ratings.table import Ratings
 from ratinglab.splits.split import TRAIN, VALIDATION, VALIDATION_HISTORY
 from ratinglab.splits.split_ratings import SplitRatings
@@ -22,7 +22,7 @@ class RatingDataModule(LightningDataModule):
         """Copy the training rows, in stars, the validation rows, and the history of users held out for validation.
 
         `batch_size` is the number of training rows per batch, over all processes. With None, one batch holds all rows.
-        ShuffledBatches describes the other arguments.
+        ShuffledLoader describes the other arguments.
         """
         super().__init__()
         self.num_users = ratings.num_users
@@ -49,11 +49,11 @@ class RatingDataModule(LightningDataModule):
         self.seed = seed
         self.whole_users = whole_users
 
-    def train_dataloader(self) -> ShuffledBatches | FullBatchLoader:
+    def train_dataloader(self) -> ShuffledLoader | WholeEpochLoader:
         """Make shuffled training batches, or a single batch of all rows."""
         if self.batch_size is None:
-            return FullBatchLoader(self.train_ratings_in_stars)
-        return ShuffledBatches(
+            return WholeEpochLoader(self.train_ratings_in_stars)
+        return ShuffledLoader(
             self.train_ratings_in_stars,
             batch_size=self.batch_size,
             fraction=self.fraction,
@@ -65,14 +65,14 @@ class RatingDataModule(LightningDataModule):
             device=self._device,
         )
 
-    def val_dataloader(self) -> Blocks:
+    def val_dataloader(self) -> EvaluationLoader:
         """Make blocks of the validation rows, in order, if there are any."""
-        return Blocks(self.validation_ratings, device=self._device)
+        return EvaluationLoader(self.validation_ratings, device=self._device)
 
-    def test_dataloader(self) -> Blocks:
+    def test_dataloader(self) -> EvaluationLoader:
         """Make blocks of the test rows, in order, if there are any."""
         assert self.test_ratings is not None, "a run evaluates its test rows after the fit"
-        return Blocks(self.test_ratings, device=self._device)
+        return EvaluationLoader(self.test_ratings, device=self._device)
 
     @property
     def _device(self) -> torch.device:

@@ -50,7 +50,7 @@ class Stars(NamedTuple):
         """Convert stars to ratings."""
         return stars * self.unit + self._zero
 
-    def lowest_liked(self, threshold: float | None) -> float:
+    def liked_threshold(self, threshold: float | None) -> float:
         """Return the lowest rating that counts as liked, in rating units: the threshold, by default LIKED_STARS."""
         return self.to_rating(LIKED_STARS) if threshold is None else threshold
 

@@ -2,14 +2,19 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
+from designs import cases as design_cases
+from designs import dense, rated_items
 from equations import options_of
 from fits import Fitted, fit, objective
 from pytorch_lightning import Callback
 from tables import table_with_features
 
 from ratinglab.batches import as_tensors
+from ratinglab.fitting.als import solve_for_weights
+from ratinglab.fitting.compiled_design import CompiledDesign
 from ratinglab.fitting.whole_epoch_options import ALSOptions
 from ratinglab.models.svdpp import ImplicitSide
 from ratinglab.splits.random_rows import RandomSplitOptions
@@ -108,3 +113,28 @@ def test_weights_depend_on_regularization_but_not_on_threads(case):
     )
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize("case", design_cases())
+def test_weights_of_a_term_solve_their_equations(case, is_weighted):
+    design, matrix = design_cases()[case]
+    random = np.random.default_rng(0)
+    row_weight = random.uniform(0.5, 3, len(matrix)).astype(np.float32) if is_weighted else None
+    compiled = CompiledDesign(design, dim=2, row_weight=row_weight)
+    if row_weight is not None:
+        matrix = row_weight[:, None] * matrix
+    right = random.normal(size=(matrix.shape[1], 2)).astype(np.float32)
+    for ridge in (np.float32(0.3), random.uniform(0.2, 4, (len(right), 1)).astype(np.float32)):
+        system = matrix.T @ matrix + np.diag(np.broadcast_to(np.ravel(ridge), len(right)))
+        solution = solve_for_weights(compiled, right, np.zeros_like(right), ridge)
+        assert solution == pytest.approx(np.linalg.solve(system, right), abs=1e-4)
+
+
+def test_weights_of_a_term_converge_from_any_start():
+    design, matrix = CompiledDesign(rated_items(), dim=2), dense()
+    right = np.array([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.0]], dtype=np.float32)
+    expected = np.linalg.solve(matrix.T @ matrix + 0.3 * np.eye(3), right)
+    for start in (np.zeros((3, 2), np.float32), np.full((3, 2), 5, np.float32), expected.astype(np.float32)):
+        solution = solve_for_weights(design, right, start, np.float32(0.3))
+        assert solution == pytest.approx(expected, abs=1e-4)

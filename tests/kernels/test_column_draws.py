@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from ratinglab.fitting.compiled_design import CompiledDesign
 from ratinglab.fitting.gibbs.priors import Normal
 from ratinglab.fitting.gibbs.side_state import TermState
-from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.models.design import Design
 
 
@@ -22,7 +22,7 @@ def drawn(*, threads: int, has_days: bool) -> list[np.ndarray]:
     before = numba.get_num_threads()
     numba.set_num_threads(threads)
     try:
-        term = TermState(TermSolver(design, dim=20), [torch.from_numpy(weights)], torch.ones(()))
+        term = TermState(CompiledDesign(design, dim=20), [torch.from_numpy(weights)], torch.ones(()))
         term.draw(residual, Normal(np.zeros(20), np.eye(20)), random)
     finally:
         numba.set_num_threads(before)

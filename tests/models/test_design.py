@@ -173,7 +173,7 @@ def test_gradient_does_not_depend_on_the_number_of_threads():
 def test_new_rows_are_encoded_like_the_trained_ones():
     genres, age = np.array(["x|y", "z", "y"], dtype=object), np.array([10.0, np.nan, 30.0])
     for column in (genres, age):
-        trained, again = Design.from_feature(column, key="key"), Design.from_new_rows(column, column)
+        trained, again = Design.from_feature(column, key="key"), Design.encode(column, like=column)
         weights = torch.randn(trained.num_columns, 2)
         table = torch.nn.Embedding.from_pretrained(weights)
         torch.testing.assert_close(again.multiply(weights), trained.multiply_rows(torch.arange(3), table))
@@ -182,7 +182,7 @@ def test_new_rows_are_encoded_like_the_trained_ones():
 
 def test_a_new_row_with_few_of_the_categories_uses_their_weights():
     trained = np.array(["x|y", "z", "y"], dtype=object)
-    new, weights = Design.from_new_rows(np.array(["z"], dtype=object), trained), torch.randn(3, 2)
+    new, weights = Design.encode(np.array(["z"], dtype=object), like=trained), torch.randn(3, 2)
     torch.testing.assert_close(new.multiply(weights), weights[2:])
 
 

@@ -55,7 +55,7 @@ def test_border_is_halfway_between_the_ratings_around_the_threshold(rating, thre
     [((1, 5), None, 4), ((1, 5), 2.5, 2.5), ((0.5, 5), None, 3.875), ((1, 100), None, 75.25), ((3, 3), None, 3)],
 )
 def test_four_of_five_stars_are_liked_on_any_scale(scale, threshold, liked):
-    assert Stars(*scale).lowest_liked(threshold) == liked
+    assert Stars(*scale).liked_threshold(threshold) == liked
 
 
 @pytest.mark.parametrize("scale", [(0.5, 5.0), (1.0, 100.0)])
@@ -63,7 +63,7 @@ def test_gain_is_the_same_on_every_scale(scale):
     stars, user, item, predicted = Stars(*scale), torch.arange(2), torch.arange(2), torch.tensor([[3.5, 4], [3, 5]])
     levels = np.arange(1, 5.5, 0.5, dtype=np.float32)
     five = ExpectedGain.from_rating_levels(INTEREST, levels, threshold=4, mse=0.81, stars=Stars(1, 5))
-    scaled = {"threshold": stars.lowest_liked(None), "mse": 0.81 * stars.unit**2, "stars": stars}
+    scaled = {"threshold": stars.liked_threshold(None), "mse": 0.81 * stars.unit**2, "stars": stars}
     other = ExpectedGain.from_rating_levels(INTEREST, stars.to_rating(levels), **scaled)
     assert five.standard_deviation == pytest.approx(2 * 0.9)
     found = other(user, item, stars.to_rating(predicted))

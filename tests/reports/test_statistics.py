@@ -43,7 +43,7 @@ def test_difference_that_is_rounded_to_zero_has_no_minus_sign():
 @pytest.mark.parametrize(("tag", "higher_is_better", "mean"), [("val/mse", False, -0.075), ("val/share", True, 0.075)])
 def test_difference_is_positive_if_the_other_configuration_is_worse(monkeypatch, tag, higher_is_better, mean):
     """Each fold has 80 training and 10 validation rows; with one degree of freedom, t is 12.706."""
-    monkeypatch.setattr("ratinglab.reports.statistics.count_rows", lambda folder: np.array([80, 10, 10, 0, 0]))
+    monkeypatch.setattr("ratinglab.reports.statistics.count_rows_by_part", lambda folder: np.array([80, 10, 10, 0, 0]))
 
     def runs(*values):
         records = [SimpleNamespace(provenance={"split": f"s/{fold}"}, refit_epochs=None) for fold in (1, 2)]

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ratinglab.commands.command_options import FoldInOptions, RatingColumnOptions
+from ratinglab.commands.command_options import FoldInOptions, RatingColumns
 from ratinglab.errors import UserError
 from ratinglab.files import is_stream, user_path
 from ratinglab.formats.inputs import InputFile, find_file
@@ -112,7 +112,7 @@ def paths_of(tables: Mapping[str, Pairs | TextTable]) -> list[Path]:
 
 
 def fold_in(
-    run: Run, given: Mapping[str, Pairs | TextTable], columns: RatingColumnOptions, *, user_id: str | None
+    run: Run, given: Mapping[str, Pairs | TextTable], columns: RatingColumns, *, user_id: str | None
 ) -> tuple[FoldedIn | None, list[str]]:
     """Fold what `read_fold_in` has read into a run. Returns None if it is empty. Also returns notes.
 

@@ -60,7 +60,7 @@ class FoldInOptions(TextOptions):
 
 
 @dataclass
-class RatingColumnOptions:
+class RatingColumns:
     """Names of the columns of user ids, item ids and ratings."""
 
     user: str | None
@@ -85,7 +85,7 @@ class ItemColumns:
 
 
 @dataclass
-class RecommendColumns(ItemColumns, RatingColumnOptions):
+class RecommendColumns(ItemColumns, RatingColumns):
     """Names of the columns of user ids, item ids, ratings and genres."""
 
 
@@ -164,7 +164,7 @@ class SimilarOptions(RunOptions):
 
 
 @dataclass
-class PairColumns(RatingColumnOptions):
+class PairColumns(RatingColumns):
     """Names of the columns in the files of pairs and of ratings."""
 
     timestamp: str | None

@@ -24,7 +24,7 @@ def evaluate(options: EvaluateOptions) -> None:
     k = options.ranking.k
     order: OrderOptions = options.ranking
     recorded_order = record.order_options()
-    thresholds = {record.stars.lowest_liked(value) for value in (order.threshold, recorded_order.threshold)}
+    thresholds = {record.stars.liked_threshold(value) for value in (order.threshold, recorded_order.threshold)}
     is_same_order = (record.predicts_scores or order.by is recorded_order.by) and len(thresholds) == 1
     list_metrics = {} if k is None else evaluate_lists(run, k, order, parts=("val", "test"))
     if record.predicts_scores and k is None:  # there is nothing else to measure

@@ -3,15 +3,18 @@
 import numpy as np
 
 from ratinglab.batches import Batch
+from ratinglab.fitting.compiled_design import CompiledDesign
 from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.row_fit import RowFit, join_tables, list_tables, write_tables
-from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import ALSOptions
-from ratinglab.kernels.rows import FloatArray, RowPriors, draw_rows, sum_squared_errors
+from ratinglab.kernels.rows import FloatArray, RowPriors, column_dots, draw_rows, sum_squared_errors
 from ratinglab.models.design import Design
 from ratinglab.models.factor_equation import Term
 from ratinglab.models.predictor import Predictor
 from ratinglab.sides import SIDE_NAMES, other_side
+
+MAX_STEPS, TOLERANCE = 200, 1e-5
+"""Step limit and relative residual tolerance of conjugate gradients."""
 
 
 class ALSFit(RowFit):
@@ -40,18 +43,18 @@ class ALSFit(RowFit):
     def __init__(self, predictor: Predictor, setup: FitSetup, options: ALSOptions) -> None:
         super().__init__(predictor, setup, options)
         self.damping = np.float32(options.damping)
-        self._solvers: dict[str, TermSolver] = {}
-        """Solvers for √N F, by the name of the term."""
+        self._designs: dict[str, CompiledDesign] = {}
+        """√N F, by the name of the term."""
         self._ridges: dict[str, FloatArray] = {}
         """Diagonals of R, by the name of the term."""
 
     def on_train_start(self) -> None:
-        """Sort the training ratings by row and build the term solvers."""
+        """Sort the training ratings by row and compile the designs of the terms."""
         super().on_train_start()
         for side in SIDE_NAMES:
             counts, dim = self._ratings[side].counts, self.own_rows(side).shape[1]
             for term in self.equation.side(side).terms:
-                self._solvers[term.name] = TermSolver(term.design, dim=dim, row_weight=np.sqrt(counts))
+                self._designs[term.name] = CompiledDesign(term.design, dim=dim, row_weight=np.sqrt(counts))
                 self._ridges[term.name] = _ratings_by_column(term.design, counts)
 
     def training_step(self, batches: list[Batch]) -> None:
@@ -83,7 +86,7 @@ class ALSFit(RowFit):
 
     def _multiply_term(self, term: Term, counts: FloatArray) -> FloatArray:
         """Compute F y of a term: (num_rows, D) float32, with 0 as the bias of a term without biases."""
-        product = self._solvers[term.name].multiply(join_tables(list_tables(term))) / np.sqrt(counts)[:, None]
+        product = self._designs[term.name].multiply(join_tables(list_tables(term))) / np.sqrt(counts)[:, None]
         if self.has_biases and term.bias is None:
             product = np.pad(product, ((0, 0), (1, 0)))
         return product.astype(np.float32, copy=False)
@@ -100,9 +103,9 @@ class ALSFit(RowFit):
         residual = rows - sum(other_terms, np.zeros_like(rows))
         if self.has_biases and term.bias is None:
             residual = np.ascontiguousarray(residual[:, 1:])
-        solver, tables = self._solvers[term.name], list_tables(term)
-        right = solver.multiply_transposed(np.sqrt(counts)[:, None] * residual)
-        write_tables(solver.solve(right, join_tables(tables), self._ridges[term.name]), tables)
+        design, tables = self._designs[term.name], list_tables(term)
+        right = design.multiply_transposed(np.sqrt(counts)[:, None] * residual)
+        write_tables(solve_for_weights(design, right, join_tables(tables), self._ridges[term.name]), tables)
         return self._multiply_term(term, counts)
 
 
@@ -114,3 +117,39 @@ def _ratings_by_column(design: Design, counts: FloatArray) -> FloatArray:
     ratings = np.bincount(design.column.numpy(), per_entry, minlength=design.num_columns)
     # a 1 keeps the weights of an empty column at 0
     return np.where(ratings > 0, ratings, 1).astype(np.float32)[:, None]
+
+
+def solve_for_weights(
+    design: CompiledDesign, right: FloatArray, start: FloatArray, ridge: FloatArray | np.float32
+) -> FloatArray:
+    """Solve (FᵀF + R) y = right for y, column by column, by conjugate gradients preconditioned by the diagonal.
+
+    Args:
+        design: F.
+        right: (num_columns, D) float32.
+        start: (num_columns, D) float32, the initial y; not changed.
+        ridge: the diagonal of R: (num_columns, 1) float32, or one number.
+    """
+    diagonal = design.diagonal + ridge
+
+    def multiply_system(vectors: FloatArray) -> FloatArray:
+        return design.multiply_transposed(design.multiply(vectors)) + ridge * vectors
+
+    solution = start.copy()
+    residual = right - multiply_system(solution)
+    scaled = residual / diagonal
+    direction = scaled.copy()
+    size = column_dots(residual, scaled)
+    threshold = TOLERANCE**2 * column_dots(right, right / diagonal)
+    for _ in range(MAX_STEPS):
+        if (size <= threshold).all():
+            break
+        product = multiply_system(direction)
+        # leave converged columns unchanged
+        length = np.where(size > threshold, size / np.maximum(column_dots(direction, product), 1e-30), 0)
+        solution += length.astype(np.float32) * direction
+        residual -= length.astype(np.float32) * product
+        scaled = residual / diagonal
+        last_size, size = size, column_dots(residual, scaled)
+        direction = scaled + (size / np.maximum(last_size, 1e-30)).astype(np.float32) * direction
+    return solution

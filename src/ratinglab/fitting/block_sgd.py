@@ -8,7 +8,7 @@ from ratinglab.batches import Batch
 from ratinglab.fitting.fit import FactorFit
 from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.whole_epoch_options import BlockSGDOptions
-from ratinglab.kernels.block_steps import compile_loops, move_to_blocks, sgd_over_diagonal, sort_blocks_by_user
+from ratinglab.kernels.block_steps import compile_block_loops, move_to_blocks, sgd_over_diagonal, sort_blocks_by_user
 from ratinglab.kernels.compiled import set_num_threads
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import count_rows
@@ -36,7 +36,7 @@ class BlockSGDFit(FactorFit):
             assert not side.terms, "the options refuse an equation with terms"
             assert side.day_rows is None, "the options refuse an equation with several rows per user or item"
         self._slices = options.slices
-        compile_loops()  # before the fit is timed
+        compile_block_loops()  # before the fit is timed
 
     def on_train_start(self) -> None:
         """Sort the training ratings into blocks, in place."""

@@ -10,7 +10,7 @@ from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
 from ratinglab.kernels.compiled import set_num_threads
-from ratinglab.kernels.implicit_rows import compile_loops
+from ratinglab.kernels.implicit_rows import compile_implicit_loops
 from ratinglab.kernels.rows import Entries, FloatArray, gram
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.implicit_mf import ImplicitMF
@@ -39,7 +39,7 @@ class ImplicitALSFit(Fit):
         self.cg_steps, self.train_loss = options.cg_steps, math.nan
         self._pairs: dict[str, Entries] = {}
         """Rated pairs sorted by the rows of a side, by side."""
-        compile_loops()  # before the fit is timed
+        compile_implicit_loops()  # before the fit is timed
 
     @property
     def equation(self) -> ImplicitMF:

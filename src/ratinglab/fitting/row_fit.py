@@ -10,7 +10,7 @@ from ratinglab.batches import as_tensors
 from ratinglab.fitting.fit import FactorFit
 from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.kernels.compiled import set_num_threads
-from ratinglab.kernels.rows import Entries, FloatArray, Regressors, compile_loops
+from ratinglab.kernels.rows import Entries, FloatArray, Regressors, compile_row_loops
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.factor_equation import Side, Term
 from ratinglab.models.predictor import Predictor
@@ -31,7 +31,7 @@ class RowFit(FactorFit):
         self.has_biases = self.equation.side("user").bias is not None
         self._ratings: dict[str, Entries] = {}
         """Training ratings sorted by the rows of a side, by side."""
-        compile_loops()  # before the fit is timed
+        compile_row_loops()  # before the fit is timed
 
     def on_train_start(self) -> None:
         """Sort the training ratings by the rows of both sides."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ratinglab.errors import UserError
-from ratinglab.kernels.adam_rows import compile_loops, step_rows
+from ratinglab.kernels.adam_rows import compile_adam_loops, step_rows
 from ratinglab.models.equation import Equation
 
 
@@ -24,7 +24,7 @@ class SparseRowAdam(Optimizer):
         """Optimize float32 matrices on the CPU. Their gradients must be sparse tensors of rows."""
         super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps})
         self._slots: dict[Tensor, NDArray[np.int32]] = {}
-        compile_loops()  # before the first step is timed
+        compile_adam_loops()  # before the first step is timed
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -151,7 +151,7 @@ def _build_designs(
         values = np.append(column, np.nan if is_numeric(column) else "")[run_index]  # UNKNOWN is the last entry
         if features is not None:
             features.replace_values(values, name, ids, trained)
-        designs.append(Design.from_new_rows(values, trained))
+        designs.append(Design.encode(values, like=trained))
     return designs
 
 

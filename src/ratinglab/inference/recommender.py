@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ratinglab.batches import Blocks
+from ratinglab.batches import EvaluationLoader
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.list_options import OrderBy, OrderOptions, UnknownUsers
 from ratinglab.inference.indexed_tables import Ids, IndexedTables, check_ids, check_pairs, is_trained
@@ -217,7 +217,7 @@ class Recommender(ABC):
         elif options.exclude_seen:
             seen = tables.seen_items()
         self._check_threshold(options.order)
-        first, order = 0, self._build_order(options.order)
+        first, order = 0, self.build_order(options.order)
         for best in select_top_k(self.predictor, user, candidates=candidates, seen=seen, k=options.k, order=order):
             row, column = np.nonzero(best >= 0)
             item = best[row, column]
@@ -236,7 +236,7 @@ class Recommender(ABC):
             rule = f"at most {stars.highest:g}, the highest rating"
             raise UserError(f"{order.key_prefix}threshold must be {rule}, got {threshold:g}")
 
-    def _build_order(self, options: OrderOptions) -> Order | None:
+    def build_order(self, options: OrderOptions) -> Order | None:
         """Build the order of lists. Returns None if the model's own ratings or scores order them.
 
         Raises:
@@ -317,4 +317,4 @@ def _to_utc(times: Times) -> NDArray[np.datetime64]:
 def predict_by_block(predict: Callable[[Tensor, Tensor, Tensor | None], Tensor], rows: Ratings) -> Tensor:
     """Predict rows in blocks, with bounded memory: (N,) float32."""
     with torch.inference_mode():
-        return torch.cat([torch.empty(0), *(predict(user, item, day) for user, item, _, day in Blocks(rows))])
+        return torch.cat([torch.empty(0), *(predict(user, item, day) for user, item, _, day in EvaluationLoader(rows))])

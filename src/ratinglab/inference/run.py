@@ -188,7 +188,7 @@ class Run(Recommender):
         return ExpectedGain.from_rating_levels(
             self.tables.interest,
             self.tables.rating_levels,
-            threshold=self.record.stars.lowest_liked(threshold),
+            threshold=self.record.stars.liked_threshold(threshold),
             mse=self._noise_variance,
             stars=self.record.stars,
         )

@@ -89,14 +89,14 @@ def evaluate_lists(run: "Run", k: int, order: OrderOptions, *, parts: Sequence[s
     check_parts(parts)
     stars, held_out = run.record.stars, [run.tables.held_out[part].rating for part in parts]
     key = f"{order.key_prefix}threshold"
-    check_threshold(stars.lowest_liked(order.threshold), held_out, unit=stars.unit, key=key)
+    check_threshold(stars.liked_threshold(order.threshold), held_out, unit=stars.unit, key=key)
     return measure_lists(run, [k], order, parts=parts)
 
 
 def measure_lists(run: "Run", lengths: Sequence[int], order: OrderOptions, *, parts: Sequence[str]) -> dict[str, float]:
     """Measure the lists of the model and of the most popular items on parts, by tag; see `Run.evaluate_ranking`."""
     metrics: dict[str, float] = {}
-    threshold, built_order = run.record.stars.lowest_liked(order.threshold), run._build_order(order)
+    threshold, built_order = run.record.stars.liked_threshold(order.threshold), run.build_order(order)
     for part in parts:
         rows, val = run.tables.held_out[part], run.tables.held_out["val"]
         if len(rows) == 0:

@@ -24,7 +24,13 @@ from ratinglab.recommend.topk import order_by_popularity
 from ratinglab.runs.digests import DIFFERS, read_digests
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run_files import INTEREST, ITEMS, RATINGS, USERS
-from ratinglab.runs.storage import count_rows, count_training_ratings, read_parquet, read_part, read_stored_features
+from ratinglab.runs.storage import (
+    count_rows_by_part,
+    count_training_ratings,
+    read_parquet,
+    read_part,
+    read_stored_features,
+)
 from ratinglab.sides import SideName
 from ratinglab.stars import is_liked
 
@@ -58,7 +64,7 @@ class RunTables(IndexedTables):
 
     @cached_property
     def _num_ratings(self) -> int:
-        return int(count_rows(self.folder).sum())
+        return int(count_rows_by_part(self.folder).sum())
 
     @property
     def _exceeds_memory(self) -> bool:
@@ -119,7 +125,7 @@ class RunTables(IndexedTables):
 
     def lowest_liked(self, threshold: float | None) -> float:
         """Return the lowest training rating that counts as liked; the threshold if none reaches it."""
-        threshold = self.record.stars.lowest_liked(threshold)
+        threshold = self.record.stars.liked_threshold(threshold)
         levels = self.rating_levels
         return float(min(levels[is_liked(levels, threshold, unit=self.record.stars.unit)], default=threshold))
 

@@ -47,7 +47,7 @@ def step_rows(rows, gradient, weights, moments, slots, lr, betas, corrections, e
             w[d] -= step * m[d] / (np.sqrt(v[d]) + epsilon)
 
 
-def compile_loops() -> None:
+def compile_adam_loops() -> None:
     """Compile the loop, and start numba's threads."""
     table, number = np.zeros((1, 1), np.float32), np.float32(1)
     slots = np.full(1, -1, dtype=np.int32)

@@ -192,7 +192,7 @@ def _sgd_over_block(user, item, rating, weights, mean, lr, regularization):  # t
     return squares
 
 
-def compile_loops() -> None:
+def compile_block_loops() -> None:
     """Compile the loops, and start numba's threads."""
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((1, 1), np.float32)
     slice_, number = np.zeros(1, np.int32), np.float32(0)

@@ -98,7 +98,7 @@ def _distribute_change(inner_row, repeats, change, rows):  # type: ignore[no-unt
             rows[row, d] -= share * change[index, d]
 
 
-def compile_loops() -> None:
+def compile_column_loops() -> None:
     """Compile the loop."""
     by_column, table = empty_entries(), np.zeros((0, 1), np.float32)
     value = by_column.value

@@ -4,8 +4,7 @@ import numpy as np
 from numba import prange
 
 from ratinglab.kernels.compiled import njit
-from ratinglab.kernels.rows import compile_loops as compile_row_loops
-from ratinglab.kernels.rows import empty_entries
+from ratinglab.kernels.rows import compile_row_loops, empty_entries
 
 MIN_SQUARED_RESIDUAL = np.float32(1e-20)
 """Squared length of the residual at which a row counts as solved."""
@@ -92,7 +91,7 @@ def _times(matrix, vector, ridge, out):  # type: ignore[no-untyped-def]
             out[i] += matrix[j, i] * vector[j]
 
 
-def compile_loops() -> None:
+def compile_implicit_loops() -> None:
     """Compile the loop, and the loops of `rows`."""
     compile_row_loops()
     pairs, table = empty_entries(), np.zeros((0, 1), np.float32)

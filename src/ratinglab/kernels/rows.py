@@ -287,7 +287,7 @@ def empty_entries() -> Entries:
     return Entries(np.zeros(2, np.int64), np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
 
 
-def compile_loops() -> None:
+def compile_row_loops() -> None:
     """Compile the loops."""
     ratings, table, unit = empty_entries(), np.zeros((0, 1), np.float32), np.ones((1, 1), np.float32)
     index, value = ratings.column, ratings.value

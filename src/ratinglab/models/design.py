@@ -61,19 +61,19 @@ class Design(nn.Module):
             UserError: the column is unknown or constant in every row; the message begins with `key`.
         """
         check_feature(values, name=key)
-        return cls.from_new_rows(values, values)
+        return cls.encode(values, like=values)
 
     @classmethod
-    def from_new_rows(cls, values: Column, trained: Column) -> "Design":
-        """Encode values of new users or items, from `parse_new_values`, like the column that a model was trained on.
+    def encode(cls, values: Column, *, like: Column) -> "Design":
+        """Encode values like the column that a model was trained on.
 
         Both are float64 for a number, and text (object) for categories: (num_rows,) and (num_trained,).
         """
-        if is_numeric(trained):
+        if is_numeric(like):
             assert is_numeric(values), "parse_new_values reads numbers"
-            scale = torch.from_numpy(standardize(values, trained))
+            scale = torch.from_numpy(standardize(values, like))
             return cls.one_hot(torch.zeros(len(scale), dtype=torch.int32), num_columns=1, scale=scale)
-        row, column, names = encode_categories(values, names=encode_categories(trained)[2])
+        row, column, names = encode_categories(values, names=encode_categories(like)[2])
         pairs = torch.from_numpy(row), torch.from_numpy(column)
         return cls.from_sets(*pairs, num_rows=len(values), num_columns=len(names))
 

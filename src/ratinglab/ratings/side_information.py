@@ -68,6 +68,11 @@ class AvailableData(NamedTuple):
     item_features: tuple[str, ...]
     has_times: bool
 
+    @property
+    def features(self) -> dict[SideName, tuple[str, ...]]:
+        """Names of the informative columns, by side."""
+        return {"user": self.user_features, "item": self.item_features}
+
 
 def informative_columns(columns: dict[str, Column], *, is_trained: NDArray[np.bool_]) -> tuple[str, ...]:
     """List the columns that say something about the users (or items) with training ratings: is_trained (N,) bool.

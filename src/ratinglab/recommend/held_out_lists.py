@@ -111,7 +111,7 @@ class MonitoredLists:
         self._monitor, self._stars = monitor, data.stars
         pairs = RatedPairs(train.user, train.item)
         num_users, num_items = data.num_users, data.num_items
-        self._threshold = data.stars.lowest_liked(order.threshold)
+        self._threshold = data.stars.liked_threshold(order.threshold)
         self._levels = data.stars.to_rating(find_rating_levels(train.rating))
         held_out = data.validation_ratings
         self._held_out = HeldOutLists(

@@ -14,7 +14,7 @@ from scipy import stats
 from ratinglab.errors import UserError, format_count
 from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.runs.finished_runs import FinishedRun
-from ratinglab.runs.storage import count_rows, read_part, read_squared_errors
+from ratinglab.runs.storage import count_rows_by_part, read_part, read_squared_errors
 from ratinglab.runs.sweep_folder import Curve
 from ratinglab.splits.split import PART_NAMES
 
@@ -146,7 +146,7 @@ def group_by_split(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
 
 def compute_evaluated_share(run: FinishedRun, part: str) -> float:
     """Compute the number of rows of a part, val or test, divided by the number of training rows."""
-    counts = dict(zip(PART_NAMES, count_rows(run.folder_of(part)), strict=True))
+    counts = dict(zip(PART_NAMES, count_rows_by_part(run.folder_of(part)), strict=True))
     return float(counts[part] / counts["train"])
 
 

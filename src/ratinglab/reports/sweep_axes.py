@@ -74,7 +74,7 @@ def read_keys(runs: Sequence[SweptRun]) -> list[SweptKey]:
     return keys
 
 
-def format_settings(runs: Sequence[SweptRun]) -> list[str]:
+def name_runs(runs: Sequence[SweptRun]) -> list[str]:
     """Name each run by its keys and values, abbreviated."""
     short = short_keys(name for run in runs for name in run.values)
     return [" ".join(f"{short[name]}={abbreviate(text)}" for name, text in run.values.items()) for run in runs]

@@ -27,8 +27,8 @@ from ratinglab.reports.sweep_axes import (
     abbreviate,
     axis_limits,
     describe_outliers,
-    format_settings,
     mark_beyond,
+    name_runs,
     read_keys,
     set_scale_and_ticks,
     to_fractions,
@@ -71,7 +71,7 @@ def plot_marginal_effects(runs: Sequence[SweptRun], column: MetricKind) -> Figur
         Line2D([], [], color=BEST_COLOR, marker="*", markersize=11, linestyle="", label="best run"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    best = f"best {metric[order[0]]:#.4g}: {format_settings(runs)[order[0]]}"
+    best = f"best {metric[order[0]]:#.4g}: {name_runs(runs)[order[0]]}"
     write_title(figure, f"{column.label} by swept key", best, beyond)
     return figure
 
@@ -121,7 +121,7 @@ def plot_metric_against_seconds(runs: Sequence[SweptRun], column: MetricKind) ->
     set_scale_and_ticks(axes.xaxis, SweptKey("", seconds, scale), inches=SIZE[0] - 1)
     front = front[(limits[0] <= metric[front]) & (metric[front] <= limits[1])]
     points = np.column_stack([to_fractions(axes.xaxis, seconds[front]), to_fractions(axes.yaxis, metric[front])])
-    settings, handles, lines = format_settings(runs), [], 0
+    settings, handles, lines = name_runs(runs), [], 0
     for number, run in enumerate(front[_choose_far_apart(points)].tolist(), start=1):
         # beside the front, where no runs are
         offset = (-8, 9 if column.higher_is_better else -9)

@@ -78,7 +78,7 @@ def write_predictions(folder: Path, predictions: Mapping[str, Predictions]) -> N
     write_with_digests(folder, {PREDICTIONS: content.getvalue()})
 
 
-def count_rows(folder: Path) -> NDArray[np.intp]:
+def count_rows_by_part(folder: Path) -> NDArray[np.intp]:
     """Count the rows of each part, in the order of PART_NAMES."""
     counts = np.zeros(len(PART_NAMES), dtype=np.intp)
     for (part,) in read_rating_blocks(folder, ["part"]):

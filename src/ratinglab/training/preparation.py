@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ratinglab.batches import Batch, Blocks, as_tensors
+from ratinglab.batches import Batch, EvaluationLoader, as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metric_kinds import MetricAtK, find_monitored_metric
@@ -69,10 +69,10 @@ class PreparedRun:
 
     def curve_tags(self) -> list[str]:
         """List the tags of the metrics by epoch."""
-        tags = [self.options.optimizer.train_tag]
+        tags = [self.options.optimizer.train_tag or ""]
         if self.has_validation:
-            tags += [None if self.options.model.predicts_scores else "val/mse", f"val/{self.monitor.name}"]
-        return [tag for tag in dict.fromkeys(tags) if tag is not None]
+            tags += ["" if self.options.model.predicts_scores else "val/mse", f"val/{self.monitor.name}"]
+        return list(dict.fromkeys(filter(None, tags)))
 
     def build_fit(self) -> Fit:
         """Build the fit of a predictor with random weights, and fit the predictor's bias baseline."""
@@ -138,7 +138,7 @@ def prepare(options: TrainOptions, *, command: Sequence[str] = (), refit_epochs:
 
 def _check_lists(options: TrainOptions, data: RatingDataModule, ratings: SplitRatings) -> None:
     """Raise UserError if lists will be measured but no held-out rating is relevant."""
-    threshold = data.stars.lowest_liked(options.ranking.threshold)
+    threshold = data.stars.liked_threshold(options.ranking.threshold)
     rows = data.validation_ratings
     if options.monitors_lists or options.ranking.k is not None:
         held_out = [rows.rating, *([ratings.copy_rows(TEST).rating] if options.test else [])]
@@ -174,6 +174,6 @@ def _beats_the_mean(baseline: BiasBaseline, rows: Ratings) -> bool:
     """Return whether the bias baseline has a lower MSE than its mean on these rows; True without rows."""
     if len(rows) == 0:
         return True
-    predicted = torch.cat([baseline(user, item) for user, item, *_ in Blocks(rows)])
+    predicted = torch.cat([baseline(user, item) for user, item, *_ in EvaluationLoader(rows)])
     rating = torch.from_numpy(rows.rating)
     return MSE(predicted, rating) < MSE(baseline.mean.expand_as(rating), rating)

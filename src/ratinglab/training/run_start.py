@@ -24,7 +24,7 @@ def describe_start(prepared: PreparedRun, model: Equation, *, epochs_done: int) 
     """
     yield from _describe_rows(prepared)
     yield from _describe_fit(prepared, model)
-    yield from _describe_exceptions(prepared, model, epochs_done=epochs_done)
+    yield from _list_notes(prepared, model, epochs_done=epochs_done)
 
 
 def _describe_rows(prepared: PreparedRun) -> Iterator[str]:
@@ -60,8 +60,8 @@ def _describe_fit(prepared: PreparedRun, model: Equation) -> Iterator[str]:
     yield f"optimizer  {options.optimizer.name}: {_fit_settings(options)}, {epochs}"
 
 
-def _describe_exceptions(prepared: PreparedRun, model: Equation, *, epochs_done: int) -> Iterator[str]:
-    """Describe anything unusual, in notes and warnings."""
+def _list_notes(prepared: PreparedRun, model: Equation, *, epochs_done: int) -> Iterator[str]:
+    """Yield notes and warnings on anything unusual."""
     options, table, split = prepared.options, prepared.ratings.table, prepared.ratings.split
     lowest, highest = prepared.ratings.scale
     if options.trainer.limit_train_batches < 1:
@@ -87,16 +87,14 @@ def _describe_exceptions(prepared: PreparedRun, model: Equation, *, epochs_done:
 
 def _supported_terms(available: AvailableData) -> str:
     """List the terms that the data support."""
-    features = {"user": available.user_features, "item": available.item_features}
     terms = ["implicit feedback", *(["timestamps"] if available.has_sessions else [])]
-    terms += [f"{side} features ({', '.join(names)})" for side, names in features.items() if names]
+    terms += [f"{side} features ({', '.join(names)})" for side, names in available.features.items() if names]
     return f"with {', '.join(terms)}"
 
 
 def _unsupported_terms(available: AvailableData) -> str:
     """Explain which terms the data do not support. Returns "" if they support all."""
-    features = {"user": available.user_features, "item": available.item_features}
-    sides = [side for side, names in features.items() if not names]
+    sides = [side for side, names in available.features.items() if not names]
     reasons = [f"no useful {' or '.join(sides)} features"] if sides else []
     if not available.has_times:
         reasons.append("no timestamps (data.columns.timestamp)")

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 IGNORED_WARNINGS = {
     ".*returned `None`, this fit will run with no optimizer.*": "such a fit changes the weights itself",
     ".*does not have many workers.*": "batches are slices of arrays in memory: worker processes would slow them down",
-    "Total length of `Blocks` across ranks is zero.*": "a split may hold out no validation rows",
+    "Total length of `EvaluationLoader` across ranks is zero.*": "a split may hold out no validation rows",
     ".*callbacks used to create the checkpoint.*": "a job of a search that is resumed alone is not pruned",
     ".*isinstance.treespec, LeafSpec.*": "Lightning itself calls a deprecated function of torch",
     ".*sync_dist=True.*": "fits sum errors over processes themselves",

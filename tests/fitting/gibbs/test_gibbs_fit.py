@@ -11,7 +11,7 @@ from fits import Fitted
 from fits import fit as fit_equation
 from tables import table_of, table_of_one_factor
 
-from ratinglab.batches import Blocks, as_tensors
+from ratinglab.batches import EvaluationLoader, as_tensors
 from ratinglab.fitting.gibbs import gibbs_fit, noise
 from ratinglab.fitting.gibbs.priors import draw_prior
 from ratinglab.fitting.gibbs.side_state import TermState
@@ -116,7 +116,7 @@ def test_samples_are_kept_after_burn_in_and_thinned(burn_in, thin, kept):
 @pytest.mark.parametrize("thin", [1, 2])
 def test_validation_scores_equal_the_sample_mean_bit_for_bit(name, thin):
     module, data, _ = fit(name, thin=thin)
-    for number, block in enumerate(Blocks(data.validation_ratings)):
+    for number, block in enumerate(EvaluationLoader(data.validation_ratings)):
         scored = module.predictor.predict_unclipped(block.user, block.item, block.day)
         assert torch.equal(module.predict_block(block, number), scored)
         # a block without a running sum, as after a resume
@@ -198,7 +198,7 @@ def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, 
         stored = {f"term_{term}_{kind}" for term in names for kind in ("bias", "precision")}
         assert stored <= before.state_dict().keys()
         own_rows = before.own_rows(side)
-        products = [term.solver.multiply(term.weights()) for term in terms]
+        products = [term.design.multiply(term.weights()) for term in terms]
         assert all(np.abs(product).max() > 0.01 for product in products)
         assert rows[:, 1:] == pytest.approx(own_rows[:, 1:], abs=1e-5)
         assert rows[:, 0] == pytest.approx(own_rows[:, 0] - sum(product[:, 0] for product in products), abs=1e-5)

@@ -7,19 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from ratinglab.batches import Batch
+from ratinglab.fitting.compiled_design import CompiledDesign
 from ratinglab.fitting.fit_options import FitSetup
 from ratinglab.fitting.gibbs.chain import Chain, choose_gain_ratings
 from ratinglab.fitting.gibbs.noise import draw_precisions, draw_user_noise
 from ratinglab.fitting.gibbs.priors import Normal, draw_prior
 from ratinglab.fitting.gibbs.side_state import SideState, TermState
 from ratinglab.fitting.row_fit import RowFit, list_tables, write_tables
-from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
-from ratinglab.kernels.column_draws import compile_loops
+from ratinglab.kernels.column_draws import compile_column_loops
 from ratinglab.kernels.rows import Entries, Regressors, RowPriors, draw_rows, gram, subtract_dots, sum_squared_errors
 from ratinglab.kernels.sorted_ratings import chunk_bounds
 from ratinglab.models.factor_equation import Side
-from ratinglab.models.factors import Factors, SideFactors
+from ratinglab.models.factors import Factors
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.sides import SIDE_NAMES, SideName
@@ -80,7 +80,7 @@ class GibbsFit(RowFit):
                 if term.bias is not None:
                     nn.init.zeros_(term.bias.weight)  # see SideState
         if any(self.equation.side(side).terms for side in SIDE_NAMES):
-            compile_loops()  # before the fit is timed
+            compile_column_loops()  # before the fit is timed
         self.register_buffer("noise_precision", torch.ones(()))
         self._prediction_sums: dict[int, tuple[Tensor, int]] = {}
         """Sum of the samples' predictions, and the number of samples, by block of validation rows."""
@@ -93,7 +93,7 @@ class GibbsFit(RowFit):
         return model
 
     def on_train_start(self) -> None:
-        """Sort the training ratings by row and build the term solvers."""
+        """Sort the training ratings by row, and make the states of both sides."""
         super().on_train_start()
         self.users, self.items = (self._make_side(side) for side in SIDE_NAMES)
         rating_std = float(self._ratings["user"].value.std(dtype=np.float64)) or 1.0
@@ -106,7 +106,7 @@ class GibbsFit(RowFit):
         num_rows, dim = self.own_rows(name).shape
         terms = {
             term.name: TermState(
-                TermSolver(term.design, dim=dim),
+                CompiledDesign(term.design, dim=dim),
                 [*([self.get_buffer(f"term_{term.name}_bias")] if self.has_biases else []), term.embedding.weight],
                 self.get_buffer(f"term_{term.name}_precision"),
             )
@@ -219,18 +219,12 @@ class GibbsFit(RowFit):
 
     def _keep_sample(self) -> None:
         """Keep the rows, with all terms added, as a sample. Ends the fit if more samples would gain too little."""
-        user, item = (
-            SideFactors(
-                torch.from_numpy(side.rows[:, 1:] if self.has_biases else side.rows).clone(),
-                torch.from_numpy(side.rows[:, :1]).clone() if self.has_biases else None,
-                torch.from_numpy(side.noise_precision).clone(),
-            )
-            for side in (self.users, self.items)
-        )
         terms = self.users.terms | self.items.terms
         names = [term.name for side in self.equation.sides() for term in side.terms_of_new_rows]
         weights = {name: torch.from_numpy(terms[name].weights()) for name in names}
-        if self.chain.keep(Factors(user, item, float(self.equation.rating_mean), weights)):
+        user, item = self.users.copy_factors(), self.items.copy_factors()
+        sample = Factors(user, item, float(self.equation.rating_mean), weights)
+        if self.chain.keep(sample):
             self._prediction_sums.clear()
         if self.chain.is_done(min_gain=self.options.min_gain, train_mse=self.train_mse):
             self.stop_early()

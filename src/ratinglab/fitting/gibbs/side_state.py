@@ -4,14 +4,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ratinglab.fitting.compiled_design import CompiledDesign
 from ratinglab.fitting.gibbs.priors import Normal
 from ratinglab.fitting.row_fit import join_tables, write_tables
-from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.kernels.column_draws import draw_columns
 from ratinglab.kernels.rows import FloatArray, gram
+from ratinglab.models.factors import SideFactors
 from ratinglab.sides import SideName
 
 GAMMA_SHAPE, GAMMA_RATE = 1.0, 1.0
@@ -22,8 +24,8 @@ GAMMA_SHAPE, GAMMA_RATE = 1.0, 1.0
 class TermState:
     """The last draw of a term F y, and of λ, the precision of y relative to the rows' own weights."""
 
-    solver: TermSolver
-    """Products with F."""
+    design: CompiledDesign
+    """F."""
     tables: list[Tensor]
     """y: its bias entries, (num_columns, 1), if there are biases, and its weights, (num_columns, D)."""
     precision: Tensor
@@ -43,15 +45,15 @@ class TermState:
             prior: m and Λ.
             random: generator of the draws.
         """
-        solver, weights, precision = self.solver, self.weights(), np.float32(float(self.precision))
+        design, weights, precision = self.design, self.weights(), np.float32(float(self.precision))
         num_columns, dim = weights.shape
-        deviations = prior.draw_deviations(num_columns, random) / np.sqrt(solver.diagonal + precision)
+        deviations = prior.draw_deviations(num_columns, random) / np.sqrt(design.diagonal + precision)
         draw_columns(
-            solver.by_column,
-            solver.scale,
-            solver.inner_row,
-            solver.repeats,
-            solver.diagonal.ravel(),
+            design.by_column,
+            design.scale,
+            design.inner_row,
+            design.repeats,
+            design.diagonal.ravel(),
             precision,
             deviations,
             weights,
@@ -82,21 +84,32 @@ class SideState:
     shared_term: TermState | None
     """The term that is also drawn given the ratings, or None; see GibbsFit."""
 
+    @property
+    def has_biases(self) -> bool:
+        """Whether each row begins with a bias."""
+        return len(self.tables) == 2
+
     def read(self) -> None:
         """Read the rows, with and without their terms: (num_rows, D) float32 each, the bias first."""
         self.own_rows = join_tables(self.tables)
-        products = (term.solver.multiply(term.weights()) for term in self.terms.values())
+        products = (term.design.multiply(term.weights()) for term in self.terms.values())
         term_sum = sum(products, np.zeros_like(self.own_rows))
-        if len(self.tables) == 2:
+        if self.has_biases:
             self.own_rows[:, 0] -= term_sum[:, 0]
         self.rows = self.own_rows + term_sum
 
     def write(self) -> None:
         """Write the rows to the equation."""
         stored = self.own_rows.copy()
-        if len(self.tables) == 2:
+        if self.has_biases:
             stored[:, 0] = self.rows[:, 0]
         write_tables(stored, self.tables)
+
+    def copy_factors(self) -> SideFactors:
+        """Copy the rows, with their terms, and the noise precisions, as one side of a sample."""
+        bias = torch.from_numpy(self.rows[:, :1]).clone() if self.has_biases else None
+        factors = torch.from_numpy(self.rows[:, 1:] if self.has_biases else self.rows).clone()
+        return SideFactors(factors, bias, torch.from_numpy(self.noise_precision).clone())
 
     def release(self) -> None:
         """Free the memory of the rows until `read` reads them again."""

@@ -1,18 +1,15 @@
-"""Solve for the weights of a term, for fits that work row by row."""
+"""Compiled products with the design of a term, for fits that work row by row."""
 
 import numpy as np
 import torch
 
-from ratinglab.kernels.rows import Entries, FloatArray, column_dots, multiply_sparse
+from ratinglab.kernels.rows import Entries, FloatArray, multiply_sparse
 from ratinglab.kernels.sorted_ratings import chunk_bounds, sort_ratings
 from ratinglab.models.design import Design
 
-MAX_STEPS, TOLERANCE = 200, 1e-5
-"""Step limit and relative residual tolerance of conjugate gradients."""
 
-
-class TermSolver:
-    """Compiled products with a term's design F, and a solver of (FᵀF + R) y = c, with R diagonal.
+class CompiledDesign:
+    """Compiled products with the design F of a term, and F's entries sorted for loops over its columns.
 
     F = S G, where S selects a row of the inner design G for each row of F. If the design selects no rows, G = F.
 
@@ -46,7 +43,7 @@ class TermSolver:
         if inner_row is not None:
             outer_scale = None if row_weight is None else torch.from_numpy(row_weight)
             outer = Design.one_hot(inner_row, num_columns=len(scale), scale=outer_scale)
-            self._outer = TermSolver(outer, dim=dim)
+            self._outer = CompiledDesign(outer, dim=dim)
             self.inner_row, self.repeats = outer.column.numpy(), self._outer.diagonal.ravel()
         elif row_weight is not None:
             scale = scale * row_weight
@@ -70,35 +67,3 @@ class TermSolver:
         out = np.empty((len(self._ones), rows.shape[1]), dtype=np.float32)
         multiply_sparse(self.by_column, self._ones, self.scale, rows, out)
         return out
-
-    def solve(self, right: FloatArray, start: FloatArray, ridge: FloatArray | np.float32) -> FloatArray:
-        """Solve (FᵀF + R) y = right for y, column by column, by conjugate gradients preconditioned by the diagonal.
-
-        Args:
-            right: (num_columns, D) float32.
-            start: (num_columns, D) float32, the initial y; not changed.
-            ridge: the diagonal of R: (num_columns, 1) float32, or one number.
-        """
-        diagonal = self.diagonal + ridge
-
-        def multiply_system(vectors: FloatArray) -> FloatArray:
-            return self.multiply_transposed(self.multiply(vectors)) + ridge * vectors
-
-        solution = start.copy()
-        residual = right - multiply_system(solution)
-        scaled = residual / diagonal
-        direction = scaled.copy()
-        size = column_dots(residual, scaled)
-        threshold = TOLERANCE**2 * column_dots(right, right / diagonal)
-        for _ in range(MAX_STEPS):
-            if (size <= threshold).all():
-                break
-            product = multiply_system(direction)
-            # leave converged columns unchanged
-            length = np.where(size > threshold, size / np.maximum(column_dots(direction, product), 1e-30), 0)
-            solution += length.astype(np.float32) * direction
-            residual -= length.astype(np.float32) * product
-            scaled = residual / diagonal
-            last_size, size = size, column_dots(residual, scaled)
-            direction = scaled + (size / np.maximum(last_size, 1e-30)).astype(np.float32) * direction
-        return solution
