@@ -82,4 +82,4 @@ class ImplicitALSFit(Fit):
     def _penalty(self, side: SideName, rows: FloatArray, num_others: int) -> float:
         """Compute λ Σ (n + α M)^ν ‖v‖² over the rows of a side, with M rows on the other side."""
         ridge = self.equation.objective.ridge(torch.from_numpy(self._pairs[side].counts), num_others).numpy()
-        return float(ridge @ np.square(rows).sum(axis=1))
+        return float((ridge * np.square(rows).sum(axis=1)).sum(dtype=np.float64))

@@ -1,6 +1,8 @@
 """EASE: a linear autoencoder of implicit feedback, in closed form."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from ratinglab.errors import RunFailedError, UserError
+from ratinglab.kernels.blas import one_blas_thread
 from ratinglab.models.equation import TrainingData
 from ratinglab.models.item_weights import ItemWeights, ItemWeightsOptions
 from ratinglab.options import above
@@ -18,7 +21,7 @@ from ratinglab.options import above
 MAX_BYTES = 16e9
 """Largest matrix of weights, in bytes."""
 ROWS_PER_BLOCK = 1 << 10
-"""Rows of the matrix of items × items computed at once, a multiple of PIVOTS."""
+"""Rows of the matrix of items × items computed at once."""
 PIVOTS = 1 << 7
 """Rows and columns swept at once."""
 
@@ -88,22 +91,37 @@ class EASE(ItemWeights):
 def _invert(matrix: NDArray[np.float32]) -> None:
     """Replace the upper triangle of a symmetric positive definite matrix A by the upper triangle of −A⁻¹, in place.
 
-    Sweeps one block of PIVOTS rows and columns at a time. The result is bit-for-bit identical for any number of
-    threads, unlike with LAPACK's Cholesky factorization.
+    Sweeps one block of PIVOTS rows and columns at a time. Threads compute whole blocks of rows, each with a BLAS of one
+    thread, so the result is bit-for-bit identical for any number of threads.
 
     Source: Goodnight, "A Tutorial on the SWEEP Operator", The American Statistician, 1979.
     """
-    for first in range(0, len(matrix), PIVOTS):
-        last = first + PIVOTS
-        column = np.concatenate([matrix[:first, first:last], matrix[first:last, first:].T])
-        pivot = np.linalg.inv(matrix[first:last, first:last].astype(np.float64)).astype(np.float32)
-        scaled = column @ pivot
-        for start in range(0, len(matrix), ROWS_PER_BLOCK):
-            stop = start + ROWS_PER_BLOCK
-            matrix[start:stop, start:] -= scaled[start:stop] @ column[start:].T
-        matrix[:first, first:last] = scaled[:first]
-        matrix[first:last, last:] = scaled[last:].T
-        matrix[first:last, first:last] = -pivot
+    with one_blas_thread(), ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        for first in range(0, len(matrix), PIVOTS):
+            last = first + PIVOTS
+            column = np.concatenate([matrix[:first, first:last], matrix[first:last, first:].T])
+            pivot = np.linalg.inv(matrix[first:last, first:last].astype(np.float64)).astype(np.float32)
+            scaled = np.empty_like(column)
+            sweep_rows = partial(_sweep_rows, matrix, column=column, pivot=pivot, scaled=scaled)
+            for _ in threads.map(sweep_rows, range(0, len(matrix), ROWS_PER_BLOCK)):
+                pass  # raises the exceptions of the threads
+            matrix[:first, first:last] = scaled[:first]
+            matrix[first:last, last:] = scaled[last:].T
+            matrix[first:last, first:last] = -pivot
+
+
+def _sweep_rows(
+    matrix: NDArray[np.float32],
+    start: int,
+    *,
+    column: NDArray[np.float32],
+    pivot: NDArray[np.float32],
+    scaled: NDArray[np.float32],
+) -> None:
+    """Subtract column · pivot · columnᵀ from a block of rows, right of the diagonal, and store column · pivot."""
+    rows = slice(start, start + ROWS_PER_BLOCK)
+    scaled[rows] = column[rows] @ pivot
+    matrix[rows, start:] -= scaled[rows] @ column[start:].T
 
 
 def _mirror_upper_triangle(matrix: NDArray[np.float32]) -> None:

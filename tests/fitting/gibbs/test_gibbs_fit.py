@@ -10,6 +10,7 @@ from equations import multiply_pairs, options_of
 from fits import Fitted
 from fits import fit as fit_equation
 from tables import table_of, table_of_one_factor
+from threadpoolctl import threadpool_info
 
 from ratinglab.batches import EvaluationLoader, as_tensors
 from ratinglab.fitting.gibbs import gibbs_fit, noise
@@ -95,6 +96,19 @@ def validation_error(fitted: Fitted) -> float:
     """Compute the mean squared error of the mean prediction."""
     user, item, rating, day = as_tensors(fitted.data.validation_ratings)
     return float((fitted.module.predictor.predict_unclipped(user, item, day) - rating).square().mean())
+
+
+def test_blas_has_one_thread_while_the_sampler_draws(monkeypatch):
+    """Its sums depend on the number of threads, from 100 factors or 10,000 users on."""
+    threads = []
+
+    def record_threads(*arguments, **options):
+        threads.extend(library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas")
+        return draw_prior(*arguments, **options)
+
+    monkeypatch.setattr(gibbs_fit, "draw_prior", record_threads)
+    fit("mf", epochs=2)
+    assert set(threads) == {1}
 
 
 @pytest.mark.parametrize("name", MODELS)

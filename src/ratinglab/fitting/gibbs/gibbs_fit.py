@@ -15,6 +15,7 @@ from ratinglab.fitting.gibbs.priors import Normal, draw_prior
 from ratinglab.fitting.gibbs.side_state import SideState, TermState
 from ratinglab.fitting.row_fit import RowFit, list_tables, write_tables
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
+from ratinglab.kernels.blas import one_blas_thread
 from ratinglab.kernels.column_draws import compile_column_loops
 from ratinglab.kernels.rows import Entries, Regressors, RowPriors, draw_rows, gram, subtract_dots, sum_squared_errors
 from ratinglab.kernels.sorted_ratings import chunk_bounds
@@ -132,6 +133,7 @@ class GibbsFit(RowFit):
                 return terms[term.name]
         return None
 
+    @one_blas_thread()
     def training_step(self, batches: list[Batch]) -> None:
         """Run one sweep: the users' prior, terms and rows, then the items', then the noise."""
         random = np.random.default_rng([self.seed, self.current_epoch])
