@@ -34,7 +34,7 @@ import ratinglab
 from ratinglab import api
 from ratinglab.fitting.fit import Fit
 from ratinglab.process import interrupts
-from ratinglab.runs.record import read_config_dir
+from ratinglab.runs.hydra_files import read_config_dir
 from ratinglab.training import run_trainer, training
 
 pytestmark = pytest.mark.slow

@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack
 
 import pandas as pd
@@ -167,7 +168,13 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
             name = fold_1.options.split.name
             raise UserError(f"cross_validate needs a split with folds, such as split=kfold, got {name}")
         parent = fold_1.output_folder("run" if "folder" in given else "sweep")
-        rows, is_verbose = list[dict[str, Any]](), given.get("verbose", True)
+        rows = list[dict[str, Any]]()
+
+        def announce(label: str, metrics: Mapping[str, float], folder: Path) -> None:
+            if given.get("verbose", True):
+                summary = _summarize(metrics, monitor=fold_1.options.monitor)
+                print(f"{label}   {summary}   {shown_path(folder)}", flush=True)
+
         for fold in range(1, folds + 1):
             fold_settings = {**given, "folder": parent / f"{fold - 1}-fold-{fold}", "verbose": False}
             try:
@@ -177,16 +184,11 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
                     error.add_note(f"{len(rows)} of {folds} folds are finished: {shown_path(parent)}")
                 raise
             rows.append({"fold": fold, **run.metrics, "folder": str(run.folder)})
-            if is_verbose:
-                summary = _summarize(run.metrics, monitor=run.record.monitor)
-                print(f"fold {fold} of {folds}   {summary}   {shown_path(run.folder)}", flush=True)
+            announce(f"fold {fold} of {folds}", run.metrics, run.folder)
         table = pd.DataFrame(rows).set_index("fold")
         tags = sorted(table.columns.drop("folder"), key=_column_order)
         table = table[[*tags, "folder"]]
-        if is_verbose:
-            means = {tag: float(table[tag].mean()) for tag in tags}
-            summary = _summarize(means, monitor=run.record.monitor)
-            print(f"mean of {folds} folds   {summary}   {shown_path(parent)}", flush=True)
+        announce(f"mean of {folds} folds", {tag: float(table[tag].mean()) for tag in tags}, parent)
     return table
 
 

@@ -52,6 +52,7 @@ def _inspect_data(options: InspectOptions, _: Path) -> None:
     from ratinglab.commands.inspect_command import inspect_data
 
     def defaults() -> DataOptions:
+        """Compose the default options with all three tables, since a table without a path has no options to compare."""
         paths = [f"{key}=FILE" for key in ("data.path", "data.users.path", "data.items.path")]
         return compose_job(PrimaryConfig("inspect_data"), paths, find_run=None).options.data
 

@@ -106,8 +106,8 @@ def test_unknown_user_is_an_error(run, here, user):
 def test_unknown_user_gets_the_baseline_ranking_on_request(run, capsys):
     recommend(run, "user=9999", "unknown=baseline", "k=2")
     note, title, *rows = capsys.readouterr().out.splitlines()
-    instead = "the bias baseline is used, which gives all such users the same list"
-    assert note == f"note: user 9999 has no training ratings; {instead}"
+    instead = "gets the bias baseline's list, as all such users"
+    assert note == f"note: user 9999 has no training ratings and {instead}"
     assert title == "recommended to user 9999, by expected gain: interest times probability of a rating of at least 4"
     assert [row.split()[1] for row in rows[1:]] == run.recommend(9999, k=2, unknown="baseline")["item_id"].astype(
         str

@@ -8,7 +8,7 @@ from run_folders import PROVENANCE, metrics_of, write_run_of
 from tables import table_of
 
 from ratinglab.errors import UserError
-from ratinglab.runs.storage import count_rows, read_squared_errors
+from ratinglab.runs.storage import count_rows_by_part, read_squared_errors
 from ratinglab.runs.sweep_folder import read_curve, read_sibling_curves
 
 
@@ -72,7 +72,7 @@ def test_run_keeps_the_predictions_of_its_held_out_rows(biased):
     kept = pd.read_parquet(biased.run / "predictions.parquet")
     for part in (1, 2):
         np.testing.assert_array_equal(kept["rating"][kept["part"] == part], ratings["rating"][ratings["part"] == part])
-    assert count_rows(biased.run).tolist() == [16_000, 2_000, 2_000, 0, 0]
+    assert count_rows_by_part(biased.run).tolist() == [16_000, 2_000, 2_000, 0, 0]
 
 
 def test_closed_test_rows_are_not_predicted(train_here):

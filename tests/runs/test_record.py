@@ -11,7 +11,7 @@ from tables import table_with_features
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metric_kinds import MetricKind
 from ratinglab.files import to_json
-from ratinglab.runs.record import read_hydra, read_metrics, read_record, write_metrics
+from ratinglab.runs.record import read_metrics, read_record, write_metrics
 from ratinglab.runs.run_files import RUN_FORMAT
 from ratinglab.training.new_record import make_metric_records
 
@@ -111,11 +111,3 @@ def test_undefined_metrics_are_left_out_but_not_an_mse_or_the_monitored_metric(t
     assert list(tmp_path.iterdir()) == []
     written = write_metrics(tmp_path, metrics, monitor="val/mse")
     assert written == metrics_of(tmp_path) == {"val/mse": 0.5, "fit/epochs": 3}
-
-
-@pytest.mark.parametrize("content", ["", "0", "a: 1", "hydra:"])
-def test_hydra_file_without_its_content_is_damaged(tmp_path, content):
-    (tmp_path / ".hydra").mkdir()
-    (tmp_path / ".hydra" / "hydra.yaml").write_text(content)
-    with pytest.raises(UserError, match=r"hydra\.yaml is damaged: its content has the wrong type$"):
-        read_hydra(tmp_path)

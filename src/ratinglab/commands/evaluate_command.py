@@ -1,11 +1,13 @@
 """Recompute the metrics of a run, and compare them with its metrics.json."""
 
+from collections.abc import Mapping
+
 from ratinglab.commands.command_inputs import load_run, print_notes
 from ratinglab.commands.command_options import EvaluateOptions
 from ratinglab.evaluation.list_options import OrderOptions
 from ratinglab.inference.run_evaluation import evaluate_lists
 from ratinglab.reports.results import NO_RESULTS, tabulate_lists, tabulate_metrics
-from ratinglab.runs.record import read_metrics
+from ratinglab.runs.record import find_largest_difference, read_metrics
 from ratinglab.runs.run_files import METRICS
 
 MAX_ROUNDING = 1e-4
@@ -39,19 +41,22 @@ def evaluate(options: EvaluateOptions) -> None:
     if not (run.folder / METRICS).is_file():
         print("nothing to compare: the run has not finished (no metrics.json)")
         return
-    recorded = read_metrics(run.folder)
     if is_same_order:
         metrics |= {tag: value for tag, value in list_metrics.items() if "@" in tag}
-    # a validation fit records no test errors
-    differences = [(abs(value - recorded[tag]), tag) for tag, value in metrics.items() if tag in recorded]
-    if not differences:
-        print("metrics.json has none of these metrics: nothing to compare")
-        return
-    difference, tag = max(differences)
+    print(_compare_with_recorded(metrics, read_metrics(run.folder), measures_lists=bool(list_metrics)))
+
+
+def _compare_with_recorded(metrics: Mapping[str, float], recorded: Mapping[str, float], *, measures_lists: bool) -> str:
+    """Say how far metrics are from those in metrics.json, which lacks test errors for a validation fit."""
+    largest = find_largest_difference(metrics, recorded)
+    if largest is None:
+        return "metrics.json has none of these metrics: nothing to compare"
+    difference, tag = largest
+    shared = metrics.keys() & recorded.keys()
     if difference == 0:
-        compares_lists = any("@" in tag for _, tag in differences)
-        subject = "" if compares_lists or not list_metrics else "the errors are "
-        print(f"{subject}equal to metrics.json to the last digit")
-        return
-    is_rounding = all(size <= MAX_ROUNDING * max(1, abs(recorded[tag])) for size, tag in differences)
-    print(f"{'' if is_rounding else 'warning: '}differs from metrics.json by at most {difference:.1e} ({tag})")
+        subject = "the errors are " if measures_lists and not any("@" in name for name in shared) else ""
+        return f"{subject}equal to metrics.json to the last digit"
+    is_rounding = all(
+        abs(metrics[name] - recorded[name]) <= MAX_ROUNDING * max(1, abs(recorded[name])) for name in shared
+    )
+    return f"{'' if is_rounding else 'warning: '}differs from metrics.json by at most {difference:.1e} ({tag})"

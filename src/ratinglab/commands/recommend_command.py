@@ -168,10 +168,7 @@ def _notes_on_user(request: _ListsRequest, user_id: str) -> Iterator[str]:
         return
     if request.options.unknown is UnknownUsers.error:
         request.run.tables.check_users([user_id], place=lambda _: "user")
-    instead = "the bias baseline is used, which gives all such users the same list"
-    if request.run.record.predicts_scores:
-        instead = "the list has the most popular items, the same for all such users"
-    yield f"note: user {user_id} has no training ratings; {instead}"
+    yield f"note: user {user_id} has no training ratings and gets {request.run.record.baseline_list}, as all such users"
 
 
 def _print_list(rows: pd.DataFrame, request: _ListsRequest, user_id: str, *, name: str) -> None:

@@ -27,7 +27,8 @@ from ratinglab.files import suggest_sibling, user_path
 from ratinglab.options import escape_interpolations
 from ratinglab.process.program import shell_command
 from ratinglab.runs.finished_runs import find_named_run
-from ratinglab.runs.record import parse_hydra_file, read_hydra, read_run_json
+from ratinglab.runs.hydra_files import parse_hydra_file, read_hydra
+from ratinglab.runs.record import read_run_json
 from ratinglab.runs.run_files import HYDRA_FOLDER
 
 LIMIT_KEYS = ("trainer.max_epochs", "trainer.max_time")

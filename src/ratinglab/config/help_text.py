@@ -19,7 +19,7 @@ from ratinglab.config.primary_config import FOLDER, PrimaryConfig
 from ratinglab.config.typed_options import TARGET
 from ratinglab.options import as_yaml
 from ratinglab.process.program import shell_command
-from ratinglab.runs.record import LOADER
+from ratinglab.runs.hydra_files import LOADER
 
 KeyPath = tuple[str, ...]
 """Path of a nested key, such as ("columns", "user")."""

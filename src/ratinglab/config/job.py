@@ -31,7 +31,7 @@ from ratinglab.files import user_path
 from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.options import quote_for_hydra
 from ratinglab.runs.claimed_folder import claim_folder
-from ratinglab.runs.record import read_config_dir, read_hydra
+from ratinglab.runs.hydra_files import read_config_dir, read_hydra
 from ratinglab.runs.run_files import HYDRA_FOLDER
 from ratinglab.serving.serve_options import ServeOptions
 from ratinglab.targets import target_class
@@ -174,9 +174,15 @@ def compose_new_job(conf: PrimaryConfig, overrides: Sequence[str]) -> Job:
 
 
 def convert_to_options(config: DictConfig, conf: PrimaryConfig, *, overrides: Sequence[str]) -> Any:
-    """Convert the config to options, as `to_options` does. First starts numba's threads if the chosen fit is compiled.
+    """Convert the config to options, as `to_options` does."""
+    _start_threads_if_compiled(config)
+    return to_options(config, OPTIONS_CLASSES[conf.config_name], conf.parse(overrides))
 
-    They must start before torch is imported, which the conversion does: the class of an equation's options imports it.
+
+def _start_threads_if_compiled(config: DictConfig) -> None:
+    """Start numba's threads if the chosen fit is compiled.
+
+    They must start before torch is imported, which the conversion to options does: an equation's options import it.
     """
     content: Any = OmegaConf.to_container(config, resolve=False)
     optimizer = content.get("optimizer")
@@ -186,7 +192,6 @@ def convert_to_options(config: DictConfig, conf: PrimaryConfig, *, overrides: Se
             from ratinglab.kernels.compiled import start_threads  # imported here, because other fits do not need numba
 
             start_threads()
-    return to_options(config, OPTIONS_CLASSES[conf.config_name], conf.parse(overrides))
 
 
 def compose_call(overrides: Sequence[str], *, config_dir: str | os.PathLike[str] | None) -> Job:

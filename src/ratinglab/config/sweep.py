@@ -29,7 +29,8 @@ from ratinglab.options import quote_for_hydra, short_keys, short_number
 from ratinglab.process.exits import exit_on_storage_fault, exit_with
 from ratinglab.process.interrupts import StoppedError
 from ratinglab.process.locks import LockedError, lock_folder
-from ratinglab.runs.record import read_metrics, read_swept_arguments
+from ratinglab.runs.hydra_files import read_swept_arguments
+from ratinglab.runs.record import read_metrics
 from ratinglab.runs.run_files import FAILURE, HYDRA_FOLDER, PRUNED
 from ratinglab.runs.sweep_folder import (
     find_job_folders,

@@ -10,7 +10,8 @@ from ratinglab.fitting.fit_options import FitOptions, FitSetup
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer_options import TrainerOptions
 from ratinglab.options import from_plain
-from ratinglab.runs.record import parse_hydra_file, put_config_dir_on_path, read_record
+from ratinglab.runs.hydra_files import parse_hydra_file, put_config_dir_on_path
+from ratinglab.runs.record import read_record
 from ratinglab.runs.weights import build_predictor, load_weights, read_training_data
 from ratinglab.targets import target_class
 

@@ -46,7 +46,8 @@ from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.fold_in_solver import FoldInSolver
 from ratinglab.recommend.item_similarity import ItemSimilarity
 from ratinglab.recommend.orders import ExpectedGain
-from ratinglab.runs.record import put_config_dir_on_path, read_metrics, read_record
+from ratinglab.runs.hydra_files import put_config_dir_on_path
+from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.storage import read_part
 from ratinglab.runs.weights import load_predictor
 from ratinglab.sides import SideName

@@ -42,7 +42,7 @@ from ratinglab.reports.statistics import (
 )
 from ratinglab.reports.table_layout import METRIC_DECIMALS, align, format_latex, format_markdown, format_metric
 from ratinglab.runs.finished_runs import FinishedRun
-from ratinglab.runs.record import read_config_dir
+from ratinglab.runs.hydra_files import read_config_dir
 from ratinglab.runs.run_files import HYDRA_FOLDER
 from ratinglab.runs.sweep_folder import SweepJob
 

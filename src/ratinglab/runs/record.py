@@ -1,16 +1,12 @@
-"""The record of a run: run.json, metrics.json, and Hydra's files about its start. Imports nothing slow."""
+"""The record of a run: run.json and metrics.json. Imports nothing slow."""
 
 import json
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
-
-import yaml
 
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.list_options import OrderBy, OrderOptions
@@ -19,12 +15,9 @@ from ratinglab.files import suggest_sibling, to_json
 from ratinglab.models.equation_options import EquationOptions
 from ratinglab.options import check_options, from_plain
 from ratinglab.runs.digests import check_file, read_digests, write_with_digests
-from ratinglab.runs.run_files import HYDRA_FILES, HYDRA_FOLDER, METRICS, RUN_FORMAT, RUN_RECORD
+from ratinglab.runs.run_files import METRICS, RUN_FORMAT, RUN_RECORD
 from ratinglab.stars import Stars
 from ratinglab.targets import target_class
-
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The safe loader. PyYAML's compiled one is nine times as fast, and a report reads two files of each run."""
 
 Provenance = TypedDict(
     "Provenance",
@@ -237,71 +230,6 @@ def read_metrics(folder: Path) -> dict[str, float]:
     return metrics
 
 
-def read_arguments(run: Path) -> dict[str, str]:
-    """Read the arguments that started a run, by key."""
-    texts = map(str, parse_hydra_file(run, "overrides.yaml") or [])
-    return {key: value for key, _, value in (text.partition("=") for text in texts)}
-
-
-def read_swept_arguments(run: Path) -> dict[str, bool | int | float | str]:
-    """Read the arguments that a job's sweep varies. Returns {} if the run is not part of a sweep."""
-    hydra = read_hydra(run)
-    if hydra.get("mode") != "MULTIRUN":
-        return {}
-    fixed = hydra["job"]["config"]["override_dirname"]["exclude_keys"]
-    values = {key: (text, yaml.safe_load(text)) for key, text in read_arguments(run).items() if key not in fixed}
-    return {key: value if isinstance(value, bool | int | float) else text for key, (text, value) in values.items()}
-
-
-def read_config_dir(run: Path) -> str | None:
-    """Read the --config-dir that the run was started with. Returns None if there was none."""
-    sources = (read_hydra(run).get("runtime") or {}).get("config_sources", [])
-    return next((source["path"] for source in sources if source["provider"] == "command-line"), None)
-
-
-def put_config_dir_on_path(run: Path) -> None:
-    """Let Python find the user's own classes in the run's folder of --config-dir, which it searches last."""
-    with suppress(UserError):  # hydra.yaml is damaged: the user may still give the folder
-        config_dir = read_config_dir(run)
-        if config_dir is not None and config_dir not in sys.path and Path(config_dir).is_dir():
-            sys.path.append(config_dir)
-
-
-def read_hydra(run: Path) -> dict[str, Any]:
-    """Read Hydra's own part of a run's configuration. Returns {} if it is missing."""
-    content: dict[str, Any] = (parse_hydra_file(run, "hydra.yaml") or {}).get("hydra", {})
-    return content
-
-
-def read_hydra_files(run: Path) -> dict[str, str]:
-    """Read the text of each file of HYDRA_FILES that exists, by name."""
-    texts = {}
-    for name in HYDRA_FILES:
-        with suppress(OSError, ValueError):
-            texts[name] = (run / HYDRA_FOLDER / name).read_text(encoding="utf-8")
-    return texts
-
-
-def parse_hydra_file(run: Path, name: str, *, key: str = "") -> Any:
-    """Parse a file of HYDRA_FILES. Returns None if it is missing. Messages begin with `key`.
-
-    Reads the copy in the record or, if there is no intact record, the file itself.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    path, text = run / HYDRA_FOLDER / name, None
-    with suppress(UserError, LookupError, TypeError):  # a damaged record, which other readers report
-        if (record := read_run_json(run)) is not None:
-            text = str(record["started_with"][name])
-    if text is None and not path.exists():
-        return None
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8") if text is None else text, Loader=LOADER)
-        is_valid = isinstance(content, HYDRA_FILES[name])
-        if not is_valid or (name == "hydra.yaml" and not isinstance(content.get("hydra"), dict)):
-            raise ValueError("its content has the wrong type")
-    except (OSError, yaml.YAMLError, ValueError) as error:
-        prefix = f"{key}: " if key else ""
-        raise UserError(f"{prefix}{path} is damaged: {' '.join(str(error).split())}") from error
-    return content
+def find_largest_difference(metrics: Mapping[str, float], recorded: Mapping[str, float]) -> tuple[float, str] | None:
+    """Return the largest difference between metrics that both have, and its tag. Returns None if they share none."""
+    return max(((abs(metrics[tag] - recorded[tag]), tag) for tag in metrics if tag in recorded), default=None)

@@ -17,7 +17,8 @@ from ratinglab.formats.inputs import open_file
 from ratinglab.formats.parquet_blocks import read_parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
 from ratinglab.runs.digests import check_file, write_with_digests
-from ratinglab.runs.record import RunRecord, read_hydra_files
+from ratinglab.runs.hydra_files import read_hydra_files
+from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run_files import INTEREST, ITEMS, PREDICTIONS, RATINGS, RUN_RECORD, TABLES, USERS
 from ratinglab.splits.split import PART_NAMES, TRAIN
 from ratinglab.splits.split_ratings import SplitRatings

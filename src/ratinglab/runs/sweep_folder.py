@@ -13,7 +13,8 @@ from ratinglab.errors import UserError
 from ratinglab.files import to_json, write_bytes
 from ratinglab.runs.digests import check_file, read_digests
 from ratinglab.runs.finished_runs import FinishedRun
-from ratinglab.runs.record import RunRecord, read_arguments, read_metrics, read_record
+from ratinglab.runs.hydra_files import read_arguments
+from ratinglab.runs.record import RunRecord, read_metrics, read_record
 from ratinglab.runs.run_files import (
     EPOCHS,
     FAILURE,

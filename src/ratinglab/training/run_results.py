@@ -16,14 +16,14 @@ from ratinglab.evaluation.plots import (
 )
 from ratinglab.evaluation.ranking import METRIC_LABELS
 from ratinglab.fitting.loggers.guarded_logger import GuardedLogger
-from ratinglab.fitting.loggers.logger_options import TensorBoardOptions
 from ratinglab.fitting.loggers.tensorboard import EventLog
 from ratinglab.inference.run import Run
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.reports.protocols import compared_tag, tabulate_with_references
 from ratinglab.reports.results import describe_results
-from ratinglab.runs.record import read_metrics, read_record, read_swept_arguments, write_metrics
+from ratinglab.runs.hydra_files import read_swept_arguments
+from ratinglab.runs.record import find_largest_difference, read_metrics, read_record, write_metrics
 from ratinglab.runs.run_files import EPOCHS, VALIDATION_FIT
 from ratinglab.runs.storage import write_predictions
 from ratinglab.training.run_start import best_recipe_tip, collect_hyperparameters
@@ -64,19 +64,16 @@ def _log_end(options: TrainOptions, loggers: Sequence[GuardedLogger], run: Run, 
 
     The validation metrics of the best epoch get other names, because val/… are the curves.
     """
-    for logger_options, logger in zip(options.logger.values(), loggers, strict=True):
+    for logger in loggers:
         if isinstance(logger, EventLog):
-            assert isinstance(logger_options, TensorBoardOptions), "no other options make such a logger"
-            _log_results(logger, options, logger_options, run=run, metrics=metrics)
+            _log_results(logger, options, run=run, metrics=metrics)
         else:
             names = {tag: f"best/{tag.replace('/', '_')}" for tag in metrics if tag.startswith("val/")}
             logger.log_metrics({names.get(tag, tag): metrics[tag] for tag in metrics}, int(metrics["fit/epochs"]))
 
 
-def _log_results(
-    logger: EventLog, options: TrainOptions, wanted: TensorBoardOptions, *, run: Run, metrics: Mapping[str, float]
-) -> None:
-    """Log the final metrics, the `wanted` figures and the hyperparameters (in a sweep, only the swept ones)."""
+def _log_results(logger: EventLog, options: TrainOptions, *, run: Run, metrics: Mapping[str, float]) -> None:
+    """Log the final metrics, the figures that are wanted, and the hyperparameters (in a sweep, only the swept ones)."""
     step = int(metrics["fit/epochs"])
     tests = [f"test/{metric.name}" for metric in find_metrics(options.metrics) if metric is not MSE]
     tests += [f"test/{name}@{k}" for k in run.record.list_lengths() for name in METRIC_LABELS]
@@ -87,6 +84,7 @@ def _log_results(
     results = {tag: metrics[key] for tag, key in tags.items() if key in metrics}
     settings = read_swept_arguments(run.folder) or collect_hyperparameters(options, data=run.record.provenance["data"])
     logger.log_results(settings, results, step=step)
+    wanted = logger.options
     if wanted.figures and not run.record.predicts_scores:
         _log_error_figures(logger, run, part="test" if "test/mse" in metrics else "val", step=step)
     if wanted.data_figures:
@@ -158,8 +156,10 @@ def compare_with_original(run_folder: Path, original_folder: Path) -> None:
     original = read_metrics(original_folder)
     metrics = read_metrics(run_folder)
     timings = ("fit/seconds", "fit/ratings_per_second")
-    compared = [tag for tag in original if tag in metrics and tag not in timings]
-    difference, tag = max((abs(original[tag] - metrics[tag]), tag) for tag in compared)
+    compared = {tag: value for tag, value in original.items() if tag not in timings}
+    largest = find_largest_difference(compared, metrics)
+    assert largest is not None, "all runs have fit/epochs"
+    difference, tag = largest
     missing = sorted(original.keys() - metrics.keys())
     if missing:
         log.info("note: not measured again, and so not compared: %s", ", ".join(missing))

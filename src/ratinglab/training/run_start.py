@@ -11,7 +11,7 @@ from ratinglab.models.best import choose_best_equation
 from ratinglab.models.equation import Equation
 from ratinglab.options import as_yaml, group_to_plain, to_plain
 from ratinglab.ratings.side_information import AvailableData
-from ratinglab.runs.record import read_hydra_files, read_swept_arguments
+from ratinglab.runs.hydra_files import read_hydra_files, read_swept_arguments
 from ratinglab.splits.split import TEST, TEST_HISTORY, TRAIN, VALIDATION, VALIDATION_HISTORY
 from ratinglab.training.preparation import PreparedRun
 from ratinglab.training.train_options import TrainOptions

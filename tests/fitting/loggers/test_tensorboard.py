@@ -11,7 +11,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
+from ratinglab.fitting.loggers.logger_options import TensorBoardOptions
 from ratinglab.fitting.loggers.tensorboard import EventLog, write_band
+
+OPTIONS = TensorBoardOptions(figures=True, data_figures=True, projector_items=0)
 
 
 def scalars(folder) -> dict[str, list[tuple[int, float]]]:
@@ -21,7 +24,7 @@ def scalars(folder) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_results_after_the_fit_are_logged_to_the_same_file(tmp_path):
-    log = EventLog(tmp_path, first_epoch=1)
+    log = EventLog(tmp_path, OPTIONS, first_epoch=1)
     log.log_metrics({"val/mse": 2.0}, 1)
     log.finalize("success")  # Lightning, when the fit ends
     log.log_results({"lr": 0.1}, {"test/mse": 3.0}, step=1)
@@ -31,12 +34,12 @@ def test_results_after_the_fit_are_logged_to_the_same_file(tmp_path):
 
 
 def test_resumed_log_replaces_the_epochs_it_repeats(tmp_path):
-    first = EventLog(tmp_path, first_epoch=1)
+    first = EventLog(tmp_path, OPTIONS, first_epoch=1)
     for epoch in (1, 2, 3):
         first.log_metrics({"val/mse": float(epoch)}, epoch)
     first.close()
     time.sleep(1 - time.time() % 1)  # names of files of one second sort by a counter, in which 10 comes before 9
-    second = EventLog(tmp_path, first_epoch=3)
+    second = EventLog(tmp_path, OPTIONS, first_epoch=3)
     for epoch in (3, 4):
         second.log_metrics({"val/mse": 10.0 * epoch}, epoch)
     second.close()
@@ -45,7 +48,7 @@ def test_resumed_log_replaces_the_epochs_it_repeats(tmp_path):
 
 def test_embeddings_of_an_extended_run_are_kept_beside_the_first_ones(tmp_path, capsys):
     for step in (2, 4):
-        log = EventLog(tmp_path, first_epoch=step)
+        log = EventLog(tmp_path, OPTIONS, first_epoch=step)
         log.log_embeddings("items", torch.ones(2, 3), columns=["id"], labels=[["1"], ["2"]], step=step)
         log.close()
     assert capsys.readouterr().out == ""  # torch warns if it writes into the same folder again
@@ -53,7 +56,7 @@ def test_embeddings_of_an_extended_run_are_kept_beside_the_first_ones(tmp_path, 
 
 
 def test_log_that_cannot_be_written_gives_one_warning(tmp_path, monkeypatch, caplog):
-    log = EventLog(tmp_path, first_epoch=1)
+    log = EventLog(tmp_path, OPTIONS, first_epoch=1)
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -71,7 +74,7 @@ def test_log_that_cannot_be_written_gives_one_warning(tmp_path, monkeypatch, cap
 
 @pytest.mark.parametrize("value", [1, 0.5, "adam", None, True])
 def test_hyperparameter_of_any_type_is_logged(tmp_path, value):
-    log = EventLog(tmp_path, first_epoch=1)
+    log = EventLog(tmp_path, OPTIONS, first_epoch=1)
     log.log_results({"key": value}, {"test/mse": 1.0}, step=1)
     log.close()
     assert scalars(tmp_path) == {"test/mse": [(1, 1.0)]}

@@ -46,7 +46,7 @@ class TensorBoardOptions(LoggerOptions):
     def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
         from ratinglab.fitting.loggers.tensorboard import EventLog
 
-        return EventLog(run_folder, first_epoch=first_epoch)
+        return EventLog(run_folder, self, first_epoch=first_epoch)
 
 
 @dataclass

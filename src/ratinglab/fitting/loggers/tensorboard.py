@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -13,6 +13,9 @@ from torch.utils.tensorboard.summary import hparams
 
 from ratinglab.errors import UserError
 from ratinglab.fitting.loggers.guarded_logger import GuardedLogger, format_settings
+
+if TYPE_CHECKING:
+    from ratinglab.fitting.loggers.logger_options import TensorBoardOptions
 
 FIRST_CARDS = {"train/mse": "MSE/train", "val/mse": "MSE/val"}
 """Second tags of the two curves to look at first. TensorBoard sorts its cards by tag, uppercase before lowercase."""
@@ -25,7 +28,7 @@ class EventLog(GuardedLogger):
     it open until `close`, after the test errors are written.
     """
 
-    def __init__(self, run_folder: Path, *, first_epoch: int) -> None:
+    def __init__(self, run_folder: Path, options: "TensorBoardOptions", *, first_epoch: int) -> None:
         """Log into `run_folder`. TensorBoard drops events of an earlier process from first_epoch on.
 
         Raises:
@@ -33,6 +36,7 @@ class EventLog(GuardedLogger):
         """
         if os.fsencode(run_folder) != str(run_folder).encode(errors="replace"):
             raise UserError(f"logger: in this locale TensorBoard cannot write to {run_folder}: set PYTHONUTF8=1")
+        self.options = options
         purge_step = first_epoch if first_epoch > 1 else None
         super().__init__(
             "TensorBoard's event file",
