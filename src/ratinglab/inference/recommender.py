@@ -217,7 +217,7 @@ class Recommender(ABC):
         elif options.exclude_seen:
             seen = tables.seen_items()
         self._check_threshold(options.order)
-        first, order = 0, self.build_order(options.order)
+        first, order = 0, self._build_order(options.order)
         for best in select_top_k(self.predictor, user, candidates=candidates, seen=seen, k=options.k, order=order):
             row, column = np.nonzero(best >= 0)
             item = best[row, column]
@@ -236,7 +236,7 @@ class Recommender(ABC):
             rule = f"at most {stars.highest:g}, the highest rating"
             raise UserError(f"{order.key_prefix}threshold must be {rule}, got {threshold:g}")
 
-    def build_order(self, options: OrderOptions) -> Order | None:
+    def _build_order(self, options: OrderOptions) -> Order | None:
         """Build the order of lists. Returns None if the model's own ratings or scores order them.
 
         Raises:

@@ -96,7 +96,7 @@ def evaluate_lists(run: "Run", k: int, order: OrderOptions, *, parts: Sequence[s
 def measure_lists(run: "Run", lengths: Sequence[int], order: OrderOptions, *, parts: Sequence[str]) -> dict[str, float]:
     """Measure the lists of the model and of the most popular items on parts, by tag; see `Run.evaluate_ranking`."""
     metrics: dict[str, float] = {}
-    threshold, built_order = run.record.stars.liked_threshold(order.threshold), run.build_order(order)
+    threshold, built_order = run.record.stars.liked_threshold(order.threshold), run._build_order(order)
     for part in parts:
         rows, val = run.tables.held_out[part], run.tables.held_out["val"]
         if len(rows) == 0:
