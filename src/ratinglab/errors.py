@@ -5,6 +5,10 @@ from difflib import get_close_matches
 from importlib.util import find_spec
 from typing import NoReturn
 
+CONTROL_CHARACTERS = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
+"""Escapes of line breaks and of codes that a terminal interprets, for str.translate. A file name, cell or title can
+contain them."""
+
 
 class UserError(ValueError):
     """A user's mistake. The message is one line that names the place, the rule and the value."""

@@ -342,3 +342,14 @@ def test_standard_deviations_are_printed_where_there_are_any(run, here, capsys):
     assert second.split()[-1] == "item_unknown"
     assert len(second.split()) == 3
     assert explained == "±: standard deviation of the rating around its prediction"
+
+
+def test_pairs_without_a_header_have_the_columns_of_the_data(write, here):
+    run = write("biased_mf", columns={"user": "2", "item": "1", "rating": "3"})
+    (here / "pairs.csv").write_text("7,1\n8,2\n")
+    predict(run, "input=pairs.csv", "header=false", "output=out.csv")
+    shown = pd.read_csv("out.csv", header=None)
+    assert shown[2].to_numpy(np.float32) == pytest.approx(run.predict([1, 2], [7, 8]))
+    PAIRS.to_csv("named.csv", index=False)
+    predict(run, "input=named.csv", "output=named.parquet")
+    assert pd.read_parquet("named.parquet")["basis"].tolist() == BASIS

@@ -1,6 +1,7 @@
 """User mistakes: one line on stderr, status 2, nothing on disk."""
 
 import copy
+import errno
 import itertools
 
 import pytest
@@ -392,6 +393,17 @@ def test_run_folder_with_files_is_refused(command, tmp_path, arguments):
     assert "must be a new or empty folder" in outcome.stderr
     assert [path.name for path in folder.iterdir()] == ["train.log"]
     assert (folder / "train.log").read_text() == "mine"
+
+
+@pytest.mark.parametrize("arguments", [["hydra.run.dir=full"], ["-m", "hydra.sweep.dir=full", "seed=1,2"]])
+def test_disk_that_is_full_before_the_run_starts_is_named(command, tmp_path, monkeypatch, arguments):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr("hydra.core.utils._save_config", fail)
+    outcome = command(tmp_path, "train", *arguments, status=1)
+    assert outcome.stderr == f"error: {tmp_path}/full: No space left on device\n"
+    assert "-m" in arguments or list(tmp_path.iterdir()) == []  # the same command continues a sweep
 
 
 def test_existing_empty_run_folder_is_kept_after_a_mistake(command, tmp_path):

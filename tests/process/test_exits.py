@@ -15,6 +15,7 @@ from ratinglab.process.exits import clean_exit, silence_storage_faults_of_thread
     [
         (RunFailedError("val/mse is nan"), "val/mse is nan"),
         (OSError(errno.ENOSPC, "no space"), "outputs/run: No space left on device"),
+        (OSError(errno.EFBIG, "too large"), "outputs/run: File too large"),
         (OSError(errno.EACCES, "no access", "a.csv"), "a.csv: Permission denied"),
     ],
 )

@@ -44,9 +44,9 @@ EXPECTED = [(7, "b", 3.5), (5, "a", 1.0), (7, "a", 2.0)]
 HEADERLESS = {"header": False, "columns": ("1", "2", "3")}
 
 
-def test_only_columns_with_names_are_recorded():
+def test_columns_are_recorded_by_name_or_position():
     assert csv_options(columns=("u", "i", "r")).column_names() == {"user": "u", "item": "i", "rating": "r"}
-    assert csv_options(**HEADERLESS).column_names() == {}
+    assert csv_options(**HEADERLESS).column_names() == {"user": "1", "item": "2", "rating": "3"}
 
 
 def zstd(content: bytes) -> bytes:

@@ -29,6 +29,11 @@ def test_value_that_is_rounded_to_zero_has_no_minus_sign(capsys):
     assert capsys.readouterr().out.split() == ["similarity", "0.00", "-0.01"]
 
 
+def test_control_characters_in_titles_are_escaped(capsys):
+    print_rows(pd.DataFrame({"title": ["Alien\x1b[31m\nAliens"]}))
+    assert capsys.readouterr().out.splitlines() == ["title", r"Alien\x1b[31m\nAliens"]
+
+
 def test_deviations_are_left_out_if_no_row_has_one(capsys):
     rows = pd.DataFrame({"prediction": [4.0, 3.0], "standard_deviation": [float("nan"), 0.5]})
     print_rows(rows[:1])

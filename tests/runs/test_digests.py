@@ -194,3 +194,10 @@ def test_run_whose_record_is_lost_is_named_by_the_report(run, command):
     (run / "run.json").unlink()
     outcome = command(run.parent, "report", run.name, status=2)
     assert outcome.stderr == "error: there is no finished run in run (left out: run has no run.json)\n"
+
+
+def test_file_that_cannot_be_read_is_not_called_damaged(run):
+    (run / "run.json").unlink()
+    (run / "run.json").mkdir()  # as root, the tests can read any file
+    with pytest.raises(UserError, match=r"run\.json cannot be read: Is a directory$"):
+        check_file(run / "run.json")

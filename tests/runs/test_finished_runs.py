@@ -12,7 +12,7 @@ from run_folders import accept_files, record_of, write_record
 from tables import table_with_features
 
 from ratinglab.errors import UserError
-from ratinglab.runs.finished_runs import find_named_run
+from ratinglab.runs.finished_runs import find_named_run, find_runs
 
 MODEL = options_of("mf")
 RECORD = record_of(MODEL, split_ratings_of(table_with_features(), MODEL))
@@ -100,3 +100,9 @@ def test_mistyped_name_of_a_run_gets_the_nearest_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"run: there is no folder lates; did you mean latest\?"):
         find_named_run("lates")
+
+
+def test_file_is_not_a_folder_of_runs(tmp_path):
+    (tmp_path / "ratings.csv").write_text("1,2,3")
+    with pytest.raises(UserError, match=r"ratings\.csv is a file, not the folder of runs$"):
+        find_runs([str(tmp_path / "ratings.csv")])

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from ratinglab.commands.command_inputs import check_table_path, load_run, note_on_length, print_notes
 from ratinglab.commands.command_options import SimilarOptions
-from ratinglab.errors import format_count
+from ratinglab.errors import CONTROL_CHARACTERS, format_count
 from ratinglab.files import is_stream
 from ratinglab.formats.writing import write_table
 from ratinglab.inference.recommender import check_list_length
@@ -23,7 +23,7 @@ def find_similar(options: SimilarOptions) -> None:
     candidates = tables.items_with_genres(options.genres, column=options.columns.genres) if options.genres else None
     similar = run.similar(options.item, k=options.k, candidates=candidates)
     (item,) = tables.item_names.find([options.item], place=lambda _: "item").tolist()
-    name = tables.item_names.name_of(item)
+    name = tables.item_names.name_of(item).translate(CONTROL_CHARACTERS)
     if output is not None:
         table = pa.Table.from_pandas(similar, preserve_index=False)
         write_table(output, table.schema, [table])

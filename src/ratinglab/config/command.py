@@ -125,7 +125,7 @@ def _train_one_run(task: Task, conf: PrimaryConfig, line: CommandLine, find_run:
                     exit_with(f"{error}; {resume_hint(folder)}", status=error.status)
                 raise
 
-    with job.claim_output_folder("run") as (folder, folder_override):
+    with job.claim_output_folder("run") as (folder, folder_override), clean_exit(folder):  # Hydra writes files too
         run_hydra_app(train, config_name=conf.config_name, arguments=[*line.flags, *job.overrides, folder_override])
 
 

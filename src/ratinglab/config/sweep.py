@@ -247,6 +247,7 @@ def _run_jobs(run_app: Callable[[], None], folder: Path, *, num_jobs: int) -> bo
     except (UserError, HydraException, OmegaConfBaseException, YAMLError):
         raise
     except Exception as error:  # for example, a launcher's error because its worker was killed
+        exit_on_storage_fault(error, folder)
         log.debug("the sweep has failed", exc_info=True)
         reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
         if not find_job_folders(folder):

@@ -198,8 +198,8 @@ class CsvOptions(TextOptions, DataOptions):
             raise UserError("data.cache must be a folder with data.on_disk=true, got null")
 
     def column_names(self) -> dict[str, str]:
-        """Return the names of columns by role. Leaves out positions, which apply only to this file."""
-        return {role: name for role, name in self.columns.by_role().items() if not name.isdigit()}
+        """Return the names of columns by role or, without a header, their positions."""
+        return self.columns.by_role()
 
     @property
     def keeps_rows_on_disk(self) -> bool:

@@ -11,13 +11,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
-from ratinglab.errors import RunFailedError, UserError
+from ratinglab.errors import CONTROL_CHARACTERS, RunFailedError, UserError
 from ratinglab.process.interrupts import StoppedError, raise_on_signals
 from ratinglab.process.program import process_rank, started_by_slurm, started_by_torchrun
 
-LINE_BREAKS = {ord(character): repr(character)[1:-1] for character in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"}
-"""Escapes of the characters at which str.splitlines splits. A file name, key or cell in a message may contain them."""
-STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR)
+STORAGE_FAULTS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR),
+)
 """errno values of storage faults, such as a full or protected disk. They are reported without a traceback."""
 RANK_ZERO_WAIT_SECONDS = 10.0
 """Time that another rank waits before it reports a mistake, because rank 0 usually reports the same one."""
@@ -42,7 +43,7 @@ def clean_exit(folder: Path | None = None) -> Iterator[None]:
     except UserError as error:
         if process_rank() > 0 and (started_by_torchrun() or started_by_slurm()):
             time.sleep(RANK_ZERO_WAIT_SECONDS)  # meanwhile, the launcher ends this process if rank 0 has ended
-        exit_with(f"error: {str(error).translate(LINE_BREAKS)}", status=2)
+        exit_with(f"error: {str(error).translate(CONTROL_CHARACTERS)}", status=2)
     except StoppedError as error:
         exit_with(str(error), status=error.status)
     except RunFailedError as error:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from ratinglab.errors import CONTROL_CHARACTERS
+
 METRIC_DECIMALS = 4
 """Decimal places of a metric."""
 COLUMN_DECIMALS = {"prediction": 2, "similarity": 2, "score": 3, "standard_deviation": 2}
@@ -54,6 +56,7 @@ def print_rows(rows: pd.DataFrame) -> None:
         if name in rows and pd.api.types.is_float_dtype(rows[name]):  # not a user's own column of text
             cells[name] = rows[name].map(f"{{:z.{decimals}f}}".format).where(rows[name].notna(), "")
     cells = cells.rename(columns={"standard_deviation": "±"}).astype(str)
+    cells = cells.map(lambda text: text.translate(CONTROL_CHARACTERS))
     print(*align([list(cells.columns), *cells.to_numpy().tolist()]), sep="\n")
     if "±" in cells:
         quantity = "similarity over the samples" if "similarity" in cells else "rating around its prediction"

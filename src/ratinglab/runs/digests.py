@@ -59,8 +59,10 @@ def read_digests(folder: Path) -> dict[str, list[str]]:
         digests: dict[str, list[str]] = content["sha256"]
         if content["digest"] != _digest_of_table(digests):
             raise ValueError("its own digest differs")
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError) as error:
+        reason = " ".join(str(error).split())
         raise UserError(f"{path} is damaged: {reason}; the run's files cannot be checked") from error
     return digests
 
@@ -89,7 +91,7 @@ def _digest_if_any(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise UserError(f"{path} is damaged: {error.strerror}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def seal_archive(archive: BytesIO) -> None:

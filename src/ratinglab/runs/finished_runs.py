@@ -35,6 +35,8 @@ def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]
     finished, unfinished, faults = list[FinishedRun](), 0, list[str]()
     for name in folders:
         folder = user_path(name, key="folder")
+        if folder.is_file():
+            raise UserError(f"{folder} is a file, not the folder of runs")
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}{suggest_sibling(folder)}")
         candidates |= dict.fromkeys(path.parent.resolve() for path in sorted(folder.rglob(RUN_RECORD)))
