@@ -650,6 +650,8 @@ def test_load_takes_the_names_of_runs(frame):
     assert ratinglab.load("best").folder == runs[0].folder
     with pytest.raises(ratinglab.UserError, match=r"run: there is no folder .*outputs/nowhere"):
         ratinglab.load("outputs/nowhere")
+    with pytest.raises(ratinglab.UserError, match=r"^folder must be a path, latest or best, got None$"):
+        ratinglab.load(None)
 
 
 def test_run_of_a_data_frame_cannot_resume_on_the_command_line(frame, tmp_path, command):

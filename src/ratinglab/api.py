@@ -214,8 +214,11 @@ def load(folder: str | os.PathLike[str]) -> Run:
         folder: a run's folder, "latest" or "best", as on the command line.
 
     Raises:
+        ArgumentError: the folder is no path.
         UserError: the folder is not a run, or a file is missing, damaged or from another model.
     """
+    if not isinstance(folder, str | os.PathLike):
+        raise ArgumentError(f"folder must be a path, latest or best, got {folder!r}")
     with isolated():
         return Run.load(find_named_run(os.fspath(folder))[0].absolute())
 

@@ -177,6 +177,8 @@ MISTAKES = [
     (["-m", "logger=[csv],[csv,tensorbord]"], "unknown logger=tensorbord: choose from "),
     (["hydra.output_subdir=null"], "hydra.output_subdir=null: hydra.output_subdir cannot be set"),
     (["-m", "seed=1,2", "hydra.sweep.subdir=same"], "hydra.sweep.subdir=same: hydra.sweep.subdir cannot be set"),
+    (["-m", "hydra.launcher=joblib"], "hydra.launcher=joblib: hydra.launcher cannot be set; hydra/launcher=NAME"),
+    (["hydra.sweeper=null"], "hydra.sweeper=null: hydra.sweeper cannot be set; hydra/sweeper=NAME chooses a sweeper"),
     (["hydra.job.chdir=true"], "hydra.job.chdir=true: hydra.job.chdir cannot be set"),
     (["hydra.run.dir=bad.csv/x"], "hydra.run.dir: "),
     (["data.cache=bad.csv"], "data.cache: "),

@@ -120,3 +120,13 @@ def test_a_threshold_that_no_rating_reaches_is_refused():
         check_threshold(4.6, parts, unit=1, key="threshold")
     start = "threshold must be at most 4.5, the highest held-out rating, got 4.6"
     assert str(error.value) == f"{start}: no item would be relevant"
+
+
+def test_huge_list_length_takes_no_memory():
+    is_hit, num_relevant = np.array([[True, False]]), np.array([3])
+    long = ranking_metrics_per_user(is_hit, num_relevant, k=10**12)
+    short = ranking_metrics_per_user(is_hit, num_relevant, k=3)
+    assert {name: long[name] for name in long if name != "precision"} == {
+        name: short[name] for name in short if name != "precision"
+    }
+    assert long["precision"] == 1e-12

@@ -142,6 +142,8 @@ def test_predict_accepts_no_pairs_and_refuses_unequal_lengths(run):
         (lambda run: run.evaluate(parts="test"), r"parts must be a list, such as \['test'\], got 'test'"),
         (lambda run: run.evaluate_ranking(k=5, parts="test"), r"parts must be a list, such as \['test'\], got 'test'"),
         (lambda run: run.predict([True], [1]), r"user_ids must be a list of ids, got \[True\]"),
+        (lambda run: run.predict(torch.tensor([1]), [1]), r"user_ids must be a list of ids, got tensor\(\[1\]\)"),
+        (lambda run: run.explain([1, 2], 1), r"user_id must be one id, got \[1, 2\]"),
         (lambda run: run.evaluate_ranking(k=5, parts=["valid"]), "a part must be one of val, test, got 'valid'"),
         (lambda run: run.evaluate_ranking(k=5, parts=["train"]), "a part must be one of val, test, got 'train'"),
         (lambda run: run.evaluate_own_ranking(parts=["train"]), "a part must be one of val, test, got 'train'"),
@@ -150,6 +152,22 @@ def test_predict_accepts_no_pairs_and_refuses_unequal_lengths(run):
 def test_single_ids_and_unknown_parts_are_refused(run, call, message):
     with pytest.raises(UserError, match=message):
         call(run)
+
+
+def test_predictions_that_the_run_keeps_cannot_be_changed(run):
+    predictions = run.predictions("test")
+    for array in (predictions.predicted, predictions.baseline):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 0
+
+
+def test_run_whose_folder_is_gone_says_so(biased, tmp_path):
+    run = Run.load(shutil.copytree(biased.run, tmp_path / "run"))
+    shutil.rmtree(run.folder)
+    for use in (lambda: run.metrics, lambda: run.recommend(1), lambda: run.predict([1], [2]), run.evaluate):
+        with pytest.raises(UserError, match=r"^there is no folder \S+run$"):
+            use()
+    assert run._repr_html_() is None  # so that a notebook shows the repr
 
 
 def test_any_collection_of_ids_is_accepted(run):

@@ -366,3 +366,11 @@ def test_seeds_alone_end_with_their_mean_and_interval(tmp_path):
         ["±", "95%", "2.4841", "4.9683", "1.2896"],
     )
     assert explained == "± 95%      half-width of the mean's 95% confidence interval, by Student's t over seeds"
+
+
+def test_key_with_a_failed_value_may_have_an_effect(tmp_path):
+    for number, lr in enumerate((0.1, 0.2)):
+        write_job(tmp_path, number, metrics=0.7, optimizer__lr=lr)
+    assert any("optimizer.lr has no effect" in line for line in report_sweep(read_jobs(tmp_path)).lines)
+    write_job(tmp_path, 2, metrics=None, failure="val/mse is nan", optimizer__lr=9)
+    assert not any("no effect" in line for line in report_sweep(read_jobs(tmp_path)).lines)

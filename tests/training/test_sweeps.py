@@ -190,6 +190,7 @@ def test_search_leaves_the_test_rows_closed_until_asked(command, tmp_path):
     assert f"test       MSE {metrics['test/mse']:.4f}\n" in shown
     assert "equal to metrics.json to the last digit" in command(tmp_path, "evaluate", str(best)).stdout
     assert command(tmp_path, "report", *shlex.split(line)[3:]).stdout == shown
+    assert command(tmp_path, "report", str(outcome.run)).stdout == shown
 
 
 def test_report_with_test_needs_a_sweep_with_a_best_configuration(command, whole, quick):

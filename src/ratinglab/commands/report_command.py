@@ -4,8 +4,6 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
 from ratinglab.inference.run import Run
@@ -33,17 +31,18 @@ def report_folders(folders: Sequence[str], *, test: bool) -> Iterator[str]:
     if test and not sweeps:
         raise UserError(f"--test needs the folder of a sweep, got {', '.join(folders)}")
     for folder in sweeps:
-        test_errors = list(_test_best(folder)) if test else []
+        if test:
+            _test_best(folder)
         sweep = report_sweep(read_jobs(folder))
-        yield from (*sweep.lines, *test_errors, "")
+        yield from (*sweep.lines, "")
         if os.access(folder, os.W_OK):
             sweep.write(folder)
     is_single_sweep = len(sweeps) == len(folders) == 1  # its table has all runs; only protocols need another table
     yield from tabulate_comparisons(folders, only_protocols=is_single_sweep)
 
 
-def _test_best(sweep: Path) -> Iterator[str]:
-    """Evaluate the best configuration of a sweep on its test rows, and format the mean of each metric over its runs."""
+def _test_best(sweep: Path) -> None:
+    """Evaluate the runs of a sweep's best configuration on their test rows, and store the errors in their folders."""
     sets = divide_jobs(read_jobs(sweep))
     best = sets[0].best if len(sets) == 1 else None
     if best is None:
@@ -51,22 +50,15 @@ def _test_best(sweep: Path) -> Iterator[str]:
             f"--test needs one best configuration; the sweep in {sweep} has none, or its jobs use different data or "
             "splits"
         )
-    metrics_of_runs = [_test_metrics(run) for run in best.runs]
-    count = "" if len(best.runs) == 1 else f", mean of {len(best.runs)} runs"
-    record = best.runs[0].record
-    # the monitored metric may be one of lists, which `metric_kinds` leaves out
-    for kind in dict.fromkeys([*record.metric_kinds(), record.monitored_metric()]):
-        tag = f"test/{kind.name}"
-        if all(tag in metrics for metrics in metrics_of_runs):
-            yield f"test       {kind.label} {np.mean([metrics[tag] for metrics in metrics_of_runs]):.4f}{count}"
+    for run in best.runs:
+        if not any(tag.startswith("test/") for tag in run.metrics):
+            _test_run(run)
 
 
-def _test_metrics(run: FinishedRun) -> dict[str, float]:
-    """Return a run's metrics. Measures missing test errors, and rewrites metrics.json and predictions.parquet."""
-    if any(tag.startswith("test/") for tag in run.metrics):
-        return run.metrics
+def _test_run(run: FinishedRun) -> None:
+    """Measure the test errors of a run, and rewrite its metrics.json and predictions.parquet."""
     loaded = Run.load(run.folder)
     metrics = run.metrics | loaded.evaluate(parts=("test",)) | loaded.evaluate_own_ranking(parts=("test",))
     if not run.record.predicts_scores:
         write_predictions(run.folder, {part: loaded.predictions(part) for part in ("val", "test")})
-    return write_metrics(run.folder, metrics, monitor=run.record.monitor)
+    write_metrics(run.folder, metrics, monitor=run.record.monitor)

@@ -33,8 +33,15 @@ from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.trainer_options import NOT_IN_TRAINER
 from ratinglab.options import as_yaml
 
-FOLDER_KEYS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
-"""Hydra settings that ratinglab sets itself, because the folders of runs depend on them."""
+HINTS_ON_HYDRA_KEYS = {
+    "hydra.sweep.subdir": "use hydra.run.dir or hydra.sweep.dir",
+    "hydra.output_subdir": "use hydra.run.dir or hydra.sweep.dir",
+    "hydra.job.chdir": "use hydra.run.dir or hydra.sweep.dir",
+    "hydra.mode": "use -m",
+    "hydra.sweeper": "hydra/sweeper=NAME chooses a sweeper",
+    "hydra.launcher": "hydra/launcher=NAME chooses a launcher",
+}
+"""What to set in place of the keys of Hydra that cannot be set: ratinglab sets them itself, or a group has the key."""
 COMMAND_LINE_KEYS = ("resume", "reproduces")
 """Keys that name an earlier run, which provides all other settings. Only the command line can set them."""
 LIST_KEYS = ("data.path", "data.unrated", "model.user_features", "model.item_features")
@@ -60,8 +67,8 @@ def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
     """Refuse overrides that Hydra would accept.
 
     Raises:
-        UserError: an override adds or removes a key, leaves a group without a choice, or sets one of FOLDER_KEYS, so
-            that two runs could share a folder, or a run could lose its record.
+        UserError: an override adds or removes a key, leaves a group without a choice, or sets one of
+            HINTS_ON_HYDRA_KEYS: two runs could share a folder, or a run could lose its record.
         HydraException: an override adds a key that is unknown.
     """
     groups = conf.groups()
@@ -73,9 +80,8 @@ def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
                 raise UserError(f"{typed}: a key cannot be removed, only set, as in KEY=VALUE")
             if override.is_add() or override.is_force_add():
                 _refuse_added_key(override, overrides, conf)
-        elif key in FOLDER_KEYS:
-            hint = "use -m" if key == "hydra.mode" else "use hydra.run.dir or hydra.sweep.dir"
-            raise UserError(f"{typed}: {key} cannot be set; {hint}")
+        elif key in HINTS_ON_HYDRA_KEYS:
+            raise UserError(f"{typed}: {key} cannot be set; {HINTS_ON_HYDRA_KEYS[key]}")
         if key in groups and override.is_sweep_override():
             for listed in swept_values(override):
                 _check_names(conf, key, listed.strip("[]").split(","), typed=typed)

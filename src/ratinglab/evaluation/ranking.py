@@ -77,9 +77,10 @@ def ranking_metrics_per_user(
     Returns:
         (B,) float64 by name.
     """
-    hits, rank = is_hit.astype(np.float64), np.arange(1, k + 1)
+    num_best = np.minimum(num_relevant, k)  # hits of an ideal list
+    hits, rank = is_hit.astype(np.float64), np.arange(1, max(is_hit.shape[1], num_best.max()) + 1)
     discount = 1 / np.log2(rank + 1)
-    ideal_dcg = np.cumsum(discount)[np.minimum(num_relevant, k) - 1]
+    ideal_dcg = np.cumsum(discount)[num_best - 1]
     precision_at = np.cumsum(hits, axis=1) / rank[: hits.shape[1]]
     count, has_hit = hits.sum(axis=1), is_hit.any(axis=1)
     first_hit = is_hit.argmax(axis=1) if is_hit.shape[1] > 0 else np.zeros(len(is_hit), dtype=np.intp)

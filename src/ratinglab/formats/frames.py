@@ -162,7 +162,7 @@ def _to_arrow(values: Any, *, name: str, file: InputFile) -> pa.Array | pa.Chunk
             return pa.array(cells.map(str, na_action="ignore"), pa.string(), from_pandas=True)
         _check_kinds(cells, name=name, file=file)
         reason = " ".join(str(error).split()).rstrip(".")
-        raise UserError(f"{place} must hold values of one type: {reason}") from error
+        raise UserError(f"{place} cannot be read: {reason}") from error
 
 
 def _check_kinds(cells: "pd.Series[Any]", *, name: str, file: InputFile) -> None:

@@ -16,6 +16,7 @@ from ratinglab.formats.frames import Frame, frame_file
 from ratinglab.formats.literals import WHOLE_NUMBER, parse_number
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_tables import TextTable, open_text_table
+from ratinglab.inference.indexed_tables import check_id
 from ratinglab.inference.run_tables import RunTables
 from ratinglab.ratings.ids import UNKNOWN, IdMap
 from ratinglab.ratings.side_information import GROUP_SUFFIX, Column, is_unknown, parse_new_values
@@ -165,8 +166,7 @@ def _look_up_user(ids: IdMap, user_id: int | str | None) -> GivenUser:
     """
     if user_id is None:
         return GivenUser(NEW_USER, UNKNOWN)
-    if np.ndim(user_id) > 0 or isinstance(user_id, bool):
-        raise UserError(f"user_id must be one id, got {user_id!r}")
+    check_id(user_id)
     index = ids.index_of([user_id])
     (name,) = spell_as_in_run([user_id], ids, index)
     return GivenUser(name, int(index[0]))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from torch import Tensor
 
 from ratinglab.errors import UserError, did_you_mean, format_count
 from ratinglab.ratings.ids import UNKNOWN, IdMap
@@ -25,8 +26,15 @@ Ids = Sequence[int | str] | NDArray[np.generic] | pd.Series
 def check_ids(ids: Ids, *, name: str) -> None:
     """Raise UserError unless the argument `name` is a list of ids, not a single id, a table or a mask."""
     is_list = isinstance(ids, Collection) and not isinstance(ids, str | bytes) and getattr(ids, "ndim", 1) == 1
+    is_list = is_list and not isinstance(ids, Tensor)
     if not is_list or isinstance(next(iter(ids), None), list | tuple | np.ndarray | bool | np.bool_):
         raise UserError(f"{name} must be a list of ids, got {' '.join(repr(ids).split())}")
+
+
+def check_id(user_id: object) -> None:
+    """Raise UserError unless this is one id."""
+    if np.ndim(user_id) > 0 or isinstance(user_id, bool):  # type: ignore[arg-type]
+        raise UserError(f"user_id must be one id, got {user_id!r}")
 
 
 def check_pairs(user_ids: Ids, item_ids: Ids) -> None:

@@ -26,7 +26,7 @@ from ratinglab.inference.fold_in_input import (
     to_table,
 )
 from ratinglab.inference.folded_in import FoldedIn
-from ratinglab.inference.indexed_tables import Ids
+from ratinglab.inference.indexed_tables import Ids, check_id
 from ratinglab.inference.recommender import SHORT_LIST, Recommender, Times, check_k, parse_order, predict_by_block
 from ratinglab.inference.run_evaluation import (
     BASELINES,
@@ -89,15 +89,18 @@ class Run(Recommender):
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, model={self.record.model!r})"
 
-    def _repr_html_(self) -> str:
-        """Show the metrics in a notebook, in a row per part and system."""
+    def _repr_html_(self) -> str | None:
+        """Show the metrics in a notebook, in a row per part and system. Returns None if there are none."""
         labels = {metric.name: metric.label for metric in self.record.metric_kinds()}
         systems = {"": self.record.model, **BASELINES}
         if self.record.predicts_scores:
             lengths = self.record.list_lengths()
             labels = {f"{name}@{k}": f"{label}@{k}" for k in lengths for name, label in METRIC_LABELS.items()}
             systems = {"": self.record.model, POPULARITY: "most popular"}
-        metrics = self.metrics
+        try:
+            metrics = self.metrics
+        except UserError:  # the run has not finished, or its folder is gone
+            return None
         rows = {
             (label, system): {labels[name]: metrics.get(f"{prefix}{part}/{name}", np.nan) for name in labels}
             for part, label in PART_LABELS.items()
@@ -297,6 +300,7 @@ class Run(Recommender):
         Raises:
             UserError: the user or an item has no training ratings.
         """
+        check_id(user_id)
         self.tables.check_users([user_id], place=lambda _: "user_id", for_lists=False)
         return self.fold_in(user_id=user_id).explain(item_ids, k=k)
 

@@ -36,7 +36,10 @@ def predict_rows(run: "Run", rows: Ratings) -> Predictions:
     predictor = run.predictor
     predicted = predict_by_block(predictor, rows)
     baseline = predict_by_block(lambda user, item, _: predictor.clip(predictor.baseline(user, item)), rows)
-    return Predictions(rows, predicted=predicted.numpy(), baseline=baseline.numpy())
+    arrays = predicted.numpy(), baseline.numpy()
+    for array in arrays:
+        array.setflags(write=False)  # a run keeps and returns them
+    return Predictions(rows, *arrays)
 
 
 def measure_errors(run: "Run", predictions: Predictions, *, prefix: str) -> dict[str, float]:
@@ -64,8 +67,8 @@ def _measure_group(run: "Run", predictions: Predictions, *, prefix: str) -> dict
     """Measure the errors of the model and of the baselines, by tag."""
     rating, predictor = torch.from_numpy(predictions.rows.rating), run.predictor
     systems = {
-        "": torch.from_numpy(predictions.predicted),
-        "baseline/bias/": torch.from_numpy(predictions.baseline),
+        "": torch.tensor(predictions.predicted),
+        "baseline/bias/": torch.tensor(predictions.baseline),
         "baseline/mean/": predictor.clip(predictor.baseline.mean).repeat(len(rating)),
     }
     metrics = find_metrics([metric["target"] for metric in run.record.metrics])

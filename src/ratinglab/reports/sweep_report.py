@@ -211,7 +211,7 @@ def _describe_keys(jobs: ComparableJobs) -> Iterator[str]:
     """Name the swept keys without effect, and the keys whose best value lies at an end of the tried values."""
     column, groups = jobs.columns[0], _complete_groups(jobs)
     for key in jobs.groups[0].settings:
-        if _has_no_effect(key, groups, column):
+        if len(groups) == len(jobs.groups) and _has_no_effect(key, groups, column):
             yield f"note: {key} has no effect here: it changes {column.label} by less than {HALF_DECIMAL:.5f}"
         elif jobs.best is not None and (end := _end_of(key, jobs.best, groups)):
             value = short_number(jobs.best.settings[key])
@@ -249,20 +249,30 @@ def _complete_groups(jobs: ComparableJobs) -> list[Group]:
 
 
 def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
-    """Format the command that tests the best configuration, if it has no test errors, and the one that trains it."""
+    """Format the test errors of the best configuration if no column has them, and the command that trains it."""
     if jobs.best is None:
         return
     job = next(job for job in jobs.best.jobs if job.run is not None)
     arguments = {key: value for key, value in job.arguments.items() if key not in jobs.replicates}
-    test_tags = [column.name for column in jobs.columns if column.name.startswith("test/")]
-    if not test_tags:
+    if not any(column.name.startswith("test/") for column in jobs.columns):
         arguments["test"] = "true"
-    if is_only and not any(values_of(jobs.best.runs, tag) for tag in test_tags):
-        yield f"test       {shell_command('report', '--test', os.path.relpath(job.folder.parent))}"
+        if is_only:
+            yield from _test_lines(jobs.best)
     config_dir = read_config_dir(job.folder)
     folder_flag = [] if config_dir is None else ["--config-dir", config_dir]
     overrides = [f"{key}={value}" for key, value in arguments.items()]
     yield f"best       {shell_command('train', *folder_flag, *overrides)}"
+
+
+def _test_lines(best: Group) -> list[str]:
+    """Format the test errors that `report --test` has measured for the best configuration, or that command."""
+    record = best.runs[0].record
+    # the monitored metric may be one of lists, which `metric_kinds` leaves out
+    kinds = dict.fromkeys([*record.metric_kinds(), record.monitored_metric()])
+    means = {kind.label: mean_of(best.runs, f"test/{kind.name}") for kind in kinds}
+    count = "" if len(best.runs) == 1 else f", mean of {len(best.runs)} runs"
+    lines = [f"test       {label} {mean:.4f}{count}" for label, mean in means.items() if not math.isnan(mean)]
+    return lines or [f"test       {shell_command('report', '--test', os.path.relpath(best.runs[0].folder.parent))}"]
 
 
 def _comparisons_csv(sets: Sequence[ComparableJobs]) -> bytes:

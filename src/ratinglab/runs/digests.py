@@ -49,9 +49,11 @@ def read_digests(folder: Path) -> dict[str, list[str]]:
     """Read the valid digests of each file. Returns {} for a folder without digests.
 
     Raises:
-        UserError: digests.json is damaged.
+        UserError: there is no such folder, or digests.json is damaged.
     """
     path = folder / DIGESTS
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}")
     if not os.path.lexists(path):
         return {}
     try:
