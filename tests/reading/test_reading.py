@@ -170,9 +170,11 @@ def test_zip_archive_of_one_file_is_read_as_that_file(tmp_path, read):
         csv_options(path=str(path)).load()
 
 
-def test_zip_archive_without_a_file_is_refused(tmp_path):
+@pytest.mark.parametrize("folders", [[], ["folder/"]])
+def test_zip_archive_without_a_file_is_refused(tmp_path, folders):
     with zipfile.ZipFile(tmp_path / "ratings.zip", "w") as archive:
-        archive.writestr("folder/", "")
+        for folder in folders:
+            archive.writestr(folder, "")
     with pytest.raises(UserError, match=r"ratings.zip holds no file$"):
         csv_options(path=str(tmp_path / "ratings.zip")).load()
 

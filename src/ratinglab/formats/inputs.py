@@ -28,7 +28,7 @@ SIGNATURES = {
     re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"): "bzip2",
     re.compile(rb"\xfd7zXZ\x00"): "xz",
     re.compile(rb"\x28\xb5\x2f\xfd"): "zstd",
-    re.compile(rb"PK\x03\x04"): "zip",
+    re.compile(rb"PK(\x03\x04|\x05\x06)"): "zip",
 }
 """First bytes of each compressed format. The file name does not matter."""
 START_BYTES = 1 << 16
