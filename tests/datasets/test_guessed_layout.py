@@ -242,6 +242,34 @@ def test_column_named_when_holds_times(guessed):
     assert found.options.load().timestamp is not None
 
 
+def test_own_ratings_and_dates_are_preferred_in_an_export_of_imdb(guessed):
+    header = "User,Const,Your Rating,Date Rated,Title,IMDb Rating,Year,Genres"
+    found = guessed(f"{header}\nu1,tt1,4,2020-01-31,Heat,8.3,1995,Crime\nu2,tt2,9,2020-02-01,Alien,8.5,1979,Horror\n")
+    assert columns_of(found) == ("User", "Const", "Your Rating", "Date Rated")
+    assert found.options.items.title == "Title"
+
+
+def test_own_ratings_are_preferred_to_a_column_named_rating(guessed):
+    assert columns_of(guessed("user,film,Rating,My Rating\n1,2,3.1,4\n2,3,4.2,5\n"))[2] == "My Rating"
+
+
+def test_year_is_no_timestamp(guessed):
+    assert columns_of(guessed("user,film,stars,year\n1,2,3,1995\n2,3,4,1979\n"))[3] is None
+
+
+def test_addresses_of_films_are_preferred_to_names_that_films_share(guessed):
+    header = "User,Date,Name,Year,Letterboxd URI,Rating"
+    found = guessed(f"{header}\nu1,2020-01-31,Heat,1995,b/1,4\nu2,2020-02-01,Heat,1986,b/2,3\n")
+    assert columns_of(found) == ("User", "Letterboxd URI", "Rating", "Date")
+    assert found.options.items.title == "Name"
+
+
+def test_authors_of_books_are_no_users(guessed):
+    header = "Book Id,Title,Author,My Rating,Average Rating,Date Added"
+    with pytest.raises(UserError, match=r"set data.columns.user to one of Title, Author, Average Rating$"):
+        guessed(f"{header}\n1,Dune,Frank Herbert,4,4.3,2020/01/31\n2,Emma,Jane Austen,5,4.1,2020/02/01\n")
+
+
 def test_separator_that_the_user_names_is_kept(guessed):
     assert guessed("1^2^3\n2^3^4\n", separator="^").options.separator == "^"
 

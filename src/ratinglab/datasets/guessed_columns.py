@@ -12,24 +12,24 @@ COLUMN_NAMES = {
     "user": (
         "user id, user, users, uid, reviewer id, customer id, member id, rater id, account id, profile id, viewer id, "
         "reader id, listener id, player id, person id, visitor id, user name, user hash, review profile name, "
-        "profile name, reviewer name, nickname, login, reviewer, customer, member, rater, author, profile, from id, "
-        "source"
+        "profile name, reviewer name, nickname, login, reviewer, customer, member, rater, profile, from id, source"
     ),
     "item": (
         "item id, item, items, iid, movie id, film id, anime id, book id, isbn, parent asin, asin, product id, "
         "business id, gmap id, place id, recipe id, artist id, track id, song id, video id, game id, app id, joke id, "
         "beer id, beer beer id, wine id, restaurant id, hotel id, show id, series id, work id, store id, news id, "
-        "to id, target, movie name en, movie name, movie title, book title, movie, film, anime, book, product, artist, "
-        "track, song, video, game, recipe, place, beer, restaurant, hotel, show, title, name"
+        "to id, target, imdb id, tconst, const, letterboxd uri, movie name en, movie name, movie title, book title, "
+        "movie, film, anime, book, product, artist, track, song, video, game, recipe, place, beer, restaurant, hotel, "
+        "show, title, name"
     ),
     "rating": (
-        "rating, ratings, overall, stars, star, star rating, score, book rating, user rating, user score, "
-        "review overall, review score, overall rating, my rating, rate, grade, mark, vote, points, value, preference, "
+        "my rating, your rating, rating, ratings, overall, stars, star, star rating, score, book rating, user rating, "
+        "user score, review overall, review score, overall rating, rate, grade, mark, vote, points, value, preference, "
         "weight, watch ratio, play count, plays, count, listens"
     ),
     "timestamp": (
         "timestamp, unix review time, unix time, time, ts, datetime, date time, date, review time, review date, rating "
-        "date, date added, created at, created, rated at, when, submitted, updated at, date updated, year"
+        "date, date rated, date added, created at, created, rated at, when, submitted, updated at, date updated"
     ),
 }
 """Names of columns by role, the most likely first. Case and characters other than letters and digits are ignored."""
