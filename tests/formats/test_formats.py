@@ -117,6 +117,8 @@ LINE = '{"user_id": "u", "item_id": 1, "rating": 5}\n'
     ("content", "message"),
     [
         (LINE + '{"user_id": "v", "item_id": 2}\n', "line 2: the key 'rating' is missing"),
+        ('{"user_id": "v", "item_id": 2}\n' + LINE, "line 1: the key 'rating' is missing"),
+        (LINE + "5\n", "line 2: each line must be a JSON object"),
         (LINE + '\n{"user_id": 3, "item_id": 2, "rating": 4}\n', "line 3: 'user_id' must be text, as in line 1, got 3"),
         (LINE + '{"user_id": "v", "item_id": 2, "rating": "x"}\n', "line 2: 'rating' must be a number, .* got \"x\""),
         (LINE + '{"user_id": "v", "item_id": 2, "rating": null}\n', "line 2: 'rating' must be a number, .* got null"),
@@ -332,7 +334,7 @@ def test_ids_that_are_no_ids_are_refused(read, tmp_path, ids, message):
 
 def test_text_ids_that_are_not_utf_8_are_refused(read):
     with pytest.raises(UserError, match=r"the user ids are not UTF-8 text|cannot be read"):
-        read(b'{"user_id": "b", "item_id": "c", "rating": 2}\n{"user_id": "\xff", "item_id": "d", "rating": 3}\n')
+        read(2 * LINE.encode() + b'{"user_id": "\xff", "item_id": 2, "rating": 3}\n')
 
 
 def test_json_titles_that_look_like_dates_stay_titles(tmp_path, read):

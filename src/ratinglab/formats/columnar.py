@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -156,12 +157,12 @@ def _json_fault(file: InputFile, schema: pa.Schema, *, fallback: str) -> UserErr
 
 
 def _read_first_object(file: InputFile) -> dict[str, Any]:
+    """Read the first line. A key that only the second line has gets the value "", so that reading reports the fault."""
     try:
-        _, line = next(_json_lines(file))
-        first: dict[str, Any] = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        rows = [json.loads(line) for _, line in islice(_json_lines(file), 2)]
+        return dict.fromkeys(rows[-1], "") | rows[0]
+    except (TypeError, ValueError, RecursionError) as error:
         raise _json_fault(file, pa.schema([]), fallback=str(error)) from error
-    return first
 
 
 def _json_lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
