@@ -213,6 +213,20 @@ def test_titles_without_a_known_name_are_distinct_texts(with_tables):
     assert (items.separator, items.header, items.item, items.title) == ("pipe", False, "2", "4")
 
 
+def test_items_have_no_titles_if_no_column_seems_to_hold_them(with_tables):
+    found = with_tables(items="item,genre\n7,x\n8,x\n9,x\n")
+    assert (found.options.items.item, found.options.items.title) == ("item", None)
+    (note,) = found.notes
+    assert note.endswith("items seems to hold titles; to read one as titles, set data.items.title")
+
+
+def test_titles_that_the_user_excludes_are_not_guessed(guessed, tmp_path):
+    items = replace(csv_options().items, title=None)
+    assert guessed(TITLED, items=items).options.items.path is None
+    found = guessed(TITLED, items=replace(items, path=str(tmp_path / "ratings")))
+    assert (found.options.items.title, found.notes) == (None, ())
+
+
 def test_names_in_a_table_that_the_user_gives_are_kept(with_tables):
     found = with_tables(items="item_id,title,name,code\n7,A,C,7\n8,B,D,8\n").options.items
     assert (found.item, found.title) == ("item_id", "title")
@@ -232,7 +246,7 @@ def test_only_column_of_a_table_is_named_alone(with_tables):
 
 
 def test_ids_of_a_table_that_lacks_most_of_the_rated_items_are_not_guessed(with_tables):
-    with pytest.raises(UserError, match=r"set data.items.item and data.items.title to two of Nr, Genre$"):
+    with pytest.raises(UserError, match=r"set data.items.item to one of Nr, Genre$"):
         with_tables(items="Nr,Genre\n1,x\n2,x\n3,y\n")
 
 

@@ -127,7 +127,6 @@ def _guess_table(
     prefix, notes = options.key_prefix, tuple[str, ...]()
     assert options.path is not None, "the caller has checked"
     file = find_file(options.path, key=f"{prefix}path")
-    needed = [role for role in (side, "title") if hasattr(options, role)]
     if file.is_same(ratings):
         dialect = {field.name: getattr(roles.first.options, field.name) for field in fields(TextOptions)}
         options, names = replace(options, **dialect), roles.first.names
@@ -140,12 +139,13 @@ def _guess_table(
         table = open_text_table(file, options.dialect()).read()
         names, cells = table.names, {name: table.column(name, key=prefix.rstrip(".")) for name in table.names}
         guesses = _guess_columns(cells, options, side=side, rated_ids=set(roles.cells(side)))
-    guessed = {role: name for role in needed if (name := guesses[role]) is not None}
-    configured = {role: name for role in needed if (name := getattr(options, role)) in names}
-    named = guessed | configured
-    missing = [f"{prefix}{role}" for role in needed if role not in named]
-    problems = _describe_missing(file, options, missing, named=named, names=names)
-    return replace(options, **named), notes, problems
+    configured = {role: name for role in guesses if (name := getattr(options, role, None)) is not None}
+    named: dict[str, Any] = {role: name if name in names else guesses[role] for role, name in configured.items()}
+    if "title" in named and named["title"] is None:
+        notes = (*notes, f"no column of {file} seems to hold titles; to read one as titles, set {prefix}title")
+    missing = [f"{prefix}{side}"] if named[side] is None else []
+    found = {role: name for role, name in named.items() if name is not None}
+    return replace(options, **named), notes, _describe_missing(file, options, missing, named=found, names=names)
 
 
 def _guess_columns(
@@ -171,9 +171,11 @@ def _guess_columns(
 def _find_titles(roles: Roles) -> str | None:
     """Find a title column in the ratings file by its name in the header.
 
-    Returns None if no such column has a single title for each item in the first rows. Review titles differ.
+    Returns None if the user wants no titles, or no such column has a single title for each item in the first rows.
+    Review titles differ.
     """
-    if not roles.first.options.header or "item" not in roles.positions:
+    options = roles.first.options
+    if not options.header or options.items.title is None or "item" not in roles.positions:
         return None
     free, item_ids = roles.free(), roles.cells("item")
     for index in find_by_name([roles.first.names[position] for position in free], TITLE_NAMES):
