@@ -250,6 +250,13 @@ def test_ids_of_a_table_that_lacks_most_of_the_rated_items_are_not_guessed(with_
         with_tables(items="Nr,Genre\n1,x\n2,x\n3,y\n")
 
 
+@pytest.mark.parametrize(("rated", "listed"), [("7", "7.0"), ("7.0", "7")])
+def test_ids_of_a_table_are_compared_with_the_rated_items_as_whole_numbers(with_tables, rated, listed):
+    found = with_tables(f"user,item,rating\nk1,{rated},3\nk2,{rated},4\n", items=f"Nr;Titel\n{listed};A\n9;B\n")
+    assert found.options.items.item == "Nr"
+    assert found.options.load().titles.tolist() == ["A"]
+
+
 def test_column_named_when_holds_times(guessed):
     found = guessed("user;film;stars;when\n1;2;3;964982703\n2;3;4;964981247\n")
     assert columns_of(found) == ("user", "film", "stars", "when")

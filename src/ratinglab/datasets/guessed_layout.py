@@ -1,5 +1,6 @@
 """Guess the layout of the files of ratings, users and items: dialect, columns and timestamp format."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -12,6 +13,7 @@ from ratinglab.files import user_path
 from ratinglab.formats.detection import Format, detect_format
 from ratinglab.formats.inputs import InputFile, find_file, find_rating_files
 from ratinglab.formats.layouts import join_names
+from ratinglab.formats.literals import WHOLE_NUMBER
 from ratinglab.formats.text_options import ColumnOptions, Decimal, TextOptions
 from ratinglab.formats.text_tables import open_text_table
 from ratinglab.ratings.ids import MISSING_VALUES
@@ -157,7 +159,8 @@ def _guess_columns(
     """
     ids, title = getattr(options, side), getattr(options, "title", None)
     if ids not in cells:
-        num_rated = {name: len(rated_ids.intersection(column)) for name, column in cells.items()}
+        rated_ids = _without_zeros(rated_ids)
+        num_rated = {name: len(rated_ids & _without_zeros(set(column))) for name, column in cells.items()}
         ids = max(num_rated, key=lambda name: num_rated[name])
         if not rated_ids or num_rated[ids] < MIN_RATED_SHARE * len(rated_ids):
             ids = None
@@ -166,6 +169,11 @@ def _guess_columns(
     if ids is not None:
         titles += [name for name in candidates if may_be_titles(cells[name])]
     return {side: ids, "title": titles[0] if titles else None}
+
+
+def _without_zeros(ids: set[str]) -> set[str]:
+    """Write whole numbers such as 42.0 as 42, since both are the same id."""
+    return {re.sub(WHOLE_NUMBER, r"\1", text) for text in ids}
 
 
 def _find_titles(roles: Roles) -> str | None:
