@@ -246,7 +246,8 @@ def test_only_column_of_a_table_is_named_alone(with_tables):
 
 
 def test_ids_of_a_table_that_lacks_most_of_the_rated_items_are_not_guessed(with_tables):
-    with pytest.raises(UserError, match=r"set data.items.item to one of Nr, Genre$"):
+    reason = "no column has most of the item ids in the ratings, such as '7'"
+    with pytest.raises(UserError, match=f"found separator=comma; {reason}; set data.items.item to one of Nr, Genre$"):
         with_tables(items="Nr,Genre\n1,x\n2,x\n3,y\n")
 
 

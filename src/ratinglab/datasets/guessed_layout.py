@@ -98,12 +98,18 @@ def _check_thousands(file: InputFile, roles: Roles) -> list[str]:
 
 
 def _describe_missing(
-    file: InputFile, options: TextOptions, missing: Sequence[str], *, named: Mapping[str, str], names: Sequence[str]
+    file: InputFile,
+    options: TextOptions,
+    missing: Sequence[str],
+    *,
+    named: Mapping[str, str],
+    names: Sequence[str],
+    reason: str = "",
 ) -> list[str]:
     """Describe what was found in a file, and the columns to set.
 
     `missing` lists the keys of the missing columns, `named` holds the columns that were found, by role, and `names` all
-    columns. Returns one message, or none if no column is missing.
+    columns. `reason` says why they are missing. Returns one message, or none if no column is missing.
     """
     if not missing:
         return []
@@ -115,7 +121,7 @@ def _describe_missing(
         candidates = list(names)
     number = f"{('one', 'two', 'three')[len(missing) - 1]} of " if len(candidates) > 1 else ""
     keys, columns = " and ".join(missing), join_names(candidates)
-    return [f"{file}: found {', '.join(found) or 'no column'}; set {keys} to {number}{columns}"]
+    return [f"{file}: found {', '.join(found) or 'no column'}{reason}; set {keys} to {number}{columns}"]
 
 
 def _guess_table(
@@ -145,9 +151,11 @@ def _guess_table(
     named: dict[str, Any] = {role: name if name in names else guesses[role] for role, name in configured.items()}
     if "title" in named and named["title"] is None:
         notes = (*notes, f"no column of {file} seems to hold titles; to read one as titles, set {prefix}title")
-    missing = [f"{prefix}{side}"] if named[side] is None else []
+    missing, rated = [f"{prefix}{side}"] if named[side] is None else [], roles.cells(side)
+    reason = f"; no column has most of the {side} ids in the ratings, such as {rated[0]!r}" if rated else ""
     found = {role: name for role, name in named.items() if name is not None}
-    return replace(options, **named), notes, _describe_missing(file, options, missing, named=found, names=names)
+    problems = _describe_missing(file, options, missing, named=found, names=names, reason=reason)
+    return replace(options, **named), notes, problems
 
 
 def _guess_columns(
