@@ -113,7 +113,8 @@ def test_points_that_may_separate_thousands_give_a_note(guessed):
     [
         ("1,10,4.5\n", "has only one row$"),
         ("user,item,rating\n", "has no ratings, only a header$"),
-        ("user,item,opinion\nu,i,good\nv,j,bad\n", "has no column of numbers, and ratings must be numbers$"),
+        ("user,item,rating\nu,i,\nv,j,NULL\nw,j,5\n", "has no column in which most cells are numbers"),
+        ("user,item,opinion\nu,i,good\nv,j,bad\n", "has no column in which most cells are numbers"),
     ],
 )
 def test_file_without_ratings_below_a_header_is_refused_by_what_it_lacks(guessed, content, message):
@@ -353,12 +354,13 @@ def test_fault_in_the_first_rows_is_named(guessed, content, message):
 @pytest.mark.parametrize("prefix", ["", "u"])
 @pytest.mark.parametrize("point", [".", ","])
 @pytest.mark.parametrize("cell", ["five", ""])
-def test_cell_without_a_number_does_not_hide_the_column_of_ratings(guessed, names, prefix, point, cell):
-    ratings = [cell if row == 12 else f"{row % 5}{point}5" for row in range(20)]
+@pytest.mark.parametrize("step", [20, 3])
+def test_cell_without_a_number_does_not_hide_the_column_of_ratings(guessed, names, prefix, point, cell, step):
+    ratings = [cell if row % step == 2 else f"{row % 5}{point}5" for row in range(20)]
     rows = [f"{prefix}{row};{prefix}{row + 1};{rating}" for row, rating in enumerate(ratings)]
     found = guessed("\n".join([names, *rows]) + "\n").options
     assert [*found.columns.by_role().values()] == names.split(";")
-    with pytest.raises(UserError, match=f"ratings, line 14: the rating must be a number, got '{cell}'"):
+    with pytest.raises(UserError, match=f"ratings, line 4: the rating must be a number, got '{cell}'"):
         found.load()
 
 
@@ -375,6 +377,11 @@ def test_columns_without_names_give_a_note(guessed):
 def test_file_of_two_columns_is_refused(guessed):
     with pytest.raises(UserError, match="no known separator splits its rows into three or more columns"):
         guessed("user,item\n1,2\n3,4\n")
+
+
+def test_pairs_of_a_separator_are_no_known_separator(guessed):
+    with pytest.raises(UserError, match="no known separator splits its rows into three or more columns"):
+        guessed("user||item||rating\n1||2||3\n2||3||4\n")
 
 
 def test_blanks_that_split_few_rows_are_no_separators(guessed):

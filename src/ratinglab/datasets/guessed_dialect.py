@@ -25,7 +25,7 @@ SAMPLE_ROWS = 1000
 """Number of first rows used to guess the layout."""
 MIN_COLUMNS = 3
 """Minimum number of columns of a ratings file: users, items and ratings."""
-MIN_NUMBER_SHARE = 0.9
+MIN_NUMBER_SHARE = 0.5
 """Minimum share of numbers in a column of ratings. The other cells are errors, which reading will report."""
 SEPARATOR_ORDER = ("tab", "double_colon", "semicolon", "pipe", "comma", "spaces")
 """Separators, in the order in which they are tried. Characters that are rare in text come first."""
@@ -82,8 +82,8 @@ def _explain_refusal(options: CsvOptions, file: InputFile) -> UserError:
         ((width, count),) = Counter(len(cells) for _, cells in rows).most_common(1)
         if width < MIN_COLUMNS or 2 * count < len(rows):
             continue
-        has_numbers = any(look_like_numbers([cell], candidate.decimal) for _, cells in rows for cell in cells)
         if len(rows) == 1:
+            has_numbers = any(look_like_numbers([cell], candidate.decimal) for cell in rows[0][1])
             return UserError(f"{file} has {'only one row' if has_numbers else 'no ratings, only a header'}")
         wrong = next(((line, len(cells)) for line, cells in rows if len(cells) != width), None)
         if wrong is not None:
@@ -91,8 +91,9 @@ def _explain_refusal(options: CsvOptions, file: InputFile) -> UserError:
             if any(cell.startswith("'") for _, cells in rows for cell in cells):
                 hint = "; if single quotes enclose cells, replace them with double quotes"
             return UserError(f"{file}, line {wrong[0]}: a row must have {width} columns, got {wrong[1]}{hint}")
-        if not has_numbers:
-            return UserError(f"{file} has no column of numbers, and ratings must be numbers")
+        columns = zip(*(cells for _, cells in rows[1:]), strict=True)
+        if not any(are_nearly_numbers(column, decimal) for column in columns for decimal in Decimal):
+            return UserError(f"{file} has no column in which most cells are numbers, and ratings must be numbers")
     return UserError(f"{file}: no known separator splits its rows into three or more columns; set data.separator")
 
 
