@@ -48,7 +48,7 @@ def own_values(run: Run, user_id, listed: pd.DataFrame, by: str) -> np.ndarray:
     error = run.predict(run.user_ids.ids[run.part("val").user], run.item_ids.ids[run.part("val").item])
     deviation = 2 * np.square(error - run.part("val").rating).mean() ** 0.5  # twice the RMSE: see orders.py
     likely = torch.special.ndtr(torch.from_numpy((score - 3.5) / deviation))
-    return (found.estimate(torch.from_numpy(user), torch.from_numpy(item))[0] * likely).numpy()
+    return (found.take_items(torch.from_numpy(item)).estimate(torch.from_numpy(user))[0] * likely).numpy()
 
 
 @pytest.mark.parametrize("by", ORDERS)
@@ -116,7 +116,7 @@ def test_new_items_are_of_interest_by_who_rated_them(run):
     ratings = pd.DataFrame({"user_id": users, "item_id": "new", "rating": 5.0})
     folded = run.fold_in(ratings)
     new = run.record.num_items
-    found = folded.tables.interest.estimate(torch.arange(run.record.num_users), torch.tensor([new]))[:, 0]
+    found = folded.tables.interest.estimate(torch.arange(run.record.num_users))[:, new]
     assert found[:4].mean() > found[4:].mean()
     assert float(folded.tables.interest.share[new]) == pytest.approx(4 / run.record.num_users)
     other = run.user_ids.ids[5]

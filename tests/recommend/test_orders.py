@@ -24,9 +24,8 @@ INTEREST = Interest(torch.tensor([[1.0, 0.0], [0.5, -0.5]]), torch.tensor([[0.8,
 
 
 def test_gain_is_interest_times_the_probability_of_a_liked_rating():
-    gain = ExpectedGain(INTEREST, border=3.5, standard_deviation=0.5)(
-        torch.tensor([0, 1, 2]), torch.tensor([0, 1]), torch.tensor([[3.5, 4.0], [3.0, 5.0], [3.5, 4.0]])
-    )
+    order = ExpectedGain(INTEREST, border=3.5, standard_deviation=0.5)
+    gain = order(torch.tensor([0, 1]))(torch.tensor([0, 1, 2]), torch.tensor([[3.5, 4.0], [3.0, 5.0], [3.5, 4.0]]))
     likely = NormalDist().cdf
     expected = [[0.8 * 0.5, 0.2 * likely(1)], [0.1 * likely(-1), 0], [0.25 * 0.5, 0.25 * likely(1)]]
     np.testing.assert_allclose(gain, expected, rtol=1e-5)
@@ -66,14 +65,14 @@ def test_gain_is_the_same_on_every_scale(scale):
     scaled = {"threshold": stars.liked_threshold(None), "mse": 0.81 * stars.unit**2, "stars": stars}
     other = ExpectedGain.from_rating_levels(INTEREST, stars.to_rating(levels), **scaled)
     assert five.standard_deviation == pytest.approx(2 * 0.9)
-    found = other(user, item, stars.to_rating(predicted))
-    torch.testing.assert_close(found, five(user, item, predicted), atol=1e-5, rtol=1e-4)
+    found = other(item)(user, stars.to_rating(predicted))
+    torch.testing.assert_close(found, five(item)(user, predicted), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("stars", [Stars(1, 5), Stars(3, 3)])
 def test_gain_is_finite_without_errors(stars):
     gain = ExpectedGain.from_rating_levels(INTEREST, np.array([3], dtype=np.float32), threshold=3, mse=0, stars=stars)
-    found = gain(torch.arange(2), torch.arange(2), torch.tensor([[3.0, 5.0], [3.0, 1.0]]))
+    found = gain(torch.arange(2))(torch.arange(2), torch.tensor([[3.0, 5.0], [3.0, 1.0]]))
     np.testing.assert_allclose(found, [[0.4, 0.2], [0.05, 0]], rtol=1e-5)
 
 
@@ -97,7 +96,7 @@ def test_lower_bound_is_the_prediction_minus_its_deviation(monkeypatch, name, en
     pairs = user.repeat_interleave(3).int(), item.repeat(4)
     predicted = predictor.predict_unclipped(*pairs).detach()
     expected = predicted - predictor.standard_deviation(*pairs).nan_to_num(nan=0.0)
-    bound = lower_bound(user, item, predicted.view(4, 3).clone(), predictor=predictor)
+    bound = lower_bound(item, predictor=predictor)(user, predicted.view(4, 3).clone())
     torch.testing.assert_close(bound, expected.view(4, 3).detach(), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(bound[1], predicted.view(4, 3)[1])  # a user without training ratings
 

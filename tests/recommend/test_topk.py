@@ -116,6 +116,6 @@ def test_ordered_scores_are_predictions_in_rating_units():
     predictor = predictor_of("biased_mf")
     predictor.stars = Stars(0.0, 100.0)
     users, items = np.arange(3, dtype=np.int32), np.arange(5, dtype=np.int32)
-    ((_, scores),) = topk._score_by_block(predictor, users, items, lambda user, item, scores: scores.clone())
+    ((_, scores),) = topk._score_by_block(predictor, users, items, lambda item: lambda user, scores: scores.clone())
     pairs = torch.from_numpy(users.repeat(5)), torch.from_numpy(np.tile(items, 3))
     torch.testing.assert_close(scores, predictor.predict_unclipped(*pairs).view(3, 5))

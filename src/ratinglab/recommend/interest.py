@@ -1,10 +1,12 @@
 """Interest: whether a user would rate an item at all, estimated from implicit feedback."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ratinglab.models.implicit_mf import ImplicitObjective, solve_implicit_rows
 from ratinglab.models.rated_pairs import RatedPairs
@@ -41,15 +43,19 @@ class Interest(NamedTuple):
     item: Tensor
     share: Tensor
 
-    def estimate(self, user: Tensor, item: Tensor) -> Tensor:
-        """Estimate the interest of users in items, at least 0: (B,) int, (C,) int → (B, C) float32.
+    def estimate(self, user: Tensor) -> Tensor:
+        """Estimate the interest of users in all items, at least 0: (B,) int → (B, I) float32.
 
         Users from U on, and UNKNOWN, have no ratings.
         """
         is_known = (user >= 0) & (user < len(self.user))
-        interest = self.user[torch.where(is_known, user, 0)] @ self.item[item].T
-        interest[~is_known] = self.share[item]
+        interest = self.user[torch.where(is_known, user, 0)] @ self.item.T
+        interest[~is_known] = self.share
         return interest.clamp_(min=0)
+
+    def take_items(self, item: Tensor) -> "Interest":
+        """Select items: (C,) int."""
+        return self._replace(item=self.item[item], share=self.share[item])
 
     def with_items(self, pairs: RatedPairs, count: int) -> "Interest":
         """Append `count` items, whose rows are solved for from their raters. In the pairs, they are numbered from 0."""
@@ -75,22 +81,32 @@ def fit_interest(pairs: RatedPairs, *, num_users: int, num_items: int) -> Intere
     by_item = sort_ratings(pairs.item, pairs.user, ones, num_rows=num_items, dim=dim)
     generator = torch.Generator().manual_seed(0)
     initial = [torch.randn(num_users, dim, generator=generator) * (INITIAL_STD / dim**0.5) for dim in DIMS]
-    fitted = [
-        _fit_factorization(by_user, by_item, user, objective)
-        for user, (_, objective) in zip(initial, FACTORIZATIONS, strict=True)
-    ]
+    # a bar on a terminal if it takes long, such as a minute for 15 million ratings
+    with tqdm(
+        total=len(FACTORIZATIONS) * ALS_ITERATIONS, desc="interest, once per run", delay=2, disable=None, leave=False
+    ) as bar:
+        fitted = [
+            _fit_factorization(by_user, by_item, user, objective, after_iteration=bar.update)
+            for user, (_, objective) in zip(initial, FACTORIZATIONS, strict=True)
+        ]
     user, item = (torch.cat(tables, dim=1) for tables in zip(*fitted, strict=True))
     return Interest(user, item, torch.from_numpy(by_item.counts / num_users))
 
 
 def _fit_factorization(
-    by_user: "Entries", by_item: "Entries", user: Tensor, objective: ImplicitObjective
+    by_user: "Entries",
+    by_item: "Entries",
+    user: Tensor,
+    objective: ImplicitObjective,
+    *,
+    after_iteration: Callable[[], object],
 ) -> tuple[Tensor, Tensor]:
     """Fit one factorization from the users' initial rows, which it updates in place: (U, D), (I, D) float32."""
     item = torch.zeros(len(by_item.counts), user.shape[1])
     for _ in range(ALS_ITERATIONS):
         objective.improve(by_item, item.numpy(), user.numpy(), steps=CG_STEPS)
         objective.improve(by_user, user.numpy(), item.numpy(), steps=CG_STEPS)
+        after_iteration()
     objective.improve(by_user, user.numpy(), item.numpy(), steps=FINAL_CG_STEPS)
     return user, item
 

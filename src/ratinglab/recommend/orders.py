@@ -22,9 +22,11 @@ MAX_LEVEL_ROWS = 1_000_000
 """Maximum number of ratings among which `find_rating_levels` looks for levels."""
 STANDARD_DEVIATIONS_AT_ONCE = 1 << 20
 """Number of standard deviations computed at once: 4 MiB per table."""
-Order = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Function whose values order lists: user (B,), item (C,), predicted rating (B, C) float32, unclipped → (B, C) float32,
-highest first."""
+Score = Callable[[Tensor, Tensor], Tensor]
+"""Function whose values order lists, highest first: user (B,), predicted rating (B, C) float32, unclipped → (B, C)
+float32. It may overwrite the predicted ratings."""
+Order = Callable[[Tensor], Score]
+"""Function that returns the scores for lists of some items: item (C,)."""
 
 
 @dataclass(frozen=True)
@@ -58,22 +60,31 @@ class ExpectedGain:
         lowest = max(MIN_STANDARD_DEVIATION * stars.unit, float(np.finfo(np.float32).tiny))
         return cls(interest, border, max(UNRATED_STD_FACTOR * mse**0.5, lowest))
 
-    def __call__(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
-        """Compute the gain of each user and item; `Order` has the shapes."""
-        likely = torch.special.ndtr((predicted - self.border).div_(self.standard_deviation))
-        return likely.mul_(self.interest.estimate(user.cpu(), item.cpu()).to(likely.device))
+    def __call__(self, item: Tensor) -> Score:
+        """Return a function that computes the gain of users from these items; see `Order`."""
+        interest = self.interest.take_items(item.cpu())  # once for all users, because it copies the items' factors
+
+        def score(user: Tensor, predicted: Tensor) -> Tensor:
+            likely = torch.special.ndtr(predicted.sub_(self.border).div_(self.standard_deviation), out=predicted)
+            return likely.mul_(interest.estimate(user.cpu()).to(likely.device))
+
+        return score
 
 
-def lower_bound(user: Tensor, item: Tensor, predicted: Tensor, *, predictor: Predictor) -> Tensor:
-    """Compute r̂_ui − σ_ui: the prediction minus the standard deviation of a rating around it, from the samples.
+def lower_bound(item: Tensor, *, predictor: Predictor) -> Score:
+    """Return a function that computes r̂_ui − σ_ui: the prediction minus the standard deviation of a rating around it.
 
     For users without training ratings, who have no standard deviations, the bound is the prediction. All items must
-    have training ratings. `Order` has the shapes.
+    have training ratings. See `Order`.
     """
-    bound, known = predicted.clone(), predictor.baseline.is_known_user(user).nonzero()[:, 0]
-    for row in known.split(max(1, STANDARD_DEVIATIONS_AT_ONCE // len(item))):
-        bound[row] -= predictor.standard_deviation_table(user[row], item, predicted[row])
-    return bound
+
+    def score(user: Tensor, predicted: Tensor) -> Tensor:
+        known = predictor.baseline.is_known_user(user).nonzero()[:, 0]
+        for row in known.split(max(1, STANDARD_DEVIATIONS_AT_ONCE // len(item))):
+            predicted[row] -= predictor.standard_deviation_table(user[row], item, predicted[row])
+        return predicted
+
+    return score
 
 
 def find_rating_levels(rating: NDArray[np.float32]) -> NDArray[np.float32]:

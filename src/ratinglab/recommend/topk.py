@@ -123,6 +123,7 @@ def _score_by_block(
     factors = None if len(users) == 1 else predictor.model.factors()  # for one user, all factors would be slower
     table_size = SCORES_AT_ONCE if factors is not None and order is None else SCORES_AT_ONCE // ORDER_MEMORY_FACTOR
     size = max(1, table_size // max(1, len(item)))
+    score = None if order is None else order(item)
     if factors is not None:
         factors = factors._replace(item=factors.item.take(item))
         memory = torch.empty(min(size, len(users)), len(item), device=device)  # reused: large new tables are slow
@@ -133,7 +134,7 @@ def _score_by_block(
         else:
             scores = memory[: len(block)]
             _multiply_factors(factors, predictor, user, item, is_ordered=order is not None, out=scores)
-        yield block, scores if order is None else order(user, item, scores)
+        yield block, scores if score is None else score(user, scores)
 
 
 def _multiply_factors(
