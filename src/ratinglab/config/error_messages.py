@@ -34,6 +34,7 @@ from ratinglab.fitting.trainer_options import NOT_IN_TRAINER
 from ratinglab.options import as_yaml
 
 HINTS_ON_HYDRA_KEYS = {
+    "hydra": "set one of its keys, such as hydra.run.dir",
     "hydra.sweep.subdir": "use hydra.run.dir or hydra.sweep.dir",
     "hydra.output_subdir": "use hydra.run.dir or hydra.sweep.dir",
     "hydra.job.chdir": "use hydra.run.dir or hydra.sweep.dir",
@@ -75,20 +76,20 @@ def check_overrides(overrides: Sequence[Override], conf: PrimaryConfig) -> None:
     for override in overrides:
         key = override.key_or_group
         typed = override.input_line or ""
+        if key in HINTS_ON_HYDRA_KEYS:
+            raise UserError(f"{typed}: {key} cannot be set; {HINTS_ON_HYDRA_KEYS[key]}")
         if not override.is_hydra_override():
             if override.is_delete():
                 raise UserError(f"{typed}: a key cannot be removed, only set, as in KEY=VALUE")
             if override.is_add() or override.is_force_add():
                 _refuse_added_key(override, overrides, conf)
-        elif key in HINTS_ON_HYDRA_KEYS:
-            raise UserError(f"{typed}: {key} cannot be set; {HINTS_ON_HYDRA_KEYS[key]}")
         if key in groups and override.is_sweep_override():
             for listed in swept_values(override):
                 _check_names(conf, key, listed.strip("[]").split(","), typed=typed)
         elif key in groups:
             value: Any = override.value()
             names = value if isinstance(value, list) and key in MULTIPLE_CHOICE_GROUPS else [value]
-            if not names or not all(isinstance(name, str) for name in names):
+            if not names or not all(name and isinstance(name, str) for name in names):
                 hint = "; to choose none, leave it out" if key in OPTIONAL_GROUPS else ""
                 raise UserError(f"{typed}: {key} must be one of {', '.join(conf.choices(key))}{hint}")
             _check_names(conf, key, names, typed=typed)

@@ -196,6 +196,8 @@ def wrong_value(key: str, value: Any, error: OmegaConfBaseException) -> str:
         return f"{key} must be one of {', '.join(names)}, got {text}{did_you_mean(text, names)}"
     if "is not a valid bool" in reason:
         return f"{key} must be {TYPE_NAMES['Boolean']}, got {text}"
+    if "is not a subclass of" in reason or "Cannot assign" in reason:
+        return f"{key} has keys of its own, got {text}"
     if "not Optional" in reason:
         return f"{key} must not be null"
     if "is not a ListConfig" in reason:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.ranking import PER_USER_LABELS
+from ratinglab.options import as_yaml
 
 Kind = TypeVar("Kind", bound="MetricKind")
 
@@ -72,4 +73,4 @@ def find_monitored_metric(monitor: str, metrics: Iterable[Kind]) -> Kind | Metri
         raise UserError(f"monitor: the k after @ must be an integer of at least 1, got {monitor}")
     listed = ", ".join([*tags, *(f"val/{name}@K" for name in PER_USER_LABELS)])
     near = [*tags, *(f"val/{name}@{k if re.fullmatch('[1-9][0-9]*', k) else 10}" for name in PER_USER_LABELS)]
-    raise UserError(f"monitor must be one of {listed}, got {monitor}{did_you_mean(monitor, near)}")
+    raise UserError(f"monitor must be one of {listed}, got {as_yaml(monitor)}{did_you_mean(monitor, near)}")

@@ -16,6 +16,7 @@ from torch import Tensor
 from ratinglab.batches import EVALUATION_BLOCK_ROWS
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
 from ratinglab.evaluation.metric_kinds import MetricKind
+from ratinglab.options import as_yaml
 from ratinglab.ratings.table import Ratings
 from ratinglab.targets import import_attribute, name_line_of_fault
 
@@ -118,7 +119,7 @@ def _import_metric(name: str) -> Metric:
     if not name.rpartition(".")[0]:
         known = ", ".join(METRICS)
         raise UserError(
-            f"metrics: unknown metric {name}: choose from {known}, or MODULE.NAME of your own"
+            f"metrics: unknown metric {as_yaml(name)}: choose from {known}, or MODULE.NAME of your own"
             f"{did_you_mean(name, METRICS)}"
         )
     metric = import_attribute(name, key="metrics", kind=Metric)
