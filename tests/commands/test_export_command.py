@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass, fields, replace
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -177,7 +178,7 @@ def test_export_json_describes_the_program_and_its_parity(run_of, tmp_path, caps
     assert described["parity"]["rows"] == len(run.part("test"))
     assert described["parity"]["largest_difference"] < 1e-5
     assert described["run"]["provenance"] == run.record.provenance
-    assert described["versions"]["torch"] == torch.__version__
+    assert described["versions"]["torch"] == version("torch")
     assert sorted(path.name for path in folder.iterdir()) == [
         "export.json", "items.parquet", "model.pt2", "users.parquet",
     ]  # fmt: skip

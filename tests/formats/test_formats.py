@@ -135,7 +135,10 @@ LINE = '{"user_id": "u", "item_id": 1, "rating": 5}\n'
             LINE.replace('"u"', "1") + '{"user_id": 9223372036854775808, "item_id": 2, "rating": 4}',
             "line 2: 'user_id' must be a 64-bit integer, as in line 1, got 9223372036854775808",
         ),
-        ('{"user_id": ' + "[" * 3000 + "]" * 3000 + "}", "line 1: each line must be a JSON object|cannot be read"),
+        (
+            '{"user_id": ' + "[" * 100_000 + "]" * 100_000 + "}",
+            "line 1: each line must be a JSON object|cannot be read",
+        ),
         ('{\n"user_id": "u"\n}\n', "line 1: each line must be a JSON object"),
     ],
 )
