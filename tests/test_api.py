@@ -778,9 +778,15 @@ def test_call_from_python_is_one_process(frame, tmp_path):
 
 
 def test_lightning_starts_from_the_weights_of_a_run_and_refuses_to_resume(frame):
-    run = train(ratings=frame)
-    module, _ = ratinglab.lightning(f"from={run.folder}", ratings=frame, model="biased_mf")
+    latest = pd.DataFrame([[-1, 3, 4, 10**9]], columns=frame.columns)  # of a user without training rows
+    arguments = {"ratings": pd.concat([latest, frame]), "columns": {"timestamp": "timestamp"}, "model": "biased_mf"}
+    run = train("split=temporal", **arguments)
+    module, data = ratinglab.lightning(f"from={run.folder}", "split=temporal", **arguments)
     assert have_equal_weights(module.predictor.model, run.predictor.model)
+    user_ids, item_ids = [7, 20, 0, -1, 999], [3, 19, 999, 5, 5]
+    user, item = data.user_ids.index_of(user_ids), data.item_ids.index_of(item_ids)
+    predicted = module.predictor(torch.from_numpy(user), torch.from_numpy(item))
+    assert predicted.tolist() == run.predict(user_ids, item_ids).tolist()
     with pytest.raises(ratinglab.UserError, match="resume continues a run with ratinglab's own Trainer"):
         ratinglab.lightning(f"resume={run.folder}", ratings=frame)
 

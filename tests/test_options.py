@@ -70,6 +70,7 @@ def test_rules_between_fields_are_checked_after_rules_of_fields():
 
 def test_did_you_mean_suggests_only_similar_names():
     assert did_you_mean("embeding_dim", ["embedding_dim", "lr"]) == "; did you mean embedding_dim?"
+    assert did_you_mean("usr-0045A", ["usr-01045", "usr-0045a"]) == "; did you mean usr-0045a?"
     assert did_you_mean("missing.csv", ["inf.csv"], cutoff=0.75) == ""
 
 

@@ -231,9 +231,11 @@ def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
         trainer = Trainer(max_epochs=10)
         trainer.fit(module, datamodule=data)
         trainer.test(module, datamodule=data)  # test/mse; trainer.validate gives val/mse
-        module.predictor(user, item)
+        user, item = data.user_ids.index_of([1, 2]), data.item_ids.index_of([858, 1221])
+        module.predictor(torch.from_numpy(user), torch.from_numpy(item))
 
-    The predictor takes indices of users and items, (B,) int32, and returns ratings, (B,) float32. Pass the number of
+    The Trainer is that of the package pytorch_lightning. The predictor takes indices of users and items, (B,) int32,
+    and returns ratings, (B,) float32. Pass the number of
     epochs to both `lightning` and the Trainer: schedules and the burn-in of Gibbs sampling depend on it. Gradient fits
     loop over batches themselves, so set trainer.accumulate_grad_batches, trainer.gradient_clip_val and
     trainer.limit_train_batches as overrides, not in your Trainer, which refuses the first two and counts steps of up to

@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from ratinglab.batches import CPU, EvaluationLoader, ShuffledLoader, WholeEpochLoader
+from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
 from ratinglab.splits.split import TRAIN, VALIDATION, VALIDATION_HISTORY
 from ratinglab.splits.split_ratings import SplitRatings
@@ -44,6 +45,10 @@ class RatingDataModule(LightningDataModule):
         """Rows to fold in for users held out for validation, with ratings in stars."""
         self.test_ratings: Ratings | None = None
         """The test rows, with ratings in rating units, for a caller's own Trainer. A fit does not need them."""
+        self.user_ids: IdMap | None = None
+        """The ids of the users by index, for a caller's own Trainer."""
+        self.item_ids: IdMap | None = None
+        """The ids of the items by index, for a caller's own Trainer."""
         self.batch_size = batch_size
         self.fraction = fraction
         self.seed = seed

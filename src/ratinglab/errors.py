@@ -43,10 +43,11 @@ def format_count(number: int, noun: str) -> str:
 
 
 def did_you_mean(name: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str:
-    """Return `; did you mean NAME?` for the closest valid name, or "" if none is close.
+    """Return `; did you mean NAME?` for the closest valid name, or "" if none is close. Ignores the case.
 
     `cutoff` is the required similarity, from 0 to 1. File names need a higher cutoff, because a shared extension makes
     them similar.
     """
-    nearest = get_close_matches(name, list(valid), n=1, cutoff=cutoff)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+    names = {valid_name.casefold(): valid_name for valid_name in valid}
+    nearest = get_close_matches(name.casefold(), names, n=1, cutoff=cutoff)
+    return f"; did you mean {names[nearest[0]]}?" if nearest else ""

@@ -25,6 +25,14 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_ranges_of_the_histogram_hold_equally_many_scores(command, tmp_path):
+    rows = "".join(f"{score},{score},{score}\n" for score in range(1, 101))
+    (tmp_path / "scores.csv").write_text("user_id,item_id,rating\n" + rows)
+    shown = command(tmp_path, "inspect_data", "scores.csv").stdout
+    ranges = re.findall(r"^ *(\d+ to \d+) +(\d+) +5.0%", shown, flags=re.MULTILINE)
+    assert ranges == [(f"{low} to {low + 4}", "5") for low in range(1, 101, 5)]
+
+
 def test_inspect_data_summarizes_a_file(command, folder):
     lines = command(folder, "inspect_data", *ARGUMENTS).stdout.splitlines()
     assert lines[0] == "r.csv.gz: 4 ratings of 2 users over 3 items, density 66.67%"

@@ -178,6 +178,7 @@ MISTAKES = [
     (["hydra.output_subdir=null"], "hydra.output_subdir=null: hydra.output_subdir cannot be set"),
     (["-m", "seed=1,2", "hydra.sweep.subdir=same"], "hydra.sweep.subdir=same: hydra.sweep.subdir cannot be set"),
     (["-m", "hydra.launcher=joblib"], "hydra.launcher=joblib: hydra.launcher cannot be set; hydra/launcher=NAME"),
+    (["n_trials=3"], "unknown key n_trials: hydra.sweeper.n_trials sets the number of a search's jobs"),
     (["hydra=5"], "hydra=5: hydra cannot be set; set one of its keys, such as hydra.run.dir"),
     (["hydra.run=x"], "hydra.run has keys of its own, got x"),
     (["model="], "model=: model must be one of best, "),
@@ -348,7 +349,7 @@ def test_unavailable_accelerator_is_refused_and_leaves_no_files(command, tmp_pat
     if torch.backends.mps.is_available():
         pytest.skip("this machine has one")
     outcome = command(tmp_path, "train", "trainer.accelerator=mps", status=2)
-    assert outcome.stderr.startswith("error: trainer: ")
+    assert outcome.stderr.startswith("error: trainer.accelerator=mps with trainer.devices=1: ")
     assert outcome.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -360,6 +361,7 @@ def test_unavailable_accelerator_is_refused_and_leaves_no_files(command, tmp_pat
         ("evaluate", ["run=nowhere"], "run: there is no folder nowhere"),
         ("evaluate", ["run=empt"], "run: there is no folder empt; did you mean empty?"),
         ("reproduce", ["run=./empt"], "run: there is no folder empt; did you mean empty?"),
+        ("evaluate", ["run="], "run must be the folder of a run, latest or best, got ''"),
         ("evaluate", ["run=empty"], "run: empty is not the folder of a run: it has no run.json"),
         ("evaluate", ["-m", "run=a,b"], "evaluate does not support sweeps: leave out -m"),
         ("recommend", ["run=empty", "user=' '"], "user must not be blank"),

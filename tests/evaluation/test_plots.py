@@ -14,6 +14,7 @@ from ratinglab.evaluation.plots import (
     plot_overview,
     plot_predicted_against_true,
     plot_rating_histogram,
+    rating_bin_edges,
 )
 from ratinglab.ratings.table import Ratings
 
@@ -74,6 +75,33 @@ def test_rating_histogram_and_long_tail_show_counts():
     (axes,) = plot_rating_histogram(np.array([1, 1, 5], dtype=np.float32)).axes
     assert [bar.get_height() for bar in axes.patches] == [2, 1]
     assert list(plot_long_tail(np.array([3, 9, 1])).axes[0].get_lines()[0].get_ydata()) == [9, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "step", "expected"),
+    [
+        (1, 100, 1, [5] * 20),
+        (0, 100, 1, [6] * 16 + [5]),
+        (0.1, 10, 0.1, [5] * 20),
+        (-10, 10, 0.01, [101] * 19 + [82]),
+        (1, 100, 0.1, [50] * 19 + [41]),
+        (0.5, 5, 0.5, [1] * 10),
+        (3, 3, 1, [1]),
+        (0, 0, 1, [1]),
+    ],
+)
+def test_bins_hold_equally_many_values_of_the_scale(lowest, highest, step, expected):
+    rating = np.linspace(lowest, highest, round((highest - lowest) / step) + 1).astype(np.float32)
+    count, edges = np.histogram(rating, rating_bin_edges(rating, max_bins=20))
+    assert count.tolist() == expected
+    assert edges[0] < lowest
+    assert edges[-1] > highest
+
+
+def test_bins_of_continuous_ratings_cover_the_range():
+    rating = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    count, _ = np.histogram(rating, rating_bin_edges(rating, max_bins=20))
+    assert (len(count), count.sum()) == (20, 1000)
 
 
 @pytest.mark.parametrize("num_items", [300, 4_999, 5_000, 9_000, 3_000_000])

@@ -140,6 +140,8 @@ def test_nearest_id_is_one_of_the_first():
 
 def test_no_integer_is_suggested_for_another():
     assert IdMap([41, 411, 4112]).did_you_mean(4111, among=3) == ""
+    assert IdMap([41, 411]).did_you_mean("0041", among=2) == "; did you mean 41?"
+    assert IdMap(["001", "002"]).did_you_mean(2, among=2) == "; did you mean 002?"
     assert IdMap(["41", "411", "x"]).did_you_mean("4111", among=3) == "; did you mean 411?"
 
 

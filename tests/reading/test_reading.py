@@ -305,6 +305,7 @@ HEADER = "user_id,item_id,rating\n1,2,3\n"
             HEADER.encode() + b"1,\xff,3\n",
             "line 3: the item id is not UTF-8 text, got '�'; is data.encoding right?",
         ),
+        (HEADER, "the only rating is 3 (to 7 digits): there is nothing to predict"),
         (HEADER + "1,3,3\n", "every rating is 3 (to 7 digits): there is nothing to predict; is data.columns.rating"),
         (HEADER.replace("3", "1000000001") + "1,3,1000000005\n", "every rating is 1e+09 (to 7 digits): there"),
         ('"user_id\n",item_id,rating\n1,2,3\n', "line 1: a quoted cell must end on the line it starts on"),

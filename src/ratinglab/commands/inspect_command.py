@@ -15,7 +15,7 @@ from ratinglab.commands.command_options import InspectOptions
 from ratinglab.datasets.guessed_layout import guess_layout
 from ratinglab.datasets.sources import CsvOptions, DataOptions
 from ratinglab.errors import UserError, format_count
-from ratinglab.evaluation.plots import plot_overview
+from ratinglab.evaluation.plots import plot_overview, rating_bin_edges
 from ratinglab.files import write_output
 from ratinglab.options import as_override
 from ratinglab.process.program import shell_command
@@ -197,8 +197,10 @@ def _histogram(rating: NDArray[np.float32]) -> Iterator[str]:
     values, count = np.unique(rating, return_counts=True)
     labels = [f"{value:g}" for value in values]
     if len(values) > MAX_VALUES:
-        count, edges = np.histogram(rating, bins=MAX_VALUES)
-        labels = [f"{low:.4g} to {high:.4g}" for low, high in itertools.pairwise(edges)]
+        edges = rating_bin_edges(rating, max_bins=MAX_VALUES)
+        count, _ = np.histogram(rating, edges)
+        ranges = [values[(values > low) & (values < high)] for low, high in itertools.pairwise(edges)]
+        labels = [f"{inside[0]:g} to {inside[-1]:g}" if len(inside) > 0 else "" for inside in ranges]
     width = max(len("rating"), *(len(label) for label in labels))
     yield f"{'rating':>{width}}{'rows':>13}{'share':>8}"
     for label, rows in zip(labels, count, strict=True):

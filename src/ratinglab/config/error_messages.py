@@ -50,6 +50,7 @@ LIST_KEYS = ("data.path", "data.unrated", "model.user_features", "model.item_fea
 GLOBAL_RULE = "must begin with the line `# @package _global_`, to set keys of other groups"
 """Rule for the files of OPTIONAL_GROUPS."""
 ADVICE_ON_UNKNOWN_KEYS = {
+    "n_trials": "hydra.sweeper.n_trials sets the number of a search's jobs",
     "callbacks.early_stopping.enabled": "callbacks.early_stopping.patience=null turns early stopping off",
     "hydra.sweeper.params": "add it, as in \"+hydra.sweeper.params={model.embedding_dim: 'choice(8,16)'}\"",
 }

@@ -1,5 +1,7 @@
 """Figures of predictions and of the data, for TensorBoard and for inspect_data."""
 
+import math
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,6 +21,27 @@ MAX_FINE_TICKS = 5_000
 """Number of users or items from which labels at 1, 2, 5, 10, … would overlap, so that only powers of ten have one."""
 
 
+SIGNIFICANT_DIGITS = 6
+"""Number of digits to which the differences of ratings are compared: float32 has 7."""
+
+
+def rating_bin_edges(rating: NDArray[np.float32], *, max_bins: int) -> NDArray[np.float64]:
+    """Return the edges of at most `max_bins` bins of equal width, (bins + 1,).
+
+    All bins except perhaps the last cover equally many steps of the rating scale. A step is the largest number of which
+    all differences of ratings are multiples. Bins of other widths would show spikes: of the scores 0 to 99, bins of 2.5
+    points hold two and three in turn.
+    """
+    magnitude = math.floor(math.log10(max(float(np.abs(rating).max()), 1e-9)))
+    unit = 10.0 ** (magnitude + 1 - SIGNIFICANT_DIGITS)
+    values = np.unique(np.rint(rating.astype(np.float64) / unit)).astype(np.int64)
+    step = max(int(np.gcd.reduce(np.diff(values))), 1)
+    num_values = (values[-1] - values[0]) // step + 1
+    steps_per_bin = math.ceil(num_values / max_bins)
+    num_bins = math.ceil(num_values / steps_per_bin)
+    return (values[0] - step / 2 + step * steps_per_bin * np.arange(num_bins + 1)) * unit
+
+
 def plot_predicted_against_true(predictions: Predictions) -> Figure:
     """Plot a heat map of the predictions for each true rating. Each column sums to one."""
     figure, axes = _new_figure("Predicted against true ratings", x="true rating", y="predicted rating")
@@ -26,7 +49,7 @@ def plot_predicted_against_true(predictions: Predictions) -> Figure:
     lowest, highest = float(rating.min()), float(rating.max())
     distinct = np.unique(rating)
     if len(distinct) > 20 or len(distinct) == 1:
-        columns = np.linspace(lowest, highest + 1e-6, 21)
+        columns = rating_bin_edges(rating, max_bins=20)
     else:
         middle = (distinct[1:] + distinct[:-1]) / 2
         columns = np.concatenate([[2 * distinct[0] - middle[0]], middle, [2 * distinct[-1] - middle[-1]]])
@@ -117,7 +140,7 @@ def _plot_ratings(axes: Axes, rating: NDArray[np.float32]) -> None:
         axes.bar(range(len(distinct)), count)
         axes.set_xticks(range(len(distinct)), [f"{value:g}" for value in distinct])
     else:
-        axes.hist(rating, bins=40)
+        axes.hist(rating, bins=rating_bin_edges(rating, max_bins=40).tolist())
 
 
 def _plot_means(axes: Axes, ratings: Ratings) -> None:

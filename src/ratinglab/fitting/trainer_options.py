@@ -155,7 +155,8 @@ class TrainerOptions:
                 plugins=[AtomicCheckpointIO(), cluster_environment(self.num_processes)],
             )
         except MisconfigurationException as error:
-            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+            key = f"trainer.accelerator={self.accelerator.value} with trainer.devices={self.devices}"
+            raise UserError(f"{key}: {' '.join(str(error).split())}") from error
 
 
 @dataclass

@@ -85,15 +85,18 @@ class IdMap:
     def did_you_mean(self, unknown_id: int | str, *, among: int) -> str:
         """Suggest the nearest of the first `among` ids, like `errors.did_you_mean`.
 
-        Suggests no integers, since similar digits rarely mean a typo. Among many ids, compares only those that share
-        the first or second half with the unknown id.
+        An id that differs only by leading zeros is nearest. Suggests no other integers, since similar digits rarely
+        mean a typo. Among many ids, compares only those that share the first or second half with the unknown id.
         """
+        texts, name = self._text[:among], str(unknown_id)
+        padded = texts[texts.str.lstrip("0") == name.lstrip("0")]
+        if len(padded) > 0:
+            return f"; did you mean {padded[0]}?"
         if self.are_integers:
             return ""
-        texts, name = self._text[:among], str(unknown_id)
         if among > MAX_COMPARED_IDS:
-            half = len(name) // 2
-            texts = texts[texts.str.startswith(name[:half]) | texts.str.endswith(name[half:])]
+            half, folded = len(name) // 2, texts.str.casefold()
+            texts = texts[folded.str.startswith(name[:half].casefold()) | folded.str.endswith(name[half:].casefold())]
             texts = texts[texts.str.len().isin([len(name) - 1, len(name), len(name) + 1])][:MAX_COMPARED_IDS]
         return did_you_mean(name, texts)
 

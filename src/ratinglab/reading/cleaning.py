@@ -69,8 +69,8 @@ def determine_scale(rows: SourceRows, configured: ConfiguredScale, *, name: str)
         )
     if minimum == maximum:
         raise UserError(
-            f"{name}: every rating is {minimum:g} (to 7 digits): there is nothing to predict; "
-            "is data.columns.rating right?"
+            f"{name}: {'the only' if len(rating) == 1 else 'every'} rating is {minimum:g} (to 7 digits): "
+            "there is nothing to predict; is data.columns.rating right?"
         )
     return lowest, highest
 

@@ -160,7 +160,7 @@ def _group_runs(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> 
     for (model, settings), members in by_settings.items():
         fit = dict(settings)["optimizer"]
         alike = [dict(other) for name, other in by_settings if name == model and dict(other)["optimizer"] == fit]
-        differing = {key: str(value) for key, value in settings if any(other.get(key) != value for other in alike)}
+        differing = {key: as_yaml(value) for key, value in settings if any(other.get(key) != value for other in alike)}
         groups.append(Group(differing, list(members.values())))
     return groups
 

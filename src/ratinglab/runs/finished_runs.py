@@ -68,6 +68,8 @@ def find_named_run(text: str) -> tuple[Path, list[str]]:
     Raises:
         UserError: there is no finished run; or, for `best`, the latest run does not have its monitored metric.
     """
+    if not text:
+        raise UserError("run must be the folder of a run, latest or best, got ''")
     path = user_path(text, key="run")
     if path.parent == Path() and path.name not in NAMES and not path.exists():
         raise UserError(f"run: there is no folder {path}{suggest_sibling(path, names=NAMES)}")

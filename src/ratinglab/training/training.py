@@ -11,6 +11,7 @@ from ratinglab.errors import UserError, format_count
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.ranks import release_ranks, wait_for_rank_zero
 from ratinglab.process.program import process_rank
+from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.run_files import LAST, METRICS, PRUNED, VALIDATION_FIT
@@ -75,10 +76,13 @@ def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
     if options.resume is not None:
         raise UserError("resume continues a run with ratinglab's own Trainer; from=FOLDER starts from its weights")
     prepared = prepare(options)
-    prepared.data.test_ratings = prepared.ratings.copy_rows(TEST)
+    data, ratings = prepared.data, prepared.ratings
+    data.test_ratings = ratings.copy_rows(TEST)
+    data.user_ids = IdMap(ratings.table.user_ids.ids[ratings.user_order])
+    data.item_ids = IdMap(ratings.table.item_ids.ids[ratings.item_order])
     fit = prepared.build_fit()
     load_initial_weights(prepared, fit.predictor)
-    return fit, prepared.data
+    return fit, data
 
 
 def _find_refit_epochs(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) -> int:
