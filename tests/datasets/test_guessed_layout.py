@@ -375,7 +375,7 @@ def test_columns_without_names_give_a_note(guessed):
 
 
 def test_file_of_two_columns_is_refused(guessed):
-    with pytest.raises(UserError, match="no known separator splits its rows into three or more columns"):
+    with pytest.raises(UserError, match="has only the columns user and item: ratings need a user, an item"):
         guessed("user,item\n1,2\n3,4\n")
 
 

@@ -159,6 +159,7 @@ UNSUPPORTED = [
     (gzip.compress(gzip.compress(b"1,2,3")), "is compressed twice: decompress it once"),
     (written(lambda stream: np.save(stream, np.zeros((2, 3)))), "is a NumPy array"),
     (written(lambda stream: np.savez(stream, a=np.zeros(3))), "is a NumPy array"),
+    (np.random.default_rng(0).bytes(3000), "is neither text nor Parquet, Arrow or ORC: save it as CSV"),
     (b"\x89HDF\r\n\x1a\n" + bytes(9), "is an HDF5 file: .*pandas.read_hdf"),
     (b"MATLAB 5.0 MAT-file, Platform: GLNXA64", "is a MATLAB file"),
     (b"$FL2@(#) SPSS DATA FILE", "is an SPSS file"),

@@ -72,6 +72,7 @@ def read_first_ratings(options: CsvOptions, file: InputFile) -> FirstRows[CsvOpt
 
 def _explain_refusal(options: CsvOptions, file: InputFile) -> UserError:
     """Make the error for a ratings file that no dialect fits, by the first separator that splits most of its rows."""
+    narrow: Sequence[str] = ()
     for candidate in _candidate_options(options, file):
         try:
             rows = _read_sample(candidate, file)
@@ -80,7 +81,10 @@ def _explain_refusal(options: CsvOptions, file: InputFile) -> UserError:
         if not rows:
             return UserError(f"{file} is empty")
         ((width, count),) = Counter(len(cells) for _, cells in rows).most_common(1)
-        if width < MIN_COLUMNS or 2 * count < len(rows):
+        if 2 * count < len(rows):
+            continue
+        if width < MIN_COLUMNS:
+            narrow = rows[0][1] if width > 1 else narrow
             continue
         if len(rows) == 1:
             has_numbers = any(look_like_numbers([cell], candidate.decimal) for cell in rows[0][1])
@@ -94,6 +98,9 @@ def _explain_refusal(options: CsvOptions, file: InputFile) -> UserError:
         columns = zip(*(cells for _, cells in rows[1:]), strict=True)
         if not any(are_nearly_numbers(column, decimal) for column in columns for decimal in Decimal):
             return UserError(f"{file} has no column in which most cells are numbers, and ratings must be numbers")
+    if narrow:
+        shown = " and ".join(cell.strip() for cell in narrow)
+        return UserError(f"{file} has only the columns {shown}: ratings need a user, an item and a rating in each row")
     return UserError(f"{file}: no known separator splits its rows into three or more columns; set data.separator")
 
 

@@ -77,7 +77,17 @@ def detect_format(file: InputFile) -> Format:
     for pattern, (name, advice) in UNSUPPORTED.items():
         if re.match(pattern, text, re.DOTALL):
             raise UserError(f"{file} is {name}: {advice}")
+    if _is_binary(start[:1000]):
+        raise UserError(f"{file} is neither text nor Parquet, Arrow or ORC: {AS_CSV}")
     return Format.JSON_LINES if _is_object(text) else Format.TEXT
+
+
+def _is_binary(start: bytes) -> bool:
+    """Return whether bytes are no text: not UTF-8, without a mark of UTF-16 or UTF-32, with many control characters."""
+    if start.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")):
+        return False
+    num_controls = len(re.findall(rb"[\x01-\x08]", start))  # half of the bytes of UTF-16 can be zero
+    return num_controls > max(5, 0.02 * len(start)) and "\ufffd" in start.decode(errors="replace")
 
 
 def _is_object(text: bytes) -> bool:
