@@ -361,7 +361,7 @@ def test_report_separates_settings_and_counts_repeated_runs_once(command, report
     assert len(rows) == 4
     alone = report(tmp_path, runs[-1]).stdout.splitlines()
     assert len([line for line in alone if line.startswith("mf by adam")]) == 1  # the first of the two fits is not a run
-    told = ("batch_size=1024", "clip_predictions=True", "refit=False")
+    told = ("batch_size=1024", "clip_predictions=true", "refit=false")
     (own,) = [row for row in rows if all(text in row for text in told)]
     expected = json.loads((runs[0] / "metrics.json").read_text())["val/mse"]
     assert f"{expected:.4f}" in own

@@ -31,6 +31,13 @@ def test_cold_rows_are_counted(tables, num_rows, note):
     assert line == note
 
 
+@pytest.mark.parametrize(("num_rows", "groups"), [(9, []), (10, ["test warm", "test cold"])])
+def test_table_has_warm_and_cold_rows_if_enough_are_cold(tables, num_rows, groups):
+    errors = {f"{system}test{group}/mse": 0.5 for system in ("", "baseline/bias/") for group in ("", "/warm", "/cold")}
+    lines = list(tabulate_metrics(errors | {"test/cold/rows": num_rows}, tables.record))
+    assert [group for group in ("test warm", "test cold") if any(line.startswith(group) for line in lines)] == groups
+
+
 def test_single_user_with_a_list_is_counted(tables):
     counts = dict.fromkeys(("val/ranked_users", "val/users_without_relevant", "val/users_without_training"), 1)
     (line,) = tabulate_lists(counts, tables, order=tables.record.order_options())

@@ -13,12 +13,15 @@ from ratinglab.runs.record import RunRecord
 
 NO_RESULTS = "note: no held-out rows were evaluated, so there are no results"
 """Line that replaces the tables of a run without held-out rows."""
+MIN_COLD_ROWS = 10
+"""Minimum number of cold rows for which the table has separate lines. Errors of fewer rows say little."""
 
 
 def tabulate_metrics(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
     """Tabulate the metrics of the model and the baselines on each part, and on its warm and cold rows.
 
-    Yields nothing if `values` has no metrics of predicted ratings.
+    Parts with fewer than MIN_COLD_ROWS cold rows have no lines for warm and cold rows. Yields nothing if `values` has
+    no metrics of predicted ratings.
     """
     metrics = record.metric_kinds()
     if not metrics:  # a ranking model
@@ -27,7 +30,8 @@ def tabulate_metrics(values: Mapping[str, float], record: RunRecord) -> Iterator
     rows = [["", "", *(metric.label for metric in metrics)]]
     for part, label in PART_LABELS.items():
         for group in ("", "/warm", "/cold"):
-            if f"{part}{group}/mse" not in values:
+            is_shown = group == "" or values.get(f"{part}/cold/rows", 0) >= MIN_COLD_ROWS
+            if f"{part}{group}/mse" not in values or not is_shown:
                 continue
             # on cold rows, the model predicts what the bias baseline predicts
             for prefix, name in (BASELINES if group == "/cold" else systems).items():
