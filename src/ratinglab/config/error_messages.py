@@ -42,7 +42,7 @@ HINTS_ON_HYDRA_KEYS = {
     "hydra.sweeper": "hydra/sweeper=NAME chooses a sweeper",
     "hydra.launcher": "hydra/launcher=NAME chooses a launcher",
 }
-"""What to set in place of the keys of Hydra that cannot be set: ratinglab sets them itself, or a group has the key."""
+"""Advice on the keys of Hydra that cannot be set, because ratinglab sets them itself or a group has the key."""
 COMMAND_LINE_KEYS = ("resume", "reproduces")
 """Keys that name an earlier run, which provides all other settings. Only the command line can set them."""
 LIST_KEYS = ("data.path", "data.unrated", "model.user_features", "model.item_features")
