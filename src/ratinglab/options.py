@@ -170,4 +170,4 @@ def as_yaml(value: Any) -> str:
         return f"[{','.join(as_yaml(entry) for entry in value)}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {as_yaml(entry)}' for key, entry in value.items())}}}"
-    return {None: "null", "": "''"}.get(value, str(value))
+    return "null" if value is None else str(value) or "''"

@@ -72,7 +72,7 @@ def read_first_ratings(options: CsvOptions, file: InputFile) -> FirstRows[CsvOpt
 
 def _explain_refusal(options: CsvOptions, file: InputFile) -> UserError:
     """Make the error for a ratings file that no dialect fits, by the first separator that splits most of its rows."""
-    narrow: Sequence[str] = ()
+    narrow: Sequence[str] = ()  # the first row, if a separator splits most rows into two columns
     for candidate in _candidate_options(options, file):
         try:
             rows = _read_sample(candidate, file)
@@ -100,7 +100,10 @@ def _explain_refusal(options: CsvOptions, file: InputFile) -> UserError:
             return UserError(f"{file} has no column in which most cells are numbers, and ratings must be numbers")
     if narrow:
         shown = " and ".join(cell.strip() for cell in narrow)
-        return UserError(f"{file} has only the columns {shown}: ratings need a user, an item and a rating in each row")
+        return UserError(
+            f"{file} has only the columns {shown}: ratings need a user, an item and a rating in each row; "
+            "for another separator, set data.separator"
+        )
     return UserError(f"{file}: no known separator splits its rows into three or more columns; set data.separator")
 
 
