@@ -235,12 +235,11 @@ def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
         module.predictor(torch.from_numpy(user), torch.from_numpy(item))
 
     The Trainer is that of the package pytorch_lightning. The predictor takes indices of users and items, (B,) int32,
-    and returns ratings, (B,) float32. Pass the number of
-    epochs to both `lightning` and the Trainer: schedules and the burn-in of Gibbs sampling depend on it. Gradient fits
-    loop over batches themselves, so set trainer.accumulate_grad_batches, trainer.gradient_clip_val and
-    trainer.limit_train_batches as overrides, not in your Trainer, which refuses the first two and counts steps of up to
-    64 batches. Your Trainer decides everything else, so other overrides of trainer, logger and callbacks have no
-    effect, and neither do `folder` and `verbose`.
+    and returns ratings, (B,) float32. Pass the number of epochs to both `lightning` and the Trainer: schedules and the
+    burn-in of Gibbs sampling depend on it. Gradient fits loop over batches themselves, so set
+    trainer.accumulate_grad_batches, trainer.gradient_clip_val and trainer.limit_train_batches as overrides, not in your
+    Trainer, which refuses the first two and counts steps of up to 64 batches. Your Trainer decides everything else, so
+    other overrides of trainer, logger and callbacks have no effect, and neither do `folder` and `verbose`.
 
     Args:
         overrides: arguments of the command line.

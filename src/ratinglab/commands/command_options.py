@@ -169,7 +169,8 @@ class PairColumns(RatingColumns):
 
     timestamp: str | None
     """Column of the timestamps, for a model that uses days. With null, it is the column in the run's own data. If the
-    file does not have that column, predictions are for each user's last day in training."""
+    file does not have that column, or ratings or features are folded in, predictions are for each user's last day in
+    training."""
 
 
 @dataclass
